@@ -1,0 +1,100 @@
+// How vdpa-datapath speaks to the processes it supervises (workers, switches): one JSON object per
+// line over a unix stream socket.
+//
+//   request   {"id": 7, "op": "add_port", "args": {...}}
+//   answer    {"id": 7, "ok": {...}}  or  {"id": 7, "error": "..."}
+//   event     {"event": "engine", ...}            from the server, at any time, to every client
+//
+// The sockets are root's, below /run/vdpa: neither side defends itself against the other beyond
+// size and syntax. Every server answers "hello" with {"program", "version", "pid", ...}; the end of
+// the connection is the sign that the process died, for children and adopted processes alike.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "common/unique_fd.h"
+
+namespace vdpa {
+
+// The supervised process's side, for a single-threaded epoll or poll loop.
+class ControlServer {
+ public:
+  // Answers one request; what it throws (std::exception) becomes the answer's error.
+  using Handler = std::function<nlohmann::json(const std::string& op, const nlohmann::json& args)>;
+
+  // Listens at `path` (mode 0600). The file is removed by the destructor.
+  ControlServer(std::string path, Handler handler);
+  ~ControlServer();
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+
+  // Readable whenever process() has something to do.
+  int fd() const { return epoll_.get(); }
+  // Accepts, reads, answers; never blocks.
+  void process();
+  // Sends `event` to every client. A client that doesn't read is dropped.
+  void broadcast(const nlohmann::json& event);
+
+ private:
+  struct Client {
+    UniqueFd fd;
+    std::string input;
+    std::string output;
+  };
+  void acceptClients();
+  bool serve(Client& client);                                // false: drop the client
+  bool send(Client& client, const nlohmann::json& message);  // likewise
+  bool flush(Client& client);
+  nlohmann::json answer(const std::string& line);
+
+  std::string path_;
+  Handler handler_;
+  UniqueFd epoll_;
+  UniqueFd listener_;
+  std::map<int, Client> clients_;
+};
+
+// vdpa-datapath's side. Calls may come from any thread; callbacks run on a thread of the client's
+// own.
+class ControlClient {
+ public:
+  using EventHandler = std::function<void(const nlohmann::json& event)>;
+  using ClosedHandler = std::function<void()>;
+
+  // Connects; throws std::system_error. `onClosed` runs once, when the other side is gone; neither
+  // callback may destroy the client.
+  ControlClient(const std::string& path, EventHandler onEvent, ClosedHandler onClosed);
+  ~ControlClient();
+  ControlClient(const ControlClient&) = delete;
+  ControlClient& operator=(const ControlClient&) = delete;
+
+  // The answer's "ok". Throws std::runtime_error with the answer's error, or std::system_error when
+  // the other side is gone (ECONNRESET) or silent (ETIMEDOUT).
+  nlohmann::json call(const std::string& op, const nlohmann::json& args = nlohmann::json::object(),
+                      std::chrono::milliseconds timeout = std::chrono::seconds(5));
+
+ private:
+  void read();
+  void dispatch(const std::string& line);
+
+  std::string path_;
+  EventHandler onEvent_;
+  ClosedHandler onClosed_;
+  UniqueFd fd_;
+  std::mutex writing_;
+  std::mutex mutex_;
+  std::condition_variable answered_;
+  std::map<int64_t, nlohmann::json> answers_;  // null until the answer is there
+  int64_t nextId_ = 1;
+  bool closed_ = false;
+  std::thread reader_;
+};
+
+}  // namespace vdpa

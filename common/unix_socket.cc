@@ -1,0 +1,70 @@
+// See the header.
+#include "common/unix_socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "common/errors.h"
+
+namespace vdpa {
+namespace {
+
+sockaddr_un addressOf(const std::string& path) {
+  if (path.size() > kMaxSocketPath)
+    throw std::invalid_argument(fmt::format("socket path {} has {} bytes; at most {} fit", path,
+                                            path.size(), kMaxSocketPath));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+UniqueFd newSocket() {
+  return UniqueFd(checked(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+                          "cannot create a unix socket"));
+}
+
+void removeStale(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) < 0) return;
+  if (!S_ISSOCK(status.st_mode))
+    throw systemError(EEXIST, "cannot listen on {}, which is not a socket", path);
+  try {
+    connectUnix(path);
+  } catch (const std::system_error&) {
+    ::unlink(path.c_str());
+    return;
+  }
+  throw systemError(EADDRINUSE, "cannot listen on {}: another process does", path);
+}
+
+}  // namespace
+
+UniqueFd listenUnix(const std::string& path, mode_t mode) {
+  const sockaddr_un address = addressOf(path);
+  removeStale(path);
+  UniqueFd socket = newSocket();
+  // On Linux the mode of a socket file starts from the mode of the socket's inode: no moment with a
+  // wider one.
+  checked(::fchmod(socket.get(), mode), "cannot set the mode of {}", path);
+  checked(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+          "cannot bind {}", path);
+  checked(::chmod(path.c_str(), mode), "cannot set the mode of {}", path);
+  checked(::listen(socket.get(), 64), "cannot listen on {}", path);
+  return socket;
+}
+
+UniqueFd connectUnix(const std::string& path) {
+  const sockaddr_un address = addressOf(path);
+  UniqueFd socket = newSocket();
+  checked(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+          "cannot connect to {}", path);
+  return socket;
+}
+
+}  // namespace vdpa

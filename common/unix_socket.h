@@ -1,0 +1,25 @@
+// Unix stream sockets by path, with the errors that people meet: a path too long, a stale file,
+// nobody listening.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "common/unique_fd.h"
+
+namespace vdpa {
+
+// Longest path that fits sockaddr_un (unix(7)), without its terminating zero.
+inline constexpr size_t kMaxSocketPath = 107;
+
+// A non-blocking listening socket at `path`, created with `mode`. A stale socket file in its place
+// is replaced; one that somebody still listens on is an error. Throws std::system_error or
+// std::invalid_argument (path too long).
+UniqueFd listenUnix(const std::string& path, mode_t mode);
+
+// A connected, non-blocking socket. Throws std::system_error; ENOENT and ECONNREFUSED mean nobody
+// listens.
+UniqueFd connectUnix(const std::string& path);
+
+}  // namespace vdpa

@@ -1,0 +1,71 @@
+"""What system tests share: waiting for conditions, and programs as processes with their logs."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("VDPA_BUILD", ROOT / "build" / "gcc"))
+
+
+def wait_until(condition, what, timeout=10.0, interval=0.01):
+    """Returns the condition's first true value; fails with `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
+        time.sleep(interval)
+
+
+class Program:
+    """One process, its output in a file that a failure shows. A context manager: it doesn't outlive the test."""
+
+    def __init__(self, name, arguments, directory, environment=None, **popen):
+        self.name = name
+        self.log_path = pathlib.Path(directory) / f"{name}.log"
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([str(a) for a in arguments], stdout=log, stderr=log,
+                                            env={**os.environ, **(environment or {})}, **popen)
+        self.pid = self.process.pid
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def wait_log(self, text, timeout=10.0):
+        def check():
+            if text in self.log():
+                return True
+            if self.process.poll() is not None and text not in self.log():
+                raise AssertionError(f"{self.name} ended ({self.process.returncode}) before '{text}':\n{self.log()}")
+            return False
+        wait_until(check, lambda: f"'{text}' in the log of {self.name}:\n{self.log()}", timeout)
+
+    def running(self):
+        return self.process.poll() is None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout=10.0):
+        """Ends it as a user would; a process that doesn't end is a failure."""
+        if self.running():
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"{self.name} ignored SIGTERM for {timeout} s:\n{self.log()}") from None
+        return self.process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.running():
+            self.kill()

@@ -1,0 +1,79 @@
+// The control channel end to end over a real socket: answers, errors, events, a silent and a dying
+// server.
+#include "common/control_channel.h"
+
+#include <poll.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+using namespace vdpa;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct Server {
+  explicit Server(const std::string& path, ControlServer::Handler handler)
+      : server(std::make_unique<ControlServer>(path, std::move(handler))),
+        thread([this] { run(); }) {}
+  ~Server() {
+    stop = true;
+    thread.join();
+  }
+  void run() {
+    while (!stop) {
+      pollfd ready{server->fd(), POLLIN, 0};
+      if (::poll(&ready, 1, 5) > 0) server->process();
+      if (announce.exchange(false)) server->broadcast({{"event", "engine"}, {"up", true}});
+    }
+    server.reset();
+  }
+  std::unique_ptr<ControlServer> server;
+  std::atomic<bool> stop = false, announce = false;
+  std::thread thread;
+};
+
+std::string socketPath() {
+  std::string pattern = "/tmp/vdpa-control-XXXXXX";
+  return std::string(::mkdtemp(pattern.data())) + "/c.sock";
+}
+
+}  // namespace
+
+TEST_CASE("calls, errors and events pass the control channel") {
+  const std::string path = socketPath();
+  std::atomic<int> events = 0;
+  std::atomic<int> closed = 0;
+  {
+    auto server =
+        std::make_unique<Server>(path, [](const std::string& op, const nlohmann::json& args) {
+          if (op != "echo") throw std::runtime_error("unknown operation '" + op + "'");
+          return args;
+        });
+    ControlClient client(
+        path, [&](const nlohmann::json&) { ++events; }, [&] { ++closed; });
+    CHECK(client.call("echo", {{"x", 1}}) == nlohmann::json{{"x", 1}});
+    const std::string large(300000, 'x');
+    CHECK(client.call("echo", {{"x", large}})["x"] == large);
+    CHECK_THROWS_WITH(client.call("nonsense"), "unknown operation 'nonsense'");
+
+    server->announce = true;
+    for (int i = 0; i < 500 && events == 0; ++i) std::this_thread::sleep_for(10ms);
+    CHECK(events == 1);
+
+    server.reset();
+    CHECK_THROWS_WITH(client.call("echo"), Catch::Contains(path));
+    CHECK(closed == 1);
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
+  CHECK_THROWS_AS(ControlClient(path, nullptr, nullptr), std::system_error);
+}
+
+TEST_CASE("a server that says nothing is given up on") {
+  const std::string path = socketPath();
+  ControlServer silent(path,
+                       [](const std::string&, const nlohmann::json&) { return nlohmann::json(); });
+  ControlClient client(path, nullptr, nullptr);
+  CHECK_THROWS_WITH(client.call("hello", {}, 50ms), Catch::Contains("timed out"));
+}
