@@ -1,0 +1,62 @@
+// See the header.
+#include "client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <system_error>
+
+#include "common/errors.h"
+#include "common/unix_socket.h"
+
+namespace vdpa::ctl {
+namespace {
+
+constexpr auto kDeadline = std::chrono::seconds(5);
+
+void setDeadline(grpc::ClientContext& context) {
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+}
+
+}  // namespace
+
+void requireSocket(const std::string& path, const std::string& program) {
+  try {
+    connectUnix(path);
+  } catch (const std::system_error& error) {
+    const int code = error.code().value();
+    if (code == EACCES || code == EPERM)
+      throw std::runtime_error(fmt::format(
+          "cannot connect to {}: permission denied; it is root's: run vdpactl as root", path));
+    throw std::runtime_error(fmt::format("{}; is {} running on this node?", error.what(), program));
+  }
+}
+
+DatapathClient::DatapathClient(const std::string& socketPath)
+    : socketPath_(socketPath),
+      stub_((requireSocket(socketPath, "vdpa-datapath"),
+             datapath::v1::Datapath::NewStub(
+                 grpc::CreateChannel("unix:" + socketPath, grpc::InsecureChannelCredentials())))) {}
+
+datapath::v1::ListResponse DatapathClient::list() {
+  grpc::ClientContext context;
+  setDeadline(context);
+  datapath::v1::ListResponse response;
+  check(stub_->List(&context, {}, &response));
+  return response;
+}
+
+datapath::v1::StatsResponse DatapathClient::stats() {
+  grpc::ClientContext context;
+  setDeadline(context);
+  datapath::v1::StatsResponse response;
+  check(stub_->Stats(&context, {}, &response));
+  return response;
+}
+
+void DatapathClient::check(const grpc::Status& status) const {
+  if (!status.ok())
+    throw std::runtime_error(
+        fmt::format("vdpa-datapath on {}: {}", socketPath_, status.error_message()));
+}
+
+}  // namespace vdpa::ctl

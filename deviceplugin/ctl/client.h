@@ -1,0 +1,39 @@
+// vdpactl's connection to vdpa-datapath, and what every sub-command shares.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "datapath.grpc.pb.h"
+
+namespace vdpa::ctl {
+
+enum class Output { table, json };
+
+struct Options {
+  std::string datapathSocket = "/run/vdpa/datapath.sock";
+  std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
+  Output output = Output::table;
+};
+
+class DatapathClient {
+ public:
+  explicit DatapathClient(const std::string& socketPath);
+
+  // Each throws std::runtime_error that names the socket and what to look at.
+  datapath::v1::ListResponse list();
+  datapath::v1::StatsResponse stats();
+
+ private:
+  void check(const grpc::Status& status) const;
+
+  std::string socketPath_;
+  std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
+};
+
+// A socket that isn't there, or that this user may not use, is said in plain words before gRPC
+// wraps it in its own.
+void requireSocket(const std::string& path, const std::string& program);
+
+}  // namespace vdpa::ctl

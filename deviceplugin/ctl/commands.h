@@ -1,0 +1,27 @@
+// vdpactl's sub-commands. Each prints to standard output and throws std::runtime_error with what to
+// do.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <string>
+
+#include "client.h"
+
+namespace vdpa::ctl {
+
+// Every device the node offers: its health with the reason, and who has it.
+void printDevices(const Options& options);
+
+// Every attachment, and every device that the kubelet gave to a pod which never attached it.
+void printAttachments(const Options& options);
+
+// The counters of every attached device; with `interval` above zero again and again, with rates,
+// until `stop`.
+void printStats(const Options& options, std::chrono::milliseconds interval,
+                const std::atomic<bool>& stop);
+
+// True if the gRPC health service on the unix socket says SERVING; prints one line.
+bool probe(const std::string& socketPath, const std::string& service);
+
+}  // namespace vdpa::ctl

@@ -1,0 +1,40 @@
+// vdpactl devices
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "table.h"
+
+namespace vdpa::ctl {
+
+void printDevices(const Options& options) {
+  const auto list = DatapathClient(options.datapathSocket).list();
+  std::map<std::string, const datapath::v1::Attachment*> attached;
+  for (const auto& attachment : list.attachments()) attached[attachment.device_id()] = &attachment;
+
+  auto array = nlohmann::json::array();
+  Table table({"DEVICE", "RESOURCE", "HEALTH", "POD", "REASON"});
+  for (const auto& device : list.devices()) {
+    const auto found = attached.find(device.id());
+    const auto* owner = found == attached.end() ? nullptr : &found->second->owner();
+    const std::string pod =
+        owner ? fmt::format("{}/{}", owner->pod_namespace(), owner->pod_name()) : "";
+    const std::string health = device.healthy() ? "Healthy" : "Unhealthy";
+    table.add({device.id(), device.resource(), health, pod, device.reason()});
+    array.push_back({{"device", device.id()},
+                     {"resource", device.resource()},
+                     {"healthy", device.healthy()},
+                     {"reason", device.reason()},
+                     {"pod", pod}});
+  }
+  if (options.output == Output::json)
+    fmt::print("{}\n", array.dump(2));
+  else if (list.devices().empty())
+    fmt::print("no devices: vdpa-device-plugin has not announced any; see its log\n");
+  else
+    fmt::print("{}", table.text());
+}
+
+}  // namespace vdpa::ctl

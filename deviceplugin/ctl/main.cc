@@ -1,0 +1,78 @@
+// vdpactl: what a person asks of a node's vDPA devices.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+
+#include "commands.h"
+
+namespace {
+
+// The only way a signal handler can reach the watching loop.
+std::atomic<bool> interrupted{false};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace vdpa::ctl;
+  Options options;
+  CLI::App app(
+      "Shows this node's vDPA devices, the pods that have them, and their traffic. Reads only; "
+      "needs root,\n"
+      "because the node daemons' sockets are root's.\n");
+  app.set_version_flag("--version", VDPA_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--datapath-socket", options.datapathSocket, "where vdpa-datapath listens")
+      ->capture_default_str();
+  app.add_option("--pod-resources", options.podResources, "the kubelet's PodResources socket")
+      ->capture_default_str();
+  app.add_option("-o,--output", options.output, "table or json")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, Output>{{"table", Output::table}, {"json", Output::json}}));
+
+  app.add_subcommand("devices",
+                     "every device the node offers: health, reason, and the pod that has it");
+  app.add_subcommand("attachments",
+                     "every attached device with its pod, network and settings; also devices that "
+                     "the kubelet gave\n"
+                     "to a pod which never attached them");
+  auto* stats = app.add_subcommand(
+      "stats",
+      "packets and bytes of every attached device, as the pod sees them, and drops by reason");
+  bool watch = false;
+  double seconds = 1;
+  stats->add_flag("-w,--watch", watch, "again and again, with rates, until interrupted");
+  stats->add_option("--interval", seconds, "seconds between two readings with --watch")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+  auto* probing = app.add_subcommand(
+      "probe",
+      "asks the health service on a node daemon's socket; exits with 0 if it is serving, else 1");
+  std::string socket, service;
+  probing->add_option("socket", socket, "/run/vdpa/datapath.sock or /run/vdpa/plugin.sock")
+      ->required();
+  probing->add_option("--service", service, "one service instead of the server as a whole");
+  CLI11_PARSE(app, argc, argv);
+
+  try {
+    if (app.got_subcommand("devices")) {
+      printDevices(options);
+    } else if (app.got_subcommand("attachments")) {
+      printAttachments(options);
+    } else if (app.got_subcommand(stats)) {
+      struct sigaction action {};
+      action.sa_handler = [](int) { interrupted = true; };
+      ::sigaction(SIGINT, &action, nullptr);
+      const auto interval = std::chrono::milliseconds(watch ? static_cast<int>(seconds * 1000) : 0);
+      printStats(options, interval, interrupted);
+    } else {
+      return probe(socket, service) ? 0 : 1;
+    }
+    return 0;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "vdpactl: {}\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,41 @@
+"""Python stubs of common/proto, made at the first import into a directory of their own: `from rpc import datapath`."""
+
+import atexit
+import importlib
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+
+import grpc
+
+from support import ROOT
+
+
+def _generate():
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-stubs-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    protos = sorted((ROOT / "common" / "proto").glob("*.proto"))
+    subprocess.run(["protoc", f"--proto_path={ROOT}/common/proto", f"--python_out={directory}",
+                    f"--grpc_out={directory}", f"--plugin=protoc-gen-grpc={shutil.which('grpc_python_plugin')}",
+                    *map(str, protos)], check=True)
+    sys.path.insert(0, str(directory))
+    modules = {}
+    for proto in protos:
+        both = types.SimpleNamespace()
+        for suffix in ("_pb2", "_pb2_grpc"):
+            both.__dict__.update(vars(importlib.import_module(proto.stem + suffix)))
+        modules[proto.stem] = both
+    return modules
+
+
+globals().update(_generate())
+
+
+def channel(socket_path):
+    """An insecure channel to a unix socket, of its own connection, that reconnects at once."""
+    return grpc.insecure_channel(f"unix:{socket_path}", options=[
+        ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0)])
