@@ -1,0 +1,292 @@
+// See the header.
+#include "deviceplugin/datapath/worker/engine.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "common/unix_socket.h"
+#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/ring_position.h"
+
+namespace vdpa {
+namespace {
+
+constexpr std::chrono::milliseconds kFirstBackOff{10};
+constexpr std::chrono::milliseconds kLastBackOff{200};
+
+// Signals an eventfd without ever waiting, whatever its counter holds.
+void signal(const SharedFd& fd) {
+  if (!fd) return;
+  pollfd writable{fd->get(), POLLOUT, 0};
+  if (::poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT)) return;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t ignored = ::write(fd->get(), &one, sizeof one);
+}
+
+}  // namespace
+
+Engine::Engine(EventLoop& loop, std::string path, Events events)
+    : loop_(loop), path_(std::move(path)), events_(std::move(events)), backOff_(kFirstBackOff) {
+  reconnectTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { connect(); });
+}
+
+Engine::~Engine() {
+  loop_.cancel(reconnectTimer_);
+}
+
+bool Engine::running() const {
+  return std::any_of(handed_.begin(), handed_.end(),
+                     [](const Handed& ring) { return ring.given && ring.enabled; });
+}
+
+void Engine::follow(PodDevice* device) {
+  device_ = device;
+  handed_.assign(device->rings.size(), {});
+}
+
+void Engine::release() {
+  device_ = nullptr;
+  if (!handedMemory_) return;  // the engine has nothing of this pod's
+  forgetLink();
+  reconnectLater();
+}
+
+void Engine::update() {
+  advance();
+}
+
+bool Engine::settled() const {
+  return !link_ || !learned_ || link_->idle();
+}
+
+void Engine::connect() {
+  reconnectTimer_ = 0;
+  try {
+    link_ = std::make_unique<EngineLink>(
+        loop_, connectUnix(path_),
+        [this](const std::string& reason, bool refused) { lost(reason, refused); },
+        [this] {
+          if (!learned_) return;
+          try {
+            advance();
+            if (settled() && device_) events_.settled();
+          } catch (const ProtocolError& error) {
+            events_.failed(error.what());
+          }
+        });
+    learn();
+  } catch (const std::system_error& error) {
+    lost(error.what(), false);
+  }
+}
+
+void Engine::reconnectLater() {
+  loop_.cancel(reconnectTimer_);
+  reconnectTimer_ = loop_.after(backOff_, [this] { connect(); });
+  backOff_ = std::min(backOff_ * 2, kLastBackOff);
+}
+
+void Engine::forgetLink() {
+  link_.reset();
+  learned_ = false;
+  stopping_ = 0;
+  handedMemory_.reset();
+  handedFeatures_.reset();
+  std::fill(handed_.begin(), handed_.end(), Handed{});
+}
+
+void Engine::lost(const std::string& reason, bool refused) {
+  if (device_) {
+    for (size_t i = 0; i < handed_.size(); ++i)
+      if (handed_[i].given) device_->rings[i].positionLost = true;
+  }
+  forgetLink();
+  reconnectLater();
+  if (up_ || reason != lastReason_) {
+    up_ = false;
+    lastReason_ = reason;
+    events_.state(false, reason);
+  }
+  if (!device_) return;
+  try {
+    if (refused) throw ProtocolError(reason);
+    advance();  // finds the positions of rings that were being stopped
+    events_.settled();
+  } catch (const ProtocolError& error) {
+    events_.failed(error.what());
+  }
+}
+
+void Engine::learn() {
+  link_->ask(Request::GetFeatures, nullptr, 0, sizeof(uint64_t), [this](const Message& answer) {
+    EngineLimits limits;
+    limits.features = answer.as<uint64_t>();
+    link_->ask(Request::GetProtocolFeatures, nullptr, 0, sizeof(uint64_t),
+               [this, limits](const Message& second) mutable {
+                 limits.protocolFeatures = second.as<uint64_t>();
+                 const uint64_t use = limits.protocolFeatures &
+                                      (protocol_feature::kMultiqueue | protocol_feature::kReplyAck);
+                 link_->tell(Request::SetProtocolFeatures, &use, sizeof use);
+                 link_->tell(Request::SetOwner, nullptr, 0);
+                 if (use != (protocol_feature::kMultiqueue | protocol_feature::kReplyAck))
+                   return lost("the engine lacks the protocol features MQ and REPLY_ACK", false);
+                 link_->ask(Request::GetQueueNum, nullptr, 0, sizeof(uint64_t),
+                            [this, limits](const Message& third) mutable {
+                              limits.queuePairs = static_cast<uint32_t>(
+                                  std::min<uint64_t>(third.as<uint64_t>(), 128));
+                              limits_ = limits;
+                              learned();
+                            });
+               });
+  });
+}
+
+void Engine::learned() {
+  learned_ = true;
+  backOff_ = kFirstBackOff;
+  lastReason_.clear();
+  if (!std::exchange(up_, true)) events_.state(true, {});
+  // The link is idle now and goes on with advance().
+}
+
+void Engine::advance() {
+  if (!device_) return;
+  if (!learned_) {
+    for (uint32_t i = 0; i < device_->rings.size(); ++i)
+      if (!device_->rings[i].started) findPosition(i);
+    return;
+  }
+  if (stopping_ == 0) stopRings();
+  if (stopping_ > 0) return;  // their answers lead back here
+
+  const bool wanted = std::any_of(device_->rings.begin(), device_->rings.end(),
+                                  [this](const Vring& ring) { return device_->runs(ring); });
+  if (wanted) shareMemory();
+  if (!learned_) return;
+  for (uint32_t i = 0; i < device_->rings.size(); ++i) {
+    if (!device_->runs(device_->rings[i])) continue;
+    if (handed_[i].given)
+      refreshRing(i);
+    else
+      giveRing(i);
+  }
+  if (wakeRings_ && link_->idle()) wake();
+}
+
+void Engine::stopRings() {
+  const bool restart = (handedMemory_ && handedMemory_ != device_->memory) ||
+                       (handedFeatures_ && *handedFeatures_ != device_->features);
+  for (uint32_t i = 0; i < handed_.size(); ++i) {
+    if (!handed_[i].given || (!restart && device_->runs(device_->rings[i]))) continue;
+    ++stopping_;
+    const VringState state{i, 0};
+    link_->ask(Request::GetVringBase, &state, sizeof state, sizeof state,
+               [this, i](const Message& answer) {
+                 uint32_t base = answer.as<VringState>().value & 0xffff;
+                 // rte_vhost gives one position for both sides of a packed ring, which are equal
+                 // when it has stopped.
+                 if (device_->packed()) base |= base << 16;
+                 device_->rings[i].base = base;
+                 handed_[i] = {};
+                 --stopping_;
+               });
+  }
+}
+
+void Engine::shareMemory() {
+  if (const uint64_t missing = device_->features & ~limits_->features; missing != 0)
+    throw protocolError("the engine no longer has the features {:#x} that the driver uses",
+                        missing);
+  if (handedFeatures_ != device_->features) {
+    const uint64_t features = device_->features | feature::kProtocolFeatures;
+    set(Request::SetFeatures, &features, sizeof features);
+    handedFeatures_ = device_->features;
+  }
+  if (handedMemory_ == device_->memory) return;
+  if (handedMemory_ && handedMemory_->sameAddresses(*device_->memory)) {
+    // rte_vhost compares addresses alone and would keep the old files: only a new connection helps.
+    forgetLink();
+    return reconnectLater();
+  }
+  device_->memory->checkFiles();
+  WireMemoryTable table{};
+  std::vector<SharedFd> files;
+  for (const MemoryRegion& region : device_->memory->regions()) {
+    table.regions[table.regionCount++] = region.wire;
+    files.push_back(region.file);
+  }
+  set(Request::SetMemTable, &table,
+      offsetof(WireMemoryTable, regions) + files.size() * sizeof(WireRegion), files);
+  handedMemory_ = device_->memory;
+}
+
+void Engine::giveRing(uint32_t index) {
+  Vring& ring = device_->rings[index];
+  if (ring.positionLost) wakeRings_ = true;
+  findPosition(index);
+  sendState(Request::SetVringNum, index, ring.size);
+  sendState(Request::SetVringBase, index, ring.base);
+  VringAddresses addresses = *ring.addresses;
+  addresses.index = index;
+  addresses.log = 0;
+  set(Request::SetVringAddr, &addresses, sizeof addresses);
+  sendDescriptor(Request::SetVringCall, index, ring.call);
+  if (ring.error) sendDescriptor(Request::SetVringErr, index, ring.error);
+  sendDescriptor(Request::SetVringKick, index, ring.kick);
+  sendState(Request::SetVringEnable, index, device_->enabled(ring) ? 1 : 0);
+  handed_[index] = {true, device_->enabled(ring), ring.kick, ring.call, ring.error};
+}
+
+void Engine::refreshRing(uint32_t index) {
+  const Vring& ring = device_->rings[index];
+  Handed& handed = handed_[index];
+  const auto renew = [&](Request request, const SharedFd& now, SharedFd& before) {
+    if (now == before) return;
+    sendDescriptor(request, index, now);
+    before = now;
+  };
+  renew(Request::SetVringCall, ring.call, handed.call);
+  renew(Request::SetVringErr, ring.error, handed.error);
+  renew(Request::SetVringKick, ring.kick, handed.kick);
+  if (device_->enabled(ring) == handed.enabled) return;
+  handed.enabled = !handed.enabled;
+  sendState(Request::SetVringEnable, index, handed.enabled ? 1 : 0);
+}
+
+void Engine::sendDescriptor(Request request, uint32_t index, const SharedFd& descriptor) {
+  const uint64_t value = index | (descriptor ? 0 : kVringNoDescriptor);
+  set(request, &value, sizeof value,
+      descriptor ? std::vector<SharedFd>{descriptor} : std::vector<SharedFd>{});
+}
+
+void Engine::sendState(Request request, uint32_t index, uint32_t value) {
+  const VringState state{index, value};
+  set(request, &state, sizeof state);
+}
+
+void Engine::set(Request request, const void* payload, size_t size,
+                 std::vector<SharedFd> descriptors) {
+  link_->set(request, payload, size, std::move(descriptors));
+}
+
+void Engine::findPosition(uint32_t index) {
+  Vring& ring = device_->rings[index];
+  if (!ring.positionLost) return;
+  ring.base = recoverPosition(*device_, index);
+  ring.positionLost = false;
+}
+
+// A kick or an interrupt may have died with the engine: both sides look at their rings once more.
+void Engine::wake() {
+  wakeRings_ = false;
+  for (size_t i = 0; i < handed_.size(); ++i) {
+    if (!handed_[i].given) continue;
+    signal(handed_[i].kick);
+    signal(handed_[i].call);
+  }
+}
+
+}  // namespace vdpa

@@ -1,0 +1,38 @@
+// The socket file in the pod's directory.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "common/unique_fd.h"
+
+namespace vdpa {
+
+struct SocketFile {
+  std::string path;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t mode = 0666;
+  std::string selinuxLabel;  // empty: as the directory gives it
+};
+
+// Listens; removes the file in the end.
+class FrontSocket {
+ public:
+  // The file has its owner, label and mode before anyone can connect. Throws std::system_error.
+  explicit FrontSocket(const SocketFile& file);
+  ~FrontSocket();
+  FrontSocket(const FrontSocket&) = delete;
+  FrontSocket& operator=(const FrontSocket&) = delete;
+
+  int fd() const { return listener_.get(); }
+  // The next front-end that connects, if any.
+  UniqueFd accept();
+
+ private:
+  std::string path_;
+  UniqueFd listener_;
+};
+
+}  // namespace vdpa

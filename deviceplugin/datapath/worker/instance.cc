@@ -1,0 +1,219 @@
+// See the header.
+#include "deviceplugin/datapath/worker/instance.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "common/errors.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/worker/protocol_error.h"
+
+namespace vdpa {
+namespace {
+
+// What may be agreed on between a driver and an engine without this worker doing anything for it.
+// Not here, besides what the engine lacks: LOG_ALL (migration), ACCESS_PLATFORM (an IOTLB), and
+// IN_ORDER, with which an engine may skip used descriptors, so that the position in a packed ring
+// would be lost with the engine.
+constexpr uint64_t kFeatures =
+    feature::kChecksum | feature::kGuestChecksum | feature::kMtu | feature::kGuestTso4 |
+    feature::kGuestTso6 | feature::kGuestEcn | feature::kGuestUfo | feature::kHostTso4 |
+    feature::kHostTso6 | feature::kHostEcn | feature::kHostUfo | feature::kMergeableBuffers |
+    feature::kControlQueue | feature::kControlReceive | feature::kGuestAnnounce |
+    feature::kMultiqueue | feature::kAnyLayout | feature::kIndirectDescriptors |
+    feature::kEventIndex | feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing;
+
+constexpr uint64_t kProtocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
+                                       protocol_feature::kMtu | protocol_feature::kConfig |
+                                       protocol_feature::kResetDevice | protocol_feature::kStatus;
+
+constexpr int kMessagesAtOnce = 64;
+
+UniqueFd watchSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  checked(::sigprocmask(SIG_BLOCK, &set, nullptr), "cannot block signals");
+  return UniqueFd(
+      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot watch signals"));
+}
+
+}  // namespace
+
+Instance::Instance(WorkerOptions options)
+    : options_(std::move(options)),
+      signals_(watchSignals()),
+      control_(options_.control,
+               [this](const std::string& op, const nlohmann::json&) { return answer(op); }),
+      engine_(loop_, options_.engine,
+              {[this](bool up, const std::string& reason) { onEngineState(up, reason); },
+               [this] {
+                 answerFront();
+                 serve();
+               },
+               [this](const std::string& reason) { endSession(reason, true); }}) {
+  loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); });
+  loop_.watch(control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); });
+  published_ = state();
+}
+
+Instance::~Instance() {
+  if (front_) engine_.release();
+}
+
+void Instance::run() {
+  loop_.run();
+}
+
+nlohmann::json Instance::answer(const std::string& op) {
+  if (op == "stop") {
+    loop_.stop();
+    return nlohmann::json::object();
+  }
+  if (op != "hello")
+    throw std::invalid_argument(fmt::format("unknown op '{}'; expected hello or stop", op));
+  nlohmann::json hello = state();
+  hello["program"] = "vdpa-worker";
+  hello["version"] = VDPA_VERSION;
+  hello["pid"] = ::getpid();
+  hello["device"] = options_.device;
+  hello["socket"] = options_.socket.path;
+  return hello;
+}
+
+nlohmann::json Instance::state() const {
+  return {{"ready", listener_.has_value()},
+          {"front", !front_             ? "listening"
+                    : engine_.running() ? "running"
+                                        : "connected"},
+          {"engine", engine_.up() ? "up" : "down"},
+          {"reason", reason_}};
+}
+
+void Instance::publish() {
+  nlohmann::json now = state();
+  if (now == published_) return;
+  published_ = now;
+  now["event"] = "state";
+  control_.broadcast(now);
+}
+
+void Instance::onEngineState(bool up, const std::string& reason) {
+  reason_ = reason;
+  if (up) {
+    spdlog::info("{}: the engine at {} is up", options_.device, options_.engine);
+    if (!listener_) openSocket();
+  } else {
+    spdlog::warn("{}: the engine at {} is down: {}", options_.device, options_.engine, reason);
+  }
+  publish();
+}
+
+void Instance::openSocket() {
+  listener_.emplace(options_.socket);
+  loop_.watch(listener_->fd(), EPOLLIN, [this](uint32_t) { acceptFronts(); });
+  spdlog::info("{}: listening on {}", options_.device, options_.socket.path);
+}
+
+Offer Instance::offer() const {
+  const EngineLimits& limits = *engine_.limits();
+  Offer offer;
+  offer.features = kFeatures & limits.features;
+  offer.protocolFeatures = kProtocolFeatures;
+  offer.queuePairs = std::min(options_.queuePairs, limits.queuePairs);
+  offer.queueSize = options_.queueSize;
+  offer.config = options_.config;
+  offer.config.maxQueuePairs = static_cast<uint16_t>(offer.queuePairs);
+  return offer;
+}
+
+void Instance::acceptFronts() {
+  while (UniqueFd socket = listener_->accept()) {
+    if (!front_) {
+      startSession(std::move(socket));
+    } else if (const auto suppressed = refusals_.admit()) {
+      spdlog::warn(
+          "{}: refused a second connection on {}: a front-end is connected ({} such lines "
+          "suppressed)",
+          options_.device, options_.socket.path, *suppressed);
+    }
+  }
+}
+
+void Instance::startSession(UniqueFd socket) {
+  front_.emplace(Front{MessageSocket(std::move(socket)), Session(offer())});
+  waiting_ = false;
+  engine_.follow(&front_->session.device());
+  loop_.watch(front_->socket.fd(), EPOLLIN, [this](uint32_t events) { onFront(events); });
+  spdlog::debug("{}: a front-end connected", options_.device);
+  reason_.clear();
+  publish();
+}
+
+void Instance::onFront(uint32_t events) {
+  if ((events & EPOLLOUT) && !front_->socket.flush())
+    return endSession("the front-end disconnected", false);
+  if (waiting_ && (events & (EPOLLHUP | EPOLLERR)))
+    return endSession("the front-end disconnected", false);
+  serve();
+}
+
+void Instance::serve() {
+  try {
+    // A few at a time: a front-end that never stops talking does not keep the datapath waiting.
+    for (int i = 0; i < kMessagesAtOnce && front_ && !waiting_ && !front_->socket.blocked(); ++i) {
+      auto message = front_->socket.receive();
+      if (!message) break;
+      front_->session.handle(std::move(*message));
+      waiting_ = true;
+      engine_.update();
+      if (engine_.settled()) answerFront();
+    }
+  } catch (const ProtocolError& error) {
+    return endSession(error.what(), true);
+  }
+  if (front_ && front_->socket.ended()) return endSession("the front-end disconnected", false);
+  watchFront();
+  publish();
+}
+
+void Instance::answerFront() {
+  if (!front_ || !waiting_) return;
+  waiting_ = false;
+  auto reply = front_->session.takeReply();
+  if (reply && !front_->socket.send(std::move(*reply)))
+    endSession("the front-end disconnected", false);
+}
+
+// While the engine follows, and while the front-end leaves answers unread, nothing more is read
+// from it.
+void Instance::watchFront() {
+  if (!front_) return;
+  uint32_t events = 0;
+  if (front_->socket.blocked())
+    events = EPOLLOUT;
+  else if (!waiting_)
+    events = EPOLLIN;
+  loop_.change(front_->socket.fd(), events);
+}
+
+void Instance::endSession(const std::string& reason, bool fault) {
+  if (!front_) return;
+  const auto suppressed = fault ? faults_.admit() : std::optional<unsigned>(0);
+  if (fault && suppressed)
+    spdlog::warn("{}: ended the front-end's session: {} ({} such lines suppressed)",
+                 options_.device, reason, *suppressed);
+  else
+    spdlog::debug("{}: {}", options_.device, reason);
+  loop_.forget(front_->socket.fd());
+  engine_.release();
+  front_.reset();
+  waiting_ = false;
+  reason_ = reason;
+  publish();
+}
+
+}  // namespace vdpa

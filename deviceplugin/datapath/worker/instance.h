@@ -1,0 +1,71 @@
+// The worker's parts, wired: the pod's socket and session on one side, the engine on the other, the
+// datapath's control channel above.
+#pragma once
+
+#include <optional>
+
+#include "common/control_channel.h"
+#include "deviceplugin/datapath/worker/engine.h"
+#include "deviceplugin/datapath/worker/event_loop.h"
+#include "deviceplugin/datapath/worker/front_socket.h"
+#include "deviceplugin/datapath/worker/log_limiter.h"
+#include "deviceplugin/datapath/worker/message_socket.h"
+#include "deviceplugin/datapath/worker/session.h"
+
+namespace vdpa {
+
+struct WorkerOptions {
+  std::string device;
+  SocketFile socket;
+  std::string engine;   // the engine's socket
+  std::string control;  // where the datapath finds this worker
+  uint32_t queuePairs = 1;
+  uint32_t queueSize = 1024;
+  NetConfig config;
+};
+
+class Instance {
+ public:
+  // Opens everything but the pod's socket, which appears once the engine has said what it can do.
+  explicit Instance(WorkerOptions options);
+  ~Instance();
+
+  // Until "stop" on the control channel, SIGTERM or SIGINT.
+  void run();
+
+ private:
+  struct Front {
+    MessageSocket socket;
+    Session session;
+  };
+
+  nlohmann::json answer(const std::string& op);
+  nlohmann::json state() const;
+  void publish();
+
+  void onEngineState(bool up, const std::string& reason);
+  void openSocket();
+  Offer offer() const;
+
+  void acceptFronts();
+  void startSession(UniqueFd socket);
+  void onFront(uint32_t events);
+  void serve();
+  void answerFront();
+  void watchFront();
+  void endSession(const std::string& reason, bool fault);
+
+  const WorkerOptions options_;
+  EventLoop loop_;
+  UniqueFd signals_;
+  ControlServer control_;
+  Engine engine_;
+  std::optional<FrontSocket> listener_;
+  std::optional<Front> front_;
+  bool waiting_ = false;  // the last message is answered when the engine has followed it
+  std::string reason_;    // why the engine is down, or why the last session ended
+  nlohmann::json published_;
+  LogLimiter faults_, refusals_;
+};
+
+}  // namespace vdpa

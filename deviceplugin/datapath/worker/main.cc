@@ -1,0 +1,78 @@
+// vdpa-worker: serves one pod's vhost-user socket. See Instance for how it is put together.
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/worker/instance.h"
+
+namespace vdpa {
+namespace {
+
+// A front-end may hand over three eventfds a ring: 128 queue pairs need more than the usual 1,024.
+void raiseDescriptorLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "Serves the vhost-user socket of one device: checks what the pod says, and hands its queues "
+      "to "
+      "the engine behind --engine. Started by vdpa-datapath, one for each attached device."};
+  WorkerOptions options;
+  std::string mode = "0666", mac = "02:00:00:00:00:01", logLevel = "info", logFormat = "text";
+  app.add_option("--device", options.device, "ID of the device, for messages")->required();
+  app.add_option("--socket", options.socket.path, "the pod's socket, created here")->required();
+  app.add_option("--socket-uid", options.socket.uid, "owner of the socket")->capture_default_str();
+  app.add_option("--socket-gid", options.socket.gid, "group of the socket")->capture_default_str();
+  app.add_option("--socket-mode", mode, "permissions of the socket, octal")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            return text.find_first_not_of("01234567") == std::string::npos && text.size() < 5
+                       ? std::string()
+                       : std::string("expected octal permissions such as 0660");
+          },
+          "OCTAL"))
+      ->capture_default_str();
+  app.add_option("--selinux-label", options.socket.selinuxLabel, "SELinux label of the socket");
+  app.add_option("--engine", options.engine, "vhost-user socket of the engine")->required();
+  app.add_option("--control", options.control, "control socket, created here")->required();
+  app.add_option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
+      ->check(CLI::Range(1, 128))
+      ->capture_default_str();
+  app.add_option("--queue-size", options.queueSize, "largest ring accepted, in entries")
+      ->check(CLI::Range(2u, kMaxQueueSize))
+      ->capture_default_str();
+  app.add_option("--mac", mac, "MAC address told to front-ends that ask")->capture_default_str();
+  app.add_option("--mtu", options.config.mtu, "MTU told to front-ends that ask")
+      ->check(CLI::Range(68, 65535))
+      ->capture_default_str();
+  app.add_option("--log-level", logLevel, "trace, debug, info, warning, error or off")
+      ->capture_default_str();
+  app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
+  app.set_version_flag("--version", VDPA_VERSION);
+  CLI11_PARSE(app, argc, argv);
+
+  initLogging("vdpa-worker", logLevel, logFormat);
+  options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));
+  options.config.mac = parseMac(mac);
+  raiseDescriptorLimit();
+  Instance(std::move(options)).run();
+  return 0;
+}
+
+}  // namespace
+}  // namespace vdpa
+
+int main(int argc, char** argv) {
+  try {
+    return vdpa::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "vdpa-worker: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,52 @@
+// The memory a pod shares: regions of files, by the pod's own addresses. The pod can truncate such
+// a file at any time, so nothing here maps it: reads are pread(), where a vanished page is a short
+// read and no SIGBUS.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "deviceplugin/datapath/worker/message.h"
+
+namespace vdpa {
+
+struct MemoryRegion {
+  WireRegion wire;
+  SharedFd file;
+};
+
+class MemoryTable {
+ public:
+  // Checks a SET_MEM_TABLE message: count, sizes, overlaps, and that each descriptor is a file in
+  // memory (memfd, tmpfs or hugetlbfs), open for reading and writing, that holds the region. Files
+  // of other kinds are refused because a pod could make an access to them wait for ever. Throws
+  // ProtocolError.
+  explicit MemoryTable(Message message);
+
+  const std::vector<MemoryRegion>& regions() const { return regions_; }
+
+  // Whether [address, address + size) lies within one region. Addresses are the pod's.
+  bool contains(uint64_t address, uint64_t size) const { return find(address, size) != nullptr; }
+
+  // The same files at the same addresses.
+  bool sameAs(const MemoryTable& other) const;
+  // The same addresses, whatever the files.
+  bool sameAddresses(const MemoryTable& other) const;
+
+  // Copies from or to the pod's memory. Throws ProtocolError when the range is not in the table or
+  // the file has become shorter.
+  void read(uint64_t address, std::span<std::byte> into) const;
+  void write(uint64_t address, std::span<const std::byte> from) const;
+
+  // Throws ProtocolError when a file no longer holds its region.
+  void checkFiles() const;
+
+ private:
+  const MemoryRegion* find(uint64_t address, uint64_t size) const;
+  const MemoryRegion& at(uint64_t address, uint64_t size) const;
+
+  std::vector<MemoryRegion> regions_;
+};
+
+}  // namespace vdpa

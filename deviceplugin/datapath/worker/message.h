@@ -1,0 +1,36 @@
+// One vhost-user message with the descriptors that came with it.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/vhost_user_protocol.h"
+
+namespace vdpa {
+
+// A descriptor of the pod's that the session records and the engine passes on. Two are the same
+// descriptor when the pointers are equal; null is "none".
+using SharedFd = std::shared_ptr<const UniqueFd>;
+
+struct Message {
+  Request request{};
+  uint32_t flags = 0;
+  std::vector<std::byte> payload;
+  std::vector<UniqueFd> descriptors;
+
+  // The payload as T. Its size must have been checked.
+  template <typename T>
+  T as() const {
+    T value{};
+    std::memcpy(&value, payload.data(), sizeof value);
+    return value;
+  }
+};
+
+// The bytes of a message: header and payload.
+std::vector<std::byte> encode(Request request, uint32_t flags, const void* payload, size_t size);
+
+}  // namespace vdpa

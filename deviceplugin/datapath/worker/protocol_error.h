@@ -1,0 +1,21 @@
+// What a front-end did wrong. It ends that front-end's session; the text is the log line.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace vdpa {
+
+class ProtocolError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+template <typename... Args>
+[[nodiscard]] ProtocolError protocolError(fmt::format_string<Args...> format, Args&&... args) {
+  return ProtocolError(fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace vdpa
