@@ -5,7 +5,7 @@ set -euo pipefail
 
 mkdir -p "$1" && cd "$1"
 mirror=$(sed -nE 's/^deb (\[[^]]*\] )?(https?:[^ ]+).*/\2/p; s/^URIs: *([^ ]+).*/\1/p' \
-  /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -n 1)
+  /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -n 1 || true)
 [ -n "$mirror" ] || { echo "no Debian mirror in apt's sources" >&2; exit 1; }
 
 apt_root=$PWD/apt
@@ -17,6 +17,5 @@ options=(-o Dir::State::lists="$apt_root/lists" -o Dir::State::status="$apt_root
 apt-get "${options[@]}" update
 (cd "$apt_root/cache/archives" && apt-get "${options[@]}" download golang-1.23-go golang-1.23-src)
 for package in "$apt_root"/cache/archives/golang-*.deb; do dpkg -x "$package" .; done
-cp -rn usr/share/go-1.23/. usr/lib/go-1.23/
 rm -rf "$apt_root"
 usr/lib/go-1.23/bin/go version
