@@ -1,0 +1,52 @@
+"""dpdk-testpmd as a vhost-user application (virtio-user) and as an engine (net_vhost: the real rte_vhost)."""
+
+import itertools
+import re
+
+from support import Program, wait_until
+
+_numbers = itertools.count()
+
+
+class Testpmd(Program):
+    """dpdk-testpmd on ordinary memory, without hardware, that prints its counters every second."""
+
+    __test__ = False  # not a test, whatever its name
+
+    def __init__(self, name, directory, vdevs, mode, queues=1, core=0, memory=128, arguments=(), eal=()):
+        vdev_arguments = [argument for vdev in vdevs for argument in ("--vdev", vdev)]
+        super().__init__(name, [
+            "dpdk-testpmd", "--lcores", f"0@{core},1@{core}", "--no-pci", "--no-huge", "-m", memory, "--no-telemetry",
+            f"--file-prefix=test{next(_numbers)}-{directory.name}", *vdev_arguments, *eal, "--",
+            f"--forward-mode={mode}", "--auto-start", "--stats-period", "1", "--total-num-mbufs=4096",
+            f"--rxq={queues}", f"--txq={queues}", "--display-xstats",
+            ",".join(f"{way}_q{q}_good_packets" for way in ("rx", "tx") for q in range(queues)),
+            *arguments], directory, stdin=-3)
+
+    def counter(self, name, port=0):
+        """The last printed value of RX-packets, TX-packets or an extended statistic; 0 before the first."""
+        blocks = re.split(r"NIC (?:extended )?statistics for port ", self.log())
+        values = [int(match.group(1)) for block in blocks if block.startswith(str(port))
+                  for match in re.finditer(rf"{name}:? +(\d+)", block)]
+        return values[-1] if values else 0
+
+    def received(self, port=0):
+        return self.counter("RX-packets", port)
+
+    def wait_received(self, count, what, timeout=30):
+        """Waits until `count` more packets than now were received."""
+        before = self.received()
+        wait_until(lambda: self.received() >= before + count,
+                   lambda: f"{count} packets {what} ({self.received() - before} came):\n{self.log()[-3000:]}", timeout)
+
+
+def application(directory, socket, name="application", queues=1, core=0, options="", mode="flowgen", **other):
+    """A DPDK application on a vhost-user socket that sends and counts what comes back."""
+    vdev = f"net_virtio_user0,path={socket},mac=02:00:00:00:00:01,queues={queues}{options}"
+    return Testpmd(name, directory, [vdev], mode, queues, core, **other)
+
+
+def engine(directory, socket, name="engine", queues=1, core=1):
+    """An engine that sends every packet back."""
+    socket.unlink(missing_ok=True)  # rte_vhost doesn't replace the file of one that was killed
+    return Testpmd(name, directory, [f"net_vhost0,iface={socket},queues={queues}"], "io", queues, core)
