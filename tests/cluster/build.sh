@@ -11,6 +11,8 @@ multus=v4.2.2
 stamp="kubernetes $kubernetes multus $multus"
 [ "$(cat "$dir/bin/.stamp" 2>/dev/null)" != "$stamp" ] || exit 0
 
+# Debian's Go does not fetch a newer toolchain unless told to.
+export GOTOOLCHAIN=auto
 export GOMODCACHE=$dir/go/mod GOCACHE=$dir/go/cache GOFLAGS=-modcacherw
 
 # module FOLDER VERSIONED_MODULE...: enters a throw-away module that requires the given ones.

@@ -1,0 +1,151 @@
+"""The test cluster as the tests see it: kubectl, pods and what vdpactl says on a node."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+
+from support import wait_until  # noqa: E402
+
+CACHE = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa"))
+DIRECTORY = CACHE / "cluster"
+SAMPLE_IMAGE = "localhost/vdpa-sample:0.1.0"
+NAMESPACE = "vdpa-system"
+TESTPMD = ("exec dpdk-testpmd --no-pci --no-huge -m 128 --no-telemetry $(cat /run/vdpa/*/eal-args) "
+           "-- --total-num-mbufs=4096 --stats-period=1 ")
+
+
+class Cluster:
+    def __init__(self):
+        self.kubeconfig = DIRECTORY / "kubeconfig"
+
+    def run(self, *arguments, stdin=None, check=True, timeout=60):
+        done = subprocess.run([DIRECTORY / "bin" / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
+                              input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def apply(self, *objects):
+        self.run("apply", "-f", "-", stdin="\n---\n".join(json.dumps(o) for o in objects))
+
+    def get(self, kind, name=None, namespace="default"):
+        arguments = ["get", kind, "-n", namespace, "-o", "json"] + ([name] if name else ["--ignore-not-found"])
+        out = self.run(*arguments, check=False)
+        return json.loads(out) if out.strip() else None
+
+    def allocatable(self, node, resource="vdpa.io/nic"):
+        return int(self.get("node", node)["status"]["allocatable"].get(resource, "0"))
+
+    def wait_allocatable(self, node, count, timeout=60):
+        wait_until(lambda: self.allocatable(node) == count,
+                   lambda: f"{count} vdpa.io/nic allocatable on {node}; it has {self.allocatable(node)}", timeout, 0.2)
+
+    # --- pods
+
+    def phase(self, pod):
+        found = self.get("pod", pod)
+        return found["status"].get("phase") if found else None
+
+    def wait_running(self, pod, timeout=90):
+        def ready():
+            found = self.get("pod", pod)
+            if not found:
+                return False
+            assert found["status"].get("phase") not in ("Failed", "Succeeded"), self.describe(pod)
+            return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"].get("conditions", []))
+        wait_until(ready, lambda: f"pod {pod} ready:\n{self.describe(pod)}", timeout, 0.2)
+
+    def describe(self, pod):
+        return self.run("describe", "pod", pod, check=False) + self.run("logs", pod, "--tail=20", check=False)
+
+    def events(self, name):
+        items = self.get("events")["items"]
+        return "\n".join(e.get("message", "") for e in items if e["involvedObject"]["name"] == name)
+
+    def delete(self, *pods, force=False):
+        extra = ["--force", "--grace-period=0"] if force else []
+        self.run("delete", "pod", *pods, "--ignore-not-found", *extra, timeout=90)
+
+    def exec(self, pod, *command, namespace="default", container=None):
+        extra = ["-c", container] if container else []
+        return self.run("exec", "-n", namespace, pod, *extra, "--", *command)
+
+    def network_status(self, pod):
+        annotations = self.get("pod", pod)["metadata"].get("annotations", {})
+        return json.loads(annotations.get("k8s.v1.cni.cncf.io/network-status", "[]"))
+
+    # --- the project on a node
+
+    def daemon(self, name, node):
+        for pod in self.get("pods", namespace=NAMESPACE)["items"]:
+            if pod["metadata"]["labels"].get("app.kubernetes.io/name") == name and \
+                    pod["spec"].get("nodeName") == node and "deletionTimestamp" not in pod["metadata"]:
+                return pod["metadata"]["name"]
+        return None
+
+    def vdpactl(self, node, *arguments):
+        out = self.exec(self.daemon("vdpa-datapath", node), "vdpactl", "-o", "json", *arguments, namespace=NAMESPACE)
+        return json.loads(out)
+
+    def device_of(self, pod, node="node1"):
+        for attachment in self.vdpactl(node, "attachments"):
+            if attachment["pod"] == pod and attachment["attached"]:
+                return attachment["device"]
+        return None
+
+    def received(self, pod, node="node1"):
+        device = self.device_of(pod, node)
+        return next((s["rx_packets"] for s in self.vdpactl(node, "stats") if s["device"] == device), 0)
+
+    def wait_traffic(self, pod, node="node1", packets=1000, timeout=30):
+        """Waits until `pod` has received that many packets more than now."""
+        before = self.received(pod, node)
+        wait_until(lambda: self.received(pod, node) >= before + packets,
+                   lambda: f"{packets} packets more for {pod}: {before} before, {self.received(pod, node)} now\n"
+                           f"{self.vdpactl(node, 'stats')}", timeout, 0.2)
+
+
+def network(name="fast", resource="vdpa.io/nic", **config):
+    annotations = {"k8s.v1.cni.cncf.io/resourceName": resource} if resource else {}
+    return {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": name, "annotations": annotations},
+            "spec": {"config": json.dumps({"cniVersion": "1.0.0", "name": name, "type": "vdpa", **config})}}
+
+
+def pod(name, command="exec sleep 100000", networks="fast", devices=1, node=None, user=1000, grace=1, init=None):
+    limits = {"memory": "512Mi"} | ({"vdpa.io/nic": str(devices)} if devices else {})
+    security = {"runAsUser": user, "runAsNonRoot": user != 0, "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]}}
+
+    def container(container_name, shell):
+        return {"name": container_name, "image": SAMPLE_IMAGE, "imagePullPolicy": "Never",
+                "command": ["sh", "-c", shell], "securityContext": security, "resources": {"limits": limits}}
+
+    spec = {"containers": [container("app", command)], "terminationGracePeriodSeconds": grace,
+            "automountServiceAccountToken": False}
+    if init:
+        spec["initContainers"] = [container("init", init)]
+    if node:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+    annotations = {"k8s.v1.cni.cncf.io/networks": networks} if networks else {}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": annotations}, "spec": spec}
+
+
+def sender(name, peer_mac=None, **more):
+    """Sends without end, 64-byte frames in bursts, to everybody or to one MAC."""
+    to = f"--eth-peer=0,{peer_mac} " if peer_mac else ""
+    return pod(name, TESTPMD + to + "--forward-mode=txonly --txpkts=64 --burst=4", **more)
+
+
+def receiver(name, **more):
+    return pod(name, TESTPMD + "--forward-mode=rxonly", **more)
+
+
+def now():
+    return time.monotonic()

@@ -1,0 +1,96 @@
+"""Packets between pods, and what must not disturb them."""
+
+import subprocess
+
+from cluster import DIRECTORY, NAMESPACE, ROOT, pod, receiver, sender
+from conftest import PORTS
+from support import wait_until
+
+
+def two_pods(cluster):
+    cluster.apply(receiver("receiver"), sender("sender"))
+    cluster.wait_running("receiver")
+    cluster.wait_running("sender")
+    cluster.wait_traffic("receiver")
+
+
+def started(cluster, name):
+    status = cluster.get("pod", name)["status"]["containerStatuses"][0]
+    return status["state"]["running"]["startedAt"], status["restartCount"]
+
+
+def test_packets_between_two_pods_of_one_node(cluster):
+    two_pods(cluster)
+
+
+def test_packets_across_two_nodes_through_the_uplink(cluster):
+    cluster.run("label", "node", "node2", "vdpa.io/node=true")
+    try:
+        cluster.wait_allocatable("node2", PORTS)
+        cluster.apply(receiver("far", node="node2"), sender("near", node="node1"))
+        cluster.wait_running("far")
+        cluster.wait_running("near")
+        cluster.wait_traffic("far", node="node2")
+        cluster.delete("far", "near")
+    finally:
+        cluster.run("label", "node", "node2", "vdpa.io/node-")
+    cluster.wait_allocatable("node2", 0, timeout=90)
+
+
+def test_the_plugin_can_be_restarted_under_traffic(cluster):
+    two_pods(cluster)
+    before = started(cluster, "receiver"), started(cluster, "sender")
+    old = cluster.daemon("vdpa-device-plugin", "node1")
+    cluster.run("rollout", "restart", "-n", NAMESPACE, "daemonset/vdpa-device-plugin")
+    cluster.run("rollout", "status", "-n", NAMESPACE, "daemonset/vdpa-device-plugin", "--timeout=90s", timeout=100)
+    assert cluster.daemon("vdpa-device-plugin", "node1") != old
+    cluster.wait_traffic("receiver")
+    cluster.wait_allocatable("node1", PORTS)
+    assert before == (started(cluster, "receiver"), started(cluster, "sender"))
+    cluster.apply(pod("third"))
+    cluster.wait_running("third")
+
+
+def test_ten_kubelet_restarts_under_traffic_with_pods_coming_and_going(cluster):
+    two_pods(cluster)
+    before = started(cluster, "receiver"), started(cluster, "sender")
+    for i in range(10):
+        cluster.apply(pod(f"guest-{i}"))
+        cluster.wait_running(f"guest-{i}")
+        cluster.run("delete", "pod", f"guest-{i}", "--wait=false")
+        subprocess.run([ROOT / "tests" / "cluster" / "restart-kubelet.sh", DIRECTORY, "node1"], check=True, timeout=60)
+        wait_until(lambda i=i: cluster.get("pod", f"guest-{i}") is None, f"guest-{i} gone", 60, 0.2)
+        cluster.wait_traffic("receiver")
+    cluster.wait_allocatable("node1", PORTS)
+    cluster.apply(pod("last"))
+    cluster.wait_running("last")
+    assert before == (started(cluster, "receiver"), started(cluster, "sender"))
+    rejected = [e["message"] for e in cluster.get("events")["items"] if e["reason"] == "UnexpectedAdmissionError"]
+    assert rejected == []
+
+
+def test_a_force_deleted_pod_with_a_slow_end_never_sees_the_next_pods_packets(cluster):
+    # All devices but one are taken, so the next pod gets the very device of the one that is force-deleted.
+    cluster.apply(*[pod(f"holder-{i}") for i in range(PORTS - 2)], sender("sender"))
+    slow = ("trap 'sleep 20' TERM; ls /run/vdpa/*/vhost.sock; while true; do "
+            "ls -i /run/vdpa/*/ 2>&1 | tail -n 3; sleep 1 & wait; done")
+    cluster.apply(pod("slow", slow, grace=25))
+    for name in [f"holder-{i}" for i in range(PORTS - 2)] + ["sender", "slow"]:
+        cluster.wait_running(name)
+    device = cluster.device_of("slow")
+    assert device
+    cluster.delete("slow", force=True)
+    cluster.apply(receiver("next"))
+    cluster.wait_running("next")
+    assert cluster.device_of("next") == device
+    cluster.wait_traffic("next")
+    # The old pod's late DEL must change nothing for the new one.
+    wait_until(lambda: "slow" not in sandboxes(), "the old pod's containers are gone", 60, 0.5)
+    cluster.wait_traffic("next")
+    assert cluster.device_of("next") == device
+
+
+def sandboxes():
+    """The pods whose processes still run on node1, however the API server sees them."""
+    out = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return "slow" if "trap 'sleep 20' TERM" in out else ""
