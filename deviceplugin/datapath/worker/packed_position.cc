@@ -26,6 +26,7 @@ class Ring {
   Ring(size_t index, std::span<const PackedDescriptor> entries)
       : index_(index), entries_(entries) {}
 
+  size_t index() const { return index_; }
   size_t size() const { return entries_.size(); }
   bool used(size_t i) const { return availableBit(i) == usedBit(i); }
   bool lap(size_t i) const { return availableBit(i); }
@@ -82,8 +83,14 @@ std::optional<size_t> lastReturned(const Ring& ring) {
   return last;
 }
 
-// Every entry is available: the lap changes where the device is.
+// Every entry is available: the lap changes where the device is. With chains that is not certain:
+// what is left of a chain whose first entry was reused looks like a buffer of the lap before.
 uint32_t positionWithoutReturned(const Ring& ring) {
+  if (ring.hasChains())
+    throw protocolError(
+        "ring {}: where the engine stopped cannot be told, because its driver chains "
+        "descriptors and has none to reclaim; the driver must reset",
+        ring.index());
   size_t position = 0;
   while (position < ring.size() && ring.lap(position) == ring.lap(0)) ++position;
   for (size_t i = position; i < ring.size(); ++i)

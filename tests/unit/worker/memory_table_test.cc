@@ -1,0 +1,116 @@
+// Which memory a pod may share, and what reading it gives when the pod takes it away again.
+#include "deviceplugin/datapath/worker/memory_table.h"
+
+#include <sys/socket.h>
+
+#include <catch2/catch.hpp>
+
+#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "tests/unit/worker/front_end.h"
+
+using namespace vdpa;
+using namespace vdpa::test;
+
+namespace {
+
+Message twoRegions(WireRegion first, WireRegion second) {
+  struct {
+    uint32_t count, padding;
+    WireRegion regions[2];
+  } table{2, 0, {first, second}};
+  Message message = with(Request::SetMemTable, table);
+  for (int i = 0; i < 2; ++i) message.descriptors.push_back(memoryFile(0x10000));
+  return message;
+}
+
+void refused(Message message, const std::string& text) {
+  const size_t before = openDescriptors() - message.descriptors.size();
+  CHECK_THROWS_WITH(MemoryTable(std::move(message)), Catch::Contains(text));
+  CHECK(openDescriptors() == before);
+}
+
+}  // namespace
+
+TEST_CASE("a region is found by the pod's addresses") {
+  const MemoryTable table(memoryTable(memoryFile(0x3000), 0x2000, 0x10000, 0x1000));
+  CHECK(table.contains(0x10000, 0x2000));
+  CHECK(table.contains(0x11fff, 1));
+  CHECK_FALSE(table.contains(0x11fff, 2));
+  CHECK_FALSE(table.contains(0xffff, 2));
+  CHECK_FALSE(table.contains(0x10000, ~uint64_t{0}));
+}
+
+TEST_CASE("ranges that cannot be") {
+  const uint64_t top = ~uint64_t{0};
+  refused(memoryTable(memoryFile(0x1000), 0), "its size is 0");
+  refused(memoryTable(memoryFile(0x1000), 0x1001), "needs 4097 bytes of its file, which has 4096");
+  refused(memoryTable(memoryFile(0x1000), 0x1000, 0x10000, 1), "needs 4097 bytes");
+  refused(memoryTable(memoryFile(0x1000), 0x1000, top - 10), "beyond 64 bits");
+  refused(memoryTable(memoryFile(0x1000), 0x1000, 0x10000, top - 10), "beyond 64 bits");
+  refused(twoRegions({0x1000, 0x1000, 0x1000, 0}, {0x8000, 0x1000, 0x1fff, 0}), "0 and 1 overlap");
+  refused(twoRegions({0x1000, 0x1000, 0x1000, 0}, {0x1fff, 0x1000, 0x8000, 0}), "0 and 1 overlap");
+  CHECK(MemoryTable(twoRegions({0x1000, 0x1000, 0x1000, 0}, {0x2000, 0x1000, 0x2000, 0}))
+            .regions()
+            .size() == 2);
+}
+
+TEST_CASE("descriptors that are no memory to share") {
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  const UniqueFd writer(pipe[1]);
+  refused(memoryTable(UniqueFd(pipe[0]), 0x1000), "is not open for reading and writing");
+  int pair[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  const UniqueFd other(pair[1]);
+  refused(memoryTable(UniqueFd(pair[0]), 0x1000), "is not a file");
+  refused(memoryTable(eventFd(), 0x1000), "is not a file");
+  refused(memoryTable(UniqueFd(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC)), 0x100),
+          "not open for reading and writing");
+  refused(memoryTable(UniqueFd(::open("/proc/self/exe", O_PATH | O_CLOEXEC)), 0x100),
+          "not open for reading and writing");
+  refused(memoryTable(UniqueFd(::open("/proc/self/comm", O_RDWR | O_CLOEXEC)), 0x100),
+          "needs 256 bytes of its file, which has 0");
+}
+
+TEST_CASE("a file on an ordinary file system is refused: the pod could make an access hang") {
+  char path[] = "/var/tmp/vdpa-test-XXXXXX";
+  UniqueFd file(::mkstemp(path));
+  REQUIRE(file);
+  ::unlink(path);
+  REQUIRE(::ftruncate(file.get(), 0x1000) == 0);
+  refused(memoryTable(std::move(file), 0x1000), "expected a memfd, tmpfs or hugetlbfs");
+}
+
+TEST_CASE("reading and writing, within and beyond") {
+  UniqueFd file = memoryFile(0x2000);
+  const uint32_t number = 42;
+  REQUIRE(::pwrite(file.get(), &number, sizeof number, 0x1004) == sizeof number);
+  const int raw = file.get();
+  const MemoryTable table(memoryTable(std::move(file), 0x1000, 0x10000, 0x1000));
+  uint32_t value = 0;
+  table.read(0x10004, std::as_writable_bytes(std::span(&value, 1)));
+  CHECK(value == 42);
+  value = 43;
+  table.write(0x10008, std::as_bytes(std::span(&value, 1)));
+  table.read(0x10008, std::as_writable_bytes(std::span(&value, 1)));
+  CHECK(value == 43);
+  CHECK_THROWS_WITH(table.read(0x10ffe, std::as_writable_bytes(std::span(&value, 1))),
+                    Catch::Contains("not within one memory region"));
+
+  REQUIRE(::ftruncate(raw, 0x1002) == 0);
+  CHECK_THROWS_WITH(table.read(0x10004, std::as_writable_bytes(std::span(&value, 1))),
+                    Catch::Contains("its file was truncated"));
+  CHECK_THROWS_WITH(table.write(0x10004, std::as_bytes(std::span(&value, 1))),
+                    Catch::Contains("needs 8192 bytes of its file, which has 4098"));
+  CHECK_THROWS_AS(table.checkFiles(), ProtocolError);
+}
+
+TEST_CASE("the same files are recognised by what they are, not by descriptor") {
+  const UniqueFd file = memoryFile(0x1000);
+  const auto copy = [&file] { return UniqueFd(::dup(file.get())); };
+  const MemoryTable table(memoryTable(copy(), 0x1000));
+  CHECK(table.sameAs(MemoryTable(memoryTable(copy(), 0x1000))));
+  CHECK_FALSE(table.sameAs(MemoryTable(memoryTable(memoryFile(0x1000), 0x1000))));
+  CHECK(table.sameAddresses(MemoryTable(memoryTable(memoryFile(0x1000), 0x1000))));
+  CHECK_FALSE(table.sameAddresses(MemoryTable(memoryTable(copy(), 0x800))));
+}
