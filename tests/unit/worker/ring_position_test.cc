@@ -204,8 +204,9 @@ TEST_CASE("packed rings of chains: every position that can be told, whole bursts
         model.reclaim(random() % 4 + 1);
         break;
     }
-    if (!model.anyUsed() && model.anyChain()) {
-      REQUIRE_THROWS_WITH(packedPosition(0, model.ring), Catch::Contains("cannot be told"));
+    if (!model.anyUsed()) {  // without a chain in sight, what is left of one cannot be noticed
+      if (model.anyChain())
+        REQUIRE_THROWS_WITH(packedPosition(0, model.ring), Catch::Contains("cannot be told"));
       continue;
     }
     ++found;
