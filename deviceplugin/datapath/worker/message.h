@@ -1,6 +1,7 @@
 // One vhost-user message with the descriptors that came with it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -21,11 +22,12 @@ struct Message {
   std::vector<std::byte> payload;
   std::vector<UniqueFd> descriptors;
 
-  // The payload as T. Its size must have been checked.
+  // The payload as T; what it is shorter than T stays zero.
   template <typename T>
   T as() const {
     T value{};
-    std::memcpy(&value, payload.data(), sizeof value);
+    if (!payload.empty())
+      std::memcpy(&value, payload.data(), std::min(sizeof value, payload.size()));
     return value;
   }
 };

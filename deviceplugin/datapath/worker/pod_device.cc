@@ -6,12 +6,12 @@
 namespace vdpa {
 namespace {
 
-void checkPart(const PodDevice& device, size_t index, const char* part, uint64_t address,
+void checkPart(const MemoryTable& memory, size_t index, const char* part, uint64_t address,
                uint64_t size, uint64_t alignment) {
   if (address % alignment != 0)
     throw protocolError("ring {}: the {} at {:#x} is not aligned to {} bytes", index, part, address,
                         alignment);
-  if (!device.memory->contains(address, size))
+  if (!memory.contains(address, size))
     throw protocolError("ring {}: the {} ({} bytes at {:#x}) is not within one memory region",
                         index, part, size, address);
 }
@@ -34,12 +34,12 @@ VringLayout::VringLayout(uint32_t ringSize, bool packed, bool eventIndex) {
   }
 }
 
-void checkRing(const PodDevice& device, size_t index) {
+void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index) {
   const Vring& ring = device.rings[index];
   if (ring.size == 0) throw protocolError("ring {} is started before its size is set", index);
   if (!ring.addresses)
     throw protocolError("ring {} is started before its addresses are set", index);
-  if (!device.memory) throw protocolError("ring {} is started before memory is shared", index);
+  if (!memory) throw protocolError("ring {} is started before memory is shared", index);
   if (!device.packed() && (ring.size & (ring.size - 1)) != 0)
     throw protocolError("ring {}: a split ring of {} entries; expected a power of two", index,
                         ring.size);
@@ -49,11 +49,11 @@ void checkRing(const PodDevice& device, size_t index) {
 
   const VringLayout layout(ring.size, device.packed(), device.has(feature::kEventIndex));
   const VringAddresses& at = *ring.addresses;
-  checkPart(device, index, "descriptor area", at.descriptors, layout.descriptorsSize,
+  checkPart(*memory, index, "descriptor area", at.descriptors, layout.descriptorsSize,
             layout.descriptorsAlignment);
-  checkPart(device, index, "driver area", at.available, layout.availableSize,
+  checkPart(*memory, index, "driver area", at.available, layout.availableSize,
             layout.availableAlignment);
-  checkPart(device, index, "device area", at.used, layout.usedSize, layout.usedAlignment);
+  checkPart(*memory, index, "device area", at.used, layout.usedSize, layout.usedAlignment);
 }
 
 }  // namespace vdpa

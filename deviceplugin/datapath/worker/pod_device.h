@@ -56,7 +56,8 @@ struct VringLayout {
   uint64_t descriptorsAlignment, availableAlignment, usedAlignment;
 };
 
-// Throws ProtocolError unless the ring's three parts are aligned and each within one region.
-void checkRing(const PodDevice& device, size_t index);
+// Throws ProtocolError unless the ring is set up and its three parts are aligned and each within
+// one region of `memory` (null: none shared).
+void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index);
 
 }  // namespace vdpa

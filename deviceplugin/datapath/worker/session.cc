@@ -135,9 +135,9 @@ void Session::setMemory(Message message) {
   auto memory = std::make_shared<const MemoryTable>(std::move(message));
   // Front-ends repeat themselves, at every start of a port: what is known stays undisturbed.
   if (device_.memory && device_.memory->sameAs(*memory)) return;
-  device_.memory = std::move(memory);
   for (size_t i = 0; i < device_.rings.size(); ++i)
-    if (device_.rings[i].started) checkRing(device_, i);
+    if (device_.rings[i].started) checkRing(device_, memory.get(), i);
+  device_.memory = std::move(memory);
 }
 
 void Session::setRingSize(VringState state) {
@@ -182,7 +182,7 @@ void Session::setRingDescriptor(Message& message) {
   } else if (message.request == Request::SetVringErr) {
     ring.error = std::move(descriptor);
   } else {
-    checkRing(device_, index);
+    checkRing(device_, device_.memory.get(), index);
     ring.kick = std::move(descriptor);
     ring.started = true;
   }

@@ -1,0 +1,213 @@
+// Fuzzes the worker's protocol core with sequences of messages and descriptors. The input decides
+// both: records that are messages of the right form with the input's values and kinds of
+// descriptors, and records of raw bytes. What must hold: no crash, no descriptor left open, and a
+// ring that runs is one that could be handed to an engine.
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "deviceplugin/datapath/worker/message_reader.h"
+#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/ring_position.h"
+#include "deviceplugin/datapath/worker/session.h"
+
+namespace vdpa {
+namespace {
+
+class Input {
+ public:
+  explicit Input(std::span<const std::byte> data) : data_(data) {}
+  bool empty() const { return data_.empty(); }
+  uint8_t byte() { return empty() ? 0 : static_cast<uint8_t>(take(1)[0]); }
+  std::span<const std::byte> take(size_t size) {
+    const auto taken = data_.first(std::min(size, data_.size()));
+    data_ = data_.subspan(taken.size());
+    return taken;
+  }
+
+ private:
+  std::span<const std::byte> data_;
+};
+
+UniqueFd memory(Input& input) {
+  UniqueFd fd(::memfd_create("fuzz", MFD_CLOEXEC));
+  const off_t size = off_t{input.byte()} << 12;
+  if (::ftruncate(fd.get(), size) < 0) std::abort();
+  // Its beginning is the input's as well: rings to find a position in.
+  const auto content = input.take(input.byte());
+  if (size > 0 && ::pwrite(fd.get(), content.data(), content.size(), 0) < 0) std::abort();
+  return fd;
+}
+
+UniqueFd descriptor(Input& input) {
+  switch (input.byte() % 6) {
+    case 0:
+      return UniqueFd(::eventfd(0, EFD_CLOEXEC));
+    case 1:
+    case 2:
+      return memory(input);
+    case 3:
+      return UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    case 4:
+      return UniqueFd(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
+    default: {
+      int ends[2];
+      if (::pipe2(ends, O_CLOEXEC) < 0) std::abort();
+      ::close(ends[1]);
+      return UniqueFd(ends[0]);
+    }
+  }
+}
+
+// What the engine relies on. What checkRing() throws is a finding.
+void checkDevice(PodDevice& device) {
+  for (size_t i = 0; i < device.rings.size(); ++i) {
+    if (!device.rings[i].started) continue;
+    checkRing(device, device.memory.get(), i);
+    try {
+      recoverPosition(device, i);
+    } catch (const ProtocolError&) {
+    }
+  }
+}
+
+template <typename T>
+std::vector<std::byte> bytesOf(const T& value) {
+  const auto bytes = std::as_bytes(std::span(&value, 1));
+  return {bytes.begin(), bytes.end()};
+}
+
+std::vector<std::byte> memoryTable(Input& input) {
+  WireMemoryTable table{};
+  table.regionCount = 1 + input.byte() % 3;
+  for (uint32_t i = 0; i < table.regionCount; ++i) {
+    const uint64_t address = uint64_t{input.byte()} << 12;
+    table.regions[i] = {address, uint64_t{input.byte()} << 12, address,
+                        uint64_t{input.byte()} % 4 << 12};
+  }
+  auto bytes = bytesOf(table);
+  bytes.resize(offsetof(WireMemoryTable, regions) + table.regionCount * sizeof(WireRegion));
+  return bytes;
+}
+
+VringAddresses addresses(Input& input) {
+  const auto address = [&] { return uint64_t{input.byte()} << 12 | uint64_t{input.byte()} << 1; };
+  return {input.byte() % 5u, input.byte() > 250 ? 1u : 0u, address(), address(), address(), 0};
+}
+
+// A message that has the right form for its request.
+std::vector<std::byte> shapedPayload(Request request, const Offer& offer, Input& input) {
+  switch (request) {
+    case Request::SetFeatures: {
+      const uint64_t packed = input.byte() % 2 ? feature::kPackedRing : 0;
+      return bytesOf(feature::kVersion1 | feature::kProtocolFeatures | packed);
+    }
+    case Request::SetProtocolFeatures:
+      return bytesOf(offer.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
+    case Request::SetStatus:
+    case Request::NetSetMtu:
+      return bytesOf(uint64_t{input.byte()} * input.byte());
+    case Request::SetVringNum:
+    case Request::SetVringBase:
+    case Request::GetVringBase:
+      return bytesOf(VringState{input.byte() % 5u, uint32_t{input.byte()} << (input.byte() % 12)});
+    case Request::SetVringEnable:
+      return bytesOf(VringState{input.byte() % 5u, input.byte() % 3u});
+    case Request::SetVringAddr:
+      return bytesOf(addresses(input));
+    case Request::SetVringKick:
+    case Request::SetVringCall:
+    case Request::SetVringErr:
+      return bytesOf(uint64_t{input.byte() % 5u} | (input.byte() > 200 ? kVringNoDescriptor : 0));
+    case Request::SetMemTable:
+      return memoryTable(input);
+    case Request::GetConfig:
+    case Request::SetConfig: {
+      auto bytes = bytesOf(ConfigHeader{input.byte(), input.byte(), 0});
+      bytes.resize(bytes.size() + static_cast<size_t>(bytes[4]));
+      return bytes;
+    }
+    default:
+      return {};
+  }
+}
+
+size_t descriptorsOf(Request request, std::span<const std::byte> payload) {
+  switch (request) {
+    case Request::SetMemTable:
+      return static_cast<size_t>(payload[0]);
+    case Request::SetVringKick:
+    case Request::SetVringCall:
+    case Request::SetVringErr:
+      return payload[1] == std::byte{0} ? 1 : 0;
+    default:
+      return 0;
+  }
+}
+
+std::vector<UniqueFd> descriptors(size_t count, Input& input) {
+  std::vector<UniqueFd> result;
+  for (; count > 0; --count) result.push_back(descriptor(input));
+  return result;
+}
+
+std::optional<Message> shapedMessage(MessageReader& reader, const Offer& offer, Input& input) {
+  const auto request = static_cast<Request>(input.byte() % 42);
+  const auto payload = shapedPayload(request, offer, input);
+  const auto bytes = encode(request, kVersion | (input.byte() % 2 ? kNeedReplyFlag : 0),
+                            payload.data(), payload.size());
+  auto message = reader.add({bytes.data(), sizeof(MessageHeader)},
+                            descriptors(descriptorsOf(request, payload), input));
+  if (message) return message;
+  return reader.add({bytes.data() + sizeof(MessageHeader), payload.size()}, {});
+}
+
+std::optional<Message> rawBytes(MessageReader& reader, Input& input) {
+  auto fds = descriptors(input.byte() % 10, input);
+  const auto bytes = input.take(std::min<size_t>(1u + input.byte(), reader.missing()));
+  if (bytes.empty()) return std::nullopt;
+  return reader.add(bytes, std::move(fds));
+}
+
+void runSession(Input& input) {
+  Offer offer;
+  offer.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
+                   feature::kEventIndex | feature::kMultiqueue;
+  offer.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
+                           protocol_feature::kMtu | protocol_feature::kConfig |
+                           protocol_feature::kResetDevice | protocol_feature::kStatus;
+  offer.queuePairs = 2;
+  offer.queueSize = 1024;
+  Session session(offer);
+  MessageReader reader;
+  try {
+    while (!input.empty()) {
+      const bool shaped = input.byte() < 240 && !reader.amidMessage();
+      auto message = shaped ? shapedMessage(reader, offer, input) : rawBytes(reader, input);
+      if (!message) continue;
+      session.handle(std::move(*message));
+      session.takeReply();
+    }
+  } catch (const ProtocolError&) {  // the session is over
+  }
+  checkDevice(session.device());
+}
+
+}  // namespace
+}  // namespace vdpa
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const int before = ::dup(0);
+  ::close(before);
+  vdpa::Input input({reinterpret_cast<const std::byte*>(data), size});
+  vdpa::runSession(input);
+  const int after = ::dup(0);  // the lowest free number: the same unless something leaked
+  ::close(after);
+  if (after != before) std::abort();
+  return 0;
+}
