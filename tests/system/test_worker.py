@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -10,6 +11,8 @@ import pytest
 
 from support import BUILD, Program, wait_until
 from testpmd import application, engine
+from vhost_front import (CONFIG, GET_CONFIG, GET_FEATURES, REPLY_ACK, RING_PACKED, SET_FEATURES, SET_MEM_TABLE,
+                         SET_PROTOCOL_FEATURES, SET_VRING_KICK, VERSION_1, FrontEnd)
 
 WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
 RINGS = pytest.mark.parametrize("ring", ["split", "packed"])
@@ -20,8 +23,8 @@ def option(ring):
 
 
 class Worker(Program):
-    def __init__(self, directory, *arguments, queues=1, name="worker"):
-        self.socket = directory / "vhost.sock"
+    def __init__(self, directory, *arguments, queues=1, name="worker", socket_name="vhost.sock"):
+        self.socket = directory / socket_name
         self.engine = directory / "engine.sock"
         self.control = directory / "control.sock"
         super().__init__(name, [WORKER, "--device", "nic-0", "--socket", self.socket, "--engine", self.engine,
@@ -33,7 +36,8 @@ class Worker(Program):
             control.settimeout(5)
             control.connect(str(self.control))
             control.sendall(b'{"id": 1, "op": "hello", "args": {}}\n')
-            return json.loads(control.makefile().readline())["ok"]
+            answers = (json.loads(line) for line in control.makefile())
+            return next(answer["ok"] for answer in answers if "id" in answer)  # events may come first
 
     def wait_state(self, **expected):
         def reached():
@@ -87,3 +91,248 @@ def test_engine_killed_under_traffic(directory, ring):
                         app.wait_received(10000, f"after kill {life + 1}")
                         first.kill()
                 assert "disconnected" not in worker.log() and "ended" not in worker.log()
+
+
+@RINGS
+def test_application_restarted_and_killed(directory, ring):
+    with Worker(directory) as worker, engine(directory, worker.engine) as switch:
+        descriptors = None
+        for life, end in enumerate(["stop", "kill", "stop"]):
+            worker.wait_ready().wait_state(front="listening", engine="up")
+            if descriptors is not None:
+                wait_until(lambda: worker.descriptors() == descriptors, "the descriptors of the first start")
+            descriptors = worker.descriptors()
+            with application(directory, worker.socket, name=f"application{life}", options=option(ring)) as app:
+                app.wait_received(5000, f"in life {life}")
+                getattr(app, end)()
+        worker.wait_state(front="listening", engine="up")
+        assert switch.running()
+
+
+def test_engine_missing_at_the_start_and_gone_for_long(directory):
+    """The pod's socket appears when the engine is there; a front-end outlives an engine that comes back late."""
+    with Worker(directory) as worker:
+        worker.wait_log("the engine at")
+        worker.wait_state(ready=False, engine="down")
+        assert not worker.socket.exists()
+        with engine(directory, worker.engine) as switch:
+            worker.wait_ready()
+            with FrontEnd(worker.socket).running() as front:
+                worker.wait_state(front="running", engine="up")
+                switch.kill()
+                worker.wait_state(front="connected", engine="down")
+                assert front.stop_ring(0) == 0  # answered without an engine, from the ring
+                with engine(directory, worker.engine, name="second"):
+                    worker.wait_state(engine="up", front="running")
+                    assert front.stop_ring(1) == 0
+
+
+def test_engine_that_hangs_is_left(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine) as switch:
+        worker.wait_ready()
+        with FrontEnd(worker.socket) as front:
+            front.negotiate()
+            switch.process.send_signal(signal.SIGSTOP)
+            try:
+                front.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", REPLY_ACK))
+                front.share()
+                front.start_ring(0)  # acknowledged only when the engine has been given up
+                worker.wait_log("has not answered")
+                worker.wait_state(engine="down", front="connected")
+            finally:
+                switch.process.send_signal(signal.SIGCONT)
+            worker.wait_state(engine="up", front="running")
+
+
+def test_second_memory_table_under_traffic(directory):
+    """The engine gets the new memory and goes on at the positions it had."""
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with FrontEnd(worker.socket).running() as front:
+            worker.wait_state(front="running")
+            old = front.memory
+            front.share(0x40000)
+            os.close(old)
+            worker.wait_state(front="running", engine="up")
+            assert front.stop_ring(0) == 0
+
+
+def test_second_connection_is_refused(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with application(directory, worker.socket) as app:
+            app.wait_received(1000, "before")
+            for _ in range(50):
+                with FrontEnd(worker.socket) as second:
+                    assert second.closed()
+            worker.wait_log("refused a second connection")
+            assert worker.log().count("refused a second connection") < 10
+            app.wait_received(1000, "after")
+
+
+@pytest.mark.parametrize("data, name", [
+    (struct.pack("<III", SET_MEM_TABLE, 1, 72), None),  # a payload that never comes
+    (b"\x01", None),
+    (os.urandom(12) + b"\xff" * 100, "announces|version"),
+    (struct.pack("<III", 99, 1, 0), "request 99: not a request this back-end offers"),
+    (struct.pack("<III", SET_MEM_TABLE, 1, 0xffffffff), "SET_MEM_TABLE: announces a payload of 4294967295"),
+    (struct.pack("<IIIQ", SET_FEATURES, 1, 8, 1 << 26), "SET_FEATURES: features 0x4000000 were not offered"),
+    (struct.pack("<IIIQ", SET_VRING_KICK, 1, 8, 0), "SET_VRING_KICK: came with 0 descriptors"),
+])
+def test_malformed_input(directory, data, name):
+    """Half a message leaves the worker as alive as before; garbage ends the session and is named."""
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with FrontEnd(worker.socket) as front:
+            front.socket.sendall(data)
+            if name:
+                assert front.closed()
+                wait_until(lambda: re.search(name, worker.log()), lambda: f"{name} in:\n{worker.log()}")
+            else:
+                worker.wait_state(front="connected", engine="up")
+        worker.wait_state(front="listening", engine="up")
+        with FrontEnd(worker.socket) as front:
+            assert front.ask(GET_FEATURES)
+
+
+def test_malformed_input_does_not_fill_the_log(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        for _ in range(200):
+            with FrontEnd(worker.socket) as front:
+                front.send(99)
+                assert front.closed()
+        warnings = [line for line in worker.log().splitlines() if "warning" in line and "request 99" in line]
+        assert 1 <= len(warnings) < 30, warnings
+
+
+def test_a_front_end_that_reads_no_answers(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with FrontEnd(worker.socket) as front:
+            front.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    front.send(GET_FEATURES)
+            assert worker.hello()["front"] == "connected"
+            assert worker.resident_kib() < 8 * 1024
+            ticks = worker.cpu_ticks()
+            for _ in range(20):
+                worker.hello()
+            assert worker.cpu_ticks() - ticks < 10
+
+
+@pytest.mark.parametrize("features", [VERSION_1, VERSION_1 | RING_PACKED], ids=["split", "packed"])
+def test_memory_truncated_while_the_engine_is_down(directory, features):
+    """Positions are then read from memory that is gone: the session ends, the worker lives."""
+    with Worker(directory) as worker:
+        first = engine(directory, worker.engine)
+        with first:
+            worker.wait_ready()
+            with FrontEnd(worker.socket).running(features) as front:
+                worker.wait_state(front="running")
+                first.kill()
+                worker.wait_state(engine="down")
+                os.ftruncate(front.memory, 0)
+                with engine(directory, worker.engine, name="second"):
+                    assert front.closed()
+                    worker.wait_log("needs 131072 bytes of its file, which has 0")
+                    worker.wait_state(front="listening", engine="up")
+
+
+def test_inconsistent_ring_ends_the_session(directory):
+    with Worker(directory) as worker:
+        first = engine(directory, worker.engine)
+        with first:
+            worker.wait_ready()
+            with FrontEnd(worker.socket).running() as front:
+                worker.wait_state(front="running")
+                first.kill()
+                worker.wait_state(engine="down")
+                os.pwrite(front.memory, struct.pack("<H", 1000), 0x1002)  # available index of ring 0
+                with engine(directory, worker.engine, name="second"):
+                    assert front.closed()
+                    worker.wait_log("the driver must reset")
+
+
+def test_configuration_space(directory):
+    with Worker(directory, "--mac", "02:11:22:33:44:55", "--mtu", "1400", queues=2) as worker, \
+            engine(directory, worker.engine, queues=2):
+        worker.wait_ready()
+        with FrontEnd(worker.socket) as front:
+            front.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", CONFIG))
+            reply = front.ask(GET_CONFIG, struct.pack("<III", 0, 12, 0) + bytes(12))
+            assert reply[12:] == bytes.fromhex("021122334455") + struct.pack("<HHH", 1, 2, 1400)
+
+
+@RINGS
+def test_the_worker_sleeps_under_traffic(directory, ring):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with application(directory, worker.socket, options=option(ring)) as app:
+            app.wait_received(1000, "first")
+            ticks = worker.cpu_ticks()
+            app.wait_received(100000, "more")
+            assert worker.cpu_ticks() - ticks <= 1
+            assert worker.resident_kib() < 8 * 1024
+
+
+def test_socket_file(directory):
+    with Worker(directory, "--socket-uid", "1234", "--socket-gid", "2345", "--socket-mode", "0620", "--selinux-label",
+                "system_u:object_r:container_file_t:s0") as worker, engine(directory, worker.engine):
+        status = os.stat(worker.wait_ready().socket)
+        wait_until(lambda: os.stat(worker.socket).st_mode & 0o7777 == 0o620, "the mode")
+        assert (status.st_uid, status.st_gid) == (1234, 2345)
+        assert os.getxattr(worker.socket, "security.selinux") == b"system_u:object_r:container_file_t:s0\0"
+        assert worker.stop() == 0
+        assert not worker.socket.exists()
+        assert not worker.control.exists()
+
+
+def test_stopped_by_the_control_channel(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        hello = worker.hello()
+        assert hello["program"] == "vdpa-worker" and hello["pid"] == worker.pid and hello["device"] == "nic-0"
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(str(worker.control))
+            control.sendall(b'{"id": 1, "op": "stop", "args": {}}\n')
+            wait_until(lambda: not worker.running(), "the worker's end")
+        assert worker.process.returncode == 0
+        assert not worker.socket.exists()
+
+
+def test_state_changes_are_events(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(10)
+            control.connect(str(worker.control))
+            events = control.makefile()
+            with FrontEnd(worker.socket) as front:
+                event = json.loads(events.readline())
+                assert (event["event"], event["front"]) == ("state", "connected")
+                front.running()
+                event = json.loads(events.readline())
+                assert (event["front"], event["engine"]) == ("running", "up")
+            event = json.loads(events.readline())
+            assert (event["front"], event["reason"]) == ("listening", "the front-end disconnected")
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (["--mac", "nonsense"], "MAC address 'nonsense': expected six bytes"),
+    (["--socket-mode", "99"], "expected octal permissions"),
+    (["--queue-pairs", "0"], "--queue-pairs"),
+])
+def test_wrong_arguments(directory, arguments, text):
+    with Worker(directory, *arguments) as worker, engine(directory, worker.engine):
+        wait_until(lambda: not worker.running(), lambda: f"the end of a worker with {arguments}")
+        assert worker.process.returncode != 0
+        assert text in worker.log()
+
+
+def test_socket_path_too_long(directory):
+    with Worker(directory, socket_name="x" * 100) as worker, engine(directory, worker.engine):
+        wait_until(lambda: not worker.running(), "the end of the worker", 20)
+        assert worker.process.returncode == 1
+        assert "at most 107 fit" in worker.log()
