@@ -1,0 +1,170 @@
+// See the header.
+#include "cni/ipam.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cni/error.h"
+#include "common/errors.h"
+#include "common/unique_fd.h"
+
+extern char** environ;
+
+namespace vdpa::cni {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMaxOutput = 1 << 20;  // bytes
+
+struct Pipe {
+  UniqueFd read, write;
+};
+
+Pipe makePipe() {
+  int ends[2];
+  checked(::pipe2(ends, O_CLOEXEC), "cannot create a pipe");
+  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+// A child that is killed and reaped unless somebody waited for it.
+class Child {
+ public:
+  explicit Child(pid_t pid) : pid_(pid) {}
+  ~Child() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    wait();
+  }
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  int wait() {
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    return status;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+pid_t spawn(const std::string& program, const Pipe& input, const Pipe& output,
+            const std::string& command) {
+  std::vector<std::string> variables{"CNI_COMMAND=" + command};
+  for (char** variable = environ; *variable; ++variable)
+    if (std::string_view(*variable).substr(0, 12) != "CNI_COMMAND=")
+      variables.emplace_back(*variable);
+  std::vector<char*> environment;
+  for (auto& variable : variables) environment.push_back(variable.data());
+  environment.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, input.read.get(), STDIN_FILENO);
+  ::posix_spawn_file_actions_adddup2(&actions, output.write.get(), STDOUT_FILENO);
+  char* const arguments[] = {const_cast<char*>(program.c_str()), nullptr};
+  pid_t pid = -1;
+  const int error =
+      ::posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments, environment.data());
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) throw systemError(error, "cannot run the IPAM plugin {}", program);
+  return pid;
+}
+
+// Feeds `text` and collects the output, both without blocking past the deadline.
+std::string exchange(Pipe& input, Pipe& output, std::string_view text, Clock::time_point deadline,
+                     const std::string& type) {
+  ::fcntl(input.write.get(), F_SETFL, O_NONBLOCK);
+  std::string collected;
+  for (;;) {
+    pollfd fds[2] = {{output.read.get(), POLLIN, 0}, {input.write.get(), POLLOUT, 0}};
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0)
+      throw Error(Code::tryAgainLater,
+                  fmt::format("IPAM plugin '{}' did not end in time and was killed", type));
+    ::poll(fds, input.write ? 2 : 1, static_cast<int>(left));
+    if (input.write && (fds[1].revents & (POLLOUT | POLLERR | POLLHUP))) {
+      const ssize_t count = ::write(input.write.get(), text.data(), text.size());
+      if (count > 0) text.remove_prefix(static_cast<size_t>(count));
+      if (text.empty() || (count < 0 && errno != EAGAIN && errno != EINTR)) input.write.reset();
+    }
+    if (fds[0].revents & (POLLIN | POLLHUP)) {
+      char buffer[16384];
+      const ssize_t count = ::read(output.read.get(), buffer, sizeof buffer);
+      if (count == 0) return collected;
+      if (count > 0) collected.append(buffer, static_cast<size_t>(count));
+      if (collected.size() > kMaxOutput)
+        throw Error(Code::ipamFailed,
+                    fmt::format("IPAM plugin '{}' printed more than {} bytes", type, kMaxOutput));
+    }
+  }
+}
+
+std::string excerpt(const std::string& text) {
+  return text.substr(0, 200);
+}
+
+}  // namespace
+
+Ipam::Ipam(std::string type, std::vector<std::string> path, std::string config,
+           std::chrono::seconds deadline)
+    : type_(std::move(type)),
+      path_(std::move(path)),
+      config_(std::move(config)),
+      deadline_(deadline) {}
+
+std::string Ipam::find() const {
+  for (const auto& directory : path_) {
+    const std::string program = directory + "/" + type_;
+    if (::access(program.c_str(), X_OK) == 0) return program;
+  }
+  throw Error(
+      Code::invalidConfig,
+      fmt::format("IPAM plugin '{}' is not in CNI_PATH ({}); install it on this node", type_,
+                  path_.empty() ? "which is empty" : fmt::format("{}", fmt::join(path_, ":"))));
+}
+
+nlohmann::json Ipam::run(const std::string& command) const {
+  const std::string program = find();
+  Pipe input = makePipe(), output = makePipe();
+  ::signal(SIGPIPE, SIG_IGN);  // a plugin may end without reading its input
+  const auto deadline = Clock::now() + deadline_;
+  Child child(spawn(program, input, output, command));
+  input.read.reset();
+  output.write.reset();
+  const std::string text = exchange(input, output, config_, deadline, type_);
+  const int status = child.wait();
+
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    if (text.find_first_not_of(" \t\r\n") == std::string::npos) return nullptr;
+    if (!json.is_object())
+      throw Error(Code::ipamFailed,
+                  fmt::format("IPAM plugin '{}' did not answer {} with JSON", type_, command),
+                  excerpt(text));
+    return json;
+  }
+  if (json.is_object() && json.contains("code") && json["code"].is_number_integer()) {
+    const auto word = [&](const char* key) {
+      return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "";
+    };
+    throw Error(json["code"].get<int>(), fmt::format("IPAM plugin '{}': {}", type_, word("msg")),
+                word("details"));
+  }
+  throw Error(Code::ipamFailed,
+              fmt::format("IPAM plugin '{}' ended with {} {}", type_,
+                          WIFSIGNALED(status) ? "signal" : "status",
+                          WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
+              excerpt(text));
+}
+
+}  // namespace vdpa::cni

@@ -1,0 +1,32 @@
+// IPAM delegation: another plugin, run with our environment and configuration, answers with
+// addresses.
+#pragma once
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace vdpa::cni {
+
+class Ipam {
+ public:
+  // `type` is looked for in `path`. Nothing happens until run().
+  Ipam(std::string type, std::vector<std::string> path, std::string config,
+       std::chrono::seconds deadline = std::chrono::seconds(30));
+
+  // Runs the plugin for a CNI command and returns what it printed, null if that is nothing. Throws
+  // Error with the plugin's own code and words, or with what went wrong in running it. A plugin
+  // over its deadline is killed.
+  nlohmann::json run(const std::string& command) const;
+
+ private:
+  std::string find() const;
+
+  std::string type_;
+  std::vector<std::string> path_;
+  std::string config_;
+  std::chrono::seconds deadline_;
+};
+
+}  // namespace vdpa::cni

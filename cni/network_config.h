@@ -1,0 +1,60 @@
+// The network configuration on standard input: known keys are checked, unknown ones pass.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cni/environment.h"
+
+namespace vdpa::cni {
+
+// As a version of the specification, comparable.
+struct Version {
+  int major = 0, minor = 0, patch = 0;
+  auto operator<=>(const Version&) const = default;
+};
+
+extern const std::vector<std::string> kSupportedVersions;
+
+// What every command needs.
+struct NetworkConfig {
+  std::string text;  // as it came: an IPAM plugin gets it verbatim
+  nlohmann::json json;
+  std::string cniVersion;
+  Version version;
+  std::string name;
+  std::string ipamType;  // empty: no IPAM
+  std::string datapathSocket = "/run/vdpa/datapath.sock";
+  std::string logLevel = "info";
+  std::string logFile;
+  std::string deviceInfoFile;  // runtimeConfig.CNIDeviceInfoFile
+  std::optional<nlohmann::json> prevResult;
+  std::vector<std::pair<std::string, std::string>>
+      validAttachments;  // container, interface; for GC
+};
+
+// What a network asks of its device, for ADD and CHECK.
+struct DeviceConfig {
+  std::string deviceId;
+  std::string mac;
+  std::optional<unsigned> vlan, vlanQos, minTxRate, maxTxRate;
+  std::string vlanProto;
+  std::optional<bool> spoofCheck, trust;
+  std::string linkState;
+  unsigned mtu = 0;
+};
+
+// Throws Error: decodingFailure for what isn't JSON, incompatibleVersion, invalidConfig naming the
+// key.
+NetworkConfig parseNetworkConfig(const std::string& text, Command command);
+
+// Throws Error (invalidConfig) naming the key, the value and what was expected. The MAC's order:
+// runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.
+DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment);
+
+// The cniVersion to answer with when the configuration itself is the problem.
+std::string answerVersion(const std::string& text);
+
+}  // namespace vdpa::cni
