@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -58,6 +59,26 @@ void checkRange(size_t number, const WireRegion& region) {
         number, region.size, region.userAddress, region.guestAddress, region.fileOffset);
 }
 
+// A shared mapping of a part of a file; data() is null, and errno set, if there is none.
+class Mapping {
+ public:
+  Mapping(int fd, uint64_t offset, size_t size) : size_(size) {
+    void* data =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
+    if (data != MAP_FAILED) data_ = static_cast<std::byte*>(data);
+  }
+  ~Mapping() {
+    if (data_) ::munmap(data_, size_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t size_;
+};
+
 }  // namespace
 
 MemoryTable::MemoryTable(Message message) {
@@ -108,15 +129,32 @@ void MemoryTable::read(uint64_t address, std::span<std::byte> into) const {
   }
 }
 
+// hugetlbfs has no write(), and a store through a mapping would raise SIGBUS if the pod truncated
+// the file in between. So the kernel stores through the mapping: read() into it, from a pipe, fails
+// with EFAULT.
 void MemoryTable::write(uint64_t address, std::span<const std::byte> from) const {
   const MemoryRegion& region = at(address, from.size());
-  checkFiles();  // a write beyond the end would silently make the file longer
   const uint64_t offset = region.wire.fileOffset + (address - region.wire.userAddress);
-  const ssize_t count =
-      ::pwrite(region.file->get(), from.data(), from.size(), static_cast<off_t>(offset));
-  if (count != static_cast<ssize_t>(from.size()))
-    throw protocolError("the memory at {:#x} cannot be written: {}", address,
-                        count < 0 ? std::generic_category().message(errno) : "too short");
+  const auto failed = [address](int error) {
+    return protocolError(
+        "the memory at {:#x} cannot be written: {}", address,
+        error == EFAULT ? "its file was truncated" : std::generic_category().message(error));
+  };
+  struct statfs system {};  // f_bsize is the page size of a file in memory
+  if (::fstatfs(region.file->get(), &system) < 0) throw failed(errno);
+  const auto page = static_cast<uint64_t>(system.f_bsize);
+  const uint64_t start = offset - offset % page;
+  const uint64_t pages = (offset + from.size() - start + page - 1) / page;
+  const Mapping mapping(region.file->get(), start, pages * page);
+  if (!mapping.data()) throw failed(errno);
+
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) throw failed(errno);
+  const UniqueFd output(ends[0]), input(ends[1]);
+  const auto size = static_cast<ssize_t>(from.size());
+  if (::write(input.get(), from.data(), from.size()) != size) throw failed(errno);
+  if (::read(output.get(), mapping.data() + (offset - start), from.size()) != size)
+    throw failed(errno);
 }
 
 bool MemoryTable::sameAddresses(const MemoryTable& other) const {
