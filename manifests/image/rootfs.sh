@@ -1,0 +1,54 @@
+#!/bin/bash
+# Puts programs, and of Debian only what they need to run, into a directory: shared libraries, DPDK drivers, busybox for a
+# shell, licences, and the package list that image scanners read. The same for `./run image` and for the Containerfile.
+# Usage: rootfs.sh DIR PROGRAM[=PATH_IN_IMAGE]... [-- DPDK_DRIVER...]
+set -euo pipefail
+
+root=$1
+shift
+libraries=/usr/lib/$(gcc -print-multiarch 2> /dev/null || dpkg-architecture -qDEB_HOST_MULTIARCH)
+mkdir -p "$root"/{usr/bin,usr/lib,usr/lib64,etc,tmp,run,var/lib/dpkg/status.d}
+chmod 1777 "$root/tmp"
+for link in bin lib lib64; do ln -sfn "usr/$link" "$root/$link"; done    # Debian's merged /usr
+ln -sfn /run "$root/var/run"
+printf 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' > "$root/etc/passwd"
+printf 'root:x:0:\nnogroup:x:65534:\n' > "$root/etc/group"
+grep -E '^(PRETTY_NAME|NAME|VERSION|VERSION_ID|VERSION_CODENAME|ID)=' /etc/os-release > "$root/etc/os-release"
+
+copied=()
+# copy FILE: where it is, and the name it is asked for by as a link to it: EAL must not meet a library under two inodes.
+copy() {
+  local name=${1/#\/lib/\/usr\/lib} file
+  file=$(readlink -f "$1")
+  [ -e "$root$name" ] && return
+  install -D "$file" "$root$file"
+  [ "$name" = "$file" ] || { mkdir -p "$root${name%/*}"; ln -sfn "$file" "$root$name"; }
+  copied+=("$file")
+}
+
+programs=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+  target=$root${1#*=}
+  [[ $1 == *=* ]] || target=$root/usr/bin/$(basename "$1")
+  install -D "${1%%=*}" "$target"
+  strip "$target"
+  programs+=("$target")
+  shift
+done
+[ $# -eq 0 ] || shift
+for driver in "$@"; do copy "$(echo "$libraries"/dpdk/pmds-*/"librte_$driver.so")"; done
+
+# What the programs and drivers are linked with.
+mapfile -t needed < <({ for f in "${programs[@]}" "${copied[@]}"; do ldd "$f" 2> /dev/null || true; done; } |
+  sed -nE 's/.*(=> |^\t)(\/[^ ]+) \(0x.*/\2/p' | sort -u)
+for file in "${needed[@]}"; do copy "$file"; done
+
+copy /usr/bin/busybox
+for applet in sh cat cp env grep id ip kill ls mkdir mv ping ps rm sed sleep tail timeout touch tr; do ln -sfn busybox "$root/usr/bin/$applet"; done
+
+# Whose files these are.
+for package in $(printf '%s\n' "${copied[@]}" "${copied[@]/#\/usr\/lib/\/lib}" /bin/busybox |
+    xargs dpkg -S 2> /dev/null | sed 's/: .*//; s/:.*//' | sort -u); do
+  dpkg-query -s "$package" > "$root/var/lib/dpkg/status.d/$package"
+  install -D -m 644 "/usr/share/doc/$package/copyright" "$root/usr/share/doc/$package/copyright"
+done

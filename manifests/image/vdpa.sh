@@ -1,0 +1,16 @@
+#!/bin/bash
+# The project's image as a directory, from a build of it. Usage: vdpa.sh BUILD DIR; without DIR it lists the programs.
+set -euo pipefail
+
+programs=(
+  "$1/deviceplugin/vdpa-device-plugin"
+  "$1/deviceplugin/ctl/vdpactl"
+  "$1/deviceplugin/datapath/vdpa-datapath"
+  "$1/deviceplugin/datapath/worker/vdpa-worker"
+  "$1/deviceplugin/datapath/switch/vdpa-switch"
+  "$1/cni/vdpa"
+)
+[ $# -gt 1 ] || { printf '%s\n' "${programs[@]}"; exit; }
+
+# DPDK's memory pools and virtual devices, and the uplink's packet socket. EAL loads drivers from this directory alone.
+exec "$(dirname "$0")/rootfs.sh" "$2" "${programs[@]}" -- mempool_ring bus_vdev net_af_packet

@@ -1,0 +1,38 @@
+# What the cluster's scripts share; sourced with the cluster's directory as the first argument.
+dir=$(mkdir -p "$1" && cd "$1" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+state=$dir/run                      # everything a running cluster writes; down.sh removes it
+nodes="node1 node2"
+control_plane="etcd kube-apiserver kube-scheduler kube-controller-manager"
+
+# Addresses are from a documentation range, and ports are not the usual ones: Debian starts an etcd of its own.
+address=203.0.113.1                 # the API server's; node1 has ...11 and node2 ...12
+api=$address:36443
+etcd_client=127.0.0.1:32379
+etcd_peer=127.0.0.1:32380
+bridge=vdpa-test0                   # nodes and control plane
+uplink_bridge=vdpa-test1            # the second network, which the nodes know as uplink0
+cgroup=vdpa-test                    # in every hierarchy; each node has a folder below it
+
+kubectl() { "$dir/bin/kubectl" --kubeconfig="$dir/kubeconfig" "$@"; }
+
+# node_init NODE: the process that is a node's pid 1, as the host numbers it.
+node_init() { pgrep -P "$(cat "$state/$1/pid")" | head -n 1; }
+
+# on_node NODE COMMAND...: runs it as the node sees the world.
+on_node() { nsenter -t "$(node_init "$1")" --net --mount --uts --ipc --pid -- "${@:2}"; }
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+wait_for() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" > /dev/null 2>&1; do
+    [ $SECONDS -lt "$end" ] || { echo "$what: not in time; look at the logs in $state" >&2; return 1; }
+    sleep 0.1
+  done
+}
+
+# The folders of the cgroup hierarchies: one with cgroup v2, one for each controller with v1.
+hierarchies() {
+  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then echo /sys/fs/cgroup; else ls -d /sys/fs/cgroup/*/; fi
+}
