@@ -1,0 +1,89 @@
+#!/bin/bash
+# Shows the project on the test cluster, from an empty cluster to packets, as an operator and a developer would see it.
+# Usage: demo.sh DIR [--keep]; DIR is the test cluster's, the images are those of build/image.
+set -euo pipefail
+. "$(dirname "$0")/settings.sh"
+keep=${2:-}
+root=$(cd "$here/../.." && pwd)
+export KUBECONFIG=$dir/kubeconfig PATH=$dir/bin:$PATH
+
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
+chapter() { printf '\n%s== %s (%d s)%s\n' "$bold" "$*" "$SECONDS" "$plain"; }
+note() { printf '%s\n' "$*"; }
+# show COMMAND...: what a person would type, and its output.
+show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; "$@"; }
+unset -f kubectl
+
+cleaned=
+clean() {
+  [ -z "$cleaned" ] || return 0
+  cleaned=1
+  chapter "Taking everything away again"
+  "$here/down.sh" "$dir"
+  note "No process, link, namespace, cgroup or mount of the cluster is left."
+}
+failed() {
+  note "" "The demo failed in: $BASH_COMMAND" >&2
+  kubectl get pods -A -o wide >&2 || true
+  kubectl get events -A --sort-by=.lastTimestamp 2> /dev/null | tail -n 12 >&2 || true
+  kubectl -n vdpa-system logs ds/vdpa-datapath --tail=20 >&2 || true
+  kubectl -n vdpa-system logs ds/vdpa-device-plugin --tail=20 >&2 || true
+}
+trap failed ERR
+trap clean EXIT
+trap 'exit 130' INT TERM
+
+on_datapath() { kubectl -n vdpa-system exec ds/vdpa-datapath -c vdpa-datapath -- "$@"; }
+
+chapter "A Kubernetes of two nodes: etcd, API server, scheduler, containerd, kubelet, Multus"
+"$here/up.sh" "$dir"
+show kubectl get nodes -o wide
+
+chapter "Installing the project, as an operator does"
+show kubectl apply -k "$root/manifests"
+note "Two devices will do for the demo, so that there can be one pod too many:"
+show kubectl apply -f "$here/demo/config.yaml"
+note "Daemons run where the operator wants them:"
+show kubectl label node node1 vdpa.io/node=true
+kubectl -n vdpa-system rollout status daemonset/vdpa-datapath --timeout=60s
+kubectl -n vdpa-system rollout status daemonset/vdpa-device-plugin --timeout=60s
+offered() { [ "$(kubectl get node node1 -o 'jsonpath={.status.allocatable.vdpa\.io/nic}')" = 2 ]; }
+wait_for 30 "vdpa.io/nic on node1" offered
+show kubectl get nodes -o 'custom-columns=NODE:.metadata.name,ALLOCATABLE vdpa.io/nic:.status.allocatable.vdpa\.io/nic'
+
+chapter "Two pods that ask for vdpa.io/nic: ordinary users without a capability"
+show kubectl apply -f "$here/demo/pods.yaml"
+kubectl wait --for=condition=Ready pod/left pod/right --timeout=60s > /dev/null
+show kubectl get pods -o wide
+show kubectl exec left -- sh -c 'id; ls -l /run/vdpa/*/; cat /run/vdpa/*/device.json /run/vdpa/*/eal-args'
+
+chapter "Packets per second, as the node counts them (each pod has half a core, and so has no hurry)"
+"$here/demo/rates.py" "$dir" 8
+show on_datapath vdpactl attachments
+
+chapter "A third pod: the devices are used up"
+show kubectl apply -f "$here/demo/third.yaml"
+refused() { kubectl get events --field-selector involvedObject.name=third,reason=FailedScheduling -o name | grep -q .; }
+wait_for 30 "the scheduler's word on the third pod" refused
+show kubectl get pod third
+note "The scheduler says:"
+kubectl get events --field-selector involvedObject.name=third,reason=FailedScheduling \
+  -o 'jsonpath={.items[0].message}{"\n"}' | sed 's/^/  /'
+
+chapter "One of the two is deleted, and the third runs on its device"
+show kubectl delete pod right
+kubectl wait --for=condition=Ready pod/third --timeout=60s > /dev/null
+show kubectl get pods -o wide
+"$here/demo/rates.py" "$dir" 4
+
+if [ "$keep" = --keep ]; then
+  trap - EXIT ERR
+  chapter "Left running"
+  cat <<HELP
+  export KUBECONFIG=$KUBECONFIG PATH=$dir/bin:\$PATH
+  kubectl get pods -A -o wide
+  kubectl -n vdpa-system exec ds/vdpa-datapath -- vdpactl stats --watch
+  kubectl -n vdpa-system logs ds/vdpa-device-plugin
+  $here/down.sh $dir      # takes it all away again
+HELP
+fi
