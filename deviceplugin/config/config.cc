@@ -1,0 +1,177 @@
+// The schema of the configuration. What a key means is in the README's reference.
+#include "deviceplugin/config/config.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <system_error>
+
+#include "common/atomic_file.h"
+#include "common/naming.h"
+#include "deviceplugin/config/yaml_map.h"
+
+namespace vdpa {
+namespace {
+
+constexpr size_t kMaxFile = 1 << 20;  // bytes; a ConfigMap holds no more
+constexpr size_t kMaxResources = 64;
+
+constexpr const char* kNameRule =
+    "lower-case letters, digits, '-', '_' and '.', at most 63, ending in a letter or digit";
+
+SocketConfig parseSocket(const YAML::Node& node, const std::string& file) {
+  const YamlMap map(node, file, "socket", {"uid", "gid", "mode", "selinuxLabel"});
+  SocketConfig socket;
+  socket.uid = map.number("uid", 0, UINT32_MAX - 1).value_or(0);
+  socket.gid = map.number("gid", 0, UINT32_MAX - 1).value_or(0);
+  const char* expected = "permission bits as a string of octal digits, such as \"0666\"";
+  if (const auto mode = map.text("mode", expected)) {
+    if (mode->empty() || mode->size() > 4 ||
+        mode->find_first_not_of("01234567") != std::string::npos ||
+        std::stoul(*mode, nullptr, 8) > 0777)
+      map.fail(map.get("mode"), fmt::format("mode is '{}'", mode->substr(0, 80)), expected);
+    socket.mode = static_cast<uint32_t>(std::stoul(*mode, nullptr, 8));
+  }
+  socket.selinuxLabel = map.text("selinuxLabel", "an SELinux label").value_or("");
+  return socket;
+}
+
+std::string parseUplink(const YamlMap& software, const std::string& file) {
+  const YAML::Node node = software.get("uplink");
+  if (!node.IsDefined() || (node.IsScalar() && node.Scalar() == "none")) return "";
+  const char* expected = "{netdev: NAME} or none";
+  if (!node.IsMap()) software.fail(node, "uplink is not a map", expected);
+  const YamlMap map(node, file, "uplink", {"netdev"});
+  map.require("netdev", expected);
+  const std::string netdev = *map.text("netdev", "the name of a netdev");
+  if (netdev.empty() || netdev.size() > 15 || netdev == "." || netdev == ".." ||
+      netdev.find_first_of("/:, \t") != std::string::npos)
+    map.fail(map.get("netdev"), fmt::format("netdev is '{}'", netdev.substr(0, 80)),
+             "the name of a netdev, 1 to 15 bytes without '/', ':', ',' and white space");
+  return netdev;
+}
+
+// "2", "2-3,6": as the kernel writes CPU lists.
+bool isCpuList(const std::string& text) {
+  if (text.empty()) return true;
+  if (text.find_first_not_of("0123456789-,") != std::string::npos || text.size() > 200)
+    return false;
+  for (size_t start = 0; start <= text.size();) {
+    const size_t comma = std::min(text.find(',', start), text.size());
+    unsigned first = 0, last = 0;
+    int length = 0;
+    const std::string part = text.substr(start, comma - start);
+    const bool range = std::sscanf(part.c_str(), "%4u-%4u%n", &first, &last, &length) == 2 &&
+                       static_cast<size_t>(length) == part.size() && first <= last;
+    const bool single = !part.empty() && part.size() <= 4 && part.find('-') == std::string::npos;
+    if (!range && !single) return false;
+    start = comma + 1;
+  }
+  return true;
+}
+
+SoftwareConfig parseSoftware(const YAML::Node& node, const std::string& file) {
+  const YamlMap map(node, file, "software", {"ports", "queuePairs", "mtu", "uplink", "cores"});
+  SoftwareConfig software;
+  map.require("ports", "the number of ports, 1 to 1024");
+  software.ports = *map.number("ports", 1, 1024);
+  software.queuePairs = map.number("queuePairs", 1, 16).value_or(software.queuePairs);
+  software.mtu = map.number("mtu", 68, 9000).value_or(software.mtu);
+  software.uplinkNetdev = parseUplink(map, file);
+  const char* expected = "a CPU list such as \"2\" or \"2-3,6\"";
+  software.cores = map.text("cores", expected).value_or("");
+  if (!isCpuList(software.cores))
+    map.fail(map.get("cores"), fmt::format("cores is '{}'", software.cores.substr(0, 80)),
+             expected);
+  return software;
+}
+
+void requireWord(const YamlMap& map, const std::string& key,
+                 std::initializer_list<const char*> words) {
+  const std::string expected = fmt::format("{}", fmt::join(words, " or "));
+  const auto value = map.text(key, expected);
+  if (!value) return;
+  for (const char* word : words)
+    if (*value == word) return;
+  map.fail(map.get(key), fmt::format("{} is '{}'", key, value->substr(0, 80)), expected);
+}
+
+ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
+  const YamlMap map(node, file, "resource",
+                    {"name", "prefix", "backend", "attach", "socket", "software"});
+  ResourceConfig resource;
+  map.require("name", kNameRule);
+  resource.name = *map.text("name", kNameRule);
+  if (!isResourceName(resource.name))
+    map.fail(map.get("name"), fmt::format("name is '{}'", resource.name.substr(0, 80)), kNameRule);
+  const char* prefixRule = "a DNS name with a dot, such as vdpa.io";
+  resource.prefix = map.text("prefix", prefixRule).value_or(resource.prefix);
+  if (!isResourcePrefix(resource.prefix))
+    map.fail(map.get("prefix"), fmt::format("prefix is '{}'", resource.prefix.substr(0, 80)),
+             prefixRule);
+  requireWord(map, "backend", {"auto", "software"});
+  requireWord(map, "attach", {"vhost-user"});
+  if (const auto socket = map.get("socket"); socket.IsDefined())
+    resource.socket = parseSocket(socket, file);
+  resource.software = parseSoftware(map.require("software", "{ports: N}"), file);
+  return resource;
+}
+
+// Names that pods would see twice.
+void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlMap& top) {
+  std::map<std::string, std::string> byName, byVariable;
+  for (size_t i = 0; i < config.resources.size(); ++i) {
+    const auto& resource = config.resources[i];
+    const auto refuse = [&](std::map<std::string, std::string>& taken, const std::string& key,
+                            const std::string& what) {
+      const auto [other, fresh] = taken.emplace(key, resource.fullName());
+      if (!fresh)
+        top.fail(list[i],
+                 fmt::format("{} and an earlier {} would share {}", resource.fullName(),
+                             other->second, what),
+                 "another name");
+    };
+    refuse(byVariable, variableName(resource.fullName()),
+           "the variable " + variableName(resource.fullName()));
+    refuse(byName, resource.name, "the device ID " + softwareDeviceId(resource.name, 0));
+  }
+}
+
+}  // namespace
+
+Config parseConfig(const std::string& text, const std::string& file) {
+  if (text.size() > kMaxFile)
+    throw ConfigError(fmt::format("{}:1:1: the file has {} bytes; expected at most {}", file,
+                                  text.size(), kMaxFile));
+  try {
+    const auto documents = YAML::LoadAll(text);
+    if (documents.size() != 1 || documents[0].IsNull())
+      throw ConfigError(
+          fmt::format("{}:1:1: the file holds {} YAML documents; expected one, with 'resources'",
+                      file, documents.size() == 1 ? 0 : documents.size()));
+    const YamlMap top(documents[0], file, "the file", {"resources"});
+    const YAML::Node list = top.require("resources", "a list of resources");
+    const std::string expected = fmt::format("a list of 1 to {} resources", kMaxResources);
+    if (!list.IsSequence() || list.size() == 0 || list.size() > kMaxResources)
+      top.fail(list,
+               list.IsSequence() ? fmt::format("resources has {} entries", list.size())
+                                 : "resources is not a list",
+               expected);
+    Config config;
+    for (const auto& entry : list) config.resources.push_back(parseResource(entry, file));
+    refuseSharedNames(config, list, top);
+    return config;
+  } catch (const YAML::Exception& error) {
+    throw ConfigError(fmt::format("{}: {}; expected YAML", placeOf(file, error.mark), error.msg));
+  }
+}
+
+Config loadConfig(const std::string& file) {
+  try {
+    return parseConfig(readFile(file), file);
+  } catch (const std::system_error& error) {
+    throw ConfigError(error.what());
+  }
+}
+
+}  // namespace vdpa

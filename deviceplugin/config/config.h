@@ -1,0 +1,55 @@
+// What the operator wants offered: /etc/vdpa/config.yaml as checked values.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+// Of the pods' sockets.
+struct SocketConfig {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t mode = 0666;
+  std::string selinuxLabel;
+  bool operator==(const SocketConfig&) const = default;
+};
+
+// Ports of a software switch.
+struct SoftwareConfig {
+  unsigned ports = 0;        // 1 to 1024
+  unsigned queuePairs = 1;   // 1 to 16
+  unsigned mtu = 1500;       // bytes, 68 to 9000
+  std::string uplinkNetdev;  // empty: none
+  std::string cores;         // CPU list; empty: the switch's choice
+  bool operator==(const SoftwareConfig&) const = default;
+};
+
+struct ResourceConfig {
+  std::string prefix = "vdpa.io";
+  std::string name;
+  SocketConfig socket;
+  SoftwareConfig software;
+
+  std::string fullName() const { return prefix + "/" + name; }
+  bool operator==(const ResourceConfig&) const = default;
+};
+
+struct Config {
+  std::vector<ResourceConfig> resources;
+};
+
+// "FILE:LINE:COLUMN: what is wrong; expected ...".
+class ConfigError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// `file` is only named in errors. Throws ConfigError.
+Config parseConfig(const std::string& text, const std::string& file);
+
+// Throws ConfigError too when the file can't be read.
+Config loadConfig(const std::string& file);
+
+}  // namespace vdpa

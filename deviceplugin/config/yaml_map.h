@@ -1,0 +1,42 @@
+// Strict reading of one YAML map: every key is known, stands once and has the type it should, and
+// what is wrong is told with its place in the file.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+class YamlMap {
+ public:
+  // `what` names the map in errors ("resource"). Throws ConfigError for anything but a map of known
+  // keys.
+  YamlMap(const YAML::Node& node, std::string file, std::string what,
+          const std::vector<std::string>& keys);
+
+  // The value of `key`; undefined (false) if absent.
+  YAML::Node get(const std::string& key) const;
+  YAML::Node require(const std::string& key, const std::string& expected) const;
+
+  // A quoted or plain scalar.
+  std::optional<std::string> text(const std::string& key, const std::string& expected) const;
+  // A plain whole number within the bounds.
+  std::optional<unsigned> number(const std::string& key, unsigned low, unsigned high) const;
+
+  // Throws ConfigError at the place of `node`.
+  [[noreturn]] void fail(const YAML::Node& node, const std::string& problem,
+                         const std::string& expected) const;
+
+ private:
+  YAML::Node node_;
+  std::string file_;
+  std::string what_;
+};
+
+// "FILE:LINE:COLUMN", counted from 1.
+std::string placeOf(const std::string& file, const YAML::Mark& mark);
+
+}  // namespace vdpa

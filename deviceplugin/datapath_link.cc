@@ -1,0 +1,170 @@
+// See the header. All calls are asynchronous; what they bring is posted to the loop.
+#include "deviceplugin/datapath_link.h"
+
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+
+#include "common/log.h"
+
+namespace vdpa {
+namespace {
+
+constexpr auto kRetry = std::chrono::milliseconds(100);
+constexpr auto kSetDeadline = std::chrono::seconds(10);
+
+std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vector<Offer>& offers) {
+  auto request = std::make_shared<datapath::v1::SetDevicesRequest>();
+  for (const auto& [config, devices] : offers) {
+    auto* resource = request->add_resources();
+    resource->set_name(config.fullName());
+    auto* socket = resource->mutable_socket();
+    socket->set_uid(config.socket.uid);
+    socket->set_gid(config.socket.gid);
+    socket->set_mode(config.socket.mode);
+    socket->set_selinux_label(config.socket.selinuxLabel);
+    auto* software = resource->mutable_software();
+    software->set_queue_pairs(config.software.queuePairs);
+    software->set_mtu(config.software.mtu);
+    software->set_uplink_netdev(config.software.uplinkNetdev);
+    software->set_cores(config.software.cores);
+    for (const auto& device : devices) resource->add_devices()->set_id(device.id);
+  }
+  return request;
+}
+
+}  // namespace
+
+// One connection: SetDevices, then Watch until it ends. Keeps itself alive until gRPC is done with
+// it.
+class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::WatchResponse>,
+                              public std::enable_shared_from_this<Session> {
+ public:
+  using Read = std::function<void(const datapath::v1::WatchResponse&)>;
+  using Done = std::function<void(const std::string&)>;
+
+  Session(const std::string& socketPath, Read onRead, Done onDone)
+      : onRead_(std::move(onRead)), onDone_(std::move(onDone)) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    stub_ = datapath::v1::Datapath::NewStub(grpc::CreateCustomChannel(
+        "unix:" + socketPath, grpc::InsecureChannelCredentials(), arguments));
+  }
+
+  void start(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
+    set(devices, [self = shared_from_this()](const std::string& error) {
+      if (error.empty())
+        self->watch();
+      else
+        self->onDone_(error);
+    });
+  }
+
+  // Another set on the same connection.
+  void replace(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
+    set(devices, [self = shared_from_this()](const std::string& error) {
+      if (!error.empty()) self->cancel();  // start anew: the reason will be told then
+    });
+  }
+
+  void cancel() { watchContext_.TryCancel(); }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    onRead_(response_);
+    StartRead(&response_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    onDone_(status.ok() ? "it stopped" : status.error_message());
+    keep_.reset();
+  }
+
+ private:
+  struct SetCall {
+    grpc::ClientContext context;
+    std::shared_ptr<const datapath::v1::SetDevicesRequest> request;
+    datapath::v1::SetDevicesResponse response;
+  };
+
+  void set(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices, Done done) {
+    auto call = std::make_shared<SetCall>();
+    call->request = devices;
+    call->context.set_deadline(std::chrono::system_clock::now() + kSetDeadline);
+    stub_->async()->SetDevices(&call->context, call->request.get(), &call->response,
+                               [call, done = std::move(done)](const grpc::Status& status) {
+                                 done(status.ok() ? "" : status.error_message());
+                               });
+  }
+
+  void watch() {
+    keep_ = shared_from_this();
+    stub_->async()->Watch(&watchContext_, &request_, this);
+    StartRead(&response_);
+    StartCall();
+  }
+
+  Read onRead_;
+  Done onDone_;
+  std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
+  grpc::ClientContext watchContext_;
+  datapath::v1::WatchRequest request_;
+  datapath::v1::WatchResponse response_;
+  std::shared_ptr<Session> keep_;
+};
+
+DatapathLink::DatapathLink(Loop& loop, std::string socketPath, Handlers handlers)
+    : loop_(loop),
+      socketPath_(std::move(socketPath)),
+      handlers_(std::move(handlers)),
+      self_(std::make_shared<DatapathLink*>(this)) {}
+
+DatapathLink::~DatapathLink() {
+  self_.reset();
+  if (session_) session_->cancel();
+}
+
+void DatapathLink::setOffers(const std::vector<Offer>& offers) {
+  devices_ = requestOf(offers);
+  if (session_)
+    session_->replace(devices_);
+  else
+    connect();
+}
+
+void DatapathLink::connect() {
+  const std::weak_ptr<DatapathLink*> alive = self_;
+  session_ = std::make_shared<Session>(
+      socketPath_,
+      [this, alive, &loop = loop_](const datapath::v1::WatchResponse& response) {
+        Changes changes;
+        for (const auto& device : response.devices())
+          if (!device.removed()) changes[device.id()] = {device.healthy(), device.reason()};
+        loop.post([this, alive, changes = std::move(changes)] {
+          if (!alive.lock()) return;
+          if (!lastReason_.empty()) spdlog::info("vdpa-datapath on {} is reached", socketPath_);
+          lastReason_.clear();
+          handlers_.health(changes);
+        });
+      },
+      [this, alive, &loop = loop_](const std::string& reason) {
+        loop.post([this, alive, reason] {
+          if (alive.lock()) sessionEnded(reason);
+        });
+      });
+  session_->start(devices_);
+}
+
+void DatapathLink::sessionEnded(const std::string& reason) {
+  session_.reset();
+  const std::string text =
+      fmt::format("vdpa-datapath on {} is not reached: {}", socketPath_, reason);
+  if (text != lastReason_) spdlog::warn("{}", text);
+  lastReason_ = text;
+  handlers_.lost(text);
+  loop_.runAfter(kRetry, [this, alive = std::weak_ptr(self_)] {
+    if (alive.lock() && !session_) connect();
+  });
+}
+
+}  // namespace vdpa

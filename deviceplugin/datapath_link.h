@@ -1,0 +1,46 @@
+// The plugin's side of vdpa.datapath.v1: tells the set of devices and hears of their health, over
+// restarts of the datapath.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "datapath.grpc.pb.h"
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/loop.h"
+#include "deviceplugin/resources/offer.h"
+
+namespace vdpa {
+
+class DatapathLink {
+ public:
+  using Changes = std::map<std::string, DeviceList::Health>;
+  struct Handlers {  // on the loop's thread
+    std::function<void(const Changes&)> health;
+    std::function<void(const std::string& reason)>
+        lost;  // every device's state is unknown from now on
+  };
+
+  DatapathLink(Loop& loop, std::string socketPath, Handlers handlers);
+  ~DatapathLink();
+
+  // Sends the set now and at every reconnection.
+  void setOffers(const std::vector<Offer>& offers);
+
+ private:
+  class Session;
+  void connect();
+  void sessionEnded(const std::string& reason);
+
+  Loop& loop_;
+  std::string socketPath_;
+  Handlers handlers_;
+  std::shared_ptr<const datapath::v1::SetDevicesRequest> devices_;
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<DatapathLink*> self_;
+  std::string lastReason_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,205 @@
+// See the header.
+#include "deviceplugin/instance.h"
+
+#include <fcntl.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/atomic_file.h"
+#include "common/errors.h"
+#include "common/log.h"
+
+namespace vdpa {
+namespace {
+
+// Two plugins on one node would take each other's registration away again and again.
+UniqueFd lockNode(const std::string& path) {
+  UniqueFd fd(
+      checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}", path));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  spdlog::info("another vdpa-device-plugin holds {}; waiting for its end", path);
+  while (::flock(fd.get(), LOCK_EX) < 0)
+    if (errno != EINTR) throw systemError(errno, "cannot lock {}", path);
+  return fd;
+}
+
+UniqueFd takeSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return UniqueFd(
+      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
+}
+
+std::string directoryOf(const std::string& file) {
+  const auto parent = std::filesystem::path(file).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+}  // namespace
+
+Instance::Instance(PluginOptions options)
+    : options_(std::move(options)),
+      inotify_(loop_),
+      metrics_(options_.metricsAddress),
+      files_(options_.deviceInfoDirectory) {
+  if (options_.datapathSocket.empty())
+    options_.datapathSocket = options_.runDirectory + "/datapath.sock";
+  const Config config = loadConfig(options_.config);
+  configText_ = readFile(options_.config);
+  metrics_.configLoaded(true);
+
+  std::filesystem::create_directories(options_.runDirectory);
+  ::chmod(options_.runDirectory.c_str(), 0700);
+  lock_ = lockNode(options_.runDirectory + "/plugin.lock");
+  // Only now: while it waits for another instance the default action of a signal is the right one.
+  signals_ = takeSignals();
+  loop_.watch(signals_.get(), [this] { loop_.stop(); });
+
+  startHealthServer();
+  datapath_ = std::make_unique<DatapathLink>(
+      loop_, options_.datapathSocket,
+      DatapathLink::Handlers{[this](const DatapathLink::Changes& changes) {
+                               for (auto& [name, plugin] : plugins_)
+                                 plugin->devices().setHealth(changes);
+                               announce();
+                             },
+                             [this](const std::string& reason) {
+                               for (auto& [name, plugin] : plugins_)
+                                 plugin->devices().setAllHealth({false, reason});
+                               announce();
+                             }});
+  watchFiles();
+  apply(config);
+  pods_ = std::make_unique<PodWatch>(
+      options_.podResources, [this](const std::set<PodWatch::DeviceKey>& freed) {
+        loop_.post([this, freed] {
+          std::set<std::string> resources;
+          for (const auto& [resource, id] : freed) resources.insert(resource);
+          for (const auto& name : resources)
+            if (const auto plugin = plugins_.find(name); plugin != plugins_.end())
+              plugin->second->devices().resend();
+        });
+      });
+}
+
+Instance::~Instance() {
+  pods_.reset();
+  datapath_.reset();
+  plugins_.clear();
+  if (health_) health_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
+}
+
+void Instance::startHealthServer() {
+  grpc::ServerBuilder builder;
+  const std::string path = options_.runDirectory + "/plugin.sock";
+  int bound = 0;
+  builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials(), &bound);
+  health_ = builder.BuildAndStart();
+  if (!health_ || bound == 0) throw std::runtime_error(fmt::format("cannot listen on {}", path));
+  ::chmod(path.c_str(), 0600);
+}
+
+void Instance::watchFiles() {
+  std::filesystem::create_directories(options_.kubeletDirectory);
+  inotify_.watch(options_.kubeletDirectory, [this](Inotify::Change change,
+                                                   const std::string& name) {
+    for (auto& [resource, plugin] : plugins_) {
+      if (name == "kubelet.sock")
+        change == Inotify::Change::appeared ? plugin->kubeletAppeared() : plugin->kubeletVanished();
+      else if (name == plugin->endpoint() && change == Inotify::Change::vanished)
+        plugin->ownSocketVanished();
+    }
+  });
+  // A ConfigMap changes by renaming a link beside the file, so any change in its directory counts;
+  // reading the file tells whether it was one.
+  inotify_.watch(directoryOf(options_.config), [this](Inotify::Change, const std::string&) {
+    if (std::exchange(reloadPending_, true)) return;
+    loop_.runAfter(std::chrono::milliseconds(50), [this] {
+      reloadPending_ = false;
+      reload();
+    });
+  });
+}
+
+void Instance::reload() {
+  try {
+    const std::string text = readFile(options_.config);
+    if (text == configText_) return;
+    const Config config = parseConfig(text, options_.config);
+    configText_ = text;
+    spdlog::info("{} has changed", options_.config);
+    metrics_.configLoaded(true);
+    apply(config);
+  } catch (const std::exception& error) {
+    metrics_.configLoaded(false);
+    spdlog::error("{}; the configuration stays as it was", error.what());
+  }
+}
+
+void Instance::apply(const Config& config) {
+  offers_ = makeOffers(config);
+  std::erase_if(plugins_, [&](const auto& entry) {
+    const bool gone = std::none_of(offers_.begin(), offers_.end(), [&](const Offer& offer) {
+      return offer.resource.fullName() == entry.first;
+    });
+    if (gone) spdlog::info("{} is not offered any more", entry.first);
+    return gone;
+  });
+  const bool kubeletThere = std::filesystem::exists(options_.kubeletDirectory + "/kubelet.sock");
+  for (const auto& offer : offers_) {
+    const std::string name = offer.resource.fullName();
+    if (const auto known = plugins_.find(name); known != plugins_.end()) {
+      known->second->devices().setDevices(offer.devices);
+      continue;
+    }
+    auto plugin = std::make_unique<ResourcePlugin>(
+        loop_, ResourcePlugin::Paths{options_.kubeletDirectory, options_.runDirectory}, offer,
+        files_, metrics_, [this] { announce(); });
+    if (kubeletThere) plugin->kubeletAppeared();
+    plugins_.emplace(name, std::move(plugin));
+  }
+  if (!kubeletThere)
+    spdlog::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
+  datapath_->setOffers(offers_);
+  announce();
+  loop_.runAfter(std::chrono::milliseconds(100),
+                 [this] { tidyDeviceInfo(); });  // registration comes first
+}
+
+void Instance::tidyDeviceInfo() {
+  try {
+    const auto held = pods_ ? pods_->held() : std::set<PodWatch::DeviceKey>();
+    for (const auto& [config, devices] : offers_) {
+      const std::string resource = config.fullName();
+      std::set<std::string> kept;
+      for (const auto& device : devices) {
+        files_.write(resource, device.id);
+        kept.insert(device.id);
+      }
+      for (const auto& [name, id] : held)
+        if (name == resource) kept.insert(id);
+      files_.removeOthers(resource, kept);
+    }
+  } catch (const std::exception& error) {
+    spdlog::error("{}; network-status will lack device information", error.what());
+  }
+}
+
+void Instance::announce() {
+  const bool serving = std::all_of(plugins_.begin(), plugins_.end(),
+                                   [](const auto& entry) { return entry.second->registered(); });
+  health_->GetHealthCheckService()->SetServingStatus(serving && !plugins_.empty());
+  for (auto& [name, plugin] : plugins_)
+    metrics_.devices(name, plugin->devices().healthyCount(), plugin->devices().size());
+}
+
+}  // namespace vdpa

@@ -1,0 +1,65 @@
+// The wiring of vdpa-device-plugin: configuration to offers, offers to the datapath and the
+// kubelet.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/datapath_link.h"
+#include "deviceplugin/inotify.h"
+#include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/pod_watch.h"
+#include "deviceplugin/kubelet/resource_plugin.h"
+#include "deviceplugin/loop.h"
+#include "deviceplugin/metrics.h"
+
+namespace vdpa {
+
+struct PluginOptions {
+  std::string config = "/etc/vdpa/config.yaml";
+  std::string kubeletDirectory = "/var/lib/kubelet/device-plugins";
+  std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
+  std::string runDirectory = "/run/vdpa";
+  std::string deviceInfoDirectory = "/var/run/k8s.cni.cncf.io/devinfo/dp";
+  std::string datapathSocket;  // empty: in the run directory
+  std::string metricsAddress;
+};
+
+class Instance {
+ public:
+  // Waits for another instance on this node to end, then starts everything. Throws ConfigError,
+  // std::runtime_error.
+  explicit Instance(PluginOptions options);
+  ~Instance();
+
+  void run() { loop_.run(); }  // until SIGTERM or SIGINT
+
+ private:
+  void apply(const Config& config);
+  void reload();
+  void announce();  // health service and metrics follow the resources' state
+  void startHealthServer();
+  void watchFiles();
+  void tidyDeviceInfo();
+
+  PluginOptions options_;
+  UniqueFd lock_;
+  UniqueFd signals_;
+  Loop loop_;
+  Inotify inotify_;
+  Metrics metrics_;
+  DeviceInfoFiles files_;
+  std::string configText_;
+  bool reloadPending_ = false;
+  std::vector<Offer> offers_;
+  std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
+  std::unique_ptr<DatapathLink> datapath_;
+  std::unique_ptr<PodWatch> pods_;
+  std::unique_ptr<grpc::Server> health_;
+};
+
+}  // namespace vdpa

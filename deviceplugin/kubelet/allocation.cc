@@ -1,0 +1,64 @@
+// See the header.
+#include "deviceplugin/kubelet/allocation.h"
+
+#include <fmt/format.h>
+
+#include <set>
+#include <stdexcept>
+
+#include "common/naming.h"
+
+namespace vdpa {
+
+Allocation::Allocation(std::string resource, std::string runDirectory, const DeviceList& devices,
+                       DeviceInfoFiles& files)
+    : resource_(std::move(resource)),
+      runDirectory_(std::move(runDirectory)),
+      devices_(devices),
+      files_(files) {}
+
+void Allocation::refuseUnusable(const std::string& id) const {
+  DeviceList::Health health;
+  try {
+    health = devices_.healthOf(id);
+  } catch (const std::out_of_range&) {
+    throw std::invalid_argument(
+        fmt::format("{} has no device {} on this node: it may just have been withdrawn; delete the "
+                    "pod and let its "
+                    "controller make a new one",
+                    resource_, id));
+  }
+  if (!health.healthy)
+    throw std::invalid_argument(
+        fmt::format("device {} of {} is unhealthy: {}; mend that (vdpactl devices on the node "
+                    "shows it), then delete "
+                    "the pod and let its controller make a new one",
+                    id, resource_, health.reason));
+}
+
+v1beta1::ContainerAllocateResponse Allocation::allocate(
+    const v1beta1::ContainerAllocateRequest& request) const {
+  v1beta1::ContainerAllocateResponse response;
+  std::set<std::string> seen;
+  std::string ids, sockets;
+  for (const auto& id : request.devices_ids()) {
+    if (!seen.insert(id).second)
+      throw std::invalid_argument(fmt::format(
+          "device {} of {} is asked for twice; restart the kubelet of this node", id, resource_));
+    refuseUnusable(id);
+    files_.write(resource_, id);
+    auto* mount = response.add_mounts();
+    mount->set_host_path(fmt::format("{}/devices/{}", runDirectory_, id));
+    mount->set_container_path(podDirectory(id));
+    mount->set_read_only(true);
+    const char* comma = ids.empty() ? "" : ",";
+    ids += comma + id;
+    sockets += comma + podSocket(id);
+  }
+  const std::string variable = variableName(resource_);
+  (*response.mutable_envs())[variable] = ids;
+  (*response.mutable_envs())[variable + "_SOCKETS"] = sockets;
+  return response;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,32 @@
+// Allocate's answer: a look-up. Nobody is called and nothing is waited for.
+#pragma once
+
+#include <string>
+
+#include "deviceplugin.pb.h"
+#include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/device_list.h"
+
+namespace vdpa {
+
+class Allocation {
+ public:
+  // `resource` is the full name; `runDirectory` the host's /run/vdpa. Both references outlive this.
+  Allocation(std::string resource, std::string runDirectory, const DeviceList& devices,
+             DeviceInfoFiles& files);
+
+  // Throws std::invalid_argument with a message for the pod's owner: a refusal is final for the
+  // pod.
+  v1beta1::ContainerAllocateResponse allocate(
+      const v1beta1::ContainerAllocateRequest& request) const;
+
+ private:
+  void refuseUnusable(const std::string& id) const;
+
+  std::string resource_;
+  std::string runDirectory_;
+  const DeviceList& devices_;
+  DeviceInfoFiles& files_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,57 @@
+// One resource's devices and their health, shared between the loop that decides and the gRPC
+// threads that answer.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "deviceplugin.grpc.pb.h"
+#include "deviceplugin/resources/offer.h"
+
+namespace vdpa {
+
+class DeviceList {
+ public:
+  struct Health {
+    bool healthy = false;
+    std::string reason = "vdpa-datapath has not been reached yet";
+    bool operator==(const Health&) const = default;
+  };
+  using Message = std::shared_ptr<const v1beta1::ListAndWatchResponse>;
+  using Listener = std::function<void(const Message& message, uint64_t version)>;
+
+  explicit DeviceList(const std::vector<Device>& devices);
+
+  // From any thread.
+  void setDevices(const std::vector<Device>& devices);
+  void setHealth(const std::map<std::string, Health>& changes);  // unknown IDs are ignored
+  void setAllHealth(const Health& health);
+  void resend();                                 // the same list once more
+  Health healthOf(const std::string& id) const;  // throws std::out_of_range for an unknown ID
+  size_t healthyCount() const;
+  size_t size() const;
+
+  // The whole list and a number that grows with every change.
+  std::pair<Message, uint64_t> current() const;
+  // Called on every change, by the thread that makes it; it must not call back into the list's
+  // setters.
+  void subscribe(const void* key, Listener listener);
+  void unsubscribe(const void* key);
+
+ private:
+  void publish();  // mutex_ is held
+
+  mutable std::mutex mutex_;
+  std::vector<std::string> order_;
+  std::map<std::string, Health> health_;
+  Message message_;
+  uint64_t version_ = 0;
+  std::map<const void*, Listener> listeners_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,39 @@
+// One ListAndWatch stream. It sends the newest list, never a queue of them, so a slow reader costs
+// one message; and it deletes itself when the kubelet is gone.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <mutex>
+
+#include "deviceplugin/kubelet/device_list.h"
+
+namespace vdpa {
+
+class ListStream : public grpc::ServerWriteReactor<v1beta1::ListAndWatchResponse> {
+ public:
+  // `onDone` runs once, on a gRPC thread, when the stream has ended. `devices` must outlive the
+  // server that has the stream.
+  ListStream(DeviceList& devices, std::function<void()> onDone);
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  // Lock order: the list's mutex, then this one.
+  void offer(const DeviceList::Message& message, uint64_t version);
+  void writeNext();  // mutex_ is held
+  void finish();     // likewise
+
+  DeviceList& devices_;
+  std::function<void()> onDone_;
+  std::mutex mutex_;
+  DeviceList::Message newest_;
+  DeviceList::Message writing_;  // kept until gRPC has written it
+  uint64_t version_ = 0;
+  bool finished_ = false;
+};
+
+}  // namespace vdpa

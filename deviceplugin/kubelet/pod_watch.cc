@@ -1,0 +1,61 @@
+// See the header.
+#include "deviceplugin/kubelet/pod_watch.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <iterator>
+
+#include "common/log.h"
+#include "common/pod_resources.h"
+
+namespace vdpa {
+
+PodWatch::PodWatch(std::string podResources, Handler handler)
+    : podResources_(std::move(podResources)),
+      handler_(std::move(handler)),
+      thread_([this] { run(); }) {}
+
+PodWatch::~PodWatch() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  stopping_.notify_all();
+  thread_.join();
+}
+
+std::set<PodWatch::DeviceKey> PodWatch::held() const {
+  std::lock_guard lock(mutex_);
+  return held_;
+}
+
+void PodWatch::run() {
+  for (;;) {
+    ask();
+    std::unique_lock lock(mutex_);
+    const auto pause = std::chrono::milliseconds(held_.empty() ? 1000 : 250);
+    if (stopping_.wait_for(lock, pause, [this] { return stop_; })) return;
+  }
+}
+
+void PodWatch::ask() {
+  if (!std::filesystem::exists(podResources_)) return;
+  std::set<DeviceKey> now;
+  try {
+    for (const auto& device : listPodDevices(podResources_))
+      now.emplace(device.resource, device.deviceId);
+  } catch (const std::exception& error) {
+    spdlog::debug("{}", error.what());  // a kubelet that restarts; it will answer again
+    return;
+  }
+  std::set<DeviceKey> freed;
+  {
+    std::lock_guard lock(mutex_);
+    std::set_difference(held_.begin(), held_.end(), now.begin(), now.end(),
+                        std::inserter(freed, freed.end()));
+    held_ = std::move(now);
+  }
+  if (!freed.empty()) handler_(freed);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,44 @@
+// Notices that the kubelet has taken a device back from a pod. The kubelet's checkpoint may still
+// hold it, and pods that come right after a kubelet restart would then be rejected; sending the
+// list once more makes the kubelet write it anew.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+
+namespace vdpa {
+
+class PodWatch {
+ public:
+  using DeviceKey = std::pair<std::string, std::string>;  // resource, device ID
+  using Handler = std::function<void(const std::set<DeviceKey>& freed)>;
+
+  // Asks PodResources four times a second while any pod holds a device, else once a second: the
+  // kubelet allows a hundred calls. `handler` runs on a thread of this object's own.
+  PodWatch(std::string podResources, Handler handler);
+  ~PodWatch();
+  PodWatch(const PodWatch&) = delete;
+  PodWatch& operator=(const PodWatch&) = delete;
+
+  // The devices that some pod held when last asked.
+  std::set<DeviceKey> held() const;
+
+ private:
+  void run();
+  void ask();
+
+  std::string podResources_;
+  Handler handler_;
+  mutable std::mutex mutex_;
+  std::condition_variable stopping_;
+  bool stop_ = false;
+  std::set<DeviceKey> held_;
+  std::thread thread_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,51 @@
+// When to register a resource with the kubelet: the decisions alone, without I/O and with the
+// caller's clock.
+//
+// The kubelet forgets a plugin when it restarts (it then deletes every socket in its directory) and
+// when the plugin's ListAndWatch stream ends; and it leaks the old stream of a plugin that
+// registers while that lives. So: register when the kubelet's socket is there, ours is listening
+// and no stream lives; again after each of those events; with back-off after a failure.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+namespace vdpa {
+
+class Registration {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+
+  static constexpr std::chrono::milliseconds kFirstRetry{50};
+  static constexpr std::chrono::milliseconds kLongestRetry{5000};
+  // After a registration the kubelet's stream follows within milliseconds; one that doesn't come is
+  // a failure.
+  static constexpr std::chrono::milliseconds kStreamDeadline{2000};
+
+  // --- events
+  void kubeletAppeared(Time now);  // its socket was created: a new kubelet
+  void kubeletVanished();
+  void attempted();  // a Register call is under way
+  void succeeded(Time now);
+  void failed(Time now);
+  void streamStarted();
+  void streamEnded(Time now);
+  void restarted(Time now);  // our own socket is a new one; streams of the old don't count
+
+  // --- decisions
+  // When the next attempt is due; nothing while none is.
+  std::optional<Time> due() const;
+  bool registered() const { return registered_; }
+
+ private:
+  void expect(Time now);
+
+  bool kubeletThere_ = false;
+  bool inFlight_ = false;
+  bool registered_ = false;
+  unsigned streams_ = 0;
+  std::chrono::milliseconds retry_ = kFirstRetry;
+  Time due_{};
+};
+
+}  // namespace vdpa

@@ -1,0 +1,61 @@
+// One resource as the kubelet sees it: its devices, its server and its registration, kept alive
+// together.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "deviceplugin/kubelet/allocation.h"
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/kubelet/plugin_server.h"
+#include "deviceplugin/kubelet/registration.h"
+#include "deviceplugin/loop.h"
+#include "deviceplugin/metrics.h"
+
+namespace vdpa {
+
+// All members are for the loop's thread, but for what gRPC calls inside.
+class ResourcePlugin {
+ public:
+  struct Paths {
+    std::string kubeletDirectory;  // .../device-plugins
+    std::string runDirectory;
+  };
+
+  // `changed` is called when registered() may have changed. References outlive this.
+  ResourcePlugin(Loop& loop, Paths paths, const Offer& offer, DeviceInfoFiles& files,
+                 Metrics& metrics, std::function<void()> changed);
+  ~ResourcePlugin();
+  ResourcePlugin(const ResourcePlugin&) = delete;
+  ResourcePlugin& operator=(const ResourcePlugin&) = delete;
+
+  void kubeletAppeared();
+  void kubeletVanished();
+  void ownSocketVanished();
+
+  const std::string& endpoint() const { return endpoint_; }  // the socket's file name
+  const std::string& resource() const { return resource_; }
+  bool registered() const { return registration_.registered(); }
+  DeviceList& devices() { return devices_; }
+
+ private:
+  void startServer();
+  void schedule();
+  void attempt();
+  void onLoop(std::function<void()> task);  // from any thread; dropped once this is gone
+
+  Loop& loop_;
+  Paths paths_;
+  std::string resource_;
+  std::string endpoint_;
+  Metrics& metrics_;
+  std::function<void()> changed_;
+  DeviceList devices_;
+  Allocation allocation_;
+  Registration registration_;
+  unsigned generation_ = 0;                // of the server: events of an earlier one are old news
+  std::shared_ptr<ResourcePlugin*> self_;  // what posted tasks hold weakly
+  std::unique_ptr<PluginServer> server_;
+};
+
+}  // namespace vdpa

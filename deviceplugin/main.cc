@@ -1,0 +1,60 @@
+// vdpa-device-plugin: offers this node's vDPA devices to the kubelet.
+#include <fmt/format.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <malloc.h>
+
+#include <CLI/CLI.hpp>
+
+#include "common/log.h"
+#include "deviceplugin/instance.h"
+#include "deviceplugin/resources/offer.h"
+
+int main(int argc, char** argv) {
+  using namespace vdpa;
+  PluginOptions options;
+  std::string logLevel = "info", logFormat = "text", nodeName;
+  bool validate = false;
+  CLI::App app(
+      "Offers this node's vDPA devices to the kubelet as extended resources, and keeps that true.\n"
+      "Devices come from the configuration; vdpa-datapath serves their sockets.\n");
+  app.set_version_flag("--version", VDPA_VERSION);
+  app.add_option("--config", options.config, "the configuration; taken up again when it changes")
+      ->capture_default_str();
+  app.add_flag("--validate", validate,
+               "check the configuration, print what each resource offers on this node, and exit");
+  app.add_option("--kubelet-dir", options.kubeletDirectory, "the kubelet's device plugin directory")
+      ->capture_default_str();
+  app.add_option("--pod-resources", options.podResources, "the kubelet's PodResources socket")
+      ->capture_default_str();
+  app.add_option("--run-dir", options.runDirectory, "sockets and device directories")
+      ->capture_default_str();
+  app.add_option("--devinfo-dir", options.deviceInfoDirectory, "device-info files for Multus")
+      ->capture_default_str();
+  app.add_option("--datapath-socket", options.datapathSocket,
+                 "where vdpa-datapath listens [RUN-DIR/datapath.sock]");
+  app.add_option("--node-name", nodeName, "for the log");
+  app.add_option("--metrics-address", options.metricsAddress,
+                 "HOST:PORT to serve Prometheus metrics on; off unless given");
+  app.add_option("--log-level", logLevel, "trace, debug, info, warning or error")
+      ->capture_default_str();
+  app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+
+  try {
+    initLogging("vdpa-device-plugin", logLevel, logFormat);
+    if (validate) {
+      fmt::print("{}", describe(makeOffers(loadConfig(options.config))));
+      return 0;
+    }
+    ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
+    grpc::EnableDefaultHealthCheckService(true);
+    spdlog::info("vdpa-device-plugin {} starts{}{}", VDPA_VERSION, nodeName.empty() ? "" : " on ",
+                 nodeName);
+    Instance instance(options);
+    instance.run();
+    return 0;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "vdpa-device-plugin: {}\n", error.what());
+    return 1;
+  }
+}

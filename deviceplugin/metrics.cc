@@ -1,0 +1,62 @@
+// See the header.
+#include "deviceplugin/metrics.h"
+
+#include <fmt/format.h>
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/registry.h>
+
+#include <stdexcept>
+
+namespace vdpa {
+
+Metrics::Metrics(const std::string& address)
+    : registry_(std::make_shared<prometheus::Registry>()),
+      allocations_(prometheus::BuildCounter()
+                       .Name("vdpa_allocations_total")
+                       .Help("Allocate calls of the kubelet, by resource and result")
+                       .Register(*registry_)),
+      registrations_(prometheus::BuildCounter()
+                         .Name("vdpa_registrations_total")
+                         .Help("Successful registrations with the kubelet, by resource")
+                         .Register(*registry_)),
+      configLoads_(prometheus::BuildCounter()
+                       .Name("vdpa_config_loads_total")
+                       .Help("Times the configuration was read, by result")
+                       .Register(*registry_)),
+      devices_(prometheus::BuildGauge()
+                   .Name("vdpa_devices")
+                   .Help("Offered devices, by resource and health")
+                   .Register(*registry_)) {
+  if (address.empty()) return;
+  try {
+    exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
+  } catch (const std::exception& error) {
+    throw std::runtime_error(fmt::format("cannot serve metrics on {}: {}", address, error.what()));
+  }
+  exposer_->RegisterCollectable(registry_);
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::allocated(const std::string& resource, bool allowed) {
+  allocations_.Add({{"resource", resource}, {"result", allowed ? "allowed" : "refused"}})
+      .Increment();
+}
+
+void Metrics::registered(const std::string& resource) {
+  registrations_.Add({{"resource", resource}}).Increment();
+}
+
+void Metrics::configLoaded(bool good) {
+  configLoads_.Add({{"result", good ? "good" : "refused"}}).Increment();
+}
+
+void Metrics::devices(const std::string& resource, size_t healthy, size_t all) {
+  devices_.Add({{"resource", resource}, {"health", "Healthy"}}).Set(static_cast<double>(healthy));
+  devices_.Add({{"resource", resource}, {"health", "Unhealthy"}})
+      .Set(static_cast<double>(all - healthy));
+}
+
+}  // namespace vdpa
