@@ -103,6 +103,7 @@ void Instance::startHealthServer() {
   const std::string path = options_.runDirectory + "/plugin.sock";
   int bound = 0;
   builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials(), &bound);
+  builder.RegisterCallbackGenericService(&nothingElse_);
   health_ = builder.BuildAndStart();
   if (!health_ || bound == 0) throw std::runtime_error(fmt::format("cannot listen on {}", path));
   ::chmod(path.c_str(), 0600);

@@ -2,6 +2,7 @@
 // kubelet.
 #pragma once
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 
 #include <map>
@@ -59,6 +60,7 @@ class Instance {
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
+  grpc::CallbackGenericService nothingElse_;  // a server needs a service beside the built-in one
   std::unique_ptr<grpc::Server> health_;
 };
 

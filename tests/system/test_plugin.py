@@ -1,0 +1,321 @@
+"""vdpa-device-plugin as a process, between a kubelet stand-in and a datapath stand-in or none."""
+
+import json
+import os
+import subprocess
+import time
+from concurrent import futures
+
+import grpc
+import pytest
+
+from kubelet import Kubelet
+from rpc import datapath, deviceplugin
+from support import BUILD, Program, wait_until
+
+PLUGIN = BUILD / "deviceplugin" / "vdpa-device-plugin"
+CTL = BUILD / "deviceplugin" / "ctl" / "vdpactl"
+
+
+class Datapath(datapath.DatapathServicer):
+    """The edge of the datapath that the plugin sees: it takes the set and reports health."""
+
+    def __init__(self, directory):
+        self.path = directory / "run" / "datapath.sock"
+        self.sets = []
+        self.changes = []   # messages for the watchers after the first
+        self.server = None
+
+    def start(self):
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.unlink(missing_ok=True)
+        self.server = grpc.server(futures.ThreadPoolExecutor(8))
+        datapath.add_DatapathServicer_to_server(self, self.server)
+        self.server.add_insecure_port(f"unix:{self.path}")
+        self.server.start()
+        return self
+
+    def stop(self):
+        self.server.stop(None).wait()
+
+    def SetDevices(self, request, context):
+        self.sets.append(request)
+        self.changes.append(self.everything())
+        return datapath.SetDevicesResponse()
+
+    def everything(self):
+        message = datapath.WatchResponse()
+        for resource in self.sets[-1].resources:
+            for device in resource.devices:
+                message.devices.add(id=device.id, resource=resource.name, healthy=True)
+        return message
+
+    def Watch(self, request, context):
+        sent = len(self.changes)
+        yield self.everything()
+        while context.is_active():
+            if sent < len(self.changes):
+                yield self.changes[sent]
+                sent += 1
+            time.sleep(0.01)
+
+    def report(self, device, healthy, reason=""):
+        message = datapath.WatchResponse()
+        message.devices.add(id=device, resource="vdpa.io/nic", healthy=healthy, reason=reason)
+        self.changes.append(message)
+
+
+def config_text(*resources):
+    return json.dumps({"resources": [{"name": name, "backend": "software", "software": {"ports": ports}}
+                                     for name, ports in resources]})
+
+
+class Node:
+    def __init__(self, directory):
+        self.directory = directory
+        self.config = directory / "etc" / "config.yaml"
+        self.config.parent.mkdir()
+        self.config.write_text(config_text(("nic", 3)))
+        self.kubelet = Kubelet(directory)
+        self.datapath = Datapath(directory)
+        self.devinfo = directory / "devinfo"
+
+    def arguments(self):
+        return [PLUGIN, "--config", self.config, "--kubelet-dir", self.kubelet.directory,
+                "--pod-resources", self.kubelet.pod_resources, "--run-dir", self.directory / "run",
+                "--devinfo-dir", self.devinfo]
+
+    def plugin(self, name="plugin"):
+        return Program(name, self.arguments(), self.directory)
+
+
+@pytest.fixture
+def node(directory):
+    node = Node(directory)
+    node.kubelet.start()
+    node.datapath.start()
+    yield node
+    node.kubelet.stop()
+    node.datapath.stop()
+
+
+HEALTHY = {"nic-0": "Healthy", "nic-1": "Healthy", "nic-2": "Healthy"}
+UNHEALTHY = {device: "Unhealthy" for device in HEALTHY}
+
+
+def wait_devices(node, expected, timeout=5.0, resource="vdpa.io/nic"):
+    node.kubelet.wait_plugin(resource)
+    wait_until(lambda: resource in node.kubelet.plugins and node.kubelet.plugins[resource].devices == expected,
+               lambda: f"{expected}; last seen {node.kubelet.plugins[resource].lists[-1:]}", timeout)
+    return node.kubelet.plugins[resource]
+
+
+def test_it_registers_lists_and_tells_the_datapath(node):
+    with node.plugin() as plugin:
+        kubelet_side = wait_devices(node, HEALTHY)
+        assert kubelet_side.options.get_preferred_allocation_available
+        assert not kubelet_side.options.pre_start_required
+        resource = node.datapath.sets[-1].resources[0]
+        assert resource.name == "vdpa.io/nic"
+        assert [d.id for d in resource.devices] == ["nic-0", "nic-1", "nic-2"]
+        assert resource.socket.mode == 0o666 and resource.software.mtu == 1500
+        assert plugin.stop() == 0
+    assert not (node.kubelet.directory / "vdpa.io-nic.sock").exists()
+
+
+def test_allocate_answers_with_mount_and_variables(node):
+    with node.plugin():
+        kubelet_side = wait_devices(node, HEALTHY)
+        answer = kubelet_side.allocate("nic-2", "nic-0")
+        assert dict(answer.envs) == {"VDPA_IO_NIC": "nic-2,nic-0",
+                                     "VDPA_IO_NIC_SOCKETS": "/run/vdpa/nic-2/vhost.sock,/run/vdpa/nic-0/vhost.sock"}
+        assert [(m.container_path, m.host_path, m.read_only) for m in answer.mounts] == [
+            (f"/run/vdpa/{d}", f"{node.directory}/run/devices/{d}", True) for d in ("nic-2", "nic-0")]
+        info = json.loads((node.devinfo / "vdpa.io-nic-nic-2-device.json").read_text())
+        assert info["vhost-user"] == {"mode": "client", "path": "/run/vdpa/nic-2/vhost.sock"}
+
+
+@pytest.mark.parametrize("ids,words", [(("nic-9",), ["no device nic-9", "delete the pod"]),
+                                       (("nic-0", "nic-0"), ["nic-0", "twice"]),
+                                       (("nic-1",), ["nic-1", "unhealthy", "engine is gone"])])
+def test_allocate_refuses_with_words(node, ids, words):
+    with node.plugin():
+        wait_devices(node, HEALTHY)
+        node.datapath.report("nic-1", False, "the engine is gone")
+        kubelet_side = wait_devices(node, HEALTHY | {"nic-1": "Unhealthy"})
+        with pytest.raises(grpc.RpcError) as refused:
+            kubelet_side.allocate(*ids)
+        for word in words:
+            assert word in refused.value.details()
+
+
+def test_preferred_allocation_is_in_natural_order_with_what_must_be(node):
+    node.config.write_text(config_text(("nic", 12)))
+    with node.plugin():
+        kubelet_side = node.kubelet.wait_plugin()
+        assert kubelet_side.prefer(["nic-10", "nic-2", "nic-11"], size=2) == ["nic-2", "nic-10"]
+        assert kubelet_side.prefer(["nic-1", "nic-11", "nic-3"], must=["nic-11"], size=2) == ["nic-11", "nic-1"]
+        with pytest.raises(grpc.RpcError) as refused:
+            kubelet_side.prefer(["nic-1"], size=2)
+        assert "only 1" in refused.value.details()
+
+
+def test_it_registers_again_after_a_kubelet_restart(node):
+    with node.plugin():
+        wait_devices(node, HEALTHY)
+        for _ in range(5):
+            before = len(node.kubelet.registrations)
+            node.kubelet.restart()
+            started = time.monotonic()
+            wait_until(lambda: len(node.kubelet.registrations) > before, "registered again", 5, 0.001)
+            assert time.monotonic() - started < 0.5   # 100 ms and this machine's noise
+            wait_devices(node, HEALTHY)
+
+
+def test_it_makes_its_socket_anew_when_that_is_deleted(node):
+    with node.plugin():
+        wait_devices(node, HEALTHY)
+        socket = node.kubelet.directory / "vdpa.io-nic.sock"
+        before = len(node.kubelet.registrations)
+        socket.unlink()
+        wait_until(lambda: len(node.kubelet.registrations) == before + 1, "registered again")
+        assert socket.is_socket()
+        wait_devices(node, HEALTHY)
+
+
+def test_it_registers_again_when_its_stream_ends(node):
+    with node.plugin():
+        kubelet_side = wait_devices(node, HEALTHY)
+        before = len(node.kubelet.registrations)
+        kubelet_side.stream.cancel()
+        wait_until(lambda: len(node.kubelet.registrations) == before + 1, "registered again")
+        wait_devices(node, HEALTHY)
+
+
+def test_a_refused_registration_is_tried_again(node):
+    node.kubelet.refusals = 3
+    with node.plugin() as plugin:
+        wait_devices(node, HEALTHY)
+        assert len(node.kubelet.registrations) == 4
+        assert "refused by the test" in plugin.log()
+
+
+def test_it_waits_for_a_kubelet_that_comes_later(node):
+    node.kubelet.stop()
+    (node.kubelet.directory / "kubelet.sock").unlink()
+    with node.plugin() as plugin:
+        plugin.wait_log("waiting for the kubelet")
+        node.kubelet.start()
+        wait_devices(node, HEALTHY)
+
+
+def test_every_stream_hears_of_changes_and_a_slow_one_holds_nobody_up(node):
+    with node.plugin():
+        kubelet_side = wait_devices(node, HEALTHY)
+        slow = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())   # nobody reads it
+        quick = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())
+        next(quick)
+        for i in range(50):
+            node.datapath.report("nic-0", i % 2 == 1, "flapping")
+        wait_until(lambda: len(kubelet_side.lists) > 2, "changes on the first stream")
+        wait_devices(node, HEALTHY)
+        last = next(quick)
+        assert {d.ID for d in last.devices} == set(HEALTHY)
+        slow.cancel()
+        quick.cancel()
+
+
+def test_devices_are_unhealthy_while_the_datapath_is_away(node):
+    node.datapath.stop()
+    with node.plugin() as plugin:
+        kubelet_side = wait_devices(node, UNHEALTHY)
+        plugin.wait_log("is not reached")
+        with pytest.raises(grpc.RpcError) as refused:
+            kubelet_side.allocate("nic-0")
+        assert "vdpa-datapath" in refused.value.details()
+        node.datapath.start()
+        wait_devices(node, HEALTHY)
+        node.datapath.stop()
+        wait_devices(node, UNHEALTHY)
+        node.datapath.start()
+        wait_devices(node, HEALTHY)
+
+
+def test_a_freed_device_makes_it_send_the_same_list_once_more(node):
+    node.kubelet.held = [("default", "a", "vdpa.io/nic", "nic-0")]
+    with node.plugin():
+        kubelet_side = wait_devices(node, HEALTHY)
+        before = len(kubelet_side.lists)
+        asked = node.kubelet.questions
+        wait_until(lambda: node.kubelet.questions > asked + 1, "the plugin has seen who holds the device")
+        assert len(kubelet_side.lists) == before
+        node.kubelet.held = []
+        wait_until(lambda: len(kubelet_side.lists) > before, "the list once more", 5)
+        assert kubelet_side.lists[-1] == kubelet_side.lists[before - 1]
+
+
+def test_the_configuration_is_taken_up_and_a_bad_one_refused(node):
+    with node.plugin() as plugin:
+        wait_devices(node, HEALTHY)
+        node.config.write_text("resources:\n  - name: nic\n    softwear: {}\n")
+        plugin.wait_log("config.yaml:3:5: unknown key 'softwear'")
+        assert node.kubelet.plugins["vdpa.io/nic"].devices == HEALTHY
+        node.config.write_text(config_text(("nic", 1), ("lan", 2)))
+        wait_devices(node, {"nic-0": "Healthy"})
+        wait_devices(node, {"lan-0": "Healthy", "lan-1": "Healthy"}, resource="vdpa.io/lan")
+        lan = node.kubelet.plugins["vdpa.io/lan"]
+        node.config.write_text(config_text(("nic", 1)))
+        assert lan.ended.wait(5)
+        assert not (node.kubelet.directory / "vdpa.io-lan.sock").exists()
+
+
+def test_a_configmap_changes_by_a_symbolic_link(node):
+    directory = node.directory / "configmap"
+    for version, ports in (("1", 1), ("2", 2)):
+        (directory / f"..{version}").mkdir(parents=True)
+        (directory / f"..{version}" / "config.yaml").write_text(config_text(("nic", ports)))
+    (directory / "..data").symlink_to("..1")
+    (directory / "config.yaml").symlink_to("..data/config.yaml")
+    node.config = directory / "config.yaml"
+    with node.plugin():
+        wait_devices(node, {"nic-0": "Healthy"})
+        (directory / "..new").symlink_to("..2")
+        os.rename(directory / "..new", directory / "..data")
+        wait_devices(node, {"nic-0": "Healthy", "nic-1": "Healthy"})
+
+
+def test_a_second_instance_waits_for_the_first(node):
+    with node.plugin("first") as first, node.plugin("second") as second:
+        wait_devices(node, HEALTHY)
+        wait_until(lambda: [p for p in (first, second) if "waiting for its end" in p.log()], "one waits")
+        waiting = next(p for p in (first, second) if "waiting for its end" in p.log())
+        other = second if waiting is first else first
+        before = len(node.kubelet.registrations)
+        assert other.stop() == 0
+        wait_until(lambda: len(node.kubelet.registrations) == before + 1, "the second registers")
+        wait_devices(node, HEALTHY)
+
+
+def test_its_health_service_says_whether_the_kubelet_has_it(node):
+    socket = node.directory / "run" / "plugin.sock"
+
+    def probe():
+        return subprocess.run([CTL, "probe", socket], capture_output=True, text=True, check=False)
+    with node.plugin():
+        wait_devices(node, HEALTHY)
+        wait_until(lambda: probe().returncode == 0, lambda: probe().stdout + probe().stderr)
+        node.kubelet.stop()
+        wait_until(lambda: "NOT_SERVING" in probe().stdout, lambda: probe().stdout + probe().stderr)
+        (node.kubelet.directory / "kubelet.sock").unlink()
+        node.kubelet.start()
+        wait_until(lambda: probe().returncode == 0, lambda: probe().stdout + probe().stderr)
+
+
+def test_validate_says_what_would_be_offered(node):
+    done = subprocess.run([PLUGIN, "--validate", "--config", node.config], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "vdpa.io/nic: 3 devices, nic-0 to nic-2" in done.stdout
+    node.config.write_text("resources: []")
+    done = subprocess.run([PLUGIN, "--validate", "--config", node.config], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"{node.config}:1:12: resources has 0 entries; expected a list of 1 to 64 resources" in done.stderr
