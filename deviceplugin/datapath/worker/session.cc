@@ -194,8 +194,7 @@ void Session::stopRing(VringState state) {
 }
 
 void Session::enableRing(VringState state) {
-  if (!device_.has(feature::kProtocolFeatures))
-    throw protocolError("needs the feature PROTOCOL_FEATURES");
+  // Also before SET_FEATURES: QEMU takes PROTOCOL_FEATURES for agreed on once it was offered.
   if (state.value > 1)
     throw protocolError("ring {}: value {}; expected 0 or 1", state.index, state.value);
   ring(state.index).enabled = state.value == 1;

@@ -1,0 +1,84 @@
+"""A virtual machine with a vhost-user network interface: QEMU under emulation, a Debian kernel, busybox.
+
+The kernel comes from Debian's package, unpacked and not installed, once (into ~/.cache/vdpa/guest).
+"""
+
+import fcntl
+import gzip
+import os
+import pathlib
+import shutil
+import subprocess
+
+from support import Program
+
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa" / "guest"
+MODULES = ["virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
+           "net_failover", "virtio_net"]
+# Sends one broadcast packet (an ARP request) after another: whatever comes back is counted by the kernel.
+INIT = """#!/bin/sh
+mount -t sysfs sysfs /sys; mount -t proc proc /proc; mount -t devtmpfs devtmpfs /dev
+for module in %(modules)s; do insmod /modules/$module.ko 2>/dev/null; done
+echo mac $(cat /sys/class/net/eth0/address) mtu $(cat /sys/class/net/eth0/mtu)
+ip link set eth0 up
+ip address add 192.0.2.1/24 dev eth0
+while true; do
+    arping -q -c 1 -w 1 -I eth0 192.0.2.2
+    echo received $(cat /sys/class/net/eth0/statistics/rx_packets) sent $(cat /sys/class/net/eth0/statistics/tx_packets)
+done
+"""
+
+
+def _kernel():
+    """The unpacked kernel package's directory."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(CACHE.glob("kernel/boot/vmlinuz-*")):
+            depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], check=True,
+                                     capture_output=True, text=True).stdout
+            package = next(line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line)
+            subprocess.run(["apt-get", "download", "-q", package], cwd=CACHE, check=True, capture_output=True)
+            deb = next(CACHE.glob("linux-image-*.deb"))
+            shutil.rmtree(CACHE / "unpacked", ignore_errors=True)
+            subprocess.run(["dpkg", "-x", deb, CACHE / "unpacked"], check=True)
+            (CACHE / "unpacked").rename(CACHE / "kernel")
+            deb.unlink()
+    return CACHE / "kernel"
+
+
+def _initramfs(directory, kernel):
+    root = directory / "initramfs"
+    for name in ("bin", "modules", "sys", "proc", "dev"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/usr/bin/busybox", root / "bin/busybox")
+    for tool in ("sh", "mount", "insmod", "cat", "ip", "arping", "echo"):
+        (root / "bin" / tool).symlink_to("busybox")
+    for module in MODULES:
+        shutil.copy(next(kernel.glob(f"lib/modules/*/kernel/**/{module}.ko")), root / "modules")
+    (root / "init").write_text(INIT % {"modules": " ".join(MODULES)})
+    (root / "init").chmod(0o755)
+    files = subprocess.run(["find", ".", "-print0"], cwd=root, check=True, capture_output=True).stdout
+    archive = subprocess.run(["cpio", "--null", "--create", "--format=newc", "--quiet"], cwd=root, input=files,
+                             check=True, capture_output=True).stdout
+    path = directory / "initramfs.gz"
+    path.write_bytes(gzip.compress(archive, 1))
+    return path
+
+
+class Guest(Program):
+    def __init__(self, directory, socket, options=""):
+        kernel = _kernel()
+        super().__init__("guest", [
+            "qemu-system-x86_64", "-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max", "-m", "256",
+            "-object", "memory-backend-memfd,id=memory,size=256M,share=on", "-nodefaults", "-display", "none",
+            "-serial", "stdio", "-no-reboot", "-kernel", next(kernel.glob("boot/vmlinuz-*")),
+            "-initrd", _initramfs(directory, kernel), "-append", "console=ttyS0 quiet panic=-1",
+            "-chardev", f"socket,id=port,path={socket}", "-netdev", "vhost-user,id=net,chardev=port",
+            "-device", f"virtio-net-pci,netdev=net,mac=02:00:00:00:00:09{options}"], directory, stdin=-3)
+
+    def counter(self, name):
+        """The last value of "received" or "sent" the guest printed."""
+        values = [line.split() for line in self.log().splitlines() if line.startswith("received ")]
+        values = [words for words in values if len(words) == 4]
+        return int(values[-1][{"received": 1, "sent": 3}[name]]) if values else 0
