@@ -257,6 +257,20 @@ def test_inconsistent_ring_ends_the_session(directory):
                     worker.wait_log("the driver must reset")
 
 
+def test_what_the_engine_refuses_ends_the_session(directory):
+    """Memory sealed against writing passes every check but the engine's mmap()."""
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with FrontEnd(worker.socket) as front:
+            front.negotiate()
+            front.share(seals=0x10)  # F_SEAL_FUTURE_WRITE
+            with pytest.raises(ConnectionError):
+                front.start_ring(0)
+            worker.wait_log("the engine refused SET_MEM_TABLE")
+            assert worker.log().count("is down") == 1  # at the start: the engine itself is well
+        worker.wait_state(front="listening", engine="up")
+
+
 def test_configuration_space(directory):
     with Worker(directory, "--mac", "02:11:22:33:44:55", "--mtu", "1400", queues=2) as worker, \
             engine(directory, worker.engine, queues=2):

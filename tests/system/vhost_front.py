@@ -1,6 +1,7 @@
 """A vhost-user front-end by hand: for what no proper application does."""
 
 import array
+import fcntl
 import os
 import socket
 import struct
@@ -70,9 +71,10 @@ class FrontEnd:
         self.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", REPLY_ACK))
         self.acknowledged(SET_FEATURES, struct.pack("<Q", features | PROTOCOL_FEATURES))
 
-    def share(self, size=0x20000):
-        self.memory = os.memfd_create("front")
+    def share(self, size=0x20000, seals=0):
+        self.memory = os.memfd_create("front", os.MFD_ALLOW_SEALING)
         os.ftruncate(self.memory, size)
+        fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, seals)
         self.acknowledged(SET_MEM_TABLE, struct.pack("<IIQQQQ", 1, 0, BASE, size, BASE, 0), [self.memory])
 
     def start_ring(self, index, size=256, base=0):

@@ -105,7 +105,7 @@ void Engine::lost(const std::string& reason, bool refused) {
   }
   forgetLink();
   reconnectLater();
-  if (up_ || reason != lastReason_) {
+  if (!refused && (up_ || reason != lastReason_)) {
     up_ = false;
     lastReason_ = reason;
     events_.state(false, reason);
