@@ -1,11 +1,22 @@
 #!/bin/bash
-# Ends a node's kubelet and returns when its successor answers. Usage: restart-kubelet.sh DIR NODE
+# Ends a node's kubelet and returns when its successor knows the node's pods again. Usage: restart-kubelet.sh DIR NODE
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 node=$2
 old=$(cat "$state/$node/kubelet.pid")     # as the node numbers it
 
-on_node "$node" kill "$old"
 another() { [ "$(cat "$state/$node/kubelet.pid")" != "$old" ]; }
+# Pods that come and go meanwhile would make the two lists differ: every pod that ran before is enough.
+running() { kubectl get pods -A --field-selector "spec.nodeName=$node,status.phase=Running" -o 'jsonpath={.items[*].metadata.uid}'; }
+before=$(running)
+knows_pods() {
+  local known uid
+  known=$(kubectl get --raw "/api/v1/nodes/$node/proxy/pods") || return 1
+  for uid in $before; do
+    [[ $known == *"$uid"* ]] || [[ " $(running) " != *" $uid "* ]] || return 1
+  done
+}
+
+on_node "$node" kill "$old"
 wait_for 30 "a new kubelet process on $node" another
-wait_for 60 "the kubelet of $node" kubectl get --raw "/api/v1/nodes/$node/proxy/healthz"
+wait_for 60 "the pods in the kubelet of $node" knows_pods
