@@ -6,14 +6,17 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cstdio>
+
 #include "common/errors.h"
 #include "common/unix_socket.h"
 
 namespace vdpa {
 
-FrontSocket::FrontSocket(const SocketFile& file)
-    : path_(file.path), listener_(listenUnix(path_, 0600)) {
-  const char* path = path_.c_str();
+FrontSocket::FrontSocket(const SocketFile& file) : path_(file.path) {
+  const std::string prepared = path_ + "~";
+  listener_ = listenUnix(prepared, 0600);
+  const char* path = prepared.c_str();
   try {
     checked(::lchown(path, file.uid, file.gid), "cannot give {} to {}:{}", path_, file.uid,
             file.gid);
@@ -22,6 +25,7 @@ FrontSocket::FrontSocket(const SocketFile& file)
                           file.selinuxLabel.size() + 1, 0),
               "cannot label {} with {}", path_, file.selinuxLabel);
     checked(::chmod(path, file.mode), "cannot set the mode of {} to {:o}", path_, file.mode);
+    checked(::rename(path, path_.c_str()), "cannot create {}", path_);
   } catch (...) {
     ::unlink(path);
     throw;

@@ -20,7 +20,9 @@ struct SocketFile {
 // Listens; removes the file in the end.
 class FrontSocket {
  public:
-  // The file has its owner, label and mode before anyone can connect. Throws std::system_error.
+  // The file appears when it has its owner, label and mode and is listened on; a stale one is
+  // replaced. That no other worker listens there is for the control socket to ensure. Throws
+  // std::system_error, or std::invalid_argument for a path that is too long.
   explicit FrontSocket(const SocketFile& file);
   ~FrontSocket();
   FrontSocket(const FrontSocket&) = delete;
