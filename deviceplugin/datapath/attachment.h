@@ -1,0 +1,63 @@
+// An attachment: a device in the hands of one container's interface.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace vdpa {
+
+// What identifies an attachment: container ID and interface.
+using AttachmentKey = std::pair<std::string, std::string>;
+
+struct Owner {
+  std::string containerId;
+  std::string interface;
+  std::string netns;  // path, as the CNI got it
+  std::string network;
+  std::string podNamespace;  // empty when the caller isn't Kubernetes
+  std::string podName;
+  std::string podUid;
+
+  AttachmentKey key() const { return {containerId, interface}; }
+};
+
+// What a network's configuration asks for; an absent value asks for nothing.
+struct Settings {
+  std::string mac;
+  std::optional<unsigned> vlan;
+  std::optional<unsigned> vlanQos;
+  std::string vlanProto;
+  std::optional<bool> spoofCheck;
+  std::optional<bool> trust;
+  std::string linkState;
+  std::optional<unsigned> minTxRate;
+  std::optional<unsigned> maxTxRate;
+  unsigned mtu = 0;
+};
+
+// A software port's settings in force.
+struct PortSettings {
+  std::string mac;  // lower case
+  unsigned vlan = 0;
+  unsigned mtu = 1500;
+  bool linkUp = true;
+  bool spoofCheck = false;
+
+  bool operator==(const PortSettings&) const = default;
+};
+
+struct Attachment {
+  std::string deviceId;
+  std::string resource;
+  Owner owner;
+  PortSettings port;
+  unsigned queuePairs = 1;
+  unsigned queueSize = 256;
+  std::vector<std::string> ips;  // with prefix length
+  int64_t created = 0;           // seconds since 1970
+};
+
+}  // namespace vdpa

@@ -1,0 +1,19 @@
+// What passed a device, from its attachment on, as its pod sees it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace vdpa {
+
+struct DeviceCounters {
+  std::string id;
+  uint64_t rxPackets = 0;  // what the pod received
+  uint64_t rxBytes = 0;
+  uint64_t txPackets = 0;
+  uint64_t txBytes = 0;
+  std::map<std::string, uint64_t> drops;  // by reason
+};
+
+}  // namespace vdpa

@@ -1,0 +1,53 @@
+// See the header.
+#include "deviceplugin/datapath/device_set.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "common/naming.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+template <typename... Args>
+void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition)
+    throw RefusedError(Refusal::invalidArgument, fmt::format(format, std::forward<Args>(args)...));
+}
+
+bool isDeviceId(const std::string& id) {
+  if (id.empty() || id.size() > 63 || id[0] == '.') return false;
+  return std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == ':';
+  });
+}
+
+}  // namespace
+
+void checkDeviceSet(const std::vector<Resource>& resources) {
+  std::set<std::string> files, ids;
+  for (const auto& resource : resources) {
+    const size_t slash = resource.name.find('/');
+    require(slash != std::string::npos && isResourcePrefix(resource.name.substr(0, slash)) &&
+                isResourceName(resource.name.substr(slash + 1)),
+            "resource '{}': expected prefix/name such as vdpa.io/nic", resource.name);
+    require(files.insert(fileName(resource.name)).second, "resource {} is given twice",
+            resource.name);
+    const auto& software = resource.software;
+    require(software.queuePairs >= 1 && software.queuePairs <= 16,
+            "resource {}: {} queue pairs; expected 1 to 16", resource.name, software.queuePairs);
+    require(software.mtu >= 68 && software.mtu <= 9000, "resource {}: MTU {}; expected 68 to 9000",
+            resource.name, software.mtu);
+    require(resource.socket.mode <= 0777, "resource {}: socket mode {:o}; expected at most 777",
+            resource.name, resource.socket.mode);
+    for (const auto& id : resource.devices) {
+      require(isDeviceId(id), "resource {}: '{}' is no device ID", resource.name, id);
+      require(ids.insert(id).second, "resource {}: device {} is given twice", resource.name, id);
+    }
+  }
+}
+
+}  // namespace vdpa

@@ -1,0 +1,18 @@
+// Whether a device may be given to pods, as the device plugin is told.
+#pragma once
+
+#include <string>
+
+namespace vdpa {
+
+struct DeviceState {
+  std::string id;
+  std::string resource;
+  bool healthy = false;
+  std::string reason;  // why not healthy
+  bool removed = false;
+
+  bool operator==(const DeviceState&) const = default;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,202 @@
+// See the header.
+#include "deviceplugin/datapath/device_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/software_port.h"
+
+namespace vdpa {
+
+DeviceTable::Lease::~Lease() {
+  if (!table_) return;
+  {
+    std::lock_guard lock(table_->mutex_);
+    const auto entry = table_->entries_.find(id_);
+    if (entry != table_->entries_.end()) entry->second.leased = false;
+  }
+  table_->changed_.notify_all();
+}
+
+DeviceTable::Reservation::Reservation(DeviceTable& table, const Owner& owner,
+                                      const std::string& deviceId)
+    : table_(table), owner_(owner) {
+  const auto refuse = [&](const std::string& id) {
+    throw RefusedError(Refusal::alreadyExists,
+                       fmt::format("interface {} of container {} has {} already; detach it first",
+                                   owner.interface, owner.containerId, id));
+  };
+  std::lock_guard lock(table_.mutex_);
+  for (const auto& [id, entry] : table_.entries_)
+    if (entry.record && entry.record->attachment.owner.key() == owner.key()) refuse(id);
+  const auto [pending, added] =
+      table_.pending_.try_emplace(owner.key(), Pending{deviceId, "", false});
+  if (!added) refuse(pending->second.deviceId);
+}
+
+DeviceTable::Reservation::~Reservation() {
+  {
+    std::lock_guard lock(table_.mutex_);
+    table_.pending_.erase(owner_.key());
+  }
+  table_.changed_.notify_all();
+}
+
+std::string DeviceTable::Reservation::takeMac(const std::string& wanted) {
+  std::lock_guard lock(table_.mutex_);
+  auto& own = table_.pending_.at(owner_.key());
+  own.mac = wanted.empty()
+                ? defaultMac(owner_,
+                             [&](const std::string& mac) {
+                               for (const auto& [id, entry] : table_.entries_)
+                                 if (entry.record && entry.record->attachment.port.mac == mac)
+                                   return true;
+                               for (const auto& [key, pending] : table_.pending_)
+                                 if (pending.mac == mac) return true;
+                               return false;
+                             })
+                : wanted;
+  return own.mac;
+}
+
+std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offer>& offers) {
+  std::vector<std::string> gone;
+  {
+    std::lock_guard lock(mutex_);
+    told_ = true;
+    for (auto entry = entries_.begin(); entry != entries_.end();) {
+      entry->second.offer.reset();
+      if (offers.contains(entry->first) || entry->second.record || entry->second.leased) {
+        ++entry;
+      } else {
+        gone.push_back(entry->first);
+        entry = entries_.erase(entry);
+      }
+    }
+    for (const auto& [id, offer] : offers) entries_[id].offer = offer;
+  }
+  changed_.notify_all();
+  return gone;
+}
+
+DeviceTable::Offer DeviceTable::waitOffer(const std::string& id, Clock::time_point deadline,
+                                          const AttachmentKey& key) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] { return told_ || calledOffLocked(key); });
+  if (!told_)
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("cannot attach {}: vdpa-device-plugin has not told yet which "
+                                   "devices this node has; is it running?",
+                                   id));
+  const auto entry = entries_.find(id);
+  if (entry == entries_.end() || !entry->second.offer)
+    throw RefusedError(Refusal::notFound,
+                       fmt::format("this node has no device {}; see vdpactl devices", id));
+  return *entry->second.offer;
+}
+
+void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker) {
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[record.attachment.deviceId];
+  entry.record = record;
+  entry.worker = std::move(worker);
+}
+
+void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
+                                std::shared_ptr<WorkerHandle> worker) {
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[lease.id()];
+  entry.record = record;
+  entry.worker = std::move(worker);
+}
+
+bool DeviceTable::clearAttachment(const Lease& lease) {
+  std::lock_guard lock(mutex_);
+  const auto entry = entries_.find(lease.id());
+  if (entry == entries_.end()) return true;
+  entry->second.record.reset();
+  entry->second.worker.reset();
+  if (entry->second.offer) return false;
+  entries_.erase(entry);
+  return true;
+}
+
+std::optional<DeviceTable::Lease> DeviceTable::lease(const std::string& id,
+                                                     Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  const bool free = changed_.wait_until(lock, deadline, [&] {
+    const auto entry = entries_.find(id);
+    return ending_ || entry == entries_.end() || !entry->second.leased;
+  });
+  const auto entry = entries_.find(id);
+  if (!free || ending_ || entry == entries_.end()) return std::nullopt;
+  entry->second.leased = true;
+  return Lease(*this, id);
+}
+
+std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey& key) {
+  std::unique_lock lock(mutex_);
+  if (const auto pending = pending_.find(key); pending != pending_.end()) {
+    pending->second.calledOff = true;
+    changed_.notify_all();
+  }
+  const auto mine = [&] {
+    return std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
+      return entry.second.record && entry.second.record->attachment.owner.key() == key;
+    });
+  };
+  changed_.wait(lock, [&] {
+    if (pending_.contains(key)) return false;
+    const auto entry = mine();
+    return entry == entries_.end() || !entry->second.leased;
+  });
+  const auto entry = mine();
+  if (entry == entries_.end()) return std::nullopt;
+  entry->second.leased = true;
+  return Lease(*this, entry->first);
+}
+
+bool DeviceTable::waitFree(const std::string& id, Clock::time_point deadline,
+                           const AttachmentKey& key) {
+  std::unique_lock lock(mutex_);
+  const auto free = [&] {
+    const auto entry = entries_.find(id);
+    return entry == entries_.end() || (!entry->second.record && !entry->second.leased);
+  };
+  changed_.wait_until(lock, deadline, [&] { return calledOffLocked(key) || free(); });
+  return !calledOffLocked(key) && free();
+}
+
+bool DeviceTable::calledOff(const AttachmentKey& key) const {
+  std::lock_guard lock(mutex_);
+  return calledOffLocked(key);
+}
+
+bool DeviceTable::calledOffLocked(const AttachmentKey& key) const {
+  const auto pending = pending_.find(key);
+  return ending_ || (pending != pending_.end() && pending->second.calledOff);
+}
+
+std::optional<DeviceTable::Device> DeviceTable::find(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto entry = entries_.find(id);
+  if (entry == entries_.end()) return std::nullopt;
+  return static_cast<const Device&>(entry->second);
+}
+
+std::map<std::string, DeviceTable::Device> DeviceTable::all() const {
+  std::lock_guard lock(mutex_);
+  return {entries_.begin(), entries_.end()};
+}
+
+void DeviceTable::shutdown() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+}
+
+}  // namespace vdpa

@@ -1,0 +1,113 @@
+// Which devices there are and who works on them. Every slow action on a device holds its Lease, so
+// that actions on one device come one after the other and those on different devices side by side.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/owner_record.h"
+#include "deviceplugin/datapath/worker_handle.h"
+
+namespace vdpa {
+
+class DeviceTable {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // What the device plugin told of one device.
+  struct Offer {
+    std::string resource;
+    SocketOptions socket;
+    SwitchConfig software;
+  };
+  struct Device {
+    std::optional<Offer> offer;  // none: left the set, kept for its attachment
+    std::optional<OwnerRecord> record;
+    std::shared_ptr<WorkerHandle> worker;
+  };
+
+  // Sole access to one device's attachment until it is destroyed.
+  class Lease {
+   public:
+    Lease(DeviceTable& table, std::string id) : table_(&table), id_(std::move(id)) {}
+    Lease(Lease&& other) noexcept
+        : table_(std::exchange(other.table_, nullptr)), id_(std::move(other.id_)) {}
+    ~Lease();
+    const std::string& id() const { return id_; }
+
+   private:
+    DeviceTable* table_;
+    std::string id_;
+  };
+
+  // A container's interface while it is being attached: it cannot be attached twice, its MAC is
+  // nobody else's, and a Detach reaches it.
+  class Reservation {
+   public:
+    // Throws RefusedError (alreadyExists).
+    Reservation(DeviceTable& table, const Owner& owner, const std::string& deviceId);
+    ~Reservation();
+    Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
+    // The MAC for its port: `wanted`, or a default one that nobody on this node has.
+    std::string takeMac(const std::string& wanted);
+
+   private:
+    DeviceTable& table_;
+    const Owner& owner_;
+  };
+
+  // Replaces the set. Returns the IDs of devices that left it for good.
+  std::vector<std::string> setOffers(const std::map<std::string, Offer>& offers);
+  // Waits for the first set and for the device in it. Throws RefusedError.
+  Offer waitOffer(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
+
+  // At start: a device found attached.
+  void restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker);
+  void setAttachment(const Lease& lease, const OwnerRecord& record,
+                     std::shared_ptr<WorkerHandle> worker);
+  // True if the device left the set meanwhile and is now forgotten.
+  bool clearAttachment(const Lease& lease);
+
+  // Nothing when somebody else works on it at the deadline.
+  std::optional<Lease> lease(const std::string& id, Clock::time_point deadline);
+  // The device that this container's interface has, once an Attach that runs for it has ended
+  // (it is called off), and no one else works on it. Nothing if it has none.
+  std::optional<Lease> leaseAttached(const AttachmentKey& key);
+  // True once the device has no owner and nobody works on it; false at the deadline, and at once
+  // for an Attach that is called off.
+  bool waitFree(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
+  // A Detach came for the Attach that runs for `key`, or we end.
+  bool calledOff(const AttachmentKey& key) const;
+
+  std::optional<Device> find(const std::string& id) const;
+  std::map<std::string, Device> all() const;
+
+  // Ends all waiting, for good.
+  void shutdown();
+
+ private:
+  struct Pending {
+    std::string deviceId;
+    std::string mac;
+    bool calledOff = false;
+  };
+  struct Entry : Device {
+    bool leased = false;
+  };
+  bool calledOffLocked(const AttachmentKey& key) const;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, Entry> entries_;
+  std::map<AttachmentKey, Pending> pending_;
+  bool told_ = false;  // the first set is there
+  bool ending_ = false;
+};
+
+}  // namespace vdpa

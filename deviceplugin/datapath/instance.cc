@@ -1,0 +1,94 @@
+// See the header.
+#include "deviceplugin/datapath/instance.h"
+
+#include <sys/stat.h>
+
+#include "common/errors.h"
+#include "common/log.h"
+
+namespace vdpa {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kReleaseInterval = 10s;
+constexpr auto kShutdownTime = 2s;
+// Each call that waits takes one; a node has at most a few hundred pods.
+constexpr int kMostThreads = 512;
+
+std::string prepared(const Paths& paths) {
+  makeDirectory(paths.runDir(), 0700);
+  return paths.lockFile();
+}
+
+}  // namespace
+
+Instance::Instance(Attachments::Options options, const std::string& metricsAddress)
+    : lock_(prepared(options.paths)),
+      attachments_(options, [this] { health_.raise(); }),
+      metrics_(attachments_, metricsAddress),
+      service_(
+          attachments_, watchers_,
+          {[this] { watchers_.publish(attachments_.deviceStates()); },
+           [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}) {
+  serve(options.paths.serverSocket());
+  publisher_ = std::jthread([this](std::stop_token stop) { publishHealth(stop); });
+  releaser_ = std::jthread([this](std::stop_token stop) { releaseAbandoned(stop); });
+}
+
+Instance::~Instance() {
+  spdlog::info("stopping; workers and switches run on");
+  attachments_.shutdown();
+  watchers_.shutdown();
+  server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
+  server_->Wait();
+}
+
+void Instance::serve(const std::string& socket) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ResourceQuota quota;
+  quota.SetMaxThreads(kMostThreads);
+  grpc::ServerBuilder builder;
+  builder.SetResourceQuota(quota);
+  builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service_);
+  server_ = builder.BuildAndStart();
+  if (!server_) throw std::runtime_error("cannot listen on " + socket);
+  // The directory above is root's alone: nobody was let in before.
+  checked(::chmod(socket.c_str(), 0600), "cannot set the mode of {}", socket);
+  spdlog::info("serving on {}", socket);
+}
+
+void Instance::publishHealth(std::stop_token stop) {
+  health_.raise();
+  while (!stop.stop_requested())
+    if (health_.wait(stop, 1h)) watchers_.publish(attachments_.deviceStates());
+}
+
+void Instance::releaseAbandoned(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    never_.wait(stop, kReleaseInterval);
+    if (stop.stop_requested()) return;
+    try {
+      attachments_.releaseAbandoned();
+    } catch (const std::exception& error) {
+      spdlog::warn("cannot look for abandoned attachments: {}", error.what());
+    }
+  }
+}
+
+void Instance::Signal::raise() {
+  {
+    std::lock_guard lock(mutex_);
+    raised_ = true;
+  }
+  changed_.notify_all();
+}
+
+bool Instance::Signal::wait(std::stop_token stop, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, stop, timeout, [this] { return raised_; });
+  return std::exchange(raised_, false);
+}
+
+}  // namespace vdpa

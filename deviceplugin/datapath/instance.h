@@ -1,0 +1,57 @@
+// vdpa-datapath put together: the attachments, who serves them, and who looks after them.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "deviceplugin/datapath/attachments.h"
+#include "deviceplugin/datapath/instance_lock.h"
+#include "deviceplugin/datapath/metrics.h"
+#include "deviceplugin/datapath/service.h"
+#include "deviceplugin/datapath/watchers.h"
+
+namespace vdpa {
+
+class Instance {
+ public:
+  // `metricsAddress`: host:port; empty for none. Throws what prevents the start.
+  Instance(Attachments::Options options, const std::string& metricsAddress);
+  // Stops serving; workers and switches run on.
+  ~Instance();
+
+ private:
+  // A flag that one thread waits for.
+  class Signal {
+   public:
+    void raise();
+    // True if it was raised; lowers it.
+    bool wait(std::stop_token stop, std::chrono::milliseconds timeout);
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable_any changed_;
+    bool raised_ = false;
+  };
+
+  void publishHealth(std::stop_token stop);
+  void releaseAbandoned(std::stop_token stop);
+  void serve(const std::string& socket);
+
+  InstanceLock lock_;
+  Signal health_;
+  Signal never_;
+  Watchers watchers_;
+  Attachments attachments_;
+  Metrics metrics_;
+  Service service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::jthread publisher_;
+  std::jthread releaser_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,27 @@
+// See the header.
+#include "deviceplugin/datapath/instance_lock.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "common/atomic_file.h"
+#include "common/errors.h"
+
+namespace vdpa {
+
+InstanceLock::InstanceLock(const std::string& path)
+    : file_(checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}",
+                    path)) {
+  if (::flock(file_.get(), LOCK_EX | LOCK_NB) < 0) {
+    if (errno != EWOULDBLOCK) checked(-1, "cannot lock {}", path);
+    throw std::runtime_error(fmt::format(
+        "another vdpa-datapath, process {}, runs already: it holds {}", readFile(path), path));
+  }
+  const std::string pid = std::to_string(::getpid());
+  checked(::ftruncate(file_.get(), 0), "cannot write {}", path);
+  checked(static_cast<int>(::pwrite(file_.get(), pid.data(), pid.size(), 0)), "cannot write {}",
+          path);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,89 @@
+// vdpa-datapath: who has which device on this node, and the processes that serve it. See Instance
+// for how it is put together.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+
+#include "common/atomic_file.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/instance.h"
+
+namespace vdpa {
+namespace {
+
+std::vector<std::string> workerDirectories(const std::vector<std::string>& given) {
+  if (given.empty())
+    return {std::filesystem::read_symlink("/proc/self/exe").parent_path().string()};
+  std::vector<std::string> directories;
+  for (const auto& list : given) {
+    std::istringstream parts(list);
+    for (std::string part; std::getline(parts, part, ':');)
+      if (!part.empty()) directories.push_back(part);
+  }
+  return directories;
+}
+
+std::string bootId() {
+  std::string id = readFile("/proc/sys/kernel/random/boot_id");
+  while (!id.empty() && std::isspace(static_cast<unsigned char>(id.back()))) id.pop_back();
+  return id;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "Attaches this node's vDPA devices to pods: keeps their directories and owner records, and "
+      "starts, watches\nand restarts the worker of every attached device and the switch of every "
+      "software resource.\nWorkers and switches outlive it: the next start takes them over.\n"};
+  std::string runDir = "/run/vdpa", stateDir = "/var/lib/vdpa", metrics;
+  std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
+  std::vector<std::string> workerDirs;
+  Programs programs;
+  app.add_option("--run-dir", runDir, "the devices' directories and all sockets")
+      ->capture_default_str();
+  app.add_option("--state-dir", stateDir, "owner records")->capture_default_str();
+  app.add_option("--worker-dir", workerDirs,
+                 "where vdpa-worker and vdpa-switch are, several separated by colons; default: the "
+                 "directory of this program");
+  app.add_option("--pod-resources", podResources, "the kubelet's PodResources socket")
+      ->capture_default_str();
+  app.add_option("--metrics-address", metrics, "serve Prometheus metrics on host:port");
+  app.add_option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
+      ->capture_default_str();
+  app.add_option("--log-format", programs.logFormat, "text or json")->capture_default_str();
+  app.set_version_flag("--version", VDPA_VERSION);
+  CLI11_PARSE(app, argc, argv);
+
+  initLogging("vdpa-datapath", programs.logLevel, programs.logFormat);
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &ends, nullptr);  // before any thread: all of them inherit it
+
+  const auto directories = workerDirectories(workerDirs);
+  programs.worker = findProgram("vdpa-worker", directories);
+  programs.vswitch = findProgram("vdpa-switch", directories);
+  const Instance instance(
+      {programs, Paths(runDir, stateDir), bootId(),
+       [podResources] { return listPodDevices(podResources); }, std::chrono::seconds(4), nullptr},
+      metrics);
+  int signal = 0;
+  ::sigwait(&ends, &signal);
+  return 0;
+}
+
+}  // namespace
+}  // namespace vdpa
+
+int main(int argc, char** argv) {
+  try {
+    return vdpa::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "vdpa-datapath: %s\n", error.what());
+    return 1;
+  }
+}

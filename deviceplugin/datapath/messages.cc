@@ -1,0 +1,121 @@
+// See the header.
+#include "deviceplugin/datapath/messages.h"
+
+#include <fmt/format.h>
+
+#include "common/naming.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+Owner fromMessage(const datapath::v1::Owner& message) {
+  return {message.container_id(),  message.interface(), message.netns(),  message.network(),
+          message.pod_namespace(), message.pod_name(),  message.pod_uid()};
+}
+
+Settings fromMessage(const datapath::v1::Settings& message) {
+  Settings settings;
+  settings.mac = message.mac();
+  if (message.has_vlan()) settings.vlan = message.vlan();
+  if (message.has_vlan_qos()) settings.vlanQos = message.vlan_qos();
+  settings.vlanProto = message.vlan_proto();
+  if (message.has_spoof_check()) settings.spoofCheck = message.spoof_check();
+  if (message.has_trust()) settings.trust = message.trust();
+  settings.linkState = message.link_state();
+  if (message.has_min_tx_rate()) settings.minTxRate = message.min_tx_rate();
+  if (message.has_max_tx_rate()) settings.maxTxRate = message.max_tx_rate();
+  settings.mtu = message.mtu();
+  return settings;
+}
+
+template <typename Message>
+AttachRequest requestOf(const Message& message) {
+  return {fromMessage(message.owner()),
+          message.device_id(),
+          fromMessage(message.settings()),
+          {message.ips().begin(), message.ips().end()}};
+}
+
+}  // namespace
+
+std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message) {
+  std::vector<Resource> resources;
+  for (const auto& from : message.resources()) {
+    if (!from.has_software())
+      throw RefusedError(Refusal::invalidArgument,
+                         fmt::format("resource {}: this vdpa-datapath knows the software backend "
+                                     "alone; is it older than vdpa-device-plugin?",
+                                     from.name()));
+    const auto& socket = from.socket();
+    const auto& software = from.software();
+    Resource resource{
+        from.name(),
+        {socket.uid(), socket.gid(), socket.mode(), socket.selinux_label()},
+        {software.queue_pairs(), software.mtu(), software.uplink_netdev(), software.cores()},
+        {}};
+    for (const auto& device : from.devices()) resource.devices.push_back(device.id());
+    resources.push_back(std::move(resource));
+  }
+  return resources;
+}
+
+AttachRequest fromMessage(const datapath::v1::AttachRequest& message) {
+  return requestOf(message);
+}
+
+AttachRequest fromMessage(const datapath::v1::CheckRequest& message) {
+  return requestOf(message);
+}
+
+datapath::v1::DeviceState toMessage(const DeviceState& state) {
+  datapath::v1::DeviceState message;
+  message.set_id(state.id);
+  message.set_resource(state.resource);
+  message.set_healthy(state.healthy);
+  message.set_reason(state.reason);
+  message.set_removed(state.removed);
+  return message;
+}
+
+datapath::v1::Attachment toMessage(const Attachments::Live& live) {
+  const Attachment& attachment = live.attachment;
+  datapath::v1::Attachment message;
+  message.set_device_id(attachment.deviceId);
+  message.set_resource(attachment.resource);
+  message.set_backend("software");
+  auto& owner = *message.mutable_owner();
+  owner.set_container_id(attachment.owner.containerId);
+  owner.set_interface(attachment.owner.interface);
+  owner.set_netns(attachment.owner.netns);
+  owner.set_network(attachment.owner.network);
+  owner.set_pod_namespace(attachment.owner.podNamespace);
+  owner.set_pod_name(attachment.owner.podName);
+  owner.set_pod_uid(attachment.owner.podUid);
+  auto& settings = *message.mutable_settings();
+  settings.set_mac(attachment.port.mac);
+  settings.set_vlan(attachment.port.vlan);
+  settings.set_mtu(attachment.port.mtu);
+  settings.set_spoof_check(attachment.port.spoofCheck);
+  settings.set_link_state(attachment.port.linkUp ? "enable" : "disable");
+  message.set_socket(podSocket(attachment.deviceId));
+  message.set_queue_pairs(attachment.queuePairs);
+  message.set_queue_size(attachment.queueSize);
+  message.mutable_ips()->Assign(attachment.ips.begin(), attachment.ips.end());
+  message.set_created(attachment.created);
+  message.set_state(live.state);
+  return message;
+}
+
+datapath::v1::DeviceStats toMessage(const DeviceCounters& counters) {
+  datapath::v1::DeviceStats message;
+  message.set_id(counters.id);
+  message.set_rx_packets(counters.rxPackets);
+  message.set_rx_bytes(counters.rxBytes);
+  message.set_tx_packets(counters.txPackets);
+  message.set_tx_bytes(counters.txBytes);
+  message.mutable_drops()->insert(counters.drops.begin(), counters.drops.end());
+  return message;
+}
+
+}  // namespace vdpa

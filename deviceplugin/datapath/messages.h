@@ -1,0 +1,19 @@
+// Between datapath.proto and our own types, once.
+#pragma once
+
+#include "datapath.pb.h"
+#include "deviceplugin/datapath/attachments.h"
+#include "deviceplugin/datapath/device_set.h"
+#include "deviceplugin/datapath/device_state.h"
+
+namespace vdpa {
+
+std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message);
+AttachRequest fromMessage(const datapath::v1::AttachRequest& message);
+AttachRequest fromMessage(const datapath::v1::CheckRequest& message);
+
+datapath::v1::DeviceState toMessage(const DeviceState& state);
+datapath::v1::Attachment toMessage(const Attachments::Live& live);
+datapath::v1::DeviceStats toMessage(const DeviceCounters& counters);
+
+}  // namespace vdpa

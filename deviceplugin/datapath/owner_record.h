@@ -1,0 +1,30 @@
+// The owner record: the one file that says who has a device. Written before the effects it names.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "deviceplugin/datapath/attachment.h"
+#include "deviceplugin/datapath/device_set.h"
+#include "deviceplugin/datapath/network_namespace.h"
+
+namespace vdpa {
+
+// How far an attachment got. Whatever is not `attached` when a datapath starts is undone.
+enum class Phase { attaching, attached, detaching };
+
+struct OwnerRecord {
+  std::string bootId;  // /proc/sys/kernel/random/boot_id when it was written
+  Phase phase = Phase::attaching;
+  Attachment attachment;
+  NamespaceId netns;  // of attachment.owner.netns
+  // Enough to start again what serves the device before the device plugin has spoken.
+  SocketOptions socket;
+  SwitchConfig software;
+};
+
+nlohmann::json toJson(const OwnerRecord& record);
+// Throws std::exception that says what is wrong, for a record of a later version too.
+OwnerRecord ownerRecordFromJson(const nlohmann::json& json);
+
+}  // namespace vdpa

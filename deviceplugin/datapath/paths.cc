@@ -1,0 +1,22 @@
+// See the header.
+#include "deviceplugin/datapath/paths.h"
+
+#include <sys/stat.h>
+
+#include "common/errors.h"
+
+namespace vdpa {
+
+void makeDirectory(const std::string& path, unsigned mode) {
+  for (size_t slash = path.find('/', 1); slash != std::string::npos;
+       slash = path.find('/', slash + 1)) {
+    const std::string parent = path.substr(0, slash);
+    if (::mkdir(parent.c_str(), 0755) < 0 && errno != EEXIST)
+      checked(-1, "cannot make the directory {}", parent);
+  }
+  if (::mkdir(path.c_str(), mode) < 0 && errno != EEXIST)
+    checked(-1, "cannot make the directory {}", path);
+  checked(::chmod(path.c_str(), mode), "cannot set the mode of {}", path);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,40 @@
+// Where things are below the run directory and the state directory. Derived here and nowhere else.
+#pragma once
+
+#include <string>
+
+namespace vdpa {
+
+class Paths {
+ public:
+  Paths(std::string runDir, std::string stateDir)
+      : runDir_(std::move(runDir)), stateDir_(std::move(stateDir)) {}
+
+  const std::string& runDir() const { return runDir_; }
+  const std::string& stateDir() const { return stateDir_; }
+  std::string serverSocket() const { return runDir_ + "/datapath.sock"; }
+  std::string lockFile() const { return runDir_ + "/datapath.lock"; }
+  std::string devices() const { return runDir_ + "/devices"; }
+  std::string device(const std::string& id) const { return devices() + "/" + id; }
+  std::string podSocket(const std::string& id) const { return device(id) + "/vhost.sock"; }
+  std::string workers() const { return runDir_ + "/workers"; }
+  std::string workerControl(const std::string& id) const { return workers() + "/" + id + ".sock"; }
+  std::string switches() const { return runDir_ + "/switches"; }
+  // `name` is the resource's file name: "vdpa.io-nic".
+  std::string switchDir(const std::string& name) const { return switches() + "/" + name; }
+  std::string switchControl(const std::string& name) const {
+    return switchDir(name) + "/control.sock";
+  }
+  std::string switchPorts(const std::string& name) const { return switchDir(name) + "/ports"; }
+  std::string owners() const { return stateDir_ + "/owners"; }
+
+ private:
+  std::string runDir_;
+  std::string stateDir_;
+};
+
+// Makes the directory and its parents if they are missing, and sets its own mode. Throws
+// std::system_error.
+void makeDirectory(const std::string& path, unsigned mode);
+
+}  // namespace vdpa

@@ -1,0 +1,103 @@
+// See the header.
+#include "deviceplugin/datapath/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/errors.h"
+
+namespace vdpa {
+namespace {
+
+UniqueFd openPid(pid_t pid) {
+  return UniqueFd(
+      checked(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "cannot open process {}", pid));
+}
+
+class SpawnSettings {
+ public:
+  SpawnSettings() {
+    ::posix_spawnattr_init(&attributes_);
+    ::posix_spawn_file_actions_init(&actions_);
+    sigset_t none, handled;
+    sigemptyset(&none);
+    sigfillset(&handled);
+    // Stays ignored: the log's reader may end before the process does.
+    sigdelset(&handled, SIGPIPE);
+    ::posix_spawnattr_setsigmask(&attributes_, &none);
+    ::posix_spawnattr_setsigdefault(&attributes_, &handled);
+    ::posix_spawnattr_setflags(&attributes_,
+                               POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
+  }
+  ~SpawnSettings() {
+    ::posix_spawn_file_actions_destroy(&actions_);
+    ::posix_spawnattr_destroy(&attributes_);
+  }
+  SpawnSettings(const SpawnSettings&) = delete;
+  SpawnSettings& operator=(const SpawnSettings&) = delete;
+
+  const posix_spawnattr_t* attributes() const { return &attributes_; }
+  const posix_spawn_file_actions_t* actions() const { return &actions_; }
+
+ private:
+  posix_spawnattr_t attributes_;
+  posix_spawn_file_actions_t actions_;
+};
+
+std::string describe(const siginfo_t& info) {
+  if (info.si_code == CLD_EXITED) return fmt::format("exited with status {}", info.si_status);
+  return fmt::format("killed by signal {} ({})", info.si_status, ::strsignal(info.si_status));
+}
+
+}  // namespace
+
+Process Process::start(const std::vector<std::string>& arguments) {
+  std::vector<char*> argv;
+  for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  const SpawnSettings settings;
+  pid_t pid = 0;
+  const int error =
+      ::posix_spawn(&pid, argv[0], settings.actions(), settings.attributes(), argv.data(), environ);
+  if (error != 0) throw systemError(error, "cannot start {}", arguments[0]);
+  return Process(pid, openPid(pid));
+}
+
+Process Process::adopt(pid_t pid) {
+  return Process(pid, openPid(pid));
+}
+
+void Process::kill() {
+  if (!ended_) ::syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0);
+}
+
+bool Process::waitEnd(std::chrono::milliseconds timeout) {
+  if (ended_) return true;
+  pollfd ended{fd_.get(), POLLIN, 0};
+  if (::poll(&ended, 1, static_cast<int>(timeout.count())) <= 0) return false;
+  siginfo_t info{};
+  // ECHILD: adopted, its status is for somebody else.
+  if (::waitid(P_PIDFD, static_cast<id_t>(fd_.get()), &info, WEXITED) == 0)
+    ending_ = describe(info);
+  ended_ = true;
+  return true;
+}
+
+std::string findProgram(const std::string& name, const std::vector<std::string>& directories) {
+  for (const auto& directory : directories) {
+    std::string path = directory + "/" + name;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  throw std::runtime_error(fmt::format("cannot find the program {} in {}; see --worker-dir", name,
+                                       fmt::join(directories, ", ")));
+}
+
+}  // namespace vdpa

@@ -1,0 +1,41 @@
+// One process of ours, by its pidfd: a pid alone may be somebody else's by the time it is used.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "common/unique_fd.h"
+
+namespace vdpa {
+
+class Process {
+ public:
+  // Starts `arguments[0]` in a session of its own, so that it outlives us, with our standard
+  // streams and no other descriptor. Throws std::system_error.
+  static Process start(const std::vector<std::string>& arguments);
+  // One that runs already. Throws std::system_error if there is no such process.
+  static Process adopt(pid_t pid);
+
+  pid_t pid() const { return pid_; }
+  void kill();
+  // True once it has ended. Reaps it if it is a child of ours.
+  bool waitEnd(std::chrono::milliseconds timeout);
+  // After its end, in words: "exited with status 1".
+  const std::string& ending() const { return ending_; }
+
+ private:
+  Process(pid_t pid, UniqueFd fd) : pid_(pid), fd_(std::move(fd)) {}
+
+  pid_t pid_;
+  UniqueFd fd_;
+  bool ended_ = false;
+  std::string ending_ = "ended";
+};
+
+// Looks for the program in the directories, in order. Throws std::runtime_error naming them.
+std::string findProgram(const std::string& name, const std::vector<std::string>& directories);
+
+}  // namespace vdpa

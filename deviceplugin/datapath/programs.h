@@ -1,0 +1,15 @@
+// The programs that vdpa-datapath starts, and what it passes on to all of them.
+#pragma once
+
+#include <string>
+
+namespace vdpa {
+
+struct Programs {
+  std::string worker;  // path of vdpa-worker
+  std::string vswitch;
+  std::string logLevel = "info";
+  std::string logFormat = "text";
+};
+
+}  // namespace vdpa

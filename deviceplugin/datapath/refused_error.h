@@ -1,0 +1,27 @@
+// A request that is answered with a reason instead of a result. Everything else that is thrown is a
+// failure of the system.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace vdpa {
+
+enum class Refusal {
+  invalidArgument,  // the device cannot do what is asked
+  notFound,
+  alreadyExists,
+  aborted,  // the same request may succeed later
+};
+
+class RefusedError : public std::runtime_error {
+ public:
+  RefusedError(Refusal refusal, const std::string& message)
+      : std::runtime_error(message), refusal_(refusal) {}
+  Refusal refusal() const { return refusal_; }
+
+ private:
+  Refusal refusal_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,104 @@
+// See the header.
+#include "deviceplugin/datapath/service.h"
+
+#include "common/log.h"
+#include "deviceplugin/datapath/messages.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+grpc::StatusCode codeOf(Refusal refusal) {
+  switch (refusal) {
+    case Refusal::invalidArgument:
+      return grpc::StatusCode::INVALID_ARGUMENT;
+    case Refusal::notFound:
+      return grpc::StatusCode::NOT_FOUND;
+    case Refusal::alreadyExists:
+      return grpc::StatusCode::ALREADY_EXISTS;
+    case Refusal::aborted:
+      return grpc::StatusCode::ABORTED;
+  }
+  return grpc::StatusCode::UNKNOWN;
+}
+
+template <typename Function>
+grpc::Status answer(const char* call, Function function) {
+  try {
+    function();
+    return grpc::Status::OK;
+  } catch (const RefusedError& error) {
+    spdlog::warn("{} refused: {}", call, error.what());
+    return {codeOf(error.refusal()), error.what()};
+  } catch (const std::exception& error) {
+    spdlog::error("{} failed: {}", call, error.what());
+    return {grpc::StatusCode::INTERNAL, error.what()};
+  }
+}
+
+}  // namespace
+
+Service::Service(Attachments& attachments, Watchers& watchers, Hooks hooks)
+    : attachments_(attachments), watchers_(watchers), hooks_(std::move(hooks)) {}
+
+grpc::Status Service::SetDevices(grpc::ServerContext*,
+                                 const datapath::v1::SetDevicesRequest* request,
+                                 datapath::v1::SetDevicesResponse*) {
+  return answer("SetDevices", [&] {
+    attachments_.setDevices(fromMessage(*request));
+    hooks_.devicesChanged();
+  });
+}
+
+grpc::Status Service::Attach(grpc::ServerContext* context,
+                             const datapath::v1::AttachRequest* request,
+                             datapath::v1::AttachResponse* response) {
+  const auto begin = std::chrono::steady_clock::now();
+  auto status = answer("Attach", [&] {
+    *response->mutable_attachment() = toMessage(
+        attachments_.attach(fromMessage(*request), [context] { return context->IsCancelled(); }));
+  });
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  hooks_.attachDone(took.count(), status.ok());
+  return status;
+}
+
+grpc::Status Service::Detach(grpc::ServerContext*, const datapath::v1::DetachRequest* request,
+                             datapath::v1::DetachResponse* response) {
+  return answer("Detach", [&] {
+    response->set_detached(attachments_.detach({request->container_id(), request->interface()}));
+  });
+}
+
+grpc::Status Service::Check(grpc::ServerContext*, const datapath::v1::CheckRequest* request,
+                            datapath::v1::CheckResponse* response) {
+  return answer("Check", [&] {
+    for (auto& difference : attachments_.check(fromMessage(*request)))
+      response->add_differences(std::move(difference));
+  });
+}
+
+grpc::Status Service::List(grpc::ServerContext*, const datapath::v1::ListRequest*,
+                           datapath::v1::ListResponse* response) {
+  return answer("List", [&] {
+    for (const auto& state : attachments_.deviceStates())
+      *response->add_devices() = toMessage(state);
+    for (const auto& live : attachments_.list()) *response->add_attachments() = toMessage(live);
+  });
+}
+
+grpc::Status Service::Stats(grpc::ServerContext*, const datapath::v1::StatsRequest* request,
+                            datapath::v1::StatsResponse* response) {
+  return answer("Stats", [&] {
+    const auto& ids = request->device_ids();
+    for (const auto& counters : attachments_.counters({ids.begin(), ids.end()}))
+      *response->add_devices() = toMessage(counters);
+  });
+}
+
+grpc::ServerWriteReactor<datapath::v1::WatchResponse>* Service::Watch(
+    grpc::CallbackServerContext*, const datapath::v1::WatchRequest*) {
+  return watchers_.add();
+}
+
+}  // namespace vdpa

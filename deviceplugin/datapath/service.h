@@ -1,0 +1,45 @@
+// vdpa.datapath.v1 over gRPC: requests in, exceptions to status codes, nothing else.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+
+#include "datapath.grpc.pb.h"
+#include "deviceplugin/datapath/attachments.h"
+#include "deviceplugin/datapath/watchers.h"
+
+namespace vdpa {
+
+// Calls that may wait each take a thread of gRPC's; watching takes none.
+class Service
+    : public datapath::v1::Datapath::WithCallbackMethod_Watch<datapath::v1::Datapath::Service> {
+ public:
+  struct Hooks {
+    std::function<void()> devicesChanged;
+    std::function<void(double seconds, bool succeeded)> attachDone;
+  };
+  Service(Attachments& attachments, Watchers& watchers, Hooks hooks);
+
+  grpc::Status SetDevices(grpc::ServerContext*, const datapath::v1::SetDevicesRequest* request,
+                          datapath::v1::SetDevicesResponse*) override;
+  grpc::Status Attach(grpc::ServerContext* context, const datapath::v1::AttachRequest* request,
+                      datapath::v1::AttachResponse* response) override;
+  grpc::Status Detach(grpc::ServerContext*, const datapath::v1::DetachRequest* request,
+                      datapath::v1::DetachResponse* response) override;
+  grpc::Status Check(grpc::ServerContext*, const datapath::v1::CheckRequest* request,
+                     datapath::v1::CheckResponse* response) override;
+  grpc::Status List(grpc::ServerContext*, const datapath::v1::ListRequest*,
+                    datapath::v1::ListResponse* response) override;
+  grpc::Status Stats(grpc::ServerContext*, const datapath::v1::StatsRequest* request,
+                     datapath::v1::StatsResponse* response) override;
+  grpc::ServerWriteReactor<datapath::v1::WatchResponse>* Watch(
+      grpc::CallbackServerContext*, const datapath::v1::WatchRequest*) override;
+
+ private:
+  Attachments& attachments_;
+  Watchers& watchers_;
+  const Hooks hooks_;
+};
+
+}  // namespace vdpa

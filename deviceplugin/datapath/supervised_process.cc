@@ -1,0 +1,263 @@
+// See the header.
+#include "deviceplugin/datapath/supervised_process.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/errors.h"
+#include "common/log.h"
+#include "common/unix_socket.h"
+
+namespace vdpa {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kFirstPause = 50ms;
+constexpr auto kLongestPause = 10s;
+constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
+constexpr auto kStartTime = 15s;  // from its start to its control socket
+constexpr auto kPoll = 5ms;       // for the control socket
+constexpr auto kStopTime = 3s;    // between "stop" and force
+
+void endProcess(ControlClient* client, Process& process) {
+  if (client) {
+    try {
+      client->call("stop", nlohmann::json::object(), kStopTime);
+    } catch (const std::exception&) {
+      // It has gone, or doesn't answer: the wait below tells.
+    }
+    if (process.waitEnd(kStopTime)) return;
+    spdlog::warn("process {} did not stop within {} s: killed", process.pid(), kStopTime.count());
+  }
+  process.kill();
+  process.waitEnd(kStopTime);
+}
+
+// The process that listens on a control socket, even if it doesn't answer.
+std::optional<Process> listenerOf(const std::string& control) {
+  try {
+    const UniqueFd socket = connectUnix(control);
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    checked(::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size),
+            "cannot tell who listens on {}", control);
+    return Process::adopt(peer.pid);
+  } catch (const std::system_error& error) {
+    spdlog::debug("{}", error.what());  // nobody, the ordinary case
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+SupervisedProcess::SupervisedProcess(Plan plan, Handlers handlers)
+    : plan_(std::move(plan)), handlers_(std::move(handlers)) {
+  status_.reason = plan_.title + " is being started";
+  thread_ = std::thread([this] { run(); });
+}
+
+SupervisedProcess::~SupervisedProcess() {
+  {
+    std::lock_guard lock(mutex_);
+    if (wanted_ == Wanted::running) wanted_ = Wanted::left;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void SupervisedProcess::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    wanted_ = Wanted::stopped;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+SupervisedProcess::Status SupervisedProcess::status() const {
+  std::lock_guard lock(mutex_);
+  return status_;
+}
+
+bool SupervisedProcess::waitUp(Clock::time_point deadline, bool once) const {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] {
+    return status_.up || wanted_ != Wanted::running || (once && status_.deaths > 0);
+  });
+  return status_.up;
+}
+
+nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments) {
+  std::shared_ptr<ControlClient> client;
+  {
+    std::lock_guard lock(mutex_);
+    client = client_;
+    if (!client) throw systemError(ENOTCONN, "{}", status_.reason);
+  }
+  return client->call(op, arguments);
+}
+
+void SupervisedProcess::run() {
+  auto nextPause = std::chrono::milliseconds(kFirstPause);
+  bool up = takeOver();
+  for (;;) {
+    const auto begin = Clock::now();
+    if (up || (wanted() && start())) watch();
+    if (!wanted()) break;
+    if (Clock::now() - begin > kStable) nextPause = kFirstPause;
+    {
+      std::lock_guard lock(mutex_);
+      status_.reason += fmt::format(", next start in {} ms", nextPause.count());
+      spdlog::warn("{}", status_.reason);
+    }
+    if (handlers_.onChange) handlers_.onChange();
+    if (!pause(nextPause)) break;
+    nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kLongestPause);
+    up = false;
+  }
+  end();
+}
+
+bool SupervisedProcess::takeOver() {
+  auto running = listenerOf(plan_.control);
+  if (!running || !connect(std::move(*running))) return false;
+  spdlog::info("took over {}, process {}", plan_.title, process_->pid());
+  return true;
+}
+
+bool SupervisedProcess::start() {
+  try {
+    ::unlink(plan_.control.c_str());  // of one that was killed
+    Process process = Process::start(plan_.arguments);
+    spdlog::info("started {}, process {}", plan_.title, process.pid());
+    return connect(std::move(process));
+  } catch (const std::exception& error) {
+    fail(error.what());
+    return false;
+  }
+}
+
+// Waits for the process's control socket, says hello, and lets the owner prepare it.
+bool SupervisedProcess::connect(Process process) {
+  process_.emplace(std::move(process));
+  {
+    std::lock_guard lock(mutex_);
+    status_.pid = process_->pid();
+    closed_ = false;
+  }
+  std::string problem;
+  for (const auto deadline = Clock::now() + kStartTime; wanted() && Clock::now() < deadline;) {
+    try {
+      auto client = std::make_shared<ControlClient>(plan_.control, handlers_.onEvent, [this] {
+        std::lock_guard lock(mutex_);
+        closed_ = true;
+        changed_.notify_all();
+      });
+      const auto hello = client->call("hello");
+      {
+        std::lock_guard lock(mutex_);
+        client_ = client;
+      }
+      if (handlers_.onUp) handlers_.onUp(*this, hello);
+      {
+        std::lock_guard lock(mutex_);
+        status_.up = true;
+        status_.reason.clear();
+      }
+      changed_.notify_all();
+      if (handlers_.onChange) handlers_.onChange();
+      return true;
+    } catch (const std::system_error& error) {
+      const int code = error.code().value();
+      problem = error.what();
+      if (client_ || (code != ENOENT && code != ECONNREFUSED)) break;
+      if (process_->waitEnd(kPoll)) break;
+    } catch (const std::exception& error) {
+      problem = error.what();
+      break;
+    }
+  }
+  if (!wanted()) return true;  // watch() ends it
+  const bool ended = process_->waitEnd(0ms);
+  if (!ended) endProcess(nullptr, *process_);
+  fail(ended ? process_->ending() : problem);
+  return false;
+}
+
+void SupervisedProcess::watch() {
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return closed_ || wanted_ != Wanted::running; });
+    if (wanted_ != Wanted::running) return;
+  }
+  // Nothing answers any more: if it hasn't ended by itself, it is of no use.
+  if (!process_->waitEnd(1s)) endProcess(nullptr, *process_);
+  fail(process_->ending());
+}
+
+// The end of the watching, as asked for.
+void SupervisedProcess::end() {
+  const bool stop = [this] {
+    std::lock_guard lock(mutex_);
+    return wanted_ == Wanted::stopped;
+  }();
+  std::shared_ptr<ControlClient> client;
+  {
+    std::lock_guard lock(mutex_);
+    client = std::move(client_);
+    client_.reset();
+    status_.up = false;
+    status_.reason = plan_.title + " is stopped";
+  }
+  changed_.notify_all();
+  if (!stop) return;
+  if (process_) {
+    endProcess(client.get(), *process_);
+    spdlog::info("stopped {}", plan_.title);
+  }
+  ::unlink(plan_.control.c_str());
+}
+
+void SupervisedProcess::fail(const std::string& reason) {
+  std::shared_ptr<ControlClient> gone;  // its destructor joins a thread that takes our lock
+  {
+    std::lock_guard lock(mutex_);
+    gone = std::move(client_);
+    client_.reset();
+    status_.up = false;
+    status_.pid = 0;
+    ++status_.deaths;
+    status_.reason = fmt::format("{} is not running: {}", plan_.title, reason);
+  }
+  process_.reset();
+  changed_.notify_all();
+}
+
+bool SupervisedProcess::wanted() const {
+  std::lock_guard lock(mutex_);
+  return wanted_ == Wanted::running;
+}
+
+// False when the process isn't wanted any more.
+bool SupervisedProcess::pause(std::chrono::milliseconds time) {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, time, [&] { return wanted_ != Wanted::running; });
+}
+
+void stopStray(const std::string& control) {
+  if (auto process = listenerOf(control)) {
+    spdlog::warn("process {} on {} serves nobody: stopped", process->pid(), control);
+    std::unique_ptr<ControlClient> client;
+    try {
+      client = std::make_unique<ControlClient>(control, nullptr, nullptr);
+    } catch (const std::exception&) {
+      // Then by force.
+    }
+    endProcess(client.get(), *process);
+  }
+  ::unlink(control.c_str());
+}
+
+}  // namespace vdpa

@@ -1,0 +1,83 @@
+// A process that is kept running: found by its control socket and taken over, or started; started
+// again with back-off when it dies; and left running when we go.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/control_channel.h"
+#include "deviceplugin/datapath/process.h"
+
+namespace vdpa {
+
+class SupervisedProcess {
+ public:
+  struct Plan {
+    std::string title;  // for messages: "vdpa-worker of nic-0"
+    std::vector<std::string> arguments;
+    std::string control;  // path of its control socket
+  };
+  // All run on threads of the process's own and must not destroy it.
+  struct Handlers {
+    // The process answers; what this throws makes it be killed and started again.
+    std::function<void(SupervisedProcess& process, const nlohmann::json& hello)> onUp;
+    std::function<void(const nlohmann::json& event)> onEvent;
+    std::function<void()> onChange;  // status() is another one
+  };
+  struct Status {
+    bool up = false;
+    pid_t pid = 0;        // while it runs
+    std::string reason;   // why it isn't up
+    unsigned deaths = 0;  // unasked ends since we watch it
+  };
+
+  SupervisedProcess(Plan plan, Handlers handlers);
+  // Ends the watching; the process runs on unless stop() was called.
+  ~SupervisedProcess();
+  SupervisedProcess(const SupervisedProcess&) = delete;
+  SupervisedProcess& operator=(const SupervisedProcess&) = delete;
+
+  // Ends the process, by force if it doesn't answer. Returns when it has gone.
+  void stop();
+  Status status() const;
+  // False when it isn't up at the deadline, or, with `once`, as soon as it has died.
+  bool waitUp(std::chrono::steady_clock::time_point deadline, bool once = false) const;
+  // See ControlClient::call. Throws std::system_error (ENOTCONN) while the process is not there.
+  nlohmann::json call(const std::string& op,
+                      const nlohmann::json& arguments = nlohmann::json::object());
+
+ private:
+  enum class Wanted { running, stopped, left };
+
+  void run();
+  bool takeOver();
+  bool start();
+  bool connect(Process process);
+  void watch();
+  void end();
+  void fail(const std::string& reason);
+  bool wanted() const;
+  bool pause(std::chrono::milliseconds time);
+
+  const Plan plan_;
+  const Handlers handlers_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  Wanted wanted_ = Wanted::running;
+  bool closed_ = false;  // the control connection ended
+  Status status_;
+  std::shared_ptr<ControlClient> client_;
+  std::optional<Process> process_;  // of the thread alone
+  std::thread thread_;
+};
+
+// Ends a process that nobody needs, found by its control socket, and removes the socket.
+void stopStray(const std::string& control);
+
+}  // namespace vdpa

@@ -1,0 +1,207 @@
+// See the header.
+#include "deviceplugin/datapath/switch_handle.h"
+
+#include <fmt/format.h>
+
+#include "common/log.h"
+#include "common/naming.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+nlohmann::json portArguments(const std::string& id, const PortSettings& settings) {
+  return {{"id", id},
+          {"mac", settings.mac},
+          {"vlan", settings.vlan},
+          {"mtu", settings.mtu},
+          {"link_up", settings.linkUp},
+          {"spoof_check", settings.spoofCheck}};
+}
+
+PortSettings portOf(const nlohmann::json& json) {
+  PortSettings port;
+  json.at("mac").get_to(port.mac);
+  json.at("vlan").get_to(port.vlan);
+  json.at("mtu").get_to(port.mtu);
+  json.at("link_up").get_to(port.linkUp);
+  json.at("spoof_check").get_to(port.spoofCheck);
+  return port;
+}
+
+}  // namespace
+
+SwitchHandle::SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
+                           SwitchConfig config, Ports ports, std::function<void()> onChange)
+    : programs_(programs),
+      paths_(paths),
+      resource_(std::move(resource)),
+      name_(fileName(resource_)),
+      onChange_(std::move(onChange)),
+      wanted_(config),
+      ports_(std::move(ports)),
+      config_(std::move(config)) {
+  makeDirectory(paths_.switchDir(name_), 0700);
+  makeDirectory(paths_.switchPorts(name_), 0700);
+  launch();
+}
+
+void SwitchHandle::launch() {
+  const SwitchConfig config = this->config();
+  std::vector<std::string> arguments = {programs_.vswitch,
+                                        "--name=" + name_,
+                                        "--control=" + paths_.switchControl(name_),
+                                        "--ports-dir=" + paths_.switchPorts(name_),
+                                        fmt::format("--queue-pairs={}", config.queuePairs),
+                                        fmt::format("--mtu={}", config.mtu),
+                                        "--log-level=" + programs_.logLevel,
+                                        "--log-format=" + programs_.logFormat};
+  if (!config.uplink.empty()) arguments.push_back("--uplink=" + config.uplink);
+  if (!config.cores.empty()) arguments.push_back("--cores=" + config.cores);
+  auto process = std::make_shared<SupervisedProcess>(
+      SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
+                              paths_.switchControl(name_)},
+      SupervisedProcess::Handlers{
+          [this](SupervisedProcess& started, const nlohmann::json& hello) { onUp(started, hello); },
+          nullptr, onChange_});
+  std::lock_guard lock(mutex_);
+  process_ = std::move(process);
+}
+
+void SwitchHandle::restart() {
+  process()->stop();
+  {
+    std::lock_guard lock(mutex_);
+    config_ = wanted_;
+  }
+  launch();
+}
+
+// On the process's own thread, before anybody else may call it.
+void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello) {
+  const SwitchConfig config = this->config();
+  const auto ids = hello.value("ports", std::vector<std::string>());
+  const bool same = hello.value("queue_pairs", 0u) == config.queuePairs &&
+                    hello.value("mtu", 0u) == config.mtu &&
+                    hello.value("uplink", "") == config.uplink;
+  Ports ports;
+  {
+    std::lock_guard lock(mutex_);
+    ports = ports_;
+  }
+  if (!same && ports.empty())
+    throw std::runtime_error("the one that ran has another configuration");
+  if (!same)
+    spdlog::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
+                 resource_);
+  for (const auto& id : ids)
+    if (!ports.contains(id)) process.call("remove_port", {{"id", id}});
+  for (const auto& [id, settings] : ports) {
+    const bool there = std::find(ids.begin(), ids.end(), id) != ids.end();
+    try {
+      process.call(there ? "set_port" : "add_port", portArguments(id, settings));
+    } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
+      spdlog::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
+    }
+  }
+}
+
+SwitchConfig SwitchHandle::config() const {
+  std::lock_guard lock(mutex_);
+  return config_;
+}
+
+void SwitchHandle::configure(const SwitchConfig& config) {
+  std::lock_guard changing(changing_);
+  if (config == wanted_) return;
+  wanted_ = config;
+  if (hasPorts()) {
+    spdlog::warn("the new configuration of {} takes effect when its pods are gone", resource_);
+    return;
+  }
+  spdlog::info("restarting vdpa-switch of {} with its new configuration", resource_);
+  restart();
+}
+
+std::string SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
+  std::lock_guard changing(changing_);
+  // Known before it is there: a switch that starts meanwhile gets it too.
+  {
+    std::lock_guard lock(mutex_);
+    ports_[id] = settings;
+  }
+  try {
+    const auto answer = process()->call("add_port", portArguments(id, settings));
+    return answer.value("socket", portSocket(id));
+  } catch (const std::system_error& error) {
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("cannot add a port for {} to the switch of {}: {}", id,
+                                   resource_, error.what()));
+  }
+}
+
+void SwitchHandle::removePort(const std::string& id) {
+  std::lock_guard changing(changing_);
+  {
+    std::lock_guard lock(mutex_);
+    ports_.erase(id);
+  }
+  try {
+    process()->call("remove_port", {{"id", id}});
+  } catch (const std::system_error& error) {
+    // It is down, and comes back without the port.
+    spdlog::debug("cannot remove the port of {}: {}", id, error.what());
+  } catch (const std::runtime_error& error) {
+    spdlog::warn("cannot remove the port of {} from the switch of {}: {}", id, resource_,
+                 error.what());
+  }
+  if (!hasPorts() && wanted_ != config()) restart();
+}
+
+std::string SwitchHandle::portSocket(const std::string& id) const {
+  return paths_.switchPorts(name_) + "/" + id + ".sock";
+}
+
+bool SwitchHandle::hasPorts() const {
+  std::lock_guard lock(mutex_);
+  return !ports_.empty();
+}
+
+SwitchHandle::Ports SwitchHandle::readPorts() {
+  Ports ports;
+  const auto answer = process()->call("ports");
+  for (const auto& port : answer.at("ports"))
+    ports[port.at("id").get<std::string>()] = portOf(port);
+  return ports;
+}
+
+std::vector<DeviceCounters> SwitchHandle::readCounters(const std::vector<std::string>& ids) {
+  std::vector<DeviceCounters> counters;
+  const auto answer = process()->call("stats", {{"ports", ids}});
+  for (const auto& port : answer.at("ports"))
+    counters.push_back({port.at("id").get<std::string>(), port.at("rx_packets").get<uint64_t>(),
+                        port.at("rx_bytes").get<uint64_t>(), port.at("tx_packets").get<uint64_t>(),
+                        port.at("tx_bytes").get<uint64_t>(),
+                        port.at("drops").get<std::map<std::string, uint64_t>>()});
+  return counters;
+}
+
+bool SwitchHandle::waitUp(std::chrono::steady_clock::time_point deadline) const {
+  return process()->waitUp(deadline);
+}
+
+SupervisedProcess::Status SwitchHandle::status() const {
+  return process()->status();
+}
+
+void SwitchHandle::stop() {
+  std::lock_guard changing(changing_);
+  process()->stop();
+}
+
+std::shared_ptr<SupervisedProcess> SwitchHandle::process() const {
+  std::lock_guard lock(mutex_);
+  return process_;
+}
+
+}  // namespace vdpa

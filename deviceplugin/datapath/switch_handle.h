@@ -1,0 +1,67 @@
+// The switch of one resource, and the ports it ought to have: they are put back whenever it starts
+// anew.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/attachment.h"
+#include "deviceplugin/datapath/device_counters.h"
+#include "deviceplugin/datapath/device_set.h"
+#include "deviceplugin/datapath/paths.h"
+#include "deviceplugin/datapath/programs.h"
+#include "deviceplugin/datapath/supervised_process.h"
+
+namespace vdpa {
+
+class SwitchHandle {
+ public:
+  using Ports = std::map<std::string, PortSettings>;  // by device ID
+
+  // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
+  // records. `onChange` is called from threads of its own when health() may be another one.
+  SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
+               SwitchConfig config, Ports ports, std::function<void()> onChange);
+
+  // What it runs with. A new configuration takes effect at once while there are no ports, else
+  // when the last one has gone: no pod loses its packets for it.
+  SwitchConfig config() const;
+  void configure(const SwitchConfig& config);
+
+  // The port's private socket. Throws RefusedError (aborted) while the switch is down.
+  std::string addPort(const std::string& id, const PortSettings& settings);
+  void removePort(const std::string& id);
+  std::string portSocket(const std::string& id) const;
+  bool hasPorts() const;
+
+  // As the switch tells them.
+  Ports readPorts();
+  std::vector<DeviceCounters> readCounters(const std::vector<std::string>& ids);
+
+  bool waitUp(std::chrono::steady_clock::time_point deadline) const;
+  SupervisedProcess::Status status() const;
+  void stop();
+
+ private:
+  std::shared_ptr<SupervisedProcess> process() const;
+  void launch();
+  void restart();
+  void onUp(SupervisedProcess& process, const nlohmann::json& hello);
+
+  const Programs programs_;
+  const Paths paths_;
+  const std::string resource_;
+  const std::string name_;  // the resource's file name
+  const std::function<void()> onChange_;
+  std::mutex changing_;  // one change of ports or configuration at a time; held over calls
+  SwitchConfig wanted_;
+  mutable std::mutex mutex_;  // of what follows; held for moments only
+  Ports ports_;
+  SwitchConfig config_;
+  std::shared_ptr<SupervisedProcess> process_;
+};
+
+}  // namespace vdpa

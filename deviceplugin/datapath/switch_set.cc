@@ -1,0 +1,90 @@
+// See the header.
+#include "deviceplugin/datapath/switch_set.h"
+
+#include <filesystem>
+
+#include "common/log.h"
+#include "common/naming.h"
+
+namespace vdpa {
+
+SwitchSet::SwitchSet(const Programs& programs, const Paths& paths, std::function<void()> onChange)
+    : programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
+  makeDirectory(paths_.switches(), 0700);
+}
+
+void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
+                      SwitchHandle::Ports ports) {
+  std::lock_guard changing(changing_);
+  add(resource, config, std::move(ports));
+}
+
+void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
+                    SwitchHandle::Ports ports) {
+  auto handle = std::make_shared<SwitchHandle>(programs_, paths_, resource, config,
+                                               std::move(ports), onChange_);
+  std::lock_guard lock(mutex_);
+  switches_[resource] = std::move(handle);
+}
+
+void SwitchSet::offer(const std::vector<Resource>& resources) {
+  {
+    std::lock_guard changing(changing_);
+    offered_.clear();
+    for (const auto& resource : resources) {
+      if (resource.devices.empty()) continue;
+      offered_.insert(resource.name);
+      if (const auto running = find(resource.name))
+        running->configure(resource.software);
+      else
+        add(resource.name, resource.software, {});
+    }
+  }
+  collect();
+  stopStrays();
+}
+
+void SwitchSet::collect() {
+  std::lock_guard changing(changing_);
+  for (const auto& [resource, handle] : [this] {
+         std::lock_guard lock(mutex_);
+         return switches_;
+       }()) {
+    if (offered_.contains(resource) || handle->hasPorts()) continue;
+    spdlog::info("{} is not offered any more: its switch ends", resource);
+    handle->stop();
+    std::filesystem::remove_all(paths_.switchDir(fileName(resource)));
+    std::lock_guard lock(mutex_);
+    switches_.erase(resource);
+  }
+}
+
+void SwitchSet::stopStrays() {
+  std::lock_guard changing(changing_);
+  std::set<std::string> known;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [resource, handle] : switches_) known.insert(fileName(resource));
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
+    const std::string name = entry.path().filename();
+    if (known.contains(name)) continue;
+    stopStray(paths_.switchControl(name));
+    std::filesystem::remove_all(entry.path());
+  }
+}
+
+std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const {
+  std::lock_guard lock(mutex_);
+  const auto found = switches_.find(resource);
+  return found == switches_.end() ? nullptr : found->second;
+}
+
+std::vector<std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<SwitchHandle>> handles;
+  for (const auto& [resource, handle] : switches_) handles.push_back(handle);
+  return handles;
+}
+
+}  // namespace vdpa

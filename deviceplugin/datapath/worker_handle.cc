@@ -1,0 +1,83 @@
+// See the header.
+#include "deviceplugin/datapath/worker_handle.h"
+
+#include <fmt/format.h>
+
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// The largest ring that a front-end may set up; what device.json recommends is smaller.
+constexpr unsigned kLargestQueue = 1024;
+
+std::vector<std::string> argumentsOf(const Programs& programs, const Paths& paths,
+                                     const OwnerRecord& record, const std::string& engine) {
+  const Attachment& attachment = record.attachment;
+  std::vector<std::string> arguments = {programs.worker,
+                                        "--device=" + attachment.deviceId,
+                                        "--socket=" + paths.podSocket(attachment.deviceId),
+                                        fmt::format("--socket-uid={}", record.socket.uid),
+                                        fmt::format("--socket-gid={}", record.socket.gid),
+                                        fmt::format("--socket-mode={:o}", record.socket.mode),
+                                        "--engine=" + engine,
+                                        "--control=" + paths.workerControl(attachment.deviceId),
+                                        fmt::format("--queue-pairs={}", attachment.queuePairs),
+                                        fmt::format("--queue-size={}", kLargestQueue),
+                                        "--mac=" + attachment.port.mac,
+                                        fmt::format("--mtu={}", attachment.port.mtu),
+                                        "--log-level=" + programs.logLevel,
+                                        "--log-format=" + programs.logFormat};
+  if (!record.socket.selinuxLabel.empty())
+    arguments.push_back("--selinux-label=" + record.socket.selinuxLabel);
+  return arguments;
+}
+
+}  // namespace
+
+WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
+                           const std::string& engine)
+    : deviceId_(record.attachment.deviceId),
+      process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
+                paths.workerControl(deviceId_)},
+               {[this](SupervisedProcess&, const nlohmann::json& hello) { take(hello); },
+                [this](const nlohmann::json& event) { take(event); },
+                [this] { changed_.notify_all(); }}) {}
+
+void WorkerHandle::take(const nlohmann::json& state) {
+  {
+    std::lock_guard lock(mutex_);
+    ready_ = state.value("ready", false);
+    front_ = state.value("front", "");
+    engine_ = state.value("engine", "");
+    reason_ = state.value("reason", "");
+  }
+  changed_.notify_all();
+}
+
+void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline) {
+  if (!process_.waitUp(deadline, true)) {
+    const auto status = process_.status();
+    if (status.deaths > 0) throw std::runtime_error(status.reason);
+    throw RefusedError(Refusal::aborted, status.reason);
+  }
+  std::unique_lock lock(mutex_);
+  const bool ready =
+      changed_.wait_until(lock, deadline, [&] { return ready_ || process_.status().deaths > 0; });
+  if (ready_) return;
+  if (ready) throw std::runtime_error(process_.status().reason);
+  throw RefusedError(Refusal::aborted,
+                     fmt::format("vdpa-worker of {} did not get ready: {}", deviceId_,
+                                 reason_.empty() ? "its engine does not answer" : reason_));
+}
+
+std::string WorkerHandle::state() const {
+  const auto status = process_.status();
+  if (!status.up) return "failed: " + status.reason;
+  std::lock_guard lock(mutex_);
+  if (engine_ == "down")
+    return fmt::format("failed: the engine of {} is down: {}", deviceId_, reason_);
+  return front_ == "listening" ? "waiting" : front_;
+}
+
+}  // namespace vdpa
