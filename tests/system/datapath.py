@@ -1,0 +1,191 @@
+"""vdpa-datapath as a process with what it needs around it: network namespaces, a kubelet's PodResources, and the calls."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import threading
+from concurrent import futures
+
+import grpc
+
+import rpc
+from support import BUILD, Program, wait_until
+
+PROGRAM = BUILD / "deviceplugin/datapath/vdpa-datapath"
+WORKER_DIRS = f"{BUILD}/deviceplugin/datapath/worker:{BUILD}/deviceplugin/datapath/switch"
+_numbers = itertools.count()
+
+
+class Datapath(Program):
+    """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
+
+    def __init__(self, directory, *arguments, name="datapath"):
+        self.directory = directory
+        self.run_dir = directory / "run"
+        self.state_dir = directory / "state"
+        super().__init__(name, [PROGRAM, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
+                                "--worker-dir", WORKER_DIRS, "--pod-resources", directory / "pods.sock",
+                                "--log-level", "debug", *arguments], directory)
+        self._channel = None
+
+    @property
+    def stub(self):
+        if self._channel is None:
+            self._channel = rpc.channel(self.run_dir / "datapath.sock")
+        return rpc.datapath.DatapathStub(self._channel)
+
+    def wait_serving(self):
+        self.wait_log(f"serving on {self.run_dir}/datapath.sock")
+        return self
+
+    def set_devices(self, *resources):
+        self.stub.SetDevices(rpc.datapath.SetDevicesRequest(resources=resources), timeout=20)
+        return self
+
+    def offer(self, count=4, **software):
+        return self.set_devices(resource(count=count, **software))
+
+    def attach(self, owner, device="nic-0", settings=None, ips=(), timeout=30):
+        return self.stub.Attach(rpc.datapath.AttachRequest(
+            owner=owner, device_id=device, settings=settings, ips=ips), timeout=timeout).attachment
+
+    def detach(self, owner, timeout=30):
+        return self.stub.Detach(rpc.datapath.DetachRequest(
+            container_id=owner.container_id, interface=owner.interface), timeout=timeout).detached
+
+    def check(self, owner, device="nic-0", settings=None, ips=()):
+        return list(self.stub.Check(rpc.datapath.CheckRequest(
+            owner=owner, device_id=device, settings=settings, ips=ips), timeout=20).differences)
+
+    def list(self):
+        return self.stub.List(rpc.datapath.ListRequest(), timeout=20)
+
+    def device(self, device="nic-0"):
+        return next(state for state in self.list().devices if state.id == device)
+
+    def attachment(self, device="nic-0"):
+        return next((a for a in self.list().attachments if a.device_id == device), None)
+
+    def wait_healthy(self, device="nic-0"):
+        wait_until(lambda: self.device(device).healthy, lambda: f"{device} healthy: {self.device(device)}", 20)
+        return self
+
+    def path(self, device="nic-0", file=""):
+        return self.run_dir / "devices" / device / file
+
+    def socket(self, device="nic-0"):
+        return self.path(device, "vhost.sock")
+
+    def record(self, device="nic-0"):
+        return self.state_dir / "owners" / f"{device}.json"
+
+    def processes(self):
+        """The pids of the workers and switches of this directory, by program and device or resource."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                arguments = open(f"/proc/{pid}/cmdline").read().split("\0")
+                zombie = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+            except OSError:
+                continue
+            options = dict(argument[2:].split("=", 1) for argument in arguments
+                           if argument.startswith("--") and "=" in argument)
+            if not zombie and options.get("control", "").startswith(f"{self.run_dir}/"):
+                found[options.get("device") or options["name"]] = int(pid)
+        return found
+
+    def worker_pid(self, device="nic-0"):
+        return self.processes()[device]
+
+    def switch_pid(self, name="vdpa.io-nic"):
+        return self.processes()[name]
+
+    def restarted(self):
+        """Another instance over the same directories, after this one was stopped or killed."""
+        if self.running():
+            self.stop()
+        return Datapath(self.directory, name=f"datapath{next(_numbers)}").wait_serving()
+
+    def __exit__(self, *_):
+        super().__exit__()
+        for pid in self.processes().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def resource(name="vdpa.io/nic", count=4, ids=None, queue_pairs=1, mtu=1500, socket=None, **software):
+    short = name.split("/")[-1]
+    return rpc.datapath.Resource(
+        name=name, socket=socket or rpc.datapath.SocketOptions(mode=0o666),
+        devices=[rpc.datapath.Device(id=i) for i in (ids or [f"{short}-{n}" for n in range(count)])],
+        software=rpc.datapath.SoftwareSwitch(queue_pairs=queue_pairs, mtu=mtu, **software))
+
+
+def owner(container="c0", interface="net1", netns="/proc/self/ns/net", pod="", namespace="default", uid=""):
+    return rpc.datapath.Owner(container_id=container, interface=interface, netns=str(netns), network="fast",
+                              pod_namespace=namespace if pod else "", pod_name=pod, pod_uid=uid)
+
+
+def settings(**values):
+    return rpc.datapath.Settings(**values)
+
+
+@contextlib.contextmanager
+def network_namespace():
+    """The path of a real one, which may be deleted meanwhile."""
+    name = f"vdpa-test-{os.getpid()}-{next(_numbers)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield f"/var/run/netns/{name}"
+    finally:
+        delete_namespace(f"/var/run/netns/{name}")
+
+
+def delete_namespace(path):
+    subprocess.run(["ip", "netns", "del", os.path.basename(path)], stderr=subprocess.DEVNULL)
+
+
+class Kubelet(rpc.podresources.PodResourcesListerServicer):
+    """A kubelet's PodResources socket."""
+
+    def __init__(self, directory):
+        self.pods = {}  # (namespace, pod) -> (resource, [device ids])
+        self.calls = threading.Event()
+        self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        rpc.podresources.add_PodResourcesListerServicer_to_server(self, self._server)
+        self._server.add_insecure_port(f"unix:{directory}/pods.sock")
+        self._server.start()
+
+    def List(self, request, context):
+        self.calls.set()
+        answer = rpc.podresources.ListPodResourcesResponse()
+        for (namespace, name), (resource_name, ids) in self.pods.items():
+            pod = answer.pod_resources.add(namespace=namespace, name=name)
+            pod.containers.add(name="app").devices.add(resource_name=resource_name, device_ids=ids)
+        return answer
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.stop(None)
+
+
+@contextlib.contextmanager
+def refused(code, *words):
+    """The call inside is refused with this status code and a message that has all the words."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        assert error.code() == code, f"{error.code()}: {error.details()}"
+        for word in words:
+            assert word in error.details(), error.details()
+        return
+    raise AssertionError(f"not refused; expected {code} with {words}")
+
+
+def read_json(path):
+    return json.loads(path.read_text())

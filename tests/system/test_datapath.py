@@ -1,0 +1,362 @@
+"""vdpa-datapath: attaching and detaching, what an application finds, and every refusal."""
+
+import os
+import pathlib
+import socket
+import stat
+import urllib.request
+from concurrent import futures
+
+import grpc
+import pytest
+
+import rpc
+from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
+from support import wait_until
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+ABORTED = grpc.StatusCode.ABORTED
+
+
+@pytest.fixture
+def datapath(directory):
+    with Datapath(directory) as program:
+        program.wait_serving().offer().wait_healthy()
+        yield program
+
+
+@pytest.fixture
+def held_directory():
+    """A device's directory as a container that lingers has it: by its inode, whatever its name leads to."""
+    held = []
+
+    def hold(datapath, device="nic-0"):
+        held.append(os.open(datapath.path(device), os.O_RDONLY))
+        return pathlib.Path(f"/proc/self/fd/{held[-1]}/.")
+    yield hold
+    for descriptor in held:
+        os.close(descriptor)
+
+
+def test_attach_and_detach(datapath, held_directory):
+    before = held_directory(datapath)
+    attachment = datapath.attach(owner(pod="pod-1"), settings=settings(vlan=7, mtu=1400), ips=["10.1.1.2/24"])
+    assert (attachment.device_id, attachment.resource, attachment.backend) == ("nic-0", "vdpa.io/nic", "software")
+    assert attachment.socket == "/run/vdpa/nic-0/vhost.sock"
+    assert (attachment.settings.vlan, attachment.settings.mtu) == (7, 1400)
+    assert not before.samefile(datapath.path()), "a new owner gets a new directory"
+    assert stat.S_ISSOCK(datapath.socket().stat().st_mode)
+    assert stat.S_IMODE(datapath.socket().stat().st_mode) == 0o666
+    assert datapath.check(owner(), settings=settings(vlan=7, mtu=1400), ips=["10.1.1.2/24"]) == []
+
+    found = read_json(datapath.path(file="device.json"))
+    assert found == {"deviceID": "nic-0", "resource": "vdpa.io/nic", "backend": "software",
+                     "socket": "/run/vdpa/nic-0/vhost.sock", "mac": attachment.settings.mac, "mtu": 1400,
+                     "queuePairs": 1, "queueSize": attachment.queue_size, "vlan": 7, "network": "fast",
+                     "interface": "net1", "ips": ["10.1.1.2/24"], "numaNode": None}
+    assert datapath.path(file="eal-args").read_text() == (
+        f"--vdev=net_virtio_user_net1,path=/run/vdpa/nic-0/vhost.sock,mac={attachment.settings.mac},"
+        f"queues=1,queue_size={attachment.queue_size}\n")
+    record = read_json(datapath.record())
+    assert record["phase"] == "attached" and record["owner"]["container"] == "c0"
+    assert record["bootId"] == open("/proc/sys/kernel/random/boot_id").read().strip()
+
+    used = held_directory(datapath)
+    assert datapath.detach(owner())
+    assert not used.samefile(datapath.path())
+    assert list(datapath.path().iterdir()) == []
+    assert not datapath.record().exists()
+    assert list(datapath.processes()) == ["vdpa.io-nic"]
+    assert not datapath.detach(owner()), "a second Detach finds nothing"
+    assert not datapath.list().attachments
+
+
+def test_modes_of_directories_and_sockets(datapath):
+    def mode(path):
+        return stat.S_IMODE(path.stat().st_mode)
+    assert mode(datapath.run_dir) == 0o700
+    assert mode(datapath.run_dir / "datapath.sock") == 0o600
+    assert mode(datapath.state_dir / "owners") == 0o700
+    assert mode(datapath.path("nic-3")) == 0o755
+    datapath.attach(owner())
+    assert mode(datapath.path()) == 0o755
+    assert mode(datapath.record()) == 0o600
+    assert mode(datapath.path(file="device.json")) == 0o644
+
+
+def test_socket_options(directory):
+    with Datapath(directory) as datapath:
+        datapath.wait_serving().set_devices(resource(
+            socket=rpc.datapath.SocketOptions(uid=1234, gid=4321, mode=0o620))).wait_healthy()
+        datapath.attach(owner())
+        status = datapath.socket().stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 4321, 0o620)
+
+
+def test_default_macs_are_stable_and_differ(datapath):
+    macs = {device: datapath.attach(owner(f"c{device}", pod="pod", interface=f"net{device}"), device).settings.mac
+            for device in ("nic-0", "nic-1", "nic-2")}
+    assert len(set(macs.values())) == 3
+    assert all(int(mac[:2], 16) & 3 == 2 for mac in macs.values()), "locally administered, unicast"
+    datapath.detach(owner("cnic-1", interface="netnic-1"))
+    again = datapath.attach(owner("other", pod="pod", interface="netnic-1"), "nic-3")
+    assert again.settings.mac == macs["nic-1"]
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"mac": "01:00:5e:00:00:01"}, ("mac", "multicast")),
+    ({"mac": "00:00:00:00:00:00"}, ("mac",)),
+    ({"mac": "02:00:00:00:01"}, ("mac", "02:00:00:00:01")),
+    ({"vlan": 4095}, ("vlan", "4095", "4094")),
+    ({"vlan": 5, "vlan_qos": 3}, ("vlanQoS", "3")),
+    ({"vlan": 5, "vlan_proto": "802.1AD"}, ("vlanProto", "802.1ad")),
+    ({"vlan_proto": "qinq"}, ("vlanProto", "qinq")),
+    ({"trust": True}, ("trust",)),
+    ({"min_tx_rate": 10}, ("min_tx_rate", "10")),
+    ({"max_tx_rate": 20}, ("max_tx_rate", "20")),
+    ({"link_state": "up"}, ("link_state", "up", "auto")),
+    ({"mtu": 9000}, ("mtu", "9000", "1500")),
+    ({"mtu": 60}, ("mtu", "60", "68")),
+])
+def test_settings_refused_by_name(datapath, values, words):
+    with refused(INVALID, "nic-0", *words):
+        datapath.attach(owner(), settings=settings(**values))
+    assert not datapath.record().exists()
+
+
+def test_settings_that_ask_for_nothing(datapath):
+    attachment = datapath.attach(owner(), settings=settings(
+        vlan_qos=0, vlan_proto="802.1Q", trust=False, min_tx_rate=0, max_tx_rate=0, link_state="auto",
+        mac="02:AA:00:00:00:01"))
+    assert attachment.settings.mac == "02:aa:00:00:00:01"
+
+
+@pytest.mark.parametrize("bad, words", [
+    (dict(container="../x"), ("container_id", "../x")),
+    (dict(container=""), ("container_id",)),
+    (dict(interface="a/b"), ("interface", "a/b")),
+    (dict(interface="sixteen-bytes-xx"), ("interface",)),
+    (dict(netns="relative"), ("netns", "relative")),
+])
+def test_owners_refused_by_name(datapath, bad, words):
+    with refused(INVALID, *words):
+        datapath.attach(owner(**bad))
+
+
+def test_unknown_device_and_repeated_attach(datapath):
+    with refused(grpc.StatusCode.NOT_FOUND, "nic-9"):
+        datapath.attach(owner(), "nic-9")
+    datapath.attach(owner())
+    with refused(grpc.StatusCode.ALREADY_EXISTS, "net1", "c0", "nic-0"):
+        datapath.attach(owner(), "nic-1")
+    with refused(grpc.StatusCode.NOT_FOUND, "c7", "nic-0"):
+        datapath.check(owner("c7"))
+
+
+def test_attach_waits_for_the_first_set(directory):
+    with Datapath(directory) as datapath:
+        datapath.wait_serving()
+        with futures.ThreadPoolExecutor(1) as pool:
+            attaching = pool.submit(datapath.attach, owner())
+            wait_until(lambda: not attaching.done(), "an Attach that waits")
+            datapath.offer()
+            assert attaching.result(20).device_id == "nic-0"
+    with Datapath(directory, name="second") as datapath:
+        datapath.wait_serving()
+        with refused(ABORTED, "nic-1", "vdpa-device-plugin"):
+            datapath.attach(owner("c1"), "nic-1")
+
+
+@pytest.mark.parametrize("bad, words", [
+    ([resource("nic")], ("nic",)),
+    ([resource(), resource()], ("vdpa.io/nic", "twice")),
+    ([resource(), resource("vdpa.io/other", ids=["nic-1"])], ("nic-1", "twice")),
+    ([resource(ids=["../etc"])], ("../etc",)),
+    ([resource(ids=[".spare-x"])], (".spare-x",)),
+    ([resource(queue_pairs=17)], ("17",)),
+    ([resource(mtu=20)], ("20",)),
+])
+def test_bad_sets_are_refused_and_change_nothing(datapath, bad, words):
+    with refused(INVALID, *words):
+        datapath.set_devices(*bad)
+    assert {state.id for state in datapath.list().devices} == {f"nic-{n}" for n in range(4)}
+
+
+def test_held_device_is_waited_for_and_its_owner_named(datapath):
+    with network_namespace() as netns:
+        datapath.attach(owner("a" * 64, netns=netns, pod="old-pod"))
+        with refused(ABORTED, "nic-0", "default/old-pod", "aaaaaaaaaaaa…", "net1"):
+            datapath.attach(owner("c1", pod="new-pod"))
+        # An owner that leaves in time is waited for.
+        with futures.ThreadPoolExecutor(1) as pool:
+            attaching = pool.submit(datapath.attach, owner("c1", pod="new-pod"))
+            assert datapath.detach(owner("a" * 64))
+            assert attaching.result(20).owner.pod_name == "new-pod"
+
+
+def test_takeover_when_the_owners_namespace_is_gone(datapath, held_directory):
+    with network_namespace() as netns:
+        datapath.attach(owner("old", netns=netns, pod="old-pod"))
+        worker, lingering = datapath.worker_pid(), held_directory(datapath)
+        delete_namespace(netns)
+        datapath.attach(owner("new", pod="new-pod"))
+        assert datapath.worker_pid() != worker
+        assert not lingering.samefile(datapath.path())
+        assert not list(lingering.iterdir()), "the old pod never sees the new socket"
+        # The late DEL of the old pod.
+        assert not datapath.detach(owner("old"))
+        assert datapath.attachment().owner.pod_name == "new-pod"
+        assert datapath.socket().exists()
+
+
+def test_takeover_when_the_kubelet_gave_the_device_to_another_pod(datapath, directory):
+    with network_namespace() as netns, Kubelet(directory) as kubelet:
+        kubelet.pods["default", "old-pod"] = "vdpa.io/nic", ["nic-0"]
+        datapath.attach(owner("old", netns=netns, pod="old-pod"))
+        with refused(ABORTED, "old-pod"):
+            datapath.attach(owner("new", pod="new-pod"))
+        assert kubelet.calls.is_set()
+        kubelet.pods = {("default", "new-pod"): ("vdpa.io/nic", ["nic-0"])}
+        assert datapath.attach(owner("new", pod="new-pod")).owner.pod_name == "new-pod"
+        assert not datapath.detach(owner("old"))
+
+
+def test_absence_from_pod_resources_alone_takes_nothing(datapath, directory):
+    with network_namespace() as netns, Kubelet(directory):
+        datapath.attach(owner("old", netns=netns, pod="old-pod"))
+        with refused(ABORTED, "old-pod"):
+            datapath.attach(owner("new", pod="new-pod"))
+
+
+def test_abandoned_attachment_is_released(datapath, directory):
+    with network_namespace() as netns, Kubelet(directory) as kubelet:
+        datapath.attach(owner(netns=netns, pod="lost"))
+        delete_namespace(netns)
+        wait_until(lambda: datapath.attachment() is None, "the lost pod's device is free", 30)
+        assert kubelet.calls.is_set()
+
+
+def test_detach_calls_off_an_attach_that_waits(datapath):
+    with network_namespace() as netns:
+        datapath.attach(owner("old", netns=netns))
+        with futures.ThreadPoolExecutor(1) as pool:
+            attaching = pool.submit(datapath.attach, owner("new"))
+            wait_until(lambda: not datapath.detach(owner("new")) and attaching.done(), "the Attach to give up", 3)
+            with refused(ABORTED, "called off"):
+                attaching.result()
+
+
+def test_devices_that_leave_the_set(datapath):
+    datapath.attach(owner())
+    worker = datapath.worker_pid()
+    datapath.set_devices()
+    assert not datapath.path("nic-1").exists()
+    assert datapath.attachment().state == "waiting"
+    assert datapath.worker_pid() == worker, "an attached device works on"
+    assert datapath.detach(owner())
+    assert not datapath.path().exists()
+    assert not datapath.processes(), "no switch without devices"
+    datapath.offer().wait_healthy()
+    datapath.attach(owner())
+
+
+def test_switch_takes_a_new_configuration_when_no_port_is_attached(datapath):
+    first = datapath.switch_pid()
+    datapath.offer(mtu=2000).wait_healthy()
+    second = datapath.switch_pid()
+    assert second != first
+    datapath.attach(owner())
+    datapath.offer(mtu=3000)
+    assert datapath.switch_pid() == second, "not under a pod"
+    datapath.wait_log("takes effect when its pods are gone")
+    with refused(INVALID, "mtu 2500"):
+        datapath.attach(owner("c1"), "nic-1", settings=settings(mtu=2500))
+    datapath.detach(owner())
+    datapath.wait_healthy()
+    assert datapath.switch_pid() != second
+    assert datapath.attach(owner(), settings=settings(mtu=2500)).settings.mtu == 2500
+
+
+def test_check_tells_differences(datapath):
+    datapath.attach(owner(), settings=settings(vlan=5), ips=["10.0.0.1/24"])
+    assert datapath.check(owner(), settings=settings(vlan=5), ips=["10.0.0.1/24"]) == []
+    differences = datapath.check(owner(), settings=settings(vlan=6, mac="02:00:00:00:00:09"), ips=[])
+    assert any("vlan is 5; expected 6" in text for text in differences)
+    assert any("mac" in text for text in differences)
+    assert any("10.0.0.1/24" in text for text in differences)
+    datapath.path(file="device.json").write_text("{}")
+    datapath.socket().unlink()
+    differences = datapath.check(owner(), settings=settings(vlan=5), ips=["10.0.0.1/24"])
+    assert any("device.json" in text for text in differences)
+    assert any("vhost.sock" in text for text in differences)
+    assert len(differences) == 2
+
+
+def test_stats(datapath):
+    datapath.attach(owner())
+    answer = datapath.stub.Stats(rpc.datapath.StatsRequest(), timeout=10)
+    assert [device.id for device in answer.devices] == ["nic-0"]
+    with refused(grpc.StatusCode.NOT_FOUND, "nic-1"):
+        datapath.stub.Stats(rpc.datapath.StatsRequest(device_ids=["nic-1"]), timeout=10)
+
+
+def test_sixty_four_at_once(directory):
+    with Datapath(directory) as datapath, futures.ThreadPoolExecutor(64) as pool:
+        datapath.wait_serving().offer(64).wait_healthy()
+        owners = {f"nic-{n}": owner(f"c{n}") for n in range(64)}
+        for _ in range(2):
+            made = list(pool.map(lambda item: datapath.attach(item[1], item[0], timeout=60), owners.items()))
+            assert len({attachment.settings.mac for attachment in made}) == 64
+            assert all(datapath.socket(device).exists() for device in owners)
+            assert all(pool.map(datapath.detach, owners.values()))
+            assert not datapath.list().attachments
+            assert list(datapath.processes()) == ["vdpa.io-nic"]
+        # All of them want the same device: one gets it.
+        results = [pool.submit(datapath.attach, one, "nic-0", None, (), 60) for one in owners.values()]
+        failed = [result.exception() for result in results if result.exception()]
+        assert len(failed) == 63 and {error.code() for error in failed} == {ABORTED}
+
+
+def test_watch(datapath):
+    stream = datapath.stub.Watch(rpc.datapath.WatchRequest())
+    first = next(stream)
+    assert {(state.id, state.healthy) for state in first.devices} == {(f"nic-{n}", True) for n in range(4)}
+    datapath.set_devices(resource(count=5))
+    states = {state.id: state for state in next(stream).devices}
+    assert list(states) == ["nic-4"], "only what changed"
+    datapath.set_devices(resource(count=3))
+    states = {state.id: state for state in next(stream).devices}
+    assert {device: state.removed for device, state in states.items()} == {"nic-3": True, "nic-4": True}
+    gone = datapath.stub.Watch(rpc.datapath.WatchRequest())
+    next(gone)
+    gone.cancel()
+    datapath.stop()
+    with refused(grpc.StatusCode.UNAVAILABLE):
+        next(stream)
+
+
+def test_only_one_instance(datapath, directory):
+    second = Datapath(directory, name="second")
+    assert second.process.wait(10) == 1
+    assert f"process {datapath.pid}" in second.log()
+    assert datapath.device().healthy
+
+
+def test_health_service(datapath):
+    with rpc.channel(datapath.run_dir / "datapath.sock") as channel:
+        answer = rpc.health.HealthStub(channel).Check(rpc.health.HealthCheckRequest(), timeout=5)
+    assert answer.status == rpc.health.HealthCheckResponse.SERVING
+
+
+def test_metrics(directory):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % probe.getsockname()[1]
+    with Datapath(directory, "--metrics-address", address) as datapath:
+        datapath.wait_serving().offer().wait_healthy()
+        datapath.attach(owner())
+        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        assert "vdpa_attachments 1\n" in text
+        assert 'vdpa_device_packets_total{device="nic-0",direction="rx"}' in text
+        assert 'vdpa_attach_seconds_count{result="ok"} 1\n' in text
+
