@@ -1,0 +1,115 @@
+// See the header.
+#include "deviceplugin/datapath/switch/mac_table.h"
+
+namespace vdpa {
+namespace {
+
+constexpr uint64_t kValid = 1ull << 60;
+constexpr uint32_t kStatic = 0xffffffff;  // as an entry's time
+
+constexpr auto relaxed = std::memory_order_relaxed;
+
+uint64_t makeKey(uint64_t mac, uint16_t vlan) {
+  return kValid | (static_cast<uint64_t>(vlan) << 48) | mac;
+}
+uint64_t makeValue(MacTable::Port port, uint32_t seconds) {
+  return (static_cast<uint64_t>(port) << 32) | seconds;
+}
+MacTable::Port portOf(uint64_t value) {
+  return static_cast<MacTable::Port>(value >> 32);
+}
+uint32_t timeOf(uint64_t value) {
+  return static_cast<uint32_t>(value);
+}
+
+bool expired(uint64_t value, uint32_t seconds) {
+  return timeOf(value) != kStatic && seconds - timeOf(value) > MacTable::kAgeing &&
+         seconds > timeOf(value);
+}
+
+}  // namespace
+
+MacTable::MacTable() : buckets_(std::make_unique<Bucket[]>(kBuckets)) {
+  for (auto& limit : limit_) limit.store(kLearnedPerPort, relaxed);
+}
+
+MacTable::Bucket& MacTable::bucketOf(uint64_t key) const {
+  // Fibonacci hashing: the golden ratio spreads addresses that differ in their last bits only.
+  return buckets_[(key * 0x9e3779b97f4a7c15ull) >> 51];
+}
+
+void MacTable::learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds) {
+  const uint64_t key = makeKey(mac, vlan);
+  Bucket& bucket = bucketOf(key);
+  size_t free = kWays;
+  for (size_t way = 0; way < kWays; ++way) {
+    const uint64_t there = bucket.key[way].load(relaxed);
+    const uint64_t value = bucket.value[way].load(relaxed);
+    if (there == key) {
+      if (timeOf(value) == kStatic) return;
+      if (portOf(value) != port) {
+        if (learned_[port].load(relaxed) >= limit_[port].load(relaxed)) return;
+        learned_[portOf(value)].fetch_sub(1, relaxed);
+        learned_[port].fetch_add(1, relaxed);
+      }
+      bucket.value[way].store(makeValue(port, seconds), relaxed);
+      return;
+    }
+    if (free == kWays && (there == 0 || expired(value, seconds))) free = way;
+  }
+  if (free == kWays || learned_[port].load(relaxed) >= limit_[port].load(relaxed)) return;
+  drop(bucket, free);
+  learned_[port].fetch_add(1, relaxed);
+  bucket.value[free].store(makeValue(port, seconds), relaxed);
+  bucket.key[free].store(key, std::memory_order_release);
+}
+
+MacTable::Port MacTable::lookup(uint64_t mac, uint16_t vlan, uint32_t seconds) const {
+  const uint64_t key = makeKey(mac, vlan);
+  const Bucket& bucket = bucketOf(key);
+  for (size_t way = 0; way < kWays; ++way) {
+    if (bucket.key[way].load(std::memory_order_acquire) != key) continue;
+    const uint64_t value = bucket.value[way].load(relaxed);
+    return expired(value, seconds) ? kNoPort : portOf(value);
+  }
+  return kNoPort;
+}
+
+void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
+  const uint64_t key = makeKey(mac, vlan);
+  Bucket& bucket = bucketOf(key);
+  size_t place = 0;
+  for (size_t way = 0; way < kWays; ++way) {
+    const uint64_t there = bucket.key[way].load(relaxed);
+    if (there == key) {
+      place = way;
+      break;
+    }
+    // Of the others, an empty place before one that was learned; another static address stays.
+    const bool better = there == 0 || timeOf(bucket.value[way].load(relaxed)) != kStatic;
+    if (better && (bucket.key[place].load(relaxed) != 0 || way == 0)) place = way;
+  }
+  drop(bucket, place);
+  bucket.value[place].store(makeValue(port, kStatic), relaxed);
+  bucket.key[place].store(key, std::memory_order_release);
+}
+
+void MacTable::removePort(Port port) {
+  for (size_t i = 0; i < kBuckets; ++i)
+    for (size_t way = 0; way < kWays; ++way)
+      if (buckets_[i].key[way].load(relaxed) != 0 &&
+          portOf(buckets_[i].value[way].load(relaxed)) == port)
+        drop(buckets_[i], way);
+}
+
+void MacTable::setLimit(Port port, uint32_t learned) {
+  limit_[port].store(learned, relaxed);
+}
+
+void MacTable::drop(Bucket& bucket, size_t way) {
+  if (bucket.key[way].exchange(0, relaxed) == 0) return;
+  const uint64_t value = bucket.value[way].load(relaxed);
+  if (timeOf(value) != kStatic) learned_[portOf(value)].fetch_sub(1, relaxed);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,45 @@
+// Hands snapshots from the control side to the pollers, and tells when all of them have left an old
+// one.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
+
+namespace vdpa {
+
+class Publisher {
+ public:
+  explicit Publisher(unsigned pollers);
+
+  // --- the control side, from any thread
+  // Makes `next` the current snapshot and wakes every poller. Returns its sequence number.
+  uint64_t publish(std::unique_ptr<Snapshot> next);
+  // Returns when no poller uses a snapshot older than `sequence`.
+  void waitUntilSeen(uint64_t sequence);
+
+  // --- a poller's side
+  // The current snapshot; with this call the poller lets go of the one before.
+  const Snapshot& acquire(unsigned poller);
+  // A descriptor that becomes readable at every publication.
+  int wakeFd(unsigned poller) const { return readers_[poller].wake.get(); }
+  void drain(unsigned poller);
+
+ private:
+  struct alignas(64) Reader {
+    std::atomic<uint64_t> seen{0};
+    UniqueFd wake;
+  };
+  uint64_t oldestSeen() const;
+
+  std::vector<Reader> readers_;
+  std::atomic<const Snapshot*> current_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Snapshot>> kept_;  // the current one last
+};
+
+}  // namespace vdpa

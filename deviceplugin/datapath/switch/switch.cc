@@ -1,0 +1,166 @@
+// See the header.
+#include "deviceplugin/datapath/switch/switch.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+
+#include <filesystem>
+
+#include "common/errors.h"
+#include "common/log.h"
+
+namespace vdpa {
+namespace {
+
+constexpr unsigned kPacketsPerPoller =
+    4096;  // packets are copied in and out, so only bursts are in flight
+constexpr unsigned kUplinkPackets = 4096;
+constexpr unsigned kFrameOverhead = 18;  // bytes: Ethernet header and a VLAN tag
+
+UniqueFd takeSignals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);  // inherited by every thread that starts later
+  return UniqueFd(
+      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
+}
+
+unsigned pollersOf(const SwitchOptions& options) {
+  return std::max<unsigned>(1, static_cast<unsigned>(options.cores.size()));
+}
+
+uint64_t macOf(const std::string& text) {
+  unsigned octets[6];
+  int length = 0;
+  if (std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%n", &octets[0], &octets[1], &octets[2],
+                  &octets[3], &octets[4], &octets[5], &length) != 6 ||
+      static_cast<size_t>(length) != text.size() || (octets[0] & 1))
+    throw std::runtime_error(
+        fmt::format("mac '{}': expected a unicast address such as 02:00:00:00:00:01", text));
+  uint64_t mac = 0;
+  for (const unsigned octet : octets) mac = mac << 8 | octet;
+  return mac;
+}
+
+}  // namespace
+
+Switch::Switch(SwitchOptions options)
+    : options_(std::move(options)),
+      signals_(takeSignals()),
+      eventReady_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
+      eal_(kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
+           options_.mtu + kFrameOverhead),
+      publisher_(pollersOf(options_)),
+      control_(options_.control,
+               [this](const std::string& operation, const nlohmann::json& arguments) {
+                 return handle(operation, arguments);
+               }) {
+  std::filesystem::create_directories(options_.portsDirectory);
+  if (!options_.uplink.empty())
+    uplink_ =
+        std::make_unique<Uplink>(options_.uplink, pollersOf(options_), options_.mtu, eal_.pool());
+  for (unsigned number = 0; number < pollersOf(options_); ++number)
+    pollers_.push_back(std::make_unique<Poller>(
+        number, options_.cores.empty() ? std::nullopt : std::optional(options_.cores[number]),
+        publisher_, table_, eal_.pool(), uplink_.get()));
+  ports_ = std::make_unique<VhostPorts>(
+      VhostPorts::Options{options_.portsDirectory, options_.queuePairs, pollersOf(options_),
+                          uplink_ != nullptr, options_.mtu},
+      publisher_, table_, [this](const std::string& id, bool connected, const std::string& reason) {
+        announce(id, connected, reason);
+      });
+}
+
+void Switch::announce(const std::string& id, bool connected, const std::string& reason) {
+  {
+    std::lock_guard lock(eventsMutex_);
+    events_.push_back(
+        {{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
+  }
+  ::eventfd_write(eventReady_.get(), 1);
+}
+
+void Switch::sendEvents() {
+  eventfd_t ignored;
+  ::eventfd_read(eventReady_.get(), &ignored);
+  std::vector<nlohmann::json> events;
+  {
+    std::lock_guard lock(eventsMutex_);
+    events.swap(events_);
+  }
+  for (const auto& event : events) control_.broadcast(event);
+}
+
+void Switch::run() {
+  spdlog::info("switch {}: {} poller(s), {} queue pair(s) a port, mtu {}, uplink {}", options_.name,
+               pollers_.size(), options_.queuePairs, options_.mtu,
+               options_.uplink.empty() ? "none" : options_.uplink);
+  while (!stop_) {
+    pollfd fds[] = {{signals_.get(), POLLIN, 0},
+                    {control_.fd(), POLLIN, 0},
+                    {eventReady_.get(), POLLIN, 0},
+                    {ports_->failureFd(), POLLIN, 0}};
+    if (::poll(fds, std::size(fds), -1) < 0 && errno != EINTR)
+      throw systemError(errno, "cannot poll");
+    if (fds[0].revents) stop_ = true;
+    if (fds[1].revents) control_.process();
+    if (fds[3].revents) ports_->handleFailures();
+    if (fds[2].revents) sendEvents();
+  }
+}
+
+PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {
+  PortSettings settings;
+  settings.mac = macOf(arguments.at("mac").get<std::string>());
+  settings.vlan = arguments.value("vlan", uint16_t{0});
+  settings.mtu = arguments.value("mtu", options_.mtu);
+  settings.linkUp = arguments.value("link_up", true);
+  settings.spoofCheck = arguments.value("spoof_check", false);
+  if (settings.vlan > 4094)
+    throw std::runtime_error(fmt::format("vlan {}: expected 0 to 4094", settings.vlan));
+  if (settings.mtu > options_.mtu || settings.mtu < 68)
+    throw std::runtime_error(fmt::format("mtu {}: expected 68 to {}", settings.mtu, options_.mtu));
+  return settings;
+}
+
+nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json& arguments) {
+  if (operation == "hello")
+    return {{"program", "vdpa-switch"},
+            {"version", VDPA_VERSION},
+            {"pid", ::getpid()},
+            {"name", options_.name},
+            {"queue_pairs", options_.queuePairs},
+            {"mtu", options_.mtu},
+            {"uplink", options_.uplink},
+            {"cores", options_.cores},
+            {"ports", ports_->ids()}};
+  if (operation == "add_port") {
+    const auto id = arguments.at("id").get<std::string>();
+    if (id.empty() || id.find('/') != std::string::npos)
+      throw std::runtime_error(fmt::format("port id '{}': expected a device ID", id));
+    return {{"socket", ports_->add(id, settingsOf(arguments))}};
+  }
+  if (operation == "set_port") {
+    ports_->set(arguments.at("id").get<std::string>(), settingsOf(arguments));
+    return nlohmann::json::object();
+  }
+  if (operation == "remove_port") {
+    ports_->remove(arguments.at("id").get<std::string>());
+    return nlohmann::json::object();
+  }
+  if (operation == "ports") return {{"ports", ports_->describe()}};
+  if (operation == "stats")
+    return {{"ports", ports_->stats(arguments.value("ports", std::vector<std::string>()))}};
+  if (operation == "stop") {
+    stop_ = true;
+    return nlohmann::json::object();
+  }
+  throw std::runtime_error(fmt::format("unknown operation '{}'", operation));
+}
+
+}  // namespace vdpa

@@ -1,0 +1,56 @@
+// The wiring of one vdpa-switch, and its control operations.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/control_channel.h"
+#include "deviceplugin/datapath/switch/eal.h"
+#include "deviceplugin/datapath/switch/poller.h"
+#include "deviceplugin/datapath/switch/uplink.h"
+#include "deviceplugin/datapath/switch/vhost_ports.h"
+
+namespace vdpa {
+
+struct SwitchOptions {
+  std::string name;
+  std::string control;
+  std::string portsDirectory;
+  unsigned queuePairs = 1;
+  unsigned mtu = 1500;
+  std::string uplink;
+  std::vector<unsigned> cores;  // empty: one poller, not pinned
+};
+
+class Switch {
+ public:
+  explicit Switch(SwitchOptions options);
+
+  void run();  // until "stop", SIGTERM or SIGINT
+
+ private:
+  nlohmann::json handle(const std::string& operation, const nlohmann::json& arguments);
+  PortSettings settingsOf(const nlohmann::json& arguments) const;
+  void announce(const std::string& id, bool connected, const std::string& reason);
+  void sendEvents();
+
+  SwitchOptions options_;
+  UniqueFd signals_;
+  UniqueFd eventReady_;
+  std::mutex eventsMutex_;
+  std::vector<nlohmann::json> events_;  // made on other threads, sent by the control loop
+  Eal eal_;
+  MacTable table_;
+  std::unique_ptr<Uplink> uplink_;
+  Publisher publisher_;
+  std::vector<std::unique_ptr<Poller>> pollers_;
+  std::unique_ptr<VhostPorts> ports_;  // ends before the pollers do
+  ControlServer control_;
+  bool stop_ = false;
+};
+
+}  // namespace vdpa

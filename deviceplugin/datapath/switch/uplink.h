@@ -1,0 +1,37 @@
+// The switch's way out of the node: a netdev by DPDK's net_af_packet, with a way to sleep until a
+// frame comes, which that driver has not.
+#pragma once
+
+#include <string>
+
+#include "common/unique_fd.h"
+
+struct rte_mempool;
+
+namespace vdpa {
+
+class Uplink {
+ public:
+  // Throws std::runtime_error naming the netdev: it must exist and be up, and the process needs
+  // CAP_NET_RAW. `queues` is the number of pollers. After EAL's start.
+  Uplink(const std::string& netdev, unsigned queues, unsigned mtu, rte_mempool* pool);
+  ~Uplink();
+  Uplink(const Uplink&) = delete;
+  Uplink& operator=(const Uplink&) = delete;
+
+  uint16_t port() const { return port_; }  // DPDK's number
+
+  // Readable when a frame has come since armWake(). While disarmed frames cost the wake socket
+  // nothing: its filter drops them. For one poller at a time; several share the wake, which at
+  // worst wakes one too many.
+  int wakeFd() const { return wake_.get(); }
+  void armWake();
+  void disarmWake();
+
+ private:
+  std::string device_;  // of DPDK
+  uint16_t port_ = 0;
+  UniqueFd wake_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,361 @@
+// See the header.
+#include "deviceplugin/datapath/switch/vhost_ports.h"
+
+#include <fmt/format.h>
+#include <rte_ethdev.h>
+#include <rte_vhost.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <stdexcept>
+
+#include "common/log.h"
+#include "common/unix_socket.h"
+
+namespace vdpa {
+namespace {
+
+constexpr uint16_t kEthernetHeader = 14;  // bytes
+
+// Feature bits of a network device (virtio 1.2, section 5.1.3). linux/virtio_net.h can't be had
+// beside DPDK's headers in C++.
+enum Feature : unsigned {
+  csum = 0,
+  guestCsum = 1,
+  guestTso4 = 7,
+  guestTso6 = 8,
+  guestEcn = 9,
+  guestUfo = 10,
+  hostTso4 = 11,
+  hostTso6 = 12,
+  hostEcn = 13,
+  hostUfo = 14,
+};
+
+// Offloads would leave checksums and segmentation to the receiver; pods of this switch compute
+// their own.
+constexpr uint64_t kOffloads =
+    1ull << csum | 1ull << guestCsum | 1ull << guestTso4 | 1ull << guestTso6 | 1ull << guestEcn |
+    1ull << guestUfo | 1ull << hostTso4 | 1ull << hostTso6 | 1ull << hostEcn | 1ull << hostUfo;
+
+// rte_vhost's callbacks carry no context, and one process has one switch.
+std::atomic<VhostPorts*> instance{nullptr};
+
+std::string macText(uint64_t mac) {
+  std::string text;
+  for (int shift = 40; shift >= 0; shift -= 8)
+    text += fmt::format("{}{:02x}", shift == 40 ? "" : ":", mac >> shift & 0xff);
+  return text;
+}
+
+}  // namespace
+
+struct VhostCallbacks {
+  static int newDevice(int vid) { return instance.load()->onNewDevice(vid); }
+  static void destroyDevice(int vid) { instance.load()->onDestroyDevice(vid); }
+  static int vringState(int vid, uint16_t vring, int enabled) {
+    instance.load()->onVringState(vid, vring, enabled != 0);
+    return 0;
+  }
+  static int newConnection(int vid) { return instance.load()->onNewConnection(vid); }
+
+  static const rte_vhost_device_ops* operations() {
+    static const rte_vhost_device_ops table = [] {
+      rte_vhost_device_ops operations{};
+      operations.new_device = newDevice;
+      operations.destroy_device = destroyDevice;
+      operations.vring_state_changed = vringState;
+      operations.new_connection = newConnection;
+      return operations;
+    }();
+    return &table;
+  }
+};
+
+VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table, Listener listener)
+    : options_(std::move(options)),
+      publisher_(publisher),
+      table_(table),
+      listener_(std::move(listener)),
+      uplinkCounters_(options_.pollers) {
+  instance = this;
+  table_.setLimit(kUplinkPort, MacTable::kLearnedOnUplink);
+  std::lock_guard lock(mutex_);
+  publish();
+}
+
+VhostPorts::~VhostPorts() {
+  for (const auto& id : ids()) remove(id);
+  instance = nullptr;
+}
+
+VhostPorts::Port& VhostPorts::find(const std::string& id) {
+  const auto port = ports_.find(id);
+  if (port == ports_.end()) throw std::runtime_error(fmt::format("no port {}", id));
+  return *port->second;
+}
+
+VhostPorts::Port* VhostPorts::findSocket(int vid) {
+  char path[PATH_MAX] = "";
+  if (rte_vhost_get_ifname(vid, path, sizeof path) != 0) return nullptr;
+  for (auto& [id, port] : ports_)
+    if (port->socket == path) return port.get();
+  return nullptr;
+}
+
+MacTable::Port VhostPorts::freeNumber() const {
+  std::vector<bool> used(MacTable::kMaxPorts);
+  for (const auto& [id, port] : ports_) used[port->number] = true;
+  for (MacTable::Port number = kUplinkPort + 1; number < MacTable::kMaxPorts; ++number)
+    if (!used[number]) return number;
+  throw std::runtime_error(fmt::format("the switch has {} ports already", ports_.size()));
+}
+
+std::string VhostPorts::add(const std::string& id, const PortSettings& settings) {
+  auto port = std::make_unique<Port>();
+  port->id = id;
+  port->socket = fmt::format("{}/{}.sock", options_.directory, id);
+  port->settings = settings;
+  port->enabled.resize(options_.queuePairs * 2);
+  port->counters = std::vector<Counters>(options_.pollers);
+  Port& added = *port;
+  {
+    std::lock_guard lock(mutex_);
+    if (ports_.contains(id)) throw std::runtime_error(fmt::format("port {} exists already", id));
+    port->number = freeNumber();
+    table_.addStatic(settings.mac, settings.vlan, port->number);
+    ports_.emplace(id, std::move(port));
+    publish();
+  }
+  try {
+    registerSocket(added);
+  } catch (...) {
+    remove(id);
+    throw;
+  }
+  return added.socket;
+}
+
+void VhostPorts::registerSocket(Port& port) {
+  if (port.socket.size() > kMaxSocketPath)
+    throw std::runtime_error(fmt::format("socket path {} has {} bytes; at most {} fit", port.socket,
+                                         port.socket.size(), kMaxSocketPath));
+  ::unlink(port.socket.c_str());
+  const char* path = port.socket.c_str();
+  const auto check = [&](int result, const char* what) {
+    if (result != 0)
+      throw std::runtime_error(fmt::format("cannot {} port {} ({})", what, port.id, path));
+  };
+  check(rte_vhost_driver_register(path, 0), "register");
+  check(rte_vhost_driver_disable_features(path, kOffloads), "configure");
+  check(rte_vhost_driver_callback_register(path, VhostCallbacks::operations()), "configure");
+  check(rte_vhost_driver_start(path), "start");
+}
+
+void VhostPorts::set(const std::string& id, const PortSettings& settings) {
+  std::lock_guard lock(mutex_);
+  Port& port = find(id);
+  port.settings = settings;
+  table_.removePort(port.number);
+  table_.addStatic(settings.mac, settings.vlan, port.number);
+  publish();
+}
+
+void VhostPorts::remove(const std::string& id) {
+  std::string socket;
+  {
+    std::lock_guard lock(mutex_);
+    socket = find(id).socket;
+  }
+  // Ends the connection by calling back, so the lock is free meanwhile.
+  rte_vhost_driver_unregister(socket.c_str());
+  ::unlink(socket.c_str());
+  std::unique_ptr<Port> gone;
+  uint64_t sequence = 0;
+  {
+    std::lock_guard lock(mutex_);
+    const auto port = ports_.find(id);
+    gone = std::move(port->second);
+    ports_.erase(port);
+    sequence = publish();
+  }
+  publisher_.waitUntilSeen(sequence);
+  table_.removePort(gone->number);
+}
+
+bool VhostPorts::has(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  return ports_.contains(id);
+}
+
+std::vector<std::string> VhostPorts::ids() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> ids;
+  for (const auto& [id, port] : ports_) ids.push_back(id);
+  return ids;
+}
+
+void VhostPorts::fillWork(Snapshot& snapshot, const Port& port) const {
+  PortView& view = snapshot.ports[port.number];
+  for (uint16_t pair = 0; pair < options_.queuePairs; ++pair) {
+    const auto receive = static_cast<uint16_t>(pair * 2),
+               send = static_cast<uint16_t>(pair * 2 + 1);
+    if (port.enabled[receive]) view.rxQueues[view.rxQueueCount++] = receive;
+    if (!port.enabled[send]) continue;
+    rte_vhost_vring vring{};
+    const bool known = rte_vhost_get_vhost_vring(port.vid, send, &vring) == 0;
+    snapshot.work[(port.number + pair) % options_.pollers].push_back(
+        {port.number, port.vid, send, known ? vring.kickfd : -1});
+  }
+}
+
+uint64_t VhostPorts::publish() {
+  auto snapshot = std::make_unique<Snapshot>();
+  size_t highest = kUplinkPort;
+  for (const auto& [id, port] : ports_) highest = std::max<size_t>(highest, port->number);
+  snapshot->ports.resize(highest + 1);
+  snapshot->work.resize(options_.pollers);
+  snapshot->uplink = options_.uplink;
+  PortView& uplink = snapshot->ports[kUplinkPort];
+  uplink.exists = uplink.linkUp = options_.uplink;
+  uplink.maxFrame = static_cast<uint16_t>(options_.uplinkMtu + kEthernetHeader);
+  uplink.counters = uplinkCounters_.data();
+  for (const auto& [id, port] : ports_) {
+    PortView& view = snapshot->ports[port->number];
+    view.exists = true;
+    view.linkUp = port->settings.linkUp;
+    view.spoofCheck = port->settings.spoofCheck;
+    view.vlan = port->settings.vlan;
+    view.mac = port->settings.mac;
+    view.maxFrame = static_cast<uint16_t>(port->settings.mtu + kEthernetHeader);
+    view.vid = port->vid;
+    view.counters = port->counters.data();
+    if (port->vid >= 0) fillWork(*snapshot, *port);
+  }
+  return publisher_.publish(std::move(snapshot));
+}
+
+// --- rte_vhost's thread
+
+int VhostPorts::onNewConnection(int vid) {
+  std::lock_guard lock(mutex_);
+  const Port* port = findSocket(vid);
+  if (port && port->vid < 0) return 0;
+  spdlog::warn("a second connection to port {} is refused", port ? port->id : "?");
+  return -1;
+}
+
+int VhostPorts::onNewDevice(int vid) {
+  rte_vhost_memory* memory = nullptr;
+  if (rte_vhost_get_mem_table(vid, &memory) != 0) return -1;
+  for (uint32_t i = 0; i < memory->nregions; ++i)
+    guard_.add(vid, reinterpret_cast<uint64_t>(memory->regions[i].mmap_addr),
+               memory->regions[i].mmap_size);
+  std::free(memory);
+  std::string id;
+  {
+    std::lock_guard lock(mutex_);
+    Port* port = findSocket(vid);
+    if (!port) return -1;
+    port->vid = vid;
+    id = port->id;
+    // Not waited for: a poller that still has the old snapshot only misses this port for a moment.
+    publish();
+  }
+  listener_(id, true, "");
+  return 0;
+}
+
+void VhostPorts::onDestroyDevice(int vid) {
+  std::string id;
+  uint64_t sequence = 0;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [name, port] : ports_) {
+      if (port->vid != vid) continue;
+      port->vid = -1;
+      port->enabled.assign(port->enabled.size(), false);
+      id = name;
+    }
+    sequence = publish();
+  }
+  // rte_vhost frees the device when this returns. It holds no lock that a poller could be waiting
+  // for here.
+  publisher_.waitUntilSeen(sequence);
+  guard_.remove(vid);
+  if (!id.empty()) listener_(id, false, "");
+}
+
+// rte_vhost holds the queue's lock here, which a poller may be spinning on: never wait for one.
+void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
+  std::lock_guard lock(mutex_);
+  Port* port = findSocket(vid);
+  if (!port || vring >= port->enabled.size()) return;
+  port->enabled[vring] = enabled;
+  if (port->vid >= 0) publish();
+}
+
+// --- what the control channel shows
+
+nlohmann::json VhostPorts::describe() const {
+  std::lock_guard lock(mutex_);
+  auto list = nlohmann::json::array();
+  for (const auto& [id, port] : ports_)
+    list.push_back({{"id", id},
+                    {"socket", port->socket},
+                    {"mac", macText(port->settings.mac)},
+                    {"vlan", port->settings.vlan},
+                    {"mtu", port->settings.mtu},
+                    {"link_up", port->settings.linkUp},
+                    {"spoof_check", port->settings.spoofCheck},
+                    {"connected", port->vid >= 0}});
+  return list;
+}
+
+nlohmann::json VhostPorts::stats(const std::vector<std::string>& ids) const {
+  std::lock_guard lock(mutex_);
+  auto list = nlohmann::json::array();
+  const auto addPort = [&](const std::string& id, const std::vector<Counters>& counters) {
+    nlohmann::json entry{{"id", id}};
+    const auto sum = [&](auto member) {
+      uint64_t total = 0;
+      for (const auto& each : counters) total += (each.*member).get();
+      return total;
+    };
+    entry["rx_packets"] = sum(&Counters::rxPackets);
+    entry["rx_bytes"] = sum(&Counters::rxBytes);
+    entry["tx_packets"] = sum(&Counters::txPackets);
+    entry["tx_bytes"] = sum(&Counters::txBytes);
+    auto drops = nlohmann::json::object();
+    for (size_t reason = 0; reason < kDrops; ++reason) {
+      uint64_t total = 0;
+      for (const auto& each : counters) total += each.drops[reason].get();
+      drops[kDropNames[reason]] = total;
+    }
+    entry["drops"] = drops;
+    list.push_back(entry);
+  };
+  for (const auto& [id, port] : ports_)
+    if (ids.empty() || std::find(ids.begin(), ids.end(), id) != ids.end())
+      addPort(id, port->counters);
+  if (ids.empty() && options_.uplink) addPort("uplink", uplinkCounters_);
+  return list;
+}
+
+void VhostPorts::handleFailures() {
+  for (const int vid : guard_.takeFailed()) {
+    std::string id;
+    {
+      std::lock_guard lock(mutex_);
+      for (const auto& [name, port] : ports_)
+        if (port->vid == vid) id = name;
+    }
+    if (id.empty()) continue;
+    spdlog::warn("port {}: its pod truncated the memory it shares; the connection is dropped", id);
+    rte_vhost_driver_unregister(find(id).socket.c_str());
+    listener_(id, false, "memory truncated");
+    registerSocket(find(id));
+  }
+}
+
+}  // namespace vdpa

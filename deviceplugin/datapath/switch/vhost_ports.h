@@ -1,0 +1,91 @@
+// The switch's ports as rte_vhost sockets: who is connected, and the snapshots that follow from it.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/switch/memory_guard.h"
+#include "deviceplugin/datapath/switch/publisher.h"
+
+namespace vdpa {
+
+struct PortSettings {
+  uint64_t mac = 0;
+  uint16_t vlan = 0;
+  unsigned mtu = 1500;
+  bool linkUp = true;
+  bool spoofCheck = false;
+};
+
+// Methods are for the control thread; rte_vhost calls back on a thread of its own.
+class VhostPorts {
+ public:
+  struct Options {
+    std::string directory;  // of the sockets
+    unsigned queuePairs = 1;
+    unsigned pollers = 1;
+    bool uplink = false;
+    unsigned uplinkMtu = 1500;
+  };
+  // What the outside should hear of: called on either thread.
+  using Listener =
+      std::function<void(const std::string& id, bool connected, const std::string& reason)>;
+
+  VhostPorts(Options options, Publisher& publisher, MacTable& table, Listener listener);
+  ~VhostPorts();
+  VhostPorts(const VhostPorts&) = delete;
+  VhostPorts& operator=(const VhostPorts&) = delete;
+
+  // The socket's path. Throws std::runtime_error naming the port.
+  std::string add(const std::string& id, const PortSettings& settings);
+  void set(const std::string& id, const PortSettings& settings);
+  void remove(const std::string& id);
+  bool has(const std::string& id) const;
+  std::vector<std::string> ids() const;
+
+  nlohmann::json describe() const;  // every port with its settings
+  nlohmann::json stats(const std::vector<std::string>& ids) const;
+
+  // Drops the connections whose memory has failed.
+  int failureFd() const { return guard_.fd(); }
+  void handleFailures();
+
+ private:
+  struct Port {
+    std::string id;
+    std::string socket;
+    MacTable::Port number = 0;
+    PortSettings settings;
+    int vid = -1;
+    std::vector<bool> enabled;       // by vring
+    std::vector<Counters> counters;  // by poller
+  };
+
+  void registerSocket(Port& port);
+  uint64_t publish();  // mutex_ is held
+  void fillWork(Snapshot& snapshot, const Port& port) const;
+  Port& find(const std::string& id);
+  Port* findSocket(int vid);
+  MacTable::Port freeNumber() const;
+
+  int onNewDevice(int vid);
+  void onDestroyDevice(int vid);
+  void onVringState(int vid, uint16_t vring, bool enabled);
+  int onNewConnection(int vid);
+  friend struct VhostCallbacks;
+
+  Options options_;
+  Publisher& publisher_;
+  MacTable& table_;
+  Listener listener_;
+  MemoryGuard guard_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<Port>> ports_;
+  std::vector<Counters> uplinkCounters_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,127 @@
+// Every error of the configuration, with its place, and what a good file means.
+#include "deviceplugin/config/config.h"
+
+#include <catch2/catch.hpp>
+
+#include "deviceplugin/resources/offer.h"
+
+using namespace vdpa;
+
+namespace {
+
+std::string errorOf(const std::string& text) {
+  try {
+    parseConfig(text, "f");
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+const std::string kStart = "resources:\n  - name: nic\n    software: {ports: 2}\n";
+
+}  // namespace
+
+TEST_CASE("defaults and every key") {
+  const auto minimal = parseConfig(kStart, "f").resources.at(0);
+  CHECK(minimal.fullName() == "vdpa.io/nic");
+  CHECK(minimal.socket == SocketConfig{0, 0, 0666, ""});
+  CHECK(minimal.software == SoftwareConfig{2, 1, 1500, "", ""});
+
+  const auto full =
+      parseConfig(
+          "resources:\n"
+          "  - name: lan_1.x\n"
+          "    prefix: dev.vdpa.io\n"
+          "    backend: auto\n"
+          "    attach: vhost-user\n"
+          "    socket: {uid: 107, gid: 108, mode: \"0660\", selinuxLabel: \"s:c1,c2\"}\n"
+          "    software: {ports: 1024, queuePairs: 16, mtu: 9000, uplink: {netdev: eth1}, cores: "
+          "\"2-3,6\"}\n",
+          "f")
+          .resources.at(0);
+  CHECK(full.fullName() == "dev.vdpa.io/lan_1.x");
+  CHECK(full.socket == SocketConfig{107, 108, 0660, "s:c1,c2"});
+  CHECK(full.software == SoftwareConfig{1024, 16, 9000, "eth1", "2-3,6"});
+}
+
+TEST_CASE("offers are the ports in order") {
+  const auto offers = makeOffers(parseConfig(kStart, "f"));
+  REQUIRE(offers.size() == 1);
+  CHECK(offers[0].devices == std::vector<Device>{{"nic-0"}, {"nic-1"}});
+  CHECK_THAT(describe(offers), Catch::Contains("vdpa.io/nic: 2 devices, nic-0 to nic-1"));
+}
+
+TEST_CASE("errors name place, problem and what was expected") {
+  const auto [text, start] = GENERATE(table<std::string, std::string>({
+      {"", "f:1:1: the file holds 0 YAML documents; expected one"},
+      {"a: 1\n---\nb: 1\n", "f:1:1: the file holds 2 YAML documents"},
+      {"resources:\n  - {name: a\n  - b", "f:3:3: "},
+      {"[1]", "f:1:1: the file is a list; expected a map with one of resources"},
+      {"resource: []", "f:1:1: unknown key 'resource' in the file; expected one of resources"},
+      {"resources: 3", "f:1:12: resources is not a list; expected a list of 1 to 64 resources"},
+      {"resources: []", "f:1:12: resources has 0 entries"},
+      {"resources: [1]", "f:1:13: resource is a value; expected a map"},
+      {"resources:\n  - software: {ports: 1}\n", "f:2:5: resource lacks 'name'"},
+      {"resources:\n  - name: nic\n", "f:2:5: resource lacks 'software'"},
+      {"resources:\n  - name: Nic\n    software: {ports: 1}\n",
+       "f:2:11: name is 'Nic'; expected lower-case"},
+      {"resources:\n  - name: [nic]\n    software: {ports: 1}\n", "f:2:11: name is a list"},
+      {kStart + "    name: two\n",
+       "f:4:5: key 'name' stands twice in resource; expected each key once"},
+      {kStart + "    prefix: vdpa\n", "f:4:13: prefix is 'vdpa'; expected a DNS name"},
+      {kStart + "    backend: kernel\n", "f:4:14: backend is 'kernel'; expected auto or software"},
+      {kStart + "    attach: virtio-vdpa\n",
+       "f:4:13: attach is 'virtio-vdpa'; expected vhost-user"},
+      {kStart + "    devices: []\n",
+       "f:4:5: unknown key 'devices' in resource; expected one of name, prefix"},
+      {kStart + "    socket: {mode: 0866}\n", "f:4:20: mode is '0866'; expected permission bits"},
+      {kStart + "    socket: {mode: \"7777\"}\n", "f:4:20: mode is '7777'"},
+      {kStart + "    socket: {uid: -1}\n", "f:4:19: uid is '-1'; expected a whole number from 0"},
+      {kStart + "    socket: {uid: \"1\"}\n", "f:4:19: uid is '1' in quotes"},
+      {kStart + "    socket: {user: 1}\n", "f:4:14: unknown key 'user' in socket"},
+      {"resources:\n  - name: a\n    software: {}\n", "f:3:15: software lacks 'ports'"},
+      {"resources:\n  - name: a\n    software: {ports: 0}\n",
+       "f:3:23: ports is '0'; expected a whole number from 1 to 1024"},
+      {"resources:\n  - name: a\n    software: {ports: 1025}\n", "f:3:23: ports is '1025'"},
+      {"resources:\n  - name: a\n    software: {ports: 2.5}\n", "f:3:23: ports is '2.5'"},
+      {"resources:\n  - name: a\n    software: {ports: 99999999999}\n",
+       "f:3:23: ports is '99999999999'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, queuePairs: 17}\n",
+       "f:3:38: queuePairs is '17'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, mtu: 67}\n", "f:3:31: mtu is '67'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, cores: 3-2}\n",
+       "f:3:33: cores is '3-2'; expected a CPU list"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: eth0}\n",
+       "f:3:34: uplink is not a map; expected {netdev: NAME} or none"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {netdev: a/b}}\n",
+       "f:3:43: netdev is 'a/b'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {pci: x}}\n",
+       "f:3:35: unknown key 'pci' in uplink"},
+      {kStart + "  - name: nic\n    software: {ports: 2}\n",
+       "f:4:5: vdpa.io/nic and an earlier vdpa.io/nic would share the variable VDPA_IO_NIC"},
+      {kStart + "  - name: nic\n    prefix: a.b\n    software: {ports: 2}\n",
+       "f:4:5: a.b/nic and an earlier vdpa.io/nic would share the device ID nic-0"},
+      {"resources:\n  - {name: a-b, software: {ports: 1}}\n  - {name: a_b, software: {ports: 1}}\n",
+       "f:3:5: vdpa.io/a_b and an earlier vdpa.io/a-b would share the variable"},
+  }));
+  CAPTURE(text);
+  CHECK_THAT(errorOf(text), Catch::StartsWith(start));
+}
+
+TEST_CASE("aliases that explode, depth and size end in an error, quickly") {
+  std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 30; ++i) {
+    bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [";
+    for (int k = 0; k < 9; ++k) bomb += "*a" + std::to_string(i - 1) + (k < 8 ? ", " : "]\n");
+  }
+  CHECK_THAT(errorOf(bomb + "resources: *a29\n"), Catch::Contains("unknown key 'a0'"));
+  CHECK_THAT(errorOf("resources: &r [{name: a, software: &s {ports: 1}}, *r]\n"),
+             Catch::Contains("f:1:"));
+  CHECK_THAT(errorOf(std::string(100000, '[')), Catch::StartsWith("f:1:"));
+  CHECK_THAT(errorOf(std::string(2 << 20, ' ')), Catch::Contains("the file has 2097152 bytes"));
+}
+
+TEST_CASE("a file that is not there is named") {
+  CHECK_THROWS_WITH(loadConfig("/nowhere/config.yaml"), Catch::Contains("/nowhere/config.yaml"));
+}

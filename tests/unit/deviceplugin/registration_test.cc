@@ -1,0 +1,123 @@
+// Registration's decisions, by a clock of our own.
+#include "deviceplugin/kubelet/registration.h"
+
+#include <catch2/catch.hpp>
+
+using namespace vdpa;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct Machine {
+  Registration registration;
+  Registration::Time now{};
+
+  bool dueNow() const {
+    const auto due = registration.due();
+    return due && *due <= now;
+  }
+  void registerWithStream() {
+    registration.attempted();
+    registration.succeeded(now);
+    registration.streamStarted();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("nothing is due before the kubelet is there, then at once") {
+  Machine m;
+  CHECK_FALSE(m.registration.due());
+  m.registration.kubeletAppeared(m.now);
+  CHECK(m.dueNow());
+  m.registration.attempted();
+  CHECK_FALSE(m.registration.due());  // one call at a time
+  m.registration.succeeded(m.now);
+  CHECK(m.registration.registered());
+  m.registration.streamStarted();
+  m.now += 24h;
+  CHECK_FALSE(m.registration.due());  // never while the stream lives
+}
+
+TEST_CASE("a stream that ends makes it register again at once") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registerWithStream();
+  m.now += 10s;
+  m.registration.streamEnded(m.now);
+  CHECK_FALSE(m.registration.registered());
+  CHECK(m.dueNow());
+}
+
+TEST_CASE("one of two streams that ends changes nothing") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registerWithStream();
+  m.registration.streamStarted();
+  m.registration.streamEnded(m.now);
+  CHECK(m.registration.registered());
+  CHECK_FALSE(m.registration.due());
+}
+
+TEST_CASE("a stream may start before Register has returned") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registration.attempted();
+  m.registration.streamStarted();
+  m.registration.succeeded(m.now);
+  CHECK(m.registration.registered());
+  CHECK_FALSE(m.registration.due());
+}
+
+TEST_CASE("a registration without a stream is tried again after its deadline") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registration.attempted();
+  m.registration.succeeded(m.now);
+  CHECK_FALSE(m.dueNow());
+  m.now += Registration::kStreamDeadline;
+  CHECK(m.dueNow());
+}
+
+TEST_CASE("failures back off, doubling to a cap, and a new kubelet starts over") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  auto expected = Registration::kFirstRetry;
+  for (int i = 0; i < 12; ++i) {
+    REQUIRE(m.dueNow());
+    m.registration.attempted();
+    m.registration.failed(m.now);
+    CHECK(*m.registration.due() - m.now == expected);
+    m.now = *m.registration.due();
+    expected = std::min(expected * 2, Registration::kLongestRetry);
+  }
+  CHECK(expected == Registration::kLongestRetry);
+  m.registration.attempted();
+  m.registration.failed(m.now);
+  m.registration.kubeletAppeared(m.now);
+  CHECK(m.dueNow());
+  m.registration.attempted();
+  m.registration.failed(m.now);
+  CHECK(*m.registration.due() - m.now == Registration::kFirstRetry);
+}
+
+TEST_CASE("a kubelet that vanishes is waited for, and answers of the old one don't count") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registration.attempted();
+  m.registration.kubeletVanished();
+  CHECK_FALSE(m.registration.due());
+  m.registration.kubeletAppeared(m.now);
+  m.registration.succeeded(m.now);  // of the call to the old kubelet
+  CHECK_FALSE(m.registration.registered());
+  CHECK(m.dueNow());
+}
+
+TEST_CASE("a new socket of our own means registering anew, whatever streams there were") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registerWithStream();
+  m.registration.restarted(m.now);
+  CHECK_FALSE(m.registration.registered());
+  CHECK(m.dueNow());
+}
