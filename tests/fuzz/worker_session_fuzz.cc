@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "deviceplugin/datapath/worker/message_reader.h"
+#include "deviceplugin/datapath/worker/packed_position.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 #include "deviceplugin/datapath/worker/ring_position.h"
 #include "deviceplugin/datapath/worker/session.h"
@@ -174,6 +175,48 @@ std::optional<Message> rawBytes(MessageReader& reader, Input& input) {
   return reader.add(bytes, std::move(fds));
 }
 
+Message message(Request request, std::vector<std::byte> payload, UniqueFd descriptor = UniqueFd()) {
+  Message message{request, kVersion, std::move(payload), {}};
+  if (descriptor) message.descriptors.push_back(std::move(descriptor));
+  return message;
+}
+
+// What few inputs get to by themselves: memory whose rings the input has filled, and a ring that
+// runs.
+void startRing(Session& session, Input& input) {
+  constexpr uint64_t kBase = 0x10000, kSize = 0x10000;
+  const bool packed = input.byte() % 2;
+  const auto entries =
+      static_cast<uint32_t>(packed ? 1 + input.byte() % 40 : 1 << input.byte() % 6);
+  UniqueFd file(::memfd_create("fuzz", MFD_CLOEXEC));
+  if (::ftruncate(file.get(), kSize) < 0) std::abort();
+  const uint16_t indexes[] = {input.byte(), input.byte()};
+  if (::pwrite(file.get(), &indexes[0], 2, 0x1002) != 2) std::abort();
+  if (::pwrite(file.get(), &indexes[1], 2, 0x2002) != 2) std::abort();
+  for (uint32_t i = 0; packed && i < entries; ++i) {
+    const uint8_t bits = input.byte();
+    const PackedDescriptor descriptor{0, 0, bits,
+                                      static_cast<uint16_t>(bits << 14 | (bits & 0x83))};
+    if (::pwrite(file.get(), &descriptor, sizeof descriptor, i * sizeof descriptor) < 0)
+      std::abort();
+  }
+  const UniqueFd copy(::dup(file.get()));
+  WireMemoryTable table{1, 0, {{kBase, kSize, kBase, 0}}};
+  auto tableBytes = bytesOf(table);
+  tableBytes.resize(offsetof(WireMemoryTable, regions) + sizeof(WireRegion));
+  session.handle(message(Request::SetFeatures,
+                         bytesOf(feature::kVersion1 | (packed ? feature::kPackedRing : 0))));
+  session.handle(message(Request::SetMemTable, tableBytes, std::move(file)));
+  session.handle(message(Request::SetVringNum, bytesOf(VringState{0, entries})));
+  session.handle(message(Request::SetVringAddr,
+                         bytesOf(VringAddresses{0, 0, kBase, kBase + 0x2000, kBase + 0x1000, 0})));
+  session.handle(
+      message(Request::SetVringKick, bytesOf(uint64_t{0}), UniqueFd(::eventfd(0, EFD_CLOEXEC))));
+  const uint8_t pages = input.byte();
+  if (pages < 16 && ::ftruncate(copy.get(), off_t{pages} << 12) < 0) std::abort();
+  checkDevice(session.device());
+}
+
 void runSession(Input& input) {
   Offer offer;
   offer.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
@@ -186,6 +229,7 @@ void runSession(Input& input) {
   Session session(offer);
   MessageReader reader;
   try {
+    if (input.byte() % 2) startRing(session, input);
     while (!input.empty()) {
       const bool shaped = input.byte() < 240 && !reader.amidMessage();
       auto message = shaped ? shapedMessage(reader, offer, input) : rawBytes(reader, input);
