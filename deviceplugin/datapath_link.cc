@@ -42,8 +42,8 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   using Read = std::function<void(const datapath::v1::WatchResponse&)>;
   using Done = std::function<void(const std::string&)>;
 
-  Session(const std::string& socketPath, Read onRead, Done onDone)
-      : onRead_(std::move(onRead)), onDone_(std::move(onDone)) {
+  Session(Loop& loop, const std::string& socketPath, Read onRead, Done onDone)
+      : ticket_(loop), onRead_(std::move(onRead)), onDone_(std::move(onDone)) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -60,14 +60,22 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     });
   }
 
-  // Another set on the same connection.
+  // Another set on the same connection. One call at a time, the newest next: two could overtake
+  // each other.
   void replace(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
-    set(devices, [self = shared_from_this()](const std::string& error) {
-      if (!error.empty()) self->cancel();  // start anew: the reason will be told then
-    });
+    {
+      std::lock_guard lock(mutex_);
+      next_ = devices;
+      if (setting_) return;
+    }
+    setNext();
   }
 
-  void cancel() { watchContext_.TryCancel(); }
+  void cancel() {
+    watchContext_.TryCancel();
+    std::lock_guard lock(mutex_);
+    if (setting_) setting_->context.TryCancel();
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) return;
@@ -89,12 +97,34 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
 
   void set(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices, Done done) {
     auto call = std::make_shared<SetCall>();
+    {
+      std::lock_guard lock(mutex_);
+      setting_ = call;
+    }
     call->request = devices;
     call->context.set_deadline(std::chrono::system_clock::now() + kSetDeadline);
-    stub_->async()->SetDevices(&call->context, call->request.get(), &call->response,
-                               [call, done = std::move(done)](const grpc::Status& status) {
-                                 done(status.ok() ? "" : status.error_message());
-                               });
+    stub_->async()->SetDevices(
+        &call->context, call->request.get(), &call->response,
+        [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
+          {
+            std::lock_guard lock(self->mutex_);
+            self->setting_ = nullptr;
+          }
+          done(status.ok() ? "" : status.error_message());
+          if (status.ok()) self->setNext();
+        });
+  }
+
+  void setNext() {
+    std::shared_ptr<const datapath::v1::SetDevicesRequest> devices;
+    {
+      std::lock_guard lock(mutex_);
+      devices = std::exchange(next_, nullptr);
+    }
+    if (!devices) return;
+    set(devices, [self = shared_from_this()](const std::string& error) {
+      if (!error.empty()) self->cancel();  // start anew: the reason will be told then
+    });
   }
 
   void watch() {
@@ -104,8 +134,12 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     StartCall();
   }
 
+  Loop::Ticket ticket_;  // first, so that it outlives the rest
   Read onRead_;
   Done onDone_;
+  std::mutex mutex_;
+  std::shared_ptr<SetCall> setting_;
+  std::shared_ptr<const datapath::v1::SetDevicesRequest> next_;
   std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
   grpc::ClientContext watchContext_;
   datapath::v1::WatchRequest request_;
@@ -135,7 +169,7 @@ void DatapathLink::setOffers(const std::vector<Offer>& offers) {
 void DatapathLink::connect() {
   const std::weak_ptr<DatapathLink*> alive = self_;
   session_ = std::make_shared<Session>(
-      socketPath_,
+      loop_, socketPath_,
       [this, alive, &loop = loop_](const datapath::v1::WatchResponse& response) {
         Changes changes;
         for (const auto& device : response.devices())

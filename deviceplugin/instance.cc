@@ -14,9 +14,15 @@
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/naming.h"
+#include "common/unix_socket.h"
 
 namespace vdpa {
 namespace {
+
+// PodResources is empty for a while after a kubelet restart; nothing is removed on its word before
+// that has passed.
+constexpr auto kTidyAfter = std::chrono::seconds(60);
 
 // Two plugins on one node would take each other's registration away again and again.
 UniqueFd lockNode(const std::string& path) {
@@ -53,9 +59,7 @@ Instance::Instance(PluginOptions options)
       files_(options_.deviceInfoDirectory) {
   if (options_.datapathSocket.empty())
     options_.datapathSocket = options_.runDirectory + "/datapath.sock";
-  const Config config = loadConfig(options_.config);
-  configText_ = readFile(options_.config);
-  metrics_.configLoaded(true);
+  checkPaths(loadConfig(options_.config));  // a bad file is told before anything is waited for
 
   std::filesystem::create_directories(options_.runDirectory);
   ::chmod(options_.runDirectory.c_str(), 0700);
@@ -78,12 +82,15 @@ Instance::Instance(PluginOptions options)
                                announce();
                              }});
   watchFiles();
-  apply(config);
+  configText_ = readFile(options_.config);
+  apply(parseConfig(configText_, options_.config));
+  metrics_.configLoaded(true);
   pods_ = std::make_unique<PodWatch>(
       options_.podResources, [this](const std::set<PodWatch::DeviceKey>& freed) {
         loop_.post([this, freed] {
           std::set<std::string> resources;
           for (const auto& [resource, id] : freed) resources.insert(resource);
+          tidyDeviceInfo();
           for (const auto& name : resources)
             if (const auto plugin = plugins_.find(name); plugin != plugins_.end())
               plugin->second->devices().resend();
@@ -95,6 +102,7 @@ Instance::~Instance() {
   pods_.reset();
   datapath_.reset();
   plugins_.clear();
+  loop_.waitForTickets();
   if (health_) health_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
 }
 
@@ -136,6 +144,7 @@ void Instance::reload() {
     const std::string text = readFile(options_.config);
     if (text == configText_) return;
     const Config config = parseConfig(text, options_.config);
+    checkPaths(config);
     configText_ = text;
     spdlog::info("{} has changed", options_.config);
     metrics_.configLoaded(true);
@@ -146,13 +155,28 @@ void Instance::reload() {
   }
 }
 
+// A socket path that doesn't fit is found before anything is changed.
+void Instance::checkPaths(const Config& config) const {
+  for (const auto& resource : config.resources) {
+    const std::string path =
+        options_.kubeletDirectory + "/" + fileName(resource.fullName()) + ".sock";
+    if (path.size() > kMaxSocketPath)
+      throw ConfigError(fmt::format(
+          "{}: {} needs the socket {}, which has {} bytes; at most {} fit: choose a shorter name",
+          options_.config, resource.fullName(), path, path.size(), kMaxSocketPath));
+  }
+}
+
 void Instance::apply(const Config& config) {
   offers_ = makeOffers(config);
   std::erase_if(plugins_, [&](const auto& entry) {
     const bool gone = std::none_of(offers_.begin(), offers_.end(), [&](const Offer& offer) {
       return offer.resource.fullName() == entry.first;
     });
-    if (gone) spdlog::info("{} is not offered any more", entry.first);
+    if (gone) {
+      spdlog::info("{} is not offered any more", entry.first);
+      metrics_.withdrawn(entry.first);
+    }
     return gone;
   });
   const bool kubeletThere = std::filesystem::exists(options_.kubeletDirectory + "/kubelet.sock");
@@ -172,26 +196,33 @@ void Instance::apply(const Config& config) {
     spdlog::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
   datapath_->setOffers(offers_);
   announce();
+  for (const auto& offer : offers_) everOffered_.insert(offer.resource.fullName());
   loop_.runAfter(std::chrono::milliseconds(100),
-                 [this] { tidyDeviceInfo(); });  // registration comes first
+                 [this] { writeDeviceInfo(); });  // registration comes first
+  loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
 }
 
-void Instance::tidyDeviceInfo() {
+void Instance::writeDeviceInfo() {
   try {
-    const auto held = pods_ ? pods_->held() : std::set<PodWatch::DeviceKey>();
-    for (const auto& [config, devices] : offers_) {
-      const std::string resource = config.fullName();
-      std::set<std::string> kept;
-      for (const auto& device : devices) {
-        files_.write(resource, device.id);
-        kept.insert(device.id);
-      }
-      for (const auto& [name, id] : held)
-        if (name == resource) kept.insert(id);
-      files_.removeOthers(resource, kept);
-    }
+    for (const auto& [config, devices] : offers_)
+      for (const auto& device : devices) files_.write(config.fullName(), device.id);
   } catch (const std::exception& error) {
     spdlog::error("{}; network-status will lack device information", error.what());
+  }
+}
+
+// Files of devices that are offered no more and that no pod holds.
+void Instance::tidyDeviceInfo() {
+  const auto held = pods_->held();
+  if (!held || Loop::Clock::now() - started_ < kTidyAfter) return;
+  for (const auto& resource : everOffered_) {
+    std::set<std::string> kept;
+    for (const auto& [config, devices] : offers_)
+      if (config.fullName() == resource)
+        for (const auto& device : devices) kept.insert(device.id);
+    for (const auto& [name, id] : *held)
+      if (name == resource) kept.insert(id);
+    files_.removeOthers(resource, kept);
   }
 }
 
@@ -200,7 +231,8 @@ void Instance::announce() {
                                    [](const auto& entry) { return entry.second->registered(); });
   health_->GetHealthCheckService()->SetServingStatus(serving && !plugins_.empty());
   for (auto& [name, plugin] : plugins_)
-    metrics_.devices(name, plugin->devices().healthyCount(), plugin->devices().size());
+    metrics_.devices(name, plugin->registered(), plugin->devices().healthyCount(),
+                     plugin->devices().size());
 }
 
 }  // namespace vdpa

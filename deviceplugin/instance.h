@@ -45,7 +45,9 @@ class Instance {
   void announce();  // health service and metrics follow the resources' state
   void startHealthServer();
   void watchFiles();
+  void writeDeviceInfo();
   void tidyDeviceInfo();
+  void checkPaths(const Config& config) const;
 
   PluginOptions options_;
   UniqueFd lock_;
@@ -57,6 +59,8 @@ class Instance {
   std::string configText_;
   bool reloadPending_ = false;
   std::vector<Offer> offers_;
+  std::set<std::string> everOffered_;  // full names, in this process's life
+  const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;

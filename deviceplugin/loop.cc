@@ -55,6 +55,11 @@ void Loop::runPosted() {
   for (const auto& task : tasks) task();
 }
 
+void Loop::waitForTickets() {
+  std::unique_lock lock(mutex_);
+  ticketReturned_.wait(lock, [this] { return tickets_ == 0; });
+}
+
 void Loop::run() {
   while (!stopped_) {
     std::vector<pollfd> fds{{wake_.get(), POLLIN, 0}};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -16,6 +17,26 @@ class Loop {
   using Clock = std::chrono::steady_clock;
   using Task = std::function<void()>;
 
+  // Held by a call that another thread will finish and post from: waitForTickets() keeps the loop
+  // alive for it.
+  class Ticket {
+   public:
+    explicit Ticket(Loop& loop) : loop_(loop) {
+      std::lock_guard lock(loop_.mutex_);
+      ++loop_.tickets_;
+    }
+    ~Ticket() {
+      std::lock_guard lock(loop_.mutex_);
+      --loop_.tickets_;
+      loop_.ticketReturned_.notify_all();
+    }
+    Ticket(const Ticket&) = delete;
+    Ticket& operator=(const Ticket&) = delete;
+
+   private:
+    Loop& loop_;
+  };
+
   Loop();
 
   // Runs `task` on the loop's thread. From any thread.
@@ -27,6 +48,8 @@ class Loop {
   void watch(int fd, Task ready);
   void run();  // until stop()
   void stop() { stopped_ = true; }
+  // After run(), before the loop's end: the calls should have been cancelled.
+  void waitForTickets();
 
  private:
   int timeout() const;
@@ -38,6 +61,8 @@ class Loop {
   std::multimap<Clock::time_point, Task> timers_;
   std::mutex mutex_;
   std::vector<Task> posted_;
+  unsigned tickets_ = 0;
+  std::condition_variable ticketReturned_;
   bool stopped_ = false;
 };
 

@@ -28,7 +28,11 @@ Metrics::Metrics(const std::string& address)
       devices_(prometheus::BuildGauge()
                    .Name("vdpa_devices")
                    .Help("Offered devices, by resource and health")
-                   .Register(*registry_)) {
+                   .Register(*registry_)),
+      registered_(prometheus::BuildGauge()
+                      .Name("vdpa_registered")
+                      .Help("1 while the kubelet has the resource, by resource")
+                      .Register(*registry_)) {
   if (address.empty()) return;
   try {
     exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
@@ -53,10 +57,17 @@ void Metrics::configLoaded(bool good) {
   configLoads_.Add({{"result", good ? "good" : "refused"}}).Increment();
 }
 
-void Metrics::devices(const std::string& resource, size_t healthy, size_t all) {
+void Metrics::devices(const std::string& resource, bool registered, size_t healthy, size_t all) {
+  registered_.Add({{"resource", resource}}).Set(registered ? 1 : 0);
   devices_.Add({{"resource", resource}, {"health", "Healthy"}}).Set(static_cast<double>(healthy));
   devices_.Add({{"resource", resource}, {"health", "Unhealthy"}})
       .Set(static_cast<double>(all - healthy));
+}
+
+void Metrics::withdrawn(const std::string& resource) {
+  for (const char* health : {"Healthy", "Unhealthy"})
+    devices_.Remove(&devices_.Add({{"resource", resource}, {"health", health}}));
+  registered_.Remove(&registered_.Add({{"resource", resource}}));
 }
 
 }  // namespace vdpa

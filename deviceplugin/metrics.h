@@ -28,7 +28,8 @@ class Metrics {
   void allocated(const std::string& resource, bool allowed);
   void registered(const std::string& resource);
   void configLoaded(bool good);
-  void devices(const std::string& resource, size_t healthy, size_t all);
+  void devices(const std::string& resource, bool registered, size_t healthy, size_t all);
+  void withdrawn(const std::string& resource);  // its gauges go
 
  private:
   std::shared_ptr<prometheus::Registry> registry_;
@@ -36,6 +37,7 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& registrations_;
   prometheus::Family<prometheus::Counter>& configLoads_;
   prometheus::Family<prometheus::Gauge>& devices_;
+  prometheus::Family<prometheus::Gauge>& registered_;
   std::unique_ptr<prometheus::Exposer> exposer_;
 };
 

@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <map>
+#include <optional>
 #include <system_error>
 
 #include "common/atomic_file.h"
@@ -13,8 +16,13 @@
 namespace vdpa {
 namespace {
 
-constexpr size_t kMaxFile = 1 << 20;  // bytes; a ConfigMap holds no more
+constexpr size_t kMaxFile = 64 << 10;  // bytes; a thousand times what anybody writes
 constexpr size_t kMaxResources = 64;
+
+bool hasUnprintable(const std::string& text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](unsigned char c) { return c <= ' ' || c == 0x7f; });
+}
 
 constexpr const char* kNameRule =
     "lower-case letters, digits, '-', '_' and '.', at most 63, ending in a letter or digit";
@@ -32,7 +40,10 @@ SocketConfig parseSocket(const YAML::Node& node, const std::string& file) {
       map.fail(map.get("mode"), fmt::format("mode is '{}'", mode->substr(0, 80)), expected);
     socket.mode = static_cast<uint32_t>(std::stoul(*mode, nullptr, 8));
   }
-  socket.selinuxLabel = map.text("selinuxLabel", "an SELinux label").value_or("");
+  const char* label = "an SELinux label such as system_u:object_r:container_file_t:s0";
+  socket.selinuxLabel = map.text("selinuxLabel", label).value_or("");
+  if (hasUnprintable(socket.selinuxLabel) || socket.selinuxLabel.size() > 255)
+    map.fail(map.get("selinuxLabel"), "selinuxLabel has white space or is too long", label);
   return socket;
 }
 
@@ -45,10 +56,20 @@ std::string parseUplink(const YamlMap& software, const std::string& file) {
   map.require("netdev", expected);
   const std::string netdev = *map.text("netdev", "the name of a netdev");
   if (netdev.empty() || netdev.size() > 15 || netdev == "." || netdev == ".." ||
-      netdev.find_first_of("/:, \t") != std::string::npos)
+      netdev.find_first_of("/:,") != std::string::npos || hasUnprintable(netdev))
     map.fail(map.get("netdev"), fmt::format("netdev is '{}'", netdev.substr(0, 80)),
              "the name of a netdev, 1 to 15 bytes without '/', ':', ',' and white space");
   return netdev;
+}
+
+// "7": digits alone, at most four.
+std::optional<unsigned> cpuNumber(std::string_view text) {
+  unsigned number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || text.size() > 4 || parsed.ec != std::errc() ||
+      parsed.ptr != text.data() + text.size())
+    return std::nullopt;
+  return number;
 }
 
 // "2", "2-3,6": as the kernel writes CPU lists.
@@ -58,13 +79,11 @@ bool isCpuList(const std::string& text) {
     return false;
   for (size_t start = 0; start <= text.size();) {
     const size_t comma = std::min(text.find(',', start), text.size());
-    unsigned first = 0, last = 0;
-    int length = 0;
-    const std::string part = text.substr(start, comma - start);
-    const bool range = std::sscanf(part.c_str(), "%4u-%4u%n", &first, &last, &length) == 2 &&
-                       static_cast<size_t>(length) == part.size() && first <= last;
-    const bool single = !part.empty() && part.size() <= 4 && part.find('-') == std::string::npos;
-    if (!range && !single) return false;
+    const std::string_view part = std::string_view(text).substr(start, comma - start);
+    const size_t dash = std::min(part.find('-'), part.size());
+    const auto first = cpuNumber(part.substr(0, dash));
+    const auto last = dash == part.size() ? first : cpuNumber(part.substr(dash + 1));
+    if (!first || !last || *first > *last) return false;
     start = comma + 1;
   }
   return true;
@@ -104,9 +123,12 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   resource.name = *map.text("name", kNameRule);
   if (!isResourceName(resource.name))
     map.fail(map.get("name"), fmt::format("name is '{}'", resource.name.substr(0, 80)), kNameRule);
-  const char* prefixRule = "a DNS name with a dot, such as vdpa.io";
+  const char* prefixRule = "a DNS name with a dot, such as vdpa.io, and none of Kubernetes' own";
   resource.prefix = map.text("prefix", prefixRule).value_or(resource.prefix);
-  if (!isResourcePrefix(resource.prefix))
+  const bool reserved = resource.prefix == "kubernetes.io" ||
+                        resource.prefix.ends_with(".kubernetes.io") ||
+                        resource.prefix.starts_with("requests.");
+  if (!isResourcePrefix(resource.prefix) || reserved)
     map.fail(map.get("prefix"), fmt::format("prefix is '{}'", resource.prefix.substr(0, 80)),
              prefixRule);
   requireWord(map, "backend", {"auto", "software"});
@@ -133,6 +155,8 @@ void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlM
     };
     refuse(byVariable, variableName(resource.fullName()),
            "the variable " + variableName(resource.fullName()));
+    refuse(byVariable, variableName(resource.fullName()) + "_SOCKETS",
+           "the variable " + variableName(resource.fullName()) + "_SOCKETS");
     refuse(byName, resource.name, "the device ID " + softwareDeviceId(resource.name, 0));
   }
 }

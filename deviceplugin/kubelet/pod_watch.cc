@@ -24,8 +24,9 @@ PodWatch::~PodWatch() {
   thread_.join();
 }
 
-std::set<PodWatch::DeviceKey> PodWatch::held() const {
+std::optional<std::set<PodWatch::DeviceKey>> PodWatch::held() const {
   std::lock_guard lock(mutex_);
+  if (!answered_) return std::nullopt;
   return held_;
 }
 
@@ -39,6 +40,10 @@ void PodWatch::run() {
 }
 
 void PodWatch::ask() {
+  {
+    std::lock_guard lock(mutex_);
+    answered_ = false;
+  }
   if (!std::filesystem::exists(podResources_)) return;
   std::set<DeviceKey> now;
   try {
@@ -54,6 +59,7 @@ void PodWatch::ask() {
     std::set_difference(held_.begin(), held_.end(), now.begin(), now.end(),
                         std::inserter(freed, freed.end()));
     held_ = std::move(now);
+    answered_ = true;
   }
   if (!freed.empty()) handler_(freed);
 }

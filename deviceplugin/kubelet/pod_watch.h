@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -25,8 +26,8 @@ class PodWatch {
   PodWatch(const PodWatch&) = delete;
   PodWatch& operator=(const PodWatch&) = delete;
 
-  // The devices that some pod held when last asked.
-  std::set<DeviceKey> held() const;
+  // The devices that some pod held when last asked; nothing if the kubelet didn't answer.
+  std::optional<std::set<DeviceKey>> held() const;
 
  private:
   void run();
@@ -38,6 +39,7 @@ class PodWatch {
   std::condition_variable stopping_;
   bool stop_ = false;
   std::set<DeviceKey> held_;
+  bool answered_ = false;
   std::thread thread_;
 };
 

@@ -13,6 +13,9 @@ namespace {
 constexpr auto kDeadline = std::chrono::seconds(5);
 
 struct Call {
+  explicit Call(Loop& loop) : ticket(loop) {}
+
+  Loop::Ticket ticket;  // first, so that it outlives the rest
   std::unique_ptr<v1beta1::Registration::Stub> stub;
   grpc::ClientContext context;
   v1beta1::RegisterRequest request;
@@ -21,12 +24,13 @@ struct Call {
 
 }  // namespace
 
-void registerWithKubelet(const std::string& kubeletSocket, const std::string& endpoint,
-                         const std::string& resource, std::function<void(std::string)> done) {
+std::function<void()> registerWithKubelet(Loop& loop, const std::string& kubeletSocket,
+                                          const std::string& endpoint, const std::string& resource,
+                                          std::function<void(std::string)> done) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const auto call = std::make_shared<Call>();
+  const auto call = std::make_shared<Call>(loop);
   call->stub = v1beta1::Registration::NewStub(grpc::CreateCustomChannel(
       "unix:" + kubeletSocket, grpc::InsecureChannelCredentials(), arguments));
   call->context.set_deadline(std::chrono::system_clock::now() + kDeadline);
@@ -38,6 +42,9 @@ void registerWithKubelet(const std::string& kubeletSocket, const std::string& en
                                 [call, done = std::move(done)](const grpc::Status& status) {
                                   done(status.ok() ? "" : status.error_message());
                                 });
+  return [weak = std::weak_ptr(call)] {
+    if (const auto pending = weak.lock()) pending->context.TryCancel();
+  };
 }
 
 }  // namespace vdpa

@@ -36,7 +36,7 @@ void Registration::succeeded(Time now) {
 void Registration::failed(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
-  registered_ = false;
+  registered_ = streams_ > 0;  // the kubelet may have taken us and been late to say so
   due_ = now + retry_;
   retry_ = std::min(retry_ * 2, kLongestRetry);
 }
@@ -44,11 +44,13 @@ void Registration::failed(Time now) {
 void Registration::streamStarted() {
   ++streams_;
   retry_ = kFirstRetry;
+  registered_ = kubeletThere_;
 }
 
 void Registration::streamEnded(Time now) {
   if (streams_ > 0) --streams_;
-  if (streams_ == 0) expect(now);
+  // Whichever stream it was, the kubelet may have dropped this resource with it.
+  expect(now);
 }
 
 void Registration::restarted(Time now) {

@@ -36,6 +36,8 @@ class Registration {
   // When the next attempt is due; nothing while none is.
   std::optional<Time> due() const;
   bool registered() const { return registered_; }
+  // Streams live that must be ended before the next attempt.
+  bool streamsInTheWay() const { return !registered_ && streams_ > 0; }
 
  private:
   void expect(Time now);

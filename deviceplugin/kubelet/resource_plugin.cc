@@ -19,17 +19,19 @@ ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const Offer& offer, Devi
       changed_(std::move(changed)),
       devices_(offer.devices),
       allocation_(resource_, paths_.runDirectory, devices_, files),
-      self_(std::make_shared<ResourcePlugin*>(this)) {
+      self_(std::make_shared<ResourcePlugin*>(this)),
+      alive_(self_) {
   startServer();
 }
 
 ResourcePlugin::~ResourcePlugin() {
   self_.reset();
+  if (cancel_) cancel_();
   server_.reset();
 }
 
 void ResourcePlugin::onLoop(std::function<void()> task) {
-  loop_.post([alive = std::weak_ptr(self_), task = std::move(task)] {
+  loop_.post([alive = alive_, task = std::move(task)] {
     if (alive.lock()) task();
   });
 }
@@ -40,7 +42,9 @@ void ResourcePlugin::startServer() {
   PluginEvents events;
   events.streamStarted = [this, generation] {
     onLoop([this, generation] {
-      if (generation == generation_) registration_.streamStarted();
+      if (generation != generation_) return;
+      registration_.streamStarted();
+      changed_();
     });
   };
   events.streamEnded = [this, generation] {
@@ -48,6 +52,7 @@ void ResourcePlugin::startServer() {
       if (generation != generation_) return;
       spdlog::info("{}: the kubelet's stream ended", resource_);
       registration_.streamEnded(Loop::Clock::now());
+      if (registration_.streamsInTheWay()) startServer();
       changed_();
       schedule();
     });
@@ -95,9 +100,9 @@ void ResourcePlugin::schedule() {
 void ResourcePlugin::attempt() {
   registration_.attempted();
   const unsigned generation = generation_;
-  registerWithKubelet(
-      paths_.kubeletDirectory + "/kubelet.sock", endpoint_, resource_,
-      [this, generation, alive = std::weak_ptr(self_), &loop = loop_](std::string error) {
+  cancel_ = registerWithKubelet(
+      loop_, paths_.kubeletDirectory + "/kubelet.sock", endpoint_, resource_,
+      [this, generation, alive = alive_, &loop = loop_](std::string error) {
         loop.post([this, generation, alive, error = std::move(error)] {
           if (!alive.lock() || generation != generation_) return;
           const auto now = Loop::Clock::now();

@@ -53,8 +53,10 @@ class ResourcePlugin {
   DeviceList devices_;
   Allocation allocation_;
   Registration registration_;
-  unsigned generation_ = 0;                // of the server: events of an earlier one are old news
-  std::shared_ptr<ResourcePlugin*> self_;  // what posted tasks hold weakly
+  unsigned generation_ = 0;  // of the server: events of an earlier one are old news
+  std::shared_ptr<ResourcePlugin*> self_;
+  const std::weak_ptr<ResourcePlugin*> alive_;  // what posted tasks hold
+  std::function<void()> cancel_;                // the Register call under way
   std::unique_ptr<PluginServer> server_;
 };
 

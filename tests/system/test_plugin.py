@@ -186,6 +186,8 @@ def test_it_makes_its_socket_anew_when_that_is_deleted(node):
 def test_it_registers_again_when_its_stream_ends(node):
     with node.plugin():
         kubelet_side = wait_devices(node, HEALTHY)
+        second = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())   # lives on while the first ends
+        next(second)
         before = len(node.kubelet.registrations)
         kubelet_side.stream.cancel()
         wait_until(lambda: len(node.kubelet.registrations) == before + 1, "registered again")
@@ -210,17 +212,18 @@ def test_it_waits_for_a_kubelet_that_comes_later(node):
 
 
 def test_every_stream_hears_of_changes_and_a_slow_one_holds_nobody_up(node):
+    node.config.write_text(config_text(("nic", 1024)))
+    many = {f"nic-{i}": "Healthy" for i in range(1024)}
     with node.plugin():
-        kubelet_side = wait_devices(node, HEALTHY)
+        kubelet_side = wait_devices(node, many)
         slow = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())   # nobody reads it
         quick = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())
         next(quick)
         for i in range(50):
             node.datapath.report("nic-0", i % 2 == 1, "flapping")
         wait_until(lambda: len(kubelet_side.lists) > 2, "changes on the first stream")
-        wait_devices(node, HEALTHY)
-        last = next(quick)
-        assert {d.ID for d in last.devices} == set(HEALTHY)
+        wait_devices(node, many)
+        assert {d.ID for d in next(quick).devices} == set(many)
         slow.cancel()
         quick.cancel()
 

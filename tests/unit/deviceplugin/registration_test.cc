@@ -49,12 +49,26 @@ TEST_CASE("a stream that ends makes it register again at once") {
   CHECK(m.dueNow());
 }
 
-TEST_CASE("one of two streams that ends changes nothing") {
+TEST_CASE("one of two streams that ends may have been the kubelet's: the other is in the way") {
   Machine m;
   m.registration.kubeletAppeared(m.now);
   m.registerWithStream();
   m.registration.streamStarted();
+  CHECK_FALSE(m.registration.streamsInTheWay());
   m.registration.streamEnded(m.now);
+  CHECK_FALSE(m.registration.registered());
+  CHECK_FALSE(m.registration.due());
+  CHECK(m.registration.streamsInTheWay());
+  m.registration.restarted(m.now);
+  CHECK(m.dueNow());
+}
+
+TEST_CASE("a Register that runs into its deadline while the stream lives is a registration") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registration.attempted();
+  m.registration.streamStarted();
+  m.registration.failed(m.now + 5s);
   CHECK(m.registration.registered());
   CHECK_FALSE(m.registration.due());
 }
