@@ -45,10 +45,10 @@ note "Two devices will do for the demo, so that there can be one pod too many:"
 show kubectl apply -f "$here/demo/config.yaml"
 note "Daemons run where the operator wants them:"
 show kubectl label node node1 vdpa.io/node=true
-kubectl -n vdpa-system rollout status daemonset/vdpa-datapath --timeout=60s
-kubectl -n vdpa-system rollout status daemonset/vdpa-device-plugin --timeout=60s
 offered() { [ "$(kubectl get node node1 -o 'jsonpath={.status.allocatable.vdpa\.io/nic}')" = 2 ]; }
-wait_for 30 "vdpa.io/nic on node1" offered
+wait_for 60 "vdpa.io/nic on node1" offered
+kubectl -n vdpa-system wait --for=condition=Ready pods --all --timeout=60s > /dev/null
+show kubectl -n vdpa-system get pods -o wide
 show kubectl get nodes -o 'custom-columns=NODE:.metadata.name,ALLOCATABLE vdpa.io/nic:.status.allocatable.vdpa\.io/nic'
 
 chapter "Two pods that ask for vdpa.io/nic: ordinary users without a capability"
