@@ -22,12 +22,12 @@ _numbers = itertools.count()
 class Datapath(Program):
     """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
 
-    def __init__(self, directory, *arguments, name="datapath"):
+    def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS):
         self.directory = directory
         self.run_dir = directory / "run"
         self.state_dir = directory / "state"
         super().__init__(name, [PROGRAM, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
-                                "--worker-dir", WORKER_DIRS, "--pod-resources", directory / "pods.sock",
+                                "--worker-dir", worker_dirs, "--pod-resources", directory / "pods.sock",
                                 "--log-level", "debug", *arguments], directory)
         self._channel = None
 
