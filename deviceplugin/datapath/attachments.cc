@@ -79,7 +79,8 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   record.attachment.created = std::time(nullptr);
 
   const DeviceDirectory directory(options_.paths, id);
-  Rollback rollback;
+  std::shared_ptr<WorkerHandle> worker;
+  Rollback rollback;  // after everything that it uses
   rollback.add([&] { records_.remove(id); });
   records_.write(record, Durability::disk);
   step("recorded");
@@ -89,8 +90,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   rollback.add([&] { vswitch->removePort(id); });
   const std::string engine = vswitch->addPort(id, record.attachment.port);
   step("port");
-  const auto worker =
-      std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, engine);
+  worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, engine);
   rollback.add([&] { worker->stop(); });
   worker->waitReady(Clock::now() + options_.patience);
   step("worker");

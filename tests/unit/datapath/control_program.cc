@@ -1,0 +1,79 @@
+// Stands in for vdpa-worker and vdpa-switch where only their control channel matters: answers what
+// vdpa-datapath asks, creates the pod's socket as a plain file, and holds ports in a map.
+#include <poll.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "common/control_channel.h"
+
+namespace {
+
+std::map<std::string, std::string> parse(int argc, char** argv) {
+  std::map<std::string, std::string> options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const size_t equals = argument.find('=');
+    if (equals != std::string::npos)
+      options[argument.substr(2, equals - 2)] = argument.substr(equals + 1);
+  }
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto options = parse(argc, argv);
+  if (options["name"] == "exits") return 7;
+  const bool worker = options.contains("device");
+  std::map<std::string, nlohmann::json> ports;
+  bool stop = false;
+  vdpa::ControlServer server(
+      options["control"], [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
+        if (op == "stop") {
+          stop = true;
+          return nlohmann::json::object();
+        }
+        if (op == "hello" && worker)
+          return {{"program", "vdpa-worker"},   {"pid", ::getpid()}, {"ready", true},
+                  {"front", "listening"},       {"engine", "up"},    {"reason", ""},
+                  {"device", options["device"]}};
+        if (op == "hello") {
+          nlohmann::json ids = nlohmann::json::array();
+          for (const auto& [id, port] : ports) ids.push_back(id);
+          return {{"program", "vdpa-switch"},
+                  {"pid", ::getpid()},
+                  {"queue_pairs", std::stoi(options["queue-pairs"])},
+                  {"mtu", std::stoi(options["mtu"])},
+                  {"uplink", options["uplink"]},
+                  {"ports", ids}};
+        }
+        const std::string id = args.value("id", "");
+        if (op == "add_port" && !ports.contains(id)) {
+          ports[id] = args;
+          return {{"socket", options["ports-dir"] + "/" + id + ".sock"}};
+        }
+        if (op == "set_port" && ports.contains(id)) {
+          ports[id] = args;
+          return nlohmann::json::object();
+        }
+        if (op == "remove_port" && ports.erase(id) == 1) return nlohmann::json::object();
+        if (op == "ports") {
+          nlohmann::json all = nlohmann::json::array();
+          for (const auto& [key, port] : ports) all.push_back(port);
+          return {{"ports", all}};
+        }
+        if (op == "exit") ::_exit(args.value("status", 0));
+        throw std::invalid_argument("cannot " + op + " " + id);
+      });
+  if (worker) std::ofstream(options["socket"]) << "";
+  while (!stop) {
+    pollfd ready{server.fd(), POLLIN, 0};
+    ::poll(&ready, 1, -1);
+    server.process();
+  }
+  if (worker) ::unlink(options["socket"].c_str());
+  return 0;
+}

@@ -1,0 +1,52 @@
+// What an application reads about its device.
+#include "deviceplugin/datapath/device_files.h"
+
+#include <catch2/catch.hpp>
+
+#include "common/atomic_file.h"
+#include "tests/unit/datapath/temporary_directory.h"
+
+using namespace vdpa;
+
+namespace {
+
+Attachment example() {
+  Attachment attachment;
+  attachment.deviceId = "nic-0";
+  attachment.resource = "vdpa.io/nic";
+  attachment.owner.interface = "net1";
+  attachment.owner.network = "fast";
+  attachment.port = {"02:00:00:00:00:07", 12, 1400, true, false};
+  attachment.queuePairs = 2;
+  attachment.queueSize = 256;
+  attachment.ips = {"10.0.0.2/24", "fd00::2/64"};
+  return attachment;
+}
+
+}  // namespace
+
+TEST_CASE("device.json has every key, also those without a value") {
+  CHECK(deviceJson(example()) == nlohmann::json::parse(R"({
+    "deviceID": "nic-0", "resource": "vdpa.io/nic", "backend": "software",
+    "socket": "/run/vdpa/nic-0/vhost.sock", "mac": "02:00:00:00:00:07", "mtu": 1400,
+    "queuePairs": 2, "queueSize": 256, "vlan": 12, "network": "fast", "interface": "net1",
+    "ips": ["10.0.0.2/24", "fd00::2/64"], "numaNode": null})"));
+}
+
+TEST_CASE("eal-args is one argument that EAL takes as it is") {
+  Attachment attachment = example();
+  CHECK(
+      ealArguments(attachment) ==
+      "--vdev=net_virtio_user_net1,path=/run/vdpa/nic-0/vhost.sock,mac=02:00:00:00:00:07,queues=2,"
+      "queue_size=256");
+  attachment.owner.interface = "a,b=c d";  // neither EAL nor a shell may split it
+  CHECK(ealArguments(attachment).starts_with("--vdev=net_virtio_user_a_b_c_d,path="));
+}
+
+TEST_CASE("the files are written whole") {
+  const TemporaryDirectory directory;
+  writeDeviceFiles(directory.path(), example());
+  CHECK(nlohmann::json::parse(readFile(directory.path() + "/device.json")) ==
+        deviceJson(example()));
+  CHECK(readFile(directory.path() + "/eal-args") == ealArguments(example()) + "\n");
+}

@@ -1,0 +1,40 @@
+// Sets of devices that cannot be, each refused with what is wrong.
+#include "deviceplugin/datapath/device_set.h"
+
+#include <catch2/catch.hpp>
+
+#include "deviceplugin/datapath/refused_error.h"
+
+using namespace vdpa;
+
+namespace {
+
+std::vector<Resource> good() {
+  return {{"vdpa.io/nic", {}, {}, {"nic-0", "nic-1"}}, {"vdpa.io/other", {}, {}, {"0000:65:00.2"}}};
+}
+
+template <typename Change>
+void refused(const std::string& word, Change change) {
+  auto resources = good();
+  change(resources);
+  CHECK_THROWS_WITH(checkDeviceSet(resources), Catch::Contains(word));
+  CHECK_THROWS_AS(checkDeviceSet(resources), RefusedError);
+}
+
+}  // namespace
+
+TEST_CASE("sets of devices") {
+  CHECK_NOTHROW(checkDeviceSet({}));
+  CHECK_NOTHROW(checkDeviceSet(good()));
+  refused("'nic'", [](auto& set) { set[0].name = "nic"; });
+  refused("'vdpa.io/../x'", [](auto& set) { set[0].name = "vdpa.io/../x"; });
+  refused("vdpa.io/nic is given twice", [](auto& set) { set[1].name = "vdpa.io/nic"; });
+  refused("nic-1 is given twice", [](auto& set) { set[1].devices = {"nic-1"}; });
+  for (const char* id : {"", ".", "..", "a/b", ".spare-a", "a b", "a\nb"})
+    refused("is no device ID", [&](auto& set) { set[1].devices = {id}; });
+  refused("0 queue pairs", [](auto& set) { set[0].software.queuePairs = 0; });
+  refused("17 queue pairs", [](auto& set) { set[0].software.queuePairs = 17; });
+  refused("MTU 67", [](auto& set) { set[0].software.mtu = 67; });
+  refused("MTU 9001", [](auto& set) { set[0].software.mtu = 9001; });
+  refused("mode 1777", [](auto& set) { set[0].socket.mode = 01777; });
+}

@@ -1,0 +1,87 @@
+// Owner records on disk: whole or not at all, and whatever is found there.
+#include "deviceplugin/datapath/owner_records.h"
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <set>
+
+#include "tests/unit/datapath/temporary_directory.h"
+
+using namespace vdpa;
+
+namespace {
+
+OwnerRecord example(const std::string& device = "nic-0") {
+  OwnerRecord record;
+  record.bootId = "b-1";
+  record.phase = Phase::attached;
+  record.netns = {4, 4026532000};
+  record.socket = {1, 2, 0640, "label"};
+  record.software = {2, 9000, "eth1", "2-3"};
+  auto& attachment = record.attachment;
+  attachment.deviceId = device;
+  attachment.resource = "vdpa.io/nic";
+  attachment.owner = {"c0", "net1", "/var/run/netns/x", "fast", "default", "pod", "uid"};
+  attachment.port = {"02:00:00:00:00:01", 5, 1400, false, true};
+  attachment.queuePairs = 2;
+  attachment.queueSize = 512;
+  attachment.ips = {"10.0.0.1/24"};
+  attachment.created = 1700000000;
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("a record comes back as it was written") {
+  const TemporaryDirectory directory;
+  OwnerRecords records(directory.path() + "/owners");
+  records.write(example(), Durability::disk);
+  OwnerRecord other = example("0000:65:00.2");
+  other.phase = Phase::detaching;
+  records.write(other, Durability::memory);
+  const auto loaded = OwnerRecords(directory.path() + "/owners").load();
+  REQUIRE(loaded.size() == 2);
+  for (const auto& record : loaded)
+    CHECK(toJson(record) == toJson(record.attachment.deviceId == "nic-0" ? example() : other));
+  records.remove("nic-0");
+  records.remove("nic-0");  // a second time is fine
+  CHECK(records.load().size() == 1);
+}
+
+TEST_CASE("every key of a record is needed, and of the right type") {
+  const auto good = toJson(example());
+  CHECK_NOTHROW(ownerRecordFromJson(good));
+  for (const auto& path : good.flatten().items()) {
+    const nlohmann::json::json_pointer pointer(path.key());
+    if (path.key().starts_with("/ips/")) continue;  // a list may be empty
+    INFO(path.key());
+    auto broken = good;
+    broken[pointer.parent_pointer()].erase(pointer.back());
+    CHECK_THROWS(ownerRecordFromJson(broken));
+    broken = good;
+    broken[pointer] = nlohmann::json::array({nullptr});
+    CHECK_THROWS(ownerRecordFromJson(broken));
+  }
+}
+
+TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {
+  const TemporaryDirectory directory;
+  const std::string owners = directory.path() + "/owners";
+  OwnerRecords records(owners);
+  records.write(example(), Durability::memory);
+  writeFileAtomically(owners + "/nic-1.json", "{", Durability::memory);
+  writeFileAtomically(owners + "/nic-2.json", toJson(example("nic-3")).dump(), Durability::memory);
+  auto later = toJson(example("nic-4"));
+  later["version"] = 2;
+  writeFileAtomically(owners + "/nic-4.json", later.dump(), Durability::memory);
+  std::filesystem::copy_file(owners + "/nic-0.json", owners + "/nic-5.json.tmp");
+
+  const auto loaded = records.load();
+  REQUIRE(loaded.size() == 1);
+  CHECK(loaded[0].attachment.deviceId == "nic-0");
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(owners))
+    names.insert(entry.path().filename());
+  CHECK(names ==
+        std::set<std::string>{"nic-0.json", "nic-1.json.bad", "nic-2.json.bad", "nic-4.json.bad"});
+}

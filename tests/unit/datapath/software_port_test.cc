@@ -1,0 +1,100 @@
+// What can be asked of a software port, and the default MAC address.
+#include "deviceplugin/datapath/software_port.h"
+
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "deviceplugin/datapath/refused_error.h"
+
+using namespace vdpa;
+
+namespace {
+
+template <typename Change>
+PortSettings portWith(Change change) {
+  Settings settings;
+  change(settings);
+  return softwarePort("nic-0", settings, 1500);
+}
+
+template <typename Change>
+void refused(const std::string& setting, Change change) {
+  CHECK_THROWS_WITH(portWith(change), Catch::StartsWith("cannot set up nic-0: " + setting));
+}
+
+}  // namespace
+
+TEST_CASE("what is not asked for has a default") {
+  CHECK(portWith([](auto&) {}) == PortSettings{"", 0, 1500, true, false});
+}
+
+TEST_CASE("what a software port can do") {
+  CHECK(portWith([](auto& s) {
+          s.mac = "02:AB:00:00:00:01";
+          s.vlan = 4094;
+          s.mtu = 68;
+          s.linkState = "disable";
+          s.spoofCheck = true;
+        }) == PortSettings{"02:ab:00:00:00:01", 4094, 68, false, true});
+  CHECK(portWith([](auto& s) { s.linkState = "enable"; }).linkUp);
+  CHECK(portWith([](auto& s) { s.linkState = "auto"; }).linkUp);
+}
+
+TEST_CASE("what asks for nothing is no reason to refuse") {
+  CHECK_NOTHROW(portWith([](auto& s) {
+    s.vlanQos = 0;
+    s.vlanProto = "802.1Q";
+    s.trust = false;
+    s.minTxRate = 0;
+    s.maxTxRate = 0;
+  }));
+}
+
+TEST_CASE("what a software port cannot do is refused by name") {
+  for (const char* mac :
+       {"x", "02:00:00:00:00", "02-00-00-00-00-01", "02:00:00:00:00:0g", "02:00:00:00:00:01:02",
+        "00:00:00:00:00:00", "01:00:00:00:00:01", "ff:ff:ff:ff:ff:ff"})
+    refused("mac ", [&](auto& s) { s.mac = mac; });
+  refused("vlan 4095", [](auto& s) { s.vlan = 4095; });
+  refused("vlanQoS 1", [](auto& s) { s.vlanQos = 1; });
+  refused("vlanProto 802.1ad", [](auto& s) { s.vlanProto = "802.1AD"; });
+  refused("vlanProto 'x'", [](auto& s) { s.vlanProto = "x"; });
+  refused("trust on", [](auto& s) { s.trust = true; });
+  refused("min_tx_rate 1", [](auto& s) { s.minTxRate = 1; });
+  refused("max_tx_rate 2", [](auto& s) { s.maxTxRate = 2; });
+  refused("link_state 'up'", [](auto& s) { s.linkState = "up"; });
+  refused("mtu 67", [](auto& s) { s.mtu = 67; });
+  refused("mtu 1501", [](auto& s) { s.mtu = 1501; });
+}
+
+TEST_CASE("default MAC addresses") {
+  const auto free = [](const std::string&) { return false; };
+  Owner owner{"c0", "net1", "/netns", "fast", "default", "pod", "uid"};
+  const std::string mac = defaultMac(owner, free);
+  CHECK(mac == "62:45:be:5d:24:15");  // the same in every release: pods keep it over an upgrade
+  CHECK(portWith([&](auto& s) { s.mac = mac; }).mac == mac);
+
+  SECTION("belong to the pod's name, not to its container") {
+    owner.containerId = "c1";
+    owner.podUid = "other";
+    CHECK(defaultMac(owner, free) == mac);
+  }
+  SECTION("differ by interface, network, pod, and container where there is no pod") {
+    std::set<std::string> all{mac};
+    owner.interface = "net2";
+    CHECK(all.insert(defaultMac(owner, free)).second);
+    owner.network = "slow";
+    CHECK(all.insert(defaultMac(owner, free)).second);
+    owner.podName = "pod-2";
+    CHECK(all.insert(defaultMac(owner, free)).second);
+    owner.podName = "";
+    CHECK(all.insert(defaultMac(owner, free)).second);
+    owner.containerId = "c2";
+    CHECK(all.insert(defaultMac(owner, free)).second);
+  }
+  SECTION("avoid those that others have") {
+    const std::string next = defaultMac(owner, [&](const std::string& m) { return m == mac; });
+    CHECK(next != mac);
+    CHECK(portWith([&](auto& s) { s.mac = next; }).mac == next);
+  }
+}

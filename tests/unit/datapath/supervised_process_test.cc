@@ -1,0 +1,108 @@
+// A supervised process through its life: started, killed, found again, stopped, and one that cannot
+// start.
+#include "deviceplugin/datapath/supervised_process.h"
+
+#include <signal.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+
+#include "tests/unit/datapath/temporary_directory.h"
+
+using namespace vdpa;
+using namespace std::chrono_literals;
+
+namespace {
+
+auto soon() {
+  return std::chrono::steady_clock::now() + 10s;
+}
+
+template <typename Condition>
+bool eventually(Condition condition) {
+  for (const auto deadline = soon(); std::chrono::steady_clock::now() < deadline;
+       std::this_thread::sleep_for(1ms))
+    if (condition()) return true;
+  return false;
+}
+
+SupervisedProcess::Plan plan(const TemporaryDirectory& directory, const std::string& name = "x") {
+  const std::string control = directory.path() + "/c.sock";
+  return {"the program",
+          {CONTROL_PROGRAM, "--name=" + name, "--control=" + control, "--queue-pairs=1",
+           "--mtu=1500", "--uplink="},
+          control};
+}
+
+bool runs(pid_t pid) {
+  return ::kill(pid, 0) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("a process is started again when it dies, and found again by the next owner") {
+  const TemporaryDirectory directory;
+  std::atomic<int> ups = 0;
+  const SupervisedProcess::Handlers handlers{
+      [&](SupervisedProcess& process, const nlohmann::json& hello) {
+        CHECK(process.call("hello") == hello);
+        ++ups;
+      },
+      nullptr, nullptr};
+  pid_t pid = 0;
+  {
+    SupervisedProcess process(plan(directory), handlers);
+    REQUIRE(process.waitUp(soon()));
+    const pid_t first = process.status().pid;
+    ::kill(first, SIGKILL);
+    REQUIRE(eventually([&] { return process.status().up && process.status().pid != first; }));
+    CHECK(process.status().deaths == 1);
+    CHECK(ups == 2);
+    pid = process.status().pid;
+  }
+  CHECK(runs(pid));  // nobody watches it
+  SupervisedProcess again(plan(directory), handlers);
+  REQUIRE(again.waitUp(soon()));
+  CHECK(again.status().pid == pid);
+  CHECK(again.status().deaths == 0);
+  again.stop();
+  CHECK(eventually([&] { return !runs(pid); }));
+  CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.sock"));
+  CHECK_THROWS_AS(again.call("hello"), std::system_error);
+}
+
+TEST_CASE("a process that cannot start says why, and can be stopped between two tries") {
+  const TemporaryDirectory directory;
+  SupervisedProcess process(plan(directory, "exits"), {});
+  CHECK_FALSE(process.waitUp(soon(), true));
+  REQUIRE(eventually([&] { return process.status().deaths >= 3; }));
+  CHECK_THAT(process.status().reason,
+             Catch::StartsWith("the program is not running: exited with status 7"));
+  process.stop();
+  CHECK_FALSE(process.status().up);
+}
+
+TEST_CASE("a program that is not there") {
+  const TemporaryDirectory directory;
+  auto missing = plan(directory);
+  missing.arguments[0] = directory.path() + "/none";
+  SupervisedProcess process(missing, {});
+  CHECK_FALSE(process.waitUp(soon(), true));
+  CHECK_THAT(process.status().reason, Catch::Contains("/none: No such file or directory"));
+  CHECK_THROWS_WITH(findProgram("none", {"/a", "/b"}), Catch::Contains("none in /a, /b"));
+}
+
+TEST_CASE("a stray process is ended, and a stray socket removed") {
+  const TemporaryDirectory directory;
+  const std::string control = directory.path() + "/c.sock";
+  pid_t pid = 0;
+  {
+    SupervisedProcess process(plan(directory), {});
+    REQUIRE(process.waitUp(soon()));
+    pid = process.status().pid;
+  }
+  stopStray(control);
+  CHECK(eventually([&] { return !runs(pid); }));
+  CHECK_FALSE(std::filesystem::exists(control));
+  stopStray(control);  // nothing there
+}
