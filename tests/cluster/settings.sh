@@ -6,7 +6,7 @@ nodes="node1 node2"
 control_plane="etcd kube-apiserver kube-scheduler kube-controller-manager"
 
 # Addresses are from a documentation range, and ports are not the usual ones: Debian starts an etcd of its own.
-address=203.0.113.1                 # the API server's; node1 has ...11 and node2 ...12
+address=198.51.100.1                # the API server's; node1 has ...11 and node2 ...12
 api=$address:36443
 etcd_client=127.0.0.1:32379
 etcd_peer=127.0.0.1:32380
