@@ -180,9 +180,10 @@ bool SupervisedProcess::connect(Process process) {
     }
   }
   if (!wanted()) return true;  // watch() ends it
-  const bool ended = process_->waitEnd(0ms);
+  // One that is ending says why in its last words: it gets the time for them.
+  const bool ended = process_->waitEnd(1s);
   if (!ended) endProcess(nullptr, *process_);
-  fail(ended ? process_->ending() : problem);
+  fail(ended ? process_->ending() + "; its last words are in the log" : problem);
   return false;
 }
 

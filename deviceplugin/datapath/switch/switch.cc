@@ -54,7 +54,8 @@ Switch::Switch(SwitchOptions options)
       signals_(takeSignals()),
       eventReady_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
       eal_(kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
-           options_.mtu + kFrameOverhead),
+           options_.uplink.empty() ? options_.mtu + kFrameOverhead
+                                   : Uplink::slotBytes(options_.mtu)),
       publisher_(pollersOf(options_)),
       control_(options_.control,
                [this](const std::string& operation, const nlohmann::json& arguments) {

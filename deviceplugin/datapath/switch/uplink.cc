@@ -66,10 +66,7 @@ void check(int result, const std::string& netdev, const char* what) {
 
 Uplink::Uplink(const std::string& netdev, unsigned queues, unsigned mtu, rte_mempool* pool)
     : device_("net_af_packet0"), wake_(openWake(netdev)) {
-  // A frame, its tag and the ring's own header must fit one slot; slots are powers of two of at
-  // least 2 KiB.
-  unsigned slot = 2048;
-  while (slot < mtu + 18 + 256) slot *= 2;
+  const unsigned slot = slotBytes(mtu);
   const std::string arguments =
       fmt::format("iface={},qpairs={},blocksz={},framesz={},framecnt=512,qdisc_bypass=1", netdev,
                   queues, std::max(slot, 4096u), slot);
@@ -84,6 +81,14 @@ Uplink::Uplink(const std::string& netdev, unsigned queues, unsigned mtu, rte_mem
     check(rte_eth_tx_queue_setup(port_, queue, 512, SOCKET_ID_ANY, nullptr), netdev, "set up");
   }
   check(rte_eth_dev_start(port_), netdev, "start");
+}
+
+unsigned Uplink::slotBytes(unsigned mtu) {
+  // A frame, its tag and the ring's own header must fit one slot; slots are powers of two of at
+  // least 2 KiB.
+  unsigned slot = 2048;
+  while (slot < mtu + 18 + 256) slot *= 2;
+  return slot;
 }
 
 Uplink::~Uplink() {

@@ -19,6 +19,9 @@ class Uplink {
   Uplink(const Uplink&) = delete;
   Uplink& operator=(const Uplink&) = delete;
 
+  // Bytes of one frame's slot in the packet socket's ring: what a packet of the pool must hold.
+  static unsigned slotBytes(unsigned mtu);
+
   uint16_t port() const { return port_; }  // DPDK's number
 
   // Readable when a frame has come since armWake(). While disarmed frames cost the wake socket
