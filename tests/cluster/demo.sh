@@ -26,7 +26,7 @@ failed() {
   note "" "The demo failed in: $BASH_COMMAND" >&2
   kubectl get pods -A -o wide >&2 || true
   kubectl get events -A --sort-by=.lastTimestamp 2> /dev/null | tail -n 12 >&2 || true
-  kubectl -n vdpa-system logs ds/vdpa-datapath --tail=20 >&2 || true
+  kubectl -n vdpa-system logs ds/vdpa-datapath -c vdpa-datapath --tail=20 >&2 || true
   kubectl -n vdpa-system logs ds/vdpa-device-plugin --tail=20 >&2 || true
 }
 trap failed ERR

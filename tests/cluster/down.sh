@@ -10,7 +10,7 @@ keep=${2:-}
 stop() {
   local pid
   pid=$(cat "$1" 2> /dev/null) || return 0
-  tr '\0' ' ' < "/proc/$pid/cmdline" 2> /dev/null | grep -q "$2" || return 0
+  grep -aq "$2" "/proc/$pid/cmdline" 2> /dev/null || return 0
   kill -KILL "$pid" 2> /dev/null || return 0
   wait_for 10 "the end of $2 (pid $pid)" not_running "$pid"
 }
