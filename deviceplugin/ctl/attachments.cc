@@ -21,11 +21,6 @@ std::string age(int64_t created) {
   return fmt::format("{}d", seconds / 86400);
 }
 
-std::string podOf(const datapath::v1::Owner& owner) {
-  if (owner.pod_name().empty()) return owner.container_id();
-  return owner.pod_namespace() + "/" + owner.pod_name();
-}
-
 nlohmann::json toJson(const datapath::v1::Attachment& a) {
   return {{"device", a.device_id()},
           {"resource", a.resource()},

@@ -31,6 +31,11 @@ void requireSocket(const std::string& path, const std::string& program) {
   }
 }
 
+std::string podOf(const datapath::v1::Owner& owner) {
+  if (owner.pod_name().empty()) return owner.container_id();
+  return owner.pod_namespace() + "/" + owner.pod_name();
+}
+
 DatapathClient::DatapathClient(const std::string& socketPath)
     : socketPath_(socketPath),
       stub_((requireSocket(socketPath, "vdpa-datapath"),

@@ -36,4 +36,7 @@ class DatapathClient {
 // wraps it in its own.
 void requireSocket(const std::string& path, const std::string& program);
 
+// What people call an owner: namespace/pod, or its container where there is no Kubernetes.
+std::string podOf(const datapath::v1::Owner& owner);
+
 }  // namespace vdpa::ctl

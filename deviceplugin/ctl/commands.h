@@ -2,7 +2,6 @@
 // do.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <string>
 
@@ -17,9 +16,8 @@ void printDevices(const Options& options);
 void printAttachments(const Options& options);
 
 // The counters of every attached device; with `interval` above zero again and again, with rates,
-// until `stop`.
-void printStats(const Options& options, std::chrono::milliseconds interval,
-                const std::atomic<bool>& stop);
+// for ever.
+void printStats(const Options& options, std::chrono::milliseconds interval);
 
 // True if the gRPC health service on the unix socket says SERVING; prints one line.
 bool probe(const std::string& socketPath, const std::string& service);

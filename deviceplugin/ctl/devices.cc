@@ -18,9 +18,7 @@ void printDevices(const Options& options) {
   Table table({"DEVICE", "RESOURCE", "HEALTH", "POD", "REASON"});
   for (const auto& device : list.devices()) {
     const auto found = attached.find(device.id());
-    const auto* owner = found == attached.end() ? nullptr : &found->second->owner();
-    const std::string pod =
-        owner ? fmt::format("{}/{}", owner->pod_namespace(), owner->pod_name()) : "";
+    const std::string pod = found == attached.end() ? "" : podOf(found->second->owner());
     const std::string health = device.healthy() ? "Healthy" : "Unhealthy";
     table.add({device.id(), device.resource(), health, pod, device.reason()});
     array.push_back({{"device", device.id()},

@@ -1,18 +1,10 @@
 // vdpactl: what a person asks of a node's vDPA devices.
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <map>
 
 #include "commands.h"
-
-namespace {
-
-// The only way a signal handler can reach the watching loop.
-std::atomic<bool> interrupted{false};
-
-}  // namespace
 
 int main(int argc, char** argv) {
   using namespace vdpa::ctl;
@@ -62,11 +54,8 @@ int main(int argc, char** argv) {
     } else if (app.got_subcommand("attachments")) {
       printAttachments(options);
     } else if (app.got_subcommand(stats)) {
-      struct sigaction action {};
-      action.sa_handler = [](int) { interrupted = true; };
-      ::sigaction(SIGINT, &action, nullptr);
       const auto interval = std::chrono::milliseconds(watch ? static_cast<int>(seconds * 1000) : 0);
-      printStats(options, interval, interrupted);
+      printStats(options, interval);
     } else {
       return probe(socket, service) ? 0 : 1;
     }

@@ -85,14 +85,13 @@ void print(const Options& options, const Sample& now, const Sample* before) {
 
 }  // namespace
 
-void printStats(const Options& options, std::chrono::milliseconds interval,
-                const std::atomic<bool>& stop) {
+void printStats(const Options& options, std::chrono::milliseconds interval) {
   DatapathClient client(options.datapathSocket);
   Sample before = take(client);
   if (interval.count() == 0) return print(options, before, nullptr);
 
   const bool clear = options.output == Output::table && ::isatty(STDOUT_FILENO);
-  while (!stop) {
+  for (;;) {  // there is nothing to clean up: SIGINT ends it
     std::this_thread::sleep_for(interval);
     Sample now = take(client);
     if (clear) fmt::print("\033[H\033[2J");

@@ -1,0 +1,219 @@
+"""vdpactl beside a real vdpa-datapath: tables for people, JSON for programs, and words for what is wrong."""
+
+import contextlib
+import json
+import pathlib
+import signal
+import subprocess
+
+import pytest
+
+from datapath import WORKER_DIRS, Datapath, Kubelet, owner, settings
+from support import BUILD, Program, wait_until
+from testpmd import Testpmd
+
+PROGRAM = BUILD / "deviceplugin/ctl/vdpactl"
+
+
+@pytest.fixture
+def datapath(directory):
+    with Datapath(directory) as datapath:
+        yield datapath.wait_serving().offer(3).wait_healthy()
+
+
+def command(directory, *arguments):
+    return [PROGRAM, "--datapath-socket", directory / "run/datapath.sock", "--pod-resources", directory / "pods.sock",
+            *arguments]
+
+
+def run(directory, *arguments, **popen):
+    return subprocess.run(command(directory, *arguments), capture_output=True, text=True, timeout=20, **popen)
+
+
+def output(directory, *arguments):
+    done = run(directory, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def table(directory, *arguments):
+    """The rows by their first cell, each by the header's words; columns are aligned, two spaces apart."""
+    lines = output(directory, *arguments).splitlines()
+    header = lines[0].split()
+    starts = [lines[0].index(word) for word in header]
+    ends = starts[1:] + [None]
+    return {line.split()[0]: {word: line[start:end].strip() for word, start, end in zip(header, starts, ends)}
+            for line in lines[1:]}
+
+
+def as_json(directory, *arguments):
+    return {item["device"]: item for item in json.loads(output(directory, *arguments, "--output", "json"))}
+
+
+def test_devices(datapath, directory):
+    datapath.attach(owner("c1", pod="web"), "nic-0")
+    datapath.attach(owner("c2"), "nic-1")  # from somewhere that isn't Kubernetes
+    assert table(directory, "devices") == {
+        device: {"DEVICE": device, "RESOURCE": "vdpa.io/nic", "HEALTH": "Healthy", "POD": pod, "REASON": "-"}
+        for device, pod in [("nic-0", "default/web"), ("nic-1", "c2"), ("nic-2", "-")]}
+    assert as_json(directory, "devices")["nic-0"] == {
+        "device": "nic-0", "resource": "vdpa.io/nic", "healthy": True, "reason": "", "pod": "default/web"}
+
+
+def test_unhealthy_devices_have_a_reason(directory):
+    broken = directory / "programs"
+    broken.mkdir()
+    (broken / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
+    (broken / "vdpa-switch").chmod(0o755)
+    with Datapath(directory, worker_dirs=f"{broken}:{WORKER_DIRS}") as datapath:
+        datapath.wait_serving().offer(1)
+        wait_until(lambda: "status 3" in datapath.device().reason, "the reason")
+        row = table(directory, "devices")["nic-0"]
+        assert row["HEALTH"] == "Unhealthy" and "vdpa-switch of vdpa.io/nic" in row["REASON"], row
+        assert "exited with status 3" in row["REASON"]
+        assert as_json(directory, "devices")["nic-0"]["healthy"] is False
+
+
+def test_nothing_to_show(directory):
+    with Datapath(directory) as datapath:
+        datapath.wait_serving()
+        assert "vdpa-device-plugin has not announced any" in output(directory, "devices")
+        assert output(directory, "attachments") == "no attachments\n"
+        assert output(directory, "stats") == "no attached devices\n"
+        for what in ("devices", "attachments", "stats"):
+            assert as_json(directory, what) == {}
+
+
+def test_attachments(datapath, directory):
+    datapath.attach(owner("c1", "net7", pod="web"), "nic-0", settings(mac="02:00:00:00:00:07", vlan=12, mtu=1400),
+                    ["10.0.0.5/24", "fd00::5/64"])
+    row = table(directory, "attachments")["nic-0"]
+    assert row.pop("AGE").endswith("s")
+    assert row == {"DEVICE": "nic-0", "POD": "default/web", "NETWORK": "fast", "INTERFACE": "net7",
+                   "MAC": "02:00:00:00:00:07", "VLAN": "12", "STATE": "waiting"}
+    found = as_json(directory, "attachments")["nic-0"]
+    created = found.pop("created")
+    assert created == datapath.attachment().created
+    assert found == {
+        "device": "nic-0", "resource": "vdpa.io/nic", "backend": "software", "namespace": "default", "pod": "web",
+        "container": "c1", "interface": "net7", "network": "fast", "netns": "/proc/self/ns/net",
+        "mac": "02:00:00:00:00:07", "vlan": 12, "mtu": 1400, "ips": ["10.0.0.5/24", "fd00::5/64"],
+        "socket": "/run/vdpa/nic-0/vhost.sock", "attached": True, "state": "waiting"}
+
+
+def test_device_held_but_not_attached(datapath, directory):
+    with Kubelet(directory) as kubelet:
+        kubelet.pods = {("default", "web"): ("vdpa.io/nic", ["nic-0"]),
+                        ("other", "plain"): ("vdpa.io/nic", ["nic-1"]),
+                        ("other", "gpu"): ("example.com/gpu", ["nic-2"])}  # another vendor's device of that name
+        datapath.attach(owner(pod="web"), "nic-0")
+        rows = table(directory, "attachments")
+        assert rows.keys() == {"nic-0", "nic-1"}
+        assert rows["nic-0"]["STATE"] == "waiting"
+        assert rows["nic-1"]["POD"] == "other/plain"
+        words = "held by other/plain, not attached: no network annotation?"
+        assert rows["nic-1"]["STATE"] == words
+        assert as_json(directory, "attachments")["nic-1"] == {
+            "device": "nic-1", "resource": "vdpa.io/nic", "namespace": "other", "pod": "plain", "attached": False,
+            "state": words}
+
+
+def test_attachments_without_a_kubelet(datapath, directory):
+    datapath.attach(owner())
+    done = run(directory, "attachments", "-o", "json")
+    assert done.returncode == 0 and [item["device"] for item in json.loads(done.stdout)] == ["nic-0"]
+    assert f"{directory}/pods.sock" in done.stderr and "held but not attached are not shown" in done.stderr
+
+
+@contextlib.contextmanager
+def traffic(datapath, directory):
+    """nic-0 sends to nic-1; nic-2 sends too, but with addresses that its spoof check refuses."""
+    vdevs = {}
+    for number, values in enumerate([{}, {}, {"spoof_check": True}]):
+        device = f"nic-{number}"
+        datapath.attach(owner(f"c{number}", f"net{number}"), device, settings(**values))
+        # As the pod gets it, but for the place where the directory is mounted.
+        line = datapath.path(device, "eal-args").read_text().strip()
+        assert line.startswith("--vdev=") and line.count("/run/vdpa/") == 1, line
+        vdevs[device] = line.removeprefix("--vdev=").replace("/run/vdpa/", f"{datapath.run_dir}/devices/")
+    with Testpmd("receiver", directory, [vdevs["nic-1"]], "rxonly", core=1) as receiver, \
+            Testpmd("sender", directory, [vdevs["nic-0"], vdevs["nic-2"]], "flowgen"):
+        receiver.wait_received(1000, "from nic-0")
+        yield
+
+
+def test_stats_under_traffic(datapath, directory):
+    with traffic(datapath, directory):
+        wait_until(lambda: as_json(directory, "stats")["nic-2"]["drops"].get("spoofed", 0) > 100, "spoofed packets")
+        first = as_json(directory, "stats")
+        assert first.keys() == {"nic-0", "nic-1", "nic-2"}
+        assert first["nic-0"]["tx_packets"] >= 1000 and first["nic-1"]["rx_packets"] >= 1000
+        assert first["nic-1"]["rx_bytes"] >= 60 * first["nic-1"]["rx_packets"]
+        assert first["nic-1"]["tx_packets"] == 0
+        row = table(directory, "stats")["nic-2"]
+        assert "spoofed=" in row["DROPS"], row
+        assert row.keys() == {"DEVICE", "RX-PACKETS", "RX-BYTES", "TX-PACKETS", "TX-BYTES", "DROPS"}
+
+        with Program("watch", command(directory, "stats", "--watch", "--interval", "0.2"), directory) as watch:
+            wait_until(lambda: watch.log().count("DEVICE") >= 3, watch.log)
+            rows = [line.split() for line in watch.log().splitlines() if line.startswith("nic-1 ")]
+            assert all(int(row[5]) > 0 for row in rows), f"received per second, in the sixth column: {rows}"
+            packets = [int(row[1]) for row in rows]
+            assert packets == sorted(set(packets)), "grows from one reading to the next"
+
+
+def test_watch_in_json_is_one_line_a_reading_and_ends_at_once(datapath, directory):
+    datapath.attach(owner())
+    with Program("watch", command(directory, "stats", "--watch", "--interval", "0.1", "-o", "json"),
+                 directory) as watch:
+        wait_until(lambda: watch.log().count("\n") >= 2, watch.log)
+        for line in watch.log().splitlines()[:2]:
+            assert json.loads(line)[0]["device"] == "nic-0"
+    with Program("slow", command(directory, "stats", "--watch", "--interval", "3600"), directory) as watch:
+        stack = pathlib.Path(f"/proc/{watch.pid}/task/{watch.pid}/wchan")
+        wait_until(lambda: "nanosleep" in stack.read_text(), lambda: f"the long pause: {stack.read_text()}")
+        watch.process.send_signal(signal.SIGINT)
+        watch.process.wait(5)
+
+
+def test_without_a_datapath(directory):
+    for what in ("devices", "attachments", "stats"):
+        done = run(directory, what)
+        assert done.returncode == 1 and not done.stdout
+        assert f"{directory}/run/datapath.sock" in done.stderr
+        assert "is vdpa-datapath running on this node?" in done.stderr
+
+
+def test_as_an_ordinary_user(datapath, directory):
+    directory.chmod(0o755)
+    done = run(directory, "devices", user=65534, group=65534, extra_groups=[])
+    assert done.returncode == 1 and "run vdpactl as root" in done.stderr, done
+
+
+def test_probe(datapath, directory):
+    socket = directory / "run/datapath.sock"
+    done = run(directory, "probe", socket)
+    assert done.returncode == 0 and done.stdout == f"{socket}: SERVING\n"
+    done = run(directory, "probe", socket, "--service", "nobody.Here")
+    assert done.returncode == 1 and str(socket) in done.stderr
+    datapath.stop()
+    done = run(directory, "probe", socket)
+    assert done.returncode == 1 and str(socket) in done.stderr
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["devices", "--output", "yaml"], ["--output", "json", "table"]),
+    (["stats", "--watch", "--interval", "0"], ["--interval"]),
+    (["nonsense"], ["subcommand"]),
+    ([], ["subcommand"]),
+])
+def test_wrong_arguments(directory, arguments, words):
+    done = run(directory, *arguments)
+    assert done.returncode != 0
+    assert all(word in done.stderr + done.stdout for word in words), done
+
+
+def test_help_and_version(directory):
+    text = output(directory, "--help")
+    assert all(word in text for word in ("devices", "attachments", "stats", "probe", "--datapath-socket"))
+    assert output(directory, "--version").strip()
