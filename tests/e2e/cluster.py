@@ -36,8 +36,8 @@ class Cluster:
 
     def get(self, kind, name=None, namespace="default"):
         arguments = ["get", kind, "-n", namespace, "-o", "json"] + ([name] if name else ["--ignore-not-found"])
-        out = self.run(*arguments, check=False)
-        return json.loads(out) if out.strip() else None
+        out = self.run(*arguments, check=name is None)
+        return json.loads(out) if out.strip() else None if name else {"items": []}   # kubectl prints nothing for none
 
     def allocatable(self, node, resource="vdpa.io/nic"):
         return int(self.get("node", node)["status"]["allocatable"].get(resource, "0"))
