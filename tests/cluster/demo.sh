@@ -11,7 +11,12 @@ if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim=''
 chapter() { printf '\n%s== %s (%d s)%s\n' "$bold" "$*" "$SECONDS" "$plain"; }
 note() { printf '%s\n' "$*"; }
 # show COMMAND...: what a person would type, and its output.
-show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; "$@"; }
+show() {
+  local word line=
+  for word in "$@"; do if [[ $word == *[[:space:]\\]* ]]; then line+=" '$word'"; else line+=" $word"; fi; done
+  printf '%s$%s%s\n' "$dim" "$line" "$plain"
+  "$@"
+}
 unset -f kubectl
 
 cleaned=
@@ -32,8 +37,6 @@ failed() {
 trap failed ERR
 trap clean EXIT
 trap 'exit 130' INT TERM
-
-on_datapath() { kubectl -n vdpa-system exec ds/vdpa-datapath -c vdpa-datapath -- "$@"; }
 
 chapter "A Kubernetes of two nodes: etcd, API server, scheduler, containerd, kubelet, Multus"
 "$here/up.sh" "$dir"
@@ -57,9 +60,10 @@ kubectl wait --for=condition=Ready pod/left pod/right --timeout=60s > /dev/null
 show kubectl get pods -o wide
 show kubectl exec left -- sh -c 'id; ls -l /run/vdpa/*/; cat /run/vdpa/*/device.json /run/vdpa/*/eal-args'
 
-chapter "Packets per second, as the node counts them (each pod has half a core, and so has no hurry)"
+chapter "Packets per second, as the node counts them: each pod sends back what it receives"
+note "The switch and the pods poll, three programs on this machine's $(nproc) cores: it is whose turn it is that sets the rate."
 "$here/demo/rates.py" "$dir" 8
-show on_datapath vdpactl attachments
+show kubectl -n vdpa-system exec ds/vdpa-datapath -c vdpa-datapath -- vdpactl attachments
 
 chapter "A third pod: the devices are used up"
 show kubectl apply -f "$here/demo/third.yaml"
