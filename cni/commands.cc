@@ -74,9 +74,23 @@ Ipam ipamOf(const NetworkConfig& network, const Environment& environment) {
   return Ipam(network.ipamType, environment.path, network.text);
 }
 
+bool isAttached(DatapathClient& datapath, const Environment& environment) {
+  const auto list = datapath.list();
+  return std::any_of(list.attachments().begin(), list.attachments().end(), [&](const auto& a) {
+    return a.owner().container_id() == environment.containerId &&
+           a.owner().interface() == environment.interface;
+  });
+}
+
 std::string add(const Environment& environment, const NetworkConfig& network) {
   const DeviceConfig device = parseDeviceConfig(network, environment);
   const Ipam ipam = ipamOf(network, environment);
+  DatapathClient datapath(network.datapathSocket);
+  // Before IPAM: rolling back a second ADD would release the addresses that the first one uses.
+  if (!network.ipamType.empty() && isAttached(datapath, environment))
+    throw Error(Code::alreadyAttached,
+                fmt::format("interface {} of container {} is attached already; DEL comes first",
+                            environment.interface, environment.containerId));
   datapath::v1::AttachRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
   fillSettings(*request.mutable_settings(), device);
@@ -93,7 +107,6 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
     for (const auto& address : addressesOf(given, network.ipamType)) request.add_ips(address);
   }
 
-  DatapathClient datapath(network.datapathSocket);
   const auto attachment = datapath.attach(request);
   Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
   const std::string result = makeResult(network, environment, attachment, given).dump(2);
@@ -134,13 +147,7 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   fillSettings(*request.mutable_settings(), device);
   request.set_device_id(device.deviceId);
   DatapathClient datapath(network.datapathSocket);
-  const auto list = datapath.list();
-  const bool known =
-      std::any_of(list.attachments().begin(), list.attachments().end(), [&](const auto& a) {
-        return a.owner().container_id() == environment.containerId &&
-               a.owner().interface() == environment.interface;
-      });
-  if (!known)
+  if (!isAttached(datapath, environment))
     throw Error(Code::unknownContainer,
                 fmt::format("container {} has no attachment {} on this node",
                             environment.containerId, environment.interface));
@@ -153,10 +160,21 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   return "";
 }
 
+// What fails is told at the end and stops nothing: garbage that can be collected is.
 std::string collectGarbage(const Environment& environment, const NetworkConfig& network) {
+  std::exception_ptr failure;
+  const auto attempt = [&](const auto& step) {
+    try {
+      step();
+    } catch (const std::exception& error) {
+      spdlog::error("GC of network {}: {}", network.name, error.what());
+      if (!failure) failure = std::current_exception();
+    }
+  };
   DatapathClient datapath(network.datapathSocket);
+  datapath::v1::ListResponse list;
+  attempt([&] { list = datapath.list(); });
   const auto& valid = network.validAttachments;
-  const auto list = datapath.list();
   for (const auto& attachment : list.attachments()) {
     const auto& owner = attachment.owner();
     if (owner.network() != network.name) continue;
@@ -164,9 +182,10 @@ std::string collectGarbage(const Environment& environment, const NetworkConfig& 
     if (std::find(valid.begin(), valid.end(), key) != valid.end()) continue;
     spdlog::info("GC of network {}: detaching {} from {} of {}", network.name,
                  attachment.device_id(), owner.interface(), owner.container_id());
-    datapath.detach(owner.container_id(), owner.interface());
+    attempt([&] { datapath.detach(owner.container_id(), owner.interface()); });
   }
-  if (!network.ipamType.empty()) ipamOf(network, environment).run("GC");
+  if (!network.ipamType.empty()) attempt([&] { ipamOf(network, environment).run("GC"); });
+  if (failure) std::rethrow_exception(failure);
   return "";
 }
 

@@ -6,8 +6,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <optional>
 
 #include "cni/error.h"
 #include "common/errors.h"
@@ -32,19 +35,43 @@ Pipe makePipe() {
   return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-// A child that is killed and reaped unless somebody waited for it.
+Error overDeadline(const std::string& type) {
+  return Error(Code::tryAgainLater,
+               fmt::format("IPAM plugin '{}' did not end in time and was killed", type));
+}
+
+int millisecondsUntil(Clock::time_point deadline) {
+  return static_cast<int>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count());
+}
+
+// A child that is killed with its process group and reaped unless somebody waited for it.
 class Child {
  public:
   explicit Child(pid_t pid) : pid_(pid) {}
   ~Child() {
     if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    wait();
+    ::kill(-pid_, SIGKILL);
+    reap();
   }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  int wait() {
+  // Its status; nothing if it still runs at the deadline, as a plugin that has closed its output
+  // may.
+  std::optional<int> wait(Clock::time_point deadline) {
+    const UniqueFd process(checked(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)),
+                                   "cannot watch process {}", pid_));
+    for (;;) {
+      const int left = millisecondsUntil(deadline);
+      if (left <= 0) return std::nullopt;
+      pollfd fd{process.get(), POLLIN, 0};
+      if (::poll(&fd, 1, left) > 0) return reap();
+    }
+  }
+
+ private:
+  int reap() {
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
@@ -52,7 +79,6 @@ class Child {
     return status;
   }
 
- private:
   pid_t pid_;
 };
 
@@ -70,10 +96,21 @@ pid_t spawn(const std::string& program, const Pipe& input, const Pipe& output,
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, input.read.get(), STDIN_FILENO);
   ::posix_spawn_file_actions_adddup2(&actions, output.write.get(), STDOUT_FILENO);
+  // A process group of its own, so that nothing of it outlives a kill; SIGPIPE as everybody expects
+  // it.
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  sigset_t defaults;
+  ::sigemptyset(&defaults);
+  ::sigaddset(&defaults, SIGPIPE);
+  ::posix_spawnattr_setsigdefault(&attributes, &defaults);
+  ::posix_spawnattr_setpgroup(&attributes, 0);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
   char* const arguments[] = {const_cast<char*>(program.c_str()), nullptr};
   pid_t pid = -1;
   const int error =
-      ::posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments, environment.data());
+      ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environment.data());
+  ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw systemError(error, "cannot run the IPAM plugin {}", program);
   return pid;
@@ -86,12 +123,9 @@ std::string exchange(Pipe& input, Pipe& output, std::string_view text, Clock::ti
   std::string collected;
   for (;;) {
     pollfd fds[2] = {{output.read.get(), POLLIN, 0}, {input.write.get(), POLLOUT, 0}};
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    if (left <= 0)
-      throw Error(Code::tryAgainLater,
-                  fmt::format("IPAM plugin '{}' did not end in time and was killed", type));
-    ::poll(fds, input.write ? 2 : 1, static_cast<int>(left));
+    const int left = millisecondsUntil(deadline);
+    if (left <= 0) throw overDeadline(type);
+    ::poll(fds, input.write ? 2 : 1, left);
     if (input.write && (fds[1].revents & (POLLOUT | POLLERR | POLLHUP))) {
       const ssize_t count = ::write(input.write.get(), text.data(), text.size());
       if (count > 0) text.remove_prefix(static_cast<size_t>(count));
@@ -142,7 +176,9 @@ nlohmann::json Ipam::run(const std::string& command) const {
   input.read.reset();
   output.write.reset();
   const std::string text = exchange(input, output, config_, deadline, type_);
-  const int status = child.wait();
+  const std::optional<int> ended = child.wait(deadline);
+  if (!ended) throw overDeadline(type_);
+  const int status = *ended;
 
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {

@@ -103,6 +103,10 @@ NetworkConfig parseNetworkConfig(const std::string& text, Command command) {
                             config.deviceInfoFile));
   if (object.contains("prevResult") && !object["prevResult"].is_null())
     config.prevResult = objectAt(object, "prevResult");
+  // A list that is missing isn't an empty one: taken for it, GC would detach every running pod.
+  // libcni writes null for none.
+  if (command == Command::gc && !object.contains("cni.dev/valid-attachments"))
+    throw Error(Code::invalidConfig, "GC needs cni.dev/valid-attachments in the configuration");
   if (command == Command::gc)
     config.validAttachments = parseAttachments(arrayAt(object, "cni.dev/valid-attachments"));
   return config;
