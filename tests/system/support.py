@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VDPA_BUILD", ROOT / "build" / "gcc"))
 
 
-def wait_until(condition, what, timeout=10.0, interval=0.01):
+def wait_until(condition, what, timeout=30.0, interval=0.01):
     """Returns the condition's first true value; fails with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -36,7 +36,7 @@ class Program:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
-    def wait_log(self, text, timeout=10.0):
+    def wait_log(self, text, timeout=30.0):
         def check():
             if text in self.log():
                 return True
