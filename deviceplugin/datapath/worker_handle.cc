@@ -40,19 +40,43 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
     : deviceId_(record.attachment.deviceId),
       process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
                 paths.workerControl(deviceId_)},
-               {[this](SupervisedProcess&, const nlohmann::json& hello) { take(hello); },
+               {[this](SupervisedProcess& process, const nlohmann::json&) { ask(process); },
                 [this](const nlohmann::json& event) { take(event); },
-                [this] { changed_.notify_all(); }}) {}
+                [this] {
+                  std::lock_guard lock(mutex_);  // not between a waiter's look and its sleep
+                  changed_.notify_all();
+                }}) {}
 
-void WorkerHandle::take(const nlohmann::json& state) {
+// An event may overtake the answer to "hello", on another thread: asked again until none did, so
+// that an old state never replaces a newer one.
+void WorkerHandle::ask(SupervisedProcess& process) {
+  for (;;) {
+    const unsigned before = [this] {
+      std::lock_guard lock(mutex_);
+      return events_;
+    }();
+    const auto hello = process.call("hello");
+    std::lock_guard lock(mutex_);
+    if (events_ != before) continue;
+    apply(hello);
+    return;
+  }
+}
+
+void WorkerHandle::take(const nlohmann::json& event) {
   {
     std::lock_guard lock(mutex_);
-    ready_ = state.value("ready", false);
-    front_ = state.value("front", "");
-    engine_ = state.value("engine", "");
-    reason_ = state.value("reason", "");
+    ++events_;
+    apply(event);
   }
   changed_.notify_all();
+}
+
+void WorkerHandle::apply(const nlohmann::json& state) {
+  ready_ = state.value("ready", false);
+  front_ = state.value("front", "");
+  engine_ = state.value("engine", "");
+  reason_ = state.value("reason", "");
 }
 
 void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline) {

@@ -27,11 +27,14 @@ class WorkerHandle {
   std::string state() const;
 
  private:
-  void take(const nlohmann::json& state);
+  void ask(SupervisedProcess& process);
+  void take(const nlohmann::json& event);
+  void apply(const nlohmann::json& state);  // mutex_ is held
 
   const std::string deviceId_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  unsigned events_ = 0;  // that came so far
   bool ready_ = false;
   std::string front_;
   std::string engine_;

@@ -74,11 +74,13 @@ struct VhostCallbacks {
 
 VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table, Listener listener)
     : options_(std::move(options)),
+      bell_(options_.directory + "/.bell"),  // no device ID has a leading dot
       publisher_(publisher),
       table_(table),
       listener_(std::move(listener)),
       uplinkCounters_(options_.pollers) {
   instance = this;
+  hangBell();
   table_.setLimit(kUplinkPort, MacTable::kLearnedOnUplink);
   std::lock_guard lock(mutex_);
   publish();
@@ -86,6 +88,8 @@ VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table, L
 
 VhostPorts::~VhostPorts() {
   for (const auto& id : ids()) remove(id);
+  rte_vhost_driver_unregister(bell_.c_str());
+  ::unlink(bell_.c_str());
   instance = nullptr;
 }
 
@@ -150,6 +154,18 @@ void VhostPorts::registerSocket(Port& port) {
   check(rte_vhost_driver_disable_features(path, kOffloads), "configure");
   check(rte_vhost_driver_callback_register(path, VhostCallbacks::operations()), "configure");
   check(rte_vhost_driver_start(path), "start");
+  connectUnix(bell_);
+}
+
+// rte_vhost's thread looks at a new socket only when something happens on one it has, or after a
+// second: too long for a pod that waits. This one exists for something to happen on it.
+void VhostPorts::hangBell() {
+  static const rte_vhost_device_ops none{};
+  const char* path = bell_.c_str();
+  ::unlink(path);
+  if (rte_vhost_driver_register(path, 0) != 0 ||
+      rte_vhost_driver_callback_register(path, &none) != 0 || rte_vhost_driver_start(path) != 0)
+    throw std::runtime_error(fmt::format("cannot register the socket {}", bell_));
 }
 
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {

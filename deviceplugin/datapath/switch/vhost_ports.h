@@ -66,6 +66,7 @@ class VhostPorts {
   };
 
   void registerSocket(Port& port);
+  void hangBell();
   uint64_t publish();  // mutex_ is held
   void fillWork(Snapshot& snapshot, const Port& port) const;
   Port& find(const std::string& id);
@@ -79,6 +80,7 @@ class VhostPorts {
   friend struct VhostCallbacks;
 
   Options options_;
+  const std::string bell_;  // path of a socket that wakes rte_vhost's thread
   Publisher& publisher_;
   MacTable& table_;
   Listener listener_;
