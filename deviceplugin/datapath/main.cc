@@ -47,6 +47,9 @@ int run(int argc, char** argv) {
   app.add_option("--worker-dir", workerDirs,
                  "where vdpa-worker and vdpa-switch are, several separated by colons; default: the "
                  "directory of this program");
+  app.add_option("--cgroup-root", programs.cgroupRoot,
+                 "the host's cgroup file systems; in a container, workers and switches outlive it "
+                 "only with this and\nthe host's process ids");
   app.add_option("--pod-resources", podResources, "the kubelet's PodResources socket")
       ->capture_default_str();
   app.add_option("--metrics-address", metrics, "serve Prometheus metrics on host:port");

@@ -10,6 +10,7 @@ struct Programs {
   std::string vswitch;
   std::string logLevel = "info";
   std::string logFormat = "text";
+  std::string cgroupRoot;  // where the host's cgroups are; if empty, they stay in ours
 };
 
 }  // namespace vdpa

@@ -7,6 +7,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/datapath/cgroup.h"
 
 namespace vdpa {
 namespace {
@@ -132,10 +133,21 @@ bool SupervisedProcess::start() {
     ::unlink(plan_.control.c_str());  // of one that was killed
     Process process = Process::start(plan_.arguments);
     spdlog::info("started {}, process {}", plan_.title, process.pid());
+    leaveContainer(process);
     return connect(std::move(process));
   } catch (const std::exception& error) {
     fail(error.what());
     return false;
+  }
+}
+
+// Not reaching it isn't fatal: the process works, for as long as our container lives.
+void SupervisedProcess::leaveContainer(const Process& process) {
+  if (plan_.cgroupRoot.empty()) return;
+  try {
+    moveToOwnCgroup(plan_.cgroupRoot, process.pid());
+  } catch (const std::exception& error) {
+    spdlog::warn("{} will end with this container: {}", plan_.title, error.what());
   }
 }
 

@@ -21,7 +21,8 @@ class SupervisedProcess {
   struct Plan {
     std::string title;  // for messages: "vdpa-worker of nic-0"
     std::vector<std::string> arguments;
-    std::string control;  // path of its control socket
+    std::string control;          // path of its control socket
+    std::string cgroupRoot = {};  // see moveToOwnCgroup; if empty, it stays in our cgroup
   };
   // All run on threads of the process's own and must not destroy it.
   struct Handlers {
@@ -58,6 +59,7 @@ class SupervisedProcess {
   void run();
   bool takeOver();
   bool start();
+  void leaveContainer(const Process& process);
   bool connect(Process process);
   void watch();
   void end();

@@ -28,6 +28,10 @@ for hierarchy in $(hierarchies); do
   [ ! -d "$hierarchy/$cgroup" ] || find "$hierarchy/$cgroup" -depth -type d -exec rmdir {} +
 done
 
+# What vdpa-datapath moved its processes to; they were the node's too.
+rmdir_outer() { for h in $(hierarchies); do [ ! -d "$h/vdpa" ] || rmdir "$h/vdpa" || return 1; done; }
+wait_for 10 "the cgroup of workers and switches to be empty" rmdir_outer
+
 for node in $nodes; do
   [ ! -e "/run/netns/vdpa-$node" ] || ip netns del "vdpa-$node"
 done

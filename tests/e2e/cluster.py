@@ -52,14 +52,16 @@ class Cluster:
         found = self.get("pod", pod)
         return found["status"].get("phase") if found else None
 
+    def ready(self, pod, namespace="default"):
+        found = self.get("pod", pod, namespace)
+        conditions = found["status"].get("conditions", []) if found else []
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
     def wait_running(self, pod, timeout=90):
-        def ready():
-            found = self.get("pod", pod)
-            if not found:
-                return False
-            assert found["status"].get("phase") not in ("Failed", "Succeeded"), self.describe(pod)
-            return any(c["type"] == "Ready" and c["status"] == "True" for c in found["status"].get("conditions", []))
-        wait_until(ready, lambda: f"pod {pod} ready:\n{self.describe(pod)}", timeout, 0.2)
+        def running():
+            assert self.phase(pod) not in ("Failed", "Succeeded"), self.describe(pod)
+            return self.ready(pod)
+        wait_until(running, lambda: f"pod {pod} ready:\n{self.describe(pod)}", timeout, 0.2)
 
     def describe(self, pod):
         return self.run("describe", "pod", pod, check=False) + self.run("logs", pod, "--tail=20", check=False)

@@ -1,0 +1,59 @@
+// See the header.
+#include "deviceplugin/datapath/cgroup.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "common/atomic_file.h"
+#include "common/errors.h"
+#include "common/unique_fd.h"
+
+namespace vdpa {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> hierarchiesOf(const fs::path& root) {
+  if (fs::exists(root / "cgroup.procs")) return {root};
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(root))
+    // Links are v1's second names of joint controllers.
+    if (!entry.is_symlink() && fs::exists(entry.path() / "cgroup.procs"))
+      found.push_back(entry.path());
+  if (found.empty()) throw systemError(ENOENT, "no cgroup hierarchy below {}", root.string());
+  return found;
+}
+
+void writeTo(const fs::path& file, const std::string& text) {
+  const UniqueFd fd(
+      checked(::open(file.c_str(), O_WRONLY | O_CLOEXEC), "cannot open {}", file.string()));
+  checked(static_cast<int>(::write(fd.get(), text.data(), text.size())), "cannot write '{}' to {}",
+          text, file.string());
+}
+
+// v1: a cpuset takes no process until it has processors and memory nodes.
+void fillCpuset(const fs::path& hierarchy, const fs::path& folder) {
+  for (const char* name : {"cpuset.cpus", "cpuset.mems"}) {
+    if (!fs::exists(hierarchy / name)) continue;
+    if (readFile((folder / name).string()).find_first_not_of(" \n") == std::string::npos)
+      writeTo(folder / name, readFile((hierarchy / name).string()));
+  }
+}
+
+}  // namespace
+
+void moveToOwnCgroup(const std::string& root, pid_t pid) {
+  for (const auto& hierarchy : hierarchiesOf(root)) {
+    const fs::path folder = hierarchy / "vdpa";
+    if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
+      throw systemError(errno, "cannot make the cgroup {}", folder.string());
+    fillCpuset(hierarchy, folder);
+    writeTo(folder / "cgroup.procs", std::to_string(pid));
+  }
+}
+
+}  // namespace vdpa

@@ -1,0 +1,16 @@
+// A container runtime kills whatever is in its container's cgroups when the container ends. Workers
+// and switches carry pods' packets and outlive us, so they are moved out.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+namespace vdpa {
+
+// Moves the process and its threads into the cgroup "vdpa" at the top of every hierarchy below
+// `root`, where the host's cgroup file systems are (v2, v1, or both), and makes that cgroup where
+// it is missing. What the process starts from then on is there too. Throws std::system_error.
+void moveToOwnCgroup(const std::string& root, pid_t pid);
+
+}  // namespace vdpa

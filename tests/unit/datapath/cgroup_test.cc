@@ -1,0 +1,66 @@
+// Moving a process out of its container's cgroups, on directories laid out as the kernel does it.
+#include "deviceplugin/datapath/cgroup.h"
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include "common/atomic_file.h"
+#include "tests/unit/datapath/temporary_directory.h"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+class Layout {
+ public:
+  // The kernel fills a new cgroup with files; here they have to be there before.
+  void file(const std::string& path, const std::string& content = "") {
+    fs::create_directories((root / path).parent_path());
+    std::ofstream(root / path) << content;
+  }
+  std::string content(const std::string& path) { return vdpa::readFile((root / path).string()); }
+
+  const vdpa::TemporaryDirectory directory;
+  const fs::path root{directory.path()};
+};
+
+}  // namespace
+
+TEST_CASE("cgroup v2 has one hierarchy") {
+  Layout layout;
+  layout.file("cgroup.procs");
+  layout.file("vdpa/cgroup.procs");
+  vdpa::moveToOwnCgroup(layout.root, 4711);
+  CHECK(layout.content("vdpa/cgroup.procs") == "4711");
+}
+
+TEST_CASE(
+    "cgroup v1 has one for each controller, v2's beside them, and a cpuset needs its values "
+    "first") {
+  Layout layout;
+  for (const char* hierarchy : {"cpu", "cpuset", "unified"}) {
+    layout.file(std::string(hierarchy) + "/cgroup.procs");
+    layout.file(std::string(hierarchy) + "/vdpa/cgroup.procs");
+  }
+  layout.file("cpuset/cpuset.cpus", "0-1\n");
+  layout.file("cpuset/cpuset.mems", "0\n");
+  layout.file("cpuset/vdpa/cpuset.cpus", "\n");
+  layout.file("cpuset/vdpa/cpuset.mems", "1\n");
+  fs::create_directory_symlink("cpu", layout.root / "cpuacct");
+  vdpa::moveToOwnCgroup(layout.root, 4711);
+  for (const char* hierarchy : {"cpu", "cpuset", "unified"})
+    CHECK(layout.content(std::string(hierarchy) + "/vdpa/cgroup.procs") == "4711");
+  CHECK(layout.content("cpuset/vdpa/cpuset.cpus") == "0-1\n");
+  CHECK(layout.content("cpuset/vdpa/cpuset.mems") == "1\n");  // somebody's choice stays
+}
+
+TEST_CASE("what is not a cgroup file system is named") {
+  Layout layout;
+  CHECK_THROWS_WITH(vdpa::moveToOwnCgroup(layout.root, 4711),
+                    Catch::Contains("no cgroup hierarchy below " + layout.root.string()));
+  layout.file("cgroup.procs");
+  CHECK_THROWS_WITH(vdpa::moveToOwnCgroup(layout.root, 4711),
+                    Catch::Contains((layout.root / "vdpa/cgroup.procs").string()));
+}
