@@ -1,17 +1,17 @@
 // The node's daemon as the CNI plugin sees it: four calls, their failures already CNI errors.
 #pragma once
 
-#include <memory>
+#include <chrono>
 #include <string>
 #include <vector>
 
-#include "datapath.grpc.pb.h"
+#include "datapath.pb.h"
 
 namespace vdpa::cni {
 
 class DatapathClient {
  public:
-  // Doesn't connect yet; the first call does.
+  // Every call makes a connection of its own.
   explicit DatapathClient(std::string socketPath);
 
   datapath::v1::Attachment attach(const datapath::v1::AttachRequest& request);
@@ -21,12 +21,10 @@ class DatapathClient {
   datapath::v1::ListResponse list();
 
  private:
-  template <typename Method, typename Request, typename Response>
-  void call(Method method, const Request& request, Response& response, int seconds);
-  void requireSocket() const;
+  template <typename Response, typename Request>
+  Response call(const char* method, const Request& request, std::chrono::seconds timeout) const;
 
   std::string socketPath_;
-  std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
 };
 
 }  // namespace vdpa::cni

@@ -19,7 +19,7 @@ constexpr auto kFirstPause = 50ms;
 constexpr auto kLongestPause = 10s;
 constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
 constexpr auto kStartTime = 15s;  // from its start to its control socket
-constexpr auto kPoll = 5ms;       // for the control socket
+constexpr auto kPoll = 1ms;       // for the control socket
 constexpr auto kStopTime = 3s;    // between "stop" and force
 
 void endProcess(ControlClient* client, Process& process) {

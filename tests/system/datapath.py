@@ -22,13 +22,14 @@ _numbers = itertools.count()
 class Datapath(Program):
     """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
 
-    def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS):
+    def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS, log_level="debug",
+                 run_dir=None):
         self.directory = directory
-        self.run_dir = directory / "run"
+        self.run_dir = run_dir or directory / "run"
         self.state_dir = directory / "state"
         super().__init__(name, [PROGRAM, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
                                 "--worker-dir", worker_dirs, "--pod-resources", directory / "pods.sock",
-                                "--log-level", "debug", *arguments], directory)
+                                "--log-level", log_level, *arguments], directory)
         self._channel = None
 
     @property

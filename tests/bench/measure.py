@@ -1,0 +1,53 @@
+"""What the measurements share: repeated figures, their rows, and a process's memory."""
+
+import contextlib
+import pathlib
+import statistics
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+
+
+class Figures:
+    """The same figure measured several times: its median, least and greatest."""
+
+    def __init__(self, values, unit, digits=1):
+        self.values, self.unit, self.digits = list(values), unit, digits
+
+    @property
+    def median(self):
+        return statistics.median(self.values)
+
+    def __str__(self):
+        low, middle, high = (f"{value:.{self.digits}f}" for value in (min(self.values), self.median, max(self.values)))
+        return f"{middle} {self.unit} ({low}-{high})"
+
+
+def header(title):
+    print(f"\n{title}\n{'what':<44} {'ours: median (least-most)':<30} {'peer':<30} {'ratio':>7}  to reach", flush=True)
+
+
+def row(what, ours, peer=None, target="", ratio=None):
+    """`target` is the ratio to reach; a row without a peer gives its own."""
+    if peer is not None:
+        ratio = ours.median / peer.median
+    shown = f"{ratio:.2f}" if ratio is not None else ""
+    print(f"{what:<44} {str(ours):<30} {str(peer or ''):<30} {shown:>7}  {target}", flush=True)
+
+
+@contextlib.contextmanager
+def node_directories():
+    """One on the disk, for what a node keeps, and one below /run, which is memory, for what it does not."""
+    with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/var/tmp") as kept, \
+            tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/run") as run:
+        yield pathlib.Path(kept), pathlib.Path(run)
+
+
+def private_kib(pid):
+    """The memory that would be free if this process had not been started: what it shares with nobody."""
+    total = 0
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith(("Private_Clean:", "Private_Dirty:")):
+            total += int(line.split()[1])
+    return total
