@@ -172,7 +172,7 @@ def test_watch_in_json_is_one_line_a_reading_and_ends_at_once(datapath, director
     with Program("slow", command(directory, "stats", "--watch", "--interval", "3600"), directory) as watch:
         stack = pathlib.Path(f"/proc/{watch.pid}/task/{watch.pid}/wchan")
         wait_until(lambda: "nanosleep" in stack.read_text(), lambda: f"the long pause: {stack.read_text()}")
-        watch.process.send_signal(signal.SIGINT)
+        watch.process.send_signal(signal.SIGTERM)
         watch.process.wait(5)
 
 
