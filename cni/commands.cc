@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
+#include <optional>
 
 #include "cni/datapath_client.h"
 #include "cni/device_info.h"
@@ -15,11 +17,15 @@
 #include "cni/network_config.h"
 #include "cni/result.h"
 #include "common/log.h"
+#include "common/unique_fd.h"
 
 namespace vdpa::cni {
 namespace {
 
 using nlohmann::json;
+
+// A datapath that is well answers at once, and a runtime waits for STATUS before every pod.
+constexpr std::chrono::seconds kStatusTime{1};
 
 // Runs `undo` unless committed.
 class Guard {
@@ -74,12 +80,14 @@ Ipam ipamOf(const NetworkConfig& network, const Environment& environment) {
   return Ipam(network.ipamType, environment.path, network.text);
 }
 
-bool isAttached(DatapathClient& datapath, const Environment& environment) {
+std::optional<datapath::v1::Attachment> findAttachment(DatapathClient& datapath,
+                                                       const Environment& environment) {
   const auto list = datapath.list();
-  return std::any_of(list.attachments().begin(), list.attachments().end(), [&](const auto& a) {
-    return a.owner().container_id() == environment.containerId &&
-           a.owner().interface() == environment.interface;
-  });
+  for (const auto& attachment : list.attachments())
+    if (attachment.owner().container_id() == environment.containerId &&
+        attachment.owner().interface() == environment.interface)
+      return attachment;
+  return std::nullopt;
 }
 
 std::string add(const Environment& environment, const NetworkConfig& network) {
@@ -87,7 +95,7 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   const Ipam ipam = ipamOf(network, environment);
   DatapathClient datapath(network.datapathSocket);
   // Before IPAM: rolling back a second ADD would release the addresses that the first one uses.
-  if (!network.ipamType.empty() && isAttached(datapath, environment))
+  if (!network.ipamType.empty() && findAttachment(datapath, environment))
     throw Error(Code::alreadyAttached,
                 fmt::format("interface {} of container {} is attached already; DEL comes first",
                             environment.interface, environment.containerId));
@@ -121,8 +129,11 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
 
 // A DEL that fails keeps the pod from ending, so it fails only while there is something to give
 // back that could not be. A node without its datapath has no worker to stop; the record stays, and
-// the next owner takes the device over.
+// the next owner takes the device over. An IPAM plugin that is gone has no address to give back.
 std::string del(const Environment& environment, const NetworkConfig& network) {
+  if (!network.ignored.empty())
+    spdlog::warn("DEL of {} {} goes on without a part of the configuration: {}",
+                 environment.containerId, environment.interface, network.ignored);
   std::exception_ptr failure;
   try {
     DatapathClient(network.datapathSocket).detach(environment.containerId, environment.interface);
@@ -130,7 +141,14 @@ std::string del(const Environment& environment, const NetworkConfig& network) {
     if (error.code() != static_cast<int>(Code::tryAgainLater)) failure = std::current_exception();
     spdlog::warn("DEL of {} {}: {}", environment.containerId, environment.interface, error.what());
   }
-  if (!network.ipamType.empty()) ipamOf(network, environment).run("DEL");
+  if (!network.ipamType.empty()) {
+    const Ipam ipam = ipamOf(network, environment);
+    if (ipam.installed())
+      ipam.run("DEL");
+    else
+      spdlog::warn("DEL of {} {}: IPAM plugin '{}' is not in CNI_PATH", environment.containerId,
+                   environment.interface, network.ipamType);
+  }
   if (failure) std::rethrow_exception(failure);
   return "";
 }
@@ -140,23 +158,27 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   if (!network.prevResult)
     throw Error(Code::invalidConfig,
                 "CHECK needs prevResult, the result of ADD, in the configuration");
-  if (!network.ipamType.empty()) ipamOf(network, environment).run("CHECK");
+  DatapathClient datapath(network.datapathSocket);
+  const auto attachment = findAttachment(datapath, environment);
+  if (!attachment)
+    throw Error(Code::unknownContainer,
+                fmt::format("container {} has no attachment {} on this node",
+                            environment.containerId, environment.interface));
+  auto [differences, addresses] = compareResult(*network.prevResult, environment, *attachment);
 
   datapath::v1::CheckRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
   fillSettings(*request.mutable_settings(), device);
   request.set_device_id(device.deviceId);
-  DatapathClient datapath(network.datapathSocket);
-  if (!isAttached(datapath, environment))
-    throw Error(Code::unknownContainer,
-                fmt::format("container {} has no attachment {} on this node",
-                            environment.containerId, environment.interface));
-  const auto differences = datapath.check(request);
+  for (const auto& address : addresses) request.add_ips(address);
+  const auto more = datapath.check(request);
+  differences.insert(differences.end(), more.begin(), more.end());
   if (!differences.empty())
     throw Error(Code::checkFailed,
                 fmt::format("{} of {} is not as it was set up", environment.interface,
                             environment.containerId),
                 fmt::format("{}", fmt::join(differences, "; ")));
+  if (!network.ipamType.empty()) ipamOf(network, environment).run("CHECK");
   return "";
 }
 
@@ -191,7 +213,7 @@ std::string collectGarbage(const Environment& environment, const NetworkConfig& 
 
 std::string status(const Environment& environment, const NetworkConfig& network) {
   try {
-    DatapathClient(network.datapathSocket).list();
+    DatapathClient(network.datapathSocket).list(kStatusTime);
   } catch (const Error& error) {
     throw Error(Code::notAvailable, error.what(), error.details());
   }
@@ -200,18 +222,16 @@ std::string status(const Environment& environment, const NetworkConfig& network)
 }
 
 void startLogging(const NetworkConfig& network) {
-  if (!network.logFile.empty()) {
-    const int fd = ::open(network.logFile.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    if (fd >= 0) {
-      ::dup2(fd, STDERR_FILENO);
-      ::close(fd);
-    }
+  initLogging("vdpa-cni", network.logLevel, "text");
+  if (network.logFile.empty()) return;
+  const UniqueFd file(::open(network.logFile.c_str(),
+                             O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0640));
+  if (!file) {
+    spdlog::error("cannot open logFile {}: {}; logging to standard error", network.logFile,
+                  std::strerror(errno));
+    return;
   }
-  try {
-    initLogging("vdpa-cni", network.logLevel, "text");
-  } catch (const std::invalid_argument& error) {
-    throw Error(Code::invalidConfig, fmt::format("logLevel: {}", error.what()));
-  }
+  ::dup2(file.get(), STDERR_FILENO);
 }
 
 }  // namespace

@@ -80,8 +80,8 @@ std::vector<std::string> DatapathClient::check(const datapath::v1::CheckRequest&
   return {response.differences().begin(), response.differences().end()};
 }
 
-datapath::v1::ListResponse DatapathClient::list() {
-  return call<datapath::v1::ListResponse>("List", datapath::v1::ListRequest(), kCallTime);
+datapath::v1::ListResponse DatapathClient::list(std::chrono::seconds timeout) {
+  return call<datapath::v1::ListResponse>("List", datapath::v1::ListRequest(), timeout);
 }
 
 }  // namespace vdpa::cni

@@ -18,7 +18,7 @@ class DatapathClient {
   // False if there was nothing to detach.
   bool detach(const std::string& containerId, const std::string& interface);
   std::vector<std::string> check(const datapath::v1::CheckRequest& request);
-  datapath::v1::ListResponse list();
+  datapath::v1::ListResponse list(std::chrono::seconds timeout = std::chrono::seconds(10));
 
  private:
   template <typename Response, typename Request>

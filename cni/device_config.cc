@@ -1,16 +1,15 @@
 // What a network asks of its device: the keys people know from sriov-cni, and where the device ID
 // and the MAC come from.
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <regex>
 
 #include "cni/error.h"
-#include "cni/json_keys.h"
+#include "cni/json_object.h"
 #include "cni/network_config.h"
 
 namespace vdpa::cni {
 namespace {
-
-using nlohmann::json;
 
 constexpr const char* kNoDevice =
     "no device ID was given for this attachment. Check that the NetworkAttachmentDefinition has "
@@ -26,54 +25,69 @@ std::string lower(std::string text) {
 }
 
 // One of several words, in any case; empty if the key is absent.
-std::string wordAt(const json& object, const char* key, std::initializer_list<const char*> words) {
-  const std::string word = lower(stringAt(object, key));
+std::string wordAt(const JsonObject& object, const char* key,
+                   std::initializer_list<const char*> words) {
+  const std::string word = lower(object.string(key));
   if (word.empty()) return word;
   if (std::find(words.begin(), words.end(), word) == words.end())
-    throw Error(Code::invalidConfig, fmt::format("{} '{}': expected {}", key, word,
+    throw Error(Code::invalidConfig, fmt::format("{} '{}': expected {}", key, excerpt(word, 40),
                                                  fmt::join(words.begin(), words.end(), ", ")));
   return word;
 }
 
-std::optional<bool> switchAt(const json& object, const char* key) {
+std::optional<bool> switchAt(const JsonObject& object, const char* key) {
   const std::string word = wordAt(object, key, {"on", "off"});
   if (word.empty()) return std::nullopt;
   return word == "on";
 }
 
-std::string findMac(const NetworkConfig& network, const Environment& environment) {
+// In lower case: aa:bb:cc:dd:ee:ff.
+bool isUnicastMac(const std::string& mac) {
+  if (mac.size() != 17 || mac == "00:00:00:00:00:00") return false;
+  for (size_t i = 0; i < mac.size(); ++i)
+    if (i % 3 == 2 ? mac[i] != ':' : std::isxdigit(static_cast<unsigned char>(mac[i])) == 0)
+      return false;
+  return (std::stoi(mac.substr(0, 2), nullptr, 16) & 1) == 0;
+}
+
+std::string findMac(const JsonObject& object, const Environment& environment) {
   const auto arg = environment.args.find("MAC");
-  const json args = objectAt(objectAt(network.json, "args"), "cni");
   const std::pair<const char*, std::string> sources[] = {
-      {"runtimeConfig.mac", stringAt(objectAt(network.json, "runtimeConfig"), "mac")},
+      {"runtimeConfig.mac", object.object("runtimeConfig").string("mac")},
       {"CNI_ARGS MAC", arg == environment.args.end() ? "" : arg->second},
-      {"args.cni.mac", stringAt(args, "mac")},
-      {"mac", stringAt(network.json, "mac")},
+      {"args.cni.mac", object.object("args").object("cni").string("mac")},
+      {"mac", object.string("mac")},
   };
-  static const std::regex form("([0-9a-f]{2}:){5}[0-9a-f]{2}");
   for (const auto& [source, value] : sources) {
     if (value.empty()) continue;
     const std::string mac = lower(value);
-    if (!std::regex_match(mac, form) || mac == "00:00:00:00:00:00" ||
-        (std::stoi(mac.substr(0, 2), nullptr, 16) & 1))
+    if (!isUnicastMac(mac))
       throw Error(Code::invalidConfig,
                   fmt::format("{} '{}': expected a unicast MAC address such as 02:00:00:00:00:01",
-                              source, value));
+                              source, excerpt(value, 40)));
     return mac;
   }
   return "";
 }
 
-std::string findDeviceId(const NetworkConfig& network) {
-  const json runtime = objectAt(network.json, "runtimeConfig");
-  const std::string top = stringAt(network.json, "deviceID");
-  const std::string run = stringAt(runtime, "deviceID");
-  if (!top.empty() && !run.empty() && top != run)
-    throw Error(Code::invalidConfig,
-                fmt::format("deviceID '{}' and runtimeConfig.deviceID '{}' differ", top, run));
-  const std::string id = !top.empty()   ? top
-                         : !run.empty() ? run
-                                        : stringAt(network.json, "pciBusID");
+// Multus writes the same ID to several places; which of two different ones is meant, nobody knows.
+std::string findDeviceId(const JsonObject& object) {
+  const JsonObject runtime = object.object("runtimeConfig");
+  std::string id, place;
+  for (const auto& [from, key] :
+       {std::pair{&object, "deviceID"}, std::pair{&runtime, "deviceID"},
+        std::pair{&object, "pciBusID"}, std::pair{&runtime, "pciBusID"}}) {
+    const std::string found = from->string(key);
+    if (found.empty()) continue;
+    if (id.empty()) {
+      id = found;
+      place = from->path(key);
+    } else if (id != found) {
+      throw Error(Code::invalidConfig,
+                  fmt::format("{} '{}' and {} '{}' differ", place, excerpt(id, 40), from->path(key),
+                              excerpt(found, 40)));
+    }
+  }
   if (id.empty()) throw Error(Code::invalidConfig, kNoDevice);
   return id;
 }
@@ -81,10 +95,10 @@ std::string findDeviceId(const NetworkConfig& network) {
 }  // namespace
 
 DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment) {
-  const json& object = network.json;
+  const JsonObject object(network.json);
   DeviceConfig device;
-  device.vlan = numberAt(object, "vlan", 0, 4094);
-  device.vlanQos = numberAt(object, "vlanQoS", 0, 7);
+  device.vlan = object.number("vlan", 0, 4094);
+  device.vlanQos = object.number("vlanQoS", 0, 7);
   device.vlanProto = wordAt(object, "vlanProto", {"802.1q", "802.1ad"});
   const bool tagged = device.vlan.value_or(0) != 0;
   if (!tagged && device.vlanQos.value_or(0) != 0)
@@ -95,15 +109,15 @@ DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& 
   device.spoofCheck = switchAt(object, "spoofchk");
   device.trust = switchAt(object, "trust");
   device.linkState = wordAt(object, "link_state", {"auto", "enable", "disable"});
-  device.minTxRate = numberAt(object, "min_tx_rate", 0, 1000000);
-  device.maxTxRate = numberAt(object, "max_tx_rate", 0, 1000000);
+  device.minTxRate = object.number("min_tx_rate", 0, 1000000);
+  device.maxTxRate = object.number("max_tx_rate", 0, 1000000);
   if (device.minTxRate.value_or(0) > device.maxTxRate.value_or(UINT32_MAX) &&
       device.maxTxRate.value_or(0) != 0)
     throw Error(Code::invalidConfig, fmt::format("min_tx_rate {} is above max_tx_rate {}",
                                                  *device.minTxRate, *device.maxTxRate));
-  device.mtu = numberAt(object, "mtu", 68, 65535).value_or(0);
-  device.mac = findMac(network, environment);
-  device.deviceId = findDeviceId(network);
+  device.mtu = object.number("mtu", 68, 65535).value_or(0);
+  device.mac = findMac(object, environment);
+  device.deviceId = findDeviceId(object);
   return device;
 }
 

@@ -2,8 +2,10 @@
 #include "cni/environment.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <sstream>
 
 #include "cni/error.h"
@@ -43,9 +45,25 @@ std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
   std::istringstream stream(text);
   for (std::string part; std::getline(stream, part, separator);)
-    if (!part.empty() && std::find(parts.begin(), parts.end(), part) == parts.end())
-      parts.push_back(part);
+    if (!part.empty()) parts.push_back(part);
   return parts;
+}
+
+std::vector<std::string> parsePath(const std::string& text) {
+  std::vector<std::string> directories;
+  for (const auto& directory : split(text, ':'))
+    if (std::find(directories.begin(), directories.end(), directory) == directories.end())
+      directories.push_back(directory);
+  return directories;
+}
+
+void requireNamespace(const std::string& path) {
+  if (path.front() != '/')
+    throw Error(Code::invalidEnvironment,
+                fmt::format("CNI_NETNS '{}': expected an absolute path", path));
+  if (::access(path.c_str(), F_OK) < 0)
+    throw Error(Code::invalidEnvironment,
+                fmt::format("CNI_NETNS '{}': {}", path, std::strerror(errno)));
 }
 
 std::map<std::string, std::string> parseArgs(const std::string& text) {
@@ -90,7 +108,7 @@ Environment readEnvironment(const std::function<const char*(const char*)>& get) 
   environment.containerId = value("CNI_CONTAINERID");
   environment.netns = value("CNI_NETNS");
   environment.interface = value("CNI_IFNAME");
-  environment.path = split(value("CNI_PATH"), ':');
+  environment.path = parsePath(value("CNI_PATH"));
 
   std::string missing;
   const auto require = [&](bool required, bool present, const char* name) {
@@ -113,7 +131,11 @@ Environment readEnvironment(const std::function<const char*(const char*)>& get) 
         Code::invalidEnvironment,
         fmt::format("CNI_IFNAME '{}': expected at most 15 bytes without '/', ':' and white space",
                     environment.interface));
-  environment.args = parseArgs(value("CNI_ARGS"));
+  // The others don't use them, and DEL must not fail for them.
+  if (rule->netns) {
+    requireNamespace(environment.netns);
+    environment.args = parseArgs(value("CNI_ARGS"));
+  }
   return environment;
 }
 

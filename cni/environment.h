@@ -16,8 +16,9 @@ struct Environment {
   std::string containerId;
   std::string netns;
   std::string interface;
-  std::map<std::string, std::string> args;  // CNI_ARGS; of a repeated key the last counts
-  std::vector<std::string> path;            // CNI_PATH, without repetitions
+  std::map<std::string, std::string>
+      args;                       // CNI_ARGS, of ADD and CHECK; of a repeated key the last counts
+  std::vector<std::string> path;  // CNI_PATH, without repetitions
 };
 
 // `get` returns a variable's value, or a null pointer. Throws Error (invalidEnvironment) naming

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <optional>
 
 #include "cni/error.h"
+#include "cni/json_object.h"
 #include "common/errors.h"
 #include "common/unique_fd.h"
 
@@ -143,14 +145,10 @@ std::string exchange(Pipe& input, Pipe& output, std::string_view text, Clock::ti
   }
 }
 
-std::string excerpt(const std::string& text) {
-  return text.substr(0, 200);
-}
-
 }  // namespace
 
 Ipam::Ipam(std::string type, std::vector<std::string> path, std::string config,
-           std::chrono::seconds deadline)
+           std::chrono::milliseconds deadline)
     : type_(std::move(type)),
       path_(std::move(path)),
       config_(std::move(config)),
@@ -159,16 +157,21 @@ Ipam::Ipam(std::string type, std::vector<std::string> path, std::string config,
 std::string Ipam::find() const {
   for (const auto& directory : path_) {
     const std::string program = directory + "/" + type_;
-    if (::access(program.c_str(), X_OK) == 0) return program;
+    struct stat status {};
+    if (::stat(program.c_str(), &status) == 0 && S_ISREG(status.st_mode) &&
+        ::access(program.c_str(), X_OK) == 0)
+      return program;
   }
-  throw Error(
-      Code::invalidConfig,
-      fmt::format("IPAM plugin '{}' is not in CNI_PATH ({}); install it on this node", type_,
-                  path_.empty() ? "which is empty" : fmt::format("{}", fmt::join(path_, ":"))));
+  return "";
 }
 
 nlohmann::json Ipam::run(const std::string& command) const {
   const std::string program = find();
+  if (program.empty())
+    throw Error(
+        Code::invalidConfig,
+        fmt::format("IPAM plugin '{}' is not in CNI_PATH ({}); install it on this node", type_,
+                    path_.empty() ? "which is empty" : fmt::format("{}", fmt::join(path_, ":"))));
   Pipe input = makePipe(), output = makePipe();
   ::signal(SIGPIPE, SIG_IGN);  // a plugin may end without reading its input
   const auto deadline = Clock::now() + deadline_;
@@ -180,27 +183,36 @@ nlohmann::json Ipam::run(const std::string& command) const {
   if (!ended) throw overDeadline(type_);
   const int status = *ended;
 
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const std::string answer = fmt::format("the answer of IPAM plugin '{}' to {}", type_, command);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
     if (text.find_first_not_of(" \t\r\n") == std::string::npos) return nullptr;
-    if (!json.is_object())
-      throw Error(Code::ipamFailed,
-                  fmt::format("IPAM plugin '{}' did not answer {} with JSON", type_, command),
-                  excerpt(text));
-    return json;
+    try {
+      return parseObject(text, answer);
+    } catch (const Error& error) {
+      throw Error(Code::ipamFailed, error.what(), excerpt(text));
+    }
   }
-  if (json.is_object() && json.contains("code") && json["code"].is_number_integer()) {
-    const auto word = [&](const char* key) {
-      return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "";
-    };
-    throw Error(json["code"].get<int>(), fmt::format("IPAM plugin '{}': {}", type_, word("msg")),
-                word("details"));
+  throw failureOf(text, status);
+}
+
+// What a plugin that failed says of it: an error object of the specification, or else its status.
+Error Ipam::failureOf(const std::string& text, int status) const {
+  try {
+    const nlohmann::json json = parseObject(text, "the error");
+    const JsonObject error(json);
+    const auto code = error.number("code", 1, INT32_MAX);
+    if (code)
+      return Error(static_cast<int>(*code),
+                   fmt::format("IPAM plugin '{}': {}", type_, excerpt(error.string("msg"), 1000)),
+                   excerpt(error.string("details"), 1000));
+  } catch (const Error&) {
+    // It says something else.
   }
-  throw Error(Code::ipamFailed,
-              fmt::format("IPAM plugin '{}' ended with {} {}", type_,
-                          WIFSIGNALED(status) ? "signal" : "status",
-                          WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
-              excerpt(text));
+  return Error(Code::ipamFailed,
+               fmt::format("IPAM plugin '{}' ended with {} {}", type_,
+                           WIFSIGNALED(status) ? "signal" : "status",
+                           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
+               excerpt(text));
 }
 
 }  // namespace vdpa::cni

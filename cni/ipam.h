@@ -7,13 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "cni/error.h"
+
 namespace vdpa::cni {
 
 class Ipam {
  public:
   // `type` is looked for in `path`. Nothing happens until run().
   Ipam(std::string type, std::vector<std::string> path, std::string config,
-       std::chrono::seconds deadline = std::chrono::seconds(30));
+       std::chrono::milliseconds deadline = std::chrono::seconds(30));
+
+  bool installed() const { return !find().empty(); }
 
   // Runs the plugin for a CNI command and returns what it printed, null if that is nothing. Throws
   // Error with the plugin's own code and words, or with what went wrong in running it. A plugin
@@ -21,12 +25,13 @@ class Ipam {
   nlohmann::json run(const std::string& command) const;
 
  private:
-  std::string find() const;
+  Error failureOf(const std::string& text, int status) const;
+  std::string find() const;  // empty if it is not there
 
   std::string type_;
   std::vector<std::string> path_;
   std::string config_;
-  std::chrono::seconds deadline_;
+  std::chrono::milliseconds deadline_;
 };
 
 }  // namespace vdpa::cni

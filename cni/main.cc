@@ -19,8 +19,8 @@ constexpr const char* kUsage =
     "configuration on standard\n"
     "input. It speaks CNI 0.3.0 to 1.1.0 and needs vdpa-datapath on the same node.\n";
 
-std::string readConfig() {
-  std::string text;
+// Appends what standard input holds: the part before an error counts too.
+void readConfig(std::string& text) {
   char buffer[16384];
   for (;;) {
     const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof buffer);
@@ -28,7 +28,7 @@ std::string readConfig() {
     if (count < 0)
       throw vdpa::cni::Error(vdpa::cni::Code::ioFailure, "cannot read the network configuration",
                              std::strerror(errno));
-    if (count == 0) return text;
+    if (count == 0) return;
     text.append(buffer, static_cast<size_t>(count));
     if (text.size() > kMaxConfig)
       throw vdpa::cni::Error(
@@ -59,9 +59,9 @@ int main(int argc, char** argv) {
   }
   std::string config;
   try {
+    readConfig(config);  // first: an error is answered in the configuration's version
     const Environment environment =
         readEnvironment([](const char* name) -> const char* { return std::getenv(name); });
-    config = readConfig();
     const std::string answer = execute(environment, config);
     if (!answer.empty()) fmt::print("{}\n", answer);
     return 0;

@@ -6,7 +6,8 @@
 #include <algorithm>
 
 #include "cni/error.h"
-#include "cni/json_keys.h"
+#include "cni/json_object.h"
+#include "common/unix_socket.h"
 
 namespace vdpa::cni {
 
@@ -44,14 +45,73 @@ void requireVersion(const NetworkConfig& config, Command command) {
                             config.cniVersion));
 }
 
-std::vector<std::pair<std::string, std::string>> parseAttachments(const json& array) {
+std::vector<std::pair<std::string, std::string>> parseAttachments(const JsonObject& object) {
+  constexpr const char* kKey = "cni.dev/valid-attachments";
+  // A list that is missing isn't an empty one: taken for it, GC would detach every running pod.
+  // libcni writes null for none.
+  if (!object.json().contains(kKey))
+    throw Error(Code::invalidConfig, fmt::format("GC needs {} in the configuration", kKey));
   std::vector<std::pair<std::string, std::string>> attachments;
-  for (const auto& entry : array) {
-    if (!entry.is_object())
-      throw Error(Code::invalidConfig, "cni.dev/valid-attachments: expected a list of objects");
-    attachments.emplace_back(stringAt(entry, "containerID"), stringAt(entry, "ifname"));
+  for (const auto& entry : object.objects(kKey)) {
+    for (const char* key : {"containerID", "ifname"})
+      if (entry.string(key).empty())
+        throw Error(Code::invalidConfig, fmt::format("{} is missing", entry.path(key)));
+    attachments.emplace_back(entry.string("containerID"), entry.string("ifname"));
   }
   return attachments;
+}
+
+// The words of sriov-cni's logLevel as spdlog's.
+std::string parseLogLevel(const std::string& text) {
+  static constexpr std::pair<const char*, const char*> kLevels[] = {
+      {"panic", "critical"}, {"fatal", "critical"}, {"error", "error"}, {"warning", "warning"},
+      {"warn", "warning"},   {"info", "info"},      {"debug", "debug"}, {"trace", "trace"},
+  };
+  std::string word = text;
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const auto& [name, level] : kLevels)
+    if (word == name) return level;
+  throw Error(
+      Code::invalidConfig,
+      fmt::format("logLevel '{}': expected panic, fatal, error, warning, info, debug or trace",
+                  excerpt(text, 40)));
+}
+
+std::string parseIpamType(const JsonObject& object) {
+  const JsonObject ipam = object.object("ipam");
+  if (ipam.json().empty()) return "";
+  const std::string type = ipam.string("type");
+  if (type.empty() || type == "." || type == ".." || type.find('/') != std::string::npos)
+    throw Error(
+        Code::invalidConfig,
+        fmt::format("ipam.type '{}': expected the name of an IPAM plugin", excerpt(type, 40)));
+  return type;
+}
+
+void parseKeys(NetworkConfig& config, Command command) {
+  const JsonObject object(config.json);
+  const std::string socket = object.string("datapathSocket", config.datapathSocket);
+  if (socket.size() > kMaxSocketPath)
+    throw Error(Code::invalidConfig, fmt::format("datapathSocket has {} bytes; at most {} fit",
+                                                 socket.size(), kMaxSocketPath));
+  config.datapathSocket = socket;
+  config.ipamType = parseIpamType(object);
+  config.name = object.string("name");
+  if (!isNetworkName(config.name) && command != Command::status)
+    throw Error(
+        Code::invalidConfig,
+        fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-'",
+                    excerpt(config.name, 40)));
+  config.logFile = object.string("logFile");
+  config.logLevel = parseLogLevel(object.string("logLevel", config.logLevel));
+  config.deviceInfoFile = object.object("runtimeConfig").string("CNIDeviceInfoFile");
+  if (!config.deviceInfoFile.empty() && config.deviceInfoFile.front() != '/')
+    throw Error(Code::invalidConfig,
+                fmt::format("runtimeConfig.CNIDeviceInfoFile '{}': expected an absolute path",
+                            excerpt(config.deviceInfoFile, 40)));
+  if (object.has("prevResult")) config.prevResult = object.object("prevResult").json();
+  if (command == Command::gc) config.validAttachments = parseAttachments(object);
 }
 
 }  // namespace
@@ -59,66 +119,37 @@ std::vector<std::pair<std::string, std::string>> parseAttachments(const json& ar
 NetworkConfig parseNetworkConfig(const std::string& text, Command command) {
   NetworkConfig config;
   config.text = text;
-  try {
-    config.json = json::parse(text);
-  } catch (const json::parse_error& error) {
-    throw Error(Code::decodingFailure, "the network configuration is not JSON", error.what());
-  }
-  if (!config.json.is_object())
-    throw Error(Code::decodingFailure, "the network configuration is not a JSON object");
+  config.json = parseObject(text, "the network configuration");
 
-  const json& object = config.json;
-  config.cniVersion = stringAt(object, "cniVersion", "0.1.0");
+  config.cniVersion = JsonObject(config.json).string("cniVersion", "0.1.0");
   if (std::find(kSupportedVersions.begin(), kSupportedVersions.end(), config.cniVersion) ==
       kSupportedVersions.end())
     throw Error(
         Code::incompatibleVersion,
-        fmt::format("cniVersion {} is not supported{}; supported are {}", config.cniVersion,
-                    object.contains("cniVersion") ? "" : " (a missing cniVersion means 0.1.0)",
+        fmt::format("cniVersion {} is not supported{}; supported are {}",
+                    excerpt(config.cniVersion, 40),
+                    config.json.contains("cniVersion") ? "" : " (a missing cniVersion means 0.1.0)",
                     fmt::join(kSupportedVersions, ", ")));
   config.version = parseVersion(config.cniVersion);
   requireVersion(config, command);
-
-  config.name = stringAt(object, "name");
-  if (!isNetworkName(config.name) && command != Command::status)
-    throw Error(
-        Code::invalidConfig,
-        fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-'",
-                    config.name));
-  config.datapathSocket = stringAt(object, "datapathSocket", config.datapathSocket);
-  config.logLevel = stringAt(object, "logLevel", config.logLevel);
-  config.logFile = stringAt(object, "logFile");
-  const json ipam = objectAt(object, "ipam");
-  if (!ipam.empty()) {
-    config.ipamType = stringAt(ipam, "type");
-    if (config.ipamType.empty() || config.ipamType.find('/') != std::string::npos)
-      throw Error(
-          Code::invalidConfig,
-          fmt::format("ipam.type '{}': expected the name of an IPAM plugin", config.ipamType));
+  try {
+    parseKeys(config, command);
+  } catch (const Error& error) {
+    if (command != Command::del) throw;
+    config.ignored = error.what();
   }
-  config.deviceInfoFile = stringAt(objectAt(object, "runtimeConfig"), "CNIDeviceInfoFile");
-  if (!config.deviceInfoFile.empty() && config.deviceInfoFile.front() != '/')
-    throw Error(Code::invalidConfig,
-                fmt::format("runtimeConfig.CNIDeviceInfoFile '{}': expected an absolute path",
-                            config.deviceInfoFile));
-  if (object.contains("prevResult") && !object["prevResult"].is_null())
-    config.prevResult = objectAt(object, "prevResult");
-  // A list that is missing isn't an empty one: taken for it, GC would detach every running pod.
-  // libcni writes null for none.
-  if (command == Command::gc && !object.contains("cni.dev/valid-attachments"))
-    throw Error(Code::invalidConfig, "GC needs cni.dev/valid-attachments in the configuration");
-  if (command == Command::gc)
-    config.validAttachments = parseAttachments(arrayAt(object, "cni.dev/valid-attachments"));
   return config;
 }
 
 std::string answerVersion(const std::string& text) {
-  const json object = json::parse(text, nullptr, false);
-  if (object.is_object() && object.contains("cniVersion") && object["cniVersion"].is_string()) {
-    const auto version = object["cniVersion"].get<std::string>();
+  try {
+    const json object = parseObject(text, "the network configuration");
+    const std::string version = JsonObject(object).string("cniVersion");
     if (std::find(kSupportedVersions.begin(), kSupportedVersions.end(), version) !=
         kSupportedVersions.end())
       return version;
+  } catch (const Error&) {
+    // What is wrong with it is told by others.
   }
   return kSupportedVersions.back();
 }

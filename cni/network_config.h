@@ -27,12 +27,13 @@ struct NetworkConfig {
   std::string name;
   std::string ipamType;  // empty: no IPAM
   std::string datapathSocket = "/run/vdpa/datapath.sock";
-  std::string logLevel = "info";
+  std::string logLevel = "info";  // one of spdlog's
   std::string logFile;
   std::string deviceInfoFile;  // runtimeConfig.CNIDeviceInfoFile
   std::optional<nlohmann::json> prevResult;
   std::vector<std::pair<std::string, std::string>>
       validAttachments;  // container, interface; for GC
+  std::string ignored;   // for DEL: the error of a key that it can do without
 };
 
 // What a network asks of its device, for ADD and CHECK.
@@ -47,7 +48,8 @@ struct DeviceConfig {
 };
 
 // Throws Error: decodingFailure for what isn't JSON, incompatibleVersion, invalidConfig naming the
-// key.
+// key. DEL is refused for nothing that it can do without: it would keep the pod from ending, and
+// ADD has told.
 NetworkConfig parseNetworkConfig(const std::string& text, Command command);
 
 // Throws Error (invalidConfig) naming the key, the value and what was expected. The MAC's order:

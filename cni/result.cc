@@ -3,11 +3,13 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <strings.h>
 
 #include <charconv>
+#include <optional>
 
 #include "cni/error.h"
-#include "cni/json_keys.h"
+#include "cni/json_object.h"
 
 namespace vdpa::cni {
 namespace {
@@ -58,48 +60,87 @@ json interfaceOf(const NetworkConfig& network, const Environment& environment,
 }  // namespace
 
 std::vector<std::string> addressesOf(const json& ipam, const std::string& type) {
+  const std::string plugin = fmt::format("IPAM plugin '{}'", type);
   std::vector<std::string> addresses;
-  if (ipam.is_object())
-    for (const auto& ip : arrayAt(ipam, "ips")) {
-      const std::string address = ip.is_object() ? stringAt(ip, "address") : "";
+  if (ipam.is_object()) {
+    const JsonObject answer(ipam, plugin + ": ", Code::ipamFailed);
+    for (const auto& ip : answer.objects("ips")) {
+      const std::string address = ip.string("address");
       if (addressFamily(address) == 0)
-        throw Error(
-            Code::ipamFailed,
-            fmt::format("IPAM plugin '{}' gave '{}', which is not an address with a prefix length",
-                        type, address.empty() ? ip.dump() : address));
+        throw Error(Code::ipamFailed,
+                    fmt::format("{} gave '{}', which is not an address with a prefix length",
+                                plugin, excerpt(address, 60)));
       addresses.push_back(address);
     }
-  if (addresses.empty())
-    throw Error(Code::ipamFailed, fmt::format("IPAM plugin '{}' gave no address", type));
+    answer.objects("routes");
+    answer.object("dns");
+  }
+  if (addresses.empty()) throw Error(Code::ipamFailed, plugin + " gave no address");
   return addresses;
 }
 
 json makeResult(const NetworkConfig& network, const Environment& environment,
                 const datapath::v1::Attachment& attachment, const json& ipam) {
   json result = network.prevResult.value_or(json::object());
-  result["cniVersion"] = network.cniVersion;
-  json interfaces = arrayAt(result, "interfaces");
+  const JsonObject before(result, "prevResult.");
+  json interfaces = before.list("interfaces"), ips = before.list("ips"),
+       routes = before.list("routes");
   const size_t index = interfaces.size();
   interfaces.push_back(interfaceOf(network, environment, attachment));
+  result["cniVersion"] = network.cniVersion;
   result["interfaces"] = interfaces;
-  if (!ipam.is_object()) return result;
 
-  json ips = arrayAt(result, "ips");
-  for (json ip : arrayAt(ipam, "ips")) {
-    ip["interface"] = index;
-    if (network.version < kDropsIpVersion)
-      ip["version"] = addressFamily(stringAt(ip, "address")) == 6 ? "6" : "4";
-    else
-      ip.erase("version");
-    ips.push_back(ip);
+  if (ipam.is_object()) {
+    const JsonObject given(ipam);
+    for (json ip : given.list("ips")) {
+      ip["interface"] = index;
+      if (network.version < kDropsIpVersion)
+        ip["version"] = addressFamily(ip.at("address")) == 6 ? "6" : "4";
+      else
+        ip.erase("version");
+      ips.push_back(ip);
+    }
+    for (const auto& route : given.list("routes")) routes.push_back(route);
+    result["ips"] = ips;
+    if (!routes.empty()) result["routes"] = routes;
+    if (const json& dns = given.object("dns").json(); !dns.empty()) result["dns"] = dns;
   }
-  result["ips"] = ips;
-  json routes = arrayAt(result, "routes");
-  for (const auto& route : arrayAt(ipam, "routes")) routes.push_back(route);
-  if (!routes.empty()) result["routes"] = routes;
-  const json dns = objectAt(ipam, "dns");
-  if (!dns.empty()) result["dns"] = dns;
   return result;
+}
+
+Comparison compareResult(const json& prevResult, const Environment& environment,
+                         const datapath::v1::Attachment& attachment) {
+  const JsonObject result(prevResult, "prevResult.");
+  const std::string& mac = attachment.settings().mac();
+  Comparison comparison;
+  const auto differ = [&](const std::string& what, const std::string& told, const std::string& is) {
+    comparison.differences.push_back(
+        fmt::format("{} is {}; prevResult says '{}'", what, is, excerpt(told, 60)));
+  };
+
+  // Other plugins of a chain may have an interface of this name: ours is the one with our MAC.
+  const auto interfaces = result.objects("interfaces");
+  std::optional<size_t> ours;
+  for (size_t i = 0; i < interfaces.size(); ++i)
+    if (interfaces[i].string("name") == environment.interface &&
+        (!ours || ::strcasecmp(interfaces[i].string("mac").c_str(), mac.c_str()) == 0))
+      ours = i;
+  if (!ours) {
+    comparison.differences.push_back(
+        fmt::format("prevResult has no interface {}", environment.interface));
+    return comparison;
+  }
+  const JsonObject& found = interfaces[*ours];
+  if (const auto told = found.string("mac"); ::strcasecmp(told.c_str(), mac.c_str()) != 0)
+    differ("mac", told, mac);
+  if (const auto told = found.string("socketPath"); !told.empty() && told != attachment.socket())
+    differ("socketPath", told, attachment.socket());
+  if (const auto told = found.number("mtu", 0, 65535); told && *told != attachment.settings().mtu())
+    differ("mtu", std::to_string(*told), std::to_string(attachment.settings().mtu()));
+  for (const auto& ip : result.objects("ips"))
+    if (ip.number("interface", 0, UINT16_MAX) == *ours)
+      comparison.addresses.push_back(ip.string("address"));
+  return comparison;
 }
 
 }  // namespace vdpa::cni

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "cni/environment.h"
 #include "cni/network_config.h"
@@ -14,8 +16,17 @@ namespace vdpa::cni {
 nlohmann::json makeResult(const NetworkConfig& network, const Environment& environment,
                           const datapath::v1::Attachment& attachment, const nlohmann::json& ipam);
 
-// The addresses of an IPAM answer, with prefix length. Throws Error when there is none or one is
-// malformed.
+// The addresses of an IPAM answer, with prefix length. Throws Error naming the plugin when there is
+// none, one is malformed, or what goes into the result has another type than the specification's.
 std::vector<std::string> addressesOf(const nlohmann::json& ipam, const std::string& type);
+
+// What makes an attachment another one than `prevResult`, the result of its ADD, tells; and the
+// addresses that the result gives to its interface.
+struct Comparison {
+  std::vector<std::string> differences;
+  std::vector<std::string> addresses;
+};
+Comparison compareResult(const nlohmann::json& prevResult, const Environment& environment,
+                         const datapath::v1::Attachment& attachment);
 
 }  // namespace vdpa::cni

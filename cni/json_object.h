@@ -1,0 +1,51 @@
+// JSON from outside: parsed with a limit on its depth, and read key by key, so that a wrong type is
+// an error that names the key by its full path and never prints what may be a megabyte.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cni/error.h"
+
+namespace vdpa::cni {
+
+// Throws Error (decodingFailure) that begins with `what`: not JSON, nested deeper than 64 levels,
+// or not an object.
+nlohmann::json parseObject(const std::string& text, const std::string& what);
+
+// At most `limit` bytes of a text from outside.
+std::string excerpt(const std::string& text, size_t limit = 200);
+
+// The keys of one object; `json` must outlive it. A key that is null counts as absent.
+class JsonObject {
+ public:
+  // `prefix` stands before every key that an error names ("runtimeConfig."); `code` is the errors'.
+  explicit JsonObject(const nlohmann::json& json, std::string prefix = "",
+                      Code code = Code::invalidConfig);
+
+  bool has(const char* key) const { return find(key) != nullptr; }
+  std::string string(const char* key, const std::string& otherwise = "") const;
+  // A whole number from `low` to `high`.
+  std::optional<unsigned> number(const char* key, unsigned low, unsigned high) const;
+  // Empty if the key is absent.
+  JsonObject object(const char* key) const;
+  const nlohmann::json& list(const char* key) const;
+  // Each element an object itself.
+  std::vector<JsonObject> objects(const char* key) const;
+
+  std::string path(const char* key) const { return prefix_ + key; }
+  const nlohmann::json& json() const { return *json_; }
+
+ private:
+  const nlohmann::json* find(const char* key) const;
+  [[noreturn]] void wrongType(const std::string& path, const std::string& expected,
+                              const nlohmann::json& found) const;
+
+  const nlohmann::json* json_;
+  std::string prefix_;
+  Code code_;
+};
+
+}  // namespace vdpa::cni

@@ -1,0 +1,117 @@
+"""The CNI plugin as a container runtime calls it: by exec, with variables, a configuration and an answer."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+from support import BUILD
+
+PROGRAM = BUILD / "cni/vdpa"
+DEBIAN_PLUGINS = pathlib.Path("/usr/lib/cni")
+VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+NETNS = "/proc/self/ns/net"
+VARIABLES = {"CNI_CONTAINERID": "c0", "CNI_NETNS": NETNS, "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}
+
+# The specification's codes, and ours.
+INCOMPATIBLE, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, NOT_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
+TRY_AGAIN, NOT_AVAILABLE, ATTACHED_ALREADY, DIFFERS, IPAM_FAILED = 11, 50, 100, 101, 102
+
+
+class Refused(Exception):
+    """The plugin's error: one JSON object on standard output."""
+
+    def __init__(self, output, version):
+        answer = json.loads(output)
+        assert set(answer) <= {"cniVersion", "code", "msg", "details"}, answer
+        assert answer["cniVersion"] == version, answer
+        assert answer["msg"] and isinstance(answer["code"], int), answer
+        assert len(output) < 8000, "an error is for people"
+        self.code, self.message, self.details = answer["code"], answer["msg"], answer.get("details", "")
+        super().__init__(f"{self.code}: {self.message}; {self.details}")
+
+
+def run(command, config="", variables=None, timeout=60):
+    """The finished process. `config` may be text, bytes or an object; a variable that is None is not set."""
+    environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, **VARIABLES, **(variables or {})}
+    if isinstance(config, (dict, list)):
+        config = json.dumps(config)
+    return subprocess.run([PROGRAM], input=config.encode() if isinstance(config, str) else config,
+                          capture_output=True, timeout=timeout,
+                          env={name: value for name, value in environment.items() if value is not None})
+
+
+def call(command, config="", variables=None, answers_in=None, timeout=60):
+    """The answer as an object, None for an empty one; Refused for an error, which must be well-formed and in the
+    version `answers_in` (the configuration's if it is an object that has a known one)."""
+    done = run(command, config, variables, timeout)
+    assert done.returncode in (0, 1), f"{command} ended with {done.returncode}: {done.stderr.decode()}"
+    if done.returncode == 1:
+        version = config.get("cniVersion") if isinstance(config, dict) else None
+        raise Refused(done.stdout, answers_in or (version if version in VERSIONS else VERSIONS[-1]))
+    return json.loads(done.stdout) if done.stdout else None
+
+
+class refused:
+    """The call inside is refused with this code, in a message (or its details) that has all the words."""
+
+    def __init__(self, code, *words):
+        self.code, self.words = code, words
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        assert kind is not None, f"not refused; expected {self.code} with {self.words}"
+        if not isinstance(error, Refused):
+            return False
+        self.error = error
+        assert error.code == self.code, str(error)
+        for word in self.words:
+            assert word in f"{error.message}; {error.details}", f"no '{word}' in: {error}"
+        return True
+
+
+class Node:
+    """The plugin on a node: a running vdpa-datapath and a network's configuration."""
+
+    def __init__(self, datapath, **config):
+        self.datapath = datapath
+        self.base = {"name": "fast", "type": "vdpa", "datapathSocket": str(datapath.run_dir / "datapath.sock"), **config}
+
+    def config(self, version="1.1.0", device="nic-0", **keys):
+        config = {"cniVersion": version, **self.base, "deviceID": device, **keys}
+        return {key: value for key, value in config.items() if value is not None}
+
+    def call(self, command, container="c0", interface="net1", netns=NETNS, args=None, path=None, **config):
+        return call(command, self.config(**config), {
+            "CNI_CONTAINERID": container, "CNI_IFNAME": interface, "CNI_NETNS": netns, "CNI_ARGS": args,
+            "CNI_PATH": str(path or "/nowhere")})
+
+    def add(self, **values):
+        return self.call("ADD", **values)
+
+    def delete(self, **values):
+        assert self.call("DEL", **values) is None, "DEL prints nothing"
+
+    def check(self, result, **values):
+        assert self.call("CHECK", prevResult=result, **values) is None, "CHECK prints nothing"
+
+    def collect(self, valid, **values):
+        return self.call("GC", **{"cni.dev/valid-attachments": [
+            {"containerID": container, "ifname": interface} for container, interface in valid]}, **values)
+
+    def owners(self):
+        """Who has which device."""
+        return {a.device_id: (a.owner.container_id, a.owner.interface) for a in self.datapath.list().attachments}
+
+    def clear(self):
+        for attachment in self.datapath.list().attachments:
+            self.datapath.detach(attachment.owner)
+
+
+def sanitized():
+    """Whether the program is of a sanitizer's build, which is not linked statically."""
+    options = BUILD / "meson-info/intro-buildoptions.json"
+    return options.exists() and any(option["name"] == "b_sanitize" and option["value"] != "none"
+                                    for option in json.loads(options.read_text()))
