@@ -1,6 +1,8 @@
 // See the header.
 #include "deviceplugin/datapath/switch/mac_table.h"
 
+#include <thread>
+
 namespace vdpa {
 namespace {
 
@@ -29,7 +31,9 @@ bool expired(uint64_t value, uint32_t seconds) {
 
 }  // namespace
 
-MacTable::MacTable() : buckets_(std::make_unique<Bucket[]>(kBuckets)) {
+MacTable::MacTable()
+    : buckets_(std::make_unique<Bucket[]>(kBuckets)),
+      writing_(std::make_unique<std::atomic<bool>[]>(kBuckets)) {
   for (auto& limit : limit_) limit.store(kLearnedPerPort, relaxed);
 }
 
@@ -38,9 +42,36 @@ MacTable::Bucket& MacTable::bucketOf(uint64_t key) const {
   return buckets_[(key * 0x9e3779b97f4a7c15ull) >> 51];
 }
 
+// A poller that meets another writer doesn't wait: the next frame repeats what it had to say.
+bool MacTable::tryLock(const Bucket& bucket) {
+  return !writing_[indexOf(bucket)].exchange(true, std::memory_order_acquire);
+}
+
+void MacTable::lock(const Bucket& bucket) {
+  while (!tryLock(bucket)) std::this_thread::yield();
+}
+
+void MacTable::unlock(const Bucket& bucket) {
+  writing_[indexOf(bucket)].store(false, std::memory_order_release);
+}
+
 void MacTable::learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds) {
   const uint64_t key = makeKey(mac, vlan);
   Bucket& bucket = bucketOf(key);
+  const uint64_t news = makeValue(port, seconds);
+  for (size_t way = 0; way < kWays; ++way)
+    if (bucket.key[way].load(relaxed) == key) {
+      const uint64_t known = bucket.value[way].load(relaxed);
+      if (known == news || timeOf(known) == kStatic) return;  // what most frames say
+    }
+  if (!tryLock(bucket)) return;
+  note(bucket, key, news, seconds);
+  unlock(bucket);
+}
+
+void MacTable::note(Bucket& bucket, uint64_t key, uint64_t news, uint32_t seconds) {
+  const Port port = portOf(news);
+  const bool full = learned_[port].load(relaxed) >= limit_[port].load(relaxed);
   size_t free = kWays;
   for (size_t way = 0; way < kWays; ++way) {
     const uint64_t there = bucket.key[way].load(relaxed);
@@ -48,19 +79,23 @@ void MacTable::learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds) {
     if (there == key) {
       if (timeOf(value) == kStatic) return;
       if (portOf(value) != port) {
-        if (learned_[port].load(relaxed) >= limit_[port].load(relaxed)) return;
+        if (full) return;
         learned_[portOf(value)].fetch_sub(1, relaxed);
         learned_[port].fetch_add(1, relaxed);
       }
-      bucket.value[way].store(makeValue(port, seconds), relaxed);
+      bucket.value[way].store(news, relaxed);
       return;
     }
     if (free == kWays && (there == 0 || expired(value, seconds))) free = way;
   }
-  if (free == kWays || learned_[port].load(relaxed) >= limit_[port].load(relaxed)) return;
+  if (free == kWays) return;
+  // An address of the port's own that has aged makes room for the new one.
+  const bool replacesOwn =
+      bucket.key[free].load(relaxed) != 0 && portOf(bucket.value[free].load(relaxed)) == port;
+  if (full && !replacesOwn) return;
   drop(bucket, free);
   learned_[port].fetch_add(1, relaxed);
-  bucket.value[free].store(makeValue(port, seconds), relaxed);
+  bucket.value[free].store(news, relaxed);
   bucket.key[free].store(key, std::memory_order_release);
 }
 
@@ -78,6 +113,7 @@ MacTable::Port MacTable::lookup(uint64_t mac, uint16_t vlan, uint32_t seconds) c
 void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
   const uint64_t key = makeKey(mac, vlan);
   Bucket& bucket = bucketOf(key);
+  lock(bucket);
   size_t place = 0;
   for (size_t way = 0; way < kWays; ++way) {
     const uint64_t there = bucket.key[way].load(relaxed);
@@ -92,14 +128,18 @@ void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
   drop(bucket, place);
   bucket.value[place].store(makeValue(port, kStatic), relaxed);
   bucket.key[place].store(key, std::memory_order_release);
+  unlock(bucket);
 }
 
 void MacTable::removePort(Port port) {
-  for (size_t i = 0; i < kBuckets; ++i)
+  for (size_t i = 0; i < kBuckets; ++i) {
+    lock(buckets_[i]);
     for (size_t way = 0; way < kWays; ++way)
       if (buckets_[i].key[way].load(relaxed) != 0 &&
           portOf(buckets_[i].value[way].load(relaxed)) == port)
         drop(buckets_[i], way);
+    unlock(buckets_[i]);
+  }
 }
 
 void MacTable::setLimit(Port port, uint32_t learned) {

@@ -1,10 +1,10 @@
-// Where each station of each VLAN is: the switch's forwarding table, shared by its polling threads
-// without a lock.
+// Where each station of each VLAN is: the switch's forwarding table, shared by its polling threads,
+// none of which ever waits.
 //
-// A fixed number of entries in buckets, each entry two atomic words. Two pollers may race for an
-// entry: then one of two true statements about the network is lost, and the next frame repeats it.
-// A reader can meet a key with the port of the entry before it, so whoever forwards checks that the
-// port is in the frame's VLAN.
+// A fixed number of entries in buckets, each entry two atomic words. Of two pollers that write to a
+// bucket one goes on: then one of two true statements about the network is lost, and the next frame
+// repeats it. A reader can meet a key with the port of the entry before it, so whoever forwards
+// checks that the port is in the frame's VLAN.
 #pragma once
 
 #include <array>
@@ -49,9 +49,18 @@ class MacTable {
   };
 
   Bucket& bucketOf(uint64_t key) const;
+  size_t indexOf(const Bucket& bucket) const {
+    return static_cast<size_t>(&bucket - buckets_.get());
+  }
+  bool tryLock(const Bucket& bucket);
+  void lock(const Bucket& bucket);
+  void unlock(const Bucket& bucket);
+  // These two: the bucket is locked.
+  void note(Bucket& bucket, uint64_t key, uint64_t news, uint32_t seconds);
   void drop(Bucket& bucket, size_t way);
 
   std::unique_ptr<Bucket[]> buckets_;
+  std::unique_ptr<std::atomic<bool>[]> writing_;  // by bucket
   std::array<std::atomic<uint32_t>, kMaxPorts> learned_{};
   std::array<std::atomic<uint32_t>, kMaxPorts> limit_{};
 };

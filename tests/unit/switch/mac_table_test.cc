@@ -1,0 +1,190 @@
+// The forwarding table: what it learns, forgets and refuses, alone and with several threads at it.
+#include "deviceplugin/datapath/switch/mac_table.h"
+
+#include <catch2/catch.hpp>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using vdpa::MacTable;
+
+constexpr uint64_t kMac = 0x020000000001;
+constexpr MacTable::Port kA = 1, kB = 2, kC = 3;
+
+// Addresses of VLAN 0 that share a bucket: each of a few tells whether it got a place.
+std::vector<uint64_t> sharingABucket(size_t count) {
+  const auto bucketOf = [](uint64_t mac) {
+    return ((1ull << 60 | mac) * 0x9e3779b97f4a7c15ull) >> 51;
+  };
+  std::vector<uint64_t> macs;
+  for (uint64_t mac = kMac; macs.size() < count; ++mac)
+    if (bucketOf(mac) == bucketOf(kMac)) macs.push_back(mac);
+  return macs;
+}
+
+}  // namespace
+
+TEST_CASE("an address is where it was last seen") {
+  MacTable table;
+  CHECK(table.lookup(kMac, 0, 1) == MacTable::kNoPort);
+  table.learn(kMac, 0, kA, 1);
+  CHECK(table.lookup(kMac, 0, 1) == kA);
+  CHECK(table.lookup(kMac + 1, 0, 1) == MacTable::kNoPort);
+  table.learn(kMac, 0, kB, 2);
+  CHECK(table.lookup(kMac, 0, 2) == kB);
+  CHECK(table.learnedOn(kA) == 0);
+  CHECK(table.learnedOn(kB) == 1);
+}
+
+TEST_CASE("VLANs know nothing of each other") {
+  MacTable table;
+  table.learn(kMac, 10, kA, 1);
+  CHECK(table.lookup(kMac, 10, 1) == kA);
+  CHECK(table.lookup(kMac, 0, 1) == MacTable::kNoPort);
+  CHECK(table.lookup(kMac, 20, 1) == MacTable::kNoPort);
+  table.learn(kMac, 20, kB, 1);
+  CHECK(table.lookup(kMac, 10, 1) == kA);
+  CHECK(table.lookup(kMac, 20, 1) == kB);
+}
+
+TEST_CASE("an address not heard of for too long is unknown") {
+  MacTable table;
+  table.learn(kMac, 0, kA, 1000);
+  CHECK(table.lookup(kMac, 0, 1000 + MacTable::kAgeing) == kA);
+  CHECK(table.lookup(kMac, 0, 1001 + MacTable::kAgeing) == MacTable::kNoPort);
+  table.learn(kMac, 0, kA, 1200);
+  CHECK(table.lookup(kMac, 0, 1001 + MacTable::kAgeing) == kA);
+  CHECK(table.learnedOn(kA) == 1);
+}
+
+TEST_CASE("a static address stays: it neither moves nor ages nor counts") {
+  MacTable table;
+  table.addStatic(kMac, 0, kA);
+  table.learn(kMac, 0, kB, 1);
+  CHECK(table.lookup(kMac, 0, 1) == kA);
+  CHECK(table.lookup(kMac, 0, 1000000) == kA);
+  CHECK(table.learnedOn(kA) == 0);
+  CHECK(table.learnedOn(kB) == 0);
+
+  table.learn(kMac + 1, 0, kB, 1);
+  table.addStatic(kMac + 1, 0, kA);  // a port gets an address that another had taken
+  CHECK(table.lookup(kMac + 1, 0, 1) == kA);
+  CHECK(table.learnedOn(kB) == 0);
+}
+
+TEST_CASE("a port fills no more than its share") {
+  MacTable table;
+  table.learn(kMac, 0, kB, 1);
+  for (uint64_t i = 0; i < 4 * MacTable::kLearnedPerPort; ++i)
+    table.learn(0x0a0000000000 + i, 0, kA, 1);
+  CHECK(table.learnedOn(kA) == MacTable::kLearnedPerPort);
+  size_t known = 0;
+  for (uint64_t i = 0; i < 4 * MacTable::kLearnedPerPort; ++i)
+    known += table.lookup(0x0a0000000000 + i, 0, 1) == kA;
+  CHECK(known == MacTable::kLearnedPerPort);
+
+  table.learn(kMac, 0, kA, 1);  // it can't take another's address either
+  CHECK(table.lookup(kMac, 0, 1) == kB);
+  table.learn(kMac + 1, 0, kB, 1);
+  CHECK(table.lookup(kMac + 1, 0, 1) == kB);
+
+  table.setLimit(kA, MacTable::kLearnedPerPort + 1);
+  table.learn(kMac + 2, 0, kA, 1);
+  CHECK(table.lookup(kMac + 2, 0, 1) == kA);
+}
+
+TEST_CASE("a full port's own aged address makes room for a new one") {
+  MacTable table;
+  table.setLimit(kA, 1);
+  const auto macs = sharingABucket(2);
+  table.learn(macs[0], 0, kA, 1);
+  table.learn(macs[1], 0, kA, 2);
+  CHECK(table.lookup(macs[1], 0, 2) == MacTable::kNoPort);
+  const uint32_t later = 2 + MacTable::kAgeing;
+  table.learn(macs[1], 0, kA, later);
+  CHECK(table.lookup(macs[1], 0, later) == kA);
+  CHECK(table.learnedOn(kA) == 1);
+}
+
+TEST_CASE("a full bucket keeps what it has, but for aged and static addresses") {
+  MacTable table;
+  const auto macs = sharingABucket(10);
+  for (size_t i = 0; i < 8; ++i) table.learn(macs[i], 0, kA, static_cast<uint32_t>(1 + i));
+  table.learn(macs[8], 0, kB, 10);
+  CHECK(table.lookup(macs[8], 0, 10) == MacTable::kNoPort);
+  CHECK(table.learnedOn(kB) == 0);
+  for (size_t i = 0; i < 8; ++i) CHECK(table.lookup(macs[i], 0, 10) == kA);
+
+  const uint32_t later = 2 + MacTable::kAgeing;  // the first has aged, and only that
+  table.learn(macs[8], 0, kB, later);
+  CHECK(table.lookup(macs[8], 0, later) == kB);
+  CHECK(table.lookup(macs[0], 0, later) == MacTable::kNoPort);
+  CHECK(table.lookup(macs[1], 0, later) == kA);
+  CHECK(table.learnedOn(kA) == 7);
+
+  table.addStatic(macs[9], 0, kC);
+  CHECK(table.lookup(macs[9], 0, later) == kC);
+  CHECK(table.learnedOn(kA) + table.learnedOn(kB) == 7);
+}
+
+TEST_CASE("nothing is left of a removed port") {
+  MacTable table;
+  table.addStatic(kMac, 0, kA);
+  for (uint64_t i = 1; i <= 50; ++i) table.learn(kMac + i, 0, kA, 1);
+  table.learn(kMac + 51, 0, kB, 1);
+  table.removePort(kA);
+  for (uint64_t i = 0; i <= 50; ++i) CHECK(table.lookup(kMac + i, 0, 1) == MacTable::kNoPort);
+  CHECK(table.learnedOn(kA) == 0);
+  CHECK(table.lookup(kMac + 51, 0, 1) == kB);
+  table.learn(kMac, 0, kB, 1);  // nobody's own any more
+  CHECK(table.lookup(kMac, 0, 1) == kB);
+}
+
+TEST_CASE("threads that learn, look up, add and remove leave exact counts") {
+  MacTable table;
+  const auto macs = sharingABucket(12);  // more than the bucket holds, so that they fight for it
+  constexpr uint64_t kOwn = 0x0e0000000000;
+  std::atomic<bool> stop{false}, wrong{false};
+  std::vector<std::thread> threads;
+  for (const MacTable::Port port : {kA, kB})
+    threads.emplace_back([&, port] {
+      for (uint32_t round = 0; round < 100000; ++round)
+        table.learn(macs[round % macs.size()], 0, port, 1 + round / 100);
+    });
+  threads.emplace_back([&] {
+    for (int round = 0; round < 200; ++round) {
+      table.addStatic(macs[11], 0, kC);
+      if (table.lookup(macs[11], 0, 1) != kC) wrong = true;
+      table.removePort(kC);
+    }
+  });
+  table.addStatic(kOwn, 0, kC + 1);
+  std::thread reader([&] {
+    while (!stop) {
+      if (table.lookup(kOwn, 0, 1) != kC + 1) wrong = true;
+      for (const uint64_t mac : macs) {
+        const MacTable::Port port = table.lookup(mac, 0, 1);
+        if (port != MacTable::kNoPort && port > kC) wrong = true;
+      }
+    }
+  });
+  for (auto& thread : threads) thread.join();
+  stop = true;
+  reader.join();
+  CHECK_FALSE(wrong);
+
+  size_t onA = 0, onB = 0;
+  for (const uint64_t mac : macs) {
+    const MacTable::Port port = table.lookup(mac, 0, 1);
+    onA += port == kA;
+    onB += port == kB;
+  }
+  CHECK(table.learnedOn(kA) == onA);
+  CHECK(table.learnedOn(kB) == onB);
+  CHECK(onA + onB >= 7);  // one place may have been the static address's
+  table.removePort(kA);
+  table.removePort(kB);
+  CHECK(table.learnedOn(kA) == 0);
+  CHECK(table.learnedOn(kB) == 0);
+}
