@@ -1,10 +1,14 @@
 """The CNI plugin as a container runtime calls it: by exec, with variables, a configuration and an answer."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
+from datapath import Datapath
 from support import BUILD
 
 PROGRAM = BUILD / "cni/vdpa"
@@ -83,9 +87,9 @@ class Node:
         config = {"cniVersion": version, **self.base, "deviceID": device, **keys}
         return {key: value for key, value in config.items() if value is not None}
 
-    def call(self, command, container="c0", interface="net1", netns=NETNS, args=None, path=None, **config):
+    def call(self, command, container="c0", interface="net1", netns=NETNS, arguments=None, path=None, **config):
         return call(command, self.config(**config), {
-            "CNI_CONTAINERID": container, "CNI_IFNAME": interface, "CNI_NETNS": netns, "CNI_ARGS": args,
+            "CNI_CONTAINERID": container, "CNI_IFNAME": interface, "CNI_NETNS": netns, "CNI_ARGS": arguments,
             "CNI_PATH": str(path or "/nowhere")})
 
     def add(self, **values):
@@ -108,6 +112,17 @@ class Node:
     def clear(self):
         for attachment in self.datapath.list().attachments:
             self.datapath.detach(attachment.owner)
+
+
+@contextlib.contextmanager
+def shared_daemon():
+    """A vdpa-datapath with nic-0 to nic-2, for all tests of a module that don't stop it."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-", dir="/tmp"))
+    try:
+        with Datapath(directory) as program:
+            yield program.wait_serving().offer(count=3).wait_healthy()
+    finally:
+        shutil.rmtree(directory)
 
 
 def sanitized():

@@ -1,0 +1,303 @@
+"""The CNI plugin with a real vdpa-datapath, worker and switch: what ADD gives, what CHECK finds, what DEL and GC take back."""
+
+import signal
+import socket
+import time
+from concurrent import futures
+
+import pytest
+
+import rpc
+from cni import (ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, TRY_AGAIN, UNKNOWN_CONTAINER, VERSIONS,
+                 Node, call, refused, run, shared_daemon)
+from datapath import Datapath, delete_namespace, network_namespace, read_json, resource
+
+SOCKET = "/run/vdpa/nic-0/vhost.sock"
+MAC = "02:00:00:00:00:%02x"
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with shared_daemon() as program:
+        yield program
+
+
+@pytest.fixture
+def node(daemon):
+    """Of all tests that don't stop the daemon; each leaves it without attachments."""
+    node = Node(daemon)
+    yield node
+    node.clear()
+
+
+@pytest.fixture
+def own_node(directory):
+    """With a daemon of its own, to stop and kill."""
+    with Datapath(directory) as program:
+        yield Node(program.wait_serving().offer().wait_healthy())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_result_of_each_version(node, version):
+    result = node.add(version=version, mac=MAC % 1, mtu=1400)
+    interface = {"name": "net1", "mac": MAC % 1, "sandbox": NETNS}
+    if version == "1.1.0":
+        interface.update(mtu=1400, socketPath=SOCKET)
+    assert result == {"cniVersion": version, "interfaces": [interface]}
+    if version >= "0.4.0":
+        node.check(result, version=version, mac=MAC % 1, mtu=1400)
+    node.delete(version=version)
+    assert node.owners() == {}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_chained_result_is_passed_on(node, version):
+    before = {"cniVersion": version, "interfaces": [{"name": "br0", "mac": MAC % 9}, {"name": "net1", "sandbox": NETNS}],
+              "ips": [{"address": "192.0.2.7/24", "interface": 1}], "routes": [{"dst": "0.0.0.0/0", "gw": "192.0.2.1"}],
+              "dns": {"nameservers": ["192.0.2.53"]}}
+    result = node.add(version=version, prevResult=before)
+    ours = result["interfaces"].pop()
+    assert (ours["name"], ours["sandbox"]) == ("net1", NETNS) and ours["mac"] != MAC % 9
+    assert result == before
+    result["interfaces"].append(ours)
+    if version >= "0.4.0":
+        node.check(result, version=version)
+
+
+def test_what_the_application_finds(node):
+    node.add(mac=MAC % 1, vlan=7, interface="eth7", container="c7",
+             arguments="IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till;K8S_POD_UID=0-1")
+    found = read_json(node.datapath.path(file="device.json"))
+    assert {key: found[key] for key in ("deviceID", "socket", "mac", "vlan", "network", "interface", "ips")} == {
+        "deviceID": "nic-0", "socket": SOCKET, "mac": MAC % 1, "vlan": 7, "network": "fast", "interface": "eth7", "ips": []}
+    assert node.datapath.socket().is_socket()
+    owner = node.datapath.attachment().owner
+    assert owner == rpc.datapath.Owner(container_id="c7", interface="eth7", netns=NETNS, network="fast",
+                                       pod_namespace="shop", pod_name="till", pod_uid="0-1")
+    node.delete(container="c7", interface="eth7")
+    assert list(node.datapath.path().iterdir()) == []
+
+
+def test_order_of_the_macs(node):
+    sources = [({"runtimeConfig": {"mac": MAC % 1}}, None), ({}, f"IgnoreUnknown=1;MAC={MAC % 2}"),
+               ({"args": {"cni": {"mac": MAC % 3}}}, None), ({"mac": (MAC % 10).upper()}, None)]
+    given = [MAC % 1, MAC % 2, MAC % 3, MAC % 10]
+    for first in range(len(sources)):
+        config, arguments = {}, None
+        for keys, text in sources[first:]:
+            config.update(keys)
+            arguments = arguments or text
+        assert node.add(arguments=arguments, **config)["interfaces"][0]["mac"] == given[first]
+        node.delete()
+    default = node.add()["interfaces"][0]["mac"]
+    assert int(default[:2], 16) & 3 == 2 and default not in given
+
+
+def test_the_last_of_repeated_arguments_counts(node):
+    result = node.add(arguments=f"MAC={MAC % 1};MAC={MAC % 2};K8S_POD_NAME=a;MAC={MAC % 1}")
+    assert result["interfaces"][0]["mac"] == MAC % 1
+
+
+@pytest.mark.parametrize("places", [("deviceID",), ("pciBusID",), ("runtimeConfig",), ("deviceID", "pciBusID", "runtimeConfig")])
+def test_places_of_the_device_id(node, places):
+    config = {place: {"deviceID": "nic-1", "pciBusID": "nic-1"} if place == "runtimeConfig" else "nic-1" for place in places}
+    node.add(device=None, **config)
+    assert node.owners() == {"nic-1": ("c0", "net1")}
+
+
+def test_pci_addresses_are_told_from_1_1_0(directory):
+    with Datapath(directory) as program:
+        node = Node(program.wait_serving().set_devices(resource(ids=["0000:3b:02.1"])))
+        assert node.add(device="0000:3b:02.1")["interfaces"][0]["pciID"] == "0000:3b:02.1"
+        node.delete()
+        assert "pciID" not in node.add(device="0000:3b:02.1", version="1.0.0")["interfaces"][0]
+
+
+@pytest.mark.parametrize("config, words", [
+    ({"vlan": 5, "vlanQoS": 3}, ("vlanQoS", "3")), ({"vlan": 5, "vlanProto": "802.1AD"}, ("vlanProto", "802.1ad")),
+    ({"trust": "on"}, ("trust",)), ({"min_tx_rate": 10}, ("min_tx_rate", "10")), ({"max_tx_rate": 20}, ("max_tx_rate", "20")),
+    ({"mtu": 9000}, ("mtu", "9000", "1500")), ({"device": "nic-9"}, ("nic-9",))])
+def test_what_a_software_port_cannot_do(node, config, words):
+    with refused(BAD_CONFIG, *words):
+        node.add(**config)
+    assert node.owners() == {}
+
+
+def test_settings_that_ask_for_nothing(node):
+    node.add(vlan=0, vlanQoS=0, vlanProto="802.1Q", trust="off", min_tx_rate=0, max_tx_rate=0, link_state="auto", spoofchk="ON")
+
+
+def test_a_second_add(node):
+    first = node.add(mac=MAC % 1)
+    with refused(ATTACHED_ALREADY, "c0", "net1"):
+        node.add(mac=MAC % 2)
+    with refused(ATTACHED_ALREADY, "c0", "net1"):
+        node.add(device="nic-1")
+    node.check(first, mac=MAC % 1)
+    node.add(device="nic-1", interface="net2")
+    assert node.owners() == {"nic-0": ("c0", "net1"), "nic-1": ("c0", "net2")}
+    node.delete()
+    node.add(mac=MAC % 2)
+
+
+def test_a_device_that_another_pod_has(node):
+    node.add(arguments="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till")
+    with refused(TRY_AGAIN, "nic-0", "shop/till", "net1"):
+        node.add(container="c1", arguments="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=other")
+    node.delete(container="c1")
+    assert node.owners() == {"nic-0": ("c0", "net1")}, "the late DEL of one pod is nothing to another's device"
+
+
+def test_del_in_every_state(node):
+    node.delete()
+    node.add()
+    node.delete(netns="")
+    node.delete(netns=None)
+    node.add()
+    node.delete(netns="/nonexistent/netns", device=None, name="fast")
+    node.delete()
+    with network_namespace() as netns:
+        node.add(netns=netns)
+        delete_namespace(netns)
+        node.delete(netns=netns)
+    assert node.owners() == {}
+
+
+def test_check(node):
+    config = {"mac": MAC % 1, "vlan": 7}
+    result = node.add(**config)
+    node.check(result, **config)
+    ours = result["interfaces"][0]
+
+    def changed(**keys):
+        return {**result, "interfaces": [{**ours, **keys}]}
+    for wrong, words in [(changed(name="net2"), ("no interface net1",)), ({**result, "interfaces": []}, ("no interface net1",)),
+                         (changed(mac=MAC % 2), ("mac", MAC % 1, MAC % 2)), (changed(mtu=9000), ("mtu", "9000", "1500")),
+                         (changed(socketPath="/x"), ("socketPath", SOCKET, "/x")),
+                         ({**result, "ips": [{"address": "192.0.2.1/24", "interface": 0}]}, ("192.0.2.1/24",))]:
+        with refused(DIFFERS, "net1", *words):
+            node.check(wrong, **config)
+    with refused(DIFFERS, "vlan"):
+        node.check(result, mac=MAC % 1, vlan=8)
+    with refused(DIFFERS, "mac"):
+        node.check(result, mac=MAC % 2, vlan=7)
+    with refused(UNKNOWN_CONTAINER, "c1", "net1"):
+        node.check(result, container="c1", **config)
+    with refused(BAD_CONFIG, "nic-1", "nobody"):
+        node.check(result, device="nic-1", **config)
+    with refused(BAD_CONFIG, "prevResult"):
+        node.call("CHECK", **config)
+    with refused(INCOMPATIBLE, "CHECK", "0.4.0"):
+        node.check(result, version="0.3.1", **config)
+    node.check(changed(mac=(MAC % 1).upper()), **config)
+    node.datapath.socket().unlink()
+    with refused(DIFFERS, "vhost.sock"):
+        node.check(result, **config)
+
+
+def test_check_in_a_chain_finds_our_interface(node):
+    before = {"interfaces": [{"name": "net1", "mac": MAC % 9, "sandbox": NETNS}], "ips": [{"address": "192.0.2.7/24", "interface": 0}]}
+    result = node.add(prevResult=before, mac=MAC % 1)
+    node.check(result, mac=MAC % 1)
+    result["interfaces"].append({"name": "net1", "mac": MAC % 8, "sandbox": NETNS})  # of a plugin that comes later
+    node.check(result, mac=MAC % 1)
+
+
+@pytest.mark.parametrize("valid, left", [
+    ([("c0", "net1"), ("c1", "net1")], {"nic-0", "nic-1", "nic-2"}), ([("c1", "net1")], {"nic-1", "nic-2"}),
+    ([("c0", "net2"), ("c2", "net1")], {"nic-2"}), ([], {"nic-2"})])
+def test_garbage_collection(node, valid, left):
+    node.add()
+    node.add(container="c1", device="nic-1")
+    node.add(container="c2", device="nic-2", name="slow")
+    for _ in range(2):
+        assert node.collect(valid) is None
+        assert set(node.owners()) == left, "of this network only"
+    node.collect(valid, name="another")
+    assert set(node.owners()) == left
+
+
+def test_garbage_collection_without_a_list(node):
+    node.add()
+    with refused(BAD_CONFIG, "cni.dev/valid-attachments"):
+        node.call("GC")
+    assert set(node.owners()) == {"nic-0"}
+    # libcni writes null for an empty list.
+    assert call("GC", {**node.config(), "cni.dev/valid-attachments": None}) is None
+    assert node.owners() == {}
+
+
+def test_device_info_file(node, directory):
+    path = directory / "devinfo" / "default-fast-net1"
+    with refused(BAD_CONFIG, "trust"):
+        node.add(trust="on", runtimeConfig={"CNIDeviceInfoFile": str(path)})
+    assert not path.exists()
+    node.add(runtimeConfig={"CNIDeviceInfoFile": str(path)})
+    assert read_json(path) == {"type": "vhost-user", "version": "1.1.0", "vhost-user": {"mode": "client", "path": SOCKET}}
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    node.delete(runtimeConfig={"CNIDeviceInfoFile": str(path)})
+    assert path.exists(), "its removal is the delegating plugin's"
+    path.write_text("the device plugin's")
+    node.add(runtimeConfig={"CNIDeviceInfoFile": str(path)})
+    assert path.read_text() == "the device plugin's"
+
+
+def test_an_add_that_cannot_write_its_device_info_is_undone(node, directory):
+    (directory / "file").write_text("")
+    with refused(5, str(directory / "file")):
+        node.add(runtimeConfig={"CNIDeviceInfoFile": str(directory / "file" / "info")})
+    assert node.owners() == {} and list(node.datapath.path().iterdir()) == []
+
+
+def test_status(own_node):
+    assert own_node.call("STATUS") is None
+    own_node.datapath.stop()
+    with refused(NOT_AVAILABLE, "datapath.sock", "vdpa-datapath"):
+        own_node.call("STATUS")
+
+
+def test_status_of_a_daemon_that_hangs(own_node):
+    own_node.datapath.process.send_signal(signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        with refused(NOT_AVAILABLE, "datapath.sock", "did not answer"):
+            own_node.call("STATUS")
+        assert time.monotonic() - begin < 2
+    finally:
+        own_node.datapath.process.send_signal(signal.SIGCONT)
+    assert own_node.call("STATUS") is None
+
+
+def test_without_the_daemon(own_node):
+    result = own_node.add()
+    own_node.datapath.stop()
+    with refused(TRY_AGAIN, "datapath.sock", "is the vdpa-datapath DaemonSet running"):
+        own_node.add(container="c1", device="nic-1")
+    with refused(TRY_AGAIN, "datapath.sock"):
+        own_node.check(result)
+    with refused(TRY_AGAIN, "datapath.sock"):
+        own_node.collect([])
+    done = run("DEL", own_node.config())
+    assert done.returncode == 0 and "datapath.sock" in done.stderr.decode()
+    with own_node.datapath.restarted() as datapath:
+        own_node.datapath = datapath.offer()
+        own_node.check(result)
+        own_node.delete()
+        assert own_node.owners() == {}
+
+
+def test_something_else_listens(node, directory):
+    path = directory / "other.sock"
+    with socket.socket(socket.AF_UNIX) as listener, futures.ThreadPoolExecutor(1) as pool:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(20)
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        answering = pool.submit(answer)
+        with refused(TRY_AGAIN, str(path), "did not answer"):
+            node.add(datapathSocket=str(path))
+        answering.result(20)

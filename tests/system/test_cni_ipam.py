@@ -1,0 +1,238 @@
+"""IPAM by other plugins: Debian's host-local as it is, and small scripts that fail in every way a plugin can."""
+
+import json
+
+import pytest
+
+from cni import (ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, TRY_AGAIN, Node,
+                 refused, shared_daemon)
+from datapath import Datapath, read_json
+
+GENERIC = 999  # what the containernetworking plugins answer without a code of their own
+ADDRESS = '{"ips": [{"address": "192.0.2.9/24"}]}'
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with shared_daemon() as program:
+        yield program
+
+
+@pytest.fixture
+def node(daemon):
+    """Of all tests that don't stop the daemon; each leaves it without attachments."""
+    node = Node(daemon)
+    yield node
+    node.clear()
+
+
+@pytest.fixture
+def own_node(directory):
+    """With a daemon of its own, to stop and kill."""
+    with Datapath(directory) as program:
+        yield Node(program.wait_serving().offer().wait_healthy())
+
+
+class HostLocal:
+    """A network with Debian's host-local, its leases below `directory`."""
+
+    def __init__(self, directory, **keys):
+        self.directory = directory / "leases"
+        self.config = {"path": DEBIAN_PLUGINS, "version": "1.0.0", "ipam": {
+            "type": "host-local", "dataDir": str(self.directory), "ranges": [[{"subnet": "192.0.2.0/24"}],
+                                                                             [{"subnet": "2001:db8::/64"}]],
+            "routes": [{"dst": "198.51.100.0/24", "gw": "192.0.2.1"}], **keys}}
+
+    def leases(self, network="fast"):
+        """Address → container and interface."""
+        folder = self.directory / network
+        return {path.name: path.read_text().split() for path in folder.iterdir()
+                if path.name[0].isdigit() and path.name != "lock"} if folder.exists() else {}
+
+
+@pytest.fixture
+def host_local(directory):
+    return HostLocal(directory)
+
+
+class Script:
+    """An IPAM plugin of a few lines of shell; it writes down how it was called."""
+
+    def __init__(self, directory, body):
+        self.directory = directory / "plugins"
+        self.directory.mkdir(exist_ok=True)
+        self.log = directory / "calls"
+        program = self.directory / "scripted"
+        program.write_text(f'#!/bin/sh\necho "$CNI_COMMAND $CNI_CONTAINERID $CNI_IFNAME" >> {self.log}\n{body}\n')
+        program.chmod(0o755)
+        self.config = {"ipam": {"type": "scripted"}, "path": self.directory}
+
+    def calls(self):
+        return [line.split()[0] for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+
+@pytest.fixture
+def scripted(directory):
+    return lambda body: Script(directory, body)
+
+
+def nothing_left(node):
+    return node.owners() == {} and list(node.datapath.path().iterdir()) == []
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0"])
+def test_host_local(node, host_local, version):
+    config = {**host_local.config, "version": version}
+    result = node.add(**config)
+    ips = [{"address": "192.0.2.2/24", "gateway": "192.0.2.1", "interface": 0},
+           {"address": "2001:db8::2/64", "gateway": "2001:db8::1", "interface": 0}]
+    if version < "1.0.0":
+        ips[0]["version"], ips[1]["version"] = "4", "6"
+    assert result["ips"] == ips and result["cniVersion"] == version
+    assert result["routes"] == [{"dst": "198.51.100.0/24", "gw": "192.0.2.1"}]
+    assert read_json(node.datapath.path(file="device.json"))["ips"] == ["192.0.2.2/24", "2001:db8::2/64"]
+    assert set(host_local.leases()) == {"192.0.2.2", "2001:db8::2"}
+    if version >= "0.4.0":
+        node.check(result, **config)
+        with refused(DIFFERS, "192.0.2.2/24", "192.0.2.77/24"):
+            node.check({**result, "ips": [{**ips[0], "address": "192.0.2.77/24"}, ips[1]]}, **config)
+    node.delete(**config)
+    assert host_local.leases() == {} and nothing_left(node)
+    node.delete(**config)
+
+
+def test_addresses_belong_to_our_interface_of_a_chain(node, host_local):
+    before = {"interfaces": [{"name": "br0"}], "ips": [{"address": "203.0.113.5/24", "interface": 0}],
+              "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["203.0.113.53"]}}
+    result = node.add(prevResult=before, **host_local.config)
+    assert [(ip["address"], ip["interface"]) for ip in result["ips"]] == [
+        ("203.0.113.5/24", 0), ("192.0.2.2/24", 1), ("2001:db8::2/64", 1)]
+    assert [route["dst"] for route in result["routes"]] == ["0.0.0.0/0", "198.51.100.0/24"]
+    assert result["dns"] == before["dns"]
+    node.check(result, **host_local.config)
+
+
+def test_dns_of_the_ipam_plugin(node, directory):
+    (directory / "resolv.conf").write_text("nameserver 192.0.2.53\nsearch shop.example\n")
+    result = node.add(**HostLocal(directory, resolvConf=str(directory / "resolv.conf")).config)
+    assert result["dns"] == {"nameservers": ["192.0.2.53"], "search": ["shop.example"]}
+
+
+def test_addresses_go_back_when_attach_fails(own_node, host_local):
+    with refused(BAD_CONFIG, "trust"):
+        own_node.add(trust="on", **host_local.config)
+    with refused(BAD_CONFIG, "nic-9"):
+        own_node.add(device="nic-9", **host_local.config)
+    own_node.datapath.stop()
+    with refused(TRY_AGAIN, "datapath.sock"):
+        own_node.add(**host_local.config)
+    assert host_local.leases() == {}
+
+
+def test_a_second_add_keeps_the_addresses_of_the_first(node, host_local):
+    result = node.add(**host_local.config)
+    leases = host_local.leases()
+    for device in "nic-0", "nic-1":
+        with refused(ATTACHED_ALREADY, "c0", "net1"):
+            node.add(device=device, **host_local.config)
+    assert host_local.leases() == leases
+    node.check(result, **host_local.config)
+
+
+def test_del_without_the_daemon_gives_the_addresses_back(own_node, host_local):
+    own_node.add(**host_local.config)
+    own_node.datapath.stop()
+    own_node.delete(**host_local.config)
+    assert host_local.leases() == {}
+
+
+def test_check_of_a_lost_lease(node, host_local):
+    result = node.add(**host_local.config)
+    for address in host_local.leases():
+        (host_local.directory / "fast" / address).unlink()
+    with refused(GENERIC, "host-local", "c0"):
+        node.check(result, **host_local.config)
+
+
+def test_order_of_the_calls(node, scripted):
+    ipam = scripted(f"cat > /dev/null; [ $CNI_COMMAND = ADD ] && echo '{ADDRESS}' || true")
+    result = node.add(**ipam.config)
+    node.check(result, **ipam.config)
+    node.delete(**ipam.config)
+    assert ipam.calls() == ["ADD", "CHECK", "DEL"]
+    with refused(BAD_CONFIG, "trust"):
+        node.add(trust="on", **ipam.config)
+    assert ipam.calls()[3:] == ["ADD", "DEL"]
+    assert node.call("STATUS", **ipam.config) is None
+    assert node.collect([], **ipam.config) is None
+    assert ipam.calls()[5:] == ["STATUS", "GC"]
+
+
+def test_what_the_plugin_gets(node, scripted, directory):
+    ipam = scripted(f"env > {directory}/environment; cat > {directory}/config; echo '{ADDRESS}'")
+    node.add(arguments="K8S_POD_NAME=till", padding="x" * 300_000, **ipam.config)
+    variables = dict(line.split("=", 1) for line in (directory / "environment").read_text().splitlines())
+    assert {name: variables[name] for name in variables if name.startswith("CNI_")} == {
+        "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c0", "CNI_IFNAME": "net1", "CNI_NETNS": NETNS,
+        "CNI_ARGS": "K8S_POD_NAME=till", "CNI_PATH": str(ipam.directory)}
+    assert json.loads((directory / "config").read_text()) == node.config(
+        padding="x" * 300_000, ipam=ipam.config["ipam"]), "more than a pipe holds"
+
+
+@pytest.mark.parametrize("body, code, words", [
+    ("exit 3", IPAM_FAILED, ("status 3",)),
+    ("echo oops; exit 1", IPAM_FAILED, ("status 1", "oops")),
+    ("kill -9 $$", IPAM_FAILED, ("signal 9",)),
+    ("true", IPAM_FAILED, ("no address",)),
+    ("echo '{}'", IPAM_FAILED, ("no address",)),
+    ("echo nonsense", IPAM_FAILED, ("ADD", "not JSON", "nonsense")),
+    ("echo '[]'", IPAM_FAILED, ("not a JSON object",)),
+    ("head -c 100000 /dev/zero | tr '\\0' '['", IPAM_FAILED, ("64 levels",)),
+    ("head -c 2000000 /dev/zero", IPAM_FAILED, ("1048576 bytes",)),
+    ("echo '{\"ips\": 7}'", IPAM_FAILED, ("ips: expected a list",)),
+    ("echo '{\"ips\": [7]}'", IPAM_FAILED, ("ips[0]: expected an object",)),
+    ("echo '{\"ips\": [{\"address\": 7}]}'", IPAM_FAILED, ("ips[0].address: expected a string",)),
+    ("echo '{\"ips\": [{\"address\": \"192.0.2.1\"}]}'", IPAM_FAILED, ("192.0.2.1", "prefix length")),
+    ("echo '{\"ips\": [{\"address\": \"192.0.2.1/33\"}]}'", IPAM_FAILED, ("192.0.2.1/33", "prefix length")),
+    ("echo '{\"ips\": [{\"address\": \"192.0.2.1/24\"}], \"routes\": 7}'", IPAM_FAILED, ("routes: expected a list",)),
+    ("echo '{\"ips\": [{\"address\": \"192.0.2.1/24\"}], \"dns\": 7}'", IPAM_FAILED, ("dns: expected an object",)),
+    ("echo '{\"code\": 11, \"msg\": \"range is full\", \"details\": \"of fast\"}'; exit 1", TRY_AGAIN,
+     ("range is full", "of fast")),
+    ("echo '{\"code\": 0, \"msg\": \"no code\"}'; exit 1", IPAM_FAILED, ("status 1", "no code")),
+    ("echo '{\"code\": \"x\", \"msg\": 7}'; exit 1", IPAM_FAILED, ("status 1",)),
+    ("exec < /dev/null; sleep 0; echo '{\"code\": 7, \"msg\": \"did not read\"}'; exit 1", BAD_CONFIG, ("did not read",))])
+def test_plugins_that_fail(node, scripted, body, code, words):
+    ipam = scripted(f"[ $CNI_COMMAND = ADD ] || exit 0\n{body}")
+    with refused(code, "scripted", *words):
+        node.add(padding="x" * 300_000, **ipam.config)
+    assert ipam.calls() == ["ADD", "DEL"], "one that failed half-way may have reserved something"
+    assert nothing_left(node)
+
+
+def test_a_del_that_fails(node, scripted):
+    ipam = scripted(f"[ $CNI_COMMAND = ADD ] && echo '{ADDRESS}' && exit 0; echo '{{\"code\": 5, \"msg\": \"disk is full\"}}'; exit 1")
+    node.add(**ipam.config)
+    with refused(5, "scripted", "disk is full"):
+        node.call("DEL", **ipam.config)
+    assert nothing_left(node), "the device goes back all the same"
+    with refused(BAD_CONFIG, "trust"):
+        node.add(trust="on", **ipam.config)
+
+
+def test_a_plugin_that_is_missing(node, directory):
+    config = {"ipam": {"type": "missing"}, "path": f"{directory}:/nonexistent"}
+    with refused(BAD_CONFIG, "missing", f"{directory}:/nonexistent", "install it"):
+        node.add(**config)
+    (directory / "missing").mkdir()
+    with refused(BAD_CONFIG, "missing", "install it"):
+        node.add(**config)
+    assert nothing_left(node)
+    node.add()
+    node.delete(**config)
+    assert nothing_left(node), "it has nothing to give back, and the pod must be able to end"
+
+
+def test_host_local_that_is_older_than_the_configuration(node, host_local):
+    with refused(INCOMPATIBLE, "host-local"):
+        node.add(**{**host_local.config, "version": "1.1.0"})
+    assert nothing_left(node) and host_local.leases() == {}
