@@ -1,10 +1,12 @@
-// A DPDK application on two virtio ports: sends from the first to the second, or both ways, as fast
-// as the other side takes it, and counts what arrives. Prints one line of JSON.
+// A DPDK application on two virtio ports: sends UDP from the first to the second, or both ways, as
+// fast as the other side takes it, and counts what arrives. Prints one line of JSON.
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
 #include <rte_ether.h>
+#include <rte_ip.h>
 #include <rte_mbuf.h>
+#include <rte_udp.h>
 
 #include <array>
 #include <cstdio>
@@ -19,9 +21,17 @@ constexpr uint16_t kBurst = 32;
 constexpr uint16_t kRing = 256;
 constexpr unsigned kFcs = 4;  // on a wire; not in memory
 
+struct [[gnu::packed, gnu::aligned(2)]] Headers {
+  rte_ether_hdr ethernet;
+  rte_ipv4_hdr ip;
+  rte_udp_hdr udp;
+};
+
 class Port {
  public:
-  Port(uint16_t id, rte_mempool* pool, uint16_t length) : id_(id), pool_(pool), length_(length) {
+  // `flows` different UDP source ports are used in turn.
+  Port(uint16_t id, rte_mempool* pool, uint16_t length, unsigned flows)
+      : id_(id), pool_(pool), length_(length), flows_(flows) {
     rte_eth_conf config{};
     if (rte_eth_dev_configure(id, 1, 1, &config) != 0 ||
         rte_eth_rx_queue_setup(id, 0, kRing, SOCKET_ID_ANY, nullptr, pool) != 0 ||
@@ -29,9 +39,19 @@ class Port {
         rte_eth_dev_start(id) != 0)
       throw std::runtime_error("cannot start port " + std::to_string(id));
     const auto other = static_cast<uint8_t>(1 - id);
-    header_.src_addr = {{2, 0, 0, 0, 0, static_cast<uint8_t>(id)}};
-    header_.dst_addr = {{2, 0, 0, 0, 0, other}};
-    header_.ether_type = rte_cpu_to_be_16(0x88b5);  // local experimental, IEEE 802
+    headers_.ethernet.src_addr = {{2, 0, 0, 0, 0, static_cast<uint8_t>(id)}};
+    headers_.ethernet.dst_addr = {{2, 0, 0, 0, 0, other}};
+    headers_.ethernet.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
+    const uint16_t ipLength = length - sizeof(rte_ether_hdr);
+    headers_.ip.version_ihl = RTE_IPV4_VHL_DEF;
+    headers_.ip.total_length = rte_cpu_to_be_16(ipLength);
+    headers_.ip.time_to_live = 64;
+    headers_.ip.next_proto_id = IPPROTO_UDP;
+    headers_.ip.src_addr = rte_cpu_to_be_32(RTE_IPV4(192, 0, 2, id));
+    headers_.ip.dst_addr = rte_cpu_to_be_32(RTE_IPV4(192, 0, 2, other));
+    headers_.ip.hdr_checksum = rte_ipv4_cksum(&headers_.ip);
+    headers_.udp.dst_port = rte_cpu_to_be_16(9);
+    headers_.udp.dgram_len = rte_cpu_to_be_16(ipLength - sizeof(rte_ipv4_hdr));
   }
 
   // What a full ring leaves is offered again the next time.
@@ -41,7 +61,9 @@ class Port {
       for (rte_mbuf* frame : frames_) {
         frame->data_len = length_;
         frame->pkt_len = length_;
-        std::memcpy(rte_pktmbuf_mtod(frame, void*), &header_, sizeof header_);
+        headers_.udp.src_port = static_cast<uint16_t>(flow_);
+        flow_ = flow_ + 1 == flows_ ? 0 : flow_ + 1;
+        std::memcpy(rte_pktmbuf_mtod(frame, void*), &headers_, sizeof headers_);
       }
       pending_ = kBurst;
     }
@@ -59,7 +81,9 @@ class Port {
   uint16_t id_;
   rte_mempool* pool_;
   uint16_t length_;
-  rte_ether_hdr header_{};
+  unsigned flows_;
+  unsigned flow_ = 0;
+  Headers headers_{};
   std::array<rte_mbuf*, kBurst> frames_{};
   uint16_t pending_ = 0;
 };
@@ -80,19 +104,20 @@ double run(std::array<Port, 2>& ports, bool both, double seconds) {
 
 int main(int argc, char** argv) {
   const int taken = rte_eal_init(argc, argv);
-  if (taken < 0 || argc - taken != 4 || rte_eth_dev_count_avail() != 2) {
-    std::fprintf(stderr, "packet-generator EAL-ARGUMENTS -- SIZE one|both SECONDS\n");
+  if (taken < 0 || argc - taken != 5 || rte_eth_dev_count_avail() != 2) {
+    std::fprintf(stderr, "packet-generator EAL-ARGUMENTS -- SIZE one|both FLOWS SECONDS\n");
     return 2;
   }
   const unsigned size = static_cast<unsigned>(std::atoi(argv[taken + 1]));
   const bool both = std::strcmp(argv[taken + 2], "both") == 0;
-  const double seconds = std::atof(argv[taken + 3]);
+  const auto flows = static_cast<unsigned>(std::atoi(argv[taken + 3]));
+  const double seconds = std::atof(argv[taken + 4]);
   try {
     rte_mempool* pool = rte_pktmbuf_pool_create("generator", 4096, 256, 0,
                                                 RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     if (!pool) throw std::runtime_error("no memory for packets");
     const auto length = static_cast<uint16_t>(size - kFcs);
-    std::array<Port, 2> ports = {Port(0, pool, length), Port(1, pool, length)};
+    std::array<Port, 2> ports = {Port(0, pool, length, flows), Port(1, pool, length, flows)};
     // Until the other side is connected and has learned both addresses, packets count for nothing.
     const uint64_t patience = rte_rdtsc() + 20 * rte_get_tsc_hz();
     while (run(ports, true, 0.2) < 10000)
