@@ -11,6 +11,9 @@ namespace {
 
 constexpr auto kRetry = std::chrono::milliseconds(100);
 constexpr auto kSetDeadline = std::chrono::seconds(10);
+// A datapath that hangs is as good as none: it is asked for a sign of life this often.
+constexpr int kPingInterval = 2000;  // ms
+constexpr int kPingTimeout = 5000;   // ms
 
 std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vector<Offer>& offers) {
   auto request = std::make_shared<datapath::v1::SetDevicesRequest>();
@@ -47,6 +50,9 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kPingInterval);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeout);
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
     stub_ = datapath::v1::Datapath::NewStub(grpc::CreateCustomChannel(
         "unix:" + socketPath, grpc::InsecureChannelCredentials(), arguments));
   }

@@ -1,7 +1,10 @@
 // See the header.
 #include "deviceplugin/inotify.h"
 
+#include <fmt/format.h>
 #include <sys/inotify.h>
+
+#include <stdexcept>
 
 #include "common/errors.h"
 
@@ -18,6 +21,7 @@ void Inotify::watch(const std::string& directory, Handler handler) {
                           IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM),
       "cannot watch the directory {}", directory);
   handlers_.emplace(watch, std::move(handler));
+  directories_[watch] = directory;
 }
 
 void Inotify::read() {
@@ -28,6 +32,10 @@ void Inotify::read() {
     for (ssize_t offset = 0; offset < count;) {
       const auto* event = reinterpret_cast<const inotify_event*>(buffer + offset);
       offset += static_cast<ssize_t>(sizeof *event) + event->len;
+      if (event->mask & IN_Q_OVERFLOW)
+        throw std::runtime_error("inotify events were lost: the kernel's queue is full");
+      if (event->mask & IN_IGNORED)
+        throw std::runtime_error(fmt::format("the directory {} is gone", directories_[event->wd]));
       const std::string name = event->len > 0 ? event->name : "";
       const Change change =
           event->mask & (IN_DELETE | IN_MOVED_FROM) ? Change::vanished : Change::appeared;

@@ -18,6 +18,8 @@ class Inotify {
   explicit Inotify(Loop& loop);
 
   // Several watches of one directory are fine. Throws std::system_error naming the directory.
+  // A directory that goes away, and events that are lost, end the loop with an error: a process
+  // started anew sees what is there.
   void watch(const std::string& directory, Handler handler);
 
  private:
@@ -25,6 +27,7 @@ class Inotify {
 
   UniqueFd fd_;
   std::multimap<int, Handler> handlers_;
+  std::map<int, std::string> directories_;
 };
 
 }  // namespace vdpa

@@ -50,6 +50,8 @@ void Instance::serve(const std::string& socket) {
   quota.SetMaxThreads(kMostThreads);
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(quota);
+  // The plugin pings this often or less, over a stream on which nothing may happen for hours.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
   builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
   builder.RegisterService(&service_);
   server_ = builder.BuildAndStart();

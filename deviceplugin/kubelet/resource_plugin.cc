@@ -112,7 +112,7 @@ void ResourcePlugin::attempt() {
             spdlog::info("{}: registered with the kubelet, {} devices", resource_, devices_.size());
           } else {
             registration_.failed(now);
-            spdlog::warn("{}: the kubelet refused the registration: {}", resource_, error);
+            spdlog::warn("{}: not registered with the kubelet: {}", resource_, error);
           }
           changed_();
           schedule();

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import time
 from concurrent import futures
@@ -9,6 +11,7 @@ from concurrent import futures
 import grpc
 import pytest
 
+import datapath as daemons
 from kubelet import Kubelet
 from rpc import datapath, deviceplugin
 from support import BUILD, Program, wait_until
@@ -242,6 +245,28 @@ def test_devices_are_unhealthy_while_the_datapath_is_away(node):
         wait_devices(node, UNHEALTHY)
         node.datapath.start()
         wait_devices(node, HEALTHY)
+
+
+def test_devices_are_unhealthy_while_the_datapath_hangs(node, directory):
+    node.datapath.stop()
+    with daemons.Datapath(directory) as hanging, node.plugin():
+        wait_devices(node, HEALTHY)
+        os.kill(hanging.pid, signal.SIGSTOP)
+        try:
+            wait_devices(node, UNHEALTHY, 30)
+        finally:
+            os.kill(hanging.pid, signal.SIGCONT)
+        wait_devices(node, HEALTHY, 30)
+
+
+def test_it_ends_when_the_kubelets_directory_goes(node):
+    with node.plugin() as plugin:
+        wait_devices(node, HEALTHY)
+        shutil.rmtree(node.kubelet.directory)
+        wait_until(lambda: not plugin.running(), plugin.log)
+        assert plugin.process.returncode == 1
+        assert str(node.kubelet.directory) in plugin.log().splitlines()[-1]
+    node.kubelet.directory.mkdir()
 
 
 def test_a_freed_device_makes_it_send_the_same_list_once_more(node):
