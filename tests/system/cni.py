@@ -81,7 +81,8 @@ class Node:
 
     def __init__(self, datapath, **config):
         self.datapath = datapath
-        self.base = {"name": "fast", "type": "vdpa", "datapathSocket": str(datapath.run_dir / "datapath.sock"), **config}
+        self.base = {"name": "fast", "type": "vdpa", "datapathSocket": str(datapath.run_dir / "datapath.sock"),
+                     **config}
 
     def config(self, version="1.1.0", device="nic-0", **keys):
         config = {"cniVersion": version, **self.base, "deviceID": device, **keys}

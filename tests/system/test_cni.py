@@ -1,4 +1,4 @@
-"""The CNI plugin with a real vdpa-datapath, worker and switch: what ADD gives, what CHECK finds, what DEL and GC take back."""
+"""The CNI plugin with a real vdpa-datapath, worker and switch: what ADD gives, CHECK finds, DEL and GC take back."""
 
 import signal
 import socket
@@ -8,8 +8,8 @@ from concurrent import futures
 import pytest
 
 import rpc
-from cni import (ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, TRY_AGAIN, UNKNOWN_CONTAINER, VERSIONS,
-                 Node, call, refused, run, shared_daemon)
+from cni import (ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, TRY_AGAIN,
+                 UNKNOWN_CONTAINER, VERSIONS, Node, call, refused, run, shared_daemon)
 from datapath import Datapath, delete_namespace, network_namespace, read_json, resource
 
 SOCKET = "/run/vdpa/nic-0/vhost.sock"
@@ -52,7 +52,8 @@ def test_result_of_each_version(node, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_chained_result_is_passed_on(node, version):
-    before = {"cniVersion": version, "interfaces": [{"name": "br0", "mac": MAC % 9}, {"name": "net1", "sandbox": NETNS}],
+    before = {"cniVersion": version,
+              "interfaces": [{"name": "br0", "mac": MAC % 9}, {"name": "net1", "sandbox": NETNS}],
               "ips": [{"address": "192.0.2.7/24", "interface": 1}], "routes": [{"dst": "0.0.0.0/0", "gw": "192.0.2.1"}],
               "dns": {"nameservers": ["192.0.2.53"]}}
     result = node.add(version=version, prevResult=before)
@@ -69,7 +70,8 @@ def test_what_the_application_finds(node):
              arguments="IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till;K8S_POD_UID=0-1")
     found = read_json(node.datapath.path(file="device.json"))
     assert {key: found[key] for key in ("deviceID", "socket", "mac", "vlan", "network", "interface", "ips")} == {
-        "deviceID": "nic-0", "socket": SOCKET, "mac": MAC % 1, "vlan": 7, "network": "fast", "interface": "eth7", "ips": []}
+        "deviceID": "nic-0", "socket": SOCKET, "mac": MAC % 1, "vlan": 7, "network": "fast",
+        "interface": "eth7", "ips": []}
     assert node.datapath.socket().is_socket()
     owner = node.datapath.attachment().owner
     assert owner == rpc.datapath.Owner(container_id="c7", interface="eth7", netns=NETNS, network="fast",
@@ -98,9 +100,11 @@ def test_the_last_of_repeated_arguments_counts(node):
     assert result["interfaces"][0]["mac"] == MAC % 1
 
 
-@pytest.mark.parametrize("places", [("deviceID",), ("pciBusID",), ("runtimeConfig",), ("deviceID", "pciBusID", "runtimeConfig")])
+@pytest.mark.parametrize("places", [("deviceID",), ("pciBusID",), ("runtimeConfig",),
+                                    ("deviceID", "pciBusID", "runtimeConfig")])
 def test_places_of_the_device_id(node, places):
-    config = {place: {"deviceID": "nic-1", "pciBusID": "nic-1"} if place == "runtimeConfig" else "nic-1" for place in places}
+    both = {"deviceID": "nic-1", "pciBusID": "nic-1"}
+    config = {place: both if place == "runtimeConfig" else "nic-1" for place in places}
     node.add(device=None, **config)
     assert node.owners() == {"nic-1": ("c0", "net1")}
 
@@ -115,7 +119,8 @@ def test_pci_addresses_are_told_from_1_1_0(directory):
 
 @pytest.mark.parametrize("config, words", [
     ({"vlan": 5, "vlanQoS": 3}, ("vlanQoS", "3")), ({"vlan": 5, "vlanProto": "802.1AD"}, ("vlanProto", "802.1ad")),
-    ({"trust": "on"}, ("trust",)), ({"min_tx_rate": 10}, ("min_tx_rate", "10")), ({"max_tx_rate": 20}, ("max_tx_rate", "20")),
+    ({"trust": "on"}, ("trust",)), ({"min_tx_rate": 10}, ("min_tx_rate", "10")),
+    ({"max_tx_rate": 20}, ("max_tx_rate", "20")),
     ({"mtu": 9000}, ("mtu", "9000", "1500")), ({"device": "nic-9"}, ("nic-9",))])
 def test_what_a_software_port_cannot_do(node, config, words):
     with refused(BAD_CONFIG, *words):
@@ -124,7 +129,8 @@ def test_what_a_software_port_cannot_do(node, config, words):
 
 
 def test_settings_that_ask_for_nothing(node):
-    node.add(vlan=0, vlanQoS=0, vlanProto="802.1Q", trust="off", min_tx_rate=0, max_tx_rate=0, link_state="auto", spoofchk="ON")
+    node.add(vlan=0, vlanQoS=0, vlanProto="802.1Q", trust="off", min_tx_rate=0, max_tx_rate=0,
+             link_state="auto", spoofchk="ON")
 
 
 def test_a_second_add(node):
@@ -171,8 +177,10 @@ def test_check(node):
 
     def changed(**keys):
         return {**result, "interfaces": [{**ours, **keys}]}
-    for wrong, words in [(changed(name="net2"), ("no interface net1",)), ({**result, "interfaces": []}, ("no interface net1",)),
-                         (changed(mac=MAC % 2), ("mac", MAC % 1, MAC % 2)), (changed(mtu=9000), ("mtu", "9000", "1500")),
+    for wrong, words in [(changed(name="net2"), ("no interface net1",)),
+                         ({**result, "interfaces": []}, ("no interface net1",)),
+                         (changed(mac=MAC % 2), ("mac", MAC % 1, MAC % 2)),
+                         (changed(mtu=9000), ("mtu", "9000", "1500")),
                          (changed(socketPath="/x"), ("socketPath", SOCKET, "/x")),
                          ({**result, "ips": [{"address": "192.0.2.1/24", "interface": 0}]}, ("192.0.2.1/24",))]:
         with refused(DIFFERS, "net1", *words):
@@ -196,7 +204,8 @@ def test_check(node):
 
 
 def test_check_in_a_chain_finds_our_interface(node):
-    before = {"interfaces": [{"name": "net1", "mac": MAC % 9, "sandbox": NETNS}], "ips": [{"address": "192.0.2.7/24", "interface": 0}]}
+    before = {"interfaces": [{"name": "net1", "mac": MAC % 9, "sandbox": NETNS}],
+              "ips": [{"address": "192.0.2.7/24", "interface": 0}]}
     result = node.add(prevResult=before, mac=MAC % 1)
     node.check(result, mac=MAC % 1)
     result["interfaces"].append({"name": "net1", "mac": MAC % 8, "sandbox": NETNS})  # of a plugin that comes later
@@ -233,7 +242,8 @@ def test_device_info_file(node, directory):
         node.add(trust="on", runtimeConfig={"CNIDeviceInfoFile": str(path)})
     assert not path.exists()
     node.add(runtimeConfig={"CNIDeviceInfoFile": str(path)})
-    assert read_json(path) == {"type": "vhost-user", "version": "1.1.0", "vhost-user": {"mode": "client", "path": SOCKET}}
+    assert read_json(path) == {"type": "vhost-user", "version": "1.1.0",
+                               "vhost-user": {"mode": "client", "path": SOCKET}}
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     node.delete(runtimeConfig={"CNIDeviceInfoFile": str(path)})
     assert path.exists(), "its removal is the delegating plugin's"

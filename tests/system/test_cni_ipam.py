@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cni import (ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, TRY_AGAIN, Node,
-                 refused, shared_daemon)
+from cni import (ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, TRY_AGAIN,
+                 Node, refused, shared_daemon)
 from datapath import Datapath, read_json
 
 GENERIC = 999  # what the containernetworking plugins answer without a code of their own
@@ -200,7 +200,7 @@ def test_what_the_plugin_gets(node, scripted, directory):
      ("range is full", "of fast")),
     ("echo '{\"code\": 0, \"msg\": \"no code\"}'; exit 1", IPAM_FAILED, ("status 1", "no code")),
     ("echo '{\"code\": \"x\", \"msg\": 7}'; exit 1", IPAM_FAILED, ("status 1",)),
-    ("exec < /dev/null; sleep 0; echo '{\"code\": 7, \"msg\": \"did not read\"}'; exit 1", BAD_CONFIG, ("did not read",))])
+    ("exec < /dev/null; echo '{\"code\": 7, \"msg\": \"did not read\"}'; exit 1", BAD_CONFIG, ("did not read",))])
 def test_plugins_that_fail(node, scripted, body, code, words):
     ipam = scripted(f"[ $CNI_COMMAND = ADD ] || exit 0\n{body}")
     with refused(code, "scripted", *words):
@@ -210,7 +210,8 @@ def test_plugins_that_fail(node, scripted, body, code, words):
 
 
 def test_a_del_that_fails(node, scripted):
-    ipam = scripted(f"[ $CNI_COMMAND = ADD ] && echo '{ADDRESS}' && exit 0; echo '{{\"code\": 5, \"msg\": \"disk is full\"}}'; exit 1")
+    ipam = scripted(f"[ $CNI_COMMAND = ADD ] && echo '{ADDRESS}' && exit 0\n"
+                    "echo '{\"code\": 5, \"msg\": \"disk is full\"}'; exit 1")
     node.add(**ipam.config)
     with refused(5, "scripted", "disk is full"):
         node.call("DEL", **ipam.config)

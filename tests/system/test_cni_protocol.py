@@ -1,4 +1,4 @@
-"""The CNI protocol: variables, versions, what is not a configuration, and the types of its keys. No daemon is needed."""
+"""The CNI protocol without a daemon: variables, versions, what is not a configuration, and the types of its keys."""
 
 import json
 import pathlib
@@ -13,7 +13,8 @@ CONFIG = {"cniVersion": "1.1.0", "name": "fast", "type": "vdpa", "deviceID": "ni
           "datapathSocket": "/nonexistent/datapath.sock"}
 
 NEEDED = {"ADD": {"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}, "DEL": {"CNI_CONTAINERID", "CNI_IFNAME"},
-          "CHECK": {"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}, "GC": {"CNI_PATH"}, "STATUS": set(), "VERSION": set()}
+          "CHECK": {"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}, "GC": {"CNI_PATH"},
+          "STATUS": set(), "VERSION": set()}
 WRONG = [("CNI_CONTAINERID", "../c0"), ("CNI_CONTAINERID", "-c0"), ("CNI_IFNAME", "sixteen-bytes-xx"),
          ("CNI_IFNAME", "."), ("CNI_IFNAME", ".."), ("CNI_IFNAME", "a/b"), ("CNI_IFNAME", "a:b"), ("CNI_IFNAME", "a b"),
          ("CNI_NETNS", "/nonexistent/netns"), ("CNI_NETNS", "relative")]
@@ -96,8 +97,8 @@ def test_commands_newer_than_the_configuration(command, since):
 
 
 @pytest.mark.parametrize("command", ["ADD", "DEL", "CHECK", "GC", "STATUS"])
-@pytest.mark.parametrize("text", ["", " ", "not JSON", "{", '{"a":', "[]", '"text"', "null", "7", b"\xff\xfe", '{"a": "\x01"}',
-                                  b'{"name": "\xff"}', json.dumps(CONFIG) + "{}"])
+@pytest.mark.parametrize("text", ["", " ", "not JSON", "{", '{"a":', "[]", '"text"', "null", "7", b"\xff\xfe",
+                                  '{"a": "\x01"}', b'{"name": "\xff"}', json.dumps(CONFIG) + "{}"])
 def test_not_a_configuration(command, text):
     with refused(NOT_JSON, "network configuration"):
         call(command, text)
@@ -172,7 +173,8 @@ def test_wrong_mac_in_the_arguments():
 
 
 def test_settings_that_need_a_vlan():
-    for keys in ({"vlanQoS": 1}, {"vlanQoS": 1, "vlan": 0}, {"vlanProto": "802.1ad"}, {"vlanProto": "802.1AD", "vlan": 0}):
+    for keys in ({"vlanQoS": 1}, {"vlanQoS": 1, "vlan": 0}, {"vlanProto": "802.1ad"},
+                 {"vlanProto": "802.1AD", "vlan": 0}):
         with refused(BAD_CONFIG, next(iter(keys)), "vlan that is not 0"):
             call("ADD", {**CONFIG, **keys})
     with refused(BAD_CONFIG, "min_tx_rate 5", "max_tx_rate 4"):
@@ -187,7 +189,8 @@ def test_no_device():
 
 @pytest.mark.parametrize("first, second", [("deviceID", "runtimeConfig.deviceID"), ("deviceID", "pciBusID"),
                                            ("deviceID", "runtimeConfig.pciBusID"),
-                                           ("runtimeConfig.deviceID", "pciBusID"), ("pciBusID", "runtimeConfig.pciBusID")])
+                                           ("runtimeConfig.deviceID", "pciBusID"),
+                                           ("pciBusID", "runtimeConfig.pciBusID")])
 def test_device_ids_that_differ(first, second):
     config = {**CONFIG, "runtimeConfig": {}}
     del config["deviceID"]
@@ -225,7 +228,8 @@ def test_log_file(directory):
     assert "logFile" in done.stderr.decode() and "No such file" in done.stderr.decode()
 
 
-@pytest.mark.parametrize("key, value", [("logLevel", "loud"), ("logFile", 7), ("name", "-"), ("ipam.type", 7), ("ipam", 7),
+@pytest.mark.parametrize("key, value", [("logLevel", "loud"), ("logFile", 7), ("name", "-"),
+                                        ("ipam.type", 7), ("ipam", 7),
                                         ("prevResult", 7), ("runtimeConfig", 7), ("vlan", "x"), ("mac", 7),
                                         ("datapathSocket", 7), ("deviceID", None)])
 def test_del_is_not_refused_for_what_it_can_do_without(key, value):
