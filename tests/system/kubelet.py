@@ -67,7 +67,7 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
     def start(self):
         for path in self.directory.iterdir():
             if path.is_socket():
-                path.unlink()
+                path.unlink(missing_ok=True)  # the plugin may be making it anew
         self.servers = []
         for path, add, service in (
                 (self.pod_resources, podresources.add_PodResourcesListerServicer_to_server, self),
