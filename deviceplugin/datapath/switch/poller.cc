@@ -25,13 +25,15 @@ constexpr int kLongestSleep = 1000;  // ms
 }  // namespace
 
 Poller::Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publisher, MacTable& table,
-               rte_mempool* pool, Uplink* uplink)
+               rte_mempool* pool, Uplink* uplink, StalledCalls& stalled)
     : number_(number),
       cpu_(cpu),
       publisher_(publisher),
       pool_(pool),
       uplink_(uplink),
-      forwarder_(table, number, uplink ? uplink->port() : 0, static_cast<uint16_t>(number), pool),
+      guard_(stalled),
+      forwarder_(table, number, uplink ? uplink->port() : 0, static_cast<uint16_t>(number), pool,
+                 guard_),
       thread_([this] { run(); }) {}
 
 Poller::~Poller() {
@@ -53,11 +55,18 @@ void Poller::run() {
   }
   if (rte_thread_register() != 0) spdlog::warn("poller {} has no packet cache of its own", number_);
 
+  try {
+    guard_.begin();
+  } catch (const std::system_error& error) {
+    spdlog::warn("poller {} can be stalled by a pod: {}", number_, error.what());
+  }
+
   const uint64_t hz = rte_get_tsc_hz();
   const uint64_t patience = hz / 1000000 * kIdleMicroseconds;
   uint64_t lastPacket = rte_rdtsc();
   while (!stop_.load(std::memory_order_relaxed)) {
     const Snapshot& snapshot = publisher_.acquire(number_);
+    guard_.follow(snapshot);
     const uint64_t now = rte_rdtsc();
     const auto seconds = static_cast<uint32_t>(now / hz);
     if (pollOnce(snapshot, seconds)) {
@@ -76,8 +85,10 @@ bool Poller::pollOnce(const Snapshot& snapshot, uint32_t seconds) {
   rte_mbuf* frames[Forwarder::kBurst];
   bool any = false;
   for (const TxQueue& queue : snapshot.work[number_]) {
+    if (guard_.left(queue.vid)) continue;
     const uint16_t count =
         rte_vhost_dequeue_burst(queue.vid, queue.queue, pool_, frames, Forwarder::kBurst);
+    guard_.check(queue.vid);
     if (count == 0) continue;
     any = true;
     forwarder_.forward(snapshot, queue.port, queue.queue / 2, frames, count, seconds);
@@ -123,7 +134,11 @@ void Poller::sleep(const Snapshot& snapshot, uint32_t seconds) {
   // Whatever came before the notifications were on would wake nobody.
   if (!pollOnce(snapshot, seconds)) {
     epoll_event events[16];
-    const int count = ::epoll_wait(epoll_.get(), events, 16, kLongestSleep);
+    int count = 0;
+    guard_.rest();
+    do count = ::epoll_wait(epoll_.get(), events, 16, kLongestSleep);
+    while (count < 0 && errno == EINTR);  // the guard's last tick
+    guard_.wake();
     for (int i = 0; i < count; ++i)
       if (events[i].data.fd == publisher_.wakeFd(number_)) publisher_.drain(number_);
   }

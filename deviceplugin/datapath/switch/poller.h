@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/switch/call_guard.h"
 #include "deviceplugin/datapath/switch/forwarder.h"
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/uplink.h"
@@ -17,7 +18,7 @@ class Poller {
  public:
   // Starts at once; `cpu`: pinned to it. References outlive the poller.
   Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publisher, MacTable& table,
-         rte_mempool* pool, Uplink* uplink);
+         rte_mempool* pool, Uplink* uplink, StalledCalls& stalled);
   ~Poller();
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
@@ -34,6 +35,7 @@ class Poller {
   Publisher& publisher_;
   rte_mempool* pool_;
   Uplink* uplink_;
+  CallGuard guard_;
   Forwarder forwarder_;
   UniqueFd epoll_;
   uint64_t epollOf_ = UINT64_MAX;  // the snapshot whose kicks are watched

@@ -47,6 +47,14 @@ uint64_t macOf(const std::string& text) {
   return mac;
 }
 
+int64_t numberOf(const nlohmann::json& arguments, const char* name, int64_t otherwise,
+                 int64_t least, int64_t most) {
+  const auto number = arguments.value(name, otherwise);
+  if (number < least || number > most)
+    throw std::runtime_error(fmt::format("{} {}: expected {} to {}", name, number, least, most));
+  return number;
+}
+
 }  // namespace
 
 Switch::Switch(SwitchOptions options)
@@ -68,11 +76,12 @@ Switch::Switch(SwitchOptions options)
   for (unsigned number = 0; number < pollersOf(options_); ++number)
     pollers_.push_back(std::make_unique<Poller>(
         number, options_.cores.empty() ? std::nullopt : std::optional(options_.cores[number]),
-        publisher_, table_, eal_.pool(), uplink_.get()));
+        publisher_, table_, eal_.pool(), uplink_.get(), stalled_));
   ports_ = std::make_unique<VhostPorts>(
       VhostPorts::Options{options_.portsDirectory, options_.queuePairs, pollersOf(options_),
                           uplink_ != nullptr, options_.mtu},
-      publisher_, table_, [this](const std::string& id, bool connected, const std::string& reason) {
+      publisher_, table_, stalled_,
+      [this](const std::string& id, bool connected, const std::string& reason) {
         announce(id, connected, reason);
       });
 }
@@ -105,12 +114,15 @@ void Switch::run() {
     pollfd fds[] = {{signals_.get(), POLLIN, 0},
                     {control_.fd(), POLLIN, 0},
                     {eventReady_.get(), POLLIN, 0},
-                    {ports_->failureFd(), POLLIN, 0}};
-    if (::poll(fds, std::size(fds), -1) < 0 && errno != EINTR)
+                    {ports_->failureFd(), POLLIN, 0},
+                    {stalled_.fd(), POLLIN, 0}};
+    if (::poll(fds, std::size(fds), ports_->untilNextOpening()) < 0 && errno != EINTR)
       throw systemError(errno, "cannot poll");
     if (fds[0].revents) stop_ = true;
     if (fds[1].revents) control_.process();
     if (fds[3].revents) ports_->handleFailures();
+    if (fds[4].revents) ports_->handleStalls();
+    ports_->openDue();
     if (fds[2].revents) sendEvents();
   }
 }
@@ -118,14 +130,10 @@ void Switch::run() {
 PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {
   PortSettings settings;
   settings.mac = macOf(arguments.at("mac").get<std::string>());
-  settings.vlan = arguments.value("vlan", uint16_t{0});
-  settings.mtu = arguments.value("mtu", options_.mtu);
+  settings.vlan = static_cast<uint16_t>(numberOf(arguments, "vlan", 0, 0, 4094));
+  settings.mtu = static_cast<unsigned>(numberOf(arguments, "mtu", options_.mtu, 68, options_.mtu));
   settings.linkUp = arguments.value("link_up", true);
   settings.spoofCheck = arguments.value("spoof_check", false);
-  if (settings.vlan > 4094)
-    throw std::runtime_error(fmt::format("vlan {}: expected 0 to 4094", settings.vlan));
-  if (settings.mtu > options_.mtu || settings.mtu < 68)
-    throw std::runtime_error(fmt::format("mtu {}: expected 68 to {}", settings.mtu, options_.mtu));
   return settings;
 }
 

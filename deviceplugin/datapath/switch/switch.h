@@ -45,6 +45,7 @@ class Switch {
   std::vector<nlohmann::json> events_;  // made on other threads, sent by the control loop
   Eal eal_;
   MacTable table_;
+  StalledCalls stalled_;
   std::unique_ptr<Uplink> uplink_;
   Publisher publisher_;
   std::vector<std::unique_ptr<Poller>> pollers_;

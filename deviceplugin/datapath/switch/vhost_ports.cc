@@ -72,11 +72,13 @@ struct VhostCallbacks {
   }
 };
 
-VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table, Listener listener)
+VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
+                       StalledCalls& stalled, Listener listener)
     : options_(std::move(options)),
       bell_(options_.directory + "/.bell"),  // no device ID has a leading dot
       publisher_(publisher),
       table_(table),
+      stalled_(stalled),
       listener_(std::move(listener)),
       uplinkCounters_(options_.pollers) {
   instance = this;
@@ -166,6 +168,22 @@ void VhostPorts::hangBell() {
   if (rte_vhost_driver_register(path, 0) != 0 ||
       rte_vhost_driver_callback_register(path, &none) != 0 || rte_vhost_driver_start(path) != 0)
     throw std::runtime_error(fmt::format("cannot register the socket {}", bell_));
+  // The thread may have begun its first second already, without the bell. What rte_vhost does as a
+  // client wakes it at once.
+  const std::string visitor = options_.directory + "/./.bell";  // the same, by another name
+  if (rte_vhost_driver_register(visitor.c_str(),
+                                RTE_VHOST_USER_CLIENT | RTE_VHOST_USER_NO_RECONNECT) != 0 ||
+      rte_vhost_driver_callback_register(visitor.c_str(), &none) != 0 ||
+      rte_vhost_driver_start(visitor.c_str()) != 0)
+    throw std::runtime_error(fmt::format("cannot connect to the socket {}", bell_));
+  rte_vhost_driver_unregister(visitor.c_str());
+}
+
+// The other side sees the end of its connection when rte_vhost's thread no longer waits for it.
+void VhostPorts::unregisterSocket(const std::string& path) {
+  rte_vhost_driver_unregister(path.c_str());
+  ::unlink(path.c_str());
+  connectUnix(bell_);
 }
 
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {
@@ -184,8 +202,7 @@ void VhostPorts::remove(const std::string& id) {
     socket = find(id).socket;
   }
   // Ends the connection by calling back, so the lock is free meanwhile.
-  rte_vhost_driver_unregister(socket.c_str());
-  ::unlink(socket.c_str());
+  unregisterSocket(socket);
   std::unique_ptr<Port> gone;
   uint64_t sequence = 0;
   {
@@ -299,6 +316,7 @@ void VhostPorts::onDestroyDevice(int vid) {
   // for here.
   publisher_.waitUntilSeen(sequence);
   guard_.remove(vid);
+  stalled_.forget(vid);
   if (!id.empty()) listener_(id, false, "");
 }
 
@@ -358,20 +376,61 @@ nlohmann::json VhostPorts::stats(const std::vector<std::string>& ids) const {
   return list;
 }
 
+std::vector<std::string> VhostPorts::idsOf(const std::vector<int>& vids) const {
+  std::vector<std::string> ids;
+  for (const auto& [id, port] : ports_)
+    if (port->vid >= 0 && std::find(vids.begin(), vids.end(), port->vid) != vids.end())
+      ids.push_back(id);
+  return ids;
+}
+
 void VhostPorts::handleFailures() {
-  for (const int vid : guard_.takeFailed()) {
-    std::string id;
-    {
-      std::lock_guard lock(mutex_);
-      for (const auto& [name, port] : ports_)
-        if (port->vid == vid) id = name;
-    }
-    if (id.empty()) continue;
+  std::vector<std::string> failed;
+  {
+    std::lock_guard lock(mutex_);
+    failed = idsOf(guard_.takeFailed());
+  }
+  for (const auto& id : failed) {
     spdlog::warn("port {}: its pod truncated the memory it shares; the connection is dropped", id);
-    rte_vhost_driver_unregister(find(id).socket.c_str());
+    unregisterSocket(find(id).socket);
     listener_(id, false, "memory truncated");
     registerSocket(find(id));
   }
+}
+
+void VhostPorts::handleStalls() {
+  std::vector<std::string> stalled;
+  {
+    std::lock_guard lock(mutex_);
+    stalled = idsOf(stalled_.take());
+  }
+  for (const auto& id : stalled) {
+    spdlog::warn(
+        "port {}: its pod lets a call eventfd block; the connection is dropped and the port closed "
+        "for {} s",
+        id, kPenalty.count());
+    unregisterSocket(find(id).socket);
+    find(id).closedUntil = Clock::now() + kPenalty;
+    listener_(id, false, "call eventfd blocks");
+  }
+}
+
+void VhostPorts::openDue() {
+  for (auto& [id, port] : ports_) {
+    if (!port->closedUntil || Clock::now() < *port->closedUntil) continue;
+    port->closedUntil.reset();
+    spdlog::info("port {} is open again", id);
+    registerSocket(*port);
+  }
+}
+
+int VhostPorts::untilNextOpening() const {
+  std::optional<Clock::time_point> next;
+  for (const auto& [id, port] : ports_)
+    if (port->closedUntil && (!next || *port->closedUntil < *next)) next = port->closedUntil;
+  if (!next) return -1;
+  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(*next - Clock::now());
+  return static_cast<int>(std::max<int64_t>(0, wait.count()));
 }
 
 }  // namespace vdpa

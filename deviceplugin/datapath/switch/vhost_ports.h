@@ -1,15 +1,18 @@
 // The switch's ports as rte_vhost sockets: who is connected, and the snapshots that follow from it.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "deviceplugin/datapath/switch/memory_guard.h"
 #include "deviceplugin/datapath/switch/publisher.h"
+#include "deviceplugin/datapath/switch/stalled_calls.h"
 
 namespace vdpa {
 
@@ -35,7 +38,8 @@ class VhostPorts {
   using Listener =
       std::function<void(const std::string& id, bool connected, const std::string& reason)>;
 
-  VhostPorts(Options options, Publisher& publisher, MacTable& table, Listener listener);
+  VhostPorts(Options options, Publisher& publisher, MacTable& table, StalledCalls& stalled,
+             Listener listener);
   ~VhostPorts();
   VhostPorts(const VhostPorts&) = delete;
   VhostPorts& operator=(const VhostPorts&) = delete;
@@ -53,24 +57,36 @@ class VhostPorts {
   // Drops the connections whose memory has failed.
   int failureFd() const { return guard_.fd(); }
   void handleFailures();
+  // Drops the connections that stalled a poller, and closes their ports for kPenalty, so that they
+  // stall it no more than kPenalty / CallGuard::kPatience of the time.
+  void handleStalls();
+  // Opens the ports whose penalty is over.
+  void openDue();
+  int untilNextOpening() const;  // ms, for poll(); -1: no port is closed
 
  private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kPenalty{5};
+
   struct Port {
     std::string id;
     std::string socket;
     MacTable::Port number = 0;
     PortSettings settings;
     int vid = -1;
-    std::vector<bool> enabled;       // by vring
-    std::vector<Counters> counters;  // by poller
+    std::optional<Clock::time_point> closedUntil;  // of the control thread alone
+    std::vector<bool> enabled;                     // by vring
+    std::vector<Counters> counters;                // by poller
   };
 
   void registerSocket(Port& port);
+  void unregisterSocket(const std::string& path);
   void hangBell();
   uint64_t publish();  // mutex_ is held
   void fillWork(Snapshot& snapshot, const Port& port) const;
   Port& find(const std::string& id);
   Port* findSocket(int vid);
+  std::vector<std::string> idsOf(const std::vector<int>& vids) const;  // mutex_ is held
   MacTable::Port freeNumber() const;
 
   int onNewDevice(int vid);
@@ -83,6 +99,7 @@ class VhostPorts {
   const std::string bell_;  // path of a socket that wakes rte_vhost's thread
   Publisher& publisher_;
   MacTable& table_;
+  StalledCalls& stalled_;
   Listener listener_;
   MemoryGuard guard_;
   mutable std::mutex mutex_;

@@ -1,0 +1,110 @@
+"""A pod that sends and receives chosen frames: a vhost-user front-end with split rings by hand."""
+
+import mmap
+import os
+import struct
+
+from support import wait_until
+from vhost_front import BASE, VERSION_1, FrontEnd
+
+RING, SIZE = 0x4000, 256  # bytes from ring to ring; descriptors
+BUFFERS, BUFFER, COUNT = 0x8000, 0x800, 24  # where the first is, bytes of each, how many a ring has
+HEADER = bytes(12)  # virtio-net's
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+
+
+def mac(number):
+    return f"02:00:00:00:00:{number:02x}"
+
+
+def frame(to, sender, payload=b"", vlan=None, size=60):
+    """An Ethernet frame of at least `size` bytes, tagged if `vlan` is given."""
+    tag = struct.pack("!HH", 0x8100, vlan) if vlan is not None else b""
+    head = bytes.fromhex(to.replace(":", "")) + bytes.fromhex(sender.replace(":", "")) + tag + b"\x88\xb5"
+    return (head + payload).ljust(size, b"\0")
+
+
+class Pod(FrontEnd):
+    """Connected, its rings running and its receive buffers posted. Ring 0 receives, ring 1 sends."""
+
+    def __init__(self, path, address=mac(1)):
+        super().__init__(path)
+        self.mac = address
+        self.negotiate(VERSION_1)
+        self.share()
+        self.bytes = mmap.mmap(self.memory, 0x20000)
+        self._sent = self._taken = 0
+        for slot in range(COUNT):
+            self._describe(0, slot, BUFFER, writable=True)
+            self._offer(0, slot, slot)
+        self.start_ring(0)
+        self.start_ring(1)
+
+    def __exit__(self, *_):
+        self.bytes.close()
+        super().__exit__()
+
+    def kick(self, ring):
+        os.eventfd_write(self.kicks[ring], 1)
+
+    def push(self, *frames):
+        """Sends frames and waits until the other side has taken them."""
+        for data in frames:
+            slot = self._sent % COUNT
+            at = BUFFERS + (COUNT + slot) * BUFFER
+            self.bytes[at:at + len(HEADER) + len(data)] = HEADER + data
+            self._describe(1, slot, len(HEADER) + len(data), writable=False)
+            self._offer(1, self._sent, slot)
+            self._sent += 1
+            self.kick(1)
+            wait_until(lambda: self._used(1) == self._sent & 0xffff, "the switch to take a frame")
+        return self
+
+    def send_to(self, address, payload=b"", sender=None, **other):
+        return self.push(frame(address, sender or self.mac, payload, **other))
+
+    def take(self):
+        """The frames that came since the last call; their buffers are posted again."""
+        frames = []
+        while self._taken & 0xffff != self._used(0):
+            at = 0x2000 + 4 + self._taken % SIZE * 8
+            slot, length = struct.unpack_from("<II", self.bytes, at)
+            start = BUFFERS + slot * BUFFER + len(HEADER)
+            frames.append(bytes(self.bytes[start:start + length - len(HEADER)]))
+            self._offer(0, self._taken + COUNT, slot)
+            self._taken += 1
+        return frames
+
+    def payloads(self):
+        """What came since the last call, without headers and padding."""
+        return [data[14:].rstrip(b"\0") for data in self.take()]
+
+    def wait_payload(self, payload, timeout=30):
+        """Everything that came up to this payload, which is the last of it."""
+        came = []
+
+        def arrived():
+            came.extend(self.payloads())
+            return payload in came
+        wait_until(arrived, lambda: f"{payload} among {came}", timeout)
+        return came
+
+    def _used(self, ring):
+        return struct.unpack_from("<H", self.bytes, ring * RING + 0x2000 + 2)[0]
+
+    def _describe(self, ring, slot, length, writable):
+        buffer = BASE + BUFFERS + (slot if ring == 0 else COUNT + slot) * BUFFER
+        struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, buffer, length, 2 if writable else 0, 0)
+
+    def _offer(self, ring, index, slot):
+        available = ring * RING + 0x1000
+        struct.pack_into("<H", self.bytes, available + 4 + index % SIZE * 2, slot)
+        struct.pack_into("<H", self.bytes, available + 2, (index + 1) & 0xffff)
+
+
+def exchange(one, other, payload=b"ping", timeout=30):
+    """A frame each way between two pods."""
+    one.send_to(other.mac, payload + b"-there")
+    other.wait_payload(payload + b"-there", timeout)
+    other.send_to(one.mac, payload + b"-back")
+    one.wait_payload(payload + b"-back", timeout)

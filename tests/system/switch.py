@@ -1,0 +1,77 @@
+"""vdpa-switch as a process, and its control channel."""
+
+import json
+import os
+import socket
+
+from support import BUILD, Program, wait_until
+
+PROGRAM = BUILD / "deviceplugin/datapath/switch/vdpa-switch"
+
+
+class Refused(Exception):
+    """The switch's answer to a request was an error."""
+
+
+class Switch(Program):
+    def __init__(self, directory, *arguments, name="switch", queue_pairs=1, wrapper=()):
+        self.control = directory / f"{name}.sock"
+        self.ports_dir = directory / f"{name}-ports"
+        super().__init__(name, [*wrapper, PROGRAM, "--name", "vdpa.io-nic", "--control", self.control, "--ports-dir",
+                                self.ports_dir, "--queue-pairs", queue_pairs, "--log-level", "debug", *arguments],
+                         directory)
+        self._connection = None
+
+    def wait_ready(self):
+        self.wait_log("switch vdpa.io-nic:")
+        return self
+
+    def raw(self, line):
+        """One line to the control channel; the answer, whatever it is. Events are left out."""
+        if self._connection is None:
+            self._connection = socket.socket(socket.AF_UNIX)
+            self._connection.settimeout(20)
+            self._connection.connect(str(self.control))
+            self._lines = self._connection.makefile()
+        self._connection.sendall(line + b"\n")
+        return next(message for message in map(json.loads, self._lines) if "event" not in message)
+
+    def call(self, operation, **arguments):
+        answer = self.raw(json.dumps({"id": 1, "op": operation, "args": arguments}).encode())
+        if "error" in answer:
+            raise Refused(answer["error"])
+        assert answer["id"] == 1
+        return answer["ok"]
+
+    def add(self, port, address, **settings):
+        """The socket of a new port."""
+        return self.call("add_port", id=port, mac=address, **settings)["socket"]
+
+    def port(self, port):
+        return next(p for p in self.call("ports")["ports"] if p["id"] == port)
+
+    def stats(self, port):
+        return self.call("stats", ports=[port])["ports"][0]
+
+    def drops(self, port):
+        return {reason: count for reason, count in self.stats(port)["drops"].items() if count}
+
+    def wait_connected(self, port, connected=True):
+        wait_until(lambda: self.port(port)["connected"] == connected,
+                   lambda: f"{port} connected: {connected}:\n{self.log()}")
+
+    def cpu_ticks(self):
+        return cpu_ticks(self.pid)
+
+    def __exit__(self, *_):
+        if self._connection is not None:
+            self._connection.close()
+        super().__exit__()
+
+
+def cpu_ticks(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+TICKS = os.sysconf("SC_CLK_TCK")

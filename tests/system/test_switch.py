@@ -1,0 +1,374 @@
+"""vdpa-switch alone: its control channel, its uplink, and pods directly on its ports."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from datapath import network_namespace
+from pod import BROADCAST, Pod, exchange, frame, mac
+from support import wait_until
+from switch import TICKS, Refused, Switch
+from testpmd import application
+from vhost_front import FrontEnd
+
+
+@contextlib.contextmanager
+def pods(switch, count, **settings):
+    """Pods on ports p1, p2, ...; port n has the address mac(n)."""
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(Pod(switch.add(f"p{n}", mac(n), **settings), mac(n))) for n in range(1, count + 1)]
+        for number in range(1, count + 1):
+            switch.wait_connected(f"p{number}")
+        yield made
+
+
+def reconnected(switch, port):
+    """A pod on a port that had another."""
+    pod = Pod(switch.port(port)["socket"], switch.port(port)["mac"])
+    switch.wait_connected(port)
+    return pod
+
+
+@pytest.fixture
+def switch(directory):
+    with Switch(directory) as program:
+        yield program.wait_ready()
+
+
+# --- the control channel
+
+def test_hello(directory):
+    with Switch(directory, "--mtu", "9000", queue_pairs=2) as switch:
+        hello = switch.wait_ready().call("hello")
+        assert (hello["program"], hello["pid"], hello["name"]) == ("vdpa-switch", switch.pid, "vdpa.io-nic")
+        assert (hello["queue_pairs"], hello["mtu"], hello["uplink"], hello["ports"]) == (2, 9000, "", [])
+        switch.add("p1", mac(1))
+        assert switch.call("hello")["ports"] == ["p1"]
+
+
+def test_ports_are_added_changed_and_removed(switch):
+    path = switch.add("p1", "02:00:00:00:00:AB", vlan=7, mtu=1400, link_up=False, spoof_check=True)
+    assert pathlib.Path(path).is_socket()
+    expected = {"id": "p1", "socket": path, "mac": "02:00:00:00:00:ab", "vlan": 7, "mtu": 1400, "link_up": False,
+                "spoof_check": True, "connected": False}
+    assert switch.call("ports")["ports"] == [expected]
+    switch.call("set_port", id="p1", mac=mac(2), vlan=0, mtu=1500, link_up=True, spoof_check=False)
+    assert switch.port("p1") == {**expected, "mac": mac(2), "vlan": 0, "mtu": 1500, "link_up": True,
+                                 "spoof_check": False}
+    switch.call("remove_port", id="p1")
+    assert switch.call("ports")["ports"] == []
+    assert not os.path.exists(path)
+    assert switch.add("p1", mac(1)) == path
+
+
+def test_a_port_is_removed_and_added_under_a_connected_pod(switch):
+    path = switch.add("p1", mac(1))
+    times = []
+    for _ in range(3):
+        with Pod(path) as pod:
+            switch.wait_connected("p1")
+            start = time.monotonic()
+            switch.call("remove_port", id="p1")
+            assert pod.closed()
+            times.append(time.monotonic() - start)
+        assert switch.add("p1", mac(1)) == path
+        assert switch.stats("p1")["tx_packets"] == 0
+    assert min(times) < 0.5, "rte_vhost's thread closes a socket after its second, not at once"
+
+
+def test_the_first_pod_of_a_switch_doesn_t_wait(directory):
+    times = []
+    for life in range(3):
+        with Switch(directory, name=f"switch{life}") as switch:
+            path = switch.wait_ready().add("p1", mac(1))
+            start = time.monotonic()
+            with Pod(path):
+                times.append(time.monotonic() - start)
+            assert switch.stop() == 0
+    assert min(times) < 0.5, "rte_vhost's thread looks at the first port after its second, not at once"
+
+
+@pytest.mark.parametrize("operation, arguments, words", [
+    ("nonsense", {}, "unknown operation 'nonsense'"),
+    ("add_port", {"id": "p2"}, "mac"),
+    ("add_port", {"mac": mac(2)}, "id"),
+    ("add_port", {"id": "p1", "mac": mac(2)}, "port p1 exists already"),
+    ("add_port", {"id": "../p2", "mac": mac(2)}, "expected a device ID"),
+    ("add_port", {"id": "p2" * 60, "mac": mac(2)}, "fit"),
+    ("add_port", {"id": "p2", "mac": "nonsense"}, "mac 'nonsense': expected a unicast address"),
+    ("add_port", {"id": "p2", "mac": "01:00:00:00:00:01"}, "expected a unicast address"),
+    ("add_port", {"id": "p2", "mac": mac(2), "vlan": 4095}, "vlan 4095: expected 0 to 4094"),
+    ("add_port", {"id": "p2", "mac": mac(2), "vlan": 65537}, "vlan 65537: expected 0 to 4094"),
+    ("add_port", {"id": "p2", "mac": mac(2), "vlan": -1}, "vlan -1: expected 0 to 4094"),
+    ("add_port", {"id": "p2", "mac": mac(2), "mtu": 1501}, "mtu 1501: expected 68 to 1500"),
+    ("add_port", {"id": "p2", "mac": mac(2), "mtu": 67}, "mtu 67: expected 68 to 1500"),
+    ("set_port", {"id": "p2", "mac": mac(2)}, "no port p2"),
+    ("set_port", {"id": "p1", "mac": mac(2), "mtu": 9000}, "mtu 9000"),
+    ("remove_port", {"id": "p2"}, "no port p2"),
+])
+def test_wrong_requests_are_answered_with_words(switch, operation, arguments, words):
+    switch.add("p1", mac(1))
+    with pytest.raises(Refused) as refusal:
+        switch.call(operation, **arguments)
+    assert words in str(refusal.value)
+    assert [p["id"] for p in switch.call("ports")["ports"]] == ["p1"]
+    assert switch.port("p1")["mac"] == mac(1)
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b"17", b'{"id": 1}', b'{"id": 1, "op": 5, "args": {}}'])
+def test_a_line_that_is_no_request(switch, line):
+    with contextlib.suppress(StopIteration, ConnectionError):  # dropped, or answered with an error
+        assert "error" in switch.raw(line)
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(10)
+        control.connect(str(switch.control))
+        control.sendall(b'{"id": 9, "op": "hello", "args": {}}\n')
+        assert json.loads(control.makefile().readline())["id"] == 9
+
+
+@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "stop"])
+def test_it_ends_cleanly(directory, way):
+    with Switch(directory) as switch:
+        switch.wait_ready()
+        with pods(switch, 2) as (one, other):
+            exchange(one, other)
+            if way == "stop":
+                switch.call("stop")
+            else:
+                switch.process.send_signal(getattr(signal, way))
+            wait_until(lambda: not switch.running(), "the switch's end")
+        assert switch.process.returncode == 0, switch.log()
+        assert not switch.control.exists()
+        assert list(switch.ports_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--uplink", "nonet0"], "uplink netdev nonet0 is not on this node"),
+    (["--cores", "x"], "--cores 'x': expected a CPU list"),
+    (["--mtu", "10"], "--mtu"),
+    (["--queue-pairs", "17"], "--queue-pairs"),
+])
+def test_wrong_arguments_give_one_clear_error(directory, arguments, words):
+    with Switch(directory, *arguments) as switch:
+        wait_until(lambda: not switch.running(), "the switch's end")
+        assert switch.process.returncode not in (0, None)
+        assert words in switch.log()
+        assert not switch.control.exists()
+
+
+def test_events_and_stats(switch):
+    path = switch.add("p1", mac(1))
+    switch.add("p2", mac(2))
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(20)
+        control.connect(str(switch.control))
+        control.sendall(b'{"id": 1, "op": "hello", "args": {}}\n')
+        lines = control.makefile()
+        lines.readline()
+        with Pod(path) as one:
+            assert json.loads(lines.readline()) == {"event": "port", "id": "p1", "connected": True, "reason": ""}
+            one.send_to(mac(2), size=100)
+            wait_until(lambda: switch.stats("p1")["tx_packets"] == 1, "the frame to be counted")
+            stats = switch.stats("p1")
+            assert (stats["tx_bytes"], stats["rx_packets"], stats["rx_bytes"]) == (100, 0, 0)
+            wait_until(lambda: switch.drops("p2") == {"rx_full": 1}, "nobody's frame to be counted")
+        assert json.loads(lines.readline())["connected"] is False
+    assert [p["id"] for p in switch.call("stats")["ports"]] == ["p1", "p2"]
+    assert switch.call("stats", ports=["p2"])["ports"][0]["id"] == "p2"
+
+
+# --- pods
+
+@pytest.mark.parametrize("ring", ["split", "packed"])
+@pytest.mark.parametrize("queues", [1, 2])
+def test_packets_flow(directory, ring, queues):
+    option = ",packed_vq=1" if ring == "packed" else ""
+    with Switch(directory, queue_pairs=queues) as switch:
+        switch.wait_ready()
+        first, second = switch.add("p1", mac(1)), switch.add("p2", mac(2))
+        with application(directory, second, "echo", queues, core=1, options=option, mode="macswap"), \
+                application(directory, first, queues=queues, options=option,
+                            arguments=[f"--eth-peer=0,{mac(2)}"]) as app:
+            app.wait_received(10000, "there and back")
+            for queue in range(queues):
+                wait_until(lambda: app.counter(f"rx_q{queue}_good_packets") > 1000,
+                           lambda: f"packets on queue {queue}:\n{app.log()[-3000:]}")
+
+
+def test_second_connection_to_a_port_is_refused(switch):
+    with pods(switch, 2) as (one, other):
+        for _ in range(5):
+            with FrontEnd(switch.port("p1")["socket"]) as second:
+                assert second.closed()
+        exchange(one, other)
+
+
+def test_a_pod_that_leaves_and_comes_back(switch):
+    with pods(switch, 2) as (first, other):
+        first.socket.close()
+        switch.wait_connected("p1", False)
+        for life in range(5):
+            with reconnected(switch, "p1") as one:
+                exchange(one, other, f"life {life}".encode())
+            switch.wait_connected("p1", False)
+
+
+def test_truncated_memory_hits_its_own_port_only(switch):
+    with pods(switch, 3) as (one, other, hostile):
+        exchange(one, hostile, b"before")
+        os.ftruncate(hostile.memory, 0)
+        with contextlib.suppress(BrokenPipeError):
+            one.send_to(hostile.mac, b"into nothing")
+        assert hostile.closed()
+        exchange(one, other, b"after")
+        switch.wait_log("port p3: its pod truncated the memory it shares")
+        switch.wait_connected("p3", False)
+        with reconnected(switch, "p3") as restarted:
+            exchange(one, restarted, b"again")
+
+
+def fill(eventfd):
+    """The next write to it blocks until somebody reads it."""
+    os.set_blocking(eventfd, False)
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_read(eventfd)
+    os.eventfd_write(eventfd, 2 ** 64 - 2)
+    os.set_blocking(eventfd, True)
+
+
+@pytest.mark.parametrize("ring", [0, 1], ids=["receiving", "sending"])
+def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
+    with pods(switch, 3) as (one, other, hostile):
+        exchange(one, hostile, b"before")
+        fill(hostile.calls[ring])
+        if ring == 0:
+            one.send_to(hostile.mac, b"never announced")
+        else:
+            hostile.send_to(one.mac, b"never acknowledged")
+        start = time.monotonic()
+        exchange(one, other, b"after")
+        assert time.monotonic() - start < 1, "the others stood still for longer than a second"
+        assert hostile.closed()
+        switch.wait_log("port p3: its pod lets a call eventfd block")
+        wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to be opened again")
+        with reconnected(switch, "p3") as good:
+            exchange(one, good, b"again")
+
+
+def test_idle_pods_cost_nothing(switch):
+    with pods(switch, 2) as (one, other):
+        exchange(one, other)
+        wait_until(lambda: _sleeping(switch), "the switch to fall asleep")
+        ticks, start = switch.cpu_ticks(), time.monotonic()
+        wait_until(lambda: time.monotonic() - start >= 5, "the end of the measurement", interval=0.5)
+        assert (switch.cpu_ticks() - ticks) / TICKS < 0.01 * 5
+        exchange(one, other, b"awake")
+
+
+def _sleeping(switch):
+    states = [(task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+              for task in pathlib.Path(f"/proc/{switch.pid}/task").iterdir()]
+    return set(states) == {"S"}
+
+
+# --- the uplink
+
+@contextlib.contextmanager
+def wire():
+    """A namespace with a veth pair in it, both ends up, and raw sockets on the far one, `outside`."""
+    with network_namespace() as path:
+        name = os.path.basename(path)
+
+        def ip(*words):
+            subprocess.run(["ip", "-n", name, *words], check=True)
+        ip("link", "add", "uplink0", "type", "veth", "peer", "name", "outside")
+        for end in ("uplink0", "outside"):
+            subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv6.conf.{end}.disable_ipv6=1"],
+                           check=True)
+            ip("link", "set", end, "up")
+        yield name
+
+
+def raw_socket(name):
+    """A packet socket on `outside` in the namespace, made by a thread-less visit to it."""
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    there = os.open(f"/var/run/netns/{name}", os.O_RDONLY)
+    try:
+        _setns(there)
+        try:
+            outside = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            outside.bind(("outside", 0))
+        finally:
+            _setns(here)
+    finally:
+        os.close(here)
+        os.close(there)
+    outside.settimeout(30)
+    return outside
+
+
+def _setns(fd):
+    import ctypes
+    if ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000) != 0:  # CLONE_NEWNET
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def receive(outside, payload):
+    """The frame with this payload; the kernel gives a VLAN's tag apart, as (VLAN or None, frame)."""
+    outside.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA
+    while True:
+        data, ancillary, _, _ = outside.recvmsg(2048, 64)
+        if payload not in data:
+            continue
+        auxiliary = ancillary[0][2]
+        status, tag = int.from_bytes(auxiliary[:4], "little"), int.from_bytes(auxiliary[16:18], "little")
+        return (tag & 0xfff if status & 0x10 else None), data  # TP_STATUS_VLAN_VALID
+
+
+def test_uplink(directory):
+    with wire() as name, Switch(directory, "--uplink", "uplink0", wrapper=["ip", "netns", "exec", name]) as switch:
+        switch.wait_ready()
+        with raw_socket(name) as outside, Pod(switch.add("p1", mac(1))) as plain, \
+                Pod(switch.add("p2", mac(2), vlan=7), mac(2)) as tagged:
+            switch.wait_connected("p1")
+            switch.wait_connected("p2")
+            plain.send_to(mac(0x99), b"out plain")
+            vlan, data = receive(outside, b"out plain")
+            assert vlan is None and data[:14] == frame(mac(0x99), mac(1))[:14]
+            tagged.send_to(BROADCAST, b"out tagged")
+            vlan, data = receive(outside, b"out tagged")
+            assert vlan == 7 and data[:14] == frame(BROADCAST, mac(2))[:14]
+
+            # The kernel hands veth's tags over apart from the frame as well as in it.
+            outside.send(frame(BROADCAST, mac(0x98), b"in plain"))
+            outside.send(frame(BROADCAST, mac(0x97), b"in tagged", vlan=7))
+            outside.send(frame(BROADCAST, mac(0x97), b"in for nobody", vlan=8))
+            outside.send(frame(mac(1), mac(0x98), b"last plain"))
+            outside.send(frame(mac(2), mac(0x97), b"last tagged", vlan=7))
+            assert plain.wait_payload(b"last plain") == [b"in plain", b"last plain"]
+            assert tagged.wait_payload(b"last tagged") == [b"in tagged", b"last tagged"]
+            uplink = next(p for p in switch.call("stats")["ports"] if p["id"] == "uplink")
+            assert uplink["tx_packets"] >= 5 and uplink["rx_packets"] >= 2
+
+
+def test_an_idle_uplink_wakes_the_switch(directory):
+    with wire() as name, Switch(directory, "--uplink", "uplink0", wrapper=["ip", "netns", "exec", name]) as switch:
+        switch.wait_ready()
+        with raw_socket(name) as outside, Pod(switch.add("p1", mac(1))) as pod:
+            switch.wait_connected("p1")
+            for number in range(10):
+                wait_until(lambda: _sleeping(switch), "the switch to fall asleep")
+                start = time.monotonic()
+                outside.send(frame(mac(1), mac(0x99), b"wake %d" % number))
+                pod.wait_payload(b"wake %d" % number)
+                if time.monotonic() - start < 0.5:  # half of what a sleeping poller takes without being woken
+                    break
+            else:
+                raise AssertionError("never woken by a frame from outside")
