@@ -43,8 +43,9 @@ PluginServer::PluginServer(std::string socketPath, DeviceList& devices,
   builder.AddListeningPort("unix:" + socketPath_, grpc::InsecureServerCredentials(), &bound);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
+  // 0 if a kubelet that starts has deleted it already: then it was never ours.
   inode_ = inodeOf(socketPath_);
-  if (!server_ || bound == 0 || inode_ == 0)
+  if (!server_ || bound == 0)
     throw std::runtime_error(fmt::format("cannot listen on {}", socketPath_));
 }
 
@@ -56,7 +57,7 @@ PluginServer::~PluginServer() {
 }
 
 bool PluginServer::socketIsOurs() const {
-  return inodeOf(socketPath_) == inode_;
+  return inode_ != 0 && inodeOf(socketPath_) == inode_;
 }
 
 grpc::ServerUnaryReactor* PluginServer::GetDevicePluginOptions(

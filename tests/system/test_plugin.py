@@ -175,6 +175,16 @@ def test_it_registers_again_after_a_kubelet_restart(node):
             wait_devices(node, HEALTHY)
 
 
+def test_it_outlives_many_kubelet_restarts(node):
+    """A kubelet that starts deletes the plugin's socket at any moment, the one of its making included."""
+    with node.plugin() as plugin:
+        for _ in range(200):
+            wait_devices(node, HEALTHY, 30)
+            before = len(node.kubelet.registrations)
+            node.kubelet.restart()
+            wait_until(lambda: len(node.kubelet.registrations) > before, plugin.log)
+
+
 def test_it_makes_its_socket_anew_when_that_is_deleted(node):
     with node.plugin():
         wait_devices(node, HEALTHY)
