@@ -20,6 +20,9 @@ constexpr auto kLongestPause = 10s;
 constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
 constexpr auto kStartTime = 15s;  // from its start to its control socket
 constexpr auto kPoll = 1ms;       // for the control socket
+constexpr auto kHeartbeat = 5s;   // between two questions for a sign of life
+constexpr auto kAnswerTime = 5s;  // for the answer to one
+constexpr auto kMostMissed = 2;   // answers in a row
 constexpr auto kStopTime = 3s;    // between "stop" and force
 
 void endProcess(ControlClient* client, Process& process) {
@@ -200,14 +203,41 @@ bool SupervisedProcess::connect(Process process) {
 }
 
 void SupervisedProcess::watch() {
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return closed_ || wanted_ != Wanted::running; });
-    if (wanted_ != Wanted::running) return;
+  for (int missed = 0; !waitForEnd();) {
+    missed = answers() ? 0 : missed + 1;
+    if (missed < kMostMissed) continue;
+    spdlog::warn("{} hangs: no answer for {} s, killed", plan_.title,
+                 (missed * (kHeartbeat + kAnswerTime)).count());
+    break;
   }
+  if (!wanted()) return;
   // Nothing answers any more: if it hasn't ended by itself, it is of no use.
   if (!process_->waitEnd(1s)) endProcess(nullptr, *process_);
   fail(process_->ending());
+}
+
+// True when the connection has closed or the process isn't wanted; false when it is time for a sign
+// of life.
+bool SupervisedProcess::waitForEnd() {
+  std::unique_lock lock(mutex_);
+  const auto ended = [&] { return closed_ || wanted_ != Wanted::running; };
+  if (plan_.mayHang) return changed_.wait_for(lock, kHeartbeat, ended);
+  changed_.wait(lock, ended);
+  return true;
+}
+
+bool SupervisedProcess::answers() {
+  const auto client = [this] {
+    std::lock_guard lock(mutex_);
+    return client_;
+  }();
+  try {
+    client->call("hello", nlohmann::json::object(), kAnswerTime);
+    return true;
+  } catch (const std::exception& error) {
+    spdlog::debug("{}: {}", plan_.title, error.what());
+    return false;
+  }
 }
 
 // The end of the watching, as asked for.

@@ -23,6 +23,7 @@ class SupervisedProcess {
     std::vector<std::string> arguments;
     std::string control;          // path of its control socket
     std::string cgroupRoot = {};  // see moveToOwnCgroup; if empty, it stays in our cgroup
+    bool mayHang = false;         // asked for a sign of life now and then; none, and it is killed
   };
   // All run on threads of the process's own and must not destroy it.
   struct Handlers {
@@ -62,6 +63,8 @@ class SupervisedProcess {
   void leaveContainer(const Process& process);
   bool connect(Process process);
   void watch();
+  bool waitForEnd();
+  bool answers();
   void end();
   void fail(const std::string& reason);
   bool wanted() const;

@@ -60,7 +60,7 @@ void SwitchHandle::launch() {
   if (!config.cores.empty()) arguments.push_back("--cores=" + config.cores);
   auto process = std::make_shared<SupervisedProcess>(
       SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
-                              paths_.switchControl(name_), programs_.cgroupRoot},
+                              paths_.switchControl(name_), programs_.cgroupRoot, true},
       SupervisedProcess::Handlers{
           [this](SupervisedProcess& started, const nlohmann::json& hello) { onUp(started, hello); },
           nullptr, onChange_});

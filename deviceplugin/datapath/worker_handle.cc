@@ -39,7 +39,7 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
                            const std::string& engine)
     : deviceId_(record.attachment.deviceId),
       process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
-                paths.workerControl(deviceId_), programs.cgroupRoot},
+                paths.workerControl(deviceId_), programs.cgroupRoot, false},
                {[this](SupervisedProcess& process, const nlohmann::json&) { ask(process); },
                 [this](const nlohmann::json& event) { take(event); },
                 [this] {

@@ -29,18 +29,22 @@ RINGS = {"split": "", "packed": ",packed_vq=1"}
 
 
 class Contender:
-    """Two vhost-user sockets, and the process behind them, which runs only while it is measured: all of them poll."""
+    """Two vhost-user sockets, and the processes behind them, which run only while they are measured: they poll."""
 
-    def __init__(self, sockets, pid):
-        self.sockets, self.pid = sockets, pid
-        os.kill(pid, signal.SIGSTOP)
+    def __init__(self, sockets, *pids):
+        self.sockets, self.pids = sockets, pids
+        self.signal(signal.SIGSTOP)
+
+    def signal(self, number):
+        for pid in self.pids:
+            os.kill(pid, number)
 
     def measure(self, *run):
-        os.kill(self.pid, signal.SIGCONT)
+        self.signal(signal.SIGCONT)
         try:
             return self.run(*run)
         finally:
-            os.kill(self.pid, signal.SIGSTOP)
+            self.signal(signal.SIGSTOP)
 
     def run(self, size, ways, flows, rings):
         vdevs = [f"net_virtio_user{number},path={socket},mac=02:00:00:00:00:0{number},queue_size=256{RINGS[rings]}"
@@ -62,7 +66,9 @@ def our_switch():
         daemon.wait_serving().offer(2, cores="1").wait_healthy()
         for number in range(2):
             daemon.attach(datapath.owner(f"c{number}"), f"nic-{number}")
-        with running(Contender([daemon.socket(f"nic-{number}") for number in range(2)], daemon.switch_pid())) as ours:
+        sockets = [daemon.socket(f"nic-{number}") for number in range(2)]
+        # vdpa-datapath would replace a switch that hangs.
+        with running(Contender(sockets, daemon.pid, daemon.switch_pid())) as ours:
             yield ours
 
 
@@ -130,7 +136,7 @@ def running(contender):
     try:
         yield contender
     finally:
-        os.kill(contender.pid, signal.SIGCONT)
+        contender.signal(signal.SIGCONT)
 
 
 def main():

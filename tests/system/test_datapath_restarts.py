@@ -103,6 +103,16 @@ def test_killed_switch_gets_its_ports_back(datapath):
     assert os.path.samestat(datapath.socket().stat(), socket)
 
 
+def test_switch_that_hangs_is_replaced(datapath):
+    datapath.attach(owner())
+    hung = datapath.switch_pid()
+    os.kill(hung, signal.SIGSTOP)
+    wait_until(lambda: datapath.processes().get("vdpa.io-nic", hung) != hung, "another switch", 60)
+    datapath.wait_healthy()
+    wait_until(lambda: datapath.check(owner()) == [], lambda: str(datapath.check(owner())), 20)
+    assert "vdpa-switch of vdpa.io/nic hangs" in datapath.log()
+
+
 def test_switch_and_datapath_killed_together(datapath):
     datapath.attach(owner())
     datapath.kill()
