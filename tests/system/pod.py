@@ -36,7 +36,7 @@ class Pod(FrontEnd):
         self._sent = self._taken = 0
         for slot in range(COUNT):
             self._describe(0, slot, BUFFER, writable=True)
-            self._offer(0, slot, slot)
+            self._make_available(0, slot, slot)
         self.start_ring(0)
         self.start_ring(1)
 
@@ -47,17 +47,25 @@ class Pod(FrontEnd):
     def kick(self, ring):
         os.eventfd_write(self.kicks[ring], 1)
 
+    def offer(self, data):
+        """Sends a frame, whoever takes it."""
+        slot = self._sent % COUNT
+        at = BUFFERS + (COUNT + slot) * BUFFER
+        self.bytes[at:at + len(HEADER) + len(data)] = HEADER + data
+        self._describe(1, slot, len(HEADER) + len(data), writable=False)
+        self._make_available(1, self._sent, slot)
+        self._sent += 1
+        self.kick(1)
+
+    def idle(self):
+        """Whether all that was sent has been taken."""
+        return self._used(1) == self._sent & 0xffff
+
     def push(self, *frames):
         """Sends frames and waits until the other side has taken them."""
         for data in frames:
-            slot = self._sent % COUNT
-            at = BUFFERS + (COUNT + slot) * BUFFER
-            self.bytes[at:at + len(HEADER) + len(data)] = HEADER + data
-            self._describe(1, slot, len(HEADER) + len(data), writable=False)
-            self._offer(1, self._sent, slot)
-            self._sent += 1
-            self.kick(1)
-            wait_until(lambda: self._used(1) == self._sent & 0xffff, "the switch to take a frame")
+            self.offer(data)
+            wait_until(self.idle, "the switch to take a frame")
         return self
 
     def send_to(self, address, payload=b"", sender=None, **other):
@@ -71,7 +79,7 @@ class Pod(FrontEnd):
             slot, length = struct.unpack_from("<II", self.bytes, at)
             start = BUFFERS + slot * BUFFER + len(HEADER)
             frames.append(bytes(self.bytes[start:start + length - len(HEADER)]))
-            self._offer(0, self._taken + COUNT, slot)
+            self._make_available(0, self._taken + COUNT, slot)
             self._taken += 1
         return frames
 
@@ -96,7 +104,7 @@ class Pod(FrontEnd):
         buffer = BASE + BUFFERS + (slot if ring == 0 else COUNT + slot) * BUFFER
         struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, buffer, length, 2 if writable else 0, 0)
 
-    def _offer(self, ring, index, slot):
+    def _make_available(self, ring, index, slot):
         available = ring * RING + 0x1000
         struct.pack_into("<H", self.bytes, available + 4 + index % SIZE * 2, slot)
         struct.pack_into("<H", self.bytes, available + 2, (index + 1) & 0xffff)

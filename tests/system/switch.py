@@ -13,25 +13,19 @@ class Refused(Exception):
     """The switch's answer to a request was an error."""
 
 
-class Switch(Program):
-    def __init__(self, directory, *arguments, name="switch", queue_pairs=1, wrapper=()):
-        self.control = directory / f"{name}.sock"
-        self.ports_dir = directory / f"{name}-ports"
-        super().__init__(name, [*wrapper, PROGRAM, "--name", "vdpa.io-nic", "--control", self.control, "--ports-dir",
-                                self.ports_dir, "--queue-pairs", queue_pairs, "--log-level", "debug", *arguments],
-                         directory)
+class Control:
+    """The control channel of a switch."""
+
+    def __init__(self, path):
+        self.path = path
         self._connection = None
 
-    def wait_ready(self):
-        self.wait_log("switch vdpa.io-nic:")
-        return self
-
     def raw(self, line):
-        """One line to the control channel; the answer, whatever it is. Events are left out."""
+        """One line to the switch; its answer, whatever it is. Events are left out."""
         if self._connection is None:
             self._connection = socket.socket(socket.AF_UNIX)
             self._connection.settimeout(20)
-            self._connection.connect(str(self.control))
+            self._connection.connect(str(self.path))
             self._lines = self._connection.makefile()
         self._connection.sendall(line + b"\n")
         return next(message for message in map(json.loads, self._lines) if "event" not in message)
@@ -57,15 +51,31 @@ class Switch(Program):
         return {reason: count for reason, count in self.stats(port)["drops"].items() if count}
 
     def wait_connected(self, port, connected=True):
-        wait_until(lambda: self.port(port)["connected"] == connected,
-                   lambda: f"{port} connected: {connected}:\n{self.log()}")
+        wait_until(lambda: self.port(port)["connected"] == connected, f"port {port} connected: {connected}")
+
+    def close(self):
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Switch(Control, Program):
+    def __init__(self, directory, *arguments, name="switch", queue_pairs=1, wrapper=()):
+        Control.__init__(self, directory / f"{name}.sock")
+        self.ports_dir = directory / f"{name}-ports"
+        Program.__init__(self, name, [
+            *wrapper, PROGRAM, "--name", "vdpa.io-nic", "--control", self.path, "--ports-dir", self.ports_dir,
+            "--queue-pairs", queue_pairs, "--log-level", "debug", *arguments], directory)
+
+    def wait_ready(self):
+        self.wait_log("switch vdpa.io-nic:")
+        return self
 
     def cpu_ticks(self):
         return cpu_ticks(self.pid)
 
     def __exit__(self, *_):
-        if self._connection is not None:
-            self._connection.close()
+        self.close()
         super().__exit__()
 
 

@@ -128,7 +128,7 @@ def test_a_line_that_is_no_request(switch, line):
         assert "error" in switch.raw(line)
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(10)
-        control.connect(str(switch.control))
+        control.connect(str(switch.path))
         control.sendall(b'{"id": 9, "op": "hello", "args": {}}\n')
         assert json.loads(control.makefile().readline())["id"] == 9
 
@@ -145,7 +145,7 @@ def test_it_ends_cleanly(directory, way):
                 switch.process.send_signal(getattr(signal, way))
             wait_until(lambda: not switch.running(), "the switch's end")
         assert switch.process.returncode == 0, switch.log()
-        assert not switch.control.exists()
+        assert not switch.path.exists()
         assert list(switch.ports_dir.iterdir()) == []
 
 
@@ -160,7 +160,7 @@ def test_wrong_arguments_give_one_clear_error(directory, arguments, words):
         wait_until(lambda: not switch.running(), "the switch's end")
         assert switch.process.returncode not in (0, None)
         assert words in switch.log()
-        assert not switch.control.exists()
+        assert not switch.path.exists()
 
 
 def test_events_and_stats(switch):
@@ -168,7 +168,7 @@ def test_events_and_stats(switch):
     switch.add("p2", mac(2))
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(20)
-        control.connect(str(switch.control))
+        control.connect(str(switch.path))
         control.sendall(b'{"id": 1, "op": "hello", "args": {}}\n')
         lines = control.makefile()
         lines.readline()

@@ -405,12 +405,14 @@ void VhostPorts::handleStalls() {
     stalled = idsOf(stalled_.take());
   }
   for (const auto& id : stalled) {
+    Port& port = find(id);
+    const auto penalty = kPenalty * (1u << std::min(port.stalls++, kMaxDoublings));
     spdlog::warn(
         "port {}: its pod lets a call eventfd block; the connection is dropped and the port closed "
         "for {} s",
-        id, kPenalty.count());
-    unregisterSocket(find(id).socket);
-    find(id).closedUntil = Clock::now() + kPenalty;
+        id, penalty.count());
+    unregisterSocket(port.socket);
+    port.closedUntil = Clock::now() + penalty;
     listener_(id, false, "call eventfd blocks");
   }
 }

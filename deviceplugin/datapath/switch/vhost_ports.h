@@ -57,8 +57,8 @@ class VhostPorts {
   // Drops the connections whose memory has failed.
   int failureFd() const { return guard_.fd(); }
   void handleFailures();
-  // Drops the connections that stalled a poller, and closes their ports for kPenalty, so that they
-  // stall it no more than kPenalty / CallGuard::kPatience of the time.
+  // Drops the connections that stalled a poller, and closes their ports for kPenalty, and for twice
+  // as long each next time: no pod stalls the others again and again.
   void handleStalls();
   // Opens the ports whose penalty is over.
   void openDue();
@@ -67,6 +67,7 @@ class VhostPorts {
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::seconds kPenalty{5};
+  static constexpr unsigned kMaxDoublings = 6;
 
   struct Port {
     std::string id;
@@ -74,9 +75,11 @@ class VhostPorts {
     MacTable::Port number = 0;
     PortSettings settings;
     int vid = -1;
-    std::optional<Clock::time_point> closedUntil;  // of the control thread alone
-    std::vector<bool> enabled;                     // by vring
-    std::vector<Counters> counters;                // by poller
+    // Of the control thread alone:
+    std::optional<Clock::time_point> closedUntil;
+    unsigned stalls = 0;
+    std::vector<bool> enabled;       // by vring
+    std::vector<Counters> counters;  // by poller
   };
 
   void registerSocket(Port& port);
