@@ -1,16 +1,22 @@
 """The CNI plugin with a real vdpa-datapath, worker and switch: what ADD gives, CHECK finds, DEL and GC take back."""
 
+import contextlib
+import json
+import os
+import pathlib
 import signal
 import socket
+import subprocess
 import time
 from concurrent import futures
 
 import pytest
 
 import rpc
-from cni import (ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, TRY_AGAIN,
-                 UNKNOWN_CONTAINER, VERSIONS, Node, call, refused, run, shared_daemon)
+from cni import (ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, PROGRAM,
+                 TRY_AGAIN, UNKNOWN_CONTAINER, VARIABLES, VERSIONS, Node, Refused, call, refused, run, shared_daemon)
 from datapath import Datapath, delete_namespace, network_namespace, read_json, resource
+from support import wait_until
 
 SOCKET = "/run/vdpa/nic-0/vhost.sock"
 MAC = "02:00:00:00:00:%02x"
@@ -147,11 +153,54 @@ def test_a_second_add(node):
 
 
 def test_a_device_that_another_pod_has(node):
-    node.add(arguments="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till")
-    with refused(TRY_AGAIN, "nic-0", "shop/till", "net1"):
+    first = "a" * 64
+    node.add(container=first, arguments="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till")
+    with refused(TRY_AGAIN, "nic-0", "shop/till", "aaaaaaaaaaaa…", "net1"):
         node.add(container="c1", arguments="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=other")
     node.delete(container="c1")
-    assert node.owners() == {"nic-0": ("c0", "net1")}, "the late DEL of one pod is nothing to another's device"
+    assert node.owners() == {"nic-0": (first, "net1")}, "the late DEL of one pod is nothing to another's device"
+
+
+def test_many_calls_at_once(node):
+    devices = ["nic-0", "nic-1", "nic-2"]
+
+    def add(number):
+        try:
+            return node.add(container=f"c{number}", device=devices[number % 3])["interfaces"][0]["mac"]
+        except Refused as error:
+            assert error.code == TRY_AGAIN, str(error)
+            return None
+    with futures.ThreadPoolExecutor(6) as pool:
+        given = list(pool.map(add, range(6)))
+        owners = node.owners()
+        winners = {f"c{number}" for number, mac in enumerate(given) if mac}
+        assert set(owners) == set(devices) and {container for container, _ in owners.values()} == winners
+        list(pool.map(lambda number: node.delete(container=f"c{number % 6}"), range(12)))
+    assert node.owners() == {}
+
+
+def test_a_runtime_that_kills_its_plugin(node):
+    node.add()
+    environment = {**VARIABLES, "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "PATH": os.environ["PATH"]}
+    with subprocess.Popen([PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as waiting:
+        waiting.stdin.write(json.dumps(node.config()).encode())
+        waiting.stdin.close()
+        wait_until(lambda: "socket:" in " ".join(links(waiting.pid)), "an ADD that waits for its device")
+        waiting.kill()
+    node.delete(container="c1")
+    node.delete()
+    node.add(container="c2")
+    assert node.owners() == {"nic-0": ("c2", "net1")}
+
+
+def links(pid):
+    """What a process's descriptors lead to."""
+    folder = pathlib.Path(f"/proc/{pid}/fd")
+    found = []
+    for entry in list(folder.iterdir()):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(entry))
+    return found
 
 
 def test_del_in_every_state(node):
