@@ -93,7 +93,7 @@ void CallGuard::follow(const Snapshot& snapshot) {
 }  // namespace vdpa
 
 // In place of libc's for the whole program, rte_vhost included.
-extern "C" int eventfd_write(int fd, eventfd_t value) noexcept {
+extern "C" int eventfd_write(int fd, eventfd_t value) {
   if (::write(fd, &value, sizeof value) == static_cast<ssize_t>(sizeof value)) return 0;
   if (errno == EINTR) vdpa::CallGuard::noteInterrupted();
   return -1;
