@@ -179,6 +179,7 @@ nlohmann::json Ipam::run(const std::string& command) const {
   input.read.reset();
   output.write.reset();
   const std::string text = exchange(input, output, config_, deadline, type_);
+  input.write.reset();  // one that has answered may still read to the end
   const std::optional<int> ended = child.wait(deadline);
   if (!ended) throw overDeadline(type_);
   const int status = *ended;

@@ -86,6 +86,10 @@ std::string parseIpamType(const JsonObject& object) {
     throw Error(
         Code::invalidConfig,
         fmt::format("ipam.type '{}': expected the name of an IPAM plugin", excerpt(type, 40)));
+  // It would run itself, and that one itself.
+  if (type == object.string("type"))
+    throw Error(Code::invalidConfig,
+                fmt::format("ipam.type '{}' is this plugin; expected an IPAM plugin", type));
   return type;
 }
 

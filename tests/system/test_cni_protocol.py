@@ -159,7 +159,7 @@ def test_wrong_types_name_the_key(key, values, expected):
 @pytest.mark.parametrize("key, value", [
     ("name", ""), ("name", "-x"), ("name", "a/b"), ("logLevel", "loud"), ("vlan", 4095), ("vlanQoS", 8),
     ("vlanProto", "qinq"), ("spoofchk", "yes"), ("trust", "true"), ("link_state", "up"), ("mtu", 67),
-    ("ipam.type", ""), ("ipam.type", "../x"), ("runtimeConfig.CNIDeviceInfoFile", "relative"),
+    ("ipam.type", ""), ("ipam.type", "vdpa"), ("ipam.type", "../x"), ("runtimeConfig.CNIDeviceInfoFile", "relative"),
     ("mac", "02:00:00:00:00"), ("mac", "01:00:00:00:00:01"), ("mac", "00:00:00:00:00:00"), ("mac", "02-00-00-00-00-01"),
     ("runtimeConfig.mac", "x"), ("args.cni.mac", "x"), ("datapathSocket", "/" + "x" * 107)])
 def test_wrong_values_name_the_key(key, value):

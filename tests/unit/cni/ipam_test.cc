@@ -78,6 +78,8 @@ TEST_CASE("answers") {
   CHECK(Plugin("true").ipam(10s).run("DEL").is_null());
   CHECK(Plugin("echo \"{\\\"command\\\": \\\"$CNI_COMMAND\\\"}\"").ipam(10s).run("CHECK") ==
         nlohmann::json{{"command", "CHECK"}});
+  const std::string large(1 << 20, ' ');
+  CHECK(Plugin("echo '{}'; exec > /dev/null; cat > $0.input").ipam(10s, large).run("ADD").empty());
   CHECK(errorOf([] { Plugin("exit 4").ipam(10s).run("ADD"); }) ==
         "102: IPAM plugin 'plugin' ended with status 4");
 }

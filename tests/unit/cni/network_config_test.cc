@@ -120,6 +120,8 @@ TEST_CASE("a wrong type names the whole path and never prints the value") {
   CHECK(refusalOf(with("/args/cni/mac", json::object())) ==
         "7: args.cni.mac: expected a string, found an object");
   CHECK(refusalOf(with("/args/cni", 7)) == "7: args.cni: expected an object, found 7");
+  CHECK(refusalOf(with("/ipam/type", "vdpa")) ==
+        "7: ipam.type 'vdpa' is this plugin; expected an IPAM plugin");
   CHECK(refusalOf(with("/ipam/type", true)) == "7: ipam.type: expected a string, found true");
   CHECK(refusalOf(with("/vlan", std::string(100000, 'x'))).size() < 200);
   CHECK(refusalOf(with("/cniVersion", std::string(100000, 'x'))).size() < 300);
