@@ -339,7 +339,7 @@ def test_without_the_daemon(own_node):
     done = run("DEL", own_node.config())
     assert done.returncode == 0 and "datapath.sock" in done.stderr.decode()
     with own_node.datapath.restarted() as datapath:
-        own_node.datapath = datapath.offer()
+        own_node.datapath = datapath.offer().wait_healthy()
         own_node.check(result)
         own_node.delete()
         assert own_node.owners() == {}
