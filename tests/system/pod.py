@@ -27,12 +27,12 @@ def frame(to, sender, payload=b"", vlan=None, size=60):
 class Pod(FrontEnd):
     """Connected, its rings running and its receive buffers posted. Ring 0 receives, ring 1 sends."""
 
-    def __init__(self, path, address=mac(1)):
+    def __init__(self, path, address=mac(1), size=0x20000):
         super().__init__(path)
         self.mac = address
         self.negotiate(VERSION_1)
-        self.share()
-        self.bytes = mmap.mmap(self.memory, 0x20000)
+        self.share(size)
+        self.bytes = mmap.mmap(self.memory, size)
         self._sent = self._taken = 0
         for slot in range(COUNT):
             self._describe(0, slot, BUFFER, writable=True)
@@ -65,7 +65,7 @@ class Pod(FrontEnd):
         """Sends frames and waits until the other side has taken them."""
         for data in frames:
             self.offer(data)
-            wait_until(self.idle, "the switch to take a frame")
+            wait_until(self.idle, "the switch to take a frame", interval=0.001)
         return self
 
     def send_to(self, address, payload=b"", sender=None, **other):
@@ -94,8 +94,21 @@ class Pod(FrontEnd):
         def arrived():
             came.extend(self.payloads())
             return payload in came
-        wait_until(arrived, lambda: f"{payload} among {came}", timeout)
+        wait_until(arrived, lambda: f"{payload} among {came}", timeout, interval=0.001)
         return came
+
+    def fill_rings(self, address, length):
+        """From now on every descriptor of both rings names this memory; only push_rings() makes sense then."""
+        for ring in (0, 1):
+            for slot in range(SIZE):
+                struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, address, length, 0 if ring else 2, 0)
+                struct.pack_into("<H", self.bytes, ring * RING + 0x1004 + slot * 2, slot)
+
+    def push_rings(self):
+        """Makes all the descriptors available."""
+        for ring in (0, 1):
+            struct.pack_into("<H", self.bytes, ring * RING + 0x1002, self._used(ring) + SIZE & 0xffff)
+            self.kick(ring)
 
     def _used(self, ring):
         return struct.unpack_from("<H", self.bytes, ring * RING + 0x2000 + 2)[0]

@@ -16,7 +16,7 @@ from pod import BROADCAST, Pod, exchange, frame, mac
 from support import wait_until
 from switch import TICKS, Refused, Switch
 from testpmd import application
-from vhost_front import FrontEnd
+from vhost_front import BASE, FrontEnd
 
 
 @contextlib.contextmanager
@@ -232,6 +232,22 @@ def test_truncated_memory_hits_its_own_port_only(switch):
         switch.wait_connected("p3", False)
         with reconnected(switch, "p3") as restarted:
             exchange(one, restarted, b"again")
+
+
+def test_descriptors_that_are_wrong_cost_the_others_nothing(switch):
+    """Frames of a megabyte, addresses that nobody shared, and a receive ring of the same."""
+    with pods(switch, 2) as (one, other), Pod(switch.add("p3", mac(3)), mac(3), size=4 << 20) as hostile:
+        switch.wait_connected("p3")
+        lines = len(switch.log().splitlines())
+        for address, length in [(BASE, 1 << 20), (0x7000000000000000, 100), (BASE, 0xffffffff)]:
+            hostile.fill_rings(address, length)
+            for index in range(100):
+                hostile.push_rings()
+                exchange(one, other, b"%d" % index)
+                one.send_to(hostile.mac)
+        assert switch.stats("p3")["tx_packets"] == 0, "it copied what is longer than any frame"
+        assert len(switch.log().splitlines()) - lines < 10, switch.log()
+    assert switch.running()
 
 
 def fill(eventfd):

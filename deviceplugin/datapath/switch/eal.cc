@@ -84,17 +84,12 @@ rte_mempool* createPool(unsigned packets, uint16_t room) {
 
 Eal::Eal(unsigned packets, unsigned frameBytes) {
   const unsigned room = (frameBytes + 63) / 64 * 64 + RTE_PKTMBUF_HEADROOM;
-  std::vector<std::string> words{"vdpa-switch",
-                                 "--no-pci",
-                                 "--no-huge",
-                                 "--no-shconf",
-                                 "--no-telemetry",
-                                 "--no-hpet",
-                                 "-m",
-                                 std::to_string(kMegabytes),
-                                 "--lcores",
-                                 fmt::format("0@({})", allowedCpus()),
-                                 "--log-level=*:warning"};
+  std::vector<std::string> words{"vdpa-switch", "--no-pci", "--no-huge", "--no-shconf",
+                                 "--no-telemetry", "--no-hpet", "-m", std::to_string(kMegabytes),
+                                 "--lcores", fmt::format("0@({})", allowedCpus()),
+                                 "--log-level=*:warning",
+                                 // Pollers don't log, least of all what a pod has them say.
+                                 "--log-level=lib.vhost.data:critical"};
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());
   if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)

@@ -152,7 +152,9 @@ void VhostPorts::registerSocket(Port& port) {
     if (result != 0)
       throw std::runtime_error(fmt::format("cannot {} port {} ({})", what, port.id, path));
   };
-  check(rte_vhost_driver_register(path, 0), "register");
+  // A frame that one packet buffer can't hold is longer than any MTU: it is dropped uncopied, or a
+  // pod could have this switch copy its whole memory for every descriptor.
+  check(rte_vhost_driver_register(path, RTE_VHOST_USER_LINEARBUF_SUPPORT), "register");
   check(rte_vhost_driver_disable_features(path, kOffloads), "configure");
   check(rte_vhost_driver_callback_register(path, VhostCallbacks::operations()), "configure");
   check(rte_vhost_driver_start(path), "start");
