@@ -194,8 +194,7 @@ def test_packets_flow(directory, ring, queues):
         switch.wait_ready()
         first, second = switch.add("p1", mac(1)), switch.add("p2", mac(2))
         with application(directory, second, "echo", queues, core=1, options=option, mode="macswap"), \
-                application(directory, first, queues=queues, options=option,
-                            arguments=[f"--eth-peer=0,{mac(2)}"]) as app:
+                application(directory, first, queues=queues, options=option) as app:
             app.wait_received(10000, "there and back")
             for queue in range(queues):
                 wait_until(lambda: app.counter(f"rx_q{queue}_good_packets") > 1000,
@@ -232,6 +231,53 @@ def test_truncated_memory_hits_its_own_port_only(switch):
         switch.wait_connected("p3", False)
         with reconnected(switch, "p3") as restarted:
             exchange(one, restarted, b"again")
+
+
+def test_a_port_is_removed_while_its_pod_stalls_the_switch(directory):
+    """Two pollers stand still at the same pod; the control channel answers, and the port can be had again."""
+    with Switch(directory, "--cores", "0,1", queue_pairs=2) as switch:
+        with pods(switch.wait_ready(), 3) as (one, other, hostile):
+            exchange(one, hostile, b"before")
+            fill(hostile.calls[0])
+            for pod in (one, other):  # their ports are served by one poller each
+                pod.send_to(hostile.mac, b"never announced")
+            start = time.monotonic()
+            switch.call("remove_port", id="p3")
+            assert time.monotonic() - start < 2
+            assert hostile.closed()
+            exchange(one, other, b"after")
+            with Pod(switch.add("p3", mac(3)), mac(3)) as good:
+                switch.wait_connected("p3")
+                exchange(one, good, b"again")
+                exchange(other, good, b"again")
+
+
+def test_a_port_is_closed_for_longer_each_time(switch):
+    with pods(switch, 1) as (one,):
+        switch.add("p2", mac(2))
+        for penalty in (5, 10):
+            wait_until(lambda: os.path.exists(switch.port("p2")["socket"]), "the port to be open")
+            with reconnected(switch, "p2") as hostile:
+                fill(hostile.calls[0])
+                one.send_to(hostile.mac, b"never announced")
+                switch.wait_log(f"port closed for {penalty} s")
+        switch.call("set_port", id="p2", mac=mac(4))  # a closed port is a port like another
+        switch.call("remove_port", id="p2")
+        with Pod(switch.add("p2", mac(2)), mac(2)) as good:  # and another's is open
+            switch.wait_connected("p2")
+            exchange(one, good, b"again")
+
+
+def test_memory_truncated_before_the_rings_start(switch):
+    with pods(switch, 2) as (one, other), FrontEnd(switch.add("p3", mac(3))) as hostile:
+        hostile.negotiate()
+        hostile.share()
+        os.ftruncate(hostile.memory, 0)
+        with contextlib.suppress(ConnectionError, AssertionError):
+            hostile.start_ring(0)
+            hostile.start_ring(1)
+        one.send_to(mac(3), b"into nothing")
+        exchange(one, other)
 
 
 def test_descriptors_that_are_wrong_cost_the_others_nothing(switch):
@@ -388,3 +434,32 @@ def test_an_idle_uplink_wakes_the_switch(directory):
                     break
             else:
                 raise AssertionError("never woken by a frame from outside")
+
+
+def udp(to, sender, port, payload):
+    """An Ethernet frame whose flow depends on `port`."""
+    body = bytes.fromhex("4500") + (28 + len(payload)).to_bytes(2, "big") + bytes.fromhex(
+        "00000000401100000a0000010a000002") + port.to_bytes(2, "big") * 2 + (8 + len(payload)).to_bytes(2, "big")
+    return frame(to, sender)[:12] + b"\x08\x00" + body + b"\0\0" + payload
+
+
+@pytest.mark.parametrize("other", ["busy", "idle"])
+def test_every_poller_wakes_for_its_frames_from_outside(directory, other):
+    """The uplink's flows are spread over the pollers; what one does keeps no other asleep."""
+    with wire() as name, Switch(directory, "--uplink", "uplink0", "--cores", "0,1",
+                                wrapper=["ip", "netns", "exec", name]) as switch, contextlib.ExitStack() as stack:
+        sender, path = switch.wait_ready().add("p1", mac(1)), switch.add("p2", mac(2))
+        switch.add("p3", mac(3))  # nobody there, but known
+        outside = stack.enter_context(raw_socket(name))
+        pod = stack.enter_context(Pod(path, mac(2)))
+        switch.wait_connected("p2")
+        if other == "busy":
+            stack.enter_context(application(directory, sender, mode="txonly", arguments=[f"--eth-peer=0,{mac(3)}"]))
+            wait_until(lambda: switch.stats("p1")["tx_packets"] > 10000, "a busy poller")
+        slow = 0
+        for port in range(2000, 2030):
+            start = time.monotonic()
+            outside.send(udp(mac(2), mac(0x99), port, b"flow %d" % port))
+            wait_until(lambda: any(b"flow %d" % port in data for data in pod.take()), f"flow {port}", interval=0.001)
+            slow += time.monotonic() - start > 0.7  # a poller that nobody wakes looks every second
+        assert slow == 0, f"{slow} of 30 frames woke nobody"

@@ -43,16 +43,16 @@ class Node:
     def pods(self, count, **values):
         return [self.pod(number, **values) for number in range(count)]
 
-    def testpmd(self, number, peer, name, mode, queues=1, ring="split"):
-        """dpdk-testpmd on an attached device, for traffic with the device `peer`."""
+    def testpmd(self, number, name, mode, queues=1, ring="split"):
+        """dpdk-testpmd on an attached device."""
         options = f"path={self.datapath.socket(f'nic-{number}')},mac={mac(number)},queues={queues}"
         return Testpmd(name, self.datapath.directory, [f"net_virtio_user0,{options},packed_vq={int(ring == 'packed')}"],
-                       mode, queues, core=number % 2, arguments=[f"--eth-peer=0,{mac(peer)}"])
+                       mode, queues, core=number % 2)
 
     def pair(self, **other):
         """An application that sends and counts what another sends back to it."""
-        echo = self.stack.enter_context(self.testpmd(1, 0, "echo", "macswap", **other))
-        sender = self.stack.enter_context(self.testpmd(0, 1, "sender", "flowgen", **other))
+        echo = self.stack.enter_context(self.testpmd(1, "echo", "macswap", **other))
+        sender = self.stack.enter_context(self.testpmd(0, "sender", "flowgen", **other))
         return sender, echo
 
 
@@ -96,7 +96,7 @@ def test_an_application_is_killed_and_starts_again_on_its_socket(node, ring):
         sender.wait_received(5000, f"before kill {life}")
         echo.kill()
         node.control.wait_connected("nic-1", False)
-        echo = node.stack.enter_context(node.testpmd(1, 0, f"echo{life}", "macswap", ring=ring))
+        echo = node.stack.enter_context(node.testpmd(1, f"echo{life}", "macswap", ring=ring))
     sender.wait_received(5000, "after the last")
     assert sender.log().count("Configuring Port 0") == 1
 

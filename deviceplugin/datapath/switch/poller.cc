@@ -122,7 +122,7 @@ void Poller::rebuildEpoll(const Snapshot& snapshot) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
   };
   watch(publisher_.wakeFd(number_), EPOLLIN);
-  if (snapshot.uplink) watch(uplink_->wakeFd(), EPOLLIN);
+  if (snapshot.uplink) watch(uplink_->wakeFd(number_), EPOLLIN);
   for (const TxQueue& queue : snapshot.work[number_])
     if (queue.kick >= 0) watch(queue.kick, EPOLLIN | EPOLLET);
 }
@@ -130,7 +130,7 @@ void Poller::rebuildEpoll(const Snapshot& snapshot) {
 void Poller::sleep(const Snapshot& snapshot, uint32_t seconds) {
   if (epollOf_ != snapshot.sequence) rebuildEpoll(snapshot);
   notify(snapshot, number_, true);
-  if (snapshot.uplink) uplink_->armWake();
+  if (snapshot.uplink) uplink_->armWake(number_);
   // Whatever came before the notifications were on would wake nobody.
   if (!pollOnce(snapshot, seconds)) {
     epoll_event events[16];
@@ -142,7 +142,7 @@ void Poller::sleep(const Snapshot& snapshot, uint32_t seconds) {
     for (int i = 0; i < count; ++i)
       if (events[i].data.fd == publisher_.wakeFd(number_)) publisher_.drain(number_);
   }
-  if (snapshot.uplink) uplink_->disarmWake();
+  if (snapshot.uplink) uplink_->disarmWake(number_);
   // The snapshot may be an old one by now, but nobody frees it, or what it names, before this
   // poller acquires the next.
   notify(snapshot, number_, false);

@@ -65,7 +65,8 @@ void check(int result, const std::string& netdev, const char* what) {
 }  // namespace
 
 Uplink::Uplink(const std::string& netdev, unsigned queues, unsigned mtu, rte_mempool* pool)
-    : device_("net_af_packet0"), wake_(openWake(netdev)) {
+    : device_("net_af_packet0") {
+  for (unsigned queue = 0; queue < queues; ++queue) wakes_.push_back(openWake(netdev));
   const unsigned slot = slotBytes(mtu);
   const std::string arguments =
       fmt::format("iface={},qpairs={},blocksz={},framesz={},framecnt=512,qdisc_bypass=1", netdev,
@@ -96,14 +97,14 @@ Uplink::~Uplink() {
   rte_eth_dev_close(port_);
 }
 
-void Uplink::armWake() {
-  setFilter(wake_.get(), 1);
+void Uplink::armWake(unsigned queue) {
+  setFilter(wakes_[queue].get(), 1);
 }
 
-void Uplink::disarmWake() {
-  setFilter(wake_.get(), 0);
+void Uplink::disarmWake(unsigned queue) {
+  setFilter(wakes_[queue].get(), 0);
   char byte;
-  while (::recv(wake_.get(), &byte, sizeof byte, MSG_TRUNC) >= 0) {
+  while (::recv(wakes_[queue].get(), &byte, sizeof byte, MSG_TRUNC) >= 0) {
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "common/unique_fd.h"
 
@@ -24,17 +25,17 @@ class Uplink {
 
   uint16_t port() const { return port_; }  // DPDK's number
 
-  // Readable when a frame has come since armWake(). While disarmed frames cost the wake socket
-  // nothing: its filter drops them. For one poller at a time; several share the wake, which at
-  // worst wakes one too many.
-  int wakeFd() const { return wake_.get(); }
-  void armWake();
-  void disarmWake();
+  // Readable when a frame has come since armWake(), on whatever queue: at worst a poller wakes for
+  // another's. While disarmed frames cost the wake socket nothing: its filter drops them. Each
+  // queue's poller has one of its own.
+  int wakeFd(unsigned queue) const { return wakes_[queue].get(); }
+  void armWake(unsigned queue);
+  void disarmWake(unsigned queue);
 
  private:
   std::string device_;  // of DPDK
   uint16_t port_ = 0;
-  UniqueFd wake_;
+  std::vector<UniqueFd> wakes_;  // by queue
 };
 
 }  // namespace vdpa
