@@ -6,13 +6,16 @@
 #include <rte_prefetch.h>
 #include <rte_vhost.h>
 
+#include <cstring>
+
 namespace vdpa {
 namespace {
 
+// Of the two addresses that begin an Ethernet header: two octets more may be read behind each.
 uint64_t macAt(const rte_ether_addr& address) {
-  uint64_t mac = 0;
-  for (const uint8_t octet : address.addr_bytes) mac = mac << 8 | octet;
-  return mac;
+  uint64_t octets;
+  std::memcpy(&octets, &address, sizeof octets);
+  return rte_be_to_cpu_64(octets) >> 16;
 }
 
 constexpr uint64_t kGroupBit = 1ull << 40;  // of the first octet: multicast or broadcast
@@ -38,8 +41,8 @@ Forwarder::Forwarder(MacTable& table, unsigned poller, uint16_t uplink, uint16_t
 }
 
 // Decides whether a frame may enter, and learns its source. On return `vlan` is the frame's.
-bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& vlan,
-                      uint64_t& destination, uint32_t seconds) {
+inline bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& vlan,
+                             uint64_t& destination, uint32_t seconds) {
   Counters& counters = source.counters[poller_];
   const auto* header = rte_pktmbuf_mtod(frame, const rte_ether_hdr*);
   if (frame->data_len < sizeof *header) {
@@ -76,7 +79,7 @@ bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& vlan,
   return true;
 }
 
-void Forwarder::add(MacTable::Port port, rte_mbuf* frame) {
+inline void Forwarder::add(MacTable::Port port, rte_mbuf* frame) {
   Batch& batch = batches_[port];
   if (batch.count == 0) touched_.push_back(port);
   batch.frames[batch.count++] = frame;
