@@ -33,6 +33,7 @@ class Pod(FrontEnd):
         self.negotiate(VERSION_1)
         self.share(size)
         self.bytes = mmap.mmap(self.memory, size)
+        self._words = memoryview(self.bytes).cast("H")  # written and read whole, as struct doesn't
         self._sent = self._taken = 0
         for slot in range(COUNT):
             self._describe(0, slot, BUFFER, writable=True)
@@ -41,6 +42,7 @@ class Pod(FrontEnd):
         self.start_ring(1)
 
     def __exit__(self, *_):
+        self._words.release()
         self.bytes.close()
         super().__exit__()
 
@@ -102,25 +104,25 @@ class Pod(FrontEnd):
         for ring in (0, 1):
             for slot in range(SIZE):
                 struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, address, length, 0 if ring else 2, 0)
-                struct.pack_into("<H", self.bytes, ring * RING + 0x1004 + slot * 2, slot)
+                self._words[(ring * RING + 0x1004) // 2 + slot] = slot
 
     def push_rings(self):
         """Makes all the descriptors available."""
         for ring in (0, 1):
-            struct.pack_into("<H", self.bytes, ring * RING + 0x1002, self._used(ring) + SIZE & 0xffff)
+            self._words[(ring * RING + 0x1002) // 2] = self._used(ring) + SIZE & 0xffff
             self.kick(ring)
 
     def _used(self, ring):
-        return struct.unpack_from("<H", self.bytes, ring * RING + 0x2000 + 2)[0]
+        return self._words[(ring * RING + 0x2002) // 2]
 
     def _describe(self, ring, slot, length, writable):
         buffer = BASE + BUFFERS + (slot if ring == 0 else COUNT + slot) * BUFFER
         struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, buffer, length, 2 if writable else 0, 0)
 
     def _make_available(self, ring, index, slot):
-        available = ring * RING + 0x1000
-        struct.pack_into("<H", self.bytes, available + 4 + index % SIZE * 2, slot)
-        struct.pack_into("<H", self.bytes, available + 2, (index + 1) & 0xffff)
+        available = (ring * RING + 0x1000) // 2
+        self._words[available + 2 + index % SIZE] = slot
+        self._words[available + 1] = (index + 1) & 0xffff
 
 
 def exchange(one, other, payload=b"ping", timeout=30):

@@ -280,6 +280,19 @@ def test_memory_truncated_before_the_rings_start(switch):
         exchange(one, other)
 
 
+@pytest.mark.parametrize("end", ["remove_port", "set_port"])
+def test_two_ports_with_one_address(switch, end):
+    """The later has it; when that is gone, or has another, the first has its own again."""
+    with pods(switch, 3) as (first, later, thief):
+        switch.call("set_port", id="p2", mac=first.mac)
+        thief.send_to(first.mac, b"for the later")
+        assert later.wait_payload(b"for the later") == [b"for the later"]
+        switch.call(end, id="p2", **({"mac": mac(2)} if end == "set_port" else {}))
+        thief.send_to(BROADCAST, b"it's me", sender=first.mac)  # which moves an address that is nobody's
+        thief.send_to(first.mac, b"for the first")
+        assert first.wait_payload(b"for the first") == [b"it's me", b"for the first"]
+
+
 def test_descriptors_that_are_wrong_cost_the_others_nothing(switch):
     """Frames of a megabyte, addresses that nobody shared, and a receive ring of the same."""
     with pods(switch, 2) as (one, other), Pod(switch.add("p3", mac(3)), mac(3), size=4 << 20) as hostile:

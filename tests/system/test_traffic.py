@@ -207,15 +207,15 @@ def test_unknown_and_broadcast_go_to_all_and_what_is_learned_to_one(node):
 
     other.send_to(one.mac, b"I am here", sender=stranger)
     assert one.wait_payload(b"I am here") == [b"I am here"]  # and not what it sent itself
+    one.send_to(third.mac, b"own")
+    assert third.wait_payload(b"own") == [b"own"]
     one.send_to(stranger, b"learned")
     assert other.wait_payload(b"learned") == [b"learned"]
-    one.send_to(third.mac, b"own")
-    assert third.wait_payload(b"own") == [b"own"]  # neither of the two before
 
     third.send_to(one.mac, b"moved", sender=stranger)
     one.wait_payload(b"moved")
     one.send_to(stranger, b"after the move")
-    assert third.wait_payload(b"after the move") == [b"after the move"]
+    assert third.wait_payload(b"after the move") == [b"after the move"]  # and neither of those before
     one.send_to(other.mac, b"end")
     assert other.wait_payload(b"end") == [b"end"]
 

@@ -111,6 +111,7 @@ void Forwarder::forward(const Snapshot& snapshot, MacTable::Port source, uint16_
   uint64_t bytes = 0;
   for (uint16_t i = 0; i < count; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], void*));
   Memory& memory = memory_[source];
+  const uint32_t changes = table_.changes();
   for (uint16_t i = 0; i < count; ++i) {
     rte_mbuf* frame = frames[i];
     uint16_t vlan = 0;
@@ -122,11 +123,13 @@ void Forwarder::forward(const Snapshot& snapshot, MacTable::Port source, uint16_
       continue;
     }
     if (memory.destination != destination || memory.destinationVlan != vlan ||
-        memory.lookedUpAt != seconds || memory.port == MacTable::kNoPort) {
+        memory.lookedUpAt != seconds || memory.changes != changes ||
+        memory.port == MacTable::kNoPort) {
       memory.port = table_.lookup(destination, vlan, seconds);
       memory.destination = destination;
       memory.destinationVlan = vlan;
       memory.lookedUpAt = seconds;
+      memory.changes = changes;
     }
     const MacTable::Port port = memory.port;
     if (port == source) continue;  // it is where it came from

@@ -55,6 +55,7 @@ class Forwarder {
   struct Memory {
     uint64_t source = 0, destination = 0;
     uint32_t learnedAt = 0, lookedUpAt = 0;
+    uint32_t changes = 0;  // of the table, when looked up
     uint16_t sourceVlan = 0, destinationVlan = 0;
     MacTable::Port port = MacTable::kNoPort;
   };

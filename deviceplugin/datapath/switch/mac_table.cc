@@ -84,6 +84,7 @@ void MacTable::note(Bucket& bucket, uint64_t key, uint64_t news, uint32_t second
         learned_[port].fetch_add(1, relaxed);
       }
       bucket.value[way].store(news, relaxed);
+      if (portOf(value) != port) changes_.fetch_add(1, std::memory_order_release);
       return;
     }
     if (free == kWays && (there == 0 || expired(value, seconds))) free = way;
@@ -128,6 +129,7 @@ void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
   drop(bucket, place);
   bucket.value[place].store(makeValue(port, kStatic), relaxed);
   bucket.key[place].store(key, std::memory_order_release);
+  changes_.fetch_add(1, std::memory_order_release);
   unlock(bucket);
 }
 
@@ -150,6 +152,7 @@ void MacTable::drop(Bucket& bucket, size_t way) {
   if (bucket.key[way].exchange(0, relaxed) == 0) return;
   const uint64_t value = bucket.value[way].load(relaxed);
   if (timeOf(value) != kStatic) learned_[portOf(value)].fetch_sub(1, relaxed);
+  changes_.fetch_add(1, std::memory_order_release);
 }
 
 }  // namespace vdpa

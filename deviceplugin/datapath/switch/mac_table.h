@@ -31,6 +31,9 @@ class MacTable {
   void learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds);
   // kNoPort: unknown, or not heard of for too long.
   Port lookup(uint64_t mac, uint16_t vlan, uint32_t seconds) const;
+  // Changes whenever an address that was somewhere is no longer there: until then a port that
+  // lookup() gave may be used again.
+  uint32_t changes() const { return changes_.load(std::memory_order_acquire); }
 
   // An address that only this port has. One thread at a time calls these three.
   void addStatic(uint64_t mac, uint16_t vlan, Port port);
@@ -61,6 +64,7 @@ class MacTable {
 
   std::unique_ptr<Bucket[]> buckets_;
   std::unique_ptr<std::atomic<bool>[]> writing_;  // by bucket
+  std::atomic<uint32_t> changes_{0};
   std::array<std::atomic<uint32_t>, kMaxPorts> learned_{};
   std::array<std::atomic<uint32_t>, kMaxPorts> limit_{};
 };

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <stdexcept>
+#include <utility>
 
 #include "common/log.h"
 #include "common/unix_socket.h"
@@ -191,8 +192,9 @@ void VhostPorts::unregisterSocket(const std::string& path) {
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {
   std::lock_guard lock(mutex_);
   Port& port = find(id);
-  port.settings = settings;
+  const PortSettings before = std::exchange(port.settings, settings);
   table_.removePort(port.number);
+  returnAddress(before);
   table_.addStatic(settings.mac, settings.vlan, port.number);
   publish();
 }
@@ -216,6 +218,15 @@ void VhostPorts::remove(const std::string& id) {
   }
   publisher_.waitUntilSeen(sequence);
   table_.removePort(gone->number);
+  std::lock_guard lock(mutex_);
+  returnAddress(gone->settings);
+}
+
+// Of two ports with one address the later has it, for as long as it is there.
+void VhostPorts::returnAddress(const PortSettings& gone) {
+  for (const auto& [id, port] : ports_)
+    if (port->settings.mac == gone.mac && port->settings.vlan == gone.vlan)
+      table_.addStatic(gone.mac, gone.vlan, port->number);
 }
 
 bool VhostPorts::has(const std::string& id) const {

@@ -82,6 +82,7 @@ class VhostPorts {
     std::vector<Counters> counters;  // by poller
   };
 
+  void returnAddress(const PortSettings& gone);  // mutex_ is held
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);
   void hangBell();

@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -35,6 +36,24 @@ TEST_CASE("an address is where it was last seen") {
   CHECK(table.lookup(kMac, 0, 2) == kB);
   CHECK(table.learnedOn(kA) == 0);
   CHECK(table.learnedOn(kB) == 1);
+}
+
+TEST_CASE("whoever remembers a port hears when an address leaves it") {
+  MacTable table;
+  auto changed = [&, last = table.changes()]() mutable {
+    return std::exchange(last, table.changes()) != table.changes();
+  };
+  table.learn(kMac, 0, kA, 1);
+  changed();
+  table.learn(kMac, 0, kA, 2);
+  table.learn(kMac + 1, 0, kB, 2);
+  CHECK_FALSE(changed());
+  table.learn(kMac, 0, kB, 3);
+  CHECK(changed());
+  table.addStatic(kMac, 0, kC);
+  CHECK(changed());
+  table.removePort(kC);
+  CHECK(changed());
 }
 
 TEST_CASE("VLANs know nothing of each other") {
