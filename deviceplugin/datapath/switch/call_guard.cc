@@ -26,6 +26,7 @@ CallGuard::CallGuard(StalledCalls& stalled) : stalled_(stalled) {
 
 CallGuard::~CallGuard() {
   if (begun_) ::timer_delete(timer_);
+  if (guardOfThread == this) guardOfThread = nullptr;
 }
 
 void CallGuard::begin() {
