@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tempfile
 
+import pytest
+
 from datapath import Datapath
 from support import BUILD
 
@@ -131,3 +133,26 @@ def sanitized():
     options = BUILD / "meson-info/intro-buildoptions.json"
     return options.exists() and any(option["name"] == "b_sanitize" and option["value"] != "none"
                                     for option in json.loads(options.read_text()))
+
+
+# --- fixtures
+
+@pytest.fixture(scope="module")
+def daemon():
+    with shared_daemon() as program:
+        yield program
+
+
+@pytest.fixture
+def node(daemon):
+    """Of all tests that don't stop the daemon; each leaves it without attachments."""
+    node = Node(daemon)
+    yield node
+    node.clear()
+
+
+@pytest.fixture
+def own_node(directory):
+    """With a daemon of its own, to stop and kill."""
+    with Datapath(directory) as program:
+        yield Node(program.wait_serving().offer().wait_healthy())

@@ -13,34 +13,14 @@ from concurrent import futures
 import pytest
 
 import rpc
-from cni import (ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, PROGRAM,
-                 TRY_AGAIN, UNKNOWN_CONTAINER, VARIABLES, VERSIONS, Node, Refused, call, refused, run, shared_daemon)
+from cni import (daemon, node, own_node,  # noqa: F401 (fixtures)
+                 ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, PROGRAM,
+                 TRY_AGAIN, UNKNOWN_CONTAINER, VARIABLES, VERSIONS, Node, Refused, call, refused, run)
 from datapath import Datapath, delete_namespace, network_namespace, read_json, resource
 from support import wait_until
 
 SOCKET = "/run/vdpa/nic-0/vhost.sock"
 MAC = "02:00:00:00:00:%02x"
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    with shared_daemon() as program:
-        yield program
-
-
-@pytest.fixture
-def node(daemon):
-    """Of all tests that don't stop the daemon; each leaves it without attachments."""
-    node = Node(daemon)
-    yield node
-    node.clear()
-
-
-@pytest.fixture
-def own_node(directory):
-    """With a daemon of its own, to stop and kill."""
-    with Datapath(directory) as program:
-        yield Node(program.wait_serving().offer().wait_healthy())
 
 
 @pytest.mark.parametrize("version", VERSIONS)

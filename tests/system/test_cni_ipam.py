@@ -4,33 +4,13 @@ import json
 
 import pytest
 
-from cni import (ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, TRY_AGAIN,
-                 Node, refused, shared_daemon)
+from cni import (daemon, node, own_node,  # noqa: F401 (fixtures)
+                 ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, TRY_AGAIN,
+                 Node, refused)
 from datapath import Datapath, read_json
 
 GENERIC = 999  # what the containernetworking plugins answer without a code of their own
 ADDRESS = '{"ips": [{"address": "192.0.2.9/24"}]}'
-
-
-@pytest.fixture(scope="module")
-def daemon():
-    with shared_daemon() as program:
-        yield program
-
-
-@pytest.fixture
-def node(daemon):
-    """Of all tests that don't stop the daemon; each leaves it without attachments."""
-    node = Node(daemon)
-    yield node
-    node.clear()
-
-
-@pytest.fixture
-def own_node(directory):
-    """With a daemon of its own, to stop and kill."""
-    with Datapath(directory) as program:
-        yield Node(program.wait_serving().offer().wait_healthy())
 
 
 class HostLocal:
