@@ -64,6 +64,7 @@ TEST_CASE("calls, errors and events pass the control channel") {
 
     server.reset();
     CHECK_THROWS_WITH(client.call("echo"), Catch::Contains(path));
+    for (int i = 0; i < 500 && closed == 0; ++i) std::this_thread::sleep_for(10ms);
     CHECK(closed == 1);
   }
   CHECK_FALSE(std::filesystem::exists(path));
