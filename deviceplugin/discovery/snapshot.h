@@ -1,0 +1,97 @@
+// What the node has, as one pass over sysfs, one dump of the kernel's vdpa netlink family and one
+// of its network configuration saw it. Plain values: deciding what to do with them is the business
+// of deviceplugin/resources.
+//
+// Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-bus-vdpa, sysfs-class-net;
+// include/uapi/linux/vdpa.h.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+// A network function on the PCI bus (class 02xxxx), or one whose driver makes vDPA devices.
+struct PciFunction {
+  std::string address;          // "0000:65:00.2"
+  std::string vendor;           // four hex digits, lower case: "15b3"
+  std::string device;           //
+  std::string subsystemVendor;  //
+  std::string subsystemDevice;  //
+  uint32_t classCode = 0;       // 24 bits, 0x020000 for Ethernet
+  std::string driver;           // empty: none is bound
+  int numaNode = -1;            // -1: the platform doesn't say
+  std::optional<unsigned> iommuGroup;
+  std::vector<std::string> netdevs;  // sorted; representors are not among them
+  // Of a VF: its PF's address and its index there. A VF that was handed to a VM has no PF.
+  std::string pf;
+  unsigned vfIndex = 0;
+  unsigned vfCount = 0;  // of a PF: how many VFs it has now
+  bool operator==(const PciFunction&) const = default;
+};
+
+// A slice of a function on the auxiliary bus, such as a scalable function ("mlx5_core.sf.4").
+struct AuxiliaryDevice {
+  std::string name;
+  std::string pciAddress;  // of the function it belongs to
+  std::string driver;
+  std::optional<unsigned> sfNumber;
+  std::vector<std::string> netdevs;
+  int numaNode = -1;
+  bool operator==(const AuxiliaryDevice&) const = default;
+};
+
+// A device on the vdpa bus.
+struct VdpaDevice {
+  std::string name;                  // "vdpa0"
+  std::string managementDevice;      // as iproute2 writes it: "pci/0000:65:00.2", "vdpasim_net"
+  std::string pciAddress;            // of its parent function; empty for the simulator
+  std::string busDriver;             // vhost_vdpa, virtio_vdpa; empty: none is bound
+  std::string characterDevice;       // "vhost-vdpa-3", under vhost_vdpa
+  std::vector<std::string> netdevs;  // under virtio_vdpa
+  unsigned queuePairs = 1;
+  unsigned queueSize = 0;  // entries; 0: not told
+  std::string mac;         // lower case; empty: not told
+  unsigned mtu = 0;        // 0: not told
+  uint64_t features = 0;   // VIRTIO_F_* and VIRTIO_NET_F_*; 0: not told
+  bool isNetwork = true;   // virtio device ID 1
+  bool operator==(const VdpaDevice&) const = default;
+};
+
+// Where vDPA devices can be made.
+struct ManagementDevice {
+  std::string name;        // "pci/0000:65:00.2", "vdpasim_net"
+  std::string pciAddress;  // empty: not a PCI function
+  bool makesNetwork = false;
+  unsigned maxVirtqueues = 0;
+  uint64_t features = 0;
+  bool operator==(const ManagementDevice&) const = default;
+};
+
+// A physical function's port, for health and names.
+struct Netdev {
+  std::string name;
+  std::string pciAddress;  // empty: virtual
+  bool linkUp = false;     // carrier and administrative state
+  // Why the host needs it, such as "the default route", "the address 192.0.2.1/24" or "in the
+  // bridge br0, which has the address ..."; empty: it doesn't.
+  std::string hostUse;
+  bool operator==(const Netdev&) const = default;
+};
+
+struct Snapshot {
+  std::map<std::string, PciFunction> functions;               // by address
+  std::map<std::string, AuxiliaryDevice> auxiliary;           // by name
+  std::map<std::string, VdpaDevice> vdpaDevices;              // by name
+  std::map<std::string, ManagementDevice> managementDevices;  // by name
+  std::map<std::string, Netdev> netdevs;                      // by name
+  std::map<std::string, std::string> pfNetdevs;  // PF address to the netdev that names it (its
+                                                 // uplink representor in switchdev mode)
+  std::map<std::string, std::string> skipped;    // sysfs path to why it was left out
+  bool operator==(const Snapshot&) const = default;
+};
+
+}  // namespace vdpa
