@@ -83,7 +83,6 @@ VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
       listener_(std::move(listener)),
       uplinkCounters_(options_.pollers) {
   instance = this;
-  hangBell();
   table_.setLimit(kUplinkPort, MacTable::kLearnedOnUplink);
   std::lock_guard lock(mutex_);
   publish();
@@ -91,8 +90,6 @@ VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
 
 VhostPorts::~VhostPorts() {
   for (const auto& id : ids()) remove(id);
-  rte_vhost_driver_unregister(bell_.c_str());
-  ::unlink(bell_.c_str());
   instance = nullptr;
 }
 
@@ -159,34 +156,14 @@ void VhostPorts::registerSocket(Port& port) {
   check(rte_vhost_driver_disable_features(path, kOffloads), "configure");
   check(rte_vhost_driver_callback_register(path, VhostCallbacks::operations()), "configure");
   check(rte_vhost_driver_start(path), "start");
-  connectUnix(bell_);
-}
-
-// rte_vhost's thread looks at a new socket only when something happens on one it has, or after a
-// second: too long for a pod that waits. This one exists for something to happen on it.
-void VhostPorts::hangBell() {
-  static const rte_vhost_device_ops none{};
-  const char* path = bell_.c_str();
-  ::unlink(path);
-  if (rte_vhost_driver_register(path, 0) != 0 ||
-      rte_vhost_driver_callback_register(path, &none) != 0 || rte_vhost_driver_start(path) != 0)
-    throw std::runtime_error(fmt::format("cannot register the socket {}", bell_));
-  // The thread may have begun its first second already, without the bell. What rte_vhost does as a
-  // client wakes it at once.
-  const std::string visitor = options_.directory + "/./.bell";  // the same, by another name
-  if (rte_vhost_driver_register(visitor.c_str(),
-                                RTE_VHOST_USER_CLIENT | RTE_VHOST_USER_NO_RECONNECT) != 0 ||
-      rte_vhost_driver_callback_register(visitor.c_str(), &none) != 0 ||
-      rte_vhost_driver_start(visitor.c_str()) != 0)
-    throw std::runtime_error(fmt::format("cannot connect to the socket {}", bell_));
-  rte_vhost_driver_unregister(visitor.c_str());
+  bell_.ring();
 }
 
 // The other side sees the end of its connection when rte_vhost's thread no longer waits for it.
 void VhostPorts::unregisterSocket(const std::string& path) {
   rte_vhost_driver_unregister(path.c_str());
   ::unlink(path.c_str());
-  connectUnix(bell_);
+  bell_.ring();
 }
 
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {

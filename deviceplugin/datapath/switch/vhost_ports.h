@@ -13,6 +13,7 @@
 #include "deviceplugin/datapath/switch/memory_guard.h"
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/stalled_calls.h"
+#include "deviceplugin/datapath/switch/vhost_bell.h"
 
 namespace vdpa {
 
@@ -85,7 +86,6 @@ class VhostPorts {
   void returnAddress(const PortSettings& gone);  // mutex_ is held
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);
-  void hangBell();
   uint64_t publish();  // mutex_ is held
   void fillWork(Snapshot& snapshot, const Port& port) const;
   Port& find(const std::string& id);
@@ -100,7 +100,7 @@ class VhostPorts {
   friend struct VhostCallbacks;
 
   Options options_;
-  const std::string bell_;  // path of a socket that wakes rte_vhost's thread
+  VhostBell bell_;
   Publisher& publisher_;
   MacTable& table_;
   StalledCalls& stalled_;

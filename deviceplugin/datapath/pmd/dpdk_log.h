@@ -1,0 +1,37 @@
+// DPDK says why something failed only in its log: its lines become ours, and the errors among them
+// are the reasons of what this program reports.
+#pragma once
+
+#include <cstdio>
+#include <deque>
+#include <mutex>
+#include <string>
+
+namespace vdpa {
+
+// One at a time: DPDK has one log. Any thread of DPDK writes to it.
+class DpdkLog {
+ public:
+  DpdkLog();
+  ~DpdkLog();
+  DpdkLog(const DpdkLog&) = delete;
+  DpdkLog& operator=(const DpdkLog&) = delete;
+
+  // EAL's --log-level for the level of our own log.
+  static std::string eal();
+
+  // Forgets the errors so far.
+  void clearErrors();
+  // The last of those that came since, in one line; empty if there were none.
+  std::string errors() const;
+
+ private:
+  static ssize_t write(void* log, const char* text, size_t size);
+  void take(std::string line);
+
+  FILE* stream_;
+  mutable std::mutex mutex_;
+  std::deque<std::string> errors_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,62 @@
+// See the header. Sources: DPDK 22.11, drivers/vdpa/{ifc,mlx5,sfc} and doc/guides/vdpadevs.
+#include "deviceplugin/datapath/pmd/driver.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+
+namespace vdpa {
+namespace {
+
+namespace fs = std::filesystem;
+
+const Driver kDrivers[] = {
+    {"ifc", "librte_vdpa_ifc.so", "vfio-pci", "vdpa=1", 16,
+     "1af4:1041 of subsystem 8086:001a and 1af4:1000 of subsystem 8086:0001"},
+    {"mlx5", "librte_vdpa_mlx5.so", "mlx5_core", "class=vdpa", 64, "15b3, from ConnectX-6 on"},
+    {"sfc", "librte_vdpa_sfc.so", "vfio-pci", "class=vdpa", 16, "10ee:1100"},
+};
+
+std::string readId(const fs::path& file) {
+  std::string text;
+  std::ifstream(file) >> text;
+  return text.starts_with("0x") ? text.substr(2) : text;
+}
+
+}  // namespace
+
+const Driver& findDriver(const std::string& name) {
+  std::string names;
+  for (const Driver& driver : kDrivers) {
+    if (driver.name == name) return driver;
+    names += (names.empty() ? "" : ", ") + driver.name;
+  }
+  throw std::runtime_error(fmt::format("driver '{}': expected one of {}", name, names));
+}
+
+void checkFunction(const std::string& sysfs, const std::string& address, const Driver& driver) {
+  const fs::path function = fs::path(sysfs) / "bus/pci/devices" / address;
+  std::error_code error;
+  if (!fs::exists(function, error))
+    throw std::runtime_error(
+        fmt::format("no PCI function {} on this node; is the address right, and does its PF still "
+                    "have this VF (sriov_numvfs)?",
+                    address));
+  const std::string bound = fs::read_symlink(function / "driver", error).filename();
+  if (bound != driver.kernelDriver)
+    throw std::runtime_error(fmt::format(
+        "PCI function {} ({}:{}) is bound to {}, but DPDK's {} driver needs {}: write {} to {}, "
+        "unbind the function, and write its address to {}/bus/pci/drivers_probe",
+        address, readId(function / "vendor"), readId(function / "device"),
+        bound.empty() ? "no kernel driver" : bound, driver.name, driver.kernelDriver,
+        driver.kernelDriver, (function / "driver_override").string(), sysfs));
+  if (driver.kernelDriver == "vfio-pci" && !fs::exists(function / "iommu_group", error))
+    throw std::runtime_error(
+        fmt::format("PCI function {} has no IOMMU group, without which it can't be given a pod's "
+                    "memory: enable the IOMMU in the firmware and the kernel (intel_iommu=on)",
+                    address));
+}
+
+}  // namespace vdpa

@@ -1,0 +1,21 @@
+// What one vdpa-pmd is started with.
+#pragma once
+
+#include <string>
+
+namespace vdpa {
+
+struct PmdOptions {
+  std::string device;  // ID, for messages
+  std::string pci;     // address of the function; empty with `vdev`
+  std::string driver;  // ifc, mlx5 or sfc; with `vdev` only a name
+  std::string devargs;
+  std::string vdev;    // a device of a driver outside DPDK, as EAL's --vdev has it
+  std::string plugin;  // the shared object with that driver
+  std::string socket;
+  std::string control;
+  std::string sysfs = "/sys";
+  unsigned megabytes = 0;  // for DPDK's and the driver's own structures; 0: the driver's default
+};
+
+}  // namespace vdpa

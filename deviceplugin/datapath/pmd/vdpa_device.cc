@@ -1,0 +1,111 @@
+// See the header.
+#include "deviceplugin/datapath/pmd/vdpa_device.h"
+
+#include <fmt/format.h>
+#include <rte_dev.h>
+#include <rte_vhost.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/pmd/driver_interface.h"
+
+namespace vdpa {
+namespace {
+
+std::atomic<VdpaDevice*> instance{nullptr};
+
+// "vdpa_test0,queues=2" -> "vdpa_test0"
+std::string nameOf(const PmdOptions& options) {
+  return options.vdev.empty() ? options.pci : options.vdev.substr(0, options.vdev.find(','));
+}
+
+// What the kernel answers with nothing but ENOMEM.
+std::string memoryLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY) return "";
+  return fmt::format(
+      " (RLIMIT_MEMLOCK is {} KiB here: if the pod's memory doesn't fit, raise it, or give the "
+      "container CAP_SYS_RESOURCE)",
+      limit.rlim_cur / 1024);
+}
+
+}  // namespace
+
+VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started)
+    : id_(options.device), log_(log), started_(std::move(started)) {
+  device_ = rte_vdpa_find_device_by_name(nameOf(options).c_str());
+  if (!device_) {
+    const std::string errors = log.errors();
+    throw std::runtime_error(
+        fmt::format("DPDK's {} driver does not take {}: {}", options.driver, nameOf(options),
+                    errors.empty() ? "it is no vDPA device that this driver knows" : errors));
+  }
+  // The two structures are declared here by hand: DPDK must agree with them.
+  if (device_->device != rte_vdpa_get_rte_device(device_) || !device_->ops)
+    throw std::runtime_error("this DPDK lays out its vDPA devices differently than 22.11 does");
+  if (rte_vdpa_get_queue_num(device_, &queuePairs_) != 0 ||
+      rte_vdpa_get_features(device_, &features_) != 0)
+    throw std::runtime_error(fmt::format("cannot read what {} offers: {}", id_, log.errors()));
+  instance = this;
+  configure_ = std::exchange(device_->ops->dev_conf, &VdpaDevice::configure);
+  protocolFeatures_ =
+      std::exchange(device_->ops->get_protocol_features, &VdpaDevice::protocolFeatures);
+}
+
+VdpaDevice::~VdpaDevice() {
+  device_->ops->dev_conf = configure_;
+  device_->ops->get_protocol_features = protocolFeatures_;
+  instance = nullptr;
+  if (rte_dev_remove(rte_vdpa_get_rte_device(device_)) != 0)
+    spdlog::warn("{}: its driver does not let go of it: {}", id_, log_.errors());
+}
+
+int VdpaDevice::configure(int vid) {
+  VdpaDevice& self = *instance.load();
+  self.log_.clearErrors();
+  const int result = self.configure_(vid);
+  if (result == 0) {
+    self.started_({});
+  } else {
+    const std::string errors = self.log_.errors();
+    self.started_(fmt::format("the driver cannot start {}: {}{}", self.id_,
+                              errors.empty() ? fmt::format("it returned {}", result) : errors,
+                              memoryLimit()));
+  }
+  return result;
+}
+
+// Acknowledging messages and counting queue pairs is rte_vhost's own work, which it leaves undone
+// if a driver doesn't name it, as mlx5 doesn't name REPLY_ACK.
+int VdpaDevice::protocolFeatures(rte_vdpa_device* device, uint64_t* features) {
+  const int result = instance.load()->protocolFeatures_(device, features);
+  *features |= 1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK | 1ull << VHOST_USER_PROTOCOL_F_MQ;
+  return result;
+}
+
+nlohmann::json VdpaDevice::stats() const {
+  auto queues = nlohmann::json::array();
+  const int count = rte_vdpa_get_stats_names(device_, nullptr, 0);
+  if (count <= 0) return queues;
+  const auto size = static_cast<unsigned>(count);
+  std::vector<rte_vdpa_stat_name> names(size);
+  rte_vdpa_get_stats_names(device_, names.data(), size);
+  for (uint32_t queue = 0; queue < queuePairs_ * 2; ++queue) {
+    std::vector<rte_vdpa_stat> stats(size);
+    const int got = rte_vdpa_get_stats(device_, static_cast<uint16_t>(queue), stats.data(), size);
+    if (got <= 0) continue;  // not in use
+    nlohmann::json entry{{"queue", queue}};
+    for (int i = 0; i < got && i < count; ++i) {
+      const auto& stat = stats[static_cast<size_t>(i)];
+      if (stat.id < size) entry[names[stat.id].name] = stat.value;
+    }
+    queues.push_back(std::move(entry));
+  }
+  return queues;
+}
+
+}  // namespace vdpa

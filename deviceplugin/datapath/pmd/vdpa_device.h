@@ -1,0 +1,53 @@
+// The vDPA device that DPDK has probed. rte_vhost only logs when the driver refuses to start it, so
+// this stands between the two and tells.
+#pragma once
+
+#include <rte_vdpa.h>
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "deviceplugin/datapath/pmd/dpdk_log.h"
+#include "deviceplugin/datapath/pmd/options.h"
+
+struct rte_vdpa_dev_ops;
+
+namespace vdpa {
+
+// One a process: DPDK's callbacks carry no context.
+class VdpaDevice {
+ public:
+  // The driver started the device (empty reason) or refused, and why. On rte_vhost's thread.
+  using Started = std::function<void(const std::string& reason)>;
+
+  // Throws std::runtime_error when the driver has not taken the device, with what it said.
+  VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started);
+  // The device must not be in use any more.
+  ~VdpaDevice();
+  VdpaDevice(const VdpaDevice&) = delete;
+  VdpaDevice& operator=(const VdpaDevice&) = delete;
+
+  rte_vdpa_device* handle() const { return device_; }
+  uint32_t queuePairs() const { return queuePairs_; }
+  uint64_t features() const { return features_; }
+
+  // [{"queue": 0, "<the driver's name of a counter>": 1, ...}]; empty if the driver counts nothing.
+  nlohmann::json stats() const;
+
+ private:
+  static int configure(int vid);
+  static int protocolFeatures(rte_vdpa_device* device, uint64_t* features);
+
+  const std::string id_;
+  DpdkLog& log_;
+  const Started started_;
+  rte_vdpa_device* device_ = nullptr;
+  uint32_t queuePairs_ = 0;
+  uint64_t features_ = 0;
+  int (*configure_)(int vid) = nullptr;  // the driver's own
+  int (*protocolFeatures_)(rte_vdpa_device* device, uint64_t* features) = nullptr;
+};
+
+}  // namespace vdpa

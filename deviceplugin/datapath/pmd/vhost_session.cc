@@ -1,0 +1,137 @@
+// See the header.
+#include "deviceplugin/datapath/pmd/vhost_session.h"
+
+#include <fmt/format.h>
+#include <rte_vdpa.h>
+#include <rte_vhost.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <stdexcept>
+
+#include "common/errors.h"
+#include "common/log.h"
+#include "common/unix_socket.h"
+
+namespace vdpa {
+namespace {
+
+constexpr const char* kBellSuffix = ".bell";
+
+std::atomic<VhostSession*> instance{nullptr};
+
+// rte_vhost cuts off what doesn't fit.
+const std::string& checkedPath(const std::string& path) {
+  const size_t longest = kMaxSocketPath - std::string_view(kBellSuffix).size() - 2;
+  if (path.size() > longest)
+    throw std::runtime_error(
+        fmt::format("socket path {} has {} bytes; at most {} fit", path, path.size(), longest));
+  return path;
+}
+
+}  // namespace
+
+const rte_vhost_device_ops* VhostSession::operations() {
+  static const rte_vhost_device_ops table = [] {
+    rte_vhost_device_ops operations{};
+    operations.new_connection = [](int vid) { return instance.load()->onNewConnection(vid); };
+    operations.destroy_connection = [](int vid) { instance.load()->onDestroyConnection(vid); };
+    operations.new_device = [](int) { return 0; };  // the driver is asked next
+    operations.destroy_device = [](int vid) { instance.load()->onStopped(vid); };
+    return operations;
+  }();
+  return &table;
+}
+
+VhostSession::VhostSession(std::string path)
+    : path_(checkedPath(path)),
+      changed_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
+      bell_(path_ + kBellSuffix) {
+  instance = this;
+}
+
+VhostSession::~VhostSession() {
+  close();
+  instance = nullptr;
+}
+
+void VhostSession::open(rte_vdpa_device* device) {
+  const char* path = path_.c_str();
+  ::unlink(path);
+  const auto check = [&](int result, const char* what) {
+    if (result != 0) throw std::runtime_error(fmt::format("cannot {} the socket {}", what, path));
+  };
+  check(rte_vhost_driver_register(path, 0), "register");
+  open_ = true;
+  check(rte_vhost_driver_attach_vdpa_device(path, device), "attach the device to");
+  check(rte_vhost_driver_callback_register(path, operations()), "configure");
+  check(rte_vhost_driver_start(path), "listen on");
+  bell_.ring();
+}
+
+void VhostSession::close() {
+  if (!open_) return;
+  open_ = false;
+  rte_vhost_driver_unregister(path_.c_str());
+  ::unlink(path_.c_str());
+  bell_.ring();
+  std::lock_guard lock(mutex_);
+  vid_ = -1;
+  state_ = {};
+}
+
+VhostSession::State VhostSession::take() {
+  eventfd_t ignored;
+  ::eventfd_read(changed_.get(), &ignored);
+  std::lock_guard lock(mutex_);
+  State state = state_;
+  state_.failure.clear();
+  return state;
+}
+
+void VhostSession::change(State state) {
+  {
+    std::lock_guard lock(mutex_);
+    // rte_vhost tries again with every message; the first failure ends the connection.
+    if (!state_.failure.empty()) state.failure = state_.failure;
+    state_ = std::move(state);
+  }
+  ::eventfd_write(changed_.get(), 1);
+}
+
+void VhostSession::memoryGone() {
+  guard_.takeFailed();
+  change({false, "the pod truncated the memory it shares"});
+}
+
+// --- rte_vhost's thread
+
+int VhostSession::onNewConnection(int vid) {
+  std::lock_guard lock(mutex_);
+  if (vid_ >= 0) {
+    spdlog::warn("a second connection to {} is refused", path_);
+    return -1;
+  }
+  vid_ = vid;
+  return 0;
+}
+
+void VhostSession::onDestroyConnection(int vid) {
+  std::lock_guard lock(mutex_);
+  if (vid == vid_) vid_ = -1;
+}
+
+void VhostSession::onStopped(int vid) {
+  {
+    std::lock_guard lock(mutex_);
+    if (vid != vid_) return;
+  }
+  change({});
+}
+
+void VhostSession::started(const std::string& reason) {
+  change({reason.empty(), reason});
+}
+
+}  // namespace vdpa

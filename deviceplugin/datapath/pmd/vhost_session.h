@@ -1,0 +1,66 @@
+// The private socket on which rte_vhost serves the worker, the device behind it, and how it is with
+// the one connection there may be.
+#pragma once
+
+#include <mutex>
+#include <string>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/switch/memory_guard.h"
+#include "deviceplugin/datapath/switch/vhost_bell.h"
+
+struct rte_vdpa_device;
+struct rte_vhost_device_ops;
+
+namespace vdpa {
+
+// One a process: rte_vhost's callbacks carry no context. Methods are for the control thread, unless
+// they say otherwise.
+class VhostSession {
+ public:
+  explicit VhostSession(std::string path);
+  ~VhostSession();
+  VhostSession(const VhostSession&) = delete;
+  VhostSession& operator=(const VhostSession&) = delete;
+
+  // Serves `device`. Throws std::runtime_error.
+  void open(rte_vdpa_device* device);
+  // Ends the connection, if there is one, and accepts none. When it returns, the driver has let go
+  // of the pod's memory.
+  void close();
+  bool isOpen() const { return open_; }
+
+  // Readable when take() has something new.
+  int fd() const { return changed_.get(); }
+  // Readable when a pod's memory is gone; clears itself with memoryGone().
+  int memoryFd() const { return guard_.fd(); }
+  void memoryGone();
+
+  struct State {
+    bool connected = false;  // the device serves the worker's queues
+    std::string failure;     // why the connection must be closed
+  };
+  // The state now; clears fd(). A failure is told once.
+  State take();
+
+  // The driver started the device, or refused with this reason. On rte_vhost's thread.
+  void started(const std::string& reason);
+
+ private:
+  static const rte_vhost_device_ops* operations();
+  int onNewConnection(int vid);
+  void onDestroyConnection(int vid);
+  void onStopped(int vid);
+  void change(State state);
+
+  const std::string path_;
+  UniqueFd changed_;
+  MemoryGuard guard_;
+  VhostBell bell_;
+  bool open_ = false;
+  std::mutex mutex_;
+  int vid_ = -1;  // the connection
+  State state_;
+};
+
+}  // namespace vdpa

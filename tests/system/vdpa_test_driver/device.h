@@ -1,0 +1,62 @@
+// A vDPA device in software: what is sent on a queue pair comes back on it, moved by a thread that
+// stands for the card.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "tests/system/vdpa_test_driver/ring.h"
+
+namespace vdpa_test {
+
+struct Options {
+  uint32_t queuePairs = 1;
+  uint64_t failingStarts = 0;  // so many times the device refuses to start
+  uint64_t crashAfter = 0;     // the process dies after so many packets
+};
+
+class Device {
+ public:
+  explicit Device(Options options);
+  ~Device();
+
+  const Options& options() const { return options_; }
+
+  // These mirror the operations of a DPDK vDPA driver, and are called on rte_vhost's thread.
+  bool start(int vid);
+  void stop();
+  void setEnabled(uint16_t ring, bool enabled);
+  void forgetConnection();  // the next one enables its own rings
+
+  // Packets and bytes that a queue moved, ever.
+  struct Counters {
+    uint64_t packets = 0, bytes = 0;
+  };
+  Counters counters(uint16_t ring);
+
+ private:
+  void openRing(uint16_t ring);
+  void move();
+  bool moveAll();  // whether there was anything
+  bool forward(uint16_t from, uint16_t to);
+  void count(uint16_t ring, uint64_t bytes);
+  void wait();
+
+  const Options options_;
+  const int bell_;  // wakes the thread
+  std::mutex mutex_;
+  int vid_ = -1;
+  Memory memory_;
+  std::set<uint16_t> enabled_;
+  std::map<uint16_t, std::unique_ptr<Ring>> rings_;
+  std::map<uint16_t, Counters> counters_;
+  uint64_t starts_ = 0, moved_ = 0;
+  std::atomic<bool> running_{false};
+  std::thread thread_;
+};
+
+}  // namespace vdpa_test
