@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/log.h"
+#include "deviceplugin/datapath/pmd/driver.h"
 #include "deviceplugin/datapath/pmd/driver_interface.h"
 
 namespace vdpa {
@@ -21,6 +22,10 @@ std::atomic<VdpaDevice*> instance{nullptr};
 // "vdpa_test0,queues=2" -> "vdpa_test0"
 std::string nameOf(const PmdOptions& options) {
   return options.vdev.empty() ? options.pci : options.vdev.substr(0, options.vdev.find(','));
+}
+
+std::string known(const PmdOptions& options) {
+  return options.vdev.empty() ? ": " + findDriver(options.driver).devices : "";
 }
 
 // What the kernel answers with nothing but ENOMEM.
@@ -40,9 +45,10 @@ VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started)
   device_ = rte_vdpa_find_device_by_name(nameOf(options).c_str());
   if (!device_) {
     const std::string errors = log.errors();
-    throw std::runtime_error(
-        fmt::format("DPDK's {} driver does not take {}: {}", options.driver, nameOf(options),
-                    errors.empty() ? "it is no vDPA device that this driver knows" : errors));
+    throw std::runtime_error(fmt::format(
+        "DPDK's {} driver does not take {}: {}", options.driver, nameOf(options),
+        errors.empty() ? "it is not among the devices that this driver knows" + known(options)
+                       : errors));
   }
   // The two structures are declared here by hand: DPDK must agree with them.
   if (device_->device != rte_vdpa_get_rte_device(device_) || !device_->ops)
@@ -52,12 +58,15 @@ VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started)
     throw std::runtime_error(fmt::format("cannot read what {} offers: {}", id_, log.errors()));
   instance = this;
   configure_ = std::exchange(device_->ops->dev_conf, &VdpaDevice::configure);
+  cleanUp_ = device_->ops->dev_cleanup;
+  if (cleanUp_) device_->ops->dev_cleanup = &VdpaDevice::cleanUp;
   protocolFeatures_ =
       std::exchange(device_->ops->get_protocol_features, &VdpaDevice::protocolFeatures);
 }
 
 VdpaDevice::~VdpaDevice() {
   device_->ops->dev_conf = configure_;
+  device_->ops->dev_cleanup = cleanUp_;
   device_->ops->get_protocol_features = protocolFeatures_;
   instance = nullptr;
   if (rte_dev_remove(rte_vdpa_get_rte_device(device_)) != 0)
@@ -66,6 +75,7 @@ VdpaDevice::~VdpaDevice() {
 
 int VdpaDevice::configure(int vid) {
   VdpaDevice& self = *instance.load();
+  self.vid_ = vid;
   self.log_.clearErrors();
   const int result = self.configure_(vid);
   if (result == 0) {
@@ -77,6 +87,15 @@ int VdpaDevice::configure(int vid) {
                               memoryLimit()));
   }
   return result;
+}
+
+// rte_vhost has the driver clean up after a connection that was refused, too; the driver would take
+// it for the one it serves.
+int VdpaDevice::cleanUp(int vid) {
+  VdpaDevice& self = *instance.load();
+  if (self.vid_ >= 0 && self.vid_ != vid) return 0;
+  self.vid_ = -1;
+  return self.cleanUp_(vid);
 }
 
 // Acknowledging messages and counting queue pairs is rte_vhost's own work, which it leaves undone

@@ -38,6 +38,7 @@ class VdpaDevice {
 
  private:
   static int configure(int vid);
+  static int cleanUp(int vid);
   static int protocolFeatures(rte_vdpa_device* device, uint64_t* features);
 
   const std::string id_;
@@ -46,7 +47,9 @@ class VdpaDevice {
   rte_vdpa_device* device_ = nullptr;
   uint32_t queuePairs_ = 0;
   uint64_t features_ = 0;
+  int vid_ = -1;                         // the connection that the driver knows
   int (*configure_)(int vid) = nullptr;  // the driver's own
+  int (*cleanUp_)(int vid) = nullptr;
   int (*protocolFeatures_)(rte_vdpa_device* device, uint64_t* features) = nullptr;
 };
 

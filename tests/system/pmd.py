@@ -1,0 +1,95 @@
+"""vdpa-pmd as a process, with the vDPA device that needs no card, and its control channel."""
+
+import json
+import os
+import socket
+import threading
+
+from support import BUILD, Program, wait_until
+from switch import Control
+
+PROGRAM = BUILD / "deviceplugin/datapath/pmd/vdpa-pmd"
+DRIVER = BUILD / "tests/system/vdpa_test_driver/libvdpa_test_driver.so"
+
+
+class Pmd(Control, Program):
+    """`socket` is what a worker takes as its engine; `options` are for the device: fail_conf=1, crash_after=1000."""
+
+    def __init__(self, directory, vhost, *arguments, queues=1, options="", name="pmd"):
+        Control.__init__(self, directory / f"{name}.control")
+        self.socket = vhost
+        Program.__init__(self, name, [
+            PROGRAM, "--device", "0000:65:00.2", "--vdev", f"vdpa_test0,queues={queues}{options}", "--load", DRIVER,
+            "--socket", self.socket, "--control", self.path, "--log-level", "debug", *arguments], directory)
+
+    def hello(self):
+        return self.call("hello")
+
+    def wait_up(self):
+        self.wait_log("serving")
+        return self
+
+    def wait_state(self, **expected):
+        wait_until(lambda: expected.items() <= self.hello().items(),
+                   lambda: f"{expected}; is {self.hello()}:\n{self.log()}", 20)
+
+    def packets(self, queue):
+        return next(q["packets"] for q in self.call("stats")["queues"] if q["queue"] == queue)
+
+    def resident_kib(self, kind="VmRSS"):
+        for line in open(f"/proc/{self.pid}/status"):
+            if line.startswith(kind + ":"):
+                return int(line.split()[1])
+        raise AssertionError(f"no {kind}")
+
+    def __exit__(self, *_):
+        self.close()
+        super().__exit__()
+
+
+class Events:
+    """The events of a control channel, from now on."""
+
+    def __init__(self, path):
+        self.seen = []
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(str(path))
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        with self._connection.makefile() as lines:
+            for line in lines:
+                self.seen.append(json.loads(line))
+
+    def wait(self, **expected):
+        return wait_until(lambda: next((e for e in self.seen if expected.items() <= e.items()), None),
+                          lambda: f"an event with {expected} among {self.seen}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._connection.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._connection.close()
+
+
+def sysfs(directory, address="0000:65:00.2", driver=None, vendor="0x1af4", group=True):
+    """A /sys with one PCI function."""
+    function = directory / "sys/bus/pci/devices" / address
+    function.mkdir(parents=True)
+    (function / "vendor").write_text(vendor + "\n")
+    (function / "device").write_text("0x1041\n")
+    if driver:
+        (function / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+    if group:
+        (directory / "sys/kernel/iommu_groups/7").mkdir(parents=True)
+        (function / "iommu_group").symlink_to("../../../../kernel/iommu_groups/7")
+    return directory / "sys"
+
+
+def dpdk_files():
+    """What DPDK programs leave in the host."""
+    return {os.path.join(folder, name) for folder in ("/run/dpdk", "/dev/hugepages", "/dev/shm", "/tmp")
+            if os.path.isdir(folder) for name in os.listdir(folder) if folder != "/tmp" or "rte" in name}
