@@ -1,7 +1,7 @@
 #!/bin/bash
 # Puts programs, and of Debian only what they need to run, into a directory: shared libraries, DPDK drivers, busybox for a
 # shell, licences, and the package list that image scanners read. The same for `./run image` and for the Containerfile.
-# Usage: rootfs.sh DIR PROGRAM[=PATH_IN_IMAGE]... [-- DPDK_DRIVER...]
+# Usage: rootfs.sh DIR PROGRAM[=PATH_IN_IMAGE]... [-- [@]DPDK_DRIVER...]
 set -euo pipefail
 
 root=$1
@@ -17,12 +17,15 @@ grep -E '^(PRETTY_NAME|NAME|VERSION|VERSION_ID|VERSION_CODENAME|ID)=' /etc/os-re
 
 copied=()
 # copy FILE: where it is, and the name it is asked for by as a link to it: EAL must not meet a library under two inodes.
+# It loads all that is in the directory of DPDK's drivers: those asked for by another name are not put there.
 copy() {
-  local name=${1/#\/lib/\/usr\/lib} file
+  local name=${1/#\/lib/\/usr\/lib} file place
   file=$(readlink -f "$1")
   [ -e "$root$name" ] && return
-  install -D "$file" "$root$file"
-  [ "$name" = "$file" ] || { mkdir -p "$root${name%/*}"; ln -sfn "$file" "$root$name"; }
+  place=$file
+  [[ $file != */dpdk/pmds-* || $name = */dpdk/pmds-* || -e $root$file ]] || place=$name
+  install -D "$file" "$root$place"
+  [ "$name" = "$place" ] || { mkdir -p "$root${name%/*}"; ln -sfn "$place" "$root$name"; }
   copied+=("$file")
 }
 
@@ -36,7 +39,13 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   shift
 done
 [ $# -eq 0 ] || shift
-for driver in "$@"; do copy "$(echo "$libraries"/dpdk/pmds-*/"librte_$driver.so")"; done
+# One after an @ is there for whoever asks for it.
+for driver in "$@"; do
+  case $driver in
+    @*) copy "$(echo "$libraries/librte_${driver#@}".so.[0-9][0-9])" ;;
+    *) copy "$(echo "$libraries"/dpdk/pmds-*/"librte_$driver.so")" ;;
+  esac
+done
 
 # What the programs and drivers are linked with.
 mapfile -t needed < <({ for f in "${programs[@]}" "${copied[@]}"; do ldd "$f" 2> /dev/null || true; done; } |

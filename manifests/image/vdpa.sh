@@ -8,9 +8,12 @@ programs=(
   "$1/deviceplugin/datapath/vdpa-datapath"
   "$1/deviceplugin/datapath/worker/vdpa-worker"
   "$1/deviceplugin/datapath/switch/vdpa-switch"
+  "$1/deviceplugin/datapath/pmd/vdpa-pmd"
   "$1/cni/vdpa"
 )
 [ $# -gt 1 ] || { printf '%s\n' "${programs[@]}"; exit; }
 
-# DPDK's memory pools and virtual devices, and the uplink's packet socket. EAL loads drivers from this directory alone.
-exec "$(dirname "$0")/rootfs.sh" "$2" "${programs[@]}" -- mempool_ring bus_vdev net_af_packet
+# DPDK's memory pools and virtual devices, and the uplink's packet socket. EAL loads drivers from this directory alone,
+# and each vdpa-pmd the one driver of its device.
+exec "$(dirname "$0")/rootfs.sh" "$2" "${programs[@]}" -- mempool_ring bus_vdev net_af_packet \
+  @vdpa_ifc @vdpa_mlx5 @vdpa_sfc
