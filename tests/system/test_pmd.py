@@ -87,6 +87,16 @@ def test_driver_crashes(directory):
                     app.wait_received(5000, "after the crash")
 
 
+def test_device_is_taken_away(directory):
+    """The kernel waits for the process that has a removed device open: it ends, and says why."""
+    with Worker(directory) as worker, Pmd(directory, worker.engine, options=",unplug_after=5000") as pmd:
+        worker.wait_ready()
+        with application(directory, worker.socket):
+            assert pmd.process.wait(20) == 1
+            assert pmd.log().endswith("vdpa-pmd: 0000:65:00.2 is being removed from this node\n")
+            worker.wait_state(engine="down", front="connected")
+
+
 def test_device_that_does_not_start_is_reported_and_tried_again(directory):
     with Worker(directory) as worker, Pmd(directory, worker.engine, options=",fail_conf=3") as pmd:
         pmd.wait_up()
@@ -176,8 +186,8 @@ def test_end_leaves_nothing(directory, how):
                 pmd.process.send_signal(signal.SIGTERM)
             assert pmd.process.wait(10) == 0
             worker.wait_state(engine="down", front="connected")
-        left = [file.name for file in directory.iterdir() if file.name.startswith(("pmd", "engine"))]
-        assert left == ["pmd.log"] and dpdk_files() == before
+        left = {file.name for file in directory.iterdir()}
+        assert left == {"pmd.log", "worker.log", "vhost.sock", "control.sock"} and dpdk_files() == before
         assert "error" not in pmd.log()
 
 

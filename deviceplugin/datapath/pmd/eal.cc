@@ -6,8 +6,10 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <sched.h>
+#include <unistd.h>
 
-#include <cstring>
+#include <cstdlib>
+#include <filesystem>
 #include <stdexcept>
 #include <vector>
 
@@ -64,6 +66,27 @@ std::vector<std::string> argumentsOf(const PmdOptions& options) {
   return words;
 }
 
+// EAL makes an empty directory for itself, --no-shconf or not: in a place of ours, for as long as
+// it insists.
+class RuntimeDirectory {
+ public:
+  explicit RuntimeDirectory(const std::string& socket)
+      : path_(std::filesystem::path(socket).parent_path()) {
+    ::setenv(kVariable, path_.empty() ? "." : path_.c_str(), 1);
+  }
+  ~RuntimeDirectory() {
+    ::unsetenv(kVariable);
+    ::rmdir((path_ / "dpdk/rte").c_str());
+    ::rmdir((path_ / "dpdk").c_str());
+  }
+  RuntimeDirectory(const RuntimeDirectory&) = delete;
+  RuntimeDirectory& operator=(const RuntimeDirectory&) = delete;
+
+ private:
+  static constexpr const char* kVariable = "RUNTIME_DIRECTORY";
+  const std::filesystem::path path_;
+};
+
 }  // namespace
 
 Eal::Eal(const PmdOptions& options, DpdkLog& log) {
@@ -71,6 +94,7 @@ Eal::Eal(const PmdOptions& options, DpdkLog& log) {
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());
   log.clearErrors();
+  const RuntimeDirectory directory(options.socket);
   if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0) {
     const std::string errors = log.errors();
     throw std::runtime_error(fmt::format("cannot start DPDK for {}: {}", options.device,

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -31,8 +32,11 @@ UniqueFd takeSignals() {
 Pmd::Pmd(PmdOptions options)
     : options_(std::move(options)),
       signals_(takeSignals()),
+      removed_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
       eal_(options_, log_),
-      device_(options_, log_, [this](const std::string& reason) { session_.started(reason); }),
+      device_(options_, log_,
+              {[this](const std::string& reason) { session_.started(reason); },
+               [this] { ::eventfd_write(removed_.get(), 1); }}),
       session_(options_.socket),
       control_(options_.control, [this](const std::string& operation, const nlohmann::json&) {
         return handle(operation);
@@ -49,11 +53,14 @@ void Pmd::run() {
     pollfd fds[] = {{signals_.get(), POLLIN, 0},
                     {control_.fd(), POLLIN, 0},
                     {session_.fd(), POLLIN, 0},
-                    {session_.memoryFd(), POLLIN, 0}};
+                    {session_.memoryFd(), POLLIN, 0},
+                    {removed_.get(), POLLIN, 0}};
     if (::poll(fds, std::size(fds), untilOpening()) < 0 && errno != EINTR)
       throw systemError(errno, "cannot poll");
     if (fds[0].revents) stop_ = true;
     if (fds[1].revents) control_.process();
+    if (fds[4].revents)
+      throw std::runtime_error(fmt::format("{} is being removed from this node", options_.device));
     if (fds[3].revents) session_.memoryGone();
     if (fds[2].revents || fds[3].revents) follow(session_.take());
     if (closedUntil_ && Clock::now() >= *closedUntil_) openAgain();

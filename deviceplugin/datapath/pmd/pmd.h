@@ -26,7 +26,8 @@ class Pmd {
   // Throws std::runtime_error when the device can't be had.
   explicit Pmd(PmdOptions options);
 
-  void run();  // until "stop", SIGTERM or SIGINT
+  // Until "stop", SIGTERM or SIGINT. Throws std::runtime_error when the device is taken away.
+  void run();
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -43,6 +44,7 @@ class Pmd {
 
   const PmdOptions options_;
   UniqueFd signals_;
+  UniqueFd removed_;  // readable when the device is to be let go of
   DpdkLog log_;
   Eal eal_;
   VdpaDevice device_;

@@ -1,4 +1,5 @@
 // See the header.
+#define ALLOW_EXPERIMENTAL_API  // rte_dev_event_callback_register()
 #include "deviceplugin/datapath/pmd/vdpa_device.h"
 
 #include <fmt/format.h>
@@ -40,13 +41,13 @@ std::string memoryLimit() {
 
 }  // namespace
 
-VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started)
-    : id_(options.device), log_(log), started_(std::move(started)) {
-  device_ = rte_vdpa_find_device_by_name(nameOf(options).c_str());
+VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Events events)
+    : id_(options.device), log_(log), name_(nameOf(options)), events_(std::move(events)) {
+  device_ = rte_vdpa_find_device_by_name(name_.c_str());
   if (!device_) {
     const std::string errors = log.errors();
     throw std::runtime_error(fmt::format(
-        "DPDK's {} driver does not take {}: {}", options.driver, nameOf(options),
+        "DPDK's {} driver does not take {}: {}", options.driver, name_,
         errors.empty() ? "it is not among the devices that this driver knows" + known(options)
                        : errors));
   }
@@ -57,6 +58,7 @@ VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started)
       rte_vdpa_get_features(device_, &features_) != 0)
     throw std::runtime_error(fmt::format("cannot read what {} offers: {}", id_, log.errors()));
   instance = this;
+  rte_dev_event_callback_register(name_.c_str(), onDeviceEvent, this);
   configure_ = std::exchange(device_->ops->dev_conf, &VdpaDevice::configure);
   cleanUp_ = device_->ops->dev_cleanup;
   if (cleanUp_) device_->ops->dev_cleanup = &VdpaDevice::cleanUp;
@@ -68,9 +70,14 @@ VdpaDevice::~VdpaDevice() {
   device_->ops->dev_conf = configure_;
   device_->ops->dev_cleanup = cleanUp_;
   device_->ops->get_protocol_features = protocolFeatures_;
+  rte_dev_event_callback_unregister(name_.c_str(), onDeviceEvent, this);
   instance = nullptr;
   if (rte_dev_remove(rte_vdpa_get_rte_device(device_)) != 0)
     spdlog::warn("{}: its driver does not let go of it: {}", id_, log_.errors());
+}
+
+void VdpaDevice::onDeviceEvent(const char*, rte_dev_event_type event, void* device) {
+  if (event == RTE_DEV_EVENT_REMOVE) static_cast<VdpaDevice*>(device)->events_.removed();
 }
 
 int VdpaDevice::configure(int vid) {
@@ -79,12 +86,12 @@ int VdpaDevice::configure(int vid) {
   self.log_.clearErrors();
   const int result = self.configure_(vid);
   if (result == 0) {
-    self.started_({});
+    self.events_.started({});
   } else {
     const std::string errors = self.log_.errors();
-    self.started_(fmt::format("the driver cannot start {}: {}{}", self.id_,
-                              errors.empty() ? fmt::format("it returned {}", result) : errors,
-                              memoryLimit()));
+    self.events_.started(fmt::format(
+        "the driver cannot start {}: {}{}", self.id_,
+        errors.empty() ? fmt::format("it returned {}", result) : errors, memoryLimit()));
   }
   return result;
 }

@@ -2,6 +2,7 @@
 // this stands between the two and tells.
 #pragma once
 
+#include <rte_dev.h>
 #include <rte_vdpa.h>
 
 #include <cstdint>
@@ -19,11 +20,16 @@ namespace vdpa {
 // One a process: DPDK's callbacks carry no context.
 class VdpaDevice {
  public:
-  // The driver started the device (empty reason) or refused, and why. On rte_vhost's thread.
-  using Started = std::function<void(const std::string& reason)>;
+  struct Events {
+    // The driver started the device (empty reason) or refused, and why. On rte_vhost's thread.
+    std::function<void(const std::string& reason)> started;
+    // The kernel wants the device back, and waits for this process to let go of it. On a thread of
+    // DPDK's.
+    std::function<void()> removed;
+  };
 
   // Throws std::runtime_error when the driver has not taken the device, with what it said.
-  VdpaDevice(const PmdOptions& options, DpdkLog& log, Started started);
+  VdpaDevice(const PmdOptions& options, DpdkLog& log, Events events);
   // The device must not be in use any more.
   ~VdpaDevice();
   VdpaDevice(const VdpaDevice&) = delete;
@@ -37,13 +43,15 @@ class VdpaDevice {
   nlohmann::json stats() const;
 
  private:
+  static void onDeviceEvent(const char* name, rte_dev_event_type event, void* device);
   static int configure(int vid);
   static int cleanUp(int vid);
   static int protocolFeatures(rte_vdpa_device* device, uint64_t* features);
 
   const std::string id_;
   DpdkLog& log_;
-  const Started started_;
+  const std::string name_;  // DPDK's
+  const Events events_;
   rte_vdpa_device* device_ = nullptr;
   uint32_t queuePairs_ = 0;
   uint64_t features_ = 0;

@@ -1,7 +1,9 @@
 // See the header.
+#define ALLOW_EXPERIMENTAL_API  // rte_dev_event_callback_process()
 #include "tests/system/vdpa_test_driver/device.h"
 
 #include <poll.h>
+#include <rte_dev.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -37,7 +39,7 @@ uint32_t scatter(const std::vector<uint8_t>& packet, const Chain& chain) {
 
 }  // namespace
 
-Device::Device(Options options) : options_(options), bell_(::eventfd(0, EFD_NONBLOCK)) {}
+Device::Device(Options options) : options_(std::move(options)), bell_(::eventfd(0, EFD_NONBLOCK)) {}
 
 Device::~Device() {
   stop();
@@ -133,7 +135,10 @@ bool Device::forward(uint16_t from, uint16_t to) {
 void Device::count(uint16_t ring, uint64_t bytes) {
   ++counters_[ring].packets;
   counters_[ring].bytes += bytes;
-  if (options_.crashAfter > 0 && ++moved_ == options_.crashAfter) ::_exit(99);
+  ++moved_;
+  if (moved_ == options_.crashAfter) ::_exit(99);
+  if (moved_ == options_.unplugAfter)
+    rte_dev_event_callback_process(options_.name.c_str(), RTE_DEV_EVENT_REMOVE);
 }
 
 void Device::wait() {

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "tests/system/vdpa_test_driver/ring.h"
@@ -17,6 +18,8 @@ struct Options {
   uint32_t queuePairs = 1;
   uint64_t failingStarts = 0;  // so many times the device refuses to start
   uint64_t crashAfter = 0;     // the process dies after so many packets
+  uint64_t unplugAfter = 0;    // the kernel wants the device back
+  std::string name;
 };
 
 class Device {

@@ -1,5 +1,6 @@
 // The DPDK driver of the software device:
 // --vdev=vdpa_test0[,queues=N][,fail_conf=N][,crash_after=N]
+// [,unplug_after=N]
 #include <rte_dev.h>
 #include <rte_devargs.h>
 #include <rte_kvargs.h>
@@ -144,6 +145,7 @@ int parse(const char* key, const char* value, void* options) {
     if (key == std::string("queues")) parsed.queuePairs = static_cast<uint32_t>(number);
     if (key == std::string("fail_conf")) parsed.failingStarts = number;
     if (key == std::string("crash_after")) parsed.crashAfter = number;
+    if (key == std::string("unplug_after")) parsed.unplugAfter = number;
     return 0;
   } catch (const std::exception&) {
     return -1;
@@ -151,13 +153,14 @@ int parse(const char* key, const char* value, void* options) {
 }
 
 int probe(rte_vdev_device* virtualDevice) {
-  static const char* const keys[] = {"queues", "fail_conf", "crash_after", nullptr};
+  static const char* const keys[] = {"queues", "fail_conf", "crash_after", "unplug_after", nullptr};
   auto* generic = reinterpret_cast<rte_device*>(virtualDevice + 1);
   const rte_devargs* devargs = rte_dev_devargs(generic);
   Options options;
+  options.name = rte_dev_name(generic);
   rte_kvargs* arguments = rte_kvargs_parse(devargs && devargs->args ? devargs->args : "", keys);
   if (!arguments || rte_kvargs_process(arguments, nullptr, parse, &options) != 0) {
-    complain("devargs: expected queues=N, fail_conf=N, crash_after=N");
+    complain("devargs: expected queues=N, fail_conf=N, crash_after=N, unplug_after=N");
     rte_kvargs_free(arguments);
     return -1;
   }
