@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 
 import pytest
 
 from pmd import PROGRAM, Events, Pmd, dpdk_files, sysfs
 from pod import Pod
-from support import wait_until
+from support import Program, wait_until
+from switch import Control
 from test_worker import RINGS, Worker, option
 from testpmd import application
 from vhost_front import GET_FEATURES, FrontEnd
@@ -91,8 +91,9 @@ def test_device_is_taken_away(directory):
     """The kernel waits for the process that has a removed device open: it ends, and says why."""
     with Worker(directory) as worker, Pmd(directory, worker.engine, options=",unplug_after=5000") as pmd:
         worker.wait_ready()
-        with application(directory, worker.socket):
+        with application(directory, worker.socket), Events(pmd.wait_up().path) as events:
             assert pmd.process.wait(20) == 1
+            events.wait(event="state", ready=False, reason="0000:65:00.2 is being removed from this node")
             assert pmd.log().endswith("vdpa-pmd: 0000:65:00.2 is being removed from this node\n")
             worker.wait_state(engine="down", front="connected")
 
@@ -211,15 +212,30 @@ def asleep(program):
 
 
 def refusal(directory, *arguments):
-    """The last line of a start that fails."""
-    ended = subprocess.run([PROGRAM, "--device", "nic-7", "--socket", directory / "v.sock", "--control",
-                            directory / "c.sock", *arguments], capture_output=True, text=True, timeout=30)
-    assert ended.returncode == 1, ended
-    assert not any(directory.glob("*.sock*"))
-    return ended.stderr.strip().splitlines()[-1]
+    """The last line of a start that fails, which a datapath hears, too."""
+    with Program("refused", [PROGRAM, "--device", "nic-7", "--socket", directory / "v.sock", "--control",
+                             directory / "c.sock", *arguments], directory) as program:
+        wait_until(lambda: not program.running() or (directory / "c.sock").exists(), "it to start")
+        if program.running():
+            control = Control(directory / "c.sock")
+            hello = control.call("hello")
+            assert control.call("stop") == {}
+            control.close()
+            assert not hello["ready"] and program.log().endswith(f"vdpa-pmd: {hello['reason']}\n")
+        assert program.process.wait(10) == 1, program.log()
+    assert not any(directory.glob("*.sock*")) and not (directory / "dpdk").exists()
+    return program.log().strip().splitlines()[-1]
 
 
 PCI = ("--pci", "0000:65:00.2", "--driver", "ifc")
+
+
+def test_refusal_that_nobody_asks_about(directory):
+    """It ends by itself."""
+    with Program("refused", [PROGRAM, "--device", "nic-7", "--socket", directory / "v.sock", "--control",
+                             directory / "c.sock", *PCI, "--sysfs", sysfs(directory, address="0000:65:00.3")],
+                 directory) as program:
+        assert program.process.wait(10) == 1 and "no PCI function" in program.log()
 
 
 def test_no_such_function(directory):

@@ -5,9 +5,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <memory>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/pmd/driver.h"
+#include "deviceplugin/datapath/pmd/failure.h"
 #include "deviceplugin/datapath/pmd/pmd.h"
 
 namespace vdpa {
@@ -67,15 +69,21 @@ int run(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   initLogging("vdpa-pmd", logLevel, logFormat);
-  if (options.vdev.empty()) {
-    if (options.pci.empty() || options.driver.empty())
-      throw std::runtime_error("expected --pci and --driver, or --vdev and --load");
-    checkFunction(options.sysfs, options.pci, findDriver(options.driver));
-  } else {
+  if (options.vdev.empty() && (options.pci.empty() || options.driver.empty()))
+    throw std::runtime_error("expected --pci and --driver, or --vdev and --load");
+  if (!options.vdev.empty())
     options.driver = options.vdev.substr(0, options.vdev.find_first_of("0123456789,"));
-  }
   raiseMemoryLimit();
-  Pmd(std::move(options)).run();
+  std::unique_ptr<Pmd> pmd;
+  try {
+    if (options.vdev.empty()) checkFunction(options.sysfs, options.pci, findDriver(options.driver));
+    pmd = std::make_unique<Pmd>(options);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "vdpa-pmd: {}\n", error.what());
+    tellFailure(options, error.what());
+    return 1;
+  }
+  pmd->run();
   return 0;
 }
 

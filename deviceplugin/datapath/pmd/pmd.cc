@@ -3,9 +3,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,25 +11,13 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa {
-namespace {
-
-UniqueFd takeSignals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::sigaddset(&set, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);  // inherited by every thread that starts later
-  return UniqueFd(
-      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
-}
-
-}  // namespace
 
 Pmd::Pmd(PmdOptions options)
     : options_(std::move(options)),
-      signals_(takeSignals()),
+      signals_(takeStopSignals()),
       removed_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
       eal_(options_, log_),
       device_(options_, log_,
@@ -59,13 +45,20 @@ void Pmd::run() {
       throw systemError(errno, "cannot poll");
     if (fds[0].revents) stop_ = true;
     if (fds[1].revents) control_.process();
-    if (fds[4].revents)
-      throw std::runtime_error(fmt::format("{} is being removed from this node", options_.device));
+    if (fds[4].revents) giveBack();
     if (fds[3].revents) session_.memoryGone();
     if (fds[2].revents || fds[3].revents) follow(session_.take());
     if (closedUntil_ && Clock::now() >= *closedUntil_) openAgain();
     publish();
   }
+}
+
+void Pmd::giveBack() {
+  session_.close();
+  connected_ = false;
+  reason_ = fmt::format("{} is being removed from this node", options_.device);
+  publish();
+  throw std::runtime_error(reason_);
 }
 
 void Pmd::follow(const VhostSession::State& session) {

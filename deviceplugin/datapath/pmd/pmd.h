@@ -39,6 +39,7 @@ class Pmd {
   nlohmann::json state() const;
   void follow(const VhostSession::State& session);
   void openAgain();
+  [[noreturn]] void giveBack();
   void publish();
   int untilOpening() const;
 

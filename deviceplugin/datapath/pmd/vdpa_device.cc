@@ -60,8 +60,7 @@ VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Events events)
   instance = this;
   rte_dev_event_callback_register(name_.c_str(), onDeviceEvent, this);
   configure_ = std::exchange(device_->ops->dev_conf, &VdpaDevice::configure);
-  cleanUp_ = device_->ops->dev_cleanup;
-  if (cleanUp_) device_->ops->dev_cleanup = &VdpaDevice::cleanUp;
+  cleanUp_ = std::exchange(device_->ops->dev_cleanup, &VdpaDevice::cleanUp);
   protocolFeatures_ =
       std::exchange(device_->ops->get_protocol_features, &VdpaDevice::protocolFeatures);
 }
@@ -82,12 +81,15 @@ void VdpaDevice::onDeviceEvent(const char*, rte_dev_event_type event, void* devi
 
 int VdpaDevice::configure(int vid) {
   VdpaDevice& self = *instance.load();
+  // rte_vhost asks again with every message; the connection is about to be closed.
+  if (self.failed_) return -1;
   self.vid_ = vid;
   self.log_.clearErrors();
   const int result = self.configure_(vid);
   if (result == 0) {
     self.events_.started({});
   } else {
+    self.failed_ = true;
     const std::string errors = self.log_.errors();
     self.events_.started(fmt::format(
         "the driver cannot start {}: {}{}", self.id_,
@@ -102,7 +104,8 @@ int VdpaDevice::cleanUp(int vid) {
   VdpaDevice& self = *instance.load();
   if (self.vid_ >= 0 && self.vid_ != vid) return 0;
   self.vid_ = -1;
-  return self.cleanUp_(vid);
+  self.failed_ = false;
+  return self.cleanUp_ ? self.cleanUp_(vid) : 0;
 }
 
 // Acknowledging messages and counting queue pairs is rte_vhost's own work, which it leaves undone

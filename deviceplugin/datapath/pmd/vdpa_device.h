@@ -56,8 +56,9 @@ class VdpaDevice {
   uint32_t queuePairs_ = 0;
   uint64_t features_ = 0;
   int vid_ = -1;                         // the connection that the driver knows
+  bool failed_ = false;                  // to start for it
   int (*configure_)(int vid) = nullptr;  // the driver's own
-  int (*cleanUp_)(int vid) = nullptr;
+  int (*cleanUp_)(int vid) = nullptr;    // some have none
   int (*protocolFeatures_)(rte_vdpa_device* device, uint64_t* features) = nullptr;
 };
 

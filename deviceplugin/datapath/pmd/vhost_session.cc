@@ -93,8 +93,7 @@ VhostSession::State VhostSession::take() {
 void VhostSession::change(State state) {
   {
     std::lock_guard lock(mutex_);
-    // rte_vhost tries again with every message; the first failure ends the connection.
-    if (!state_.failure.empty()) state.failure = state_.failure;
+    if (!state_.failure.empty()) state.failure = state_.failure;  // not taken yet
     state_ = std::move(state);
   }
   ::eventfd_write(changed_.get(), 1);

@@ -1,0 +1,51 @@
+// See the header.
+#include "deviceplugin/datapath/pmd/failure.h"
+
+#include <poll.h>
+
+#include <chrono>
+
+#include "common/control_channel.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/pmd/stop_signals.h"
+
+namespace vdpa {
+namespace {
+
+constexpr std::chrono::seconds kTime{3};  // vdpa-datapath asks within milliseconds
+
+void serve(const PmdOptions& options, const std::string& reason) {
+  using Clock = std::chrono::steady_clock;
+  const UniqueFd signals = takeStopSignals();
+  bool stop = false;
+  ControlServer control(options.control, [&](const std::string& operation, const nlohmann::json&) {
+    if (operation == "stop") {
+      stop = true;
+      return nlohmann::json::object();
+    }
+    return nlohmann::json{
+        {"program", "vdpa-pmd"},    {"version", VDPA_VERSION},  {"pid", ::getpid()},
+        {"device", options.device}, {"driver", options.driver}, {"socket", options.socket},
+        {"ready", false},           {"connected", false},       {"reason", reason}};
+  });
+  const auto end = Clock::now() + kTime;
+  while (!stop && Clock::now() < end) {
+    pollfd fds[] = {{signals.get(), POLLIN, 0}, {control.fd(), POLLIN, 0}};
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+    ::poll(fds, std::size(fds), static_cast<int>(left.count()));
+    if (fds[0].revents) return;
+    if (fds[1].revents) control.process();
+  }
+}
+
+}  // namespace
+
+void tellFailure(const PmdOptions& options, const std::string& reason) {
+  try {
+    serve(options, reason);
+  } catch (const std::exception& error) {
+    spdlog::warn("cannot tell vdpa-datapath: {}", error.what());
+  }
+}
+
+}  // namespace vdpa

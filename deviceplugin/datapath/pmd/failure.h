@@ -1,0 +1,15 @@
+// A process that can't serve its device ends at once with its reason on standard error, where
+// vdpa-datapath doesn't read. So it stays for a moment to tell.
+#pragma once
+
+#include <string>
+
+#include "deviceplugin/datapath/pmd/options.h"
+
+namespace vdpa {
+
+// Answers "hello" on the control socket with `ready` false and the reason, until "stop", a signal,
+// or three seconds have passed. Never throws.
+void tellFailure(const PmdOptions& options, const std::string& reason);
+
+}  // namespace vdpa
