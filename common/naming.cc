@@ -36,6 +36,19 @@ bool isResourcePrefix(std::string_view prefix) {
   return true;
 }
 
+bool isPciAddress(const std::string& text) {
+  const auto hex = [](std::string_view digits) {
+    return digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  };
+  const size_t domain = text.find(':');
+  if (domain == std::string::npos || domain < 4 || domain > 8 || text.size() != domain + 8)
+    return false;
+  const std::string_view view = text;
+  return hex(view.substr(0, domain)) && hex(view.substr(domain + 1, 2)) &&
+         view[domain + 3] == ':' && hex(view.substr(domain + 4, 2)) && view[domain + 6] == '.' &&
+         view[domain + 7] >= '0' && view[domain + 7] <= '7';
+}
+
 std::string variableName(std::string_view resource) {
   std::string name(resource);
   for (char& c : name) {

@@ -13,6 +13,9 @@ bool isResourceName(std::string_view name);
 // A DNS subdomain with at least one dot: the part before the slash.
 bool isResourcePrefix(std::string_view prefix);
 
+// "0000:65:00.2": domain, bus, device and function in lower-case hex digits.
+bool isPciAddress(const std::string& text);
+
 // "vdpa.io/nic" -> "VDPA_IO_NIC": upper case, everything but letters and digits becomes '_'.
 std::string variableName(std::string_view resource);
 // "vdpa.io/nic" -> "vdpa.io-nic": a file name, as device-info files and switches use it.

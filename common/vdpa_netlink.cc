@@ -1,0 +1,348 @@
+// See the header.
+#include "common/vdpa_netlink.h"
+
+#include <fmt/format.h>
+#include <libmnl/libmnl.h>
+#include <linux/genetlink.h>
+#include <linux/vdpa.h>
+
+#include <array>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "common/errors.h"
+
+namespace vdpa {
+namespace {
+
+class Attribute {
+ public:
+  Attribute(uint16_t type, std::span<const std::byte> value) : type_(type), value_(value) {}
+  uint16_t type() const { return type_; }
+  template <typename Number>
+  Number number() const {
+    Number number{};
+    if (value_.size() == sizeof number) std::memcpy(&number, value_.data(), sizeof number);
+    return number;
+  }
+  std::string text() const {
+    const std::string_view all(reinterpret_cast<const char*>(value_.data()), value_.size());
+    return std::string(all.substr(0, all.find('\0')));
+  }
+  std::string mac() const {
+    if (value_.size() != 6) return "";
+    std::string text;
+    bool any = false;
+    for (const std::byte octet : value_) {
+      any = any || octet != std::byte{0};
+      text += fmt::format("{}{:02x}", text.empty() ? "" : ":", std::to_integer<unsigned>(octet));
+    }
+    return any ? text : "";
+  }
+
+ private:
+  uint16_t type_;
+  std::span<const std::byte> value_;
+};
+
+template <typename Handler>
+void forEachAttribute(std::span<const std::byte> bytes, Handler handler) {
+  while (bytes.size() >= sizeof(nlattr)) {
+    nlattr header;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    if (header.nla_len < sizeof header || header.nla_len > bytes.size()) return;
+    handler(Attribute(static_cast<uint16_t>(header.nla_type & NLA_TYPE_MASK),
+                      bytes.subspan(sizeof header, header.nla_len - sizeof header)));
+    const size_t step = (header.nla_len + size_t{3}) & ~size_t{3};
+    bytes = bytes.subspan(std::min(step, bytes.size()));
+  }
+}
+
+// Bus and device together are a management device's name, without a bus the device alone.
+class Handle {
+ public:
+  bool take(const Attribute& attribute) {
+    if (attribute.type() == VDPA_ATTR_MGMTDEV_BUS_NAME)
+      bus_ = attribute.text();
+    else if (attribute.type() == VDPA_ATTR_MGMTDEV_DEV_NAME)
+      device_ = attribute.text();
+    else
+      return false;
+    return true;
+  }
+  std::string name() const { return bus_.empty() ? device_ : bus_ + "/" + device_; }
+
+ private:
+  std::string bus_, device_;
+};
+
+class Socket {
+ public:
+  using Attributes = std::span<const std::byte>;
+
+  Socket() : socket_(mnl_socket_open2(NETLINK_GENERIC, SOCK_CLOEXEC)) {
+    if (!socket_) throw systemError(errno, "cannot open a generic netlink socket");
+    if (mnl_socket_bind(socket_, 0, MNL_SOCKET_AUTOPID) < 0) {
+      const int error = errno;
+      mnl_socket_close(socket_);
+      throw systemError(error, "cannot bind a generic netlink socket");
+    }
+  }
+  ~Socket() { mnl_socket_close(socket_); }
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+
+  // The number of a family; nothing if the kernel hasn't got it.
+  std::optional<uint16_t> family(const std::string& name) {
+    std::optional<uint16_t> id;
+    const int error = run(
+        GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 0,
+        [&](nlmsghdr* request) { mnl_attr_put_strz(request, CTRL_ATTR_FAMILY_NAME, name.c_str()); },
+        [&](Attributes attributes) {
+          forEachAttribute(attributes, [&](const Attribute& attribute) {
+            if (attribute.type() == CTRL_ATTR_FAMILY_ID) id = attribute.number<uint16_t>();
+          });
+        });
+    if (error != 0 && error != ENOENT) throw systemError(error, "cannot ask for {}", name);
+    return id;
+  }
+
+  // Sends one request and hands over every answer; an errno value, 0 for success.
+  int run(uint16_t type, uint8_t command, uint16_t flags,
+          const std::function<void(nlmsghdr*)>& fill,
+          const std::function<void(Attributes)>& answer) {
+    std::array<char, 1024> buffer{};
+    nlmsghdr* request = mnl_nlmsg_put_header(buffer.data());
+    request->nlmsg_type = type;
+    request->nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | NLM_F_ACK | flags);
+    request->nlmsg_seq = ++sequence_;
+    auto* generic =
+        static_cast<genlmsghdr*>(mnl_nlmsg_put_extra_header(request, sizeof(genlmsghdr)));
+    generic->cmd = command;
+    generic->version = VDPA_GENL_VERSION;
+    fill(request);
+    if (mnl_socket_sendto(socket_, request, request->nlmsg_len) < 0) return errno;
+    for (;;) {
+      std::array<char, 32768> answers;
+      const ssize_t length = mnl_socket_recvfrom(socket_, answers.data(), answers.size());
+      if (length < 0) return errno;
+      const int more = mnl_cb_run(answers.data(), static_cast<size_t>(length), sequence_,
+                                  mnl_socket_get_portid(socket_), take,
+                                  const_cast<std::function<void(Attributes)>*>(&answer));
+      if (more < 0) return errno;
+      if (more == MNL_CB_STOP) return 0;
+    }
+  }
+
+ private:
+  static int take(const nlmsghdr* message, void* data) {
+    const auto& answer = *static_cast<const std::function<void(Attributes)>*>(data);
+    if (message->nlmsg_len < mnl_nlmsg_size(sizeof(genlmsghdr))) return MNL_CB_OK;
+    const auto* start =
+        static_cast<const std::byte*>(mnl_nlmsg_get_payload_offset(message, sizeof(genlmsghdr)));
+    const auto* end = reinterpret_cast<const std::byte*>(message) + message->nlmsg_len;
+    answer({start, end});
+    return MNL_CB_OK;
+  }
+
+  mnl_socket* socket_;
+  uint32_t sequence_ = 0;
+};
+
+uint16_t requireFamily(Socket& socket) {
+  const auto id = socket.family(VDPA_GENL_NAME);
+  if (!id) throw systemError(ENOENT, "this kernel has no vDPA: `modprobe vdpa` on the node");
+  return *id;
+}
+
+void putHandle(nlmsghdr* request, const std::string& managementDevice) {
+  const size_t slash = managementDevice.find('/');
+  if (slash != std::string::npos)
+    mnl_attr_put_strz(request, VDPA_ATTR_MGMTDEV_BUS_NAME,
+                      managementDevice.substr(0, slash).c_str());
+  mnl_attr_put_strz(request, VDPA_ATTR_MGMTDEV_DEV_NAME,
+                    managementDevice.substr(slash == std::string::npos ? 0 : slash + 1).c_str());
+}
+
+VdpaNetlink::Dump dumpNow() {
+  Socket socket;
+  VdpaNetlink::Dump dump;
+  const auto id = socket.family(VDPA_GENL_NAME);
+  if (!id) return dump;
+  const auto ask = [&](uint8_t command, const std::function<void(Socket::Attributes)>& answer) {
+    const int error = socket.run(
+        *id, command, NLM_F_DUMP, [](nlmsghdr*) {}, answer);
+    if (error != 0) throw systemError(error, "cannot list the kernel's vDPA devices");
+  };
+  ask(VDPA_CMD_MGMTDEV_GET, [&](Socket::Attributes attributes) {
+    dump.management.push_back(parseVdpaManagement(attributes));
+  });
+  ask(VDPA_CMD_DEV_GET,
+      [&](Socket::Attributes attributes) { dump.devices.push_back(parseVdpaDevice(attributes)); });
+  // Asked for second: not every device tells its configuration before a driver has set it up.
+  try {
+    ask(VDPA_CMD_DEV_CONFIG_GET, [&](Socket::Attributes attributes) {
+      const VdpaDeviceInfo found = parseVdpaDevice(attributes);
+      for (auto& device : dump.devices) {
+        if (device.name != found.name) continue;
+        device.maxQueuePairs = found.maxQueuePairs;
+        device.mac = found.mac;
+        device.mtu = found.mtu;
+        device.features = found.features;
+      }
+    });
+  } catch (const std::system_error&) {
+  }
+  return dump;
+}
+
+}  // namespace
+
+VdpaDeviceInfo parseVdpaDevice(std::span<const std::byte> attributes) {
+  VdpaDeviceInfo info;
+  Handle handle;
+  forEachAttribute(attributes, [&](const Attribute& attribute) {
+    if (handle.take(attribute)) return;
+    switch (attribute.type()) {
+      case VDPA_ATTR_DEV_NAME:
+        info.name = attribute.text();
+        break;
+      case VDPA_ATTR_DEV_ID:
+        info.deviceId = attribute.number<uint32_t>();
+        break;
+      case VDPA_ATTR_DEV_MAX_VQS:
+        info.maxVirtqueues = attribute.number<uint32_t>();
+        break;
+      case VDPA_ATTR_DEV_MAX_VQ_SIZE:
+        info.maxQueueSize = attribute.number<uint16_t>();
+        break;
+      case VDPA_ATTR_DEV_NET_CFG_MAX_VQP:
+        info.maxQueuePairs = attribute.number<uint16_t>();
+        break;
+      case VDPA_ATTR_DEV_NET_CFG_MACADDR:
+        info.mac = attribute.mac();
+        break;
+      case VDPA_ATTR_DEV_NET_CFG_MTU:
+        info.mtu = attribute.number<uint16_t>();
+        break;
+      case VDPA_ATTR_VDPA_DEV_SUPPORTED_FEATURES:
+        info.features = attribute.number<uint64_t>();
+        break;
+      default:
+        break;
+    }
+  });
+  info.managementDevice = handle.name();
+  return info;
+}
+
+VdpaManagementInfo parseVdpaManagement(std::span<const std::byte> attributes) {
+  VdpaManagementInfo info;
+  Handle handle;
+  forEachAttribute(attributes, [&](const Attribute& attribute) {
+    if (handle.take(attribute)) return;
+    if (attribute.type() == VDPA_ATTR_MGMTDEV_SUPPORTED_CLASSES)
+      info.classes = attribute.number<uint64_t>();
+    if (attribute.type() == VDPA_ATTR_DEV_MGMTDEV_MAX_VQS)
+      info.maxVirtqueues = attribute.number<uint32_t>();
+    if (attribute.type() == VDPA_ATTR_DEV_SUPPORTED_FEATURES)
+      info.features = attribute.number<uint64_t>();
+  });
+  info.name = handle.name();
+  return info;
+}
+
+struct VdpaNetlink::Calls {
+  std::mutex mutex;
+  std::condition_variable done;
+  bool running = false;
+  std::exception_ptr failure;
+};
+
+VdpaNetlink::VdpaNetlink(std::chrono::milliseconds patience)
+    : patience_(patience), calls_(std::make_shared<Calls>()) {}
+
+VdpaNetlink::~VdpaNetlink() = default;
+
+void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> call) {
+  const auto hangs = [&] {
+    return systemError(ETIMEDOUT,
+                       "cannot {}: the kernel's vdpa lock is held; a `vdpa dev del` may be waiting "
+                       "for a program that has the device open",
+                       what);
+  };
+  {
+    std::lock_guard lock(calls_->mutex);
+    if (calls_->running) throw hangs();
+    calls_->running = true;
+    calls_->failure = nullptr;
+  }
+  std::thread([calls = calls_, call = std::move(call)] {
+    std::exception_ptr failure;
+    try {
+      call();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    std::lock_guard lock(calls->mutex);
+    calls->failure = failure;
+    calls->running = false;
+    calls->done.notify_all();
+  }).detach();
+  std::unique_lock lock(calls_->mutex);
+  if (!calls_->done.wait_for(lock, patience_, [this] { return !calls_->running; })) throw hangs();
+  if (calls_->failure) std::rethrow_exception(std::exchange(calls_->failure, nullptr));
+}
+
+VdpaNetlink::Dump VdpaNetlink::dump() {
+  const auto result = std::make_shared<Dump>();
+  try {
+    withDeadline("list the kernel's vDPA devices", [result] { *result = dumpNow(); });
+    last_ = *result;
+  } catch (const std::system_error& error) {
+    last_.problem = error.what();
+  }
+  return last_;
+}
+
+void VdpaNetlink::add(const std::string& name, const std::string& managementDevice) {
+  withDeadline("make vDPA device " + name, [name, managementDevice] {
+    Socket socket;
+    const int error = socket.run(
+        requireFamily(socket), VDPA_CMD_DEV_NEW, 0,
+        [&](nlmsghdr* request) {
+          putHandle(request, managementDevice);
+          mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str());
+        },
+        [](Socket::Attributes) {});
+    const char* remedy = error == EEXIST ? "one of this name, or of this function, exists already"
+                         : error == ENODEV || error == ENOENT
+                             ? "there is no such management device: is its driver loaded and bound?"
+                         : error == EOPNOTSUPP ? "it can't be made there"
+                         : error == EPERM      ? "it needs CAP_NET_ADMIN"
+                                               : "see the kernel's log";
+    if (error != 0)
+      throw systemError(error, "cannot make vDPA device {} of {} ({})", name, managementDevice,
+                        remedy);
+  });
+}
+
+void VdpaNetlink::remove(const std::string& name) {
+  withDeadline("remove vDPA device " + name, [name] {
+    Socket socket;
+    const int error = socket.run(
+        requireFamily(socket), VDPA_CMD_DEV_DEL, 0,
+        [&](nlmsghdr* request) { mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str()); },
+        [](Socket::Attributes) {});
+    if (error != 0 && error != ENODEV)
+      throw systemError(error, "cannot remove vDPA device {}{}", name,
+                        error == EBUSY ? " (a program has it open)" : "");
+  });
+}
+
+}  // namespace vdpa

@@ -1,0 +1,74 @@
+// The kernel's vdpa family on generic netlink: what vDPA devices there are, where they can be made,
+// making and removing them.
+//
+// The kernel holds one lock for all of this, and `dev del` keeps it until nobody has the device
+// open: any call may hang, unkillable, for as long. So each runs on a thread of its own, is waited
+// for until a deadline, and no second one is begun while one hangs.
+//
+// Source: include/uapi/linux/vdpa.h and drivers/vdpa/vdpa.c in Linux 6.12.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+struct VdpaDeviceInfo {
+  std::string name;
+  std::string managementDevice;  // as iproute2 writes it: "pci/0000:65:00.2", "vdpasim_net"
+  uint32_t deviceId = 0;         // of virtio: 1 is a network device
+  uint32_t maxVirtqueues = 0;
+  uint16_t maxQueueSize = 0;
+  uint16_t maxQueuePairs = 0;  // 0: not told, which means one
+  std::string mac;             // lower case; empty: not told
+  uint16_t mtu = 0;            // 0: not told
+  uint64_t features = 0;
+  bool operator==(const VdpaDeviceInfo&) const = default;
+};
+
+struct VdpaManagementInfo {
+  std::string name;
+  uint64_t classes = 0;  // bit n: makes devices of virtio ID n
+  uint32_t maxVirtqueues = 0;
+  uint64_t features = 0;
+  bool operator==(const VdpaManagementInfo&) const = default;
+};
+
+// The attributes of one message of a dump, after netlink's and generic netlink's headers; what is
+// malformed is as if absent. Separate from the socket for tests.
+VdpaDeviceInfo parseVdpaDevice(std::span<const std::byte> attributes);
+VdpaManagementInfo parseVdpaManagement(std::span<const std::byte> attributes);
+
+class VdpaNetlink {
+ public:
+  struct Dump {
+    std::vector<VdpaDeviceInfo> devices;
+    std::vector<VdpaManagementInfo> management;
+    std::string problem;  // why this is the last dump, and not a new one; empty: it is new
+  };
+
+  explicit VdpaNetlink(std::chrono::milliseconds patience = std::chrono::seconds(2));
+  ~VdpaNetlink();
+
+  // Empty on a kernel without vDPA.
+  Dump dump();
+  // Throw std::system_error that names device, problem and remedy.
+  void add(const std::string& name, const std::string& managementDevice);
+  void remove(const std::string& name);
+
+ private:
+  void withDeadline(const std::string& what, std::function<void()> call);
+
+  struct Calls;
+  const std::chrono::milliseconds patience_;
+  const std::shared_ptr<Calls> calls_;  // shared with a thread that hangs
+  Dump last_;
+};
+
+}  // namespace vdpa

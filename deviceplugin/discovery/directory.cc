@@ -1,0 +1,69 @@
+// See the header.
+#include "deviceplugin/discovery/directory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace vdpa {
+namespace {
+
+constexpr size_t kMostBytes = 4096;  // of an attribute: a page
+
+}  // namespace
+
+Directory::Directory(const std::string& path)
+    : fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)), error_(fd_ ? 0 : errno) {}
+
+Directory::Directory(const Directory& parent, const std::string& name)
+    : fd_(parent.isOpen()
+              ? ::openat(parent.fd_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+              : -1),
+      error_(fd_               ? 0
+             : parent.isOpen() ? errno
+                               : parent.error_) {}
+
+void Directory::forEach(
+    const std::function<void(const std::string& name, bool isLink)>& entry) const {
+  if (!isOpen()) return;
+  const int copy = ::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0);  // closedir() closes what it was given
+  DIR* stream = copy < 0 ? nullptr : ::fdopendir(copy);
+  if (!stream) {
+    if (copy >= 0) ::close(copy);
+    return;
+  }
+  ::rewinddir(stream);
+  while (const dirent* found = ::readdir(stream)) {
+    const std::string name = found->d_name;
+    if (name != "." && name != "..") entry(name, found->d_type == DT_LNK);
+  }
+  ::closedir(stream);
+}
+
+std::optional<std::string> Directory::read(const std::string& name) const {
+  const UniqueFd file(::openat(fd_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file) return std::nullopt;
+  std::string content(kMostBytes, '\0');
+  const ssize_t size = ::read(file.get(), content.data(), content.size());
+  if (size < 0) return std::nullopt;
+  content.resize(static_cast<size_t>(size));
+  if (content.ends_with('\n')) content.pop_back();
+  return content;
+}
+
+std::optional<std::string> Directory::link(const std::string& name) const {
+  std::string target(kMostBytes, '\0');
+  const ssize_t size = ::readlinkat(fd_.get(), name.c_str(), target.data(), target.size());
+  if (size < 0) return std::nullopt;
+  target.resize(static_cast<size_t>(size));
+  return target;
+}
+
+std::string_view lastPart(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+}  // namespace vdpa

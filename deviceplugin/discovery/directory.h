@@ -1,0 +1,38 @@
+// Reading sysfs relative to an open directory: no path is walked twice, and what vanishes meanwhile
+// is an answer, not an error.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/unique_fd.h"
+
+namespace vdpa {
+
+class Directory {
+ public:
+  // Not there: open() is false.
+  explicit Directory(const std::string& path);
+  Directory(const Directory& parent, const std::string& name);
+
+  bool isOpen() const { return static_cast<bool>(fd_); }
+  int error() const { return error_; }  // an errno value, of the opening
+
+  // The entries but "." and ".."; `isLink` without another file operation.
+  void forEach(const std::function<void(const std::string& name, bool isLink)>& entry) const;
+  // A small file's content without its last line end.
+  std::optional<std::string> read(const std::string& name) const;
+  // Where a link points to.
+  std::optional<std::string> link(const std::string& name) const;
+
+ private:
+  UniqueFd fd_;
+  int error_ = 0;
+};
+
+// The last component of a path.
+std::string_view lastPart(std::string_view path);
+
+}  // namespace vdpa

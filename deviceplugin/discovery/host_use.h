@@ -1,0 +1,39 @@
+// Which netdevs the host itself needs: those never become devices of pods.
+//
+// Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+// What the kernel's three dumps tell, as far as it matters here.
+struct NetworkConfiguration {
+  struct Link {
+    unsigned index = 0;
+    std::string name;
+    unsigned master = 0;  // index of the bond, bridge or team it is in; 0: none
+    unsigned lower = 0;   // index of what a VLAN or macvlan stands on; 0: none
+    std::string kind;     // "vlan", "bridge", ...; empty: hardware
+  };
+  struct Address {
+    unsigned index = 0;
+    std::string text;  // "192.0.2.1/24"
+    bool linkLocal = false;
+  };
+  std::vector<Link> links;
+  std::vector<Address> addresses;
+  std::vector<unsigned> defaultRoutes;  // indices of their netdevs
+};
+
+// In the calling thread's network namespace. Throws std::system_error.
+NetworkConfiguration dumpNetwork();
+
+// Name to why the host needs it, for every netdev that it needs: a default route or an address on
+// it, or on anything that stands on it, however high. Link-local IPv6 addresses, which every
+// netdev has, don't count.
+std::map<std::string, std::string> findHostUse(const NetworkConfiguration& network);
+
+}  // namespace vdpa

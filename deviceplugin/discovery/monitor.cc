@@ -1,0 +1,114 @@
+// See the header.
+#include "deviceplugin/discovery/monitor.h"
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sys/socket.h>
+
+#include <array>
+
+#include "common/errors.h"
+
+namespace vdpa {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A VF that is bound brings several events, which come within milliseconds.
+constexpr auto kDevices = 40ms;
+constexpr auto kNetwork = 250ms;
+constexpr auto kWithoutEvents = 60s;
+constexpr unsigned kUevents = 1;         // the kernel's own; udev's are 2
+constexpr int kReceiveBuffer = 4 << 20;  // bytes: 1,024 VFs that come at once
+
+UniqueFd openNetlink(int protocol, unsigned groups) {
+  UniqueFd fd(checked(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol),
+                      "cannot open a netlink socket"));
+  // Without privileges the limit of net.core.rmem_max applies; what overflows is noticed.
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer) <
+      0)
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = groups;
+  checked(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+          "cannot listen to the kernel's events");
+  return fd;
+}
+
+// Every message that is there, of the kernel's; `overflow` stands for those that were lost.
+template <typename Handler>
+void drain(int fd, Handler handler) {
+  for (;;) {
+    std::array<char, 16384> buffer;
+    sockaddr_nl sender{};
+    socklen_t size = sizeof sender;
+    const ssize_t length = ::recvfrom(fd, buffer.data(), buffer.size(), 0,
+                                      reinterpret_cast<sockaddr*>(&sender), &size);
+    if (length < 0 && errno == EINTR) continue;
+    if (length < 0 && errno == ENOBUFS) {
+      handler(std::string_view(), true);
+      continue;
+    }
+    if (length < 0) return;
+    if (sender.nl_pid != 0) continue;  // any process may send to the group
+    handler(std::string_view(buffer.data(), static_cast<size_t>(length)), false);
+  }
+}
+
+}  // namespace
+
+bool concernsDevices(std::string_view uevent) {
+  for (size_t start = 0; start < uevent.size();) {
+    const size_t end = std::min(uevent.find('\0', start), uevent.size());
+    const std::string_view field = uevent.substr(start, end - start);
+    if (field == "SUBSYSTEM=pci" || field == "SUBSYSTEM=vdpa" || field == "SUBSYSTEM=auxiliary")
+      return true;
+    // A virtual netdev is a pod's.
+    if (field.starts_with("DEVPATH=/devices/virtual/")) return false;
+    if (field == "SUBSYSTEM=net") return true;
+    start = end + 1;
+  }
+  return false;
+}
+
+Monitor::Monitor(Loop& loop, std::function<void()> changed)
+    : loop_(loop),
+      changed_(std::move(changed)),
+      uevents_(openNetlink(NETLINK_KOBJECT_UEVENT, kUevents)),
+      network_(openNetlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+                                              RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)) {
+  loop_.watch(uevents_.get(), [this] { readUevents(); });
+  loop_.watch(network_.get(), [this] { readNetwork(); });
+  schedule(kWithoutEvents);
+}
+
+void Monitor::readUevents() {
+  bool any = false;
+  drain(uevents_.get(), [&](std::string_view message, bool overflow) {
+    any = any || overflow || concernsDevices(message);
+  });
+  if (any) schedule(kDevices);
+}
+
+void Monitor::readNetwork() {
+  drain(network_.get(), [](std::string_view, bool) {});
+  schedule(kNetwork);
+}
+
+// The earliest of what is asked for wins; a tick that finds itself too early or late does nothing.
+void Monitor::schedule(std::chrono::milliseconds delay) {
+  const auto due = Loop::Clock::now() + delay;
+  if (due >= due_) return;
+  due_ = due;
+  loop_.runAfter(delay, [this] { tick(); });
+}
+
+void Monitor::tick() {
+  if (Loop::Clock::now() < due_) return;
+  due_ = Loop::Clock::time_point::max();
+  schedule(kWithoutEvents);
+  changed_();
+}
+
+}  // namespace vdpa

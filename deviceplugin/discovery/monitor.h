@@ -1,0 +1,38 @@
+// Notices that devices or the network's configuration may have changed: kernel uevents and
+// rtnetlink events, many of which come together, and now and then without any event.
+//
+// Sources: lib/kobject_uevent.c and rtnetlink(7).
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/loop.h"
+
+namespace vdpa {
+
+// Whether a uevent ("add@/devices/...\0ACTION=add\0SUBSYSTEM=pci\0...") is about devices.
+bool concernsDevices(std::string_view uevent);
+
+class Monitor {
+ public:
+  // Calls `changed` on the loop's thread, within 60 ms of the first event of several about devices,
+  // within 250 ms of events about the network alone (pods' netdevs come and go all the time), and
+  // once a minute. Throws std::system_error. The monitor must outlive the loop's run.
+  Monitor(Loop& loop, std::function<void()> changed);
+
+ private:
+  void readUevents();
+  void readNetwork();
+  void schedule(std::chrono::milliseconds delay);
+  void tick();
+
+  Loop& loop_;
+  const std::function<void()> changed_;
+  UniqueFd uevents_;
+  UniqueFd network_;
+  Loop::Clock::time_point due_ = Loop::Clock::time_point::max();
+};
+
+}  // namespace vdpa

@@ -1,0 +1,249 @@
+// See the header. Where something belongs is read from where its link points: the path of a netdev
+// or a vDPA device runs through the function it lives on.
+#include "deviceplugin/discovery/sysfs_scan.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "common/naming.h"
+#include "deviceplugin/discovery/directory.h"
+
+namespace vdpa {
+namespace {
+
+constexpr uint32_t kNetworkClass = 0x02;  // the upper byte of a PCI class code
+
+template <typename Number>
+std::optional<Number> parse(std::string_view text, int base) {
+  Number number{};
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number, base);
+  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || text.empty())
+    return std::nullopt;
+  return number;
+}
+
+std::string lowerCase(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return lower;
+}
+
+std::vector<std::string_view> partsOf(std::string_view path) {
+  std::vector<std::string_view> parts;
+  for (size_t start = 0; start <= path.size();) {
+    const size_t slash = std::min(path.find('/', start), path.size());
+    if (slash > start) parts.push_back(path.substr(start, slash - start));
+    start = slash + 1;
+  }
+  return parts;
+}
+
+// The innermost PCI function on a path; empty: none.
+std::string functionOn(std::string_view path) {
+  const auto parts = partsOf(path);
+  for (auto part = parts.rbegin(); part != parts.rend(); ++part)
+    if (isPciAddress(std::string(*part))) return std::string(*part);
+  return "";
+}
+
+// "15B3:101E" as two lower-case halves.
+bool parseIds(std::string_view text, std::string& first, std::string& second) {
+  if (text.size() != 9 || text[4] != ':') return false;
+  if (!parse<unsigned>(text.substr(0, 4), 16) || !parse<unsigned>(text.substr(5), 16)) return false;
+  first = lowerCase(text.substr(0, 4));
+  second = lowerCase(text.substr(5));
+  return true;
+}
+
+class Scan {
+ public:
+  Scan(const std::string& sysfs, Snapshot& snapshot) : sysfs_(sysfs), snapshot_(snapshot) {}
+
+  void run() {
+    scanFunctions();
+    scanVdpaBus();
+    scanAuxiliaryBus();
+    scanNetdevs();
+  }
+
+ private:
+  void skip(const std::string& path, const std::string& reason) {
+    snapshot_.skipped.emplace(sysfs_ + path, reason);
+  }
+
+  // True if the function is one that this project could be about.
+  bool readUevent(const Directory& devices, const std::string& address, PciFunction& function,
+                  bool anyClass) {
+    const std::string path = "/bus/pci/devices/" + address;
+    const auto uevent = devices.read(address + "/uevent");
+    if (!uevent) {
+      skip(path, "it vanished, or its uevent can't be read");
+      return false;
+    }
+    std::optional<uint32_t> classCode;
+    bool ids = false;
+    for (std::string_view rest = *uevent; !rest.empty();) {
+      const size_t end = std::min(rest.find('\n'), rest.size());
+      const std::string_view line = rest.substr(0, end);
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      const size_t equals = std::min(line.find('='), line.size());
+      const std::string_view key = line.substr(0, equals);
+      const std::string_view value = line.substr(std::min(equals + 1, line.size()));
+      if (key == "PCI_CLASS") classCode = parse<uint32_t>(value, 16);
+      if (key == "PCI_ID") ids = parseIds(value, function.vendor, function.device);
+      if (key == "PCI_SUBSYS_ID")
+        parseIds(value, function.subsystemVendor, function.subsystemDevice);
+      if (key == "DRIVER") function.driver = value;
+    }
+    if (!classCode || !ids) {
+      skip(path, "its uevent lacks class or IDs");
+      return false;
+    }
+    function.classCode = *classCode;
+    return anyClass || *classCode >> 16 == kNetworkClass;
+  }
+
+  void addFunction(const Directory& devices, const std::string& address, bool anyClass) {
+    PciFunction function;
+    function.address = address;
+    if (!readUevent(devices, address, function, anyClass)) return;
+    const auto node = devices.read(address + "/numa_node");
+    function.numaNode = std::max(-1, node ? parse<int>(*node, 10).value_or(-1) : -1);
+    if (const auto group = devices.link(address + "/iommu_group"))
+      function.iommuGroup = parse<unsigned>(lastPart(*group), 10);
+    snapshot_.functions.emplace(address, std::move(function));
+  }
+
+  void scanFunctions() {
+    const Directory devices(sysfs_ + "/bus/pci/devices");
+    if (!devices.isOpen()) return skip("/bus/pci/devices", "the kernel shows no PCI bus");
+    std::vector<std::string> addresses;
+    devices.forEach([&](const std::string& name, bool) {
+      if (isPciAddress(name))
+        addresses.push_back(name);
+      else
+        skip("/bus/pci/devices/" + name, "its name is no PCI address");
+    });
+    for (const auto& address : addresses) addFunction(devices, address, false);
+    linkVfs(devices);
+  }
+
+  // A PF lists its VFs as virtfn<index>; only functions that can have any have the attribute.
+  void linkVfs(const Directory& devices) {
+    for (auto& [address, pf] : snapshot_.functions) {
+      const auto count = devices.read(address + "/sriov_numvfs");
+      pf.vfCount = count ? parse<unsigned>(*count, 10).value_or(0) : 0;
+      for (unsigned index = 0; index < pf.vfCount; ++index) {
+        const std::string name = address + "/virtfn" + std::to_string(index);
+        const auto target = devices.link(name);
+        const auto vf = target ? snapshot_.functions.find(std::string(lastPart(*target)))
+                               : snapshot_.functions.end();
+        if (vf == snapshot_.functions.end()) {
+          skip("/bus/pci/devices/" + name, "it names no VF");
+          continue;
+        }
+        vf->second.pf = address;
+        vf->second.vfIndex = index;
+      }
+    }
+  }
+
+  void scanVdpaBus() {
+    const Directory devices(sysfs_ + "/bus/vdpa/devices");
+    const Directory functions(sysfs_ + "/bus/pci/devices");
+    devices.forEach([&](const std::string& name, bool) {
+      const auto target = devices.link(name);
+      const Directory device(devices, name);
+      if (!target || !device.isOpen())
+        return skip("/bus/vdpa/devices/" + name, "it vanished while it was read");
+      VdpaDevice vdpa;
+      vdpa.name = name;
+      vdpa.pciAddress = functionOn(*target);
+      if (const auto driver = device.link("driver")) vdpa.busDriver = lastPart(*driver);
+      device.forEach([&](const std::string& child, bool isLink) {
+        if (!isLink && child.starts_with("vhost-vdpa-")) vdpa.characterDevice = child;
+      });
+      // A function with a vDPA device is of interest, whatever class it claims.
+      if (!vdpa.pciAddress.empty() && !snapshot_.functions.contains(vdpa.pciAddress))
+        addFunction(functions, vdpa.pciAddress, true);
+      snapshot_.vdpaDevices.emplace(name, std::move(vdpa));
+    });
+  }
+
+  void scanAuxiliaryBus() {
+    const Directory devices(sysfs_ + "/bus/auxiliary/devices");
+    devices.forEach([&](const std::string& name, bool) {
+      if (name.find(".sf.") == std::string::npos) return;  // parts of drivers, not of hardware
+      const auto target = devices.link(name);
+      if (!target) return skip("/bus/auxiliary/devices/" + name, "it vanished while it was read");
+      AuxiliaryDevice device;
+      device.name = name;
+      device.pciAddress = functionOn(*target);
+      if (const auto driver = devices.link(name + "/driver")) device.driver = lastPart(*driver);
+      if (const auto number = devices.read(name + "/sfnum"))
+        device.sfNumber = parse<unsigned>(*number, 10);
+      const auto function = snapshot_.functions.find(device.pciAddress);
+      if (function != snapshot_.functions.end()) device.numaNode = function->second.numaNode;
+      snapshot_.auxiliary.emplace(name, std::move(device));
+    });
+  }
+
+  // Virtual netdevs come and go with every pod and are nobody's device: they are left out.
+  void scanNetdevs() {
+    const Directory netdevs(sysfs_ + "/class/net");
+    netdevs.forEach([&](const std::string& name, bool isLink) {
+      if (!isLink) return;  // bonding_masters
+      const auto target = netdevs.link(name);
+      if (!target) return skip("/class/net/" + name, "it vanished while it was read");
+      Netdev netdev;
+      netdev.name = name;
+      netdev.pciAddress = functionOn(*target);
+      bool known = !netdev.pciAddress.empty();
+      for (const auto part : partsOf(*target)) {
+        if (const auto vdpa = snapshot_.vdpaDevices.find(std::string(part));
+            vdpa != snapshot_.vdpaDevices.end()) {
+          vdpa->second.netdevs.push_back(name);
+          known = true;
+        }
+        if (const auto slice = snapshot_.auxiliary.find(std::string(part));
+            slice != snapshot_.auxiliary.end()) {
+          slice->second.netdevs.push_back(name);
+          snapshot_.netdevs.emplace(name, netdev);
+          return;  // the function below it has netdevs of its own
+        }
+      }
+      if (!known) return;
+      const std::string state = netdevs.read(name + "/operstate").value_or("");
+      netdev.linkUp = state == "up" || state == "unknown";  // some drivers can't tell
+      const auto function = snapshot_.functions.find(netdev.pciAddress);
+      if (function != snapshot_.functions.end()) {
+        // "p0" is a port itself; "pf0vf1" and "c1pf0sf2" represent what is behind it.
+        const std::string port = netdevs.read(name + "/phys_port_name").value_or("");
+        if (!port.starts_with("pf") && !port.starts_with("c")) {
+          function->second.netdevs.push_back(name);
+          if (function->second.vfCount > 0 || function->second.pf.empty())
+            snapshot_.pfNetdevs.emplace(netdev.pciAddress, name);
+        }
+      }
+      snapshot_.netdevs.emplace(name, std::move(netdev));
+    });
+    for (auto& [address, function] : snapshot_.functions)
+      std::sort(function.netdevs.begin(), function.netdevs.end());
+    for (auto& [name, vdpa] : snapshot_.vdpaDevices)
+      std::sort(vdpa.netdevs.begin(), vdpa.netdevs.end());
+    for (auto& [address, name] : snapshot_.pfNetdevs)
+      name = snapshot_.functions.at(address).netdevs.front();
+  }
+
+  const std::string sysfs_;
+  Snapshot& snapshot_;
+};
+
+}  // namespace
+
+void scanSysfs(const std::string& sysfs, Snapshot& snapshot) {
+  Scan(sysfs, snapshot).run();
+}
+
+}  // namespace vdpa

@@ -1,0 +1,17 @@
+// What sysfs shows: functions, slices of functions, the vdpa bus, and which netdev is whose.
+//
+// Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net, sysfs-bus-vdpa in Linux 6.12.
+#pragma once
+
+#include <string>
+
+#include "deviceplugin/discovery/snapshot.h"
+
+namespace vdpa {
+
+// In one pass, without a file operation more than these of a VF: its `uevent` (open, read, close),
+// its `numa_node` and `iommu_group`, and its entries. Entries that vanish or can't be read are
+// skipped with a reason.
+void scanSysfs(const std::string& sysfs, Snapshot& snapshot);
+
+}  // namespace vdpa

@@ -1,0 +1,52 @@
+// See the header.
+#include "deviceplugin/discovery/take_snapshot.h"
+
+#include <algorithm>
+
+#include "deviceplugin/discovery/host_use.h"
+#include "deviceplugin/discovery/sysfs_scan.h"
+
+namespace vdpa {
+namespace {
+
+constexpr uint32_t kNetworkDevice = 1;  // virtio's device ID
+
+void addVdpa(const VdpaNetlink::Dump& dump, Snapshot& snapshot) {
+  for (const auto& info : dump.management) {
+    const bool pci = info.name.starts_with("pci/");
+    snapshot.managementDevices[info.name] = {info.name, pci ? info.name.substr(4) : "",
+                                             (info.classes >> kNetworkDevice & 1) != 0,
+                                             info.maxVirtqueues, info.features};
+  }
+  for (const auto& info : dump.devices) {
+    const auto device = snapshot.vdpaDevices.find(info.name);
+    if (device == snapshot.vdpaDevices.end()) continue;  // it came or went between the two looks
+    device->second.managementDevice = info.managementDevice;
+    device->second.queuePairs =
+        std::max<unsigned>(1, info.maxQueuePairs > 0 ? info.maxQueuePairs : info.maxVirtqueues / 2);
+    device->second.queueSize = info.maxQueueSize;
+    device->second.mac = info.mac;
+    device->second.mtu = info.mtu;
+    device->second.features = info.features;
+    device->second.isNetwork = info.deviceId == kNetworkDevice;
+  }
+  if (!dump.problem.empty()) snapshot.skipped["vdpa"] = dump.problem;
+}
+
+}  // namespace
+
+Snapshot takeSnapshot(const std::string& sysfs, VdpaNetlink& netlink) {
+  Snapshot snapshot;
+  scanSysfs(sysfs, snapshot);
+  addVdpa(netlink.dump(), snapshot);
+  try {
+    const auto uses = findHostUse(dumpNetwork());
+    for (auto& [name, netdev] : snapshot.netdevs)
+      if (const auto use = uses.find(name); use != uses.end()) netdev.hostUse = use->second;
+  } catch (const std::exception& error) {
+    snapshot.skipped["rtnetlink"] = error.what();
+  }
+  return snapshot;
+}
+
+}  // namespace vdpa
