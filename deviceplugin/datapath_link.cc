@@ -15,6 +15,26 @@ constexpr auto kSetDeadline = std::chrono::seconds(10);
 constexpr int kPingInterval = 2000;  // ms
 constexpr int kPingTimeout = 5000;   // ms
 
+void describe(const Device& device, const ResourceConfig& config, datapath::v1::Device& message) {
+  message.set_id(device.id);
+  message.set_attach(nameOf(device.attach));
+  message.set_queue_pairs(device.queuePairs);
+  if (device.numaNode >= 0) message.set_numa_node(device.numaNode);
+  if (device.backend == Backend::kernel) {
+    auto* kernel = message.mutable_kernel();
+    kernel->set_vdpa(device.vdpa);
+    kernel->set_management_device(device.managementDevice);
+    kernel->set_provision(device.provision);
+    kernel->set_pci_address(device.pciAddress);
+    kernel->set_pci_driver(device.pciDriver);
+  } else if (device.backend == Backend::dpdk) {
+    auto* dpdk = message.mutable_dpdk();
+    dpdk->set_pci_address(device.pciAddress);
+    dpdk->set_driver(device.dpdkDriver);
+    dpdk->set_devargs(config.devargs);
+  }
+}
+
 std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vector<Offer>& offers) {
   auto request = std::make_shared<datapath::v1::SetDevicesRequest>();
   for (const auto& [config, devices] : offers) {
@@ -25,12 +45,14 @@ std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vect
     socket->set_gid(config.socket.gid);
     socket->set_mode(config.socket.mode);
     socket->set_selinux_label(config.socket.selinuxLabel);
-    auto* software = resource->mutable_software();
-    software->set_queue_pairs(config.software.queuePairs);
-    software->set_mtu(config.software.mtu);
-    software->set_uplink_netdev(config.software.uplinkNetdev);
-    software->set_cores(config.software.cores);
-    for (const auto& device : devices) resource->add_devices()->set_id(device.id);
+    if (config.software) {
+      auto* software = resource->mutable_software();
+      software->set_queue_pairs(config.software->queuePairs);
+      software->set_mtu(config.software->mtu);
+      software->set_uplink_netdev(config.software->uplinkNetdev);
+      software->set_cores(config.software->cores);
+    }
+    for (const auto& device : devices) describe(device, config, *resource->add_devices());
   }
   return request;
 }

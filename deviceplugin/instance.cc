@@ -16,6 +16,8 @@
 #include "common/log.h"
 #include "common/naming.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/discovery/take_snapshot.h"
+#include "deviceplugin/resources/held.h"
 
 namespace vdpa {
 namespace {
@@ -68,7 +70,7 @@ Instance::Instance(PluginOptions options)
   signals_ = takeSignals();
   loop_.watch(signals_.get(), [this] { loop_.stop(); });
 
-  startHealthServer();
+  startServer();
   datapath_ = std::make_unique<DatapathLink>(
       loop_, options_.datapathSocket,
       DatapathLink::Handlers{[this](const DatapathLink::Changes& changes) {
@@ -83,7 +85,11 @@ Instance::Instance(PluginOptions options)
                              }});
   watchFiles();
   configText_ = readFile(options_.config);
-  apply(parseConfig(configText_, options_.config));
+  config_ = parseConfig(configText_, options_.config);
+  // Events that come from now on lead to another snapshot.
+  monitor_ = std::make_unique<Monitor>(loop_, [this] { rescan(); });
+  snapshot_ = takeSnapshot(options_.sysfs, netlink_);
+  apply();
   metrics_.configLoaded(true);
   pods_ = std::make_unique<PodWatch>(
       options_.podResources, [this](const std::set<PodWatch::DeviceKey>& freed) {
@@ -94,26 +100,28 @@ Instance::Instance(PluginOptions options)
           for (const auto& name : resources)
             if (const auto plugin = plugins_.find(name); plugin != plugins_.end())
               plugin->second->devices().resend();
+          apply();  // what was kept for its pod alone goes
         });
       });
 }
 
 Instance::~Instance() {
+  monitor_.reset();
   pods_.reset();
   datapath_.reset();
   plugins_.clear();
   loop_.waitForTickets();
-  if (health_) health_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
+  if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
 }
 
-void Instance::startHealthServer() {
+void Instance::startServer() {
   grpc::ServerBuilder builder;
   const std::string path = options_.runDirectory + "/plugin.sock";
   int bound = 0;
   builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials(), &bound);
-  builder.RegisterCallbackGenericService(&nothingElse_);
-  health_ = builder.BuildAndStart();
-  if (!health_ || bound == 0) throw std::runtime_error(fmt::format("cannot listen on {}", path));
+  builder.RegisterService(&explain_);
+  server_ = builder.BuildAndStart();
+  if (!server_ || bound == 0) throw std::runtime_error(fmt::format("cannot listen on {}", path));
   ::chmod(path.c_str(), 0600);
 }
 
@@ -146,9 +154,10 @@ void Instance::reload() {
     const Config config = parseConfig(text, options_.config);
     checkPaths(config);
     configText_ = text;
+    config_ = config;
     spdlog::info("{} has changed", options_.config);
     metrics_.configLoaded(true);
-    apply(config);
+    apply();
   } catch (const std::exception& error) {
     metrics_.configLoaded(false);
     spdlog::error("{}; the configuration stays as it was", error.what());
@@ -167,8 +176,27 @@ void Instance::checkPaths(const Config& config) const {
   }
 }
 
-void Instance::apply(const Config& config) {
-  offers_ = makeOffers(config);
+void Instance::rescan() {
+  Snapshot now = takeSnapshot(options_.sysfs, netlink_);
+  if (now == snapshot_) return;
+  snapshot_ = std::move(now);
+  apply();
+}
+
+void Instance::apply() {
+  found_ = makeOffers(config_, snapshot_);
+  auto offers =
+      withHeld(found_, offers_, pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>());
+  // Nothing of what the kubelet and the datapath know has changed in most cases.
+  if (offers != offers_ || plugins_.empty()) {
+    offers_ = std::move(offers);
+    updatePlugins();
+    datapath_->setOffers(found_.resources);
+  }
+  announce();
+}
+
+void Instance::updatePlugins() {
   std::erase_if(plugins_, [&](const auto& entry) {
     const bool gone = std::none_of(offers_.begin(), offers_.end(), [&](const Offer& offer) {
       return offer.resource.fullName() == entry.first;
@@ -179,11 +207,16 @@ void Instance::apply(const Config& config) {
     }
     return gone;
   });
+  for (const auto& offer : offers_)  // one that is registered with other options starts anew
+    if (const auto known = plugins_.find(offer.resource.fullName());
+        known != plugins_.end() && !known->second->fits(offer.resource))
+      plugins_.erase(known);
   const bool kubeletThere = std::filesystem::exists(options_.kubeletDirectory + "/kubelet.sock");
   for (const auto& offer : offers_) {
     const std::string name = offer.resource.fullName();
     if (const auto known = plugins_.find(name); known != plugins_.end()) {
-      known->second->devices().setDevices(offer.devices);
+      if (known->second->devices().setDevices(offer.devices))
+        spdlog::info("{}: {} devices now", name, offer.devices.size());
       continue;
     }
     auto plugin = std::make_unique<ResourcePlugin>(
@@ -194,8 +227,6 @@ void Instance::apply(const Config& config) {
   }
   if (!kubeletThere)
     spdlog::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
-  datapath_->setOffers(offers_);
-  announce();
   for (const auto& offer : offers_) everOffered_.insert(offer.resource.fullName());
   loop_.runAfter(std::chrono::milliseconds(100),
                  [this] { writeDeviceInfo(); });  // registration comes first
@@ -205,7 +236,7 @@ void Instance::apply(const Config& config) {
 void Instance::writeDeviceInfo() {
   try {
     for (const auto& [config, devices] : offers_)
-      for (const auto& device : devices) files_.write(config.fullName(), device.id);
+      for (const auto& device : devices) files_.write(config.fullName(), device);
   } catch (const std::exception& error) {
     spdlog::error("{}; network-status will lack device information", error.what());
   }
@@ -229,10 +260,25 @@ void Instance::tidyDeviceInfo() {
 void Instance::announce() {
   const bool serving = std::all_of(plugins_.begin(), plugins_.end(),
                                    [](const auto& entry) { return entry.second->registered(); });
-  health_->GetHealthCheckService()->SetServingStatus(serving && !plugins_.empty());
+  server_->GetHealthCheckService()->SetServingStatus(serving && !plugins_.empty());
   for (auto& [name, plugin] : plugins_)
     metrics_.devices(name, plugin->registered(), plugin->devices().healthyCount(),
                      plugin->devices().size());
+}
+
+plugin::v1::ListResponse Instance::explain() const {
+  auto state = toMessage(found_, [this](const std::string& resource, const std::string& id) {
+    const auto plugin = plugins_.find(resource);
+    return plugin == plugins_.end() ? DeviceList::Health() : plugin->second->devices().healthOf(id);
+  });
+  for (const auto& [name, plugin] : plugins_) {
+    auto* resource = state.add_resources();
+    resource->set_name(name);
+    resource->set_registered(plugin->registered());
+    resource->set_devices(static_cast<uint32_t>(plugin->devices().size()));
+    resource->set_healthy(static_cast<uint32_t>(plugin->devices().healthyCount()));
+  }
+  return state;
 }
 
 }  // namespace vdpa

@@ -2,21 +2,24 @@
 // kubelet.
 #pragma once
 
-#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 
 #include <map>
 #include <memory>
 #include <string>
 
+#include "common/vdpa_netlink.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/datapath_link.h"
+#include "deviceplugin/discovery/monitor.h"
+#include "deviceplugin/explain_service.h"
 #include "deviceplugin/inotify.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/kubelet/resource_plugin.h"
 #include "deviceplugin/loop.h"
 #include "deviceplugin/metrics.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa {
 
@@ -27,6 +30,7 @@ struct PluginOptions {
   std::string runDirectory = "/run/vdpa";
   std::string deviceInfoDirectory = "/var/run/k8s.cni.cncf.io/devinfo/dp";
   std::string datapathSocket;  // empty: in the run directory
+  std::string sysfs = "/sys";
   std::string metricsAddress;
 };
 
@@ -40,10 +44,13 @@ class Instance {
   void run() { loop_.run(); }  // until SIGTERM or SIGINT
 
  private:
-  void apply(const Config& config);
+  void apply();   // the configuration and the snapshot, as they are now
+  void rescan();  // a new snapshot
+  void updatePlugins();
   void reload();
   void announce();  // health service and metrics follow the resources' state
-  void startHealthServer();
+  plugin::v1::ListResponse explain() const;
+  void startServer();
   void watchFiles();
   void writeDeviceInfo();
   void tidyDeviceInfo();
@@ -57,15 +64,20 @@ class Instance {
   Metrics metrics_;
   DeviceInfoFiles files_;
   std::string configText_;
+  Config config_;
+  VdpaNetlink netlink_;
+  Snapshot snapshot_;
+  Offers found_;  // what config_ makes of snapshot_
   bool reloadPending_ = false;
-  std::vector<Offer> offers_;
+  std::vector<Offer> offers_;          // the same, and what pods hold still
   std::set<std::string> everOffered_;  // full names, in this process's life
   const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
-  grpc::CallbackGenericService nothingElse_;  // a server needs a service beside the built-in one
-  std::unique_ptr<grpc::Server> health_;
+  std::unique_ptr<Monitor> monitor_;
+  ExplainService explain_{loop_, [this] { return explain(); }};
+  std::unique_ptr<grpc::Server> server_;
 };
 
 }  // namespace vdpa

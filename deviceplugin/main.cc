@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/log.h"
+#include "deviceplugin/discovery/take_snapshot.h"
 #include "deviceplugin/instance.h"
 #include "deviceplugin/resources/offer.h"
 
@@ -16,7 +17,8 @@ int main(int argc, char** argv) {
   bool validate = false;
   CLI::App app(
       "Offers this node's vDPA devices to the kubelet as extended resources, and keeps that true.\n"
-      "Devices come from the configuration; vdpa-datapath serves their sockets.\n");
+      "Which of the node's devices are offered is in the configuration; vdpa-datapath serves "
+      "their sockets.\n");
   app.set_version_flag("--version", VDPA_VERSION);
   app.add_option("--config", options.config, "the configuration; taken up again when it changes")
       ->capture_default_str();
@@ -29,6 +31,8 @@ int main(int argc, char** argv) {
   app.add_option("--run-dir", options.runDirectory, "sockets and device directories")
       ->capture_default_str();
   app.add_option("--devinfo-dir", options.deviceInfoDirectory, "device-info files for Multus")
+      ->capture_default_str();
+  app.add_option("--sysfs", options.sysfs, "where the kernel shows its devices")
       ->capture_default_str();
   app.add_option("--datapath-socket", options.datapathSocket,
                  "where vdpa-datapath listens [RUN-DIR/datapath.sock]");
@@ -43,7 +47,9 @@ int main(int argc, char** argv) {
   try {
     initLogging("vdpa-device-plugin", logLevel, logFormat);
     if (validate) {
-      fmt::print("{}", describe(makeOffers(loadConfig(options.config))));
+      const Config config = loadConfig(options.config);
+      VdpaNetlink netlink;
+      fmt::print("{}", describe(makeOffers(config, takeSnapshot(options.sysfs, netlink))));
       return 0;
     }
     ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own

@@ -105,19 +105,47 @@ SoftwareConfig parseSoftware(const YAML::Node& node, const std::string& file) {
   return software;
 }
 
-void requireWord(const YamlMap& map, const std::string& key,
-                 std::initializer_list<const char*> words) {
-  const std::string expected = fmt::format("{}", fmt::join(words, " or "));
-  const auto value = map.text(key, expected);
-  if (!value) return;
-  for (const char* word : words)
-    if (*value == word) return;
-  map.fail(map.get(key), fmt::format("{} is '{}'", key, value->substr(0, 80)), expected);
+std::string parseDevargs(const YAML::Node& node, const std::string& file) {
+  const YamlMap map(node, file, "dpdk", {"devargs"});
+  const char* expected = "KEY=VALUE pairs with commas, such as sw-live-migration=1";
+  map.require("devargs", expected);
+  const std::string devargs = *map.text("devargs", expected);
+  if (devargs.empty() || devargs.size() > 500 || hasUnprintable(devargs))
+    map.fail(map.get("devargs"), fmt::format("devargs is '{}'", devargs.substr(0, 80)), expected);
+  return devargs;
+}
+
+// Keys that are right by themselves but can't stand together.
+void refuseContradictions(const YamlMap& map, const ResourceConfig& resource) {
+  const bool ports = resource.software.has_value(), hardware = !resource.devices.empty();
+  if (!ports && !hardware)
+    map.require("software", "software: {ports: N}, or devices: a list of selectors");
+  const auto refuse = [&](const char* key, const std::string& problem, const char* expected) {
+    map.fail(map.get(key), problem, expected);
+  };
+  if (resource.backend == BackendChoice::software && hardware)
+    refuse("devices", "devices stands beside backend: software", "backend auto, kernel or dpdk");
+  if (ports &&
+      (resource.backend == BackendChoice::kernel || resource.backend == BackendChoice::dpdk))
+    refuse("software", "software stands beside a backend for hardware", "backend auto or software");
+  if (resource.backend == BackendChoice::software && !ports) map.require("software", "{ports: N}");
+  if (!hardware)
+    for (const char* key : {"provision", "linkHealth", "allocation", "dpdk"})
+      if (map.get(key).IsDefined())
+        refuse(key, fmt::format("{} stands without devices", key), "devices: a list of selectors");
+  if (resource.attach != Attach::vhostUser && ports)
+    refuse("attach", fmt::format("attach is '{}' beside software", nameOf(resource.attach)),
+           "vhost-user: a software port is a socket");
+  if (resource.backend == BackendChoice::dpdk &&
+      (resource.attach != Attach::vhostUser || resource.provision))
+    refuse("backend", "backend is 'dpdk' beside attach or provision of a kernel device",
+           "backend kernel or auto");
 }
 
 ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   const YamlMap map(node, file, "resource",
-                    {"name", "prefix", "backend", "attach", "socket", "software"});
+                    {"name", "prefix", "backend", "attach", "devices", "provision", "topology",
+                     "linkHealth", "allocation", "dpdk", "socket", "software"});
   ResourceConfig resource;
   map.require("name", kNameRule);
   resource.name = *map.text("name", kNameRule);
@@ -131,11 +159,23 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   if (!isResourcePrefix(resource.prefix) || reserved)
     map.fail(map.get("prefix"), fmt::format("prefix is '{}'", resource.prefix.substr(0, 80)),
              prefixRule);
-  requireWord(map, "backend", {"auto", "software"});
-  requireWord(map, "attach", {"vhost-user"});
+  resource.backend =
+      BackendChoice(map.word("backend", {"auto", "kernel", "dpdk", "software"}).value_or(0));
+  resource.attach =
+      Attach(map.word("attach", {"vhost-user", "vhost-vdpa", "virtio-vdpa"}).value_or(0));
+  for (const auto& entry : map.list("devices"))
+    resource.devices.push_back(parseSelector(entry, file));
+  resource.provision = map.word("provision", {"none", "vdpa"}).value_or(0) == 1;
+  resource.topology = map.flag("topology").value_or(true);
+  resource.linkHealth = map.flag("linkHealth").value_or(true);
+  resource.allocation = AllocationOrder(map.word("allocation", {"spread", "pack"}).value_or(0));
+  if (const auto dpdk = map.get("dpdk"); dpdk.IsDefined())
+    resource.devargs = parseDevargs(dpdk, file);
   if (const auto socket = map.get("socket"); socket.IsDefined())
     resource.socket = parseSocket(socket, file);
-  resource.software = parseSoftware(map.require("software", "{ports: N}"), file);
+  if (const auto software = map.get("software"); software.IsDefined())
+    resource.software = parseSoftware(software, file);
+  refuseContradictions(map, resource);
   return resource;
 }
 
@@ -157,11 +197,24 @@ void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlM
            "the variable " + variableName(resource.fullName()));
     refuse(byVariable, variableName(resource.fullName()) + "_SOCKETS",
            "the variable " + variableName(resource.fullName()) + "_SOCKETS");
+    if (!resource.software) continue;
     refuse(byName, resource.name, "the device ID " + softwareDeviceId(resource.name, 0));
   }
 }
 
 }  // namespace
+
+const char* nameOf(Attach attach) {
+  switch (attach) {
+    case Attach::vhostUser:
+      return "vhost-user";
+    case Attach::vhostVdpa:
+      return "vhost-vdpa";
+    case Attach::virtioVdpa:
+      return "virtio-vdpa";
+  }
+  return "";
+}
 
 Config parseConfig(const std::string& text, const std::string& file) {
   if (text.size() > kMaxFile)

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "deviceplugin/config/selector.h"
 
 namespace vdpa {
 
@@ -27,11 +30,23 @@ struct SoftwareConfig {
   bool operator==(const SoftwareConfig&) const = default;
 };
 
+enum class BackendChoice { automatic, kernel, dpdk, software };
+enum class Attach { vhostUser, vhostVdpa, virtioVdpa };
+enum class AllocationOrder { spread, pack };  // over PFs
+
 struct ResourceConfig {
   std::string prefix = "vdpa.io";
   std::string name;
+  BackendChoice backend = BackendChoice::automatic;
+  Attach attach = Attach::vhostUser;
+  std::vector<Selector> devices;  // alternatives; empty: software ports alone
+  bool provision = false;         // bind drivers and add vDPA devices where missing
+  bool topology = true;           // NUMA hints to the kubelet
+  bool linkHealth = true;         // a device whose PF has no link is unhealthy
+  AllocationOrder allocation = AllocationOrder::spread;
+  std::string devargs;  // further arguments of the DPDK driver
   SocketConfig socket;
-  SoftwareConfig software;
+  std::optional<SoftwareConfig> software;
 
   std::string fullName() const { return prefix + "/" + name; }
   bool operator==(const ResourceConfig&) const = default;
@@ -40,6 +55,9 @@ struct ResourceConfig {
 struct Config {
   std::vector<ResourceConfig> resources;
 };
+
+// As the file has it: "vhost-user".
+const char* nameOf(Attach attach);
 
 // "FILE:LINE:COLUMN: what is wrong; expected ...".
 class ConfigError : public std::runtime_error {

@@ -12,6 +12,8 @@
 namespace vdpa {
 namespace {
 
+constexpr size_t kMaxList = 1024;  // as many VFs as a node has
+
 const char* kindOf(const YAML::Node& node) {
   switch (node.Type()) {
     case YAML::NodeType::Map:
@@ -23,11 +25,6 @@ const char* kindOf(const YAML::Node& node) {
     default:
       return "nothing";
   }
-}
-
-// A value for a message: never longer than a line.
-std::string shown(const YAML::Node& node) {
-  return node.IsScalar() ? fmt::format("'{}'", node.Scalar().substr(0, 80)) : kindOf(node);
 }
 
 }  // namespace
@@ -86,6 +83,40 @@ std::optional<unsigned> YamlMap::number(const std::string& key, unsigned low, un
       parsed.ptr != digits.data() + digits.size() || number < low || number > high)
     fail(value, fmt::format("{} is {}{}", key, shown(value), quoted ? " in quotes" : ""), expected);
   return number;
+}
+
+std::optional<bool> YamlMap::flag(const std::string& key) const {
+  const YAML::Node value = get(key);
+  if (!value.IsDefined()) return std::nullopt;
+  const std::string text = value.IsScalar() && value.Tag() != "!" ? value.Scalar() : "";
+  if (text != "true" && text != "false")
+    fail(value, fmt::format("{} is {}", key, shown(value)), "true or false");
+  return text == "true";
+}
+
+std::vector<YAML::Node> YamlMap::list(const std::string& key) const {
+  const YAML::Node value = get(key);
+  if (!value.IsDefined()) return {};
+  if (!value.IsSequence() || value.size() == 0 || value.size() > kMaxList)
+    fail(value,
+         value.IsSequence() ? fmt::format("{} has {} entries", key, value.size())
+                            : fmt::format("{} is {}", key, shown(value)),
+         fmt::format("a list of 1 to {} entries", kMaxList));
+  return {value.begin(), value.end()};
+}
+
+std::optional<size_t> YamlMap::word(const std::string& key,
+                                    const std::vector<const char*>& words) const {
+  const std::string expected = fmt::format("{}", fmt::join(words, " or "));
+  const auto value = text(key, expected);
+  if (!value) return std::nullopt;
+  for (size_t i = 0; i < words.size(); ++i)
+    if (*value == words[i]) return i;
+  fail(get(key), fmt::format("{} is '{}'", key, value->substr(0, 80)), expected);
+}
+
+std::string YamlMap::shown(const YAML::Node& node) {
+  return node.IsScalar() ? fmt::format("'{}'", node.Scalar().substr(0, 80)) : kindOf(node);
 }
 
 void YamlMap::fail(const YAML::Node& node, const std::string& problem,

@@ -26,6 +26,15 @@ class YamlMap {
   // A plain whole number within the bounds.
   std::optional<unsigned> number(const std::string& key, unsigned low, unsigned high) const;
 
+  std::optional<bool> flag(const std::string& key) const;
+  // The entries of a list that isn't empty; none if the key is absent.
+  std::vector<YAML::Node> list(const std::string& key) const;
+  // Which of `words` the value is; their index.
+  std::optional<size_t> word(const std::string& key, const std::vector<const char*>& words) const;
+
+  // A value for a message: never longer than a line.
+  static std::string shown(const YAML::Node& node);
+
   // Throws ConfigError at the place of `node`.
   [[noreturn]] void fail(const YAML::Node& node, const std::string& problem,
                          const std::string& expected) const;

@@ -13,6 +13,7 @@ enum class Output { table, json };
 
 struct Options {
   std::string datapathSocket = "/run/vdpa/datapath.sock";
+  std::string pluginSocket = "/run/vdpa/plugin.sock";
   std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
   Output output = Output::table;
 };

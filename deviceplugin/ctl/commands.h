@@ -19,6 +19,9 @@ void printAttachments(const Options& options);
 // for ever.
 void printStats(const Options& options, std::chrono::milliseconds interval);
 
+// Why the plugin offers a device, or doesn't; without an ID, of everything that is on the node.
+void explain(const Options& options, const std::string& deviceId);
+
 // True if the gRPC health service on the unix socket says SERVING; prints one line.
 bool probe(const std::string& socketPath, const std::string& service);
 

@@ -18,6 +18,8 @@ int main(int argc, char** argv) {
   app.fallthrough();
   app.add_option("--datapath-socket", options.datapathSocket, "where vdpa-datapath listens")
       ->capture_default_str();
+  app.add_option("--plugin-socket", options.pluginSocket, "where vdpa-device-plugin listens")
+      ->capture_default_str();
   app.add_option("--pod-resources", options.podResources, "the kubelet's PodResources socket")
       ->capture_default_str();
   app.add_option("-o,--output", options.output, "table or json")
@@ -30,6 +32,12 @@ int main(int argc, char** argv) {
                      "every attached device with its pod, network and settings; also devices that "
                      "the kubelet gave\n"
                      "to a pod which never attached them");
+  auto* explaining = app.add_subcommand("explain",
+                                        "why vdpa-device-plugin offers a device, or doesn't; "
+                                        "without one, of all that is on the node");
+  std::string device;
+  explaining->add_option("device", device,
+                         "a PCI address, the name of a vDPA device, or a software port");
   auto* stats = app.add_subcommand(
       "stats",
       "packets and bytes of every attached device, as the pod sees them, and drops by reason");
@@ -53,6 +61,8 @@ int main(int argc, char** argv) {
       printDevices(options);
     } else if (app.got_subcommand("attachments")) {
       printAttachments(options);
+    } else if (app.got_subcommand(explaining)) {
+      explain(options, device);
     } else if (app.got_subcommand(stats)) {
       const auto interval = std::chrono::milliseconds(watch ? static_cast<int>(seconds * 1000) : 0);
       printStats(options, interval);

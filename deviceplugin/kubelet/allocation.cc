@@ -46,18 +46,26 @@ v1beta1::ContainerAllocateResponse Allocation::allocate(
       throw std::invalid_argument(fmt::format(
           "device {} of {} is asked for twice; restart the kubelet of this node", id, resource_));
     refuseUnusable(id);
-    files_.write(resource_, id);
+    const Device device = devices_.find(id);
+    files_.write(resource_, device);
     auto* mount = response.add_mounts();
     mount->set_host_path(fmt::format("{}/devices/{}", runDirectory_, id));
     mount->set_container_path(podDirectory(id));
     mount->set_read_only(true);
     const char* comma = ids.empty() ? "" : ",";
     ids += comma + id;
-    sockets += comma + podSocket(id);
+    if (device.attach == Attach::vhostUser) sockets += comma + podSocket(id);
+    if (device.attach != Attach::vhostVdpa) continue;
+    const std::string node = "/dev/" + device.characterDevice;
+    auto* spec = response.add_devices();
+    spec->set_host_path(node);
+    spec->set_container_path(node);
+    spec->set_permissions("rw");
+    sockets += comma + node;
   }
   const std::string variable = variableName(resource_);
   (*response.mutable_envs())[variable] = ids;
-  (*response.mutable_envs())[variable + "_SOCKETS"] = sockets;
+  if (!sockets.empty()) (*response.mutable_envs())[variable + "_SOCKETS"] = sockets;
   return response;
 }
 

@@ -14,6 +14,22 @@ namespace {
 
 constexpr const char* kSuffix = "-device.json";
 
+std::string infoOf(const Device& device) {
+  nlohmann::json info{{"version", "1.1.0"}};
+  if (device.attach == Attach::vhostUser) {
+    info["type"] = "vhost-user";
+    info["vhost-user"] = {{"mode", "client"}, {"path", podSocket(device.id)}};
+    return info.dump();
+  }
+  info["type"] = "vdpa";
+  auto& vdpa = info["vdpa"];
+  vdpa["parent-device"] = device.vdpa;
+  vdpa["driver"] = device.attach == Attach::vhostVdpa ? "vhost" : "virtio";
+  if (device.attach == Attach::vhostVdpa) vdpa["path"] = "/dev/" + device.characterDevice;
+  if (!device.pciAddress.empty()) vdpa["pci-address"] = device.pciAddress;
+  return info.dump();
+}
+
 }  // namespace
 
 std::string DeviceInfoFiles::pathOf(const std::string& resource,
@@ -21,15 +37,14 @@ std::string DeviceInfoFiles::pathOf(const std::string& resource,
   return directory_ + "/" + fileName(resource) + "-" + deviceId + kSuffix;
 }
 
-void DeviceInfoFiles::write(const std::string& resource, const std::string& deviceId) {
+void DeviceInfoFiles::write(const std::string& resource, const Device& device) {
+  const std::string path = pathOf(resource, device.id), content = infoOf(device);
   std::lock_guard lock(mutex_);
-  const std::string path = pathOf(resource, deviceId);
-  if (::access(path.c_str(), F_OK) == 0) return;
+  std::string& written = written_[{resource, device.id}];
+  if (written == content && ::access(path.c_str(), F_OK) == 0) return;
   std::filesystem::create_directories(directory_);
-  const nlohmann::json info{{"type", "vhost-user"},
-                            {"version", "1.1.0"},
-                            {"vhost-user", {{"mode", "client"}, {"path", podSocket(deviceId)}}}};
-  writeFileAtomically(path, info.dump(), Durability::memory);
+  writeFileAtomically(path, content, Durability::memory);
+  written = content;
 }
 
 void DeviceInfoFiles::removeOthers(const std::string& resource, const std::set<std::string>& kept) {
@@ -42,12 +57,14 @@ void DeviceInfoFiles::removeOthers(const std::string& resource, const std::set<s
         !name.ends_with(suffix))
       continue;
     const std::string id = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
-    // Ours are numbered ports of this very resource; "vdpa.io/nic" must not take the files of
-    // "vdpa.io/nic-b".
+    // "vdpa.io/nic" must not take the files of "vdpa.io/nic-b".
     const std::string stem = resource.substr(resource.find('/') + 1) + "-";
-    const bool ours = id.starts_with(stem) && id.size() > stem.size() &&
+    const bool port = id.starts_with(stem) && id.size() > stem.size() &&
                       id.find_first_not_of("0123456789", stem.size()) == std::string::npos;
-    if (ours && !kept.contains(id)) std::filesystem::remove(entry.path(), ignored);
+    const bool ours = port || isPciAddress(id) || written_.contains({resource, id});
+    if (!ours || kept.contains(id)) continue;
+    std::filesystem::remove(entry.path(), ignored);
+    written_.erase({resource, id});
   }
 }
 

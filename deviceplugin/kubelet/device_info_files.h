@@ -2,12 +2,13 @@
 // information specification 1.1.0): <directory>/<resource with '-' for '/'>-<device>-device.json.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "deviceplugin/resources/offer.h"
+#include "deviceplugin/resources/device.h"
 
 namespace vdpa {
 
@@ -16,11 +17,13 @@ class DeviceInfoFiles {
   // The directory is made when it is first needed.
   explicit DeviceInfoFiles(std::string directory) : directory_(std::move(directory)) {}
 
-  // From any thread. Rewrites only what is missing. Throws std::system_error naming the file.
-  void write(const std::string& resource, const std::string& deviceId);
+  // From any thread. Rewrites only what is missing or has changed. Throws std::system_error naming
+  // the file.
+  void write(const std::string& resource, const Device& device);
 
   // Removes the files of `resource` whose device is not among `kept`. Files of other programs'
-  // resources stay.
+  // resources stay: a name is ours if its device ID is that of a port or of a PCI function, or if
+  // this object has written it.
   void removeOthers(const std::string& resource, const std::set<std::string>& kept);
 
  private:
@@ -28,6 +31,8 @@ class DeviceInfoFiles {
 
   std::string directory_;
   std::mutex mutex_;
+  using Key = std::pair<std::string, std::string>;  // resource, device ID
+  std::map<Key, std::string> written_;              // with the content
 };
 
 }  // namespace vdpa

@@ -5,31 +5,39 @@
 
 namespace vdpa {
 
-DeviceList::DeviceList(const std::vector<Device>& devices) {
+DeviceList::DeviceList(const std::vector<Device>& devices, bool topology) : topology_(topology) {
   setDevices(devices);
 }
 
-void DeviceList::setDevices(const std::vector<Device>& devices) {
+DeviceList::Health DeviceList::Entry::health() const {
+  return device.unhealthy.empty() ? datapath : Health{false, device.unhealthy};
+}
+
+bool DeviceList::setDevices(const std::vector<Device>& devices) {
   std::lock_guard lock(mutex_);
-  std::map<std::string, Health> health;
+  std::map<std::string, Entry> entries;
   order_.clear();
   for (const auto& device : devices) {
     order_.push_back(device.id);
-    const auto known = health_.find(device.id);
-    health.emplace(device.id, known == health_.end() ? Health() : known->second);
+    const auto known = entries_.find(device.id);
+    entries.emplace(device.id,
+                    Entry{device, known == entries_.end() ? Health() : known->second.datapath});
   }
-  health_ = std::move(health);
+  entries_ = std::move(entries);
+  const Message before = message_;
   publish();
+  return !before || before->SerializeAsString() != message_->SerializeAsString();
 }
 
 void DeviceList::setHealth(const std::map<std::string, Health>& changes) {
   std::lock_guard lock(mutex_);
   bool changed = false;
   for (const auto& [id, health] : changes) {
-    const auto known = health_.find(id);
-    if (known == health_.end() || known->second == health) continue;
-    changed = changed || known->second.healthy != health.healthy;
-    known->second = health;
+    const auto known = entries_.find(id);
+    if (known == entries_.end()) continue;
+    const bool before = known->second.health().healthy;
+    known->second.datapath = health;
+    changed = changed || known->second.health().healthy != before;
   }
   if (changed) publish();
 }
@@ -37,9 +45,10 @@ void DeviceList::setHealth(const std::map<std::string, Health>& changes) {
 void DeviceList::setAllHealth(const Health& health) {
   std::lock_guard lock(mutex_);
   bool changed = false;
-  for (auto& [id, known] : health_) {
-    changed = changed || known.healthy != health.healthy;
-    known = health;
+  for (auto& [id, entry] : entries_) {
+    const bool before = entry.health().healthy;
+    entry.datapath = health;
+    changed = changed || entry.health().healthy != before;
   }
   if (changed) publish();
 }
@@ -51,18 +60,33 @@ void DeviceList::resend() {
 
 DeviceList::Health DeviceList::healthOf(const std::string& id) const {
   std::lock_guard lock(mutex_);
-  return health_.at(id);
+  return entries_.at(id).health();
+}
+
+Device DeviceList::find(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  return entries_.at(id).device;
+}
+
+std::vector<Choice> DeviceList::choices(const std::vector<std::string>& ids) const {
+  std::lock_guard lock(mutex_);
+  std::vector<Choice> choices;
+  for (const auto& id : ids)
+    if (const auto entry = entries_.find(id); entry != entries_.end())
+      choices.push_back({id, entry->second.device.numaNode, entry->second.device.pf});
+  return choices;
 }
 
 size_t DeviceList::healthyCount() const {
   std::lock_guard lock(mutex_);
-  return static_cast<size_t>(std::count_if(health_.begin(), health_.end(),
-                                           [](const auto& entry) { return entry.second.healthy; }));
+  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [](const auto& entry) {
+    return entry.second.health().healthy;
+  }));
 }
 
 size_t DeviceList::size() const {
   std::lock_guard lock(mutex_);
-  return health_.size();
+  return entries_.size();
 }
 
 std::pair<DeviceList::Message, uint64_t> DeviceList::current() const {
@@ -83,9 +107,12 @@ void DeviceList::unsubscribe(const void* key) {
 void DeviceList::publish() {
   auto message = std::make_shared<v1beta1::ListAndWatchResponse>();
   for (const auto& id : order_) {
+    const Entry& entry = entries_.at(id);
     auto* device = message->add_devices();
     device->set_id(id);
-    device->set_health(health_.at(id).healthy ? "Healthy" : "Unhealthy");
+    device->set_health(entry.health().healthy ? "Healthy" : "Unhealthy");
+    if (topology_ && entry.device.numaNode >= 0)
+      device->mutable_topology()->add_nodes()->set_id(entry.device.numaNode);
   }
   message_ = std::move(message);
   ++version_;

@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "deviceplugin.grpc.pb.h"
-#include "deviceplugin/resources/offer.h"
+#include "deviceplugin/resources/device.h"
+#include "deviceplugin/resources/preferred.h"
 
 namespace vdpa {
 
@@ -25,14 +26,19 @@ class DeviceList {
   using Message = std::shared_ptr<const v1beta1::ListAndWatchResponse>;
   using Listener = std::function<void(const Message& message, uint64_t version)>;
 
-  explicit DeviceList(const std::vector<Device>& devices);
+  // With `topology` the kubelet is told each device's NUMA node.
+  DeviceList(const std::vector<Device>& devices, bool topology);
 
-  // From any thread.
-  void setDevices(const std::vector<Device>& devices);
+  // From any thread. A device is healthy if neither its own `unhealthy` nor what the datapath says
+  // of it speaks against.
+  bool setDevices(const std::vector<Device>& devices);           // whether that changed the list
   void setHealth(const std::map<std::string, Health>& changes);  // unknown IDs are ignored
   void setAllHealth(const Health& health);
   void resend();                                 // the same list once more
   Health healthOf(const std::string& id) const;  // throws std::out_of_range for an unknown ID
+  Device find(const std::string& id) const;      // throws std::out_of_range for an unknown ID
+  // Those of `ids` that are in the list, as GetPreferredAllocation weighs them.
+  std::vector<Choice> choices(const std::vector<std::string>& ids) const;
   size_t healthyCount() const;
   size_t size() const;
 
@@ -44,11 +50,17 @@ class DeviceList {
   void unsubscribe(const void* key);
 
  private:
+  struct Entry {
+    Device device;
+    Health datapath;
+    Health health() const;
+  };
   void publish();  // mutex_ is held
 
+  const bool topology_;
   mutable std::mutex mutex_;
   std::vector<std::string> order_;
-  std::map<std::string, Health> health_;
+  std::map<std::string, Entry> entries_;
   Message message_;
   uint64_t version_ = 0;
   std::map<const void*, Listener> listeners_;

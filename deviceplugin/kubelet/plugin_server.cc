@@ -28,10 +28,11 @@ grpc::ServerUnaryReactor* reply(grpc::CallbackServerContext* context, const grpc
 
 }  // namespace
 
-PluginServer::PluginServer(std::string socketPath, DeviceList& devices,
+PluginServer::PluginServer(std::string socketPath, DeviceList& devices, AllocationOrder order,
                            const Allocation& allocation, PluginEvents events)
     : socketPath_(std::move(socketPath)),
       devices_(devices),
+      order_(order),
       allocation_(allocation),
       events_(std::move(events)) {
   if (socketPath_.size() > kMaxSocketPath)
@@ -81,8 +82,8 @@ grpc::ServerUnaryReactor* PluginServer::GetPreferredAllocation(
       const auto& included = container.must_include_deviceids();
       auto* chosen = response->add_container_responses();
       for (const auto& id :
-           preferDevices({available.begin(), available.end()}, {included.begin(), included.end()},
-                         container.allocation_size()))
+           preferDevices(devices_.choices({available.begin(), available.end()}),
+                         {included.begin(), included.end()}, container.allocation_size(), order_))
         chosen->add_deviceids(id);
     }
     return reply(context, grpc::Status::OK);

@@ -23,8 +23,8 @@ struct PluginEvents {
 class PluginServer : private v1beta1::DevicePlugin::CallbackService {
  public:
   // Listens; throws std::runtime_error naming the socket. References outlive the server.
-  PluginServer(std::string socketPath, DeviceList& devices, const Allocation& allocation,
-               PluginEvents events);
+  PluginServer(std::string socketPath, DeviceList& devices, AllocationOrder order,
+               const Allocation& allocation, PluginEvents events);
   // Ends every stream and removes the socket, unless its place has been taken by another.
   ~PluginServer();
 
@@ -48,6 +48,7 @@ class PluginServer : private v1beta1::DevicePlugin::CallbackService {
 
   std::string socketPath_;
   DeviceList& devices_;
+  const AllocationOrder order_;
   const Allocation& allocation_;
   PluginEvents events_;
   std::unique_ptr<grpc::Server> server_;

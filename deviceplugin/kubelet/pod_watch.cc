@@ -30,6 +30,11 @@ std::optional<std::set<PodWatch::DeviceKey>> PodWatch::held() const {
   return held_;
 }
 
+std::set<PodWatch::DeviceKey> PodWatch::lastHeld() const {
+  std::lock_guard lock(mutex_);
+  return held_;
+}
+
 void PodWatch::run() {
   for (;;) {
     ask();

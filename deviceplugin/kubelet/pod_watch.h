@@ -28,6 +28,8 @@ class PodWatch {
 
   // The devices that some pod held when last asked; nothing if the kubelet didn't answer.
   std::optional<std::set<DeviceKey>> held() const;
+  // The same as of the last answer, however old.
+  std::set<DeviceKey> lastHeld() const;
 
  private:
   void run();

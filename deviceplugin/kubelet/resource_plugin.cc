@@ -15,9 +15,11 @@ ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const Offer& offer, Devi
       paths_(std::move(paths)),
       resource_(offer.resource.fullName()),
       endpoint_(fileName(resource_) + ".sock"),
+      topology_(offer.resource.topology),
+      order_(offer.resource.allocation),
       metrics_(metrics),
       changed_(std::move(changed)),
-      devices_(offer.devices),
+      devices_(offer.devices, topology_),
       allocation_(resource_, paths_.runDirectory, devices_, files),
       self_(std::make_shared<ResourcePlugin*>(this)),
       alive_(self_) {
@@ -59,7 +61,7 @@ void ResourcePlugin::startServer() {
   };
   events.allocated = [this](bool allowed) { metrics_.allocated(resource_, allowed); };
   server_ = std::make_unique<PluginServer>(paths_.kubeletDirectory + "/" + endpoint_, devices_,
-                                           allocation_, std::move(events));
+                                           order_, allocation_, std::move(events));
   registration_.restarted(Loop::Clock::now());
 }
 

@@ -11,6 +11,7 @@
 #include "deviceplugin/kubelet/registration.h"
 #include "deviceplugin/loop.h"
 #include "deviceplugin/metrics.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa {
 
@@ -35,6 +36,10 @@ class ResourcePlugin {
 
   const std::string& endpoint() const { return endpoint_; }  // the socket's file name
   const std::string& resource() const { return resource_; }
+  // Whether this plugin may go on serving the resource as it is configured now.
+  bool fits(const ResourceConfig& config) const {
+    return config.topology == topology_ && config.allocation == order_;
+  }
   bool registered() const { return registration_.registered(); }
   DeviceList& devices() { return devices_; }
 
@@ -48,6 +53,8 @@ class ResourcePlugin {
   Paths paths_;
   std::string resource_;
   std::string endpoint_;
+  const bool topology_;
+  const AllocationOrder order_;
   Metrics& metrics_;
   std::function<void()> changed_;
   DeviceList devices_;

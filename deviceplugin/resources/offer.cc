@@ -3,29 +3,151 @@
 
 #include <fmt/format.h>
 
-#include "deviceplugin/discovery/software_ports.h"
+#include <set>
+
+#include "common/naming.h"
+#include "deviceplugin/resources/candidate.h"
+#include "deviceplugin/resources/match.h"
+#include "deviceplugin/resources/serving.h"
 
 namespace vdpa {
+namespace {
 
-std::vector<Offer> makeOffers(const Config& config) {
-  std::vector<Offer> offers;
+std::string whatIs(const Candidate& candidate) {
+  if (const auto* function = candidate.function) {
+    std::string text;
+    if (!function->pf.empty())
+      text = fmt::format("VF {} of {}, ", function->vfIndex,
+                         candidate.pfName.empty() ? function->pf : candidate.pfName);
+    text += fmt::format("{}:{}, driver {}", function->vendor, function->device,
+                        function->driver.empty() ? "none" : function->driver);
+    if (candidate.vdpa) text += ", vDPA device " + candidate.vdpa->name;
+    return text;
+  }
+  if (candidate.vdpa)
+    return fmt::format("vDPA device of {}", candidate.vdpa->managementDevice.empty()
+                                                ? "an unknown parent"
+                                                : candidate.vdpa->managementDevice);
+  return "management device " + candidate.management->name;
+}
+
+// A port without a link carries no packets, whatever the VF does.
+void checkLink(Device& device, const ResourceConfig& resource, const Candidate& candidate,
+               const Snapshot& snapshot) {
+  if (!resource.linkHealth || !device.unhealthy.empty() || candidate.pfName.empty()) return;
+  const auto netdev = snapshot.netdevs.find(candidate.pfName);
+  if (netdev != snapshot.netdevs.end() && !netdev->second.linkUp)
+    device.unhealthy = fmt::format("its PF {} has no link", candidate.pfName);
+}
+
+// The first of the resource's selectors that means the device; else what the first one lacks.
+std::string selectorMismatch(const ResourceConfig& resource, const Candidate& candidate) {
+  const std::string provisioned = resource.provision ? vdpaDriverOf(candidate) : "";
+  std::string first;
+  for (const auto& selector : resource.devices) {
+    std::string reason = mismatch(selector, candidate, provisioned);
+    if (reason.empty()) return "";
+    if (first.empty()) first = std::move(reason);
+  }
+  return first;
+}
+
+std::set<std::string> portIds(const Config& config) {
+  std::set<std::string> ids;
   for (const auto& resource : config.resources)
-    offers.push_back({resource, findSoftwarePorts(resource)});
+    if (resource.software)
+      for (unsigned i = 0; i < resource.software->ports; ++i)
+        ids.insert(softwareDeviceId(resource.name, i));
+  return ids;
+}
+
+void offerPorts(Offer& offer) {
+  for (unsigned i = 0; i < offer.resource.software->ports; ++i) {
+    Device port;
+    port.id = softwareDeviceId(offer.resource.name, i);
+    port.queuePairs = offer.resource.software->queuePairs;
+    offer.devices.push_back(std::move(port));
+  }
+}
+
+}  // namespace
+
+Offers makeOffers(const Config& config, const Snapshot& snapshot) {
+  Offers offers;
+  for (const auto& resource : config.resources) offers.resources.push_back({resource, {}});
+  const std::set<std::string> ports = portIds(config);
+
+  for (const auto& candidate : findCandidates(snapshot)) {
+    Verdict verdict{candidate.id, whatIs(candidate), "", candidate.never, {}};
+    if (ports.contains(candidate.id))
+      verdict.reason = "its name is that of a software port; give one of them another name";
+    if (verdict.reason.empty()) {
+      for (auto& offer : offers.resources) {
+        const std::string name = offer.resource.fullName();
+        if (offer.resource.devices.empty()) continue;
+        std::string refusal = selectorMismatch(offer.resource, candidate);
+        if (refusal.empty()) {
+          Serving serving = serve(offer.resource, candidate);
+          if (serving.device) {
+            checkLink(*serving.device, offer.resource, candidate, snapshot);
+            verdict.resource = name;
+            verdict.reason = serving.why;
+            offer.devices.push_back(std::move(*serving.device));
+            break;
+          }
+          refusal = serving.why;
+        }
+        verdict.refusals[name] = std::move(refusal);
+      }
+      if (verdict.resource.empty() && verdict.refusals.empty())
+        verdict.reason = "no resource of the configuration has devices";
+    }
+    offers.verdicts.push_back(std::move(verdict));
+  }
+  for (auto& offer : offers.resources)
+    if (offer.devices.empty() && offer.resource.software) offerPorts(offer);
+  offers.skipped = snapshot.skipped;
   return offers;
 }
 
-std::string describe(const std::vector<Offer>& offers) {
+std::string describe(const Offers& offers) {
   std::string text;
-  for (const auto& [resource, devices] : offers) {
-    const auto& software = resource.software;
-    text += fmt::format(
-        "{}: {} devices, {} to {}\n  software switch: {} queue pairs, mtu {}, uplink {}, cores "
-        "{}\n",
-        resource.fullName(), devices.size(), devices.front().id, devices.back().id,
-        software.queuePairs, software.mtu,
-        software.uplinkNetdev.empty() ? "none" : software.uplinkNetdev,
-        software.cores.empty() ? "not pinned" : software.cores);
+  for (const auto& [resource, devices] : offers.resources) {
+    text += fmt::format("{}: {} devices", resource.fullName(), devices.size());
+    if (devices.empty()) {
+      text += "\n";
+      continue;
+    }
+    if (devices.front().backend != Backend::software) {
+      text += "\n";
+      for (const auto& device : devices) {
+        text +=
+            fmt::format("  {}  {}, {}", device.id, nameOf(device.backend), nameOf(device.attach));
+        if (device.numaNode >= 0) text += fmt::format(", NUMA node {}", device.numaNode);
+        if (!device.unhealthy.empty()) text += "; unhealthy: " + device.unhealthy;
+        text += "\n";
+      }
+      continue;
+    }
+    const auto& software = *resource.software;
+    text +=
+        fmt::format(", {} to {}\n  software switch: {} queue pairs, mtu {}, uplink {}, cores {}\n",
+                    devices.front().id, devices.back().id, software.queuePairs, software.mtu,
+                    software.uplinkNetdev.empty() ? "none" : software.uplinkNetdev,
+                    software.cores.empty() ? "not pinned" : software.cores);
   }
+  std::string rest;
+  for (const auto& verdict : offers.verdicts) {
+    if (!verdict.resource.empty()) continue;
+    rest += fmt::format("  {} ({})", verdict.id, verdict.what);
+    if (!verdict.reason.empty()) rest += ": " + verdict.reason;
+    rest += "\n";
+    for (const auto& [name, reason] : verdict.refusals)
+      rest += fmt::format("    {}: {}\n", name, reason);
+  }
+  for (const auto& [path, reason] : offers.skipped)
+    rest += fmt::format("  {}: skipped: {}\n", path, reason);
+  if (!rest.empty()) text += "not offered:\n" + rest;
   return text;
 }
 

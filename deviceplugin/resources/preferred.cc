@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
+#include <optional>
 #include <stdexcept>
 
 namespace vdpa {
@@ -21,6 +23,69 @@ std::string_view takeNumber(std::string_view& text) {
   text.remove_prefix(end);
   number.remove_prefix(std::min(number.find_first_not_of('0'), number.size()));
   return number;
+}
+
+struct Taken {
+  std::vector<std::string> ids;
+  std::map<std::string, unsigned> fromPf;
+  std::map<int, unsigned> fromNode;
+
+  void add(const Choice& choice) {
+    ids.push_back(choice.id);
+    ++fromPf[choice.pf];
+    ++fromNode[choice.numaNode];
+  }
+};
+
+// The node that serves the rest alone; the one that has most of what is taken already before the
+// one with the fewest left over, so that large groups stay for large requests.
+std::optional<int> bestNode(const Taken& taken, const std::vector<Choice>& available,
+                            size_t wanted) {
+  std::map<int, size_t> free;
+  for (const auto& choice : available) ++free[choice.numaNode];
+  std::optional<int> best;
+  const auto taking = [&](int node) {
+    const auto found = taken.fromNode.find(node);
+    return found == taken.fromNode.end() ? 0u : found->second;
+  };
+  const auto better = [&](int node, int other) {
+    const size_t missing = wanted - taken.ids.size();
+    const bool fits = free[node] >= missing, otherFits = free[other] >= missing;
+    if (fits != otherFits) return fits;
+    if (taking(node) != taking(other)) return taking(node) > taking(other);
+    return fits ? free[node] < free[other] : free[node] > free[other];
+  };
+  for (const auto& [node, count] : free)
+    if (!best || better(node, *best)) best = node;
+  return best;
+}
+
+// Takes devices of one node (of any, if none is given) until there are enough. `available` is in
+// natural order and stays so.
+void takeFromNode(Taken& taken, std::vector<Choice>& available, size_t wanted,
+                  AllocationOrder order, std::optional<int> node) {
+  std::map<std::string, size_t> left;  // of each PF
+  for (const auto& choice : available) ++left[choice.pf];
+  while (taken.ids.size() < wanted) {
+    auto best = available.end();
+    for (auto choice = available.begin(); choice != available.end(); ++choice) {
+      if (node && choice->numaNode != *node) continue;
+      if (best == available.end()) {
+        best = choice;
+        continue;
+      }
+      const unsigned used = taken.fromPf[choice->pf], usedBest = taken.fromPf[best->pf];
+      const size_t rest = left[choice->pf], restBest = left[best->pf];
+      const bool better = order == AllocationOrder::spread
+                              ? used < usedBest || (used == usedBest && rest > restBest)
+                              : used > usedBest || (used == usedBest && rest < restBest);
+      if (better) best = choice;
+    }
+    if (best == available.end()) return;
+    --left[best->pf];
+    taken.add(*best);
+    available.erase(best);
+  }
 }
 
 }  // namespace
@@ -42,29 +107,37 @@ bool naturalLess(std::string_view a, std::string_view b) {
   return wholeA < wholeB;
 }
 
-std::vector<std::string> preferDevices(std::vector<std::string> available,
-                                       const std::vector<std::string>& mustInclude, int count) {
+std::vector<std::string> preferDevices(std::vector<Choice> available,
+                                       const std::vector<std::string>& mustInclude, int count,
+                                       AllocationOrder order) {
   if (count < 0 || mustInclude.size() > static_cast<size_t>(count))
     throw std::invalid_argument(
         fmt::format("{} devices must be included in {}", mustInclude.size(), count));
-  std::sort(available.begin(), available.end(), naturalLess);
-  available.erase(std::unique(available.begin(), available.end()), available.end());
+  const auto wanted = static_cast<size_t>(count);
+  std::sort(available.begin(), available.end(),
+            [](const Choice& a, const Choice& b) { return naturalLess(a.id, b.id); });
+  available.erase(std::unique(available.begin(), available.end(),
+                              [](const Choice& a, const Choice& b) { return a.id == b.id; }),
+                  available.end());
 
-  std::vector<std::string> chosen;
+  Taken taken;
   for (const auto& id : mustInclude) {
-    if (std::find(available.begin(), available.end(), id) == available.end())
+    const auto found = std::find_if(available.begin(), available.end(),
+                                    [&](const Choice& choice) { return choice.id == id; });
+    if (found != available.end()) {
+      taken.add(*found);
+      available.erase(found);
+    } else if (std::find(taken.ids.begin(), taken.ids.end(), id) == taken.ids.end()) {
       throw std::invalid_argument(
           fmt::format("device {} must be included but is not available", id));
-    if (std::find(chosen.begin(), chosen.end(), id) == chosen.end()) chosen.push_back(id);
+    }
   }
-  for (const auto& id : available) {
-    if (chosen.size() == static_cast<size_t>(count)) break;
-    if (std::find(chosen.begin(), chosen.end(), id) == chosen.end()) chosen.push_back(id);
-  }
-  if (chosen.size() < static_cast<size_t>(count))
-    throw std::invalid_argument(
-        fmt::format("{} devices are asked for but only {} are available", count, chosen.size()));
-  return chosen;
+  if (taken.ids.size() + available.size() < wanted)
+    throw std::invalid_argument(fmt::format("{} devices are asked for but only {} are available",
+                                            count, taken.ids.size() + available.size()));
+  takeFromNode(taken, available, wanted, order, bestNode(taken, available, wanted));
+  takeFromNode(taken, available, wanted, order, std::nullopt);
+  return taken.ids;
 }
 
 }  // namespace vdpa

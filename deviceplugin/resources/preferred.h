@@ -5,14 +5,24 @@
 #include <string_view>
 #include <vector>
 
+#include "deviceplugin/config/config.h"
+
 namespace vdpa {
 
 // "nic-2" before "nic-10": runs of digits compare as numbers.
 bool naturalLess(std::string_view a, std::string_view b);
 
-// `mustInclude` first, then the first available ones in natural order. Throws std::invalid_argument
-// when that isn't possible, saying why.
-std::vector<std::string> preferDevices(std::vector<std::string> available,
-                                       const std::vector<std::string>& mustInclude, int count);
+struct Choice {
+  std::string id;
+  int numaNode = -1;
+  std::string pf;
+};
+
+// `mustInclude` first. The rest from one NUMA node if one has enough (that of the included ones
+// before others), spread or packed over its PFs, and in natural order where that leaves a choice.
+// Throws std::invalid_argument when it isn't possible, saying why.
+std::vector<std::string> preferDevices(std::vector<Choice> available,
+                                       const std::vector<std::string>& mustInclude, int count,
+                                       AllocationOrder order);
 
 }  // namespace vdpa

@@ -3,8 +3,6 @@
 
 #include <catch2/catch.hpp>
 
-#include "deviceplugin/resources/offer.h"
-
 using namespace vdpa;
 
 namespace {
@@ -45,11 +43,49 @@ TEST_CASE("defaults and every key") {
   CHECK(full.software == SoftwareConfig{1024, 16, 9000, "eth1", "2-3,6"});
 }
 
-TEST_CASE("offers are the ports in order") {
-  const auto offers = makeOffers(parseConfig(kStart, "f"));
-  REQUIRE(offers.size() == 1);
-  CHECK(offers[0].devices == std::vector<Device>{{"nic-0"}, {"nic-1"}});
-  CHECK_THAT(describe(offers), Catch::Contains("vdpa.io/nic: 2 devices, nic-0 to nic-1"));
+TEST_CASE("a resource of hardware devices") {
+  const auto minimal =
+      parseConfig("resources:\n  - {name: nic, devices: [{vendors: ['15b3']}]}\n", "f")
+          .resources.at(0);
+  CHECK(minimal.backend == BackendChoice::automatic);
+  CHECK(minimal.attach == Attach::vhostUser);
+  CHECK_FALSE(minimal.provision);
+  CHECK(minimal.topology);
+  CHECK(minimal.linkHealth);
+  CHECK(minimal.allocation == AllocationOrder::spread);
+  CHECK_FALSE(minimal.software);
+
+  const auto full = parseConfig(
+                        "resources:\n"
+                        "  - name: nic\n"
+                        "    backend: kernel\n"
+                        "    attach: vhost-vdpa\n"
+                        "    provision: vdpa\n"
+                        "    topology: false\n"
+                        "    linkHealth: false\n"
+                        "    allocation: pack\n"
+                        "    devices:\n"
+                        "      - {pfNames: [\"ens1f0#0-3,7\"], rootDevices: [\"0000:65:00.0\"]}\n"
+                        "      - {numaNodes: [0, 1], minQueuePairs: 2, drivers: [mlx5_core]}\n",
+                        "f")
+                        .resources.at(0);
+  CHECK(full.backend == BackendChoice::kernel);
+  CHECK(full.attach == Attach::vhostVdpa);
+  CHECK(full.provision);
+  CHECK_FALSE(full.topology);
+  CHECK_FALSE(full.linkHealth);
+  CHECK(full.allocation == AllocationOrder::pack);
+  REQUIRE(full.devices.size() == 2);
+  CHECK(full.devices[0].pfNames == std::vector<PfSelector>{{"ens1f0", {{0, 3}, {7, 7}}}});
+  CHECK(full.devices[0].rootDevices == std::vector<PfSelector>{{"0000:65:00.0", {}}});
+  CHECK(full.devices[1].numaNodes == std::vector<int>{0, 1});
+  CHECK(full.devices[1].minQueuePairs == 2);
+  CHECK(
+      parseConfig("resources:\n  - {name: n, devices: [{vendors: ['1af4']}], backend: dpdk, dpdk: "
+                  "{devargs: 'sw-live-migration=1'}}\n",
+                  "f")
+          .resources[0]
+          .devargs == "sw-live-migration=1");
 }
 
 TEST_CASE("errors name place, problem and what was expected") {
@@ -70,11 +106,40 @@ TEST_CASE("errors name place, problem and what was expected") {
       {kStart + "    name: two\n",
        "f:4:5: key 'name' stands twice in resource; expected each key once"},
       {kStart + "    prefix: vdpa\n", "f:4:13: prefix is 'vdpa'; expected a DNS name"},
-      {kStart + "    backend: kernel\n", "f:4:14: backend is 'kernel'; expected auto or software"},
+      {kStart + "    backend: fast\n",
+       "f:4:14: backend is 'fast'; expected auto or kernel or dpdk or software"},
+      {kStart + "    backend: kernel\n",
+       "f:3:15: software stands beside a backend for hardware; expected backend auto or software"},
       {kStart + "    attach: virtio-vdpa\n",
-       "f:4:13: attach is 'virtio-vdpa'; expected vhost-user"},
-      {kStart + "    devices: []\n",
-       "f:4:5: unknown key 'devices' in resource; expected one of name, prefix"},
+       "f:4:13: attach is 'virtio-vdpa' beside software; expected vhost-user"},
+      {kStart + "    devices: []\n", "f:4:14: devices has 0 entries; expected a list of 1 to"},
+      {kStart + "    devices: {}\n", "f:4:14: devices is a map; expected a list"},
+      {kStart + "    devices: [{}]\n", "f:4:15: an entry of devices is empty; expected"},
+      {kStart + "    devices: [{vendor: ['15b3']}]\n",
+       "f:4:16: unknown key 'vendor' in an entry of devices; expected one of vendors"},
+      {kStart + "    devices: [{vendors: ['15B3']}]\n",
+       "f:4:26: an entry of vendors is '15B3'; expected four lower-case hex digits"},
+      {kStart + "    devices: [{vendors: '15b3'}]\n", "f:4:25: vendors is '15b3'; expected a list"},
+      {kStart + "    devices: [{pciAddresses: ['65:00.2']}]\n",
+       "f:4:31: an entry of pciAddresses is '65:00.2'; expected a PCI address"},
+      {kStart + "    devices: [{pfNames: ['eth0#3-1']}]\n",
+       "f:4:26: an entry of pfNames is 'eth0#3-1'; expected a PF's netdev"},
+      {kStart + "    devices: [{pfNames: ['#1']}]\n", "f:4:26: an entry of pfNames is '#1'"},
+      {kStart + "    devices: [{rootDevices: [eth0]}]\n",
+       "f:4:30: an entry of rootDevices is 'eth0'; expected a PF's PCI address"},
+      {kStart + "    devices: [{numaNodes: [-1]}]\n", "f:4:28: an entry of numaNodes is '-1'"},
+      {kStart + "    devices: [{minQueuePairs: 0}]\n", "f:4:31: minQueuePairs is '0'"},
+      {kStart + "    provision: vdpa\n", "f:4:16: provision stands without devices"},
+      {kStart + "    topology: maybe\n", "f:4:15: topology is 'maybe'; expected true or false"},
+      {kStart + "    backend: software\n    devices: [{vendors: ['15b3']}]\n",
+       "f:5:14: devices stands beside backend: software"},
+      {"resources:\n  - {name: a, backend: dpdk, provision: vdpa, devices: [{vendors: "
+       "['1af4']}]}\n",
+       "f:2:24: backend is 'dpdk' beside attach or provision"},
+      {"resources:\n  - {name: a, dpdk: {devargs: 'a b'}, devices: [{vendors: ['1af4']}]}\n",
+       "f:2:31: devargs is 'a b'"},
+      {"resources:\n  - {name: a, allocation: most, devices: [{vendors: ['1af4']}]}\n",
+       "f:2:27: allocation is 'most'; expected spread or pack"},
       {kStart + "    socket: {mode: 0866}\n", "f:4:20: mode is '0866'; expected permission bits"},
       {kStart + "    socket: {mode: \"7777\"}\n", "f:4:20: mode is '7777'"},
       {kStart + "    socket: {uid: -1}\n", "f:4:19: uid is '-1'; expected a whole number from 0"},

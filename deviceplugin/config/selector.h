@@ -1,0 +1,41 @@
+// One entry of a resource's `devices`: what a device must be to be offered.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+// "ens1f0#0-3,7": a physical function and which of its VFs.
+struct VfRange {
+  unsigned first = 0;
+  unsigned last = 0;
+  bool operator==(const VfRange&) const = default;
+};
+struct PfSelector {
+  std::string pf;            // netdev name, or PCI address
+  std::vector<VfRange> vfs;  // empty: all
+  bool contains(unsigned vf) const;
+  bool operator==(const PfSelector&) const = default;
+};
+
+// Every key that isn't empty must match; within one, the entries are alternatives.
+struct Selector {
+  std::vector<std::string> vendors;       // four hex digits, lower case
+  std::vector<std::string> devices;       //
+  std::vector<std::string> drivers;       // of the PCI function
+  std::vector<std::string> pciAddresses;  // "0000:65:00.2"
+  std::vector<PfSelector> pfNames;
+  std::vector<PfSelector> rootDevices;  // by the PF's PCI address
+  std::vector<int> numaNodes;
+  unsigned minQueuePairs = 0;
+  std::vector<std::string> managementDevices;  // "pci/0000:65:00.2", "vdpasim_net"
+  bool operator==(const Selector&) const = default;
+};
+
+// Throws ConfigError; `file` is only named in errors.
+Selector parseSelector(const YAML::Node& node, const std::string& file);
+
+}  // namespace vdpa

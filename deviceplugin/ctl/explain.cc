@@ -1,0 +1,102 @@
+// vdpactl explain
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "plugin.grpc.pb.h"
+#include "table.h"
+
+namespace vdpa::ctl {
+namespace {
+
+using plugin::v1::Verdict;
+
+constexpr auto kDeadline = std::chrono::seconds(5);
+
+nlohmann::json toJson(const Verdict& verdict) {
+  nlohmann::json json{{"device", verdict.id()},
+                      {"what", verdict.what()},
+                      {"resource", verdict.resource()},
+                      {"reason", verdict.reason()}};
+  json["refusals"] = nlohmann::json::object();
+  for (const auto& [resource, reason] : verdict.refusals()) json["refusals"][resource] = reason;
+  if (verdict.resource().empty()) return json;
+  json["healthy"] = verdict.healthy();
+  json["unhealthyReason"] = verdict.unhealthy_reason();
+  return json;
+}
+
+// Refusals in the order of their resources' names: a message's map has none.
+std::map<std::string, std::string> refusalsOf(const Verdict& verdict) {
+  return {verdict.refusals().begin(), verdict.refusals().end()};
+}
+
+void printOne(const Verdict& verdict) {
+  fmt::print("{}: {}\n", verdict.id(), verdict.what());
+  if (!verdict.resource().empty()) {
+    fmt::print("  offered as {}: {}\n", verdict.resource(), verdict.reason());
+    if (!verdict.healthy()) fmt::print("  unhealthy: {}\n", verdict.unhealthy_reason());
+  } else if (!verdict.reason().empty()) {
+    fmt::print("  not offered: {}\n", verdict.reason());
+  } else {
+    fmt::print("  not offered\n");
+  }
+  for (const auto& [resource, reason] : refusalsOf(verdict))
+    fmt::print("  resource {}: {}\n", resource, reason);
+}
+
+void printAll(const plugin::v1::ListResponse& list) {
+  Table resources({"RESOURCE", "KUBELET", "DEVICES", "HEALTHY"});
+  for (const auto& resource : list.resources())
+    resources.add({resource.name(), resource.registered() ? "registered" : "not registered",
+                   std::to_string(resource.devices()), std::to_string(resource.healthy())});
+  Table devices({"DEVICE", "WHAT", "RESOURCE", "WHY"});
+  for (const auto& verdict : list.verdicts()) {
+    std::string why = verdict.reason();
+    if (!verdict.resource().empty() && !verdict.healthy())
+      why = "unhealthy: " + verdict.unhealthy_reason();
+    if (verdict.resource().empty())
+      for (const auto& [resource, reason] : refusalsOf(verdict))
+        why += fmt::format("{}{}: {}", why.empty() ? "" : "; ", resource, reason);
+    devices.add({verdict.id(), verdict.what(), verdict.resource(), why});
+  }
+  fmt::print("{}\n{}", resources.text(), devices.text());
+  for (const auto& [path, reason] :
+       std::map<std::string, std::string>(list.skipped().begin(), list.skipped().end()))
+    fmt::print("skipped {}: {}\n", path, reason);
+}
+
+}  // namespace
+
+void explain(const Options& options, const std::string& deviceId) {
+  requireSocket(options.pluginSocket, "vdpa-device-plugin");
+  const auto stub = plugin::v1::Plugin::NewStub(
+      grpc::CreateChannel("unix:" + options.pluginSocket, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  const auto check = [&](const grpc::Status& status) {
+    if (!status.ok()) throw std::runtime_error(status.error_message());
+  };
+  if (deviceId.empty()) {
+    plugin::v1::ListResponse list;
+    check(stub->List(&context, {}, &list));
+    if (options.output != Output::json) return printAll(list);
+    auto array = nlohmann::json::array();
+    for (const auto& verdict : list.verdicts()) array.push_back(toJson(verdict));
+    fmt::print("{}\n", array.dump(2));
+    return;
+  }
+  plugin::v1::ExplainRequest request;
+  request.set_device_id(deviceId);
+  plugin::v1::ExplainResponse response;
+  check(stub->Explain(&context, request, &response));
+  if (options.output == Output::json)
+    fmt::print("{}\n", toJson(response.verdict()).dump(2));
+  else
+    printOne(response.verdict());
+}
+
+}  // namespace vdpa::ctl

@@ -1,0 +1,36 @@
+// vdpa.plugin.v1, as plugin.proto has it: gRPC's threads ask, the loop, which decides, answers.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/loop.h"
+#include "deviceplugin/resources/offer.h"
+#include "plugin.grpc.pb.h"
+
+namespace vdpa {
+
+// What was decided, as a message. `healthOf` (resource, device ID) is asked for what is offered.
+plugin::v1::ListResponse toMessage(
+    const Offers& found,
+    const std::function<DeviceList::Health(const std::string&, const std::string&)>& healthOf);
+
+class ExplainService final : public plugin::v1::Plugin::Service {
+ public:
+  // `state` is called on the loop's thread.
+  ExplainService(Loop& loop, std::function<plugin::v1::ListResponse()> state)
+      : loop_(loop), state_(std::move(state)) {}
+
+  grpc::Status Explain(grpc::ServerContext* context, const plugin::v1::ExplainRequest* request,
+                       plugin::v1::ExplainResponse* response) override;
+  grpc::Status List(grpc::ServerContext* context, const plugin::v1::ListRequest* request,
+                    plugin::v1::ListResponse* response) override;
+
+ private:
+  Loop& loop_;
+  const std::function<plugin::v1::ListResponse()> state_;
+};
+
+}  // namespace vdpa

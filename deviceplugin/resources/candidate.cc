@@ -1,0 +1,122 @@
+// See the header.
+#include "deviceplugin/resources/candidate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "deviceplugin/resources/preferred.h"
+
+namespace vdpa {
+namespace {
+
+constexpr uint32_t kNetworkClass = 0x02;  // the upper byte of a PCI class code
+
+const ManagementDevice* managementOf(const Snapshot& snapshot, const std::string& name) {
+  const auto found = snapshot.managementDevices.find(name);
+  return found == snapshot.managementDevices.end() ? nullptr : &found->second;
+}
+
+std::string hostUse(const Snapshot& snapshot, const std::vector<std::string>& netdevs) {
+  for (const auto& name : netdevs) {
+    const auto netdev = snapshot.netdevs.find(name);
+    if (netdev != snapshot.netdevs.end() && !netdev->second.hostUse.empty())
+      return fmt::format("the host uses its netdev {}: {}", name, netdev->second.hostUse);
+  }
+  return "";
+}
+
+std::string neverOf(const Snapshot& snapshot, const Candidate& candidate) {
+  if (const auto* vdpa = candidate.vdpa) {
+    if (!vdpa->isNetwork) return fmt::format("its vDPA device {} is no network device", vdpa->name);
+    if (auto use = hostUse(snapshot, vdpa->netdevs); !use.empty()) return use;
+  }
+  if (const auto* function = candidate.function) {
+    if (function->classCode >> 16 != kNetworkClass && !candidate.vdpa)
+      return fmt::format("is no network function but of PCI class {:06x}", function->classCode);
+    if (function->vfCount > 0) return fmt::format("is a PF with {} VFs", function->vfCount);
+    if (auto use = hostUse(snapshot, function->netdevs); !use.empty()) return use;
+  }
+  return "";
+}
+
+Candidate ofFunction(const Snapshot& snapshot, const PciFunction& function) {
+  Candidate candidate;
+  candidate.id = function.address;
+  candidate.function = &function;
+  candidate.numaNode = function.numaNode;
+  candidate.management = managementOf(snapshot, "pci/" + function.address);
+  if (function.pf.empty()) return candidate;
+  if (const auto pf = snapshot.functions.find(function.pf); pf != snapshot.functions.end())
+    candidate.pf = &pf->second;
+  if (const auto name = snapshot.pfNetdevs.find(function.pf); name != snapshot.pfNetdevs.end())
+    candidate.pfName = name->second;
+  return candidate;
+}
+
+Candidate ofVdpaDevice(const Snapshot& snapshot, const VdpaDevice& vdpa) {
+  Candidate candidate;
+  candidate.id = vdpa.name;
+  candidate.vdpa = &vdpa;
+  candidate.management = managementOf(snapshot, vdpa.managementDevice);
+  const auto function = snapshot.functions.find(vdpa.pciAddress);
+  if (function != snapshot.functions.end()) candidate.numaNode = function->second.numaNode;
+  return candidate;
+}
+
+}  // namespace
+
+unsigned Candidate::queuePairs() const {
+  if (vdpa) return vdpa->queuePairs;
+  if (management && management->maxVirtqueues > 0)
+    return std::max(1u, management->maxVirtqueues / 2);
+  return 0;
+}
+
+std::string provisionedName(const std::string& managementDevice) {
+  return "vdpa-" + managementDevice.substr(managementDevice.rfind('/') + 1);
+}
+
+std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
+  std::map<std::string, Candidate> candidates;
+  for (const auto& [address, function] : snapshot.functions)
+    candidates.emplace(address, ofFunction(snapshot, function));
+
+  // A function's own vDPA device is that function's; any other stands for itself. A device on a
+  // slice of a function (a scalable function) has that function's address but is not all of it.
+  std::set<std::string> makers;
+  for (const auto& [name, vdpa] : snapshot.vdpaDevices) {
+    makers.insert(vdpa.managementDevice);
+    const auto function = candidates.find(vdpa.pciAddress);
+    const bool whole =
+        function != candidates.end() && !function->second.vdpa &&
+        (vdpa.managementDevice.empty() || vdpa.managementDevice == "pci/" + vdpa.pciAddress);
+    if (whole)
+      function->second.vdpa = &vdpa;
+    else
+      candidates.emplace(name, ofVdpaDevice(snapshot, vdpa));
+  }
+  // Management devices without a function of their own that could make their one device.
+  for (const auto& [name, management] : snapshot.managementDevices) {
+    if (!management.makesNetwork || makers.contains(name) ||
+        (!management.pciAddress.empty() && name == "pci/" + management.pciAddress))
+      continue;
+    Candidate candidate;
+    candidate.id = provisionedName(name);
+    candidate.management = &management;
+    candidates.emplace(candidate.id, std::move(candidate));
+  }
+
+  std::vector<Candidate> sorted;
+  for (auto& [id, candidate] : candidates) {
+    candidate.never = neverOf(snapshot, candidate);
+    sorted.push_back(std::move(candidate));
+  }
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Candidate& a, const Candidate& b) { return naturalLess(a.id, b.id); });
+  return sorted;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,32 @@
+// What on a node could be a device at all, whatever the configuration says: network functions,
+// vDPA devices without one, and management devices that could make one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deviceplugin/discovery/snapshot.h"
+
+namespace vdpa {
+
+// Its pointers are into the snapshot it was found in.
+struct Candidate {
+  std::string id;
+  const PciFunction* function = nullptr;
+  const PciFunction* pf = nullptr;               // of a VF
+  const VdpaDevice* vdpa = nullptr;              // that exists
+  const ManagementDevice* management = nullptr;  // where one is or could be made
+  std::string pfName;                            // of a VF: its PF's netdev; may be empty
+  int numaNode = -1;
+  std::string never;  // why no resource may have it; empty: one may
+
+  unsigned queuePairs() const;  // 0: not known before it is opened
+};
+
+// In natural order of their IDs.
+std::vector<Candidate> findCandidates(const Snapshot& snapshot);
+
+// What provisioning names the device of a management device: stable over reboots.
+std::string provisionedName(const std::string& managementDevice);
+
+}  // namespace vdpa

@@ -1,0 +1,38 @@
+// A device as a resource offers it: what the kubelet, the datapath and a pod are told of it.
+#pragma once
+
+#include <string>
+
+#include "deviceplugin/config/config.h"
+
+namespace vdpa {
+
+enum class Backend { software, kernel, dpdk };
+
+const char* nameOf(Backend backend);
+
+struct Device {
+  std::string id;  // unique on the node
+  Backend backend = Backend::software;
+  Attach attach = Attach::vhostUser;
+  int numaNode = -1;      // -1: none
+  std::string pf;         // PCI address of the PF it shares a port with, or its own; may be empty
+  std::string unhealthy;  // why it can't be used now, as far as discovery sees; empty: it can
+
+  std::string pciAddress;   // empty: no PCI function
+  unsigned queuePairs = 0;  // 0: known when it is opened
+
+  // kernel
+  std::string vdpa;              // its name on the vdpa bus, or the one that provisioning gives
+  std::string managementDevice;  // where it is made
+  std::string characterDevice;   // "vhost-vdpa-3"; empty under virtio_vdpa, or not there yet
+  std::string pciDriver;         // what provisioning binds; empty: nothing has to be bound
+  bool provision = false;
+
+  // dpdk
+  std::string dpdkDriver;  // ifc, mlx5, sfc
+
+  bool operator==(const Device&) const = default;
+};
+
+}  // namespace vdpa

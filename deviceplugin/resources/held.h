@@ -1,0 +1,19 @@
+// Devices that pods hold although the node no longer has them.
+#pragma once
+
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deviceplugin/resources/offer.h"
+
+namespace vdpa {
+
+// What discovery found, and what was offered before and is held still: that stays in its resource's
+// list, unhealthy and with the reason, since the kubelet would otherwise forget what its pod has.
+// `held` has pairs of resource and device ID.
+std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& before,
+                            const std::set<std::pair<std::string, std::string>>& held);
+
+}  // namespace vdpa

@@ -1,0 +1,25 @@
+// How a device could be served: which backend fits what it is and what it is bound to.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/resources/candidate.h"
+#include "deviceplugin/resources/device.h"
+
+namespace vdpa {
+
+struct Serving {
+  std::optional<Device> device;
+  // With a device: by what. Without: what is missing, and what would help.
+  std::string why;
+};
+
+// The kernel driver that makes a vDPA device of this function; empty if none is known to.
+std::string vdpaDriverOf(const Candidate& candidate);
+
+// The first backend that fits, as `resource` asks for it.
+Serving serve(const ResourceConfig& resource, const Candidate& candidate);
+
+}  // namespace vdpa
