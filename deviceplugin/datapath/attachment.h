@@ -38,7 +38,7 @@ struct Settings {
   unsigned mtu = 0;
 };
 
-// A software port's settings in force.
+// The settings in force. What a backend can't set has its device's own value.
 struct PortSettings {
   std::string mac;  // lower case
   unsigned vlan = 0;
@@ -54,6 +54,7 @@ struct Attachment {
   std::string resource;
   Owner owner;
   PortSettings port;
+  std::string socket;  // what the application opens, as the pod sees it; empty: a netdev
   unsigned queuePairs = 1;
   unsigned queueSize = 256;
   std::vector<std::string> ips;  // with prefix length

@@ -7,12 +7,13 @@
 #include <ctime>
 
 #include "common/log.h"
+#include "common/naming.h"
 #include "deviceplugin/datapath/device_directory.h"
 #include "deviceplugin/datapath/device_files.h"
+#include "deviceplugin/datapath/hardware_settings.h"
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "deviceplugin/datapath/rollback.h"
-#include "deviceplugin/datapath/software_port.h"
 
 namespace vdpa {
 namespace {
@@ -26,8 +27,19 @@ constexpr auto kLook = 250ms;
 
 Attachments::Attachments(Options options, std::function<void()> onHealth)
     : options_(std::move(options)),
+      onHealth_(std::move(onHealth)),
       records_(options_.paths.owners()),
-      switches_(options_.programs, options_.paths, std::move(onHealth)) {
+      switches_(options_.programs, options_.paths, onHealth_),
+      bus_(options_.programs.sysfs, options_.programs.dev),
+      provisioner_({options_.programs.sysfs, options_.paths.provisioned(), options_.bootId,
+                    options_.addVdpa, options_.removeVdpa,
+                    [this](const std::string& id) {
+                      const auto device = table_.find(id);
+                      return device && device->record;
+                    },
+                    onHealth_},
+                   bus_),
+      backings_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_) {
   recover();
 }
 
@@ -37,14 +49,19 @@ void Attachments::setDevices(const std::vector<Resource>& resources) {
   checkDeviceSet(resources);
   std::lock_guard setting(settingDevices_);
   std::map<std::string, DeviceTable::Offer> offers;
-  for (const auto& resource : resources)
-    for (const auto& id : resource.devices)
-      offers[id] = {resource.name, resource.socket, resource.software};
+  Provisioner::Devices provisioned;
+  for (const auto& resource : resources) {
+    for (const auto& [id, device] : resource.devices) {
+      offers[id] = {resource.name, resource.socket, resource.software, device};
+      if (device.provision) provisioned[id] = device;
+    }
+  }
   for (const auto& [id, offer] : offers) DeviceDirectory(options_.paths, id).ensure();
   switches_.offer(resources);
   for (const auto& id : table_.setOffers(offers)) DeviceDirectory(options_.paths, id).remove();
   removeDirectoriesExcept(options_.paths,
                           [this](const std::string& id) { return table_.find(id).has_value(); });
+  provisioner_.want(std::move(provisioned));
   spdlog::info("{} devices of {} resources", offers.size(), resources.size());
 }
 
@@ -55,11 +72,12 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   checkOwner(owner);
   const auto deadline = Clock::now() + options_.patience;
   DeviceTable::Reservation reservation(table_, owner, id);
-  const auto offer = table_.waitOffer(id, deadline, owner.key());
-  softwarePort(id, request.settings, offer.software.mtu);  // refused before anything else is done
+  auto offer = table_.waitOffer(id, deadline, owner.key());
+  Backing& backing = backings_.of(offer.device);
+  backing.settle(id, offer, request.settings);  // refused before anything else is done
 
   const DeviceTable::Lease lease = takeDevice(request, deadline);
-  const auto vswitch = waitSwitch(offer.resource, id, deadline, owner.key());
+  offer = backing.prepare(id, offer, deadline, [&] { return table_.calledOff(owner.key()); });
 
   OwnerRecord record;
   record.bootId = options_.bootId;
@@ -68,15 +86,24 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
     spdlog::warn("{}: cannot see the network namespace {}: its end will not be noticed", id,
                  owner.netns);
   record.socket = offer.socket;
-  record.software = vswitch->config();
-  record.attachment.deviceId = id;
-  record.attachment.resource = offer.resource;
-  record.attachment.owner = owner;
-  record.attachment.port = softwarePort(id, request.settings, record.software.mtu);
-  record.attachment.port.mac = reservation.takeMac(record.attachment.port.mac);
-  record.attachment.queuePairs = record.software.queuePairs;
-  record.attachment.ips = request.ips;
-  record.attachment.created = std::time(nullptr);
+  record.software = offer.software;
+  record.device = offer.device;
+  record.routes = request.routes;
+  Attachment& attachment = record.attachment;
+  attachment.deviceId = id;
+  attachment.resource = offer.resource;
+  attachment.owner = owner;
+  attachment.port = backing.settle(id, offer, request.settings);
+  // A device of hardware has an address of its own, which its worker tells.
+  const bool ownMac = attachment.port.mac.empty() && offer.device.backend == Backend::kernel;
+  if (!ownMac) attachment.port.mac = reservation.takeMac(attachment.port.mac);
+  attachment.socket = podSocket(id);
+  attachment.queuePairs = offer.device.backend == Backend::software ? offer.software.queuePairs
+                                                                    : offer.device.queuePairs;
+  attachment.queuePairs = std::max(1u, attachment.queuePairs);
+  attachment.ips = request.ips;
+  attachment.created = std::time(nullptr);
+  backing.complete(record);
 
   const DeviceDirectory directory(options_.paths, id);
   std::shared_ptr<WorkerHandle> worker;
@@ -87,14 +114,20 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   rollback.add([&] { directory.renew(); });
   directory.renew();
   step("directory");
-  rollback.add([&] { vswitch->removePort(id); });
-  const std::string engine = vswitch->addPort(id, record.attachment.port);
-  step("port");
-  worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, engine);
-  rollback.add([&] { worker->stop(); });
-  worker->waitReady(Clock::now() + options_.patience);
+  rollback.add([&] { backing.stop(record); });
+  const auto engine = backing.start(record);
+  step("engine");
+  rollback.add([&] {
+    if (worker) worker->stop();
+  });
+  if (engine) {
+    worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, *engine,
+                                            onHealth_);
+    waitWorker(*worker, record, backing);
+  }
+  if (ownMac && attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
   step("worker");
-  writeDeviceFiles(directory.path(), record.attachment);
+  writeDeviceFiles(directory.path(), record);
   step("files");
   if (cancelled() || table_.calledOff(owner.key()))
     throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
@@ -104,7 +137,22 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   table_.setAttachment(lease, record, worker);
   rollback.commit();
   spdlog::info("attached {} to {}", id, describeOwner(owner));
-  return {record.attachment, worker->state(), 0};
+  return describe(record, worker);
+}
+
+// The worker has opened the device and knows it better than anybody before.
+void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing) {
+  Attachment& attachment = record.attachment;
+  try {
+    worker.waitReady(Clock::now() + options_.patience);
+  } catch (const std::exception& error) {
+    backing.startFailed(attachment.deviceId, error.what());
+    onHealth_();
+    throw;
+  }
+  const auto facts = worker.facts();
+  completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
+  if (facts.queuePairs > 0) attachment.queuePairs = facts.queuePairs;
 }
 
 // The lease of a device without an owner, if need be after undoing what an owner left.
@@ -118,9 +166,12 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request,
       if (!device->record) return std::move(*lease);
       if (mayTakeOver(*device->record, request.owner)) {
         undo(*lease);
-        return std::move(*lease);
+        if (table_.find(id)) return std::move(*lease);
+        continue;  // it had left the set, and was kept for its owner alone
       }
       holder = describeOwner(device->record->attachment.owner);
+    } else if (!table_.find(id)) {
+      throw RefusedError(Refusal::notFound, fmt::format("device {} has just left this node", id));
     }
     if (table_.waitFree(id, std::min(deadline, Clock::now() + kLook), request.owner.key()))
       continue;
@@ -162,21 +213,6 @@ bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester)
   return false;
 }
 
-std::shared_ptr<SwitchHandle> Attachments::waitSwitch(const std::string& resource,
-                                                      const std::string& deviceId,
-                                                      Clock::time_point deadline,
-                                                      const AttachmentKey& key) {
-  for (;;) {
-    const auto vswitch = switches_.find(resource);
-    if (vswitch && vswitch->waitUp(std::min(deadline, Clock::now() + kLook))) return vswitch;
-    if (Clock::now() >= deadline || table_.calledOff(key))
-      throw RefusedError(Refusal::aborted,
-                         fmt::format("cannot attach {} yet: {}", deviceId,
-                                     vswitch ? vswitch->status().reason
-                                             : "the switch of " + resource + " is not there"));
-  }
-}
-
 bool Attachments::detach(const AttachmentKey& key) {
   const auto lease = table_.leaseAttached(key);
   if (!lease) return false;
@@ -194,8 +230,8 @@ void Attachments::undo(const DeviceTable::Lease& lease) {
   step("detaching");
   if (device->worker) device->worker->stop();
   step("worker stopped");
-  if (const auto vswitch = switches_.find(record.attachment.resource)) vswitch->removePort(id);
-  step("port removed");
+  backings_.of(record.device).stop(record);
+  step("engine stopped");
   DeviceDirectory(options_.paths, id).renew();
   step("directory emptied");
   records_.remove(id);
@@ -203,6 +239,7 @@ void Attachments::undo(const DeviceTable::Lease& lease) {
   if (table_.clearAttachment(lease)) DeviceDirectory(options_.paths, id).remove();
   device.reset();
   switches_.collect();
+  provisioner_.wake();
   spdlog::info("detached {} from {}", id, describeOwner(record.attachment.owner));
 }
 
@@ -224,6 +261,14 @@ void Attachments::releaseAbandoned() {
                  key.first);
     detach(key);
   }
+}
+
+void Attachments::retryFailed() {
+  bool well = false;
+  for (const auto& [id, device] : table_.all())
+    if (device.offer && !device.record && device.offer->device.backend == Backend::kernel)
+      well = backings_.kernel.retry(id, *device.offer) || well;
+  if (well) onHealth_();
 }
 
 void Attachments::shutdown() {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/pod_resources.h"
+#include "deviceplugin/datapath/backings.h"
 #include "deviceplugin/datapath/device_state.h"
 #include "deviceplugin/datapath/device_table.h"
 #include "deviceplugin/datapath/owner_records.h"
@@ -23,6 +24,7 @@ struct AttachRequest {
   std::string deviceId;
   Settings settings;
   std::vector<std::string> ips;
+  std::vector<PodRoute> routes;
 };
 
 class Attachments {
@@ -33,6 +35,9 @@ class Attachments {
     std::string bootId;
     // Throws when the kubelet cannot be asked.
     std::function<std::vector<PodDevice>()> listPodDevices;
+    // Make and remove a vDPA device. They throw what says why it failed.
+    std::function<void(const std::string& name, const std::string& managementDevice)> addVdpa;
+    std::function<void(const std::string& name)> removeVdpa;
     // How long an Attach waits for an owner to go or an engine to come.
     std::chrono::milliseconds patience = std::chrono::seconds(4);
     // Called after each step of an Attach or Detach; for tests.
@@ -41,6 +46,7 @@ class Attachments {
   // An attachment and how it does.
   struct Live {
     Attachment attachment;
+    std::string backend;
     std::string state;  // as in datapath.proto
     unsigned workerDeaths = 0;
   };
@@ -67,6 +73,8 @@ class Attachments {
 
   // Detaches what nobody will: its network namespace is gone, and the kubelet doesn't list it.
   void releaseAbandoned();
+  // Looks again at devices that a worker could not open.
+  void retryFailed();
   // Makes every Attach that waits give up. To be called before the destructor.
   void shutdown();
 
@@ -78,16 +86,20 @@ class Attachments {
   void undoUnfinished(const OwnerRecord& record);
   DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
-  std::shared_ptr<SwitchHandle> waitSwitch(const std::string& resource, const std::string& deviceId,
-                                           Clock::time_point deadline, const AttachmentKey& key);
+  void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing);
+  static Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker);
   void undo(const DeviceTable::Lease& lease);
   void step(std::string_view name);
 
   const Options options_;
+  const std::function<void()> onHealth_;
   OwnerRecords records_;
-  SwitchSet switches_;
   DeviceTable table_;
   std::mutex settingDevices_;
+  SwitchSet switches_;
+  const VdpaBus bus_;
+  Provisioner provisioner_;
+  Backings backings_;
 };
 
 }  // namespace vdpa

@@ -5,57 +5,24 @@
 
 #include "common/atomic_file.h"
 #include "common/log.h"
+#include "common/naming.h"
 #include "deviceplugin/datapath/attachments.h"
 #include "deviceplugin/datapath/device_directory.h"
 #include "deviceplugin/datapath/device_files.h"
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
-#include "deviceplugin/datapath/software_port.h"
 
 namespace vdpa {
 namespace {
 
-class Differences {
- public:
-  template <typename T>
-  void compare(std::string_view what, const T& wanted, const T& found) {
-    if (wanted != found) add("{} is {}; expected {}", what, found, wanted);
-  }
-  template <typename... Args>
-  void add(fmt::format_string<Args...> format, Args&&... args) {
-    texts_.push_back(fmt::format(format, std::forward<Args>(args)...));
-  }
-  std::vector<std::string> take() { return std::move(texts_); }
-
- private:
-  std::vector<std::string> texts_;
-};
-
-void comparePort(Differences& differences, const PortSettings& wanted, const PortSettings& found) {
-  differences.compare("mac", wanted.mac, found.mac);
-  differences.compare("vlan", wanted.vlan, found.vlan);
-  differences.compare("mtu", wanted.mtu, found.mtu);
-  differences.compare("link up", wanted.linkUp, found.linkUp);
-  differences.compare("spoof check", wanted.spoofCheck, found.spoofCheck);
-}
-
-void compareSwitch(Differences& differences, SwitchHandle& vswitch, const Attachment& attachment) {
-  const auto status = vswitch.status();
-  if (!status.up) return differences.add("{}", status.reason);
-  const auto ports = vswitch.readPorts();
-  if (const auto port = ports.find(attachment.deviceId); port != ports.end())
-    comparePort(differences, attachment.port, port->second);
-  else
-    differences.add("{} has no port on the switch of {}", attachment.deviceId, attachment.resource);
-}
-
 void compareFiles(Differences& differences, const std::string& directory,
-                  const Attachment& attachment) {
-  if (!std::filesystem::is_socket(directory + "/vhost.sock"))
+                  const OwnerRecord& record) {
+  if (record.attachment.socket == podSocket(record.attachment.deviceId) &&
+      !std::filesystem::is_socket(directory + "/vhost.sock"))
     differences.add("the socket {}/vhost.sock is missing", directory);
   try {
     const auto found = nlohmann::json::parse(readFile(directory + "/device.json"));
-    if (found != deviceJson(attachment)) differences.add("{}/device.json was changed", directory);
+    if (found != deviceJson(record)) differences.add("{}/device.json was changed", directory);
   } catch (const std::exception& error) {
     differences.add("{}", error.what());
   }
@@ -78,23 +45,23 @@ std::vector<std::string> Attachments::check(const AttachRequest& request) {
   const Attachment& attachment = record.attachment;
   Differences differences;
 
-  PortSettings asked = softwarePort(id, request.settings, record.software.mtu);
+  Backing& backing = backings_.of(record.device);
+  PortSettings asked = backing.settle(
+      id, {attachment.resource, record.socket, record.software, record.device}, request.settings);
   if (asked.mac.empty()) asked.mac = attachment.port.mac;
-  comparePort(differences, asked, attachment.port);
+  if (asked.mtu == 0) asked.mtu = attachment.port.mtu;
+  comparePorts(differences, asked, attachment.port);
   if (request.ips != attachment.ips)
     differences.add("ips are {}; expected {}", fmt::join(attachment.ips, ", "),
                     fmt::join(request.ips, ", "));
   if (namespaceGone(attachment.owner.netns, record.netns))
     differences.add("the network namespace {} is gone", attachment.owner.netns);
-  if (!device->worker)
+  if (!device->worker && attachment.socket == podSocket(id))
     differences.add("{} has no worker", id);
-  else if (const std::string state = device->worker->state(); state.starts_with("failed: "))
-    differences.add("{}", state.substr(8));
-  compareFiles(differences, options_.paths.device(id), attachment);
-  if (const auto vswitch = switches_.find(attachment.resource))
-    compareSwitch(differences, *vswitch, attachment);
-  else
-    differences.add("the switch of {} is not there", attachment.resource);
+  else if (device->worker && device->worker->state().starts_with("failed: "))
+    differences.add("{}", device->worker->state().substr(8));
+  compareFiles(differences, options_.paths.device(id), record);
+  backing.check(record, differences);
   return differences.take();
 }
 
@@ -128,39 +95,42 @@ std::vector<DeviceCounters> Attachments::counters(const std::vector<std::string>
 }
 
 std::vector<DeviceState> Attachments::deviceStates() const {
-  std::map<std::string, SupervisedProcess::Status> switches;
   std::vector<DeviceState> states;
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer) continue;
-    const std::string& resource = device.offer->resource;
-    auto status = switches.find(resource);
-    if (status == switches.end()) {
-      const auto vswitch = switches_.find(resource);
-      status = switches.emplace(resource, vswitch ? vswitch->status() : SupervisedProcess::Status{})
-                   .first;
-      if (!vswitch) status->second.reason = "the switch of " + resource + " is not there";
-    }
-    states.push_back({id, resource, status->second.up, status->second.reason, false});
+    std::string reason = backings_.of(device.offer->device).unhealthy(id, *device.offer);
+    // A worker that lost its hardware; a switch speaks for all its ports above.
+    if (reason.empty() && device.worker && device.offer->device.backend != Backend::software)
+      if (const auto state = device.worker->state(); state.starts_with("failed: "))
+        reason = state.substr(8);
+    states.push_back({id, device.offer->resource, reason.empty(), reason, false});
   }
   return states;
+}
+
+Attachments::Live Attachments::describe(const OwnerRecord& record,
+                                        const std::shared_ptr<WorkerHandle>& worker) {
+  Live live{record.attachment, nameOf(record.device.backend), "direct", 0};
+  if (worker) {
+    live.state = worker->state();
+    live.workerDeaths = worker->status().deaths;
+  }
+  return live;
 }
 
 std::vector<Attachments::Live> Attachments::list() const {
   std::vector<Live> attachments;
   for (const auto& [id, device] : table_.all()) {
     if (!device.record) continue;
-    Live live{device.record->attachment, "failed: detaching", 0};
-    if (device.worker) {
-      live.state = device.worker->state();
-      live.workerDeaths = device.worker->status().deaths;
-    }
+    Live live = describe(*device.record, device.worker);
+    if (device.record->phase == Phase::detaching) live.state = "failed: detaching";
     attachments.push_back(std::move(live));
   }
   return attachments;
 }
 
 unsigned Attachments::engineDeaths() const {
-  unsigned deaths = 0;
+  unsigned deaths = backings_.dpdk.deaths();
   for (const auto& vswitch : switches_.all()) deaths += vswitch->status().deaths;
   return deaths;
 }

@@ -28,10 +28,19 @@ void Attachments::recover() {
     const auto live = attached.find(entry.path().stem());
     if (live == attached.end() || !live->second) stopStray(entry.path());
   }
+  backings_.dpdk.stopOthers([&](const std::string& id) {
+    const auto live = attached.find(id);
+    return live != attached.end() && live->second;
+  });
   for (const auto& [resource, records] : byResource) {
     SwitchHandle::Ports ports;
-    for (const auto& record : records) ports[record.attachment.deviceId] = record.attachment.port;
-    switches_.start(resource, records.front().software, std::move(ports));
+    const OwnerRecord* ofPort = nullptr;
+    for (const auto& record : records) {
+      if (record.device.backend != Backend::software) continue;
+      ports[record.attachment.deviceId] = record.attachment.port;
+      if (!ofPort) ofPort = &record;
+    }
+    if (ofPort) switches_.start(resource, ofPort->software, std::move(ports));
     for (const auto& record : records) resume(record);
   }
 }
@@ -40,19 +49,26 @@ void Attachments::resume(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
   const DeviceDirectory directory(options_.paths, attachment.deviceId);
   directory.ensure();
-  writeDeviceFiles(directory.path(), attachment);
-  const auto vswitch = switches_.find(attachment.resource);
-  table_.restore(record, std::make_shared<WorkerHandle>(options_.programs, options_.paths, record,
-                                                        vswitch->portSocket(attachment.deviceId)));
+  writeDeviceFiles(directory.path(), record);
+  const auto engine = backings_.of(record.device).resume(record);
+  table_.restore(record, engine ? std::make_shared<WorkerHandle>(options_.programs, options_.paths,
+                                                                 record, *engine, onHealth_)
+                                : nullptr);
   spdlog::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
 }
 
-// Its port goes when its switch is met: one that isn't in the records is removed.
 void Attachments::undoUnfinished(const OwnerRecord& record) {
   const std::string& id = record.attachment.deviceId;
   spdlog::warn("undoing the attachment of {} to {}: {}", id, describeOwner(record.attachment.owner),
                record.bootId == options_.bootId ? "it was not finished" : "the node was restarted");
   stopStray(options_.paths.workerControl(id));
+  // A port goes when its switch is met: one that isn't in the records is removed. The rest is
+  // undone here, unless the restart of the node has done it.
+  if (record.bootId == options_.bootId && record.device.backend != Backend::software) try {
+      backings_.of(record.device).stop(record);
+    } catch (const std::exception& error) {
+      spdlog::error("{}: {}", id, error.what());
+    }
   DeviceDirectory(options_.paths, id).renew();
   records_.remove(id);
 }

@@ -5,15 +5,15 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "deviceplugin/datapath/attachment.h"
+#include "deviceplugin/datapath/owner_record.h"
 
 namespace vdpa {
 
-nlohmann::json deviceJson(const Attachment& attachment);
-// One line, without its end.
+nlohmann::json deviceJson(const OwnerRecord& record);
+// One line, without its end; empty for a netdev, which is not for DPDK.
 std::string ealArguments(const Attachment& attachment);
 
 // Writes both into `directory`, readable by all. Throws std::system_error.
-void writeDeviceFiles(const std::string& directory, const Attachment& attachment);
+void writeDeviceFiles(const std::string& directory, const OwnerRecord& record);
 
 }  // namespace vdpa

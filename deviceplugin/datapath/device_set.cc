@@ -25,7 +25,57 @@ bool isDeviceId(const std::string& id) {
   });
 }
 
+void checkDevice(const std::string& id, const DeviceConfig& device) {
+  const auto need = [&](const std::string& value, const char* what) {
+    require(!value.empty(), "device {}: the {} backend needs {}", id, nameOf(device.backend), what);
+  };
+  if (device.backend == Backend::kernel) {
+    need(device.vdpa, "the name of a vDPA device");
+    require(isDeviceId(device.vdpa), "device {}: '{}' is no vDPA device's name", id, device.vdpa);
+    if (device.provision) need(device.managementDevice, "a management device");
+  } else if (device.backend == Backend::dpdk) {
+    need(device.pciAddress, "a PCI address");
+    need(device.dpdkDriver, "a driver");
+  }
+  require(device.pciAddress.empty() || isPciAddress(device.pciAddress),
+          "device {}: '{}' is no PCI address", id, device.pciAddress);
+  // It becomes part of a path below /sys/bus/pci/drivers.
+  require(device.pciDriver.empty() || isDeviceId(device.pciDriver),
+          "device {}: '{}' is no driver's name", id, device.pciDriver);
+  require(device.backend == Backend::kernel || device.attach == Attach::vhostUser,
+          "device {}: attach {} needs the kernel backend", id, nameOf(device.attach));
+}
+
 }  // namespace
+
+const char* nameOf(Backend backend) {
+  switch (backend) {
+    case Backend::software:
+      return "software";
+    case Backend::kernel:
+      return "kernel";
+    case Backend::dpdk:
+      return "dpdk";
+  }
+  return "";
+}
+
+const char* nameOf(Attach attach) {
+  switch (attach) {
+    case Attach::vhostUser:
+      return "vhost-user";
+    case Attach::vhostVdpa:
+      return "vhost-vdpa";
+    case Attach::virtioVdpa:
+      return "virtio-vdpa";
+  }
+  return "";
+}
+
+bool Resource::hasPorts() const {
+  return std::any_of(devices.begin(), devices.end(),
+                     [](const auto& device) { return device.second.backend == Backend::software; });
+}
 
 void checkDeviceSet(const std::vector<Resource>& resources) {
   std::set<std::string> files, ids;
@@ -43,9 +93,10 @@ void checkDeviceSet(const std::vector<Resource>& resources) {
             resource.name, software.mtu);
     require(resource.socket.mode <= 0777, "resource {}: socket mode {:o}; expected at most 777",
             resource.name, resource.socket.mode);
-    for (const auto& id : resource.devices) {
+    for (const auto& [id, device] : resource.devices) {
       require(isDeviceId(id), "resource {}: '{}' is no device ID", resource.name, id);
       require(ids.insert(id).second, "resource {}: device {} is given twice", resource.name, id);
+      checkDevice(id, device);
     }
   }
 }

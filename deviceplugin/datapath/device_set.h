@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,41 @@ struct SwitchConfig {
   bool operator==(const SwitchConfig&) const = default;
 };
 
+enum class Backend { software, kernel, dpdk };
+enum class Attach { vhostUser, vhostVdpa, virtioVdpa };
+
+// As messages, device.json and records have them.
+const char* nameOf(Backend backend);
+const char* nameOf(Attach attach);
+
+// What a device is, beside its ID.
+struct DeviceConfig {
+  Backend backend = Backend::software;
+  Attach attach = Attach::vhostUser;
+  int numaNode = -1;        // -1: none
+  unsigned queuePairs = 0;  // 0: not known before it is opened
+  std::string pciAddress;   // empty: no PCI function
+
+  // kernel
+  std::string vdpa;              // name on the vdpa bus
+  std::string managementDevice;  // "pci/0000:65:00.2", "vdpasim_net"
+  std::string pciDriver;         // that provisioning binds; empty: the bound one is right
+  bool provision = false;
+
+  // dpdk
+  std::string dpdkDriver;  // ifc, mlx5, sfc
+  std::string devargs;
+
+  bool operator==(const DeviceConfig&) const = default;
+};
+
 struct Resource {
   std::string name;  // "vdpa.io/nic"
   SocketOptions socket;
-  SwitchConfig software;
-  std::vector<std::string> devices;  // IDs
+  SwitchConfig software;                        // of those of its devices that are ports
+  std::map<std::string, DeviceConfig> devices;  // by ID
+
+  bool hasPorts() const;
 };
 
 // Throws RefusedError (invalidArgument) for a set that cannot be: bad or repeated names and IDs,

@@ -24,6 +24,7 @@ class DeviceTable {
     std::string resource;
     SocketOptions socket;
     SwitchConfig software;
+    DeviceConfig device;
   };
   struct Device {
     std::optional<Offer> offer;  // none: left the set, kept for its attachment

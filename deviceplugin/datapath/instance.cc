@@ -72,6 +72,7 @@ void Instance::releaseAbandoned(std::stop_token stop) {
     never_.wait(stop, kReleaseInterval);
     if (stop.stop_requested()) return;
     try {
+      attachments_.retryFailed();
       attachments_.releaseAbandoned();
     } catch (const std::exception& error) {
       spdlog::warn("cannot look for abandoned attachments: {}", error.what());

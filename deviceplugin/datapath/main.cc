@@ -9,6 +9,7 @@
 
 #include "common/atomic_file.h"
 #include "common/log.h"
+#include "common/vdpa_netlink.h"
 #include "deviceplugin/datapath/instance.h"
 
 namespace vdpa {
@@ -44,14 +45,18 @@ int run(int argc, char** argv) {
   app.add_option("--run-dir", runDir, "the devices' directories and all sockets")
       ->capture_default_str();
   app.add_option("--state-dir", stateDir, "owner records")->capture_default_str();
-  app.add_option("--worker-dir", workerDirs,
-                 "where vdpa-worker and vdpa-switch are, several separated by colons; default: the "
-                 "directory of this program");
+  app.add_option(
+      "--worker-dir", workerDirs,
+      "where vdpa-worker, vdpa-switch and vdpa-pmd are, several separated by colons; default: the "
+      "directory of this program");
   app.add_option("--cgroup-root", programs.cgroupRoot,
                  "the host's cgroup file systems; in a container, workers and switches outlive it "
                  "only with this and\nthe host's process ids");
   app.add_option("--pod-resources", podResources, "the kubelet's PodResources socket")
       ->capture_default_str();
+  app.add_option("--sysfs", programs.sysfs, "where the kernel shows its devices")
+      ->capture_default_str();
+  app.add_option("--dev", programs.dev, "where their character devices are")->capture_default_str();
   app.add_option("--metrics-address", metrics, "serve Prometheus metrics on host:port");
   app.add_option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
       ->capture_default_str();
@@ -70,9 +75,17 @@ int run(int argc, char** argv) {
   const auto directories = workerDirectories(workerDirs);
   programs.worker = findProgram("vdpa-worker", directories);
   programs.vswitch = findProgram("vdpa-switch", directories);
+  programs.pmd = findProgram("vdpa-pmd", directories);
+  // One at a time: the kernel holds one lock for all.
+  VdpaNetlink netlink(std::chrono::seconds(10));
   const Instance instance(
       {programs, Paths(runDir, stateDir), bootId(),
-       [podResources] { return listPodDevices(podResources); }, std::chrono::seconds(4), nullptr},
+       [podResources] { return listPodDevices(podResources); },
+       [&netlink](const std::string& name, const std::string& managementDevice) {
+         netlink.add(name, managementDevice);
+       },
+       [&netlink](const std::string& name) { netlink.remove(name); }, std::chrono::seconds(4),
+       nullptr},
       metrics);
   int signal = 0;
   ::sigwait(&ends, &signal);

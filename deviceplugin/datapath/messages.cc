@@ -29,12 +29,45 @@ Settings fromMessage(const datapath::v1::Settings& message) {
   return settings;
 }
 
+DeviceConfig fromMessage(const datapath::v1::Device& message) {
+  DeviceConfig device;
+  const std::string& attach = message.attach();
+  if (attach == nameOf(Attach::vhostVdpa))
+    device.attach = Attach::vhostVdpa;
+  else if (attach == nameOf(Attach::virtioVdpa))
+    device.attach = Attach::virtioVdpa;
+  else if (!attach.empty() && attach != nameOf(Attach::vhostUser))
+    throw RefusedError(Refusal::invalidArgument,
+                       fmt::format("device {}: attach '{}' is not known here; is vdpa-datapath "
+                                   "older than vdpa-device-plugin?",
+                                   message.id(), attach));
+  if (message.has_numa_node()) device.numaNode = message.numa_node();
+  device.queuePairs = message.queue_pairs();
+  if (message.has_kernel()) {
+    const auto& kernel = message.kernel();
+    device.backend = Backend::kernel;
+    device.vdpa = kernel.vdpa();
+    device.managementDevice = kernel.management_device();
+    device.provision = kernel.provision();
+    device.pciAddress = kernel.pci_address();
+    device.pciDriver = kernel.pci_driver();
+  } else if (message.has_dpdk()) {
+    const auto& dpdk = message.dpdk();
+    device.backend = Backend::dpdk;
+    device.pciAddress = dpdk.pci_address();
+    device.dpdkDriver = dpdk.driver();
+    device.devargs = dpdk.devargs();
+  }
+  return device;
+}
+
 template <typename Message>
 AttachRequest requestOf(const Message& message) {
   return {fromMessage(message.owner()),
           message.device_id(),
           fromMessage(message.settings()),
-          {message.ips().begin(), message.ips().end()}};
+          {message.ips().begin(), message.ips().end()},
+          {}};
 }
 
 }  // namespace
@@ -42,26 +75,29 @@ AttachRequest requestOf(const Message& message) {
 std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message) {
   std::vector<Resource> resources;
   for (const auto& from : message.resources()) {
-    if (!from.has_software())
-      throw RefusedError(Refusal::invalidArgument,
-                         fmt::format("resource {}: this vdpa-datapath knows the software backend "
-                                     "alone; is it older than vdpa-device-plugin?",
-                                     from.name()));
     const auto& socket = from.socket();
     const auto& software = from.software();
-    Resource resource{
-        from.name(),
-        {socket.uid(), socket.gid(), socket.mode(), socket.selinux_label()},
-        {software.queue_pairs(), software.mtu(), software.uplink_netdev(), software.cores()},
-        {}};
-    for (const auto& device : from.devices()) resource.devices.push_back(device.id());
+    Resource resource;
+    resource.name = from.name();
+    resource.socket = {socket.uid(), socket.gid(), socket.mode(), socket.selinux_label()};
+    if (from.has_software())
+      resource.software = {software.queue_pairs(), software.mtu(), software.uplink_netdev(),
+                           software.cores()};
+    for (const auto& device : from.devices())
+      if (!resource.devices.emplace(device.id(), fromMessage(device)).second)
+        throw RefusedError(
+            Refusal::invalidArgument,
+            fmt::format("resource {}: device {} is given twice", from.name(), device.id()));
     resources.push_back(std::move(resource));
   }
   return resources;
 }
 
 AttachRequest fromMessage(const datapath::v1::AttachRequest& message) {
-  return requestOf(message);
+  AttachRequest request = requestOf(message);
+  for (const auto& route : message.routes())
+    request.routes.push_back({route.destination(), route.gateway()});
+  return request;
 }
 
 AttachRequest fromMessage(const datapath::v1::CheckRequest& message) {
@@ -83,7 +119,7 @@ datapath::v1::Attachment toMessage(const Attachments::Live& live) {
   datapath::v1::Attachment message;
   message.set_device_id(attachment.deviceId);
   message.set_resource(attachment.resource);
-  message.set_backend("software");
+  message.set_backend(live.backend);
   auto& owner = *message.mutable_owner();
   owner.set_container_id(attachment.owner.containerId);
   owner.set_interface(attachment.owner.interface);
@@ -98,7 +134,7 @@ datapath::v1::Attachment toMessage(const Attachments::Live& live) {
   settings.set_mtu(attachment.port.mtu);
   settings.set_spoof_check(attachment.port.spoofCheck);
   settings.set_link_state(attachment.port.linkUp ? "enable" : "disable");
-  message.set_socket(podSocket(attachment.deviceId));
+  message.set_socket(attachment.socket);
   message.set_queue_pairs(attachment.queuePairs);
   message.set_queue_size(attachment.queueSize);
   message.mutable_ips()->Assign(attachment.ips.begin(), attachment.ips.end());

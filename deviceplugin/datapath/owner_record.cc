@@ -3,14 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <initializer_list>
 #include <stdexcept>
+
+#include "common/naming.h"
 
 namespace vdpa {
 namespace {
 
 constexpr int kVersion = 1;
 
-const char* phaseName(Phase phase) {
+const char* nameOf(Phase phase) {
   switch (phase) {
     case Phase::attaching:
       return "attaching";
@@ -22,10 +25,11 @@ const char* phaseName(Phase phase) {
   return "";
 }
 
-Phase phaseFromName(const std::string& name) {
-  for (const Phase phase : {Phase::attaching, Phase::attached, Phase::detaching})
-    if (name == phaseName(phase)) return phase;
-  throw std::runtime_error(fmt::format("unknown phase '{}'", name));
+template <typename Enum>
+Enum fromName(const std::string& name, std::initializer_list<Enum> values) {
+  for (const Enum value : values)
+    if (name == nameOf(value)) return value;
+  throw std::runtime_error(fmt::format("unknown word '{}'", name));
 }
 
 }  // namespace
@@ -36,7 +40,7 @@ nlohmann::json toJson(const OwnerRecord& record) {
   const PortSettings& port = attachment.port;
   return {{"version", kVersion},
           {"bootId", record.bootId},
-          {"phase", phaseName(record.phase)},
+          {"phase", nameOf(record.phase)},
           {"device", attachment.deviceId},
           {"resource", attachment.resource},
           {"created", attachment.created},
@@ -68,7 +72,21 @@ nlohmann::json toJson(const OwnerRecord& record) {
            {{"queuePairs", record.software.queuePairs},
             {"mtu", record.software.mtu},
             {"uplink", record.software.uplink},
-            {"cores", record.software.cores}}}};
+            {"cores", record.software.cores}}},
+          {"backing",
+           {{"backend", nameOf(record.device.backend)},
+            {"attach", nameOf(record.device.attach)},
+            {"numaNode", record.device.numaNode},
+            {"queuePairs", record.device.queuePairs},
+            {"pciAddress", record.device.pciAddress},
+            {"vdpa", record.device.vdpa},
+            {"managementDevice", record.device.managementDevice},
+            {"pciDriver", record.device.pciDriver},
+            {"provision", record.device.provision},
+            {"dpdkDriver", record.device.dpdkDriver},
+            {"devargs", record.device.devargs},
+            {"socket", attachment.socket},
+            {"netdev", record.netdev}}}};
 }
 
 OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
@@ -78,7 +96,8 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
         fmt::format("it has version {}; this program reads version {}", version, kVersion));
   OwnerRecord record;
   json.at("bootId").get_to(record.bootId);
-  record.phase = phaseFromName(json.at("phase").get<std::string>());
+  record.phase =
+      fromName<Phase>(json.at("phase"), {Phase::attaching, Phase::attached, Phase::detaching});
 
   Attachment& attachment = record.attachment;
   json.at("device").get_to(attachment.deviceId);
@@ -117,6 +136,27 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   software.at("mtu").get_to(record.software.mtu);
   software.at("uplink").get_to(record.software.uplink);
   software.at("cores").get_to(record.software.cores);
+
+  // Records of the first release have none: they are of software ports.
+  attachment.socket = podSocket(attachment.deviceId);
+  if (!json.contains("backing")) return record;
+  const auto& backing = json.at("backing");
+  DeviceConfig& device = record.device;
+  device.backend =
+      fromName<Backend>(backing.at("backend"), {Backend::software, Backend::kernel, Backend::dpdk});
+  device.attach = fromName<Attach>(backing.at("attach"),
+                                   {Attach::vhostUser, Attach::vhostVdpa, Attach::virtioVdpa});
+  backing.at("numaNode").get_to(device.numaNode);
+  backing.at("queuePairs").get_to(device.queuePairs);
+  backing.at("pciAddress").get_to(device.pciAddress);
+  backing.at("vdpa").get_to(device.vdpa);
+  backing.at("managementDevice").get_to(device.managementDevice);
+  backing.at("pciDriver").get_to(device.pciDriver);
+  backing.at("provision").get_to(device.provision);
+  backing.at("dpdkDriver").get_to(device.dpdkDriver);
+  backing.at("devargs").get_to(device.devargs);
+  backing.at("socket").get_to(attachment.socket);
+  backing.at("netdev").get_to(record.netdev);
   return record;
 }
 

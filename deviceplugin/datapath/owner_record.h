@@ -7,6 +7,7 @@
 #include "deviceplugin/datapath/attachment.h"
 #include "deviceplugin/datapath/device_set.h"
 #include "deviceplugin/datapath/network_namespace.h"
+#include "deviceplugin/datapath/pod_netdev.h"
 
 namespace vdpa {
 
@@ -21,6 +22,9 @@ struct OwnerRecord {
   // Enough to start again what serves the device before the device plugin has spoken.
   SocketOptions socket;
   SwitchConfig software;
+  DeviceConfig device;
+  std::vector<PodRoute> routes;  // set once, and not kept on disk
+  std::string netdev;            // of a device that was moved into the pod: what the host called it
 };
 
 nlohmann::json toJson(const OwnerRecord& record);

@@ -26,6 +26,12 @@ class Paths {
     return switchDir(name) + "/control.sock";
   }
   std::string switchPorts(const std::string& name) const { return switchDir(name) + "/ports"; }
+  std::string pmds() const { return runDir_ + "/pmds"; }
+  std::string pmdControl(const std::string& id) const {
+    return pmds() + "/" + id + "/control.sock";
+  }
+  std::string pmdSocket(const std::string& id) const { return pmds() + "/" + id + "/vhost.sock"; }
+  std::string provisioned() const { return stateDir_ + "/provisioned"; }
   std::string owners() const { return stateDir_ + "/owners"; }
 
  private:

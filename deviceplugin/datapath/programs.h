@@ -8,6 +8,9 @@ namespace vdpa {
 struct Programs {
   std::string worker;  // path of vdpa-worker
   std::string vswitch;
+  std::string pmd;
+  std::string sysfs = "/sys";
+  std::string dev = "/dev";
   std::string logLevel = "info";
   std::string logFormat = "text";
   std::string cgroupRoot;  // where the host's cgroups are; if empty, they stay in ours

@@ -47,13 +47,6 @@ class Refuser {
   const std::string& deviceId_;
 };
 
-void checkMac(const Refuser& refuser, const std::string& mac) {
-  refuser.require(isMac(mac), "mac '{}': expected six bytes such as 02:00:00:00:00:01", mac);
-  refuser.require(mac != "00:00:00:00:00:00", "mac {} is no address", mac);
-  refuser.require(std::stoul(mac.substr(0, 2), nullptr, 16) % 2 == 0,
-                  "mac {} is a multicast address; expected a unicast one", mac);
-}
-
 // FNV-1a, whose result is the same in every build and release.
 uint64_t hash(const std::string& text) {
   uint64_t value = 0xcbf29ce484222325;
@@ -63,16 +56,23 @@ uint64_t hash(const std::string& text) {
 
 }  // namespace
 
+std::string checkedMac(const std::string& deviceId, const std::string& text) {
+  const Refuser refuser(deviceId);
+  const std::string mac = lowerCase(text);
+  refuser.require(isMac(mac), "mac '{}': expected six bytes such as 02:00:00:00:00:01", mac);
+  refuser.require(mac != "00:00:00:00:00:00", "mac {} is no address", mac);
+  refuser.require(std::stoul(mac.substr(0, 2), nullptr, 16) % 2 == 0,
+                  "mac {} is a multicast address; expected a unicast one", mac);
+  return mac;
+}
+
 PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
                           unsigned switchMtu) {
   const Refuser refuser(deviceId);
   const std::string protocol = lowerCase(settings.vlanProto);
   const std::string link = settings.linkState;
   PortSettings port;
-  if (!settings.mac.empty()) {
-    port.mac = lowerCase(settings.mac);
-    checkMac(refuser, port.mac);
-  }
+  if (!settings.mac.empty()) port.mac = checkedMac(deviceId, settings.mac);
   port.vlan = settings.vlan.value_or(0);
   refuser.require(port.vlan <= 4094, "vlan {}: expected 0 to 4094", port.vlan);
   refuser.require(protocol.empty() || protocol == "802.1q" || protocol == "802.1ad",

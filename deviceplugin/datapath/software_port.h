@@ -14,6 +14,9 @@ namespace vdpa {
 PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
                           unsigned switchMtu);
 
+// In lower case; throws RefusedError (invalidArgument) for anything but a unicast address.
+std::string checkedMac(const std::string& deviceId, const std::string& mac);
+
 // Locally administered, unicast, and the same again for a pod of the same name; `taken` tells which
 // ones others have.
 std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken);

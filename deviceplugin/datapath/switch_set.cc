@@ -32,7 +32,7 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
     std::lock_guard changing(changing_);
     offered_.clear();
     for (const auto& resource : resources) {
-      if (resource.devices.empty()) continue;
+      if (!resource.hasPorts()) continue;
       offered_.insert(resource.name);
       if (const auto running = find(resource.name))
         running->configure(resource.software);

@@ -12,7 +12,8 @@ namespace {
 constexpr unsigned kLargestQueue = 1024;
 
 std::vector<std::string> argumentsOf(const Programs& programs, const Paths& paths,
-                                     const OwnerRecord& record, const std::string& engine) {
+                                     const OwnerRecord& record,
+                                     const WorkerHandle::Engine& engine) {
   const Attachment& attachment = record.attachment;
   std::vector<std::string> arguments = {programs.worker,
                                         "--device=" + attachment.deviceId,
@@ -20,14 +21,15 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
                                         fmt::format("--socket-uid={}", record.socket.uid),
                                         fmt::format("--socket-gid={}", record.socket.gid),
                                         fmt::format("--socket-mode={:o}", record.socket.mode),
-                                        "--engine=" + engine,
+                                        engine.flag + "=" + engine.path,
                                         "--control=" + paths.workerControl(attachment.deviceId),
                                         fmt::format("--queue-pairs={}", attachment.queuePairs),
                                         fmt::format("--queue-size={}", kLargestQueue),
-                                        "--mac=" + attachment.port.mac,
-                                        fmt::format("--mtu={}", attachment.port.mtu),
                                         "--log-level=" + programs.logLevel,
                                         "--log-format=" + programs.logFormat};
+  // Otherwise the device's own.
+  if (!attachment.port.mac.empty()) arguments.push_back("--mac=" + attachment.port.mac);
+  if (attachment.port.mtu != 0) arguments.push_back(fmt::format("--mtu={}", attachment.port.mtu));
   if (!record.socket.selinuxLabel.empty())
     arguments.push_back("--selinux-label=" + record.socket.selinuxLabel);
   return arguments;
@@ -36,15 +38,19 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
 }  // namespace
 
 WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-                           const std::string& engine)
+                           const Engine& engine, std::function<void()> onChange)
     : deviceId_(record.attachment.deviceId),
+      onChange_(std::move(onChange)),
       process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
                 paths.workerControl(deviceId_), programs.cgroupRoot, false},
                {[this](SupervisedProcess& process, const nlohmann::json&) { ask(process); },
                 [this](const nlohmann::json& event) { take(event); },
                 [this] {
-                  std::lock_guard lock(mutex_);  // not between a waiter's look and its sleep
-                  changed_.notify_all();
+                  {
+                    std::lock_guard lock(mutex_);  // not between a waiter's look and its sleep
+                    changed_.notify_all();
+                  }
+                  onChange_();
                 }}) {}
 
 // An event may overtake the answer to "hello", on another thread: asked again until none did, so
@@ -70,6 +76,7 @@ void WorkerHandle::take(const nlohmann::json& event) {
     apply(event);
   }
   changed_.notify_all();
+  onChange_();
 }
 
 void WorkerHandle::apply(const nlohmann::json& state) {
@@ -77,6 +84,12 @@ void WorkerHandle::apply(const nlohmann::json& state) {
   front_ = state.value("front", "");
   engine_ = state.value("engine", "");
   reason_ = state.value("reason", "");
+  facts_ = {state.value("mac", ""), state.value("mtu", 0u), state.value("queue_pairs", 0u)};
+}
+
+WorkerHandle::Facts WorkerHandle::facts() const {
+  std::lock_guard lock(mutex_);
+  return facts_;
 }
 
 void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline) {

@@ -1,6 +1,7 @@
 // The worker of one attached device.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -13,10 +14,24 @@ namespace vdpa {
 
 class WorkerHandle {
  public:
-  // Takes over the worker that runs for this device, or starts one. `engine` is the switch port's
-  // private socket.
+  // What moves the packets: a private vhost-user socket, or a character device of the kernel's.
+  struct Engine {
+    std::string flag;
+    std::string path;
+    static Engine vhostUser(std::string socket) { return {"--engine", std::move(socket)}; }
+    static Engine vhostVdpa(std::string node) { return {"--vhost-vdpa", std::move(node)}; }
+  };
+  // What the engine says of the device; empty and 0 where it doesn't.
+  struct Facts {
+    std::string mac;
+    unsigned mtu = 0;
+    unsigned queuePairs = 0;
+  };
+
+  // Takes over the worker that runs for this device, or starts one. `onChange` is called from
+  // threads of its own when state() may be another one.
   WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-               const std::string& engine);
+               const Engine& engine, std::function<void()> onChange);
 
   // Waits until the pod's socket is there. Throws RefusedError (aborted) with the reason if it
   // isn't at the deadline, std::runtime_error if the worker died first.
@@ -25,6 +40,7 @@ class WorkerHandle {
   SupervisedProcess::Status status() const { return process_.status(); }
   // "waiting", "connected", "running" or "failed: <reason>".
   std::string state() const;
+  Facts facts() const;
 
  private:
   void ask(SupervisedProcess& process);
@@ -32,6 +48,7 @@ class WorkerHandle {
   void apply(const nlohmann::json& state);  // mutex_ is held
 
   const std::string deviceId_;
+  const std::function<void()> onChange_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   unsigned events_ = 0;  // that came so far
@@ -39,6 +56,7 @@ class WorkerHandle {
   std::string front_;
   std::string engine_;
   std::string reason_;
+  Facts facts_;
   SupervisedProcess process_;  // last: its threads use the rest
 };
 

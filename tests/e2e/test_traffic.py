@@ -1,6 +1,7 @@
 """Packets between pods, and what must not disturb them."""
 
 import subprocess
+from pathlib import Path
 
 from cluster import DIRECTORY, NAMESPACE, ROOT, pod, receiver, sender
 from conftest import PORTS
@@ -124,9 +125,19 @@ def test_the_datapath_can_be_killed_and_replaced_under_traffic(cluster):
 
 
 def attached_processes():
-    """The workers and switches of all nodes, by the host's process ids."""
-    out = subprocess.run(["ps", "-eo", "pid,comm"], capture_output=True, text=True, check=True).stdout
-    return {tuple(line.split()) for line in out.splitlines() if line.endswith(("vdpa-worker", "vdpa-switch"))}
+    """The workers and switches of both nodes, by the host's process ids; they live in their node's network namespace."""
+    found = set()
+    for node in "node1", "node2":
+        pids = subprocess.run(["ip", "netns", "pids", f"vdpa-{node}"], capture_output=True, text=True, check=True).stdout
+        for pid in pids.split():
+            try:
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+            except FileNotFoundError:  # it has ended meanwhile
+                continue
+            if name in ("vdpa-worker", "vdpa-switch"):
+                found.add((pid, name))
+    assert found
+    return found
 
 
 def restarts(cluster, name):

@@ -15,7 +15,7 @@ import rpc
 from support import BUILD, Program, wait_until
 
 PROGRAM = BUILD / "deviceplugin/datapath/vdpa-datapath"
-WORKER_DIRS = f"{BUILD}/deviceplugin/datapath/worker:{BUILD}/deviceplugin/datapath/switch"
+WORKER_DIRS = ":".join(str(BUILD / "deviceplugin" / "datapath" / d) for d in ("worker", "switch", "pmd"))
 _numbers = itertools.count()
 
 

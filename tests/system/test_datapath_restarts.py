@@ -138,7 +138,8 @@ def test_switch_that_cannot_run_makes_devices_unhealthy(directory):
     programs.mkdir()
     (programs / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
     (programs / "vdpa-switch").chmod(0o755)
-    (programs / "vdpa-worker").symlink_to(BUILD / "deviceplugin/datapath/worker/vdpa-worker")
+    for program in "worker", "pmd":
+        (programs / f"vdpa-{program}").symlink_to(BUILD / f"deviceplugin/datapath/{program}/vdpa-{program}")
     with Datapath(directory, worker_dirs=programs) as datapath:
         datapath.wait_serving().offer()
         reason = re.compile("exited with status 3;.*, next start in [0-9]+ ms")

@@ -31,10 +31,10 @@ class Node {
     Programs programs;
     programs.worker = programs.vswitch = CONTROL_PROGRAM;
     auto attachments = std::make_unique<Attachments>(
-        Attachments::Options{programs, paths(), "boot", [] { return std::vector<PodDevice>(); }, 4s,
-                             std::move(onStep)},
+        Attachments::Options{programs, paths(), "boot", [] { return std::vector<PodDevice>(); },
+                             nullptr, nullptr, 4s, std::move(onStep)},
         [] {});
-    attachments->setDevices({{"vdpa.io/nic", {}, {}, {"nic-0"}}});
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}}});
     return attachments;
   }
 
@@ -98,18 +98,19 @@ bool dieAt(const Node& node, const std::string& step,
 }  // namespace
 
 TEST_CASE("a crash at every step of an Attach") {
-  const std::string step = GENERATE("recorded", "directory", "port", "worker", "files", "attached");
+  const std::string step =
+      GENERATE("recorded", "directory", "engine", "worker", "files", "attached");
   INFO(step);
   const Node node;
   REQUIRE(dieAt(node, step, [](Attachments& attachments) {
-    attachments.attach({kOwner, "nic-0", {}, {}}, kNever);
+    attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   }));
   {
     const auto attachments = node.start();
     waitHealthy(*attachments);
     if (step == "attached") {
       waitWaiting(*attachments);
-      CHECK(attachments->check({kOwner, "nic-0", {}, {}}) ==
+      CHECK(attachments->check({kOwner, "nic-0", {}, {}, {}}) ==
             std::vector<std::string>{"the socket " + node.paths().podSocket("nic-0") +
                                      " is missing"});  // the stand-in's is a plain file
     } else {
@@ -119,19 +120,20 @@ TEST_CASE("a crash at every step of an Attach") {
     // Multus sends a DEL for what failed, then a new ADD.
     CHECK(attachments->detach(kOwner.key()) == (step == "attached"));
     node.checkFree();
-    CHECK(attachments->attach({kOwner, "nic-0", {}, {}}, kNever).attachment.deviceId == "nic-0");
+    CHECK(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever).attachment.deviceId ==
+          "nic-0");
     CHECK(attachments->detach(kOwner.key()));
   }
   node.checkFree();
 }
 
 TEST_CASE("a crash at every step of a Detach") {
-  const std::string step = GENERATE("detaching", "worker stopped", "port removed",
+  const std::string step = GENERATE("detaching", "worker stopped", "engine stopped",
                                     "directory emptied", "record removed");
   INFO(step);
   const Node node;
   REQUIRE(dieAt(node, step, [](Attachments& attachments) {
-    attachments.attach({kOwner, "nic-0", {}, {}}, kNever);
+    attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
     attachments.detach(kOwner.key());
   }));
   const auto attachments = node.start();
@@ -139,38 +141,39 @@ TEST_CASE("a crash at every step of a Detach") {
   CHECK(attachments->list().empty());
   node.checkFree();
   CHECK_FALSE(attachments->detach(kOwner.key()));
-  attachments->attach({kOwner, "nic-0", {}, {}}, kNever);
+  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   attachments->detach(kOwner.key());
 }
 
 TEST_CASE("a failure at every step of an Attach is undone at once") {
-  const std::string step = GENERATE("recorded", "directory", "port", "worker", "files", "attached");
+  const std::string step =
+      GENERATE("recorded", "directory", "engine", "worker", "files", "attached");
   INFO(step);
   const Node node;
   bool fail = true;
   const auto attachments = node.start([&](std::string_view name) {
     if (fail && name == step) throw std::runtime_error("no space left on device");
   });
-  CHECK_THROWS_WITH(attachments->attach({kOwner, "nic-0", {}, {}}, kNever),
+  CHECK_THROWS_WITH(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever),
                     "no space left on device");
   CHECK(attachments->list().empty());
   node.checkFree();
   fail = false;
-  attachments->attach({kOwner, "nic-0", {}, {}}, kNever);
+  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   waitWaiting(*attachments);
   attachments->detach(kOwner.key());
 }
 
 TEST_CASE("a Detach that failed half-way ends with the next one") {
   const std::string step =
-      GENERATE("detaching", "worker stopped", "port removed", "directory emptied");
+      GENERATE("detaching", "worker stopped", "engine stopped", "directory emptied");
   INFO(step);
   const Node node;
   bool fail = true;
   const auto attachments = node.start([&](std::string_view name) {
     if (fail && name == step) throw std::runtime_error("input/output error");
   });
-  attachments->attach({kOwner, "nic-0", {}, {}}, kNever);
+  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   CHECK_THROWS_WITH(attachments->detach(kOwner.key()), "input/output error");
   fail = false;
   CHECK(attachments->detach(kOwner.key()));
@@ -180,7 +183,7 @@ TEST_CASE("a Detach that failed half-way ends with the next one") {
 TEST_CASE("a caller that has gone is not left with a device") {
   const Node node;
   const auto attachments = node.start();
-  CHECK_THROWS_AS(attachments->attach({kOwner, "nic-0", {}, {}}, [] { return true; }),
+  CHECK_THROWS_AS(attachments->attach({kOwner, "nic-0", {}, {}, {}}, [] { return true; }),
                   RefusedError);
   CHECK(attachments->list().empty());
   node.checkFree();

@@ -10,8 +10,9 @@ using namespace vdpa;
 
 namespace {
 
-Attachment example() {
-  Attachment attachment;
+OwnerRecord example() {
+  OwnerRecord record;
+  Attachment& attachment = record.attachment;
   attachment.deviceId = "nic-0";
   attachment.resource = "vdpa.io/nic";
   attachment.owner.interface = "net1";
@@ -20,7 +21,8 @@ Attachment example() {
   attachment.queuePairs = 2;
   attachment.queueSize = 256;
   attachment.ips = {"10.0.0.2/24", "fd00::2/64"};
-  return attachment;
+  attachment.socket = "/run/vdpa/nic-0/vhost.sock";
+  return record;
 }
 
 }  // namespace
@@ -34,7 +36,7 @@ TEST_CASE("device.json has every key, also those without a value") {
 }
 
 TEST_CASE("eal-args is one argument that EAL takes as it is") {
-  Attachment attachment = example();
+  Attachment attachment = example().attachment;
   CHECK(
       ealArguments(attachment) ==
       "--vdev=net_virtio_user_net1,path=/run/vdpa/nic-0/vhost.sock,mac=02:00:00:00:00:07,queues=2,"
@@ -43,10 +45,24 @@ TEST_CASE("eal-args is one argument that EAL takes as it is") {
   CHECK(ealArguments(attachment).starts_with("--vdev=net_virtio_user_a_b_c_d,path="));
 }
 
+TEST_CASE("a device that is handed over directly") {
+  OwnerRecord record = example();
+  record.device.backend = Backend::kernel;
+  record.device.attach = Attach::vhostVdpa;
+  record.device.numaNode = 1;
+  record.attachment.socket = "/dev/vhost-vdpa-3";
+  CHECK(deviceJson(record)["backend"] == "kernel");
+  CHECK(deviceJson(record)["socket"] == "/dev/vhost-vdpa-3");
+  CHECK(deviceJson(record)["numaNode"] == 1);
+  CHECK_THAT(ealArguments(record.attachment), Catch::Contains("path=/dev/vhost-vdpa-3,"));
+  record.attachment.socket = "";  // a netdev
+  CHECK(ealArguments(record.attachment) == "");
+}
+
 TEST_CASE("the files are written whole") {
   const TemporaryDirectory directory;
   writeDeviceFiles(directory.path(), example());
   CHECK(nlohmann::json::parse(readFile(directory.path() + "/device.json")) ==
         deviceJson(example()));
-  CHECK(readFile(directory.path() + "/eal-args") == ealArguments(example()) + "\n");
+  CHECK(readFile(directory.path() + "/eal-args") == ealArguments(example().attachment) + "\n");
 }

@@ -9,8 +9,17 @@ using namespace vdpa;
 
 namespace {
 
+DeviceConfig kernelDevice() {
+  DeviceConfig device;
+  device.backend = Backend::kernel;
+  device.vdpa = "vdpa0";
+  device.pciAddress = "0000:65:00.2";
+  return device;
+}
+
 std::vector<Resource> good() {
-  return {{"vdpa.io/nic", {}, {}, {"nic-0", "nic-1"}}, {"vdpa.io/other", {}, {}, {"0000:65:00.2"}}};
+  return {{"vdpa.io/nic", {}, {}, {{"nic-0", {}}, {"nic-1", {}}}},
+          {"vdpa.io/other", {}, {}, {{"0000:65:00.2", kernelDevice()}}}};
 }
 
 template <typename Change>
@@ -29,12 +38,25 @@ TEST_CASE("sets of devices") {
   refused("'nic'", [](auto& set) { set[0].name = "nic"; });
   refused("'vdpa.io/../x'", [](auto& set) { set[0].name = "vdpa.io/../x"; });
   refused("vdpa.io/nic is given twice", [](auto& set) { set[1].name = "vdpa.io/nic"; });
-  refused("nic-1 is given twice", [](auto& set) { set[1].devices = {"nic-1"}; });
+  refused("nic-1 is given twice", [](auto& set) { set[1].devices = {{"nic-1", {}}}; });
   for (const char* id : {"", ".", "..", "a/b", ".spare-a", "a b", "a\nb"})
-    refused("is no device ID", [&](auto& set) { set[1].devices = {id}; });
+    refused("is no device ID", [&](auto& set) { set[1].devices = {{id, {}}}; });
   refused("0 queue pairs", [](auto& set) { set[0].software.queuePairs = 0; });
   refused("17 queue pairs", [](auto& set) { set[0].software.queuePairs = 17; });
   refused("MTU 67", [](auto& set) { set[0].software.mtu = 67; });
   refused("MTU 9001", [](auto& set) { set[0].software.mtu = 9001; });
+  const auto hardware = [](const char* word, auto change) {
+    refused(word, [&](auto& set) { change(set[1].devices.at("0000:65:00.2")); });
+  };
+  hardware("needs the name of a vDPA device", [](auto& device) { device.vdpa.clear(); });
+  hardware("'../x' is no vDPA device's name", [](auto& device) { device.vdpa = "../x"; });
+  hardware("needs a management device", [](auto& device) { device.provision = true; });
+  hardware("'65:00.2' is no PCI address", [](auto& device) { device.pciAddress = "65:00.2"; });
+  hardware("'../../x' is no driver's name", [](auto& device) { device.pciDriver = "../../x"; });
+  hardware("needs a driver", [](auto& device) { device.backend = Backend::dpdk; });
+  hardware("attach vhost-vdpa needs the kernel backend", [](auto& device) {
+    device.backend = Backend::software;
+    device.attach = Attach::vhostVdpa;
+  });
   refused("mode 1777", [](auto& set) { set[0].socket.mode = 01777; });
 }

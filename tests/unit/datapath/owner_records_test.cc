@@ -27,6 +27,19 @@ OwnerRecord example(const std::string& device = "nic-0") {
   attachment.queueSize = 512;
   attachment.ips = {"10.0.0.1/24"};
   attachment.created = 1700000000;
+  attachment.socket = "/dev/vhost-vdpa-1";
+  record.device = {Backend::kernel,
+                   Attach::vhostVdpa,
+                   1,
+                   2,
+                   "0000:65:00.2",
+                   "vdpa0",
+                   "pci/0000:65:00.2",
+                   "vp-vdpa",
+                   true,
+                   "",
+                   ""};
+  record.netdev = "eth7";
   return record;
 }
 
@@ -63,6 +76,14 @@ TEST_CASE("every key of a record is needed, and of the right type") {
     broken[pointer] = nlohmann::json::array({nullptr});
     CHECK_THROWS(ownerRecordFromJson(broken));
   }
+}
+
+TEST_CASE("a record of the first release is of a software port") {
+  auto json = toJson(example());
+  json.erase("backing");
+  const auto record = ownerRecordFromJson(json);
+  CHECK(record.device == DeviceConfig());
+  CHECK(record.attachment.socket == "/run/vdpa/nic-0/vhost.sock");
 }
 
 TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {

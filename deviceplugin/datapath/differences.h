@@ -1,0 +1,40 @@
+// What Check finds: every way in which an attachment isn't as it was recorded.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "deviceplugin/datapath/attachment.h"
+
+namespace vdpa {
+
+class Differences {
+ public:
+  template <typename T>
+  void compare(std::string_view what, const T& wanted, const T& found) {
+    if (wanted != found) add("{} is {}; expected {}", what, found, wanted);
+  }
+  template <typename... Args>
+  void add(fmt::format_string<Args...> format, Args&&... args) {
+    texts_.push_back(fmt::format(format, std::forward<Args>(args)...));
+  }
+  std::vector<std::string> take() { return std::move(texts_); }
+
+ private:
+  std::vector<std::string> texts_;
+};
+
+inline void comparePorts(Differences& differences, const PortSettings& wanted,
+                         const PortSettings& found) {
+  differences.compare("mac", wanted.mac, found.mac);
+  differences.compare("vlan", wanted.vlan, found.vlan);
+  differences.compare("mtu", wanted.mtu, found.mtu);
+  differences.compare("link up", wanted.linkUp, found.linkUp);
+  differences.compare("spoof check", wanted.spoofCheck, found.spoofCheck);
+}
+
+}  // namespace vdpa

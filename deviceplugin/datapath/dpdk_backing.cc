@@ -1,0 +1,126 @@
+// See the header.
+#include "deviceplugin/datapath/dpdk_backing.h"
+
+#include <filesystem>
+
+#include "deviceplugin/datapath/hardware_settings.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// A card's firmware is asked for its queues; a node's first process also loads libraries.
+constexpr auto kStartTime = std::chrono::seconds(15);
+
+}  // namespace
+
+DpdkBacking::DpdkBacking(const Programs& programs, const Paths& paths,
+                         std::function<void()> onChange)
+    : programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
+  makeDirectory(paths_.pmds(), 0700);
+}
+
+PortSettings DpdkBacking::settle(const std::string& id, const Offer&,
+                                 const Settings& settings) const {
+  return hardwareSettings(id, settings);
+}
+
+DpdkBacking::Offer DpdkBacking::prepare(const std::string&, Offer offer, Clock::time_point,
+                                        const std::function<bool()>&) {
+  return offer;  // whether the driver takes the function shows when it is started
+}
+
+std::shared_ptr<SupervisedProcess> DpdkBacking::find(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = processes_.find(id);
+  return found == processes_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const OwnerRecord& record) {
+  const std::string& id = record.attachment.deviceId;
+  makeDirectory(std::filesystem::path(paths_.pmdControl(id)).parent_path(), 0700);
+  std::vector<std::string> arguments = {programs_.pmd,
+                                        "--device=" + id,
+                                        "--pci=" + record.device.pciAddress,
+                                        "--driver=" + record.device.dpdkDriver,
+                                        "--socket=" + paths_.pmdSocket(id),
+                                        "--control=" + paths_.pmdControl(id),
+                                        "--sysfs=" + programs_.sysfs,
+                                        "--log-level=" + programs_.logLevel,
+                                        "--log-format=" + programs_.logFormat};
+  if (!record.device.devargs.empty()) arguments.push_back("--devargs=" + record.device.devargs);
+  auto process = std::make_shared<SupervisedProcess>(
+      SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
+                              programs_.cgroupRoot, true},
+      SupervisedProcess::Handlers{[](SupervisedProcess&, const nlohmann::json& hello) {
+                                    // It answers for a moment to say why it ends.
+                                    if (!hello.value("ready", false))
+                                      throw std::runtime_error(hello.value("reason", ""));
+                                  },
+                                  nullptr, onChange_});
+  std::lock_guard lock(mutex_);
+  processes_[id] = process;
+  return process;
+}
+
+std::optional<WorkerHandle::Engine> DpdkBacking::start(OwnerRecord& record) {
+  const std::string& id = record.attachment.deviceId;
+  const auto process = launch(record);
+  if (!process->waitUp(Clock::now() + kStartTime, true)) {
+    const auto status = process->status();
+    if (status.deaths > 0) throw std::runtime_error(status.reason);
+    throw RefusedError(Refusal::aborted, status.reason);
+  }
+  const auto hello = process->call("hello");
+  if (const auto pairs = hello.value("queue_pairs", 0u); pairs > 0)
+    record.attachment.queuePairs = pairs;
+  return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(id));
+}
+
+std::optional<WorkerHandle::Engine> DpdkBacking::resume(const OwnerRecord& record) {
+  launch(record);
+  return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(record.attachment.deviceId));
+}
+
+void DpdkBacking::stop(const OwnerRecord& record) {
+  const std::string& id = record.attachment.deviceId;
+  if (const auto process = find(id)) {
+    process->stop();
+    std::lock_guard lock(mutex_);
+    processes_.erase(id);
+  }
+  std::filesystem::remove_all(std::filesystem::path(paths_.pmdControl(id)).parent_path());
+}
+
+void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
+  const auto process = find(record.attachment.deviceId);
+  if (!process)
+    differences.add("{} has no vdpa-pmd", record.attachment.deviceId);
+  else if (const auto status = process->status(); !status.up)
+    differences.add("{}", status.reason);
+}
+
+std::string DpdkBacking::unhealthy(const std::string& id, const Offer&) const {
+  const auto process = find(id);
+  if (!process) return "";
+  const auto status = process->status();
+  return status.up || status.deaths == 0 ? "" : status.reason;
+}
+
+void DpdkBacking::stopOthers(const std::function<bool(const std::string& id)>& attached) {
+  for (const auto& entry : std::filesystem::directory_iterator(paths_.pmds())) {
+    const std::string id = entry.path().filename();
+    if (attached(id)) continue;
+    stopStray(paths_.pmdControl(id));
+    std::filesystem::remove_all(entry.path());
+  }
+}
+
+unsigned DpdkBacking::deaths() const {
+  std::lock_guard lock(mutex_);
+  unsigned deaths = 0;
+  for (const auto& [id, process] : processes_) deaths += process->status().deaths;
+  return deaths;
+}
+
+}  // namespace vdpa

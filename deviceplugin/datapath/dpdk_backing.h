@@ -1,0 +1,43 @@
+// Devices behind DPDK's vDPA drivers: a vdpa-pmd for each attached one.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "deviceplugin/datapath/backing.h"
+#include "deviceplugin/datapath/supervised_process.h"
+
+namespace vdpa {
+
+class DpdkBacking : public Backing {
+ public:
+  // `onChange` is called from threads of its own when unhealthy() may be another one.
+  DpdkBacking(const Programs& programs, const Paths& paths, std::function<void()> onChange);
+
+  PortSettings settle(const std::string& id, const Offer& offer,
+                      const Settings& settings) const override;
+  Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
+                const std::function<bool()>& calledOff) override;
+  std::optional<WorkerHandle::Engine> start(OwnerRecord& record) override;
+  std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) override;
+  void stop(const OwnerRecord& record) override;
+  void check(const OwnerRecord& record, Differences& differences) override;
+  std::string unhealthy(const std::string& id, const Offer& offer) const override;
+
+  // Ends processes of an earlier life whose device isn't in `ids`.
+  void stopOthers(const std::function<bool(const std::string& id)>& attached);
+  unsigned deaths() const;
+
+ private:
+  std::shared_ptr<SupervisedProcess> find(const std::string& id) const;
+  std::shared_ptr<SupervisedProcess> launch(const OwnerRecord& record);
+
+  const Programs programs_;
+  const Paths paths_;
+  const std::function<void()> onChange_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<SupervisedProcess>> processes_;  // by device ID
+};
+
+}  // namespace vdpa

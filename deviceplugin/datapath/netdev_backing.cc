@@ -1,0 +1,96 @@
+// See the header.
+#include "deviceplugin/datapath/netdev_backing.h"
+
+#include <thread>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/hardware_settings.h"
+#include "deviceplugin/datapath/pod_netdev.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+constexpr auto kLook = std::chrono::milliseconds(20);
+
+PodNetdev netdevOf(const OwnerRecord& record) {
+  return {record.netdev, record.attachment.owner.interface, record.attachment.owner.netns};
+}
+
+}  // namespace
+
+PortSettings NetdevBacking::settle(const std::string& id, const Offer&,
+                                   const Settings& settings) const {
+  return hardwareSettings(id, settings);
+}
+
+NetdevBacking::Offer NetdevBacking::prepare(const std::string& id, Offer offer,
+                                            Clock::time_point deadline,
+                                            const std::function<bool()>& calledOff) {
+  while (bus_.netdev(offer.device.vdpa).empty()) {
+    if (Clock::now() >= deadline || calledOff()) {
+      const std::string reason = unhealthy(id, offer);
+      throw RefusedError(
+          Refusal::aborted,
+          fmt::format("cannot attach {} yet: {}", id,
+                      !reason.empty() ? reason
+                                      : fmt::format("vDPA device {} has no netdev on the host",
+                                                    offer.device.vdpa)));
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+  return offer;
+}
+
+void NetdevBacking::complete(OwnerRecord& record) const {
+  record.netdev = bus_.netdev(record.device.vdpa);
+  record.attachment.socket.clear();
+}
+
+std::optional<WorkerHandle::Engine> NetdevBacking::start(OwnerRecord& record) {
+  Attachment& attachment = record.attachment;
+  const auto facts =
+      moveToPod(netdevOf(record), attachment.ips, record.routes, attachment.port.mtu);
+  completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
+  return std::nullopt;
+}
+
+std::optional<WorkerHandle::Engine> NetdevBacking::resume(const OwnerRecord&) {
+  return std::nullopt;  // it is the pod's and needs nobody
+}
+
+void NetdevBacking::stop(const OwnerRecord& record) {
+  if (!bus_.has(record.device.vdpa)) return;  // gone, and its netdev with it
+  const bool gone = namespaceGone(record.attachment.owner.netns, record.netns);
+  std::string now = bus_.netdev(record.device.vdpa);
+  // The kernel gives the netdevs of a namespace back some time after its end.
+  for (const auto deadline = Clock::now() + std::chrono::seconds(2);
+       gone && now.empty() && Clock::now() < deadline; now = bus_.netdev(record.device.vdpa))
+    std::this_thread::sleep_for(kLook);
+  if (gone && now.empty())
+    throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}, which is gone",
+                                         record.netdev, record.attachment.deviceId,
+                                         record.attachment.owner.netns));
+  moveToHost(netdevOf(record), now);
+}
+
+void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {
+  try {
+    if (!podHas(netdevOf(record)))
+      differences.add("interface {} is not up in {}", record.attachment.owner.interface,
+                      record.attachment.owner.netns);
+  } catch (const std::exception& error) {
+    differences.add("{}", error.what());
+  }
+}
+
+std::string NetdevBacking::unhealthy(const std::string& id, const Offer& offer) const {
+  const DeviceConfig& device = offer.device;
+  if (bus_.driver(device.vdpa) == "virtio_vdpa") return "";
+  if (device.provision)
+    if (auto reason = provisioner_.problem(id); !reason.empty()) return reason;
+  if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} is not there", device.vdpa);
+  return fmt::format("vDPA device {} is not bound to virtio_vdpa", device.vdpa);
+}
+
+}  // namespace vdpa

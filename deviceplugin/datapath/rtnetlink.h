@@ -1,0 +1,49 @@
+// The few rtnetlink requests that netdevs of pods need. A socket belongs to the network namespace
+// it was opened in.
+//
+// Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+struct mnl_socket;
+struct nlmsghdr;
+
+namespace vdpa {
+
+class Rtnetlink {
+ public:
+  // In the calling thread's namespace. Throws std::system_error.
+  Rtnetlink();
+  ~Rtnetlink();
+  Rtnetlink(const Rtnetlink&) = delete;
+  Rtnetlink& operator=(const Rtnetlink&) = delete;
+
+  struct Link {
+    unsigned index = 0;
+    std::string mac;
+    unsigned mtu = 0;
+    bool up = false;
+  };
+  // Nothing if there is no netdev of this name.
+  std::optional<Link> find(const std::string& name);
+
+  // Each throws std::system_error that names what was to be done.
+  void moveTo(unsigned index, int netns, const std::string& name);
+  void rename(unsigned index, const std::string& name);
+  void setUp(unsigned index, bool up);
+  void setMtu(unsigned index, unsigned mtu);
+  void addAddress(unsigned index, const std::string& address);  // "10.0.0.2/24"
+  void addRoute(unsigned index, const std::string& destination, const std::string& gateway);
+
+ private:
+  // Sends a request and waits for its acknowledgement; an errno value, 0 for success.
+  int request(nlmsghdr* message);
+
+  mnl_socket* socket_;
+  uint32_t sequence_ = 0;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,36 @@
+// What the vdpa bus says of one device now. Names are stable, numbers of character devices are not:
+// so everything is looked up when it is needed.
+//
+// Source: drivers/vdpa/vdpa.c, drivers/vhost/vdpa.c and Documentation/ABI/testing/sysfs-bus-vdpa in
+// Linux 6.12.
+#pragma once
+
+#include <string>
+
+namespace vdpa {
+
+class VdpaBus {
+ public:
+  // `sysfs` is /sys, `dev` is /dev.
+  VdpaBus(std::string sysfs, std::string dev) : sysfs_(std::move(sysfs)), dev_(std::move(dev)) {}
+
+  bool has(const std::string& name) const;
+  // vhost_vdpa, virtio_vdpa; empty: none is bound.
+  std::string driver(const std::string& name) const;
+  // "/dev/vhost-vdpa-3"; empty: there is none.
+  std::string characterDevice(const std::string& name) const;
+  // The netdev of a device under virtio_vdpa, in the namespace that sysfs shows; empty: none.
+  std::string netdev(const std::string& name) const;
+
+  // Binds the device to this bus driver, and to no other from now on. Throws std::runtime_error
+  // that says what is missing.
+  void bind(const std::string& name, const std::string& driver) const;
+
+ private:
+  std::string device(const std::string& name) const { return sysfs_ + "/bus/vdpa/devices/" + name; }
+
+  std::string sysfs_;
+  std::string dev_;
+};
+
+}  // namespace vdpa
