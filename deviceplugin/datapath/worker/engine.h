@@ -1,16 +1,17 @@
-// The vhost-user engine: this worker is the front-end of a private socket, behind which rte_vhost
-// (the switch's) moves the packets. The engine's process may die or hang at any time. The pod's
-// connection is not concerned: the next engine is started with what the pod has set up, and rings
-// go on where they were.
+// What moves the packets of the device that the pod's session describes: behind a private
+// vhost-user socket, or the kernel's own. It may die or vanish at any time; the pod's connection is
+// not concerned.
 //
 // Declarative: follow() names the device, update() makes the engine look like it, whatever changed.
 // Everything runs on the event loop's thread.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
-#include "deviceplugin/datapath/worker/engine_link.h"
+#include "deviceplugin/datapath/worker/net_config.h"
 #include "deviceplugin/datapath/worker/pod_device.h"
 
 namespace vdpa {
@@ -20,6 +21,10 @@ struct EngineLimits {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
   uint32_t queuePairs = 1;
+  uint32_t queueSize = kMaxQueueSize;  // entries of the largest ring
+  // Of the device itself; none: it is whatever the pod is told.
+  std::optional<std::array<uint8_t, 6>> mac;
+  std::optional<uint16_t> mtu;
 };
 
 class Engine {
@@ -34,72 +39,23 @@ class Engine {
     std::function<void(const std::string& reason)> failed;
   };
 
-  // Starts connecting to `path` at once and never gives up.
-  Engine(EventLoop& loop, std::string path, Events events);
-  ~Engine();
-  Engine(const Engine&) = delete;
-  Engine& operator=(const Engine&) = delete;
+  virtual ~Engine() = default;
 
   // Known once the engine was up for the first time.
-  const std::optional<EngineLimits>& limits() const { return limits_; }
-  bool up() const { return up_; }
+  virtual const std::optional<EngineLimits>& limits() const = 0;
+  virtual bool up() const = 0;
   // Whether it moves packets of the device followed.
-  bool running() const;
+  virtual bool running() const = 0;
 
   // Follows this device, which must outlive it or be released.
-  void follow(PodDevice* device);
-  // Lets go of the device. The engine gets a new connection, so that it keeps nothing of the pod's.
-  void release();
+  virtual void follow(PodDevice* device) = 0;
+  // Lets go of the device; the engine keeps nothing of the pod's.
+  virtual void release() = 0;
   // Brings the engine in line with the device. Throws ProtocolError when the device cannot be
   // served; what comes up later goes to `failed`.
-  void update();
+  virtual void update() = 0;
   // Whether the engine is in line, or gone: then positions are found in the rings themselves.
-  bool settled() const;
-
- private:
-  // What the engine has of one ring.
-  struct Handed {
-    bool given = false;
-    bool enabled = false;
-    SharedFd kick, call, error;
-  };
-
-  void connect();
-  void reconnectLater();
-  void lost(const std::string& reason, bool refused);
-  void forgetLink();
-  void learn();
-  void learned();
-  void advance();
-  void stopRings();
-  void shareMemory();
-  void giveRing(uint32_t index);
-  void refreshRing(uint32_t index);
-  void sendDescriptor(Request request, uint32_t index, const SharedFd& descriptor);
-  void sendState(Request request, uint32_t index, uint32_t value);
-  void set(Request request, const void* payload, size_t size,
-           std::vector<SharedFd> descriptors = {});
-  void findPosition(uint32_t index);
-  void wake();
-
-  EventLoop& loop_;
-  const std::string path_;
-  const Events events_;
-
-  std::unique_ptr<EngineLink> link_;
-  std::optional<EngineLimits> limits_;  // of the engine that is, or was last, there
-  bool learned_ = false;                // this connection's
-  bool up_ = false;
-  std::string lastReason_;
-  uint64_t reconnectTimer_ = 0;
-  std::chrono::milliseconds backOff_{};
-
-  PodDevice* device_ = nullptr;
-  std::vector<Handed> handed_;
-  std::shared_ptr<const MemoryTable> handedMemory_;
-  std::optional<uint64_t> handedFeatures_;
-  uint32_t stopping_ = 0;   // rings whose GET_VRING_BASE is under way
-  bool wakeRings_ = false;  // signal both sides once the rings run again
+  virtual bool settled() const = 0;
 };
 
 }  // namespace vdpa

@@ -9,6 +9,8 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/vhost_user_engine.h"
+#include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
 
 namespace vdpa {
 namespace {
@@ -48,20 +50,27 @@ Instance::Instance(WorkerOptions options)
       signals_(watchSignals()),
       control_(options_.control,
                [this](const std::string& op, const nlohmann::json&) { return answer(op); }),
-      engine_(loop_, options_.engine,
-              {[this](bool up, const std::string& reason) { onEngineState(up, reason); },
-               [this] {
-                 answerFront();
-                 serve();
-               },
-               [this](const std::string& reason) { endSession(reason, true); }}) {
+      engine_(makeEngine()) {
   loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); });
   loop_.watch(control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); });
   published_ = state();
 }
 
 Instance::~Instance() {
-  if (front_) engine_.release();
+  if (front_) engine_->release();
+}
+
+std::unique_ptr<Engine> Instance::makeEngine() {
+  Engine::Events events{[this](bool up, const std::string& reason) { onEngineState(up, reason); },
+                        [this] {
+                          answerFront();
+                          serve();
+                        },
+                        [this](const std::string& reason) { endSession(reason, true); }};
+  if (options_.vhostVdpa.empty())
+    return std::make_unique<VhostUserEngine>(loop_, options_.engine, std::move(events));
+  return std::make_unique<VhostVdpaEngine>(loop_, options_.vhostVdpa, options_.queuePairs,
+                                           std::move(events));
 }
 
 void Instance::run() {
@@ -85,12 +94,18 @@ nlohmann::json Instance::answer(const std::string& op) {
 }
 
 nlohmann::json Instance::state() const {
-  return {{"ready", listener_.has_value()},
-          {"front", !front_             ? "listening"
-                    : engine_.running() ? "running"
-                                        : "connected"},
-          {"engine", engine_.up() ? "up" : "down"},
-          {"reason", reason_}};
+  nlohmann::json state{{"ready", listener_.has_value()},
+                       {"front", !front_              ? "listening"
+                                 : engine_->running() ? "running"
+                                                      : "connected"},
+                       {"engine", engine_->up() ? "up" : "down"},
+                       {"reason", reason_}};
+  if (!engine_->limits()) return state;
+  const Offer offer = this->offer();
+  if (offer.config.mac != std::array<uint8_t, 6>()) state["mac"] = formatMac(offer.config.mac);
+  state["mtu"] = offer.config.mtu;
+  state["queue_pairs"] = offer.queuePairs;
+  return state;
 }
 
 void Instance::publish() {
@@ -104,10 +119,10 @@ void Instance::publish() {
 void Instance::onEngineState(bool up, const std::string& reason) {
   reason_ = reason;
   if (up) {
-    spdlog::info("{}: the engine at {} is up", options_.device, options_.engine);
+    spdlog::info("{}: the engine at {} is up", options_.device, engineName());
     if (!listener_) openSocket();
   } else {
-    spdlog::warn("{}: the engine at {} is down: {}", options_.device, options_.engine, reason);
+    spdlog::warn("{}: the engine at {} is down: {}", options_.device, engineName(), reason);
   }
   publish();
 }
@@ -119,13 +134,15 @@ void Instance::openSocket() {
 }
 
 Offer Instance::offer() const {
-  const EngineLimits& limits = *engine_.limits();
+  const EngineLimits& limits = *engine_->limits();
   Offer offer;
   offer.features = kFeatures & limits.features;
   offer.protocolFeatures = kProtocolFeatures;
   offer.queuePairs = std::min(options_.queuePairs, limits.queuePairs);
-  offer.queueSize = options_.queueSize;
-  offer.config = options_.config;
+  offer.queueSize = std::min(options_.queueSize, limits.queueSize);
+  // The device's own is the truth; what was asked for is compared with it by whoever asked.
+  if (const auto mac = limits.mac ? limits.mac : options_.mac) offer.config.mac = *mac;
+  if (const auto mtu = options_.mtu ? options_.mtu : limits.mtu) offer.config.mtu = *mtu;
   offer.config.maxQueuePairs = static_cast<uint16_t>(offer.queuePairs);
   return offer;
 }
@@ -146,7 +163,7 @@ void Instance::acceptFronts() {
 void Instance::startSession(UniqueFd socket) {
   front_.emplace(Front{MessageSocket(std::move(socket)), Session(offer())});
   waiting_ = false;
-  engine_.follow(&front_->session.device());
+  engine_->follow(&front_->session.device());
   loop_.watch(front_->socket.fd(), EPOLLIN, [this](uint32_t events) { onFront(events); });
   spdlog::debug("{}: a front-end connected", options_.device);
   reason_.clear();
@@ -169,8 +186,8 @@ void Instance::serve() {
       if (!message) break;
       front_->session.handle(std::move(*message));
       waiting_ = true;
-      engine_.update();
-      if (engine_.settled()) answerFront();
+      engine_->update();
+      if (engine_->settled()) answerFront();
     }
   } catch (const ProtocolError& error) {
     return endSession(error.what(), true);
@@ -209,7 +226,7 @@ void Instance::endSession(const std::string& reason, bool fault) {
   else
     spdlog::debug("{}: {}", options_.device, reason);
   loop_.forget(front_->socket.fd());
-  engine_.release();
+  engine_->release();
   front_.reset();
   waiting_ = false;
   reason_ = reason;

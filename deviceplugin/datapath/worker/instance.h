@@ -17,11 +17,14 @@ namespace vdpa {
 struct WorkerOptions {
   std::string device;
   SocketFile socket;
-  std::string engine;   // the engine's socket
-  std::string control;  // where the datapath finds this worker
+  std::string engine;     // the engine's vhost-user socket, or
+  std::string vhostVdpa;  // the kernel's character device
+  std::string control;    // where the datapath finds this worker
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
-  NetConfig config;
+  // Told to front-ends that ask; none: the device's own.
+  std::optional<std::array<uint8_t, 6>> mac;
+  std::optional<uint16_t> mtu;
 };
 
 class Instance {
@@ -45,7 +48,11 @@ class Instance {
 
   void onEngineState(bool up, const std::string& reason);
   void openSocket();
-  Offer offer() const;
+  Offer offer() const;  // once the engine's limits are known
+  std::unique_ptr<Engine> makeEngine();
+  const std::string& engineName() const {
+    return options_.engine.empty() ? options_.vhostVdpa : options_.engine;
+  }
 
   void acceptFronts();
   void startSession(UniqueFd socket);
@@ -59,7 +66,7 @@ class Instance {
   EventLoop loop_;
   UniqueFd signals_;
   ControlServer control_;
-  Engine engine_;
+  std::unique_ptr<Engine> engine_;
   std::optional<FrontSocket> listener_;
   std::optional<Front> front_;
   bool waiting_ = false;  // the last message is answered when the engine has followed it

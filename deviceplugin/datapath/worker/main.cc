@@ -11,20 +11,24 @@ namespace vdpa {
 namespace {
 
 // A front-end may hand over three eventfds a ring: 128 queue pairs need more than the usual 1,024.
-void raiseDescriptorLimit() {
+// And the kernel pins the pod's memory for the device on this process's account.
+void raiseLimit(__rlimit_resource_t resource) {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max) return;
+  if (::getrlimit(resource, &limit) < 0) return;
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  if (resource == RLIMIT_MEMLOCK && ::setrlimit(resource, &unlimited) == 0) return;
   limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::setrlimit(resource, &limit);
 }
 
 int run(int argc, char** argv) {
   CLI::App app{
       "Serves the vhost-user socket of one device: checks what the pod says, and hands its queues "
       "to "
-      "the engine behind --engine. Started by vdpa-datapath, one for each attached device."};
+      "the engine behind --engine, or to the kernel's --vhost-vdpa. Started by vdpa-datapath, one "
+      "for each attached device."};
   WorkerOptions options;
-  std::string mode = "0666", mac = "02:00:00:00:00:01", logLevel = "info", logFormat = "text";
+  std::string mode = "0666", mac, logLevel = "info", logFormat = "text";
   app.add_option("--device", options.device, "ID of the device, for messages")->required();
   app.add_option("--socket", options.socket.path, "the pod's socket, created here")->required();
   app.add_option("--socket-uid", options.socket.uid, "owner of the socket")->capture_default_str();
@@ -39,7 +43,11 @@ int run(int argc, char** argv) {
           "OCTAL"))
       ->capture_default_str();
   app.add_option("--selinux-label", options.socket.selinuxLabel, "SELinux label of the socket");
-  app.add_option("--engine", options.engine, "vhost-user socket of the engine")->required();
+  auto* engine = app.add_option_group("engine", "What moves the packets");
+  engine->add_option("--engine", options.engine, "vhost-user socket of the engine");
+  engine->add_option("--vhost-vdpa", options.vhostVdpa,
+                     "character device of the kernel's: /dev/vhost-vdpa-N");
+  engine->require_option(1);
   app.add_option("--control", options.control, "control socket, created here")->required();
   app.add_option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
       ->check(CLI::Range(1, 128))
@@ -47,10 +55,9 @@ int run(int argc, char** argv) {
   app.add_option("--queue-size", options.queueSize, "largest ring accepted, in entries")
       ->check(CLI::Range(2u, kMaxQueueSize))
       ->capture_default_str();
-  app.add_option("--mac", mac, "MAC address told to front-ends that ask")->capture_default_str();
-  app.add_option("--mtu", options.config.mtu, "MTU told to front-ends that ask")
-      ->check(CLI::Range(68, 65535))
-      ->capture_default_str();
+  app.add_option("--mac", mac, "MAC address told to front-ends that ask [the device's own]");
+  app.add_option("--mtu", options.mtu, "MTU told to front-ends that ask [the device's own]")
+      ->check(CLI::Range(68, 65535));
   app.add_option("--log-level", logLevel, "trace, debug, info, warning, error or off")
       ->capture_default_str();
   app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
@@ -59,8 +66,9 @@ int run(int argc, char** argv) {
 
   initLogging("vdpa-worker", logLevel, logFormat);
   options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));
-  options.config.mac = parseMac(mac);
-  raiseDescriptorLimit();
+  if (!mac.empty()) options.mac = parseMac(mac);
+  raiseLimit(RLIMIT_NOFILE);
+  if (!options.vhostVdpa.empty()) raiseLimit(RLIMIT_MEMLOCK);
   Instance(std::move(options)).run();
   return 0;
 }

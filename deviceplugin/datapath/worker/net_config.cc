@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/worker/net_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cctype>
 #include <stdexcept>
@@ -19,6 +20,10 @@ std::array<uint8_t, 6> parseMac(const std::string& text) {
   for (size_t i = 0; i < mac.size(); ++i)
     mac[i] = static_cast<uint8_t>(std::stoul(text.substr(3 * i, 2), nullptr, 16));
   return mac;
+}
+
+std::string formatMac(const std::array<uint8_t, 6>& mac) {
+  return fmt::format("{:02x}", fmt::join(mac, ":"));
 }
 
 }  // namespace vdpa

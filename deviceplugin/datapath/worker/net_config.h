@@ -19,5 +19,6 @@ static_assert(sizeof(NetConfig) == 12);  // laid out as the driver reads it, lit
 
 // "02:00:00:00:00:01". Throws std::invalid_argument with what was expected.
 std::array<uint8_t, 6> parseMac(const std::string& text);
+std::string formatMac(const std::array<uint8_t, 6>& mac);
 
 }  // namespace vdpa

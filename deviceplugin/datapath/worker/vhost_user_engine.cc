@@ -1,13 +1,11 @@
 // See the header.
-#include "deviceplugin/datapath/worker/engine.h"
-
-#include <poll.h>
-#include <unistd.h>
+#include "deviceplugin/datapath/worker/vhost_user_engine.h"
 
 #include <algorithm>
 #include <system_error>
 
 #include "common/unix_socket.h"
+#include "deviceplugin/datapath/worker/event_fd.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 #include "deviceplugin/datapath/worker/ring_position.h"
 
@@ -17,52 +15,43 @@ namespace {
 constexpr std::chrono::milliseconds kFirstBackOff{10};
 constexpr std::chrono::milliseconds kLastBackOff{200};
 
-// Signals an eventfd without ever waiting, whatever its counter holds.
-void signal(const SharedFd& fd) {
-  if (!fd) return;
-  pollfd writable{fd->get(), POLLOUT, 0};
-  if (::poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT)) return;
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t ignored = ::write(fd->get(), &one, sizeof one);
-}
-
 }  // namespace
 
-Engine::Engine(EventLoop& loop, std::string path, Events events)
+VhostUserEngine::VhostUserEngine(EventLoop& loop, std::string path, Events events)
     : loop_(loop), path_(std::move(path)), events_(std::move(events)), backOff_(kFirstBackOff) {
   reconnectTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { connect(); });
 }
 
-Engine::~Engine() {
+VhostUserEngine::~VhostUserEngine() {
   loop_.cancel(reconnectTimer_);
 }
 
-bool Engine::running() const {
+bool VhostUserEngine::running() const {
   return std::any_of(handed_.begin(), handed_.end(),
                      [](const Handed& ring) { return ring.given && ring.enabled; });
 }
 
-void Engine::follow(PodDevice* device) {
+void VhostUserEngine::follow(PodDevice* device) {
   device_ = device;
   handed_.assign(device->rings.size(), {});
 }
 
-void Engine::release() {
+void VhostUserEngine::release() {
   device_ = nullptr;
   if (!handedMemory_) return;  // the engine has nothing of this pod's
   forgetLink();
   reconnectLater();
 }
 
-void Engine::update() {
+void VhostUserEngine::update() {
   advance();
 }
 
-bool Engine::settled() const {
+bool VhostUserEngine::settled() const {
   return !link_ || !learned_ || link_->idle();
 }
 
-void Engine::connect() {
+void VhostUserEngine::connect() {
   reconnectTimer_ = 0;
   try {
     link_ = std::make_unique<EngineLink>(
@@ -83,13 +72,13 @@ void Engine::connect() {
   }
 }
 
-void Engine::reconnectLater() {
+void VhostUserEngine::reconnectLater() {
   loop_.cancel(reconnectTimer_);
   reconnectTimer_ = loop_.after(backOff_, [this] { connect(); });
   backOff_ = std::min(backOff_ * 2, kLastBackOff);
 }
 
-void Engine::forgetLink() {
+void VhostUserEngine::forgetLink() {
   link_.reset();
   learned_ = false;
   stopping_ = 0;
@@ -98,7 +87,7 @@ void Engine::forgetLink() {
   std::fill(handed_.begin(), handed_.end(), Handed{});
 }
 
-void Engine::lost(const std::string& reason, bool refused) {
+void VhostUserEngine::lost(const std::string& reason, bool refused) {
   if (device_) {
     for (size_t i = 0; i < handed_.size(); ++i)
       if (handed_[i].given) device_->rings[i].positionLost = true;
@@ -120,7 +109,7 @@ void Engine::lost(const std::string& reason, bool refused) {
   }
 }
 
-void Engine::learn() {
+void VhostUserEngine::learn() {
   link_->ask(Request::GetFeatures, nullptr, 0, sizeof(uint64_t), [this](const Message& answer) {
     EngineLimits limits;
     limits.features = answer.as<uint64_t>();
@@ -144,7 +133,7 @@ void Engine::learn() {
   });
 }
 
-void Engine::learned() {
+void VhostUserEngine::learned() {
   learned_ = true;
   backOff_ = kFirstBackOff;
   lastReason_.clear();
@@ -152,7 +141,7 @@ void Engine::learned() {
   // The link is idle now and goes on with advance().
 }
 
-void Engine::advance() {
+void VhostUserEngine::advance() {
   if (!device_) return;
   if (!learned_) {
     for (uint32_t i = 0; i < device_->rings.size(); ++i)
@@ -176,7 +165,7 @@ void Engine::advance() {
   if (wakeRings_ && link_->idle()) wake();
 }
 
-void Engine::stopRings() {
+void VhostUserEngine::stopRings() {
   const bool restart = (handedMemory_ && handedMemory_ != device_->memory) ||
                        (handedFeatures_ && *handedFeatures_ != device_->features);
   for (uint32_t i = 0; i < handed_.size(); ++i) {
@@ -196,7 +185,7 @@ void Engine::stopRings() {
   }
 }
 
-void Engine::shareMemory() {
+void VhostUserEngine::shareMemory() {
   if (const uint64_t missing = device_->features & ~limits_->features; missing != 0)
     throw protocolError("the engine no longer has the features {:#x} that the driver uses",
                         missing);
@@ -223,7 +212,7 @@ void Engine::shareMemory() {
   handedMemory_ = device_->memory;
 }
 
-void Engine::giveRing(uint32_t index) {
+void VhostUserEngine::giveRing(uint32_t index) {
   Vring& ring = device_->rings[index];
   if (ring.positionLost) wakeRings_ = true;
   findPosition(index);
@@ -240,7 +229,7 @@ void Engine::giveRing(uint32_t index) {
   handed_[index] = {true, device_->enabled(ring), ring.kick, ring.call, ring.error};
 }
 
-void Engine::refreshRing(uint32_t index) {
+void VhostUserEngine::refreshRing(uint32_t index) {
   const Vring& ring = device_->rings[index];
   Handed& handed = handed_[index];
   const auto renew = [&](Request request, const SharedFd& now, SharedFd& before) {
@@ -256,23 +245,23 @@ void Engine::refreshRing(uint32_t index) {
   sendState(Request::SetVringEnable, index, handed.enabled ? 1 : 0);
 }
 
-void Engine::sendDescriptor(Request request, uint32_t index, const SharedFd& descriptor) {
+void VhostUserEngine::sendDescriptor(Request request, uint32_t index, const SharedFd& descriptor) {
   const uint64_t value = index | (descriptor ? 0 : kVringNoDescriptor);
   set(request, &value, sizeof value,
       descriptor ? std::vector<SharedFd>{descriptor} : std::vector<SharedFd>{});
 }
 
-void Engine::sendState(Request request, uint32_t index, uint32_t value) {
+void VhostUserEngine::sendState(Request request, uint32_t index, uint32_t value) {
   const VringState state{index, value};
   set(request, &state, sizeof state);
 }
 
-void Engine::set(Request request, const void* payload, size_t size,
-                 std::vector<SharedFd> descriptors) {
+void VhostUserEngine::set(Request request, const void* payload, size_t size,
+                          std::vector<SharedFd> descriptors) {
   link_->set(request, payload, size, std::move(descriptors));
 }
 
-void Engine::findPosition(uint32_t index) {
+void VhostUserEngine::findPosition(uint32_t index) {
   Vring& ring = device_->rings[index];
   if (!ring.positionLost) return;
   ring.base = recoverPosition(*device_, index);
@@ -280,12 +269,12 @@ void Engine::findPosition(uint32_t index) {
 }
 
 // A kick or an interrupt may have died with the engine: both sides look at their rings once more.
-void Engine::wake() {
+void VhostUserEngine::wake() {
   wakeRings_ = false;
   for (size_t i = 0; i < handed_.size(); ++i) {
     if (!handed_[i].given) continue;
-    signal(handed_[i].kick);
-    signal(handed_[i].call);
+    signalEvent(handed_[i].kick);
+    signalEvent(handed_[i].call);
   }
 }
 
