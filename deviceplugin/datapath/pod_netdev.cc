@@ -42,6 +42,11 @@ NetdevFacts moveToPod(const PodNetdev& netdev, const std::vector<std::string>& a
   Rtnetlink host;
   const UniqueFd netns = openNamespace(netdev.netns);
   if (const auto link = host.find(netdev.host)) {
+    // The kernel would move it under the name it has, and then fail to rename it.
+    inNamespace(netdev.netns, [&](Rtnetlink& pod) {
+      if (pod.find(netdev.pod))
+        throw systemError(EEXIST, "{} has an interface {} already", netdev.netns, netdev.pod);
+    });
     host.setUp(link->index, false);  // an interface that is up can't be renamed
     host.moveTo(link->index, netns.get(), netdev.pod);
   }

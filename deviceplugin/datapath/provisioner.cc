@@ -22,6 +22,13 @@ std::string orNone(const std::string& text) {
   return text.empty() ? "no driver" : text;
 }
 
+// "(null)" is how the kernel shows none.
+std::string driverOverride(const std::string& function) {
+  std::string text = readFile(function + "/driver_override");
+  while (text.ends_with('\n')) text.pop_back();
+  return text == "(null)" ? "" : text;
+}
+
 }  // namespace
 
 Provisioner::Provisioner(Options options, const VdpaBus& bus)
@@ -135,11 +142,14 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
                 device.pciAddress,
                 device.pciDriver,
                 device.pciAddress.empty() ? "" : linkName(function(device.pciAddress) + "/driver"),
+                device.pciAddress.empty() ? "" : driverOverride(function(device.pciAddress)),
                 options_.bootId};
   // What was found before we came stays what is put back.
   if (const auto before = records_.find(id);
-      before != records_.end() && before->second.bootId == options_.bootId)
+      before != records_.end() && before->second.bootId == options_.bootId) {
     record.foundDriver = before->second.foundDriver;
+    record.foundOverride = before->second.foundOverride;
+  }
   write(record);
   records_[id] = record;
   bindDriver(device);
@@ -181,10 +191,15 @@ void Provisioner::undo(const Record& record) const {
                      linkName(path + "/driver") == record.pciDriver;
   if (bound) {
     writeAttribute(path + "/driver/unbind", record.pciAddress);
-    writeAttribute(path + "/driver_override", "\n");
-    if (!record.foundDriver.empty())
+    // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then only the driver that
+    // is asked for by name takes one.
+    if (!record.foundDriver.empty()) {
+      writeAttribute(path + "/driver_override", record.foundDriver);
       writeAttribute(options_.sysfs + "/bus/pci/drivers/" + record.foundDriver + "/bind",
                      record.pciAddress);
+    }
+    writeAttribute(path + "/driver_override",
+                   record.foundOverride.empty() ? "\n" : record.foundOverride);
   }
   spdlog::info("{}: removed vDPA device {}{}", record.device, record.vdpa,
                bound ? ", driver back to " + orNone(record.foundDriver) : "");
@@ -201,6 +216,7 @@ void Provisioner::loadRecords() {
                       json.at("pciAddress"),
                       json.at("pciDriver"),
                       json.at("foundDriver"),
+                      json.at("foundOverride"),
                       json.at("bootId")};
     } catch (const std::exception& error) {
       spdlog::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
@@ -214,6 +230,7 @@ void Provisioner::write(const Record& record) const {
                             {"pciAddress", record.pciAddress},
                             {"pciDriver", record.pciDriver},
                             {"foundDriver", record.foundDriver},
+                            {"foundOverride", record.foundOverride},
                             {"bootId", record.bootId}};
   writeFileAtomically(recordPath(record.device), json.dump(2) + "\n", Durability::disk);
 }

@@ -49,8 +49,9 @@ class Provisioner {
     std::string device;
     std::string vdpa;
     std::string pciAddress;
-    std::string pciDriver;    // that was bound
-    std::string foundDriver;  // before; empty: none
+    std::string pciDriver;      // that was bound
+    std::string foundDriver;    // before; empty: none
+    std::string foundOverride;  // its driver_override before; empty: none
     std::string bootId;
   };
 

@@ -9,14 +9,15 @@ _numbers = itertools.count()
 
 
 class Testpmd(Program):
-    """dpdk-testpmd on ordinary memory, without hardware, that prints its counters every second."""
+    """dpdk-testpmd on ordinary memory or huge pages, without hardware, that prints its counters every second."""
 
     __test__ = False  # not a test, whatever its name
 
-    def __init__(self, name, directory, vdevs, mode, queues=1, core=0, memory=128, arguments=(), eal=()):
+    def __init__(self, name, directory, vdevs, mode, queues=1, core=0, memory=128, arguments=(), eal=(), huge=False):
         vdev_arguments = [argument for vdev in vdevs for argument in ("--vdev", vdev)]
         super().__init__(name, [
-            "dpdk-testpmd", "--lcores", f"0@{core},1@{core}", "--no-pci", "--no-huge", "-m", memory, "--no-telemetry",
+            "dpdk-testpmd", "--lcores", f"0@{core},1@{core}", "--no-pci", *([] if huge else ["--no-huge"]),
+            "-m", memory, "--no-telemetry",
             f"--file-prefix=test{next(_numbers)}-{directory.name}", *vdev_arguments, *eal, "--",
             f"--forward-mode={mode}", "--auto-start", "--stats-period", "1", "--total-num-mbufs=4096",
             f"--rxq={queues}", f"--txq={queues}", "--display-xstats",

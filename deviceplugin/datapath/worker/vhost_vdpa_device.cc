@@ -37,11 +37,10 @@ uint64_t pageSize() {
   return static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-std::string memoryLimit() {
+rlim_t memoryLimit() {
   rlimit limit{};
   ::getrlimit(RLIMIT_MEMLOCK, &limit);
-  return limit.rlim_cur == RLIM_INFINITY ? "unlimited"
-                                         : fmt::format("{} KiB", limit.rlim_cur >> 10);
+  return limit.rlim_cur;
 }
 
 UniqueFd openDevice(const std::string& path) {
@@ -128,20 +127,29 @@ void VhostVdpaDevice::sendIotlb(uint8_t type, uint64_t iova, uint64_t size, uint
   message.iotlb.type = type;
   const ssize_t written = ::write(fd_.get(), &message, sizeof message);
   if (written == sizeof message) return;
+  // vhost answers EFAULT to whatever went wrong (vhost_chr_write_iter()).
   const int error = written < 0 ? errno : EIO;
-  if (error == ENOMEM)
-    throw systemError(error,
-                      "cannot pin {} MiB of the pod's memory for {}: the limit of locked memory is "
-                      "{}; raise RLIMIT_MEMLOCK of vdpa-datapath's container",
-                      size >> 20, path_, memoryLimit());
   throw systemError(error, "cannot {} {:#x} bytes at {:#x} for {}",
                     type == VHOST_IOTLB_UPDATE ? "map" : "unmap", size, iova, path_);
+}
+
+// The kernel counts what it pins against this limit, and doesn't say so when it is exceeded.
+void VhostVdpaDevice::checkPinned(uint64_t size) const {
+  uint64_t pinned = size;
+  for (const auto& mapping : mappings_) pinned += mapping.size;
+  const rlim_t limit = memoryLimit();
+  if (limit == RLIM_INFINITY || pinned <= limit) return;
+  throw systemError(ENOMEM,
+                    "cannot pin {} MiB of the pod's memory for {}: the limit of locked memory is "
+                    "{} KiB; raise RLIMIT_MEMLOCK of vdpa-datapath's container",
+                    pinned >> 20, path_, limit >> 10);
 }
 
 void VhostVdpaDevice::map(uint64_t iova, uint64_t size, int file, uint64_t offset) {
   const uint64_t page = pageSize();
   if (iova % page || size % page || offset % page)
     throw systemError(EINVAL, "memory of {:#x} bytes at {:#x} is not made of pages", size, iova);
+  checkPinned(size);
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file,
                         static_cast<off_t>(offset));
   if (memory == MAP_FAILED) throw systemError(errno, "cannot map {:#x} bytes of the pod", size);
@@ -154,6 +162,7 @@ void VhostVdpaDevice::map(uint64_t iova, uint64_t size, int file, uint64_t offse
 }
 
 void VhostVdpaDevice::mapOwn(uint64_t iova, uint64_t size, void* memory) {
+  checkPinned(size);
   mappings_.push_back({iova, size, nullptr});
   sendIotlb(VHOST_IOTLB_UPDATE, iova, size, reinterpret_cast<uint64_t>(memory));
 }

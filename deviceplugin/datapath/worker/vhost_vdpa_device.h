@@ -73,6 +73,7 @@ class VhostVdpaDevice {
   };
 
   void ioctl(unsigned long request, const void* argument, const char* what);
+  void checkPinned(uint64_t size) const;
   void sendIotlb(uint8_t type, uint64_t iova, uint64_t size, uint64_t address);
   void setStatus(uint8_t status);
   uint8_t status();

@@ -1,0 +1,41 @@
+"""These tests run in the test machine, as root, with its VFs: started there by ../test_inside.py."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "system"))
+
+from node import Node  # noqa: E402
+
+
+def pytest_configure():
+    os.environ.setdefault("VDPA_BUILD", str(pathlib.Path(__file__).parents[3] / "build" / "gcc"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hugepages():
+    """virtio-user wants few memory regions, and devices want memory that stays where it is."""
+    for node in "01":
+        pathlib.Path(f"/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages").write_text("80")
+    if not os.path.ismount("/dev/hugepages"):
+        subprocess.run(["mount", "-t", "hugetlbfs", "none", "/dev/hugepages"], check=True)
+
+
+@pytest.fixture
+def directory():
+    with tempfile.TemporaryDirectory(prefix="vdpa-", ignore_cleanup_errors=True) as path:
+        yield pathlib.Path(path)
+
+
+@pytest.fixture
+def node():
+    """The machine's devices, without VFs and vDPA devices before and after."""
+    machine = Node()
+    machine.clear()
+    yield machine
+    machine.clear()

@@ -1,0 +1,82 @@
+"""What an operator does with a node's devices: VFs, drivers, vDPA devices."""
+
+import json
+import pathlib
+import subprocess
+
+PCI = pathlib.Path("/sys/bus/pci")
+VIRTIO_PF = "0000:41:00.0"
+IGB_PF = next((d.name for d in (PCI / "devices").iterdir() if (d / "device").read_text().strip() == "0x10c9"), "")
+
+
+def run(*arguments, timeout=60):
+    return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=True, timeout=timeout).stdout
+
+
+class Node:
+    def make_vfs(self, pf, count, probe=False):
+        device = PCI / "devices" / pf
+        (device / "sriov_drivers_autoprobe").write_text("1" if probe else "0")
+        (device / "sriov_numvfs").write_text(str(count))
+
+    def vf(self, index, pf=VIRTIO_PF):
+        return (PCI / "devices" / pf / f"virtfn{index}").resolve().name
+
+    def driver(self, address):
+        link = PCI / "devices" / address / "driver"
+        return link.resolve().name if link.exists() else ""
+
+    def bind(self, address, driver):
+        self.unbind(address)
+        (PCI / "devices" / address / "driver_override").write_text(driver)
+        (PCI / "drivers_probe").write_text(address)
+        assert self.driver(address) == driver
+
+    def unbind(self, address):
+        if self.driver(address):
+            (PCI / "devices" / address / "driver" / "unbind").write_text(address)
+
+    def add_vdpa(self, name, parent, *settings, driver="vhost_vdpa"):
+        bus = pathlib.Path("/sys/bus/vdpa")
+        (bus / "drivers_autoprobe").write_text("0")
+        run("vdpa", "dev", "add", "name", name, "mgmtdev", parent, *settings)
+        (bus / "devices" / name / "driver_override").write_text(driver)
+        (bus / "drivers" / driver / "bind").write_text(name)
+        (bus / "drivers_autoprobe").write_text("1")
+
+    def add_vf_devices(self, count=2, driver="vhost_vdpa"):
+        """VFs under vp-vdpa with one vDPA device each, as vdpa0, vdpa1, ...; returns their addresses."""
+        self.make_vfs(VIRTIO_PF, count)
+        addresses = [self.vf(i) for i in range(count)]
+        for i, address in enumerate(addresses):
+            self.bind(address, "vp-vdpa")
+            self.add_vdpa(f"vdpa{i}", f"pci/{address}", driver=driver)
+        return addresses
+
+    def character_device(self, name):
+        found = list(pathlib.Path(f"/sys/bus/vdpa/devices/{name}").glob("vhost-vdpa-*"))
+        return f"/dev/{found[0].name}" if found else None
+
+    def delete_vdpa(self, name, timeout=20):
+        run("vdpa", "dev", "del", name, timeout=timeout)
+
+    def vdpa_devices(self):
+        return json.loads(run("vdpa", "-j", "dev", "show") or "{}").get("dev", {})
+
+    def set_link(self, netdev, up):
+        run("ip", "link", "set", netdev, "up" if up else "down")
+
+    def pf_netdev(self, pf=VIRTIO_PF):
+        return next((PCI / "devices" / pf).glob("virtio*/net/*")).name
+
+    def clear(self):
+        for name in self.vdpa_devices():
+            self.delete_vdpa(name)
+        for pf in (VIRTIO_PF, IGB_PF):
+            (PCI / "devices" / pf / "sriov_numvfs").write_text("0")
+        self.set_link(self.pf_netdev(), True)
+
+
+def cpu_ticks(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])

@@ -1,0 +1,124 @@
+"""The whole of a node: vdpa-device-plugin finds real devices, live, and offers them; vdpa-datapath serves them."""
+
+import json
+import subprocess
+
+import pytest
+from datapath import Datapath
+from kubelet import Kubelet
+from node import IGB_PF, VIRTIO_PF, run
+from support import BUILD, Program, wait_until
+
+PLUGIN, CTL = BUILD / "deviceplugin/vdpa-device-plugin", BUILD / "deviceplugin/ctl/vdpactl"
+
+
+class Plugin(Program):
+    def __init__(self, directory, config):
+        (directory / "config").mkdir()
+        self.config = directory / "config" / "config.yaml"
+        self.config.write_text(json.dumps(config))
+        self.run_dir = directory / "run"
+        super().__init__("plugin", [PLUGIN, "--config", self.config, "--kubelet-dir", directory / "device-plugins",
+                                    "--pod-resources", directory / "pod-resources.sock", "--run-dir", self.run_dir,
+                                    "--devinfo-dir", directory / "dp", "--log-level", "debug"], directory)
+
+    def explain(self, device):
+        return subprocess.run([CTL, "explain", "--plugin-socket", self.run_dir / "plugin.sock", device],
+                              capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def scene(directory):
+    kubelet = Kubelet(directory).start()
+    started = []
+
+    def start(*resources):
+        datapath = Datapath(directory).__enter__()
+        started.append(datapath)
+        plugin = Plugin(directory, {"resources": list(resources)}).__enter__()
+        started.append(plugin)
+        return plugin, kubelet
+    yield start
+    for program in reversed(started):
+        program.__exit__(None, None, None)
+    kubelet.stop()
+
+
+def healthy(kubelet, resource="vdpa.io/nic"):
+    plugin = kubelet.plugins.get(resource)
+    return sorted(i for i, health in plugin.devices.items() if health == "Healthy") if plugin else []
+
+
+def test_vfs_come_and_go(node, scene):
+    addresses = node.add_vf_devices(2)
+    plugin, kubelet = scene({"name": "nic", "devices": [{"vendors": ["1af4"]}]})
+    wait_until(lambda: healthy(kubelet) == addresses, lambda: (healthy(kubelet), plugin.log()))
+    node.delete_vdpa("vdpa1")
+    wait_until(lambda: healthy(kubelet) == addresses[:1], lambda: (healthy(kubelet), plugin.log()))
+    assert "vdpa dev add" in plugin.explain(addresses[1])
+    node.unbind(addresses[0])
+    wait_until(lambda: healthy(kubelet) == [], lambda: (healthy(kubelet), plugin.log()))
+    node.make_vfs(VIRTIO_PF, 0)
+    wait_until(lambda: node.vdpa_devices() == {}, "no vDPA devices")
+    addresses = node.add_vf_devices(4)
+    wait_until(lambda: healthy(kubelet) == addresses, lambda: (healthy(kubelet), plugin.log()))
+
+
+def test_provisioning_makes_them(node, scene):
+    node.make_vfs(VIRTIO_PF, 4, probe=True)
+    addresses = [node.vf(i) for i in range(4)]
+    plugin, kubelet = scene({"name": "nic", "provision": "vdpa", "devices": [{"pfNames": [f"{node.pf_netdev()}#0-2"]}]})
+    wait_until(lambda: healthy(kubelet) == addresses[:3], lambda: (healthy(kubelet), plugin.log()), 60)
+    assert node.driver(addresses[3]) == "virtio-pci"
+    assert set(node.vdpa_devices()) == {f"vdpa-{a}" for a in addresses[:3]}
+    # Changed while it runs: what is no longer wanted is undone, the rest stays.
+    plugin.config.write_text(json.dumps({"resources": [
+        {"name": "nic", "provision": "vdpa", "devices": [{"pciAddresses": addresses[:1]}]}]}))
+    wait_until(lambda: set(node.vdpa_devices()) == {f"vdpa-{addresses[0]}"}, node.vdpa_devices, 60)
+    assert healthy(kubelet) == addresses[:1]
+    wait_until(lambda: node.driver(addresses[1]) == "virtio-pci", "the driver it had")
+
+
+def test_what_is_not_offered_says_why(node, scene):
+    node.make_vfs(IGB_PF, 7)
+    addresses = node.add_vf_devices(2)
+    node.add_vdpa("sim0", "vdpasim_net")
+    plugin, kubelet = scene({"name": "nic", "devices": [{"pfNames": [f"{node.pf_netdev()}#1"]}]},
+                            {"name": "sim", "devices": [{"managementDevices": ["vdpasim_net"]}]})
+    wait_until(lambda: healthy(kubelet) == addresses[1:] and healthy(kubelet, "vdpa.io/sim") == ["sim0"],
+               lambda: (kubelet.plugins, plugin.log()))
+    assert f"is VF 0 of PF {node.pf_netdev()}" in plugin.explain(addresses[0])
+    assert f"vDPA device vdpa1 under vhost_vdpa" in plugin.explain(addresses[1])
+    assert "is a PF with 2 VFs" in plugin.explain(VIRTIO_PF)
+    for i in range(7):
+        assert "8086:10ca" in plugin.explain(node.vf(i, IGB_PF))
+
+
+def test_a_pf_without_a_link(node, scene):
+    addresses = node.add_vf_devices(1)
+    plugin, kubelet = scene({"name": "nic", "devices": [{"vendors": ["1af4"]}]},)
+    wait_until(lambda: healthy(kubelet) == addresses, lambda: (healthy(kubelet), plugin.log()))
+    node.set_link(node.pf_netdev(), False)
+    wait_until(lambda: healthy(kubelet) == [], lambda: plugin.log())
+    assert kubelet.plugins["vdpa.io/nic"].devices == {addresses[0]: "Unhealthy"}
+    assert "has no link" in plugin.explain(addresses[0])
+    node.set_link(node.pf_netdev(), True)
+    wait_until(lambda: healthy(kubelet) == addresses, lambda: plugin.log())
+
+
+def test_a_device_of_the_host_is_never_offered(node, scene):
+    node.make_vfs(VIRTIO_PF, 1, probe=True)
+    address = node.vf(0)
+    netdev = wait_until(lambda: next((p for p in (node_path(address)).glob("virtio*/net/*")), None), "a netdev").name
+    run("ip", "address", "add", "192.0.2.7/24", "dev", netdev)
+    plugin, kubelet = scene({"name": "nic", "provision": "vdpa", "devices": [{"pfNames": [node.pf_netdev()]}]})
+    kubelet.wait_plugin(timeout=30)
+    assert healthy(kubelet) == []
+    assert f"the host uses its netdev {netdev}: the address 192.0.2.7/24" in plugin.explain(address)
+    run("ip", "address", "flush", "dev", netdev)
+    wait_until(lambda: healthy(kubelet) == [address], lambda: plugin.log(), 60)
+
+
+def node_path(address):
+    import pathlib
+    return pathlib.Path("/sys/bus/pci/devices") / address

@@ -1,0 +1,156 @@
+"""vdpa-worker with the kernel's engine, real VFs and real applications."""
+
+import ctypes
+import os
+import resource
+import signal
+
+import pytest
+from node import cpu_ticks
+from pod import BROADCAST, Pod, frame, mac
+from support import BUILD, Program, wait_until
+from testpmd import Testpmd
+from vhost_front import FrontEnd
+
+WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
+
+
+class Worker(Program):
+    def __init__(self, directory, device, path, name="worker", **popen):
+        self.socket = directory / f"{name}.sock"
+        super().__init__(name, [WORKER, "--device", device, "--socket", self.socket, "--vhost-vdpa", path, "--control",
+                                directory / f"{name}.control", "--log-level", "debug"], directory, **popen)
+
+    def wait_ready(self):
+        self.wait_log("listening on")
+        return self
+
+    def rss(self):
+        status = open(f"/proc/{self.pid}/status").read()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+
+def application(directory, socket, name, mode, core=0, options="", **other):
+    """An application as an ordinary user would start it, on the machine's huge pages: devices need pages that stay."""
+    return Testpmd(name, directory, [f"net_virtio_user0,path={socket}{options}"], mode, core=core, memory=64,
+                   eal=["--iova-mode=va", "--single-file-segments"], huge=True, **other)
+
+
+@pytest.fixture
+def pair(node, directory):
+    """Workers on the two ends of a wire: VF 0 and VF 1."""
+    first, second = node.add_vf_devices(2)
+    with Worker(directory, first, node.character_device("vdpa0"), "w0") as w0, \
+            Worker(directory, second, node.character_device("vdpa1"), "w1") as w1:
+        yield w0.wait_ready(), w1.wait_ready()
+
+
+@pytest.mark.parametrize("options", ["", ",packed_vq=1"])
+def test_packets_both_ways_and_none_through_the_worker(pair, directory, options):
+    with application(directory, pair[0].socket, "a", "flowgen", 0, options) as a, \
+            application(directory, pair[1].socket, "b", "macswap", 1, options) as b:
+        b.wait_received(50, "from a")
+        a.wait_received(50, "back from b")
+        before = [cpu_ticks(worker.pid) for worker in pair]
+        a.wait_received(5000, "while the workers sleep")
+        assert [cpu_ticks(worker.pid) for worker in pair] == before
+        assert max(worker.rss() for worker in pair) < 8192
+
+
+def test_an_application_is_killed_and_another_finds_the_device_clean(pair, directory):
+    with application(directory, pair[1].socket, "b", "macswap", 1):
+        for name in "first", "second":
+            with application(directory, pair[0].socket, name, "flowgen", 0) as a:
+                a.wait_received(100, "back from b")
+                os.kill(a.pid, signal.SIGKILL)
+                wait_until(lambda: a.process.poll() is not None, "its end")
+    assert all(worker.running() for worker in pair)
+
+
+def test_a_killed_worker_ends_its_session_and_the_next_gets_the_device(pair, directory, node):
+    with application(directory, pair[1].socket, "b", "macswap", 1):
+        with application(directory, pair[0].socket, "a", "flowgen", 0) as a:
+            a.wait_received(100, "back from b")
+            pair[0].process.kill()
+            pair[0].process.wait()
+        pair[0].socket.unlink()
+        (directory / "w0.control").unlink()
+        with Worker(directory, "vf", node.character_device("vdpa0"), "w2") as worker:
+            worker.wait_ready()
+            with application(directory, worker.socket, "c", "flowgen", 0) as c:
+                c.wait_received(100, "back from b")
+
+
+def test_dev_del_ends_under_a_running_application(pair, directory, node):
+    with application(directory, pair[0].socket, "a", "flowgen", 0):
+        pair[0].wait_log("front-end connected")
+        node.delete_vdpa("vdpa0", timeout=20)
+        pair[0].wait_log("is gone")
+        assert "vdpa0" not in node.vdpa_devices()
+    assert pair[0].running()
+
+
+def test_a_device_in_use_is_refused_with_the_reason(pair, directory, node):
+    with Worker(directory, "vf", node.character_device("vdpa0"), "late") as late:
+        late.wait_log("another program has it")
+        assert not late.socket.exists()
+        pair[0].stop()
+        late.wait_ready()  # it was let go
+
+
+def test_little_lockable_memory_is_named(node, directory):
+    [address] = node.add_vf_devices(1)
+
+    def few():  # root may raise its limit unless it lacks the capability
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 << 10, 64 << 10))
+    with Worker(directory, address, node.character_device("vdpa0"), "w0",
+                preexec_fn=lambda: (few(), drop_resource_capabilities())) as worker:
+        worker.wait_ready()
+        with application(directory, worker.socket, "a", "flowgen", 0):
+            worker.wait_log("the limit of locked memory is 64 KiB")
+
+
+def drop_resource_capabilities():
+    """Out of the bounding set and what the process may use: CAP_SYS_RESOURCE and CAP_IPC_LOCK."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (24, 14):
+        if libc.prctl(24, capability, 0, 0, 0) != 0:  # PR_CAPBSET_DROP
+            raise OSError(ctypes.get_errno(), "cannot drop a capability")
+
+
+@pytest.mark.parametrize("case", ["truncated", "beyond", "stale"])
+def test_a_pod_that_breaks_the_rules_ends_its_own_session(pair, directory, case):
+    with FrontEnd(pair[0].socket) as front:
+        if case == "truncated":
+            front.negotiate(1 << 32)
+            front.share(0x20000)
+            os.ftruncate(front.memory, 0)
+            start_both(front)
+            pair[0].wait_log("ended the front-end's session")
+        elif case == "beyond":
+            front.socket.sendall(b"\xff" * 12)
+            pair[0].wait_log("ended the front-end's session")
+        else:
+            front.negotiate(1 << 32)
+    # The next pod finds the device clean.
+    with application(directory, pair[1].socket, "b", "macswap", 1), \
+            application(directory, pair[0].socket, "a", "flowgen", 0) as a:
+        a.wait_received(100, "back from b")
+
+
+def start_both(front):
+    try:
+        front.start_ring(0)
+        front.start_ring(1)
+    except (OSError, AssertionError):
+        pass  # the session may have ended before the second
+
+
+def test_the_simulator_serves_an_application(node, directory):
+    node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
+    with Worker(directory, "sim0", node.character_device("sim0")) as worker:
+        worker.wait_ready()
+        # It sends back what comes for its own address or everybody's.
+        with Pod(worker.socket) as pod:
+            pod.push(frame(BROADCAST, mac(1), b"around"))
+            assert wait_until(pod.take, "the frame")[0].startswith(frame(BROADCAST, mac(1), b"around")[:20])

@@ -1,0 +1,18 @@
+"""The project's programs in the test machine: inside/ holds the tests, which pytest runs there."""
+
+import os
+
+import pytest
+from support import BUILD, ROOT
+
+FILES = sorted(path.name for path in (ROOT / "tests/vm/inside").glob("test_*.py"))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_inside(guest, file):
+    guest.check("modprobe -a virtio_net igb vhost_vdpa virtio_vdpa vp_vdpa vdpa_sim_net veth")
+    environment = " ".join(f"{name}={os.environ[name]}" for name in os.environ if name.endswith("SAN_OPTIONS"))
+    result = guest.run(f"cd {ROOT}/tests/vm/inside && {environment} VDPA_BUILD={BUILD} "
+                       f"/usr/bin/python3 -B -m pytest -p no:cacheprovider -rA --tb=short {file}", timeout=900)
+    print(result.output)  # every test's result, for the log
+    assert result.code == 0, result.output[-6000:]
