@@ -113,12 +113,13 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   if (!network.ipamType.empty()) {
     given = ipam.run("ADD");
     for (const auto& address : addressesOf(given, network.ipamType)) request.add_ips(address);
+    for (const auto& route : routesOf(given, network.ipamType)) *request.add_routes() = route;
   }
 
   const auto attachment = datapath.attach(request);
   Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
   const std::string result = makeResult(network, environment, attachment, given).dump(2);
-  if (!network.deviceInfoFile.empty())
+  if (!network.deviceInfoFile.empty() && hasSocket(attachment))
     createDeviceInfo(network.deviceInfoFile, attachment.socket());
   attached.commit();
   addresses.commit();

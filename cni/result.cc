@@ -6,10 +6,12 @@
 #include <strings.h>
 
 #include <charconv>
+#include <map>
 #include <optional>
 
 #include "cni/error.h"
 #include "cni/json_object.h"
+#include "common/naming.h"
 
 namespace vdpa::cni {
 namespace {
@@ -34,14 +36,6 @@ int addressFamily(const std::string& address) {
   return 0;
 }
 
-bool isPciAddress(const std::string& id) {
-  unsigned domain, bus, device, function;
-  int length = 0;
-  return std::sscanf(id.c_str(), "%4x:%2x:%2x.%1x%n", &domain, &bus, &device, &function, &length) ==
-             4 &&
-         static_cast<size_t>(length) == id.size();
-}
-
 json interfaceOf(const NetworkConfig& network, const Environment& environment,
                  const datapath::v1::Attachment& attachment) {
   json interface {
@@ -51,13 +45,40 @@ json interfaceOf(const NetworkConfig& network, const Environment& environment,
   };
   if (network.version >= kTellsMtuAndSocket) {
     interface["mtu"] = attachment.settings().mtu();
-    interface["socketPath"] = attachment.socket();
+    if (hasSocket(attachment)) interface["socketPath"] = attachment.socket();
     if (isPciAddress(attachment.device_id())) interface["pciID"] = attachment.device_id();
   }
   return interface;
 }
 
 }  // namespace
+
+bool hasSocket(const datapath::v1::Attachment& attachment) {
+  return attachment.socket() == podSocket(attachment.device_id());
+}
+
+std::vector<datapath::v1::Route> routesOf(const json& ipam, const std::string& type) {
+  std::vector<datapath::v1::Route> routes;
+  if (!ipam.is_object()) return routes;
+  const JsonObject answer(ipam, fmt::format("IPAM plugin '{}': ", type), Code::ipamFailed);
+  std::map<int, std::string> gateways;  // by family
+  for (const auto& ip : answer.objects("ips"))
+    if (const auto gateway = ip.string("gateway"); !gateway.empty())
+      gateways.emplace(addressFamily(ip.string("address")), gateway);
+  for (const auto& given : answer.objects("routes")) {
+    datapath::v1::Route route;
+    route.set_destination(given.string("dst"));
+    const int family = addressFamily(route.destination());
+    if (family == 0)
+      throw Error(Code::ipamFailed,
+                  fmt::format("IPAM plugin '{}' gave a route to '{}', which is not an address with "
+                              "a prefix length",
+                              type, excerpt(route.destination(), 60)));
+    route.set_gateway(given.string("gw", gateways[family]));
+    routes.push_back(std::move(route));
+  }
+  return routes;
+}
 
 std::vector<std::string> addressesOf(const json& ipam, const std::string& type) {
   const std::string plugin = fmt::format("IPAM plugin '{}'", type);

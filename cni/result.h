@@ -11,6 +11,12 @@
 
 namespace vdpa::cni {
 
+// Whether the pod has a socket of it, and not the kernel's device itself.
+bool hasSocket(const datapath::v1::Attachment& attachment);
+
+// The routes of an IPAM answer, each with the gateway of its family where it names none.
+std::vector<datapath::v1::Route> routesOf(const nlohmann::json& ipam, const std::string& type);
+
 // prevResult (if any), then our interface, then the addresses, routes and DNS of `ipam` (null
 // without IPAM).
 nlohmann::json makeResult(const NetworkConfig& network, const Environment& environment,
