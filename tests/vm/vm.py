@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """The test machine: a QEMU guest under emulation whose NICs have SR-IOV, built by setup.sh.
 
-    0000:41:00.0  virtio-net, 4 VFs, on NUMA node 1; VF 0 is wired to VF 1, VF 2 to VF 3, the PF to 0000:01:00.0
-    0000:02:00.0  igb, 7 VFs, wired to nothing
-    0000:01:00.0  virtio-net
+    0000:41:00.0  virtio-net, 4 VFs, on NUMA node 1; VF 0 is wired to VF 1, VF 2 to VF 3, the PF to 0000:02:00.0
+    0000:01:00.0  igb, 7 VFs, wired to nothing
+    0000:02:00.0  virtio-net
 
 The guest sees the host's files (not /tmp, /run and /dev, which are its own) and may write to all of them without the host
 noticing; Guest.share is /share in the guest and shared. One boot, about 15 s, serves many tests: Guest.run and Guest.start.

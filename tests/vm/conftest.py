@@ -1,0 +1,30 @@
+"""One guest for the whole run; each test finds its NICs as they were after the boot."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "system"))
+
+from hardware import Hardware  # noqa: E402
+from vm import Guest  # noqa: E402
+
+
+collect_ignore = ["inside"]  # for the guest
+
+
+@pytest.fixture(scope="session")
+def guest():
+    with Guest(memory=1536) as booted:
+        yield booted
+
+
+@pytest.fixture
+def hardware(guest):
+    """The guest's devices, with the vDPA modules loaded; afterwards without VFs and vDPA devices."""
+    found = Hardware(guest)
+    found.load_modules()
+    yield found
+    found.clear()
