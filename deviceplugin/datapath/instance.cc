@@ -73,6 +73,7 @@ void Instance::releaseAbandoned(std::stop_token stop) {
     if (stop.stop_requested()) return;
     try {
       attachments_.retryFailed();
+      health_.raise();  // devices of the kernel's change without telling us
       attachments_.releaseAbandoned();
     } catch (const std::exception& error) {
       spdlog::warn("cannot look for abandoned attachments: {}", error.what());

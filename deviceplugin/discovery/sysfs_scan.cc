@@ -132,6 +132,7 @@ class Scan {
   // A PF lists its VFs as virtfn<index>; only functions that can have any have the attribute.
   void linkVfs(const Directory& devices) {
     for (auto& [address, pf] : snapshot_.functions) {
+      if (!pf.pf.empty()) continue;  // a VF, whose PF came before it
       const auto count = devices.read(address + "/sriov_numvfs");
       pf.vfCount = count ? parse<unsigned>(*count, 10).value_or(0) : 0;
       for (unsigned index = 0; index < pf.vfCount; ++index) {
