@@ -35,7 +35,7 @@ wait_for 10 "the cgroup of workers and switches to be empty" rmdir_outer
 for node in $nodes; do
   [ ! -e "/run/netns/vdpa-$node" ] || ip netns del "vdpa-$node"
 done
-for link in vdpa-node1 vdpa-node2 vdpa-up-node1 vdpa-up-node2 "$bridge" "$uplink_bridge"; do
+for link in vdpa-node1 vdpa-node2 vdpa-node3 vdpa-up-node1 vdpa-up-node2 "$bridge" "$uplink_bridge"; do
   ip link del "$link" 2> /dev/null || true   # a node's may have gone with its namespace just now
   [ ! -e "/sys/class/net/$link" ] || { echo "cannot remove the link $link" >&2; exit 1; }
 done

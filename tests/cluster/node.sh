@@ -1,7 +1,7 @@
 #!/bin/bash
 # One node of the test cluster: containerd and kubelet in network, mount, UTS, IPC and PID namespaces of their own, with
 # their own /run, /var and /opt, and everything they start in a cgroup of their own. Killing its first process ends it all.
-# Usage (from up.sh): node.sh DIR NAME ADDRESS IMAGE.tar...
+# Usage (from up.sh, and in the test machine from hardware_node.py): node.sh DIR NAME ADDRESS IMAGE.tar...
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 node=$2 address=$3
@@ -22,7 +22,10 @@ if [ $$ != 1 ]; then
     fi
     echo $$ > "$hierarchy/$cgroup/$node/system/cgroup.procs"
   done
-  exec nsenter --net="/run/netns/vdpa-$node" unshare --mount --propagation private --uts --ipc --pid --fork --kill-child \
+  # A machine of its own needs no network namespace.
+  enter=()
+  [ ! -e "/run/netns/vdpa-$node" ] || enter=(nsenter --net="/run/netns/vdpa-$node")
+  exec "${enter[@]}" unshare --mount --propagation private --uts --ipc --pid --fork --kill-child \
     --mount-proc "$0" "$dir" "$node" "$address" "$@"
 fi
 

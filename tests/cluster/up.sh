@@ -46,7 +46,7 @@ start etcd --data-dir="$state/etcd" --unsafe-no-fsync --listen-client-urls="http
   --advertise-client-urls="http://$etcd_client" --listen-peer-urls="http://$etcd_peer"
 start kube-apiserver --etcd-servers="http://$etcd_client" --cert-dir="$state/certificates" \
   --bind-address="$address" --secure-port="${api#*:}" --advertise-address="$address" --endpoint-reconciler-type=none \
-  --token-auth-file=tokens.csv --authorization-mode=Node,RBAC --kubelet-preferred-address-types=InternalIP \
+  --token-auth-file=tokens.csv --authorization-mode=Node,RBAC --allow-privileged --kubelet-preferred-address-types=InternalIP \
   --service-cluster-ip-range=10.96.0.0/16 --service-account-issuer=https://kubernetes.default.svc \
   --service-account-key-file=service-accounts.key --service-account-signing-key-file=service-accounts.key
 wait_for 60 "the API server" kubectl get --raw /readyz

@@ -30,13 +30,26 @@ def bare_cluster():
         subprocess.run([scripts / "down.sh", DIRECTORY], check=True, timeout=120)
 
 
+def install(cluster, manifests, config, nodes):
+    """As an operator does, also over what is installed already; `config` is the tests' usual one if it is None."""
+    cluster.run("apply", "-k", str(ROOT / manifests))
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
+                   "data": {"config.yaml": config or CONFIG}})
+    # The datapath is updated on delete, and a mounted configuration follows within a minute: new pods have both at once.
+    cluster.run("delete", "pods", "-n", NAMESPACE, "--all", timeout=120)
+    for node in nodes:
+        cluster.run("label", "--overwrite", "node", node, "vdpa.io/node=true")
+
+    def running():
+        sets = [s["status"] for s in cluster.get("daemonsets", namespace=NAMESPACE)["items"]]
+        return len(sets) == 2 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
+    wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 300, 0.5)
+
+
 @pytest.fixture(scope="session")
 def cluster(bare_cluster):
-    bare_cluster.run("apply", "-k", str(ROOT / "manifests"))
-    bare_cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
-                        "data": {"config.yaml": CONFIG}})
+    install(bare_cluster, "manifests", None, ["node1"])
     bare_cluster.apply(network())
-    bare_cluster.run("label", "node", "node1", "vdpa.io/node=true")
     bare_cluster.wait_allocatable("node1", PORTS)
     return bare_cluster
 
