@@ -1,0 +1,78 @@
+// Real events of the kernel, injected: root may have it broadcast a uevent in its network
+// namespace (since Linux 4.18).
+#include "deviceplugin/discovery/monitor.h"
+
+#include <linux/netlink.h>
+#include <sched.h>
+#include <sys/socket.h>
+
+#include <catch2/catch.hpp>
+#include <thread>
+
+#include "common/errors.h"
+
+using namespace vdpa;
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+
+namespace {
+
+void inject(const std::string& text) {
+  const UniqueFd socket(
+      checked(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT), "socket"));
+  std::string message(sizeof(nlmsghdr), '\0');
+  message += text;
+  auto* header = reinterpret_cast<nlmsghdr*>(message.data());
+  header->nlmsg_len = static_cast<uint32_t>(message.size());
+  header->nlmsg_type = NLMSG_MIN_TYPE;
+  header->nlmsg_flags = NLM_F_REQUEST;
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  REQUIRE(::sendto(socket.get(), message.data(), message.size(), 0,
+                   reinterpret_cast<const sockaddr*>(&kernel),
+                   sizeof kernel) == static_cast<ssize_t>(message.size()));
+}
+
+const std::string kVf =
+    "add@/devices/pci0000:00/0000:41:00.1\0ACTION=add\0"
+    "DEVPATH=/devices/pci0000:00/0000:41:00.1\0SUBSYSTEM=pci\0"s;
+
+}  // namespace
+
+TEST_CASE("which uevents are about devices") {
+  CHECK(concernsDevices(kVf));
+  CHECK(concernsDevices("add@/x\0DEVPATH=/devices/x\0SUBSYSTEM=vdpa\0"s));
+  CHECK(concernsDevices("add@/x\0DEVPATH=/devices/pci0000:00/x/net/eth0\0SUBSYSTEM=net\0"s));
+  CHECK_FALSE(concernsDevices("add@/x\0DEVPATH=/devices/virtual/net/veth1\0SUBSYSTEM=net\0"s));
+  CHECK_FALSE(concernsDevices("change@/x\0DEVPATH=/devices/x\0SUBSYSTEM=block\0"s));
+  CHECK_FALSE(concernsDevices(""));
+  CHECK_FALSE(concernsDevices("SUBSYSTEM=pc"));
+}
+
+TEST_CASE("a burst of events is one call, and it comes soon") {
+  std::thread([] {  // the namespace is this thread's alone
+    REQUIRE(::unshare(CLONE_NEWNET) == 0);
+    Loop loop;
+    int calls = 0;
+    Loop::Clock::time_point last;
+    Monitor monitor(loop, [&] {
+      ++calls;
+      last = Loop::Clock::now();
+      if (calls == 2) loop.stop();
+    });
+    Loop::Clock::time_point first;
+    loop.runAfter(10ms, [&] {
+      first = Loop::Clock::now();
+      for (int i = 0; i < 100; ++i) inject(kVf);
+    });
+    // The new namespace has events of its own: what is awaited is another call after the burst's.
+    loop.runAfter(400ms, [&] {
+      CHECK(calls == 1);
+      CHECK(last - first < 100ms);
+      inject(kVf);
+    });
+    loop.run();
+    CHECK(calls == 2);
+  })
+      .join();
+}

@@ -1,0 +1,54 @@
+// A sysfs for tests: written to a directory as the kernel shows it, as far as discovery looks.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+class SysfsTree {
+ public:
+  struct Function {
+    std::string address;
+    std::string ids = "1AF4:1041";  // as in uevent: vendor and device
+    std::string subsystem = "1AF4:1100";
+    std::string driver = {};  // empty: none
+    std::string classCode = "20000";
+    std::string numaNode = "0";             // the file's content; empty: no file
+    int iommuGroup = -1;                    // -1: none
+    std::vector<std::string> netdevs = {};  // below the function itself
+  };
+
+  // In a new directory, removed at the end.
+  SysfsTree();
+  ~SysfsTree();
+  SysfsTree(const SysfsTree&) = delete;
+  SysfsTree& operator=(const SysfsTree&) = delete;
+  const std::string& path() const { return root_; }
+
+  void add(const Function& function);
+  void remove(const std::string& address);
+  // Makes functions, which must be there, VFs 0, 1, ... of a PF.
+  void setVfs(const std::string& pf, const std::vector<std::string>& addresses);
+  void addNetdev(const std::string& function, const std::string& name,
+                 const std::string& portName = "", const std::string& operstate = "up");
+  // `parent` is a function or a slice; empty: a device without hardware. `driver` is vhost_vdpa,
+  // virtio_vdpa or empty; `number` that of the character device.
+  void addVdpa(const std::string& parent, const std::string& name, const std::string& driver,
+               int number = 0);
+  void addSlice(const std::string& function, const std::string& name, int number);
+  void addVirtual(const std::string& netdev);
+  // A PF with so many virtio VFs, each with a vDPA device under vhost_vdpa; `bus` tells PFs apart.
+  void addLoadedPf(unsigned bus, unsigned vfs);
+
+  void write(const std::string& file, const std::string& content);
+  std::string pathOf(const std::string& function) const;
+
+ private:
+  void link(const std::string& target, const std::string& name);
+
+  std::string root_;
+  unsigned vdpaDevices_ = 0;
+};
+
+}  // namespace vdpa
