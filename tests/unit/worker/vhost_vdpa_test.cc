@@ -1,0 +1,224 @@
+// What the kernel's engine tells the pod and the device, and where it keeps its own memory.
+#include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <thread>
+
+#include "deviceplugin/datapath/worker/protocol_error.h"
+
+using namespace vdpa;
+
+namespace {
+
+constexpr uint64_t kAccessPlatform = bit(33);
+constexpr uint64_t kSteering = feature::kControlQueue | feature::kMultiqueue;
+constexpr uint64_t kData = feature::kVersion1 | feature::kMergeableBuffers | feature::kPackedRing;
+
+VhostVdpaDevice::Facts facts(uint64_t features, uint32_t virtqueues, uint16_t pairs) {
+  VhostVdpaDevice::Facts facts;
+  facts.features = features;
+  facts.virtqueues = virtqueues;
+  facts.config.maxQueuePairs = pairs;
+  facts.config.mac = {0x52, 0x54, 0, 0, 3, 1};
+  return facts;
+}
+
+MemoryTable memoryOf(std::initializer_list<std::pair<uint64_t, uint64_t>> regions) {
+  WireMemoryTable table{};
+  Message message;
+  message.request = Request::SetMemTable;
+  uint64_t user = 0x10000;
+  for (const auto& [guest, size] : regions) {
+    table.regions[table.regionCount++] = {guest, size, user, 0};
+    user += size + 0x1000;
+    UniqueFd file(::memfd_create("region", MFD_CLOEXEC));
+    REQUIRE(::ftruncate(file.get(), static_cast<off_t>(size)) == 0);
+    message.descriptors.push_back(std::move(file));
+  }
+  message.payload.resize(sizeof table);
+  std::memcpy(message.payload.data(), &table, sizeof table);
+  return MemoryTable(std::move(message));
+}
+
+}  // namespace
+
+TEST_CASE("one pair without a control queue, several with one") {
+  CHECK(limitsOf(facts(kData, 2, 1), 16).queuePairs == 1);
+  CHECK(limitsOf(facts(kData | feature::kMultiqueue, 4, 2), 16).queuePairs == 1);
+  CHECK(limitsOf(facts(kData | kSteering, 3, 1), 16).queuePairs == 1);
+  CHECK(limitsOf(facts(kData | kSteering, 9, 4), 16).queuePairs == 4);
+  CHECK(limitsOf(facts(kData | kSteering, 9, 4), 2).queuePairs == 2);
+  CHECK(limitsOf(facts(kData | kSteering, 5, 0), 16).queuePairs == 1);
+  const auto one = limitsOf(facts(kData | feature::kMultiqueue, 4, 2), 16);
+  CHECK((one.features & feature::kMultiqueue) == 0);
+  CHECK((one.features & feature::kProtocolFeatures) != 0);
+  CHECK((one.features & kData) == kData);
+}
+
+TEST_CASE("MAC and MTU are the device's, if it has them") {
+  auto device = facts(kData, 2, 1);
+  device.config.mtu = 9000;
+  CHECK(limitsOf(device, 1).mac == device.config.mac);
+  CHECK_FALSE(limitsOf(device, 1).mtu);  // not without the feature
+  device.features |= feature::kMtu;
+  CHECK(limitsOf(device, 1).mtu == 9000);
+  device.config.mac = {};
+  CHECK_FALSE(limitsOf(device, 1).mac);
+}
+
+TEST_CASE("the device is told what the driver took, less what others answer for") {
+  const auto device = facts(kData | kSteering | kAccessPlatform, 5, 2);
+  const uint64_t driver = kData | kSteering | feature::kControlReceive | feature::kGuestAnnounce |
+                          feature::kProtocolFeatures;
+  CHECK(deviceFeatures(device, driver, 1) == (kData | kAccessPlatform));
+  CHECK(deviceFeatures(device, driver, 2) == (kData | kAccessPlatform | kSteering));
+  CHECK(deviceFeatures(device, feature::kVersion1, 1) == (feature::kVersion1 | kAccessPlatform));
+  CHECK(deviceFeatures(facts(kData, 2, 1), driver, 1) == kData);
+}
+
+TEST_CASE("the worker's own memory lies beside the pod's") {
+  auto device = facts(kData, 2, 1);
+  device.lastIova = 0xffffffff;
+  CHECK(freeIova(device, memoryOf({{0x1000, 0x4000}}), 4096) == 0xfffff000);
+  CHECK(freeIova(device, memoryOf({{0xfff00000, 0x100000}}), 4096) == 0xffeff000);
+  // Between two regions, when above is taken.
+  CHECK(freeIova(device, memoryOf({{0xffff0000, 0x10000}, {0xfffe0000, 0xf000}}), 4096) ==
+        0xfffef000);
+  device.firstIova = 0x10000;
+  device.lastIova = 0x1ffff;
+  CHECK_THROWS_AS(freeIova(device, memoryOf({{0x10000, 0x10000}}), 4096), ProtocolError);
+  CHECK(freeIova(device, memoryOf({{0x11000, 0xf000}}), 4096) == 0x10000);
+  device.firstIova = 0;
+  device.lastIova = UINT64_MAX;
+  const uint64_t high = freeIova(device, memoryOf({{0x7f0000000000, 0x200000}}), 4096);
+  CHECK(high % 4096 == 0);
+  CHECK(high > 0x7f0000200000);
+}
+
+namespace {
+
+// A device's side of the queue: walks the ring and answers, as often as it is kicked.
+class Device {
+ public:
+  Device(ControlQueue& queue, uint64_t iova, bool packed, uint8_t answer)
+      : queue_(queue), iova_(iova), packed_(packed), answer_(answer), thread_([this] { run(); }) {}
+  ~Device() {
+    stop_ = true;
+    ::eventfd_write(queue_.queue().kick, 1);
+    thread_.join();
+  }
+  std::vector<uint16_t> pairs() const { return pairs_; }
+
+ private:
+  std::byte* at(uint64_t address) {
+    return static_cast<std::byte*>(queue_.memory()) + (address - iova_);
+  }
+  template <typename T>
+  T get(uint64_t address) {
+    T value;
+    std::memcpy(&value, at(address), sizeof value);
+    return value;
+  }
+  void run() {
+    for (;;) {
+      pollfd kicked{queue_.queue().kick, POLLIN, 0};
+      ::poll(&kicked, 1, -1);
+      eventfd_t ignored;
+      ::eventfd_read(queue_.queue().kick, &ignored);
+      if (stop_) return;
+      packed_ ? servePacked() : serveSplit();
+      ::eventfd_write(queue_.queue().call, 1);
+    }
+  }
+  void answer(uint64_t command, uint64_t data, uint64_t status) {
+    CHECK(get<uint8_t>(command) == 4);
+    CHECK(get<uint8_t>(command + 1) == 0);
+    pairs_.push_back(get<uint16_t>(data));
+    *at(status) = std::byte{answer_};
+  }
+  void serveSplit() {
+    const auto where = queue_.queue();
+    const auto available = get<uint16_t>(where.available + 2);
+    for (; seen_ != available; ++seen_) {
+      const auto head = get<uint16_t>(where.available + 4 + 2 * (seen_ % where.size));
+      uint64_t addresses[3];
+      uint16_t next = head;
+      for (auto& address : addresses) {
+        address = get<uint64_t>(where.descriptors + 16 * next);
+        next = get<uint16_t>(where.descriptors + 16 * next + 14);
+      }
+      answer(addresses[0], addresses[1], addresses[2]);
+      const uint32_t element[2] = {head, 1};
+      std::memcpy(at(where.used + 4 + 8 * (seen_ % where.size)), element, sizeof element);
+      const auto used = static_cast<uint16_t>(seen_ + 1);
+      std::atomic_thread_fence(std::memory_order_release);
+      std::memcpy(at(where.used + 2), &used, sizeof used);
+    }
+  }
+  void servePacked() {
+    const auto where = queue_.queue();
+    const auto flags = [&](uint16_t entry) { return where.descriptors + 16 * entry + 14; };
+    const auto mine = [&] {
+      const auto value = get<uint16_t>(flags(position_));
+      return ((value >> 7 & 1) != 0) == wrap_ && ((value >> 15 & 1) != 0) != wrap_;
+    };
+    while (mine()) {
+      const uint16_t first = position_;
+      const bool firstWrap = wrap_;
+      uint64_t addresses[3];
+      for (auto& address : addresses) {
+        address = get<uint64_t>(where.descriptors + 16 * position_);
+        if (++position_ == where.size) {
+          position_ = 0;
+          wrap_ = !wrap_;
+        }
+      }
+      answer(addresses[0], addresses[1], addresses[2]);
+      const uint16_t used = firstWrap ? 0x8080 : 0;
+      std::atomic_thread_fence(std::memory_order_release);
+      std::memcpy(at(flags(first)), &used, sizeof used);
+    }
+  }
+
+  ControlQueue& queue_;
+  const uint64_t iova_;
+  const bool packed_;
+  const uint8_t answer_;
+  uint16_t seen_ = 0, position_ = 0;
+  bool wrap_ = true;
+  std::vector<uint16_t> pairs_;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("the control queue, round and round") {
+  const bool packed = GENERATE(false, true);
+  ControlQueue queue(4, 0xfffff000, packed);
+  CHECK(queue.queue().index == 4);
+  std::vector<uint16_t> asked;
+  {
+    Device device(queue, 0xfffff000, packed, 0);
+    for (uint16_t i = 1; i <= 20; ++i) {
+      queue.usePairs(i);
+      asked.push_back(i);
+    }
+    CHECK(device.pairs() == asked);
+  }
+}
+
+TEST_CASE("a control queue that refuses, and one that is silent") {
+  ControlQueue queue(2, 0x1000, false);
+  CHECK_THROWS_WITH(queue.usePairs(2), Catch::Contains("does not answer"));
+  ControlQueue other(2, 0x1000, false);
+  Device device(other, 0x1000, false, 1);
+  CHECK_THROWS_WITH(other.usePairs(3), Catch::Contains("refuses to use 3 queue pairs"));
+}
