@@ -1,0 +1,121 @@
+"""vdpa-device-plugin on a generated sysfs, with events of the real kernel: what comes and goes shows at once."""
+
+import json
+import subprocess
+import time
+
+import pytest
+from kubelet import Kubelet
+from support import BUILD, Program, wait_until
+from sysfs import Sysfs, inject
+
+PLUGIN, CTL = BUILD / "deviceplugin/vdpa-device-plugin", BUILD / "deviceplugin/ctl/vdpactl"
+
+
+class Plugin(Program):
+    """In a network namespace of its own, so that an injected event is this plugin's alone."""
+
+    def __init__(self, directory, sysfs, resources):
+        (directory / "config").mkdir()
+        config = directory / "config/config.yaml"
+        config.write_text(json.dumps({"resources": resources}))
+        self.run_dir = directory / "run"
+        super().__init__("plugin", ["unshare", "--net", PLUGIN, "--config", config, "--sysfs", sysfs.root, "--kubelet-dir",
+                                    directory / "device-plugins", "--pod-resources", directory / "pod-resources.sock",
+                                    "--run-dir", self.run_dir, "--devinfo-dir", directory / "dp", "--log-level", "debug"],
+                         directory)
+
+    def explain(self, device):
+        return subprocess.run([CTL, "explain", "--plugin-socket", self.run_dir / "plugin.sock", device],
+                              capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def scene(directory):
+    sysfs = Sysfs(directory / "sys", pfs=2, vfs=2)
+    kubelet = Kubelet(directory).start()
+    with Plugin(directory, sysfs, [{"name": "nic", "devices": [{"vendors": ["1af4"]}]}]) as plugin:
+        yield sysfs, plugin, kubelet
+    kubelet.stop()
+
+
+def listed(kubelet):
+    return set(kubelet.wait_plugin().devices)
+
+
+def test_what_comes_and_goes_shows_within_a_tenth_of_a_second(scene):
+    sysfs, plugin, kubelet = scene
+    everything = {sysfs.vf(n, i) for n in range(2) for i in range(2)}
+    assert listed(kubelet) == everything
+    took = []
+    for _ in range(4):
+        sysfs.remove_vdpa(1, 1, "vdpa3")
+        began = inject(plugin.pid, "vdpa", "/devices/x/vdpa3", "remove")
+        wait_until(lambda: listed(kubelet) == everything - {sysfs.vf(1, 1)}, plugin.log, interval=0.001)
+        took.append(time.monotonic() - began)
+        sysfs.add_vdpa(1, 1, "vdpa3", 3)
+        began = inject(plugin.pid, "vdpa", "/devices/x/vdpa3", "add")
+        wait_until(lambda: listed(kubelet) == everything, plugin.log, interval=0.001)
+        took.append(time.monotonic() - began)
+    # This machine may be busy with something else now and then; the plugin may not.
+    assert min(took) < 0.1, took
+
+
+def test_drivers_functions_and_links(scene):
+    sysfs, plugin, kubelet = scene
+    everything = listed(kubelet)
+    vf = sysfs.vf(0, 0)
+    sysfs.remove_vdpa(0, 0, "vdpa0")
+    sysfs.set_driver(vf, "virtio-pci")
+    inject(plugin.pid, "pci", f"/devices/pci0000:00/{vf}", "bind")
+    wait_until(lambda: listed(kubelet) == everything - {vf}, plugin.log)
+    assert "driver is virtio-pci, needs vp-vdpa; `provision: vdpa` would bind it" in plugin.explain(vf)
+    sysfs.remove_vf(0, 0)
+    inject(plugin.pid, "pci", f"/devices/pci0000:00/{vf}", "remove")
+    wait_until(lambda: "nothing on this node" in unknown(plugin, vf), lambda: unknown(plugin, vf))
+
+    other = sysfs.vf(1, 0)
+    sysfs.set_link(1, "down")
+    inject(plugin.pid, "net", f"/devices/pci0000:00/{sysfs.pf(1)}/net/eth1")
+    wait_until(lambda: "its PF eth1 has no link" in plugin.explain(other), lambda: plugin.explain(other))
+    assert kubelet.plugins["vdpa.io/nic"].devices[other] == "Unhealthy"
+
+
+def unknown(plugin, device):
+    return subprocess.run([CTL, "explain", "--plugin-socket", plugin.run_dir / "plugin.sock", device],
+                          capture_output=True, text=True).stderr
+
+
+def test_a_held_device_that_goes_stays_listed_with_the_reason(scene):
+    sysfs, plugin, kubelet = scene
+    everything = listed(kubelet)
+    vf = sysfs.vf(0, 1)
+    questions = kubelet.questions
+    kubelet.held.append(("default", "app", "vdpa.io/nic", vf))
+    wait_until(lambda: kubelet.questions > questions + 1, "the plugin to ask who holds what")
+    sysfs.remove_vdpa(0, 1, "vdpa1")
+    inject(plugin.pid, "vdpa", "/devices/x/vdpa1", "remove")
+    wait_until(lambda: "vp-vdpa offers no vDPA device" in plugin.explain(vf), lambda: plugin.explain(vf))
+    assert listed(kubelet) == everything
+    assert kubelet.plugins["vdpa.io/nic"].devices[vf] == "Unhealthy"
+    kubelet.held.clear()
+    wait_until(lambda: listed(kubelet) == everything - {vf}, plugin.log)
+
+
+def test_events_about_others_change_nothing(scene):
+    sysfs, plugin, kubelet = scene
+    messages = len(kubelet.wait_plugin().lists)
+    for _ in range(3):
+        inject(plugin.pid, "net", "/devices/virtual/net/veth0", "add")
+        inject(plugin.pid, "vdpa", "/devices/x/none", "change")
+    sysfs.remove_vdpa(0, 0, "vdpa0")
+    inject(plugin.pid, "vdpa", "/devices/x/vdpa0", "remove")
+    wait_until(lambda: len(kubelet.wait_plugin().lists) > messages, plugin.log)
+    assert len(kubelet.wait_plugin().lists) == messages + 1
+
+
+def test_topology_and_preference(scene):
+    sysfs, plugin, kubelet = scene
+    available = sorted(listed(kubelet))
+    assert kubelet.wait_plugin().prefer(available, size=2) in ([sysfs.vf(0, 0), sysfs.vf(0, 1)],)
+    assert kubelet.wait_plugin().prefer(available, [sysfs.vf(1, 1)], 2) == [sysfs.vf(1, 1), sysfs.vf(1, 0)]
