@@ -27,19 +27,16 @@ Directory::Directory(const Directory& parent, const std::string& name)
 
 void Directory::forEach(
     const std::function<void(const std::string& name, bool isLink)>& entry) const {
-  if (!isOpen()) return;
-  const int copy = ::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0);  // closedir() closes what it was given
-  DIR* stream = copy < 0 ? nullptr : ::fdopendir(copy);
-  if (!stream) {
-    if (copy >= 0) ::close(copy);
-    return;
-  }
-  ::rewinddir(stream);
-  while (const dirent* found = ::readdir(stream)) {
-    const std::string name = found->d_name;
-    if (name != "." && name != "..") entry(name, found->d_type == DT_LNK);
-  }
-  ::closedir(stream);
+  // Not readdir(), which would open the directory again and ask four more questions about it.
+  if (!isOpen() || ::lseek(fd_.get(), 0, SEEK_SET) < 0) return;
+  alignas(dirent64) char buffer[32768];
+  for (ssize_t size; (size = ::getdents64(fd_.get(), buffer, sizeof buffer)) > 0;)
+    for (ssize_t at = 0; at < size;) {
+      const auto* found = reinterpret_cast<const dirent64*>(buffer + at);
+      at += found->d_reclen;
+      const std::string name = found->d_name;
+      if (name != "." && name != "..") entry(name, found->d_type == DT_LNK);
+    }
 }
 
 std::optional<std::string> Directory::read(const std::string& name) const {

@@ -108,8 +108,6 @@ class Scan {
     PciFunction function;
     function.address = address;
     if (!readUevent(devices, address, function, anyClass)) return;
-    const auto node = devices.read(address + "/numa_node");
-    function.numaNode = std::max(-1, node ? parse<int>(*node, 10).value_or(-1) : -1);
     if (const auto group = devices.link(address + "/iommu_group"))
       function.iommuGroup = parse<unsigned>(lastPart(*group), 10);
     snapshot_.functions.emplace(address, std::move(function));
@@ -129,10 +127,17 @@ class Scan {
     linkVfs(devices);
   }
 
-  // A PF lists its VFs as virtfn<index>; only functions that can have any have the attribute.
+  void readNumaNode(const Directory& devices, PciFunction& function) {
+    const auto node = devices.read(function.address + "/numa_node");
+    function.numaNode = std::max(-1, node ? parse<int>(*node, 10).value_or(-1) : -1);
+  }
+
+  // A PF lists its VFs as virtfn<index>; only functions that can have any have the attribute. What
+  // is the same for a PF and its VFs is read once: with a thousand VFs that counts.
   void linkVfs(const Directory& devices) {
     for (auto& [address, pf] : snapshot_.functions) {
       if (!pf.pf.empty()) continue;  // a VF, whose PF came before it
+      readNumaNode(devices, pf);
       const auto count = devices.read(address + "/sriov_numvfs");
       pf.vfCount = count ? parse<unsigned>(*count, 10).value_or(0) : 0;
       for (unsigned index = 0; index < pf.vfCount; ++index) {
@@ -146,8 +151,16 @@ class Scan {
         }
         vf->second.pf = address;
         vf->second.vfIndex = index;
+        vf->second.numaNode = pf.numaNode;
       }
     }
+  }
+
+  // A function with a vDPA device is of interest, whatever class it claims.
+  void addParent(const Directory& functions, const std::string& address) {
+    addFunction(functions, address, true);
+    const auto added = snapshot_.functions.find(address);
+    if (added != snapshot_.functions.end()) readNumaNode(functions, added->second);
   }
 
   void scanVdpaBus() {
@@ -161,13 +174,15 @@ class Scan {
       VdpaDevice vdpa;
       vdpa.name = name;
       vdpa.pciAddress = functionOn(*target);
-      if (const auto driver = device.link("driver")) vdpa.busDriver = lastPart(*driver);
       device.forEach([&](const std::string& child, bool isLink) {
         if (!isLink && child.starts_with("vhost-vdpa-")) vdpa.characterDevice = child;
       });
-      // A function with a vDPA device is of interest, whatever class it claims.
+      if (!vdpa.characterDevice.empty())
+        vdpa.busDriver = "vhost_vdpa";  // no other driver makes one
+      else if (const auto driver = device.link("driver"))
+        vdpa.busDriver = lastPart(*driver);
       if (!vdpa.pciAddress.empty() && !snapshot_.functions.contains(vdpa.pciAddress))
-        addFunction(functions, vdpa.pciAddress, true);
+        addParent(functions, vdpa.pciAddress);
       snapshot_.vdpaDevices.emplace(name, std::move(vdpa));
     });
   }

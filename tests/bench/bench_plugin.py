@@ -1,38 +1,12 @@
 """vdpa-device-plugin: from exec to registered, Allocate beside the least possible plugin, memory of every program."""
 
-import json
-import subprocess
-
 from measure import Figures, header, node_directories, private_kib, row
 
 import datapath
-from support import BUILD
+from plugin import FLOOR, MeasuredPlugin, command
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
-KUBELET = BUILD / "tests/bench/measuring-kubelet"
-FLOOR = BUILD / "tests/bench/floor-plugin"
 ROUNDS = 9
 CALLS = 2000
-
-
-class Measured:
-    """A plugin under the measuring kubelet; its results, and the plugin running until the context ends."""
-
-    def __init__(self, directory, devices, calls, command):
-        directory.mkdir(exist_ok=True)
-        self.process = subprocess.Popen(
-            [str(a) for a in (KUBELET, "--dir", directory, "--devices", devices, "--calls", calls, "--", *command)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the measuring kubelet failed")
-        return json.loads(line)
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait(30)
 
 
 def main():
@@ -45,19 +19,17 @@ def measure(directory, daemon):
     def ours(ports, calls=0):
         config = directory / f"config-{ports}.yaml"
         config.write_text(f"resources:\n  - name: nic\n    backend: software\n    software: {{ports: {ports}}}\n")
-        return Measured(directory / "kubelet", ports, calls, [
-            PLUGIN, "--config", config, "--kubelet-dir", directory / "kubelet", "--run-dir", daemon.run_dir,
-            "--devinfo-dir", directory / "devinfo", "--pod-resources", directory / "pods.sock", "--log-level", "error"])
+        return MeasuredPlugin(directory / "kubelet", ports, calls, command(directory, config, daemon.run_dir))
 
     def floor(ports, calls=0):
-        return Measured(directory / "floor", ports, calls, [FLOOR, directory / "floor", ports])
+        return MeasuredPlugin(directory / "floor", ports, calls, [FLOOR, directory / "floor", ports])
 
     header("vdpa-device-plugin")
     for ports in (1, 64, 1024):
         runs = []
         for _ in range(ROUNDS):
-            with ours(ports) as result:
-                runs.append(result)
+            with ours(ports) as plugin:
+                runs.append(plugin.result)
         target = "<= 50 ms" if ports == 1024 else ""
         row(f"exec to registered, {ports} ports", Figures([r["registered_ms"] for r in runs], "ms"), target=target)
         row(f"exec to all of {ports} listed healthy", Figures([r["listed_ms"] for r in runs], "ms"))
@@ -65,8 +37,8 @@ def measure(directory, daemon):
     pairs = {"ours": [], "floor": []}
     for _ in range(ROUNDS):
         for kind, start in (("ours", ours), ("floor", floor)):
-            with start(64, CALLS) as result:
-                pairs[kind].append(result)
+            with start(64, CALLS) as plugin:
+                pairs[kind].append(plugin.result)
     for percentile, target in (("p50", "<= 1.5"), ("p99", "<= 1.5")):
         key = f"allocate_{percentile}_us"
         row(f"Allocate {percentile} of {CALLS} calls, beside the floor",
@@ -78,10 +50,10 @@ def measure(directory, daemon):
 def memory(daemon, ours):
     """All of a node's programs at once, as they run on a node: what they share is counted for none."""
     figures = {}
-    with ours(64) as result:
+    with ours(64) as plugin:
         daemon.wait_healthy("nic-0")
         daemon.attach(datapath.owner())
-        programs = {"vdpa-device-plugin": result["pid"], "vdpa-datapath": daemon.pid,
+        programs = {"vdpa-device-plugin": plugin.pid, "vdpa-datapath": daemon.pid,
                     "vdpa-switch": daemon.switch_pid(), "vdpa-worker": daemon.worker_pid()}
         for _ in range(3):
             for program, pid in programs.items():

@@ -1,6 +1,7 @@
 // A kubelet's side of the device plugin interface with a stopwatch: starts a plugin, times how long
 // it takes to register and to list its devices, and how long its Allocate takes. Prints one line of
-// JSON and waits for the end of its input, so that the caller can look at the plugin while it runs.
+// JSON, then a line for every later list, and ends when its input does: the caller looks at the
+// plugin meanwhile and makes devices come and go.
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spawn.h>
@@ -11,6 +12,7 @@
 #include <future>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "deviceplugin.grpc.pb.h"
 
@@ -44,17 +46,28 @@ class Registration final : public v1beta1::Registration::Service {
   std::promise<std::pair<Clock::time_point, std::string>> arrived_;
 };
 
-// Returns when the whole list is healthy.
-std::vector<std::string> list(grpc::ClientReader<v1beta1::ListAndWatchResponse>& stream,
-                              size_t devices) {
+using List = grpc::ClientReader<v1beta1::ListAndWatchResponse>;
+
+// Returns when so many devices are listed, and healthy unless that doesn't matter.
+std::vector<std::string> list(List& stream, size_t devices, bool anyHealth) {
   v1beta1::ListAndWatchResponse message;
   while (stream.Read(&message)) {
-    std::vector<std::string> healthy;
+    std::vector<std::string> counted;
     for (const auto& device : message.devices())
-      if (device.health() == "Healthy") healthy.push_back(device.id());
-    if (healthy.size() == devices) return healthy;
+      if (anyHealth || device.health() == "Healthy") counted.push_back(device.id());
+    if (counted.size() == devices) return counted;
   }
-  throw std::runtime_error("the plugin's stream ended before every device was healthy");
+  throw std::runtime_error("the plugin's stream ended before every device was there");
+}
+
+// A line for every list, with the time since boot at which it was there, as CLOCK_MONOTONIC has it.
+void reportLists(List& stream) {
+  v1beta1::ListAndWatchResponse message;
+  while (stream.Read(&message)) {
+    const double now = milliseconds(Clock::now().time_since_epoch());
+    std::cout << nlohmann::json{{"devices", message.devices_size()}, {"at_ms", now}}.dump()
+              << std::endl;
+  }
 }
 
 double percentile(const std::vector<double>& sorted, double share) {
@@ -67,10 +80,12 @@ int main(int argc, char** argv) {
   std::string directory;
   size_t devices = 1;
   int calls = 0;
+  bool anyHealth = false;
   std::vector<std::string> command;
   CLI::App app("Starts a device plugin and measures it as a kubelet sees it.\n");
   app.add_option("--dir", directory, "the plugin's kubelet directory")->required();
   app.add_option("--devices", devices, "how many healthy devices to wait for");
+  app.add_flag("--any-health", anyHealth, "count unhealthy devices too");
   app.add_option("--calls", calls, "how many times to call Allocate");
   app.add_option("command", command, "the plugin and its arguments, after --")->required();
   CLI11_PARSE(app, argc, argv);
@@ -97,7 +112,7 @@ int main(int argc, char** argv) {
         "unix:" + directory + "/" + endpoint, grpc::InsecureChannelCredentials()));
     grpc::ClientContext listContext;
     const auto stream = plugin->ListAndWatch(&listContext, {});
-    const auto ids = list(*stream, devices);
+    const auto ids = list(*stream, devices, anyHealth);
     const auto listed = Clock::now();
 
     std::vector<double> microseconds;
@@ -123,6 +138,7 @@ int main(int argc, char** argv) {
       result["allocate_p99_us"] = percentile(microseconds, 0.99);
     }
     std::cout << result.dump() << std::endl;
+    const std::jthread reporter([&stream] { reportLists(*stream); });
     for (std::string line; std::getline(std::cin, line);) continue;
     listContext.TryCancel();
   } catch (const std::exception& error) {

@@ -1,8 +1,12 @@
 """vdpa-pmd as a process, with the vDPA device that needs no card, and its control channel."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import socket
+import tempfile
 import threading
 
 from support import BUILD, Program, wait_until
@@ -12,6 +16,14 @@ PROGRAM = BUILD / "deviceplugin/datapath/pmd/vdpa-pmd"
 DRIVER = BUILD / "tests/system/vdpa_test_driver/libvdpa_test_driver.so"
 
 
+@functools.cache
+def driver():
+    """The test driver where DPDK loads it from: not below a folder that everybody may write to, as /tmp with a clone in it."""
+    directory = tempfile.mkdtemp(prefix="vdpa-test-driver-", dir="/run")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return shutil.copy(DRIVER, directory)
+
+
 class Pmd(Control, Program):
     """`socket` is what a worker takes as its engine; `options` are for the device: fail_conf=1, crash_after=1000."""
 
@@ -19,7 +31,7 @@ class Pmd(Control, Program):
         Control.__init__(self, directory / f"{name}.control")
         self.socket = vhost
         Program.__init__(self, name, [
-            PROGRAM, "--device", "0000:65:00.2", "--vdev", f"vdpa_test0,queues={queues}{options}", "--load", DRIVER,
+            PROGRAM, "--device", "0000:65:00.2", "--vdev", f"vdpa_test0,queues={queues}{options}", "--load", driver(),
             "--socket", self.socket, "--control", self.path, "--log-level", "debug", *arguments], directory)
 
     def hello(self):

@@ -5,7 +5,7 @@
     0000:01:00.0  igb, 7 VFs, wired to nothing
     0000:02:00.0  virtio-net
 
-The guest sees the host's files (not /tmp, /run and /dev, which are its own) and may write to all of them without the host
+The guest sees the host's files (not /run and /dev, which are its own) and may write to all of them without the host
 noticing; Guest.share is /share in the guest and shared. One boot, about 15 s, serves many tests: Guest.run and Guest.start.
 By hand: vm.py COMMAND boots, runs the command and powers off; without one it reads commands from standard input.
 """

@@ -1,0 +1,95 @@
+"""vdpa-device-plugin with hardware, on a generated sysfs: how fast it sees, registers and follows 8 to 1,024 VFs."""
+
+import json
+import subprocess
+
+from measure import Figures, header, node_directories, private_kib, row
+
+import datapath
+from plugin import FLOOR, MeasuredPlugin, command
+from support import BUILD
+from sysfs import Sysfs, inject
+
+TIMER = BUILD / "tests/bench/snapshot-timer"
+ROUNDS = 9
+CALLS = 12000   # the first tenth, which is not counted, allocates every device once and so writes its device-info file
+CHANGES = 20
+
+
+def changes(plugin, sysfs, vfs):
+    """How long after the kernel's event the kubelet has the new list, for a VF's vDPA device that goes and comes back."""
+    took = []
+    for _ in range(CHANGES):
+        for action in ("remove", "add"):
+            if action == "remove":
+                sysfs.remove_vdpa(0, 0, "vdpa0")
+            else:
+                sysfs.add_vdpa(0, 0, "vdpa0", 0)
+            event = inject(plugin.pid, "vdpa", "/devices/x/vdpa0", action)
+            expected = vfs - 1 if action == "remove" else vfs
+            while (seen := plugin.next_list())["devices"] != expected:
+                pass
+            took.append(seen["at_ms"] - event * 1000)
+    return took
+
+
+class Node:
+    """A generated node: `vfs` in all, on so many PFs."""
+
+    def __init__(self, directory, pfs, vfs):
+        self.directory, self.vfs = directory, vfs
+        self.what = f"{vfs} VFs on {pfs} PFs"
+        self.sysfs = Sysfs(directory / f"sys-{pfs}-{vfs}", pfs, vfs // pfs)
+        self.config = directory / "config.yaml"
+        self.config.write_text("resources:\n  - name: nic\n    devices: [{vendors: [1af4]}]\n")
+
+    def start(self, *options, calls=0, run_dir=None):
+        return MeasuredPlugin(self.directory / "kubelet", self.vfs, calls,
+                              [*command(self.directory, self.config, run_dir), "--sysfs", self.sysfs.root], *options)
+
+    def rows(self, look_target="", registered_target=""):
+        looks = json.loads(subprocess.check_output([TIMER, "--sysfs", self.sysfs.root, "--rounds", "50"]))
+        row(f"one look at {self.what}", Figures(looks, "ms"), target=look_target)
+        runs = []
+        for _ in range(ROUNDS):
+            with self.start("--any-health") as plugin:
+                runs.append(plugin.result)
+        row(f"exec to registered, {self.what}", Figures([r["registered_ms"] for r in runs], "ms"), target=registered_target)
+        row(f"exec to all listed, {self.what}", Figures([r["listed_ms"] for r in runs], "ms"))
+        with self.start("--any-health") as plugin:
+            row(f"event to new list, {self.what}", Figures(changes(plugin, self.sysfs, self.vfs), "ms"), target="< 100 ms")
+            row(f"private memory, {self.what}", Figures([private_kib(plugin.pid) / 1024], "MiB"))
+
+
+def allocate(node, directory):
+    """With vdpa-datapath, because Allocate refuses a device that nobody would serve."""
+    devices = directory / "dev"
+    devices.mkdir()
+    for n in range(node.vfs):
+        (devices / f"vhost-vdpa-{n}").touch()
+    pairs = {"ours": [], "floor": []}
+    with datapath.Datapath(directory, "--sysfs", node.sysfs.root, "--dev", devices, log_level="info") as daemon:
+        daemon.wait_serving()
+        for _ in range(ROUNDS):
+            with node.start(calls=CALLS, run_dir=daemon.run_dir) as plugin:
+                pairs["ours"].append(plugin.result)
+            with MeasuredPlugin(directory / "floor", node.vfs, CALLS, [FLOOR, directory / "floor", node.vfs]) as plugin:
+                pairs["floor"].append(plugin.result)
+    for percentile in ("p50", "p99"):
+        key = f"allocate_{percentile}_us"
+        row(f"Allocate {percentile} with {node.what}, beside the floor",
+            *(Figures([r[key] for r in pairs[kind]], "us") for kind in ("ours", "floor")), "<= 1.5")
+
+
+def main():
+    with node_directories() as (_, directory):
+        header("discovery: a generated sysfs in memory")
+        for vfs in (8, 64, 256):
+            Node(directory, 8, vfs).rows()
+        Node(directory, 64, 1024).rows()
+        full = Node(directory, 8, 1024)
+        full.rows("< 20 ms", "<= 50 ms")
+        allocate(full, directory)
+
+
+main()
