@@ -185,24 +185,30 @@ void Provisioner::undo(const Record& record) const {
   // After a restart of the node nothing of it is left.
   if (record.bootId != options_.bootId) return;
   if (bus_.has(record.vdpa)) options_.remove(record.vdpa);
-  const std::string path = function(record.pciAddress);
-  const bool bound = !record.pciAddress.empty() && !record.pciDriver.empty() &&
-                     record.pciDriver != record.foundDriver &&
-                     linkName(path + "/driver") == record.pciDriver;
-  if (bound) {
-    writeAttribute(path + "/driver/unbind", record.pciAddress);
-    // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then only the driver that
-    // is asked for by name takes one.
-    if (!record.foundDriver.empty()) {
-      writeAttribute(path + "/driver_override", record.foundDriver);
-      writeAttribute(options_.sysfs + "/bus/pci/drivers/" + record.foundDriver + "/bind",
-                     record.pciAddress);
-    }
-    writeAttribute(path + "/driver_override",
-                   record.foundOverride.empty() ? "\n" : record.foundOverride);
-  }
+  const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
+                    record.pciDriver != record.foundDriver && restoreDriver(record);
   spdlog::info("{}: removed vDPA device {}{}", record.device, record.vdpa,
-               bound ? ", driver back to " + orNone(record.foundDriver) : "");
+               back ? ", driver back to " + orNone(record.foundDriver) : "");
+}
+
+// From every state that bindDriver can be interrupted in; false: there is nothing of ours.
+bool Provisioner::restoreDriver(const Record& record) const {
+  const std::string path = function(record.pciAddress);
+  if (!std::filesystem::exists(path)) return false;
+  const std::string bound = linkName(path + "/driver"), wanted = driverOverride(path);
+  if (wanted != record.pciDriver && wanted != record.foundDriver) return false;
+  if (!bound.empty() && bound != record.pciDriver && bound != record.foundDriver) return false;
+  if (bound == record.pciDriver) writeAttribute(path + "/driver/unbind", record.pciAddress);
+  // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then only the driver that
+  // is asked for by name takes one.
+  if (bound != record.foundDriver && !record.foundDriver.empty()) {
+    writeAttribute(path + "/driver_override", record.foundDriver);
+    writeAttribute(options_.sysfs + "/bus/pci/drivers/" + record.foundDriver + "/bind",
+                   record.pciAddress);
+  }
+  writeAttribute(path + "/driver_override",
+                 record.foundOverride.empty() ? "\n" : record.foundOverride);
+  return true;
 }
 
 void Provisioner::loadRecords() {

@@ -60,6 +60,7 @@ class Provisioner {
   void make(const std::string& id, const DeviceConfig& device);
   void bindDriver(const DeviceConfig& device) const;
   void undo(const Record& record) const;
+  bool restoreDriver(const Record& record) const;
   void loadRecords();
   void write(const Record& record) const;
   std::string recordPath(const std::string& id) const { return options_.records + "/" + id; }

@@ -1,0 +1,73 @@
+// What can be asked of a hardware device, and what it has to say itself.
+#include "deviceplugin/datapath/hardware_settings.h"
+
+#include <catch2/catch.hpp>
+
+#include "deviceplugin/datapath/refused_error.h"
+
+using namespace vdpa;
+
+namespace {
+
+template <typename Change>
+PortSettings with(Change change) {
+  Settings settings;
+  change(settings);
+  return hardwareSettings("0000:65:00.2", settings);
+}
+
+}  // namespace
+
+TEST_CASE("hardware: what asks for nothing is no reason to refuse") {
+  CHECK_NOTHROW(with([](auto& s) {
+    s.vlan = 0;
+    s.vlanQos = 0;
+    s.vlanProto = "802.1q";
+    s.spoofCheck = false;
+    s.trust = false;
+    s.minTxRate = 0;
+    s.maxTxRate = 0;
+    s.linkState = "auto";
+  }));
+}
+
+TEST_CASE("hardware: a setting that can't be had is named, with the device") {
+  const auto refused = [](const std::string& setting, auto change) {
+    CHECK_THROWS_WITH(with(change), Catch::StartsWith("cannot set up 0000:65:00.2: " + setting));
+  };
+  refused("vlan 7", [](auto& s) { s.vlan = 7; });
+  refused("vlanQoS 3", [](auto& s) { s.vlanQos = 3; });
+  refused("vlanProto 802.1ad", [](auto& s) { s.vlanProto = "802.1ad"; });
+  refused("spoofchk on", [](auto& s) { s.spoofCheck = true; });
+  refused("trust on", [](auto& s) { s.trust = true; });
+  refused("min_tx_rate 5", [](auto& s) { s.minTxRate = 5; });
+  refused("max_tx_rate 6", [](auto& s) { s.maxTxRate = 6; });
+  refused("link_state disable", [](auto& s) { s.linkState = "disable"; });
+  refused("mtu 67", [](auto& s) { s.mtu = 67; });
+  refused("mac ", [](auto& s) { s.mac = "ff:ff:ff:ff:ff:ff"; });
+}
+
+TEST_CASE("hardware: the device completes what was not asked for") {
+  auto port = with([](auto&) {});
+  completeSettings("0000:65:00.2", port, "02:00:00:00:00:01", 9000);
+  CHECK(port.mac == "02:00:00:00:00:01");
+  CHECK(port.mtu == 9000);
+
+  port = with([](auto& s) { s.mtu = 1400; });
+  completeSettings("0000:65:00.2", port, "", 0);
+  CHECK(port.mac.empty());
+  CHECK(port.mtu == 1400);
+
+  port = with([](auto&) {});
+  completeSettings("0000:65:00.2", port, "", 0);
+  CHECK(port.mtu == 1500);
+}
+
+TEST_CASE("hardware: a device with another MAC or a smaller MTU is refused") {
+  auto port = with([](auto& s) { s.mac = "02:00:00:00:00:02"; });
+  CHECK_THROWS_AS(completeSettings("0000:65:00.2", port, "02:00:00:00:00:01", 1500), RefusedError);
+  CHECK_NOTHROW(completeSettings("0000:65:00.2", port, "02:00:00:00:00:02", 1500));
+  port = with([](auto& s) { s.mtu = 9000; });
+  CHECK_THROWS_WITH(completeSettings("0000:65:00.2", port, "", 1500),
+                    Catch::Contains("mtu 9000 is asked for, but the device has 1500"));
+}

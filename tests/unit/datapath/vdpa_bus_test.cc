@@ -1,0 +1,55 @@
+// The vdpa bus as sysfs shows it.
+#include "deviceplugin/datapath/vdpa_bus.h"
+
+#include <catch2/catch.hpp>
+
+#include "common/atomic_file.h"
+#include "tests/unit/discovery/sysfs_tree.h"
+
+using namespace vdpa;
+
+TEST_CASE("a device under each driver, and none") {
+  SysfsTree tree;
+  tree.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
+  tree.add({.address = "0000:65:00.3", .driver = "vp-vdpa"});
+  tree.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
+  tree.addVdpa("", "vdpa1", "");
+  tree.addVdpa("0000:65:00.3", "vdpa2", "virtio_vdpa");
+  const VdpaBus bus(tree.path(), "/devices-here");
+
+  CHECK(bus.has("vdpa0"));
+  CHECK(bus.driver("vdpa0") == "vhost_vdpa");
+  CHECK(bus.characterDevice("vdpa0") == "/devices-here/vhost-vdpa-3");
+  CHECK(bus.netdev("vdpa0").empty());
+
+  CHECK(bus.driver("vdpa1").empty());
+  CHECK(bus.characterDevice("vdpa1").empty());
+
+  CHECK(bus.driver("vdpa2") == "virtio_vdpa");
+  CHECK(bus.netdev("vdpa2") == "net-vdpa2");
+
+  CHECK_FALSE(bus.has("vdpa9"));
+  CHECK(bus.driver("vdpa9").empty());
+  CHECK(bus.netdev("vdpa9").empty());
+}
+
+TEST_CASE("binding to a bus driver") {
+  SysfsTree tree;
+  tree.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
+  tree.addVdpa("0000:65:00.2", "vdpa0", "virtio_vdpa");
+  for (const char* file : {"vhost_vdpa/bind", "virtio_vdpa/unbind"})
+    tree.write(std::string("bus/vdpa/drivers/") + file, "");
+  tree.write(tree.pathOf("0000:65:00.2") + "/vdpa0/driver_override", "");
+  const VdpaBus bus(tree.path(), "/dev");
+  const auto told = [&](const std::string& file) { return readFile(tree.path() + "/" + file); };
+
+  bus.bind("vdpa0", "virtio_vdpa");
+  CHECK(told(tree.pathOf("0000:65:00.2") + "/vdpa0/driver_override").empty());
+
+  bus.bind("vdpa0", "vhost_vdpa");
+  CHECK(told(tree.pathOf("0000:65:00.2") + "/vdpa0/driver_override") == "vhost_vdpa");
+  CHECK(told("bus/vdpa/drivers/virtio_vdpa/unbind") == "vdpa0");
+  CHECK(told("bus/vdpa/drivers/vhost_vdpa/bind") == "vdpa0");
+
+  CHECK_THROWS_WITH(bus.bind("vdpa0", "other_vdpa"), Catch::Contains("no driver other_vdpa"));
+}
