@@ -28,9 +28,11 @@ class Program:
     def __init__(self, name, arguments, directory, environment=None, **popen):
         self.name = name
         self.log_path = pathlib.Path(directory) / f"{name}.log"
+        # DPDK leaves a folder for each process there, in /run unless told otherwise.
+        environment = {**os.environ, "RUNTIME_DIRECTORY": str(directory), **(environment or {})}
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([str(a) for a in arguments], stdout=log, stderr=log,
-                                            env={**os.environ, **(environment or {})}, **popen)
+            self.process = subprocess.Popen([str(a) for a in arguments], stdout=log, stderr=log, env=environment,
+                                            **popen)
         self.pid = self.process.pid
 
     def log(self):

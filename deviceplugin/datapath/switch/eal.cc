@@ -6,29 +6,18 @@
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_pool_ops.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <cstring>
 #include <stdexcept>
-#include <vector>
+
+#include "deviceplugin/datapath/start_eal.h"
 
 namespace vdpa {
 namespace {
 
 constexpr unsigned kCache = 256;     // packets a poller keeps for itself
 constexpr unsigned kMegabytes = 32;  // for DPDK's own structures; the packets have other memory
-
-// The CPUs this process may use: EAL's main thread stays on them all, pollers choose theirs.
-std::string allowedCpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  ::sched_getaffinity(0, sizeof set, &set);
-  std::string list;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(cpu, &set)) list += fmt::format("{}{}", list.empty() ? "" : ",", cpu);
-  return list;
-}
 
 constexpr size_t kHugePage = 2 << 20;
 
@@ -82,17 +71,10 @@ rte_mempool* createPool(unsigned packets, uint16_t room) {
 
 }  // namespace
 
-Eal::Eal(unsigned packets, unsigned frameBytes) {
+Eal::Eal(const std::string& directory, unsigned packets, unsigned frameBytes) {
   const unsigned room = (frameBytes + 63) / 64 * 64 + RTE_PKTMBUF_HEADROOM;
-  std::vector<std::string> words{"vdpa-switch", "--no-pci", "--no-huge", "--no-shconf",
-                                 "--no-telemetry", "--no-hpet", "-m", std::to_string(kMegabytes),
-                                 "--lcores", fmt::format("0@({})", allowedCpus()),
-                                 "--log-level=*:warning",
-                                 // Pollers don't log, least of all what a pod has them say.
-                                 "--log-level=lib.vhost.data:critical"};
-  std::vector<char*> arguments;
-  for (auto& word : words) arguments.push_back(word.data());
-  if (rte_eal_init(static_cast<int>(arguments.size()), arguments.data()) < 0)
+  if (startEal(directory, {"--no-pci", "-m", std::to_string(kMegabytes), "--log-level=*:warning"}) <
+      0)
     throw std::runtime_error(fmt::format("cannot start DPDK: {}", rte_strerror(rte_errno)));
   try {
     pool_ = createPool(packets, static_cast<uint16_t>(room));

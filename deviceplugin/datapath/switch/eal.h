@@ -1,5 +1,4 @@
-// DPDK's environment for this process: no devices, no huge pages, no files, so that it runs in a
-// plain container.
+// DPDK's environment for this process, without devices, and the packets of all its ports.
 #pragma once
 
 #include <rte_mempool.h>
@@ -10,9 +9,9 @@ namespace vdpa {
 
 class Eal {
  public:
-  // `packets` of up to `frameBytes` each are in the pool. Throws std::runtime_error with EAL's
-  // reason.
-  Eal(unsigned packets, unsigned frameBytes);
+  // `directory` is as for startEal(). `packets` of up to `frameBytes` each are in the pool. Throws
+  // std::runtime_error with EAL's reason.
+  Eal(const std::string& directory, unsigned packets, unsigned frameBytes);
   ~Eal();
   Eal(const Eal&) = delete;
   Eal& operator=(const Eal&) = delete;

@@ -61,7 +61,8 @@ Switch::Switch(SwitchOptions options)
     : options_(std::move(options)),
       signals_(takeSignals()),
       eventReady_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
-      eal_(kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
+      eal_(std::filesystem::path(options_.control).parent_path(),
+           kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
            options_.uplink.empty() ? options_.mtu + kFrameOverhead
                                    : Uplink::slotBytes(options_.mtu)),
       publisher_(pollersOf(options_)),
