@@ -13,7 +13,7 @@ class Testpmd(Program):
 
     __test__ = False  # not a test, whatever its name
 
-    def __init__(self, name, directory, vdevs, mode, queues=1, core=0, memory=128, arguments=(), eal=(), huge=False):
+    def __init__(self, name, directory, vdevs, mode, queues=1, core=0, memory=128, arguments=(), eal=(), huge=False, **popen):
         vdev_arguments = [argument for vdev in vdevs for argument in ("--vdev", vdev)]
         super().__init__(name, [
             "dpdk-testpmd", "--lcores", f"0@{core},1@{core}", "--no-pci", *([] if huge else ["--no-huge"]),
@@ -22,7 +22,7 @@ class Testpmd(Program):
             f"--forward-mode={mode}", "--auto-start", "--stats-period", "1", "--total-num-mbufs=4096",
             f"--rxq={queues}", f"--txq={queues}", "--display-xstats",
             ",".join(f"{way}_q{q}_good_packets" for way in ("rx", "tx") for q in range(queues)),
-            *arguments], directory, stdin=-3)
+            *arguments], directory, stdin=-3, **popen)
 
     def counter(self, name, port=0):
         """The last printed value of RX-packets, TX-packets or an extended statistic; 0 before the first."""

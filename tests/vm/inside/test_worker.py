@@ -12,6 +12,7 @@ from support import BUILD, Program, wait_until
 from testpmd import Testpmd
 from vhost_front import FrontEnd
 
+NOBODY = 65534
 WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
 
 
@@ -31,9 +32,11 @@ class Worker(Program):
 
 
 def application(directory, socket, name, mode, core=0, options="", **other):
-    """An application as an ordinary user would start it, on the machine's huge pages: devices need pages that stay."""
+    """An ordinary user's application, on the machine's huge pages: devices need pages that stay."""
+    directory.chmod(0o777)
     return Testpmd(name, directory, [f"net_virtio_user0,path={socket}{options}"], mode, core=core, memory=64,
-                   eal=["--iova-mode=va", "--single-file-segments"], huge=True, **other)
+                   eal=["--iova-mode=va", "--in-memory", "--single-file-segments"], huge=True,
+                   user=NOBODY, group=NOBODY, extra_groups=[], **other)
 
 
 @pytest.fixture
