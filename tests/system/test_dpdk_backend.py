@@ -1,0 +1,103 @@
+"""vdpa-datapath with devices of the dpdk backend: a vdpa-pmd for each attached one, here with the driver that needs no card."""
+
+import os
+import signal
+
+import pytest
+from grpc import StatusCode
+
+import rpc
+from datapath import WORKER_DIRS, Datapath, Kubelet, owner, refused
+from pmd import PROGRAM, driver, sysfs
+from testpmd import application
+
+DEVICE = "0000:65:00.2"
+
+
+@pytest.fixture
+def scene(directory):
+    """The started vdpa-pmd is the real one; only its function is exchanged for the test's device."""
+    programs = directory / "programs"
+    programs.mkdir()
+    wrapper = programs / "vdpa-pmd"
+    wrapper.write_text(f"""#!/bin/bash
+for word; do
+  case $word in
+    --pci=*|--driver=*|--devargs=*) ;;
+    *) words+=("$word") ;;
+  esac
+done
+exec {PROGRAM} "${{words[@]}}" --vdev=vdpa_test0,queues=2$(cat {directory}/options) --load={driver()}
+""")
+    wrapper.chmod(0o755)
+    (directory / "options").write_text("")
+    with Kubelet(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
+                                      worker_dirs=f"{programs}:{WORKER_DIRS}") as datapath:
+        datapath.wait_serving()
+        datapath.set_devices(rpc.datapath.Resource(
+            name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666),
+            devices=[rpc.datapath.Device(id=DEVICE, dpdk=rpc.datapath.DpdkDevice(pci_address=DEVICE, driver="ifc"))]))
+        datapath.wait_healthy(DEVICE)
+        yield datapath
+
+
+def pmd_pid(datapath):
+    """Beside the worker, which has the same device."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline").read().split("\0")
+        except OSError:
+            continue
+        if words[0] == str(PROGRAM) and any(str(datapath.run_dir) in word for word in words):
+            return int(pid)
+    return None
+
+
+def test_attach_packets_detach(scene, directory):
+    attachment = scene.attach(owner(), DEVICE)
+    assert (attachment.backend, attachment.queue_pairs) == ("dpdk", 2)
+    assert scene.check(owner(), DEVICE) == []
+    with application(directory, scene.socket(DEVICE), queues=2) as app:
+        app.wait_received(10000, "from the device")
+    scene.detach(owner())
+    assert pmd_pid(scene) is None
+    assert not scene.processes()
+    assert not any((scene.run_dir / "pmds").iterdir())
+
+
+def test_killed_under_traffic(scene, directory):
+    scene.attach(owner(), DEVICE)
+    with application(directory, scene.socket(DEVICE), queues=2) as app:
+        app.wait_received(10000, "before")
+        for _ in range(2):
+            os.kill(pmd_pid(scene), signal.SIGKILL)
+            app.wait_received(10000, "after the kill")
+    scene.wait_healthy(DEVICE)
+
+
+def test_it_outlives_the_datapath(scene, directory):
+    scene.attach(owner(), DEVICE)
+    before = pmd_pid(scene)
+    with application(directory, scene.socket(DEVICE), queues=2) as app:
+        app.wait_received(10000, "before")
+        scene.kill()
+        app.wait_received(10000, "without it")
+        with Datapath(directory, "--sysfs", directory / "sys", name="second",
+                      worker_dirs=f"{directory}/programs:{WORKER_DIRS}") as second:
+            second.wait_serving()
+            app.wait_received(10000, "with the next one")
+            assert pmd_pid(second) == before
+            assert second.check(owner(), DEVICE) == []
+            second.detach(owner())
+            assert pmd_pid(second) is None
+
+
+def test_a_driver_that_does_not_take_its_device(scene, directory):
+    """The answer says why, nothing is left, and the next one is attached when the cause is gone."""
+    (directory / "options").write_text(",unknown=1")
+    with refused(StatusCode.INTERNAL, DEVICE, "vdpa_test0"):
+        scene.attach(owner(), DEVICE)
+    assert pmd_pid(scene) is None
+    assert not scene.record(DEVICE).exists()
+    (directory / "options").write_text("")
+    scene.attach(owner(), DEVICE)
