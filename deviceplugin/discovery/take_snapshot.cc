@@ -11,6 +11,14 @@ namespace {
 
 constexpr uint32_t kNetworkDevice = 1;  // virtio's device ID
 
+// What the device has and the driver gives it queues for: vp-vdpa makes as many as the device shows
+// before it knows its features.
+unsigned queuePairs(const VdpaDeviceInfo& info) {
+  unsigned pairs = std::max<unsigned>(1, info.maxVirtqueues / 2);
+  if (info.maxQueuePairs > 0) pairs = std::min<unsigned>(pairs, info.maxQueuePairs);
+  return pairs;
+}
+
 void addVdpa(const VdpaNetlink::Dump& dump, Snapshot& snapshot) {
   for (const auto& info : dump.management) {
     const bool pci = info.name.starts_with("pci/");
@@ -22,8 +30,7 @@ void addVdpa(const VdpaNetlink::Dump& dump, Snapshot& snapshot) {
     const auto device = snapshot.vdpaDevices.find(info.name);
     if (device == snapshot.vdpaDevices.end()) continue;  // it came or went between the two looks
     device->second.managementDevice = info.managementDevice;
-    device->second.queuePairs =
-        std::max<unsigned>(1, info.maxQueuePairs > 0 ? info.maxQueuePairs : info.maxVirtqueues / 2);
+    device->second.queuePairs = queuePairs(info);
     device->second.queueSize = info.maxQueueSize;
     device->second.mac = info.mac;
     device->second.mtu = info.mtu;

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The test machine: a QEMU guest under emulation whose NICs have SR-IOV, built by setup.sh.
 
-    0000:41:00.0  virtio-net, 4 VFs, on NUMA node 1; VF 0 is wired to VF 1, VF 2 to VF 3, the PF to 0000:02:00.0
+    0000:41:00.0  virtio-net, 4 VFs, on NUMA node 1; VF 0 is wired to VF 1, VF 2 to VF 3, which have two queue pairs, the PF to 0000:02:00.0
     0000:01:00.0  igb, 7 VFs, wired to nothing
     0000:02:00.0  virtio-net
 
@@ -25,6 +25,7 @@ import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+MULTIQUEUE = ("vf3", "vf4")   # VFs 2 and 3: two queue pairs, of which vp-vdpa sees one and the control queue
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa" / "vm"
 
 Result = collections.namedtuple("Result", "code output")   # code is None when the deadline was missed
@@ -49,7 +50,7 @@ class Guest:
         self._numbers = itertools.count(1)
         self._connection = None
         with open(self.directory / "console", "wb") as console:
-            self._qemu = subprocess.Popen(self._arguments(memory, tap), stdin=subprocess.DEVNULL, stdout=console,
+            self._qemu = subprocess.Popen(self._in_network(tap, self._arguments(memory, tap)), stdin=subprocess.DEVNULL, stdout=console,
                                           stderr=subprocess.STDOUT, start_new_session=True)
         try:
             self._connection = self._connect(time.monotonic() + 10)
@@ -155,6 +156,16 @@ class Guest:
 
     # --- QEMU
 
+    @staticmethod
+    def _in_network(tap, qemu):
+        """Without a link of the host's QEMU has a network namespace of its own, with the wire of several queues."""
+        if tap:
+            return qemu
+        wire = "ip link add wire type bridge && ip link set wire up"
+        for end in MULTIQUEUE:
+            wire += f" && ip tuntap add {end} mode tap multi_queue && ip link set {end} master wire up"
+        return ["unshare", "--net", "sh", "-c", f'{wire} && exec "$@"', "sh", *qemu]
+
     def _arguments(self, memory, tap):
         libraries, version = CACHE / "qemu/usr/lib/x86_64-linux-gnu", (CACHE / "kernel/version").read_text().strip()
         firmware = [CACHE / "qemu/usr" / folder for folder in ("share/qemu", "share/seabios", "lib/ipxe/qemu")]
@@ -165,7 +176,7 @@ class Guest:
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
             "-kernel", CACHE / f"kernel/boot/vmlinuz-{version}", "-initrd", CACHE / "initramfs.gz",
             "-append", f"console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt vm.agent={HERE / 'agent.py'}",
-            *self._shared_folders(), *self._hardware(memory),
+            *self._shared_folders(), *self._hardware(memory, not tap),
             "-device", "virtio-serial-pci,bus=pcie.0,addr=0x11",
             "-chardev", f"socket,id=agent,path={self.directory / 'agent'},server=on,wait=off",
             "-device", "virtserialport,chardev=agent,name=vdpa.agent",
@@ -183,7 +194,7 @@ class Guest:
         return ["-netdev", f"dgram,id={end},local.type=unix,local.path={self.directory / end},"
                            f"remote.type=unix,remote.path={self.directory / other}"]
 
-    def _hardware(self, memory):
+    def _hardware(self, memory, multiqueue):
         virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on"
         arguments = [
             "-device", "intel-iommu,intremap=off,device-iotlb=on,snoop-control=on,aw-bits=48",
@@ -198,9 +209,14 @@ class Guest:
             "-device", "pxb-pcie,id=numa1,bus_nr=0x40,numa_node=1,bus=pcie.0",
             "-device", "pcie-root-port,id=port3,chassis=3,slot=3,bus=numa1"]
         for function in (4, 3, 2, 1):   # the PF comes last
-            arguments += self._wire(f"vf{function}", f"vf{(function - 1 ^ 1) + 1}")
-            arguments += ["-device", f"{virtio},bus=port3,addr=0x0.0x{function},netdev=vf{function},sriov-pf=pf,"
-                                     f"mac=52:54:00:00:03:0{function}"]
+            name, queues = f"vf{function}", ""
+            if multiqueue and name in MULTIQUEUE:
+                arguments += ["-netdev", f"tap,id={name},ifname={name},script=no,downscript=no,queues=2"]
+                queues = ",mq=on"
+            else:
+                arguments += self._wire(name, f"vf{(function - 1 ^ 1) + 1}")
+            arguments += ["-device", f"{virtio},bus=port3,addr=0x0.0x{function},netdev={name},sriov-pf=pf,"
+                                     f"mac=52:54:00:00:03:0{function}{queues}"]
         return arguments + self._wire("pf", "plain") + [
             "-device", f"{virtio},id=pf,bus=port3,addr=0x0.0x0,netdev=pf,mac=52:54:00:00:03:00"]
 

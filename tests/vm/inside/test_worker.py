@@ -6,7 +6,7 @@ import resource
 import signal
 
 import pytest
-from node import cpu_ticks
+from node import cpu_ticks, run
 from pod import BROADCAST, Pod, frame, mac
 from support import BUILD, Program, wait_until
 from testpmd import Testpmd
@@ -58,6 +58,19 @@ def test_packets_both_ways_and_none_through_the_worker(pair, directory, options)
         a.wait_received(5000, "while the workers sleep")
         assert [cpu_ticks(worker.pid) for worker in pair] == before
         assert max(worker.rss() for worker in pair) < 8192
+
+
+def test_a_device_with_more_queue_pairs_than_its_driver_gives_it(node, directory):
+    """VFs 2 and 3 say that they have two pairs; vp-vdpa made the queues of one: that one is what the pod gets."""
+    node.add_vf_devices(4)
+    assert node.vdpa_devices()["vdpa2"]["max_vqs"] == 3
+    assert "max_vq_pairs 2" in run("vdpa", "dev", "config", "show", "vdpa2")
+    with Worker(directory, "c", node.character_device("vdpa2"), "w2") as w2, \
+            Worker(directory, "d", node.character_device("vdpa3"), "w3") as w3:
+        with application(directory, w2.wait_ready().socket, "c", "flowgen", 0) as c, \
+                application(directory, w3.wait_ready().socket, "d", "macswap", 1) as d:
+            d.wait_received(50, "from c")
+            c.wait_received(50, "back from d")
 
 
 def test_an_application_is_killed_and_another_finds_the_device_clean(pair, directory):
