@@ -4,13 +4,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <system_error>
 
 #include "common/atomic_file.h"
 #include "common/naming.h"
+#include "common/number_list.h"
 #include "deviceplugin/config/yaml_map.h"
 
 namespace vdpa {
@@ -62,33 +62,6 @@ std::string parseUplink(const YamlMap& software, const std::string& file) {
   return netdev;
 }
 
-// "7": digits alone, at most four.
-std::optional<unsigned> cpuNumber(std::string_view text) {
-  unsigned number = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || text.size() > 4 || parsed.ec != std::errc() ||
-      parsed.ptr != text.data() + text.size())
-    return std::nullopt;
-  return number;
-}
-
-// "2", "2-3,6": as the kernel writes CPU lists.
-bool isCpuList(const std::string& text) {
-  if (text.empty()) return true;
-  if (text.find_first_not_of("0123456789-,") != std::string::npos || text.size() > 200)
-    return false;
-  for (size_t start = 0; start <= text.size();) {
-    const size_t comma = std::min(text.find(',', start), text.size());
-    const std::string_view part = std::string_view(text).substr(start, comma - start);
-    const size_t dash = std::min(part.find('-'), part.size());
-    const auto first = cpuNumber(part.substr(0, dash));
-    const auto last = dash == part.size() ? first : cpuNumber(part.substr(dash + 1));
-    if (!first || !last || *first > *last) return false;
-    start = comma + 1;
-  }
-  return true;
-}
-
 SoftwareConfig parseSoftware(const YAML::Node& node, const std::string& file) {
   const YamlMap map(node, file, "software", {"ports", "queuePairs", "mtu", "uplink", "cores"});
   SoftwareConfig software;
@@ -99,7 +72,7 @@ SoftwareConfig parseSoftware(const YAML::Node& node, const std::string& file) {
   software.uplinkNetdev = parseUplink(map, file);
   const char* expected = "a CPU list such as \"2\" or \"2-3,6\"";
   software.cores = map.text("cores", expected).value_or("");
-  if (!isCpuList(software.cores))
+  if (!software.cores.empty() && !parseNumberList(software.cores))
     map.fail(map.get("cores"), fmt::format("cores is '{}'", software.cores.substr(0, 80)),
              expected);
   return software;
@@ -203,18 +176,6 @@ void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlM
 }
 
 }  // namespace
-
-const char* nameOf(Attach attach) {
-  switch (attach) {
-    case Attach::vhostUser:
-      return "vhost-user";
-    case Attach::vhostVdpa:
-      return "vhost-vdpa";
-    case Attach::virtioVdpa:
-      return "virtio-vdpa";
-  }
-  return "";
-}
 
 Config parseConfig(const std::string& text, const std::string& file) {
   if (text.size() > kMaxFile)

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/backend.h"
 #include "deviceplugin/config/selector.h"
 
 namespace vdpa {
@@ -31,7 +32,6 @@ struct SoftwareConfig {
 };
 
 enum class BackendChoice { automatic, kernel, dpdk, software };
-enum class Attach { vhostUser, vhostVdpa, virtioVdpa };
 enum class AllocationOrder { spread, pack };  // over PFs
 
 struct ResourceConfig {
@@ -55,9 +55,6 @@ struct ResourceConfig {
 struct Config {
   std::vector<ResourceConfig> resources;
 };
-
-// As the file has it: "vhost-user".
-const char* nameOf(Attach attach);
 
 // "FILE:LINE:COLUMN: what is wrong; expected ...".
 class ConfigError : public std::runtime_error {

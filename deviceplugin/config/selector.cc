@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 #include <string_view>
 
@@ -23,30 +22,6 @@ bool isKernelName(const std::string& text) {
   return !text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
     return c > ' ' && c < 0x7f && c != ',';
   });
-}
-
-std::optional<unsigned> vfNumber(std::string_view text) {
-  unsigned number = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || text.size() > 4 || parsed.ec != std::errc() ||
-      parsed.ptr != text.data() + text.size())
-    return std::nullopt;
-  return number;
-}
-
-std::optional<std::vector<VfRange>> vfRanges(std::string_view text) {
-  std::vector<VfRange> ranges;
-  for (size_t start = 0; start <= text.size();) {
-    const size_t comma = std::min(text.find(',', start), text.size());
-    const std::string_view part = text.substr(start, comma - start);
-    const size_t dash = std::min(part.find('-'), part.size());
-    const auto first = vfNumber(part.substr(0, dash));
-    const auto last = dash == part.size() ? first : vfNumber(part.substr(dash + 1));
-    if (!first || !last || *first > *last) return std::nullopt;
-    ranges.push_back({*first, *last});
-    start = comma + 1;
-  }
-  return ranges;
 }
 
 std::vector<std::string> parseNames(const YamlMap& map, const std::string& key,
@@ -69,7 +44,7 @@ std::vector<PfSelector> parsePfs(const YamlMap& map, const std::string& key,
     PfSelector pf{text.substr(0, hash), {}};
     bool good = valid(pf.pf);
     if (good && hash < text.size()) {
-      const auto ranges = vfRanges(std::string_view(text).substr(hash + 1));
+      const auto ranges = parseNumberList(std::string_view(text).substr(hash + 1));
       good = ranges.has_value();
       if (good) pf.vfs = *ranges;
     }
@@ -83,7 +58,7 @@ std::vector<PfSelector> parsePfs(const YamlMap& map, const std::string& key,
 }  // namespace
 
 bool PfSelector::contains(unsigned vf) const {
-  return vfs.empty() || std::any_of(vfs.begin(), vfs.end(), [vf](const VfRange& range) {
+  return vfs.empty() || std::any_of(vfs.begin(), vfs.end(), [vf](const NumberRange& range) {
            return vf >= range.first && vf <= range.last;
          });
 }
@@ -107,7 +82,7 @@ Selector parseSelector(const YAML::Node& node, const std::string& file) {
       parsePfs(map, "rootDevices", isPciAddress,
                "a PF's PCI address with or without VFs, such as \"0000:65:00.0#0-3\"");
   for (const auto& entry : map.list("numaNodes")) {
-    const auto number = entry.IsScalar() ? vfNumber(entry.Scalar()) : std::nullopt;
+    const auto number = entry.IsScalar() ? parseNumber(entry.Scalar()) : std::nullopt;
     if (!number || *number > 1023)
       map.fail(entry, fmt::format("an entry of numaNodes is {}", YamlMap::shown(entry)),
                "a NUMA node, 0 to 1023");

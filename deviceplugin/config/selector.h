@@ -6,17 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "common/number_list.h"
+
 namespace vdpa {
 
 // "ens1f0#0-3,7": a physical function and which of its VFs.
-struct VfRange {
-  unsigned first = 0;
-  unsigned last = 0;
-  bool operator==(const VfRange&) const = default;
-};
 struct PfSelector {
-  std::string pf;            // netdev name, or PCI address
-  std::vector<VfRange> vfs;  // empty: all
+  std::string pf;                // netdev name, or PCI address
+  std::vector<NumberRange> vfs;  // empty: all
   bool contains(unsigned vf) const;
   bool operator==(const PfSelector&) const = default;
 };

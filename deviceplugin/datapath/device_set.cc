@@ -48,30 +48,6 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
 
 }  // namespace
 
-const char* nameOf(Backend backend) {
-  switch (backend) {
-    case Backend::software:
-      return "software";
-    case Backend::kernel:
-      return "kernel";
-    case Backend::dpdk:
-      return "dpdk";
-  }
-  return "";
-}
-
-const char* nameOf(Attach attach) {
-  switch (attach) {
-    case Attach::vhostUser:
-      return "vhost-user";
-    case Attach::vhostVdpa:
-      return "vhost-vdpa";
-    case Attach::virtioVdpa:
-      return "virtio-vdpa";
-  }
-  return "";
-}
-
 bool Resource::hasPorts() const {
   return std::any_of(devices.begin(), devices.end(),
                      [](const auto& device) { return device.second.backend == Backend::software; });

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/backend.h"
+
 namespace vdpa {
 
 // How a pod's socket is created.
@@ -28,13 +30,6 @@ struct SwitchConfig {
 
   bool operator==(const SwitchConfig&) const = default;
 };
-
-enum class Backend { software, kernel, dpdk };
-enum class Attach { vhostUser, vhostVdpa, virtioVdpa };
-
-// As messages, device.json and records have them.
-const char* nameOf(Backend backend);
-const char* nameOf(Attach attach);
 
 // What a device is, beside its ID.
 struct DeviceConfig {

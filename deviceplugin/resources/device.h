@@ -7,10 +7,6 @@
 
 namespace vdpa {
 
-enum class Backend { software, kernel, dpdk };
-
-const char* nameOf(Backend backend);
-
 struct Device {
   std::string id;  // unique on the node
   Backend backend = Backend::software;

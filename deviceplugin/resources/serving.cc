@@ -152,18 +152,6 @@ Serving asDpdkDevice(const ResourceConfig& resource, const Candidate& candidate)
 
 }  // namespace
 
-const char* nameOf(Backend backend) {
-  switch (backend) {
-    case Backend::software:
-      return "software";
-    case Backend::kernel:
-      return "kernel";
-    case Backend::dpdk:
-      return "dpdk";
-  }
-  return "";
-}
-
 std::string vdpaDriverOf(const Candidate& candidate) {
   if (!candidate.function) return "";
   for (const auto& driver : kKernelDrivers)

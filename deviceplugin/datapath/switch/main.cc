@@ -5,22 +5,20 @@
 #include <CLI/CLI.hpp>
 
 #include "common/log.h"
+#include "common/number_list.h"
 #include "deviceplugin/datapath/switch/switch.h"
 
 namespace {
 
 // "2-3,6" -> {2, 3, 6}
 std::vector<unsigned> parseCores(const std::string& text) {
+  const auto ranges = vdpa::parseNumberList(text);
+  if (!ranges)
+    throw std::invalid_argument(
+        fmt::format("--cores '{}': expected a CPU list such as 2-3,6", text));
   std::vector<unsigned> cores;
-  for (const auto& part : CLI::detail::split(text, ',')) {
-    if (part.empty()) continue;
-    unsigned first = 0, last = 0;
-    const int fields = std::sscanf(part.c_str(), "%4u-%4u", &first, &last);
-    if (fields < 1 || (fields == 2 && last < first))
-      throw std::invalid_argument(
-          fmt::format("--cores '{}': expected a CPU list such as 2-3,6", text));
-    for (unsigned cpu = first; cpu <= (fields == 2 ? last : first); ++cpu) cores.push_back(cpu);
-  }
+  for (const auto& range : *ranges)
+    for (unsigned cpu = range.first; cpu <= range.last; ++cpu) cores.push_back(cpu);
   return cores;
 }
 
@@ -54,7 +52,7 @@ int main(int argc, char** argv) {
 
   try {
     initLogging("vdpa-switch", logLevel, logFormat);
-    options.cores = parseCores(cores);
+    if (!cores.empty()) options.cores = parseCores(cores);
     Switch instance(std::move(options));
     instance.run();
     return 0;
