@@ -67,7 +67,11 @@ void Attachments::undoUnfinished(const OwnerRecord& record) {
   if (record.bootId == options_.bootId && record.device.backend != Backend::software) try {
       backings_.of(record.device).stop(record);
     } catch (const std::exception& error) {
-      spdlog::error("{}: {}", id, error.what());
+      // Nobody else gets it before that is done: a Detach, or the next Attach, tries again.
+      spdlog::error("{} stays with its owner: {}", id, error.what());
+      OwnerRecord kept = record;
+      kept.phase = Phase::detaching;
+      return table_.restore(kept, nullptr);
     }
   DeviceDirectory(options_.paths, id).renew();
   records_.remove(id);

@@ -59,19 +59,21 @@ std::optional<WorkerHandle::Engine> NetdevBacking::resume(const OwnerRecord&) {
   return std::nullopt;  // it is the pod's and needs nobody
 }
 
+// A pod may have renamed the netdev, changed its address or moved it on. So it is not fetched: the
+// driver is bound anew, which ends that netdev wherever it is and makes one as it was at first.
 void NetdevBacking::stop(const OwnerRecord& record) {
-  if (!bus_.has(record.device.vdpa)) return;  // gone, and its netdev with it
-  const bool gone = namespaceGone(record.attachment.owner.netns, record.netns);
-  std::string now = bus_.netdev(record.device.vdpa);
-  // The kernel gives the netdevs of a namespace back some time after its end.
-  for (const auto deadline = Clock::now() + std::chrono::seconds(2);
-       gone && now.empty() && Clock::now() < deadline; now = bus_.netdev(record.device.vdpa))
+  const std::string& vdpa = record.device.vdpa;
+  if (!bus_.has(vdpa)) return;  // gone, and its netdev with it
+  bus_.rebind(vdpa, "virtio_vdpa");
+  const auto deadline = Clock::now() + std::chrono::seconds(2);
+  std::string now = bus_.netdev(vdpa);
+  for (; now.empty() && Clock::now() < deadline; now = bus_.netdev(vdpa))
     std::this_thread::sleep_for(kLook);
-  if (gone && now.empty())
-    throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}, which is gone",
-                                         record.netdev, record.attachment.deviceId,
+  if (now.empty())
+    throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}", record.netdev,
+                                         record.attachment.deviceId,
                                          record.attachment.owner.netns));
-  moveToHost(netdevOf(record), now);
+  if (now != record.netdev) renameOnHost(now, record.netdev);
 }
 
 void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/errors.h"
+#include "common/log.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/rtnetlink.h"
 
@@ -66,24 +67,15 @@ NetdevFacts moveToPod(const PodNetdev& netdev, const std::vector<std::string>& a
   return facts;
 }
 
-void moveToHost(const PodNetdev& netdev, const std::string& now) {
+void renameOnHost(const std::string& now, const std::string& name) {
   Rtnetlink host;
-  if (now.empty()) {
-    const UniqueFd ours = openNamespace("/proc/self/ns/net");
-    inNamespace(netdev.netns, [&](Rtnetlink& pod) {
-      const auto link = pod.find(netdev.pod);
-      if (!link)
-        throw systemError(ENODEV, "netdev {}, on the host {}, is not in {}", netdev.pod,
-                          netdev.host, netdev.netns);
-      pod.setUp(link->index, false);
-      pod.moveTo(link->index, ours.get(), netdev.host);
-    });
-    return;
-  }
   const auto link = host.find(now);
-  if (!link || now == netdev.host) return;
-  host.setUp(link->index, false);
-  host.rename(link->index, netdev.host);
+  if (!link) return;
+  try {
+    host.rename(link->index, name);
+  } catch (const std::exception& error) {
+    spdlog::warn("netdev {} was {} before it went to a pod: {}", now, name, error.what());
+  }
 }
 
 bool podHas(const PodNetdev& netdev) {

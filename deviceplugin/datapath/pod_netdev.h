@@ -1,4 +1,4 @@
-// Moving a netdev into a pod's network namespace and back.
+// Moving a netdev into a pod's network namespace.
 //
 // Source: rtnetlink(7); IFLA_NET_NS_FD and IFLA_IFNAME in include/uapi/linux/if_link.h.
 #pragma once
@@ -25,14 +25,13 @@ struct PodRoute {
 };
 
 // Moves it, gives it its new name, addresses ("10.0.0.2/24") and routes, and sets it up; an `mtu`
-// of 0 leaves its own. What fails on the way leaves the netdev where it can be moved back from.
-// Throws std::system_error naming netdev and namespace.
+// of 0 leaves its own. Throws std::system_error naming netdev and namespace.
 NetdevFacts moveToPod(const PodNetdev& netdev, const std::vector<std::string>& addresses,
                       const std::vector<PodRoute>& routes, unsigned mtu);
 
-// Back, down and under its own name. Nothing is done if it is there already: a namespace that ends
-// gives its netdevs back by itself. `now` is the name under which our namespace has it, if so.
-void moveToHost(const PodNetdev& netdev, const std::string& now);
+// Gives a netdev of the host another name. That it can't be had is logged and no more: somebody
+// else may have names for netdevs, too.
+void renameOnHost(const std::string& now, const std::string& name);
 
 // Whether the pod's namespace has it, up.
 bool podHas(const PodNetdev& netdev);

@@ -61,4 +61,10 @@ void VdpaBus::bind(const std::string& name, const std::string& driver) const {
   if (this->driver(name) != driver) writeAttribute(drivers + driver + "/bind", name);
 }
 
+void VdpaBus::rebind(const std::string& name, const std::string& driver) const {
+  if (const std::string bound = this->driver(name); !bound.empty())
+    writeAttribute(sysfs_ + "/bus/vdpa/drivers/" + bound + "/unbind", name);
+  bind(name, driver);
+}
+
 }  // namespace vdpa

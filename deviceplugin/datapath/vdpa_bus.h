@@ -25,6 +25,8 @@ class VdpaBus {
   // Binds the device to this bus driver, and to no other from now on. Throws std::runtime_error
   // that says what is missing.
   void bind(const std::string& name, const std::string& driver) const;
+  // Takes the device from its driver and binds it to this one, even if that is the same.
+  void rebind(const std::string& name, const std::string& driver) const;
 
  private:
   std::string device(const std::string& name) const { return sysfs_ + "/bus/vdpa/devices/" + name; }

@@ -10,6 +10,10 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "packets: applications poll, on both processors")
+
+
 @pytest.fixture
 def directory():
     """A short-lived directory with a short path: unix sockets below it must fit 107 bytes."""

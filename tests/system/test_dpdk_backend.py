@@ -11,6 +11,7 @@ from datapath import WORKER_DIRS, Datapath, Kubelet, owner, refused
 from pmd import PROGRAM, driver, sysfs
 from testpmd import application
 
+pytestmark = pytest.mark.packets
 DEVICE = "0000:65:00.2"
 
 

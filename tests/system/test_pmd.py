@@ -13,6 +13,7 @@ from test_worker import RINGS, Worker, option
 from testpmd import application
 from vhost_front import GET_FEATURES, FrontEnd
 
+pytestmark = pytest.mark.packets
 SANITIZED = b"__asan_init" in PROGRAM.read_bytes()
 
 

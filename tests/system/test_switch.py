@@ -18,6 +18,8 @@ from switch import TICKS, Refused, Switch
 from testpmd import application
 from vhost_front import BASE, FrontEnd
 
+pytestmark = pytest.mark.packets
+
 
 @contextlib.contextmanager
 def pods(switch, count, **settings):

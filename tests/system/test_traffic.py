@@ -15,6 +15,7 @@ from switch import Control
 from testpmd import Testpmd
 from vhost_front import SET_MEM_TABLE, FrontEnd
 
+pytestmark = pytest.mark.packets
 RINGS = pytest.mark.parametrize("ring", ["split", "packed"])
 
 

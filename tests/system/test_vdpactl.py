@@ -142,6 +142,7 @@ def traffic(datapath, directory):
         yield
 
 
+@pytest.mark.packets
 def test_stats_under_traffic(datapath, directory):
     with traffic(datapath, directory):
         wait_until(lambda: as_json(directory, "stats")["nic-2"]["drops"].get("spoofed", 0) > 100, "spoofed packets")

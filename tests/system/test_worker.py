@@ -14,6 +14,7 @@ from testpmd import application, engine
 from vhost_front import (CONFIG, GET_CONFIG, GET_FEATURES, REPLY_ACK, RING_PACKED, SET_FEATURES, SET_MEM_TABLE,
                          SET_PROTOCOL_FEATURES, SET_VRING_KICK, VERSION_1, FrontEnd)
 
+pytestmark = pytest.mark.packets
 WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
 RINGS = pytest.mark.parametrize("ring", ["split", "packed"])
 

@@ -7,6 +7,8 @@ from support import wait_until
 from test_worker import Worker
 from testpmd import engine
 
+pytestmark = pytest.mark.packets
+
 
 @pytest.mark.parametrize("options", ["", ",packed=on"], ids=["split", "packed"])
 def test_guest(directory, options):

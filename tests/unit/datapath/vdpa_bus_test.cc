@@ -51,5 +51,9 @@ TEST_CASE("binding to a bus driver") {
   CHECK(told("bus/vdpa/drivers/virtio_vdpa/unbind") == "vdpa0");
   CHECK(told("bus/vdpa/drivers/vhost_vdpa/bind") == "vdpa0");
 
+  tree.write("bus/vdpa/drivers/virtio_vdpa/unbind", "");
+  bus.rebind("vdpa0", "virtio_vdpa");
+  CHECK(told("bus/vdpa/drivers/virtio_vdpa/unbind") == "vdpa0");
+
   CHECK_THROWS_WITH(bus.bind("vdpa0", "other_vdpa"), Catch::Contains("no driver other_vdpa"));
 }

@@ -1,6 +1,7 @@
 """vdpa-datapath with real devices: provisioning, attaching behind a socket and directly, and what goes wrong."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -12,7 +13,9 @@ from datapath import Datapath, Kubelet, delete_namespace, network_namespace, own
 from grpc import StatusCode
 from node import IGB_PF, run
 from support import wait_until
-from test_worker import application
+from test_worker import application as any_application
+
+application = functools.partial(any_application, user=0)   # outside of a pod only root sees a device's directory
 
 
 def offer(*devices, name="vdpa.io/nic"):
@@ -204,6 +207,23 @@ def test_the_netdev_moves_into_the_pod_and_back(node, datapath):
         assert datapath.detach(owner(netns=netns))
         assert set(netdevs()) == set(before)
         assert "net1" not in netdevs(netns)
+
+
+def test_nothing_of_what_a_pod_did_to_its_netdev_comes_back_with_it(node, datapath):
+    [first] = node.add_vf_devices(1, driver="virtio_vdpa")
+    datapath.set_devices(offer(kernel(first, "vdpa0", attach="virtio-vdpa")))
+    before = netdevs()
+    with attached_netdev(datapath, first, settings=settings(mtu=1400)) as (netns, _), network_namespace() as other:
+        pod = pathlib.Path(netns).name
+        run("ip", "-n", pod, "link", "set", "net1", "down")
+        run("ip", "-n", pod, "link", "set", "net1", "name", "mine", "address", "02:00:00:00:00:77", "mtu", "1300")
+        run("ip", "-n", pod, "link", "set", "mine", "netns", pathlib.Path(other).name)
+        assert datapath.detach(owner(netns=netns))
+        assert "mine" not in netdevs(other)
+    after = netdevs()
+    assert set(after) == set(before)
+    for name, link in after.items():
+        assert (link["address"], link["mtu"]) == (before[name]["address"], before[name]["mtu"])
 
 
 def test_the_netdev_of_a_pod_that_is_gone_comes_back(node, datapath):

@@ -31,12 +31,12 @@ class Worker(Program):
         return int(status.split("VmRSS:")[1].split()[0])
 
 
-def application(directory, socket, name, mode, core=0, options="", **other):
+def application(directory, socket, name, mode, core=0, options="", user=NOBODY, **other):
     """An ordinary user's application, on the machine's huge pages: devices need pages that stay."""
     directory.chmod(0o777)
     return Testpmd(name, directory, [f"net_virtio_user0,path={socket}{options}"], mode, core=core, memory=64,
                    eal=["--iova-mode=va", "--in-memory", "--single-file-segments"], huge=True,
-                   user=NOBODY, group=NOBODY, extra_groups=[], **other)
+                   user=user, group=user, extra_groups=[], **other)
 
 
 @pytest.fixture
