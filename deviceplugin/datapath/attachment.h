@@ -42,9 +42,14 @@ struct Settings {
 struct PortSettings {
   std::string mac;  // lower case
   unsigned vlan = 0;
+  unsigned vlanQos = 0;
+  std::string vlanProto = "802.1q";
   unsigned mtu = 1500;
-  bool linkUp = true;
+  std::string linkState = "auto";  // auto | enable | disable
   bool spoofCheck = false;
+  bool trust = false;
+  unsigned minTxRate = 0;  // Mbit/s; 0: none
+  unsigned maxTxRate = 0;  // Mbit/s; 0: no limit
 
   bool operator==(const PortSettings&) const = default;
 };

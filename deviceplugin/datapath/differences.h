@@ -32,9 +32,14 @@ inline void comparePorts(Differences& differences, const PortSettings& wanted,
                          const PortSettings& found) {
   differences.compare("mac", wanted.mac, found.mac);
   differences.compare("vlan", wanted.vlan, found.vlan);
+  differences.compare("vlanQoS", wanted.vlanQos, found.vlanQos);
+  differences.compare("vlanProto", wanted.vlanProto, found.vlanProto);
   differences.compare("mtu", wanted.mtu, found.mtu);
-  differences.compare("link up", wanted.linkUp, found.linkUp);
-  differences.compare("spoof check", wanted.spoofCheck, found.spoofCheck);
+  differences.compare("link_state", wanted.linkState, found.linkState);
+  differences.compare("spoofchk", wanted.spoofCheck, found.spoofCheck);
+  differences.compare("trust", wanted.trust, found.trust);
+  differences.compare("min_tx_rate", wanted.minTxRate, found.minTxRate);
+  differences.compare("max_tx_rate", wanted.maxTxRate, found.maxTxRate);
 }
 
 }  // namespace vdpa

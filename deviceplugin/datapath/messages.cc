@@ -131,9 +131,14 @@ datapath::v1::Attachment toMessage(const Attachments::Live& live) {
   auto& settings = *message.mutable_settings();
   settings.set_mac(attachment.port.mac);
   settings.set_vlan(attachment.port.vlan);
+  settings.set_vlan_qos(attachment.port.vlanQos);
+  settings.set_vlan_proto(attachment.port.vlanProto);
   settings.set_mtu(attachment.port.mtu);
+  settings.set_link_state(attachment.port.linkState);
   settings.set_spoof_check(attachment.port.spoofCheck);
-  settings.set_link_state(attachment.port.linkUp ? "enable" : "disable");
+  settings.set_trust(attachment.port.trust);
+  settings.set_min_tx_rate(attachment.port.minTxRate);
+  settings.set_max_tx_rate(attachment.port.maxTxRate);
   message.set_socket(attachment.socket);
   message.set_queue_pairs(attachment.queuePairs);
   message.set_queue_size(attachment.queueSize);

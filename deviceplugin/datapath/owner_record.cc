@@ -57,9 +57,14 @@ nlohmann::json toJson(const OwnerRecord& record) {
           {"port",
            {{"mac", port.mac},
             {"vlan", port.vlan},
+            {"vlanQos", port.vlanQos},
+            {"vlanProto", port.vlanProto},
             {"mtu", port.mtu},
-            {"linkUp", port.linkUp},
-            {"spoofCheck", port.spoofCheck}}},
+            {"linkState", port.linkState},
+            {"spoofCheck", port.spoofCheck},
+            {"trust", port.trust},
+            {"minTxRate", port.minTxRate},
+            {"maxTxRate", port.maxTxRate}}},
           {"queuePairs", attachment.queuePairs},
           {"queueSize", attachment.queueSize},
           {"ips", attachment.ips},
@@ -122,8 +127,15 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   port.at("mac").get_to(attachment.port.mac);
   port.at("vlan").get_to(attachment.port.vlan);
   port.at("mtu").get_to(attachment.port.mtu);
-  port.at("linkUp").get_to(attachment.port.linkUp);
   port.at("spoofCheck").get_to(attachment.port.spoofCheck);
+  PortSettings& settings = attachment.port;
+  settings.vlanQos = port.value("vlanQos", settings.vlanQos);
+  settings.vlanProto = port.value("vlanProto", settings.vlanProto);
+  // Records of the first release know only whether it is up.
+  settings.linkState = port.value("linkState", port.value("linkUp", true) ? "enable" : "disable");
+  settings.trust = port.value("trust", settings.trust);
+  settings.minTxRate = port.value("minTxRate", settings.minTxRate);
+  settings.maxTxRate = port.value("maxTxRate", settings.maxTxRate);
 
   const auto& socket = json.at("socket");
   socket.at("uid").get_to(record.socket.uid);

@@ -87,7 +87,7 @@ PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
                         fmt::format("max_tx_rate {}", settings.maxTxRate.value_or(0)));
   refuser.require(link.empty() || link == "auto" || link == "enable" || link == "disable",
                   "link_state '{}': expected auto, enable or disable", link);
-  port.linkUp = link != "disable";
+  port.linkState = link == "disable" ? "disable" : "enable";  // nothing that "auto" could follow
   port.spoofCheck = settings.spoofCheck.value_or(false);
   port.mtu = settings.mtu ? settings.mtu : switchMtu;
   refuser.require(port.mtu >= 68 && port.mtu <= switchMtu,

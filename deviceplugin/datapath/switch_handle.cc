@@ -15,8 +15,10 @@ nlohmann::json portArguments(const std::string& id, const PortSettings& settings
           {"mac", settings.mac},
           {"vlan", settings.vlan},
           {"mtu", settings.mtu},
-          {"link_up", settings.linkUp},
-          {"spoof_check", settings.spoofCheck}};
+          {"link_up", settings.linkState != "disable"},
+          {"spoof_check", settings.spoofCheck},
+          {"trust", settings.trust},
+          {"max_tx_rate", settings.maxTxRate}};
 }
 
 PortSettings portOf(const nlohmann::json& json) {
@@ -24,8 +26,10 @@ PortSettings portOf(const nlohmann::json& json) {
   json.at("mac").get_to(port.mac);
   json.at("vlan").get_to(port.vlan);
   json.at("mtu").get_to(port.mtu);
-  json.at("link_up").get_to(port.linkUp);
   json.at("spoof_check").get_to(port.spoofCheck);
+  port.linkState = json.at("link_up").get<bool>() ? "enable" : "disable";
+  port.trust = json.value("trust", port.trust);
+  port.maxTxRate = json.value("max_tx_rate", port.maxTxRate);
   return port;
 }
 

@@ -25,19 +25,27 @@ void refused(const std::string& setting, Change change) {
 }  // namespace
 
 TEST_CASE("what is not asked for has a default") {
-  CHECK(portWith([](auto&) {}) == PortSettings{"", 0, 1500, true, false});
+  PortSettings port;
+  port.linkState = "enable";
+  CHECK(portWith([](auto&) {}) == port);
 }
 
 TEST_CASE("what a software port can do") {
+  PortSettings port;
+  port.mac = "02:ab:00:00:00:01";
+  port.vlan = 4094;
+  port.mtu = 68;
+  port.linkState = "disable";
+  port.spoofCheck = true;
   CHECK(portWith([](auto& s) {
           s.mac = "02:AB:00:00:00:01";
           s.vlan = 4094;
           s.mtu = 68;
           s.linkState = "disable";
           s.spoofCheck = true;
-        }) == PortSettings{"02:ab:00:00:00:01", 4094, 68, false, true});
-  CHECK(portWith([](auto& s) { s.linkState = "enable"; }).linkUp);
-  CHECK(portWith([](auto& s) { s.linkState = "auto"; }).linkUp);
+        }) == port);
+  CHECK(portWith([](auto& s) { s.linkState = "enable"; }).linkState == "enable");
+  CHECK(portWith([](auto& s) { s.linkState = "auto"; }).linkState == "enable");
 }
 
 TEST_CASE("what asks for nothing is no reason to refuse") {
