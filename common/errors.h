@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <exception>
 #include <string>
 #include <system_error>
 
@@ -25,6 +26,17 @@ int checked(int result, fmt::format_string<Args...> format, Args&&... args) {
     throw systemError(error, format, std::forward<Args>(args)...);
   }
   return result;
+}
+
+// Its message, with what to do about it where that is always the same.
+inline std::string withRemedy(const std::exception& error) {
+  std::string message = error.what();
+  const auto* system = dynamic_cast<const std::system_error*>(&error);
+  if (!system) return message;
+  if (system->code() == std::errc::no_space_on_device) return message + "; make room on its disk";
+  if (system->code() == std::errc::read_only_file_system)
+    return message + "; mount it writable again";
+  return message;
 }
 
 }  // namespace vdpa

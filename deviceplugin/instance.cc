@@ -26,6 +26,9 @@ namespace {
 // that has passed.
 constexpr auto kTidyAfter = std::chrono::seconds(60);
 
+// Device information that could not be written.
+constexpr auto kWriteAgain = std::chrono::seconds(10);
+
 // Two plugins on one node would take each other's registration away again and again.
 UniqueFd lockNode(const std::string& path) {
   UniqueFd fd(
@@ -238,7 +241,12 @@ void Instance::writeDeviceInfo() {
     for (const auto& [config, devices] : offers_)
       for (const auto& device : devices) files_.write(config.fullName(), device);
   } catch (const std::exception& error) {
-    spdlog::error("{}; network-status will lack device information", error.what());
+    spdlog::error("{}; until then network-status lacks device information", withRemedy(error));
+    if (std::exchange(writePending_, true)) return;
+    loop_.runAfter(kWriteAgain, [this] {
+      writePending_ = false;
+      writeDeviceInfo();
+    });
   }
 }
 

@@ -69,6 +69,7 @@ class Instance {
   Snapshot snapshot_;
   Offers found_;  // what config_ makes of snapshot_
   bool reloadPending_ = false;
+  bool writePending_ = false;
   std::vector<Offer> offers_;          // the same, and what pods hold still
   std::set<std::string> everOffered_;  // full names, in this process's life
   const Loop::Clock::time_point started_ = Loop::Clock::now();

@@ -29,15 +29,18 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
     : options_(std::move(options)),
       onHealth_(std::move(onHealth)),
       records_(options_.paths.owners()),
-      switches_(options_.programs, options_.paths, onHealth_),
+      reconciliation_(options_.releaseAfter),
+      switches_(
+          options_.programs, options_.paths,
+          [this](const std::string& id) {
+            const auto device = table_.find(id);
+            return device && device->withheld();
+          },
+          onHealth_),
       bus_(options_.programs.sysfs, options_.programs.dev),
       provisioner_({options_.programs.sysfs, options_.paths.provisioned(), options_.bootId,
                     options_.addVdpa, options_.removeVdpa,
-                    [this](const std::string& id) {
-                      const auto device = table_.find(id);
-                      return device && device->record;
-                    },
-                    onHealth_},
+                    [this](const std::string& id) { return table_.inUse(id); }, onHealth_},
                    bus_),
       backings_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_) {
   recover();
@@ -71,13 +74,14 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   const std::string& id = request.deviceId;
   checkOwner(owner);
   const auto deadline = Clock::now() + options_.patience;
+  const auto calledOff = [&] { return cancelled() || table_.calledOff(owner.key()); };
   DeviceTable::Reservation reservation(table_, owner, id);
   auto offer = table_.waitOffer(id, deadline, owner.key());
   Backing& backing = backings_.of(offer.device);
   backing.settle(id, offer, request.settings);  // refused before anything else is done
 
-  const DeviceTable::Lease lease = takeDevice(request, deadline);
-  offer = backing.prepare(id, offer, deadline, [&] { return table_.calledOff(owner.key()); });
+  const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
+  offer = backing.prepare(id, offer, deadline, calledOff);
 
   OwnerRecord record;
   record.bootId = options_.bootId;
@@ -110,16 +114,18 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   Rollback rollback;  // after everything that it uses
   rollback.add([&] { records_.remove(id); });
   records_.write(record, Durability::disk);
+  // From here on it is undone as by a Detach: what can't be undone at once stays, and is tried
+  // again.
+  rollback.commit();
+  rollback.add([&] {
+    table_.setAttachment(lease, record, worker);
+    undo(lease);
+  });
   step("recorded");
-  rollback.add([&] { directory.renew(); });
   directory.renew();
   step("directory");
-  rollback.add([&] { backing.stop(record); });
   const auto engine = backing.start(record);
   step("engine");
-  rollback.add([&] {
-    if (worker) worker->stop();
-  });
   if (engine) {
     worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, *engine,
                                             onHealth_);
@@ -129,7 +135,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   step("worker");
   writeDeviceFiles(directory.path(), record);
   step("files");
-  if (cancelled() || table_.calledOff(owner.key()))
+  if (calledOff())
     throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
   record.phase = Phase::attached;
   records_.write(record, Durability::memory);
@@ -156,13 +162,16 @@ void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing&
 }
 
 // The lease of a device without an owner, if need be after undoing what an owner left.
-DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request,
-                                           Clock::time_point deadline) {
+DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::time_point deadline,
+                                           const std::function<bool()>& calledOff) {
   const std::string& id = request.deviceId;
   for (;;) {
     std::string holder;
     if (auto lease = table_.lease(id, deadline)) {
       const auto device = table_.find(id);
+      if (device->withheld())
+        throw RefusedError(Refusal::aborted,
+                           fmt::format("cannot attach {}: {}", id, device->trouble));
       if (!device->record) return std::move(*lease);
       if (mayTakeOver(*device->record, request.owner)) {
         undo(*lease);
@@ -175,7 +184,7 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request,
     }
     if (table_.waitFree(id, std::min(deadline, Clock::now() + kLook), request.owner.key()))
       continue;
-    if (table_.calledOff(request.owner.key()))
+    if (calledOff())
       throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
     if (Clock::now() < deadline) continue;
     if (holder.empty())
@@ -192,6 +201,7 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request,
 bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester) {
   const Owner& owner = record.attachment.owner;
   const std::string& id = record.attachment.deviceId;
+  if (record.phase == Phase::detaching) return true;  // let go already, but not undone whole
   if (namespaceGone(owner.netns, record.netns)) {
     spdlog::warn("taking {} from {}, whose network namespace is gone", id, describeOwner(owner));
     return true;
@@ -211,56 +221,6 @@ bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester)
     spdlog::warn("{}", error.what());
   }
   return false;
-}
-
-bool Attachments::detach(const AttachmentKey& key) {
-  const auto lease = table_.leaseAttached(key);
-  if (!lease) return false;
-  undo(*lease);
-  return true;
-}
-
-// From attached to free. Every step can be done again: what fails is tried again by the next call.
-void Attachments::undo(const DeviceTable::Lease& lease) {
-  const std::string& id = lease.id();
-  auto device = table_.find(id);
-  OwnerRecord record = *device->record;
-  record.phase = Phase::detaching;
-  records_.write(record, Durability::memory);
-  step("detaching");
-  if (device->worker) device->worker->stop();
-  step("worker stopped");
-  backings_.of(record.device).stop(record);
-  step("engine stopped");
-  DeviceDirectory(options_.paths, id).renew();
-  step("directory emptied");
-  records_.remove(id);
-  step("record removed");
-  if (table_.clearAttachment(lease)) DeviceDirectory(options_.paths, id).remove();
-  device.reset();
-  switches_.collect();
-  provisioner_.wake();
-  spdlog::info("detached {} from {}", id, describeOwner(record.attachment.owner));
-}
-
-void Attachments::releaseAbandoned() {
-  std::vector<AttachmentKey> gone;
-  for (const auto& [id, device] : table_.all()) {
-    if (!device.record) continue;
-    const Owner& owner = device.record->attachment.owner;
-    if (!namespaceGone(owner.netns, device.record->netns)) continue;
-    const auto held = options_.listPodDevices();
-    const bool listed = std::any_of(held.begin(), held.end(), [&, &id = id](const PodDevice& pod) {
-      return pod.deviceId == id && pod.podNamespace == owner.podNamespace &&
-             pod.podName == owner.podName;
-    });
-    if (!listed) gone.push_back(owner.key());
-  }
-  for (const auto& key : gone) {
-    spdlog::warn("interface {} of container {} is gone and was never detached", key.second,
-                 key.first);
-    detach(key);
-  }
 }
 
 void Attachments::retryFailed() {

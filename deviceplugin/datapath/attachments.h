@@ -15,6 +15,7 @@
 #include "deviceplugin/datapath/owner_records.h"
 #include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/datapath/programs.h"
+#include "deviceplugin/datapath/reconciliation.h"
 #include "deviceplugin/datapath/switch_set.h"
 
 namespace vdpa {
@@ -42,6 +43,8 @@ class Attachments {
     std::chrono::milliseconds patience = std::chrono::seconds(4);
     // Called after each step of an Attach or Detach; for tests.
     std::function<void(std::string_view step)> onStep;
+    // How long an attachment that nobody has any more is kept.
+    std::chrono::milliseconds releaseAfter = std::chrono::seconds(30);
   };
   // An attachment and how it does.
   struct Live {
@@ -49,6 +52,7 @@ class Attachments {
     std::string backend;
     std::string state;  // as in datapath.proto
     unsigned workerDeaths = 0;
+    std::string outlook;  // as in datapath.proto
   };
 
   // Goes on from the owner records: takes over what runs, starts again what doesn't, undoes what
@@ -63,16 +67,22 @@ class Attachments {
   void setDevices(const std::vector<Resource>& resources);
   Live attach(const AttachRequest& request, const std::function<bool()>& cancelled);
   bool detach(const AttachmentKey& key);
+  // Whoever has the device, and a withheld one: for people. Without `force` only if the owner's
+  // network namespace is gone. `expected`: who has it as the caller knows; empty: anybody.
+  bool release(const std::string& deviceId, const AttachmentKey& expected, bool force);
   std::vector<std::string> check(const AttachRequest& request);
   // Of the given devices, or of every attached one.
   std::vector<DeviceCounters> counters(const std::vector<std::string>& ids);
 
   std::vector<DeviceState> deviceStates() const;
+  // Withheld devices too: they have somebody, but it isn't known who.
   std::vector<Live> list() const;
   unsigned engineDeaths() const;
+  unsigned withheldDevices() const;
+  Reconciliation::Counts reconciliationCounts() const { return reconciliation_.counts(); }
 
-  // Detaches what nobody will: its network namespace is gone, and the kubelet doesn't list it.
-  void releaseAbandoned();
+  // Detaches what nobody will, and what was not detached whole. To be called again and again.
+  void reconcile();
   // Looks again at devices that a worker could not open.
   void retryFailed();
   // Makes every Attach that waits give up. To be called before the destructor.
@@ -83,18 +93,26 @@ class Attachments {
 
   void recover();
   void resume(const OwnerRecord& record);
-  void undoUnfinished(const OwnerRecord& record);
-  DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline);
+  void withhold(const std::string& id, const std::string& reason);
+  void startSwitches(const std::vector<OwnerRecord>& live);
+  void undoUnfinished(OwnerRecord record);
+  DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline,
+                                const std::function<bool()>& calledOff);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing);
   static Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker);
   void undo(const DeviceTable::Lease& lease);
+  void endAttachment(const DeviceTable::Lease& lease);
+  void forget(const DeviceTable::Lease& lease);
+  void endWithheld(const DeviceTable::Lease& lease);
+  void troubled(const DeviceTable::Lease& lease, const std::function<void()>& action);
   void step(std::string_view name);
 
   const Options options_;
   const std::function<void()> onHealth_;
   OwnerRecords records_;
   DeviceTable table_;
+  Reconciliation reconciliation_;
   std::mutex settingDevices_;
   SwitchSet switches_;
   const VdpaBus bus_;

@@ -1,6 +1,7 @@
 // What vdpa-datapath tells of its devices and attachments without changing them.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "common/atomic_file.h"
@@ -35,6 +36,8 @@ std::vector<std::string> Attachments::check(const AttachRequest& request) {
   const std::string& id = request.deviceId;
   const auto device = table_.find(id);
   if (!device || !device->record || device->record->attachment.owner.key() != owner.key()) {
+    if (device && device->withheld())
+      throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->trouble));
     const std::string holder =
         device && device->record ? describeOwner(device->record->attachment.owner) : "nobody";
     throw RefusedError(Refusal::notFound,
@@ -98,7 +101,8 @@ std::vector<DeviceState> Attachments::deviceStates() const {
   std::vector<DeviceState> states;
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer) continue;
-    std::string reason = backings_.of(device.offer->device).unhealthy(id, *device.offer);
+    std::string reason = device.trouble;
+    if (reason.empty()) reason = backings_.of(device.offer->device).unhealthy(id, *device.offer);
     // A worker that lost its hardware; a switch speaks for all its ports above.
     if (reason.empty() && device.worker && device.offer->device.backend != Backend::software)
       if (const auto state = device.worker->state(); state.starts_with("failed: "))
@@ -110,7 +114,7 @@ std::vector<DeviceState> Attachments::deviceStates() const {
 
 Attachments::Live Attachments::describe(const OwnerRecord& record,
                                         const std::shared_ptr<WorkerHandle>& worker) {
-  Live live{record.attachment, nameOf(record.device.backend), "direct", 0};
+  Live live{record.attachment, nameOf(record.device.backend), "direct", 0, ""};
   if (worker) {
     live.state = worker->state();
     live.workerDeaths = worker->status().deaths;
@@ -121,12 +125,26 @@ Attachments::Live Attachments::describe(const OwnerRecord& record,
 std::vector<Attachments::Live> Attachments::list() const {
   std::vector<Live> attachments;
   for (const auto& [id, device] : table_.all()) {
+    if (device.withheld()) {
+      Live live{{}, "", "withheld: " + device.trouble, 0, ""};
+      live.attachment.deviceId = id;
+      if (device.offer) live.attachment.resource = device.offer->resource;
+      attachments.push_back(std::move(live));
+    }
     if (!device.record) continue;
     Live live = describe(*device.record, device.worker);
-    if (device.record->phase == Phase::detaching) live.state = "failed: detaching";
+    if (device.record->phase == Phase::detaching)
+      live.state = "failed: detaching: " + device.trouble;
+    live.outlook = reconciliation_.outlook(id, live.attachment.owner.key(), Clock::now());
     attachments.push_back(std::move(live));
   }
   return attachments;
+}
+
+unsigned Attachments::withheldDevices() const {
+  const auto devices = table_.all();
+  return static_cast<unsigned>(std::count_if(
+      devices.begin(), devices.end(), [](const auto& entry) { return entry.second.withheld(); }));
 }
 
 unsigned Attachments::engineDeaths() const {

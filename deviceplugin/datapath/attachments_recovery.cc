@@ -1,5 +1,8 @@
 // The start of vdpa-datapath: from the owner records and the processes that run to attachments.
+#include <fmt/format.h>
+
 #include <filesystem>
+#include <set>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/attachments.h"
@@ -14,67 +17,92 @@ void Attachments::recover() {
   makeDirectory(options_.paths.devices(), 0755);
   makeDirectory(options_.paths.workers(), 0700);
 
-  std::map<std::string, std::vector<OwnerRecord>> byResource;
-  std::map<std::string, bool> attached;
-  for (auto& record : records_.load()) {
-    const bool live = record.bootId == options_.bootId && record.phase == Phase::attached;
-    attached[record.attachment.deviceId] = live;
-    if (live)
-      byResource[record.attachment.resource].push_back(std::move(record));
-    else
-      undoUnfinished(record);
+  auto loaded = records_.load();
+  std::set<std::string> inUse;
+  for (const auto& [id, reason] : loaded.unreadable) {
+    withhold(id, reason);
+    inUse.insert(id);
   }
-  for (const auto& entry : std::filesystem::directory_iterator(options_.paths.workers())) {
-    const auto live = attached.find(entry.path().stem());
-    if (live == attached.end() || !live->second) stopStray(entry.path());
+  std::vector<OwnerRecord> live;
+  for (auto& record : loaded.records) {
+    if (record.bootId != options_.bootId || record.phase != Phase::attached) {
+      undoUnfinished(std::move(record));
+      continue;
+    }
+    inUse.insert(record.attachment.deviceId);
+    live.push_back(std::move(record));
   }
-  backings_.dpdk.stopOthers([&](const std::string& id) {
-    const auto live = attached.find(id);
-    return live != attached.end() && live->second;
-  });
+  for (const auto& entry : std::filesystem::directory_iterator(options_.paths.workers()))
+    if (!inUse.contains(entry.path().stem())) stopStray(entry.path());
+  backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
+  startSwitches(live);
+  for (const auto& record : live) resume(record);
+}
+
+// Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.
+void Attachments::withhold(const std::string& id, const std::string& reason) {
+  const std::string trouble = fmt::format(
+      "the owner record {}; a pod may have the device still: start the version that wrote the "
+      "record, or once no pod has it, `vdpactl detach --force {}`",
+      reason, id);
+  spdlog::warn("{} is withheld: {}", id, trouble);
+  table_.withhold(id, trouble);
+}
+
+void Attachments::startSwitches(const std::vector<OwnerRecord>& live) {
+  std::map<std::string, std::vector<const OwnerRecord*>> byResource;
+  for (const auto& record : live)
+    if (record.device.backend == Backend::software)
+      byResource[record.attachment.resource].push_back(&record);
   for (const auto& [resource, records] : byResource) {
     SwitchHandle::Ports ports;
-    const OwnerRecord* ofPort = nullptr;
-    for (const auto& record : records) {
-      if (record.device.backend != Backend::software) continue;
-      ports[record.attachment.deviceId] = record.attachment.port;
-      if (!ofPort) ofPort = &record;
-    }
-    if (ofPort) switches_.start(resource, ofPort->software, std::move(ports));
-    for (const auto& record : records) resume(record);
+    for (const auto* record : records) ports[record->attachment.deviceId] = record->attachment.port;
+    switches_.start(resource, records.front()->software, std::move(ports));
   }
 }
 
 void Attachments::resume(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
-  const DeviceDirectory directory(options_.paths, attachment.deviceId);
-  directory.ensure();
-  writeDeviceFiles(directory.path(), record);
-  const auto engine = backings_.of(record.device).resume(record);
+  std::optional<WorkerHandle::Engine> engine;
+  try {
+    const DeviceDirectory directory(options_.paths, attachment.deviceId);
+    directory.ensure();
+    writeDeviceFiles(directory.path(), record);
+  } catch (const std::exception& error) {
+    // On a full disk the pod still has those from before.
+    spdlog::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner),
+                  error.what());
+  }
+  try {
+    engine = backings_.of(record.device).resume(record);
+  } catch (const std::exception& error) {  // the other pods' devices are still worth a start
+    spdlog::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
+  }
   table_.restore(record, engine ? std::make_shared<WorkerHandle>(options_.programs, options_.paths,
                                                                  record, *engine, onHealth_)
                                 : nullptr);
   spdlog::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
 }
 
-void Attachments::undoUnfinished(const OwnerRecord& record) {
+void Attachments::undoUnfinished(OwnerRecord record) {
   const std::string& id = record.attachment.deviceId;
+  const bool sameBoot = record.bootId == options_.bootId;
   spdlog::warn("undoing the attachment of {} to {}: {}", id, describeOwner(record.attachment.owner),
-               record.bootId == options_.bootId ? "it was not finished" : "the node was restarted");
-  stopStray(options_.paths.workerControl(id));
-  // A port goes when its switch is met: one that isn't in the records is removed. The rest is
-  // undone here, unless the restart of the node has done it.
-  if (record.bootId == options_.bootId && record.device.backend != Backend::software) try {
+               sameBoot ? "it was not finished" : "the node was restarted");
+  try {
+    stopStray(options_.paths.workerControl(id));
+    // A port goes when its switch is met: one that isn't in the records is removed. The rest is
+    // undone here, unless the restart of the node has done it.
+    if (sameBoot && record.device.backend != Backend::software)
       backings_.of(record.device).stop(record);
-    } catch (const std::exception& error) {
-      // Nobody else gets it before that is done: a Detach, or the next Attach, tries again.
-      spdlog::error("{} stays with its owner: {}", id, error.what());
-      OwnerRecord kept = record;
-      kept.phase = Phase::detaching;
-      return table_.restore(kept, nullptr);
-    }
-  DeviceDirectory(options_.paths, id).renew();
-  records_.remove(id);
+    DeviceDirectory(options_.paths, id).renew();
+    records_.remove(id);
+  } catch (const std::exception& error) {
+    // Nobody else gets it before that is done: it is tried again and again.
+    spdlog::error("{} stays with its owner: {}", id, error.what());
+    record.phase = Phase::detaching;
+    table_.restore(record, nullptr, error.what());
+  }
 }
 
 }  // namespace vdpa

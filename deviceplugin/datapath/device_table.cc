@@ -68,7 +68,8 @@ std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offe
     told_ = true;
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry->second.offer.reset();
-      if (offers.contains(entry->first) || entry->second.record || entry->second.leased) {
+      const Entry& known = entry->second;
+      if (offers.contains(entry->first) || known.record || known.withheld() || known.leased) {
         ++entry;
       } else {
         gone.push_back(entry->first);
@@ -97,11 +98,13 @@ DeviceTable::Offer DeviceTable::waitOffer(const std::string& id, Clock::time_poi
   return *entry->second.offer;
 }
 
-void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker) {
+void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
+                          std::string trouble) {
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[record.attachment.deviceId];
   entry.record = record;
   entry.worker = std::move(worker);
+  entry.trouble = std::move(trouble);
 }
 
 void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
@@ -112,12 +115,25 @@ void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
   entry.worker = std::move(worker);
 }
 
+void DeviceTable::setTrouble(const Lease& lease, const std::string& trouble) {
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[lease.id()];
+  entry.trouble = trouble;
+  if (entry.record) entry.record->phase = Phase::detaching;
+}
+
+void DeviceTable::withhold(const std::string& id, const std::string& trouble) {
+  std::lock_guard lock(mutex_);
+  entries_[id].trouble = trouble;
+}
+
 bool DeviceTable::clearAttachment(const Lease& lease) {
   std::lock_guard lock(mutex_);
   const auto entry = entries_.find(lease.id());
   if (entry == entries_.end()) return true;
   entry->second.record.reset();
   entry->second.worker.reset();
+  entry->second.trouble.clear();
   if (entry->second.offer) return false;
   entries_.erase(entry);
   return true;
@@ -136,7 +152,8 @@ std::optional<DeviceTable::Lease> DeviceTable::lease(const std::string& id,
   return Lease(*this, id);
 }
 
-std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey& key) {
+std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey& key,
+                                                             Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   if (const auto pending = pending_.find(key); pending != pending_.end()) {
     pending->second.calledOff = true;
@@ -147,11 +164,16 @@ std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey
       return entry.second.record && entry.second.record->attachment.owner.key() == key;
     });
   };
-  changed_.wait(lock, [&] {
+  const bool free = changed_.wait_until(lock, deadline, [&] {
     if (pending_.contains(key)) return false;
     const auto entry = mine();
     return entry == entries_.end() || !entry->second.leased;
   });
+  if (!free)
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("interface {} of container {} is still being attached or "
+                                   "detached by another call",
+                                   key.second, key.first));
   const auto entry = mine();
   if (entry == entries_.end()) return std::nullopt;
   entry->second.leased = true;
@@ -184,6 +206,14 @@ std::optional<DeviceTable::Device> DeviceTable::find(const std::string& id) cons
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return std::nullopt;
   return static_cast<const Device&>(entry->second);
+}
+
+bool DeviceTable::inUse(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return false;
+  const Entry& entry = found->second;
+  return entry.record || entry.withheld() || entry.leased;
 }
 
 std::map<std::string, DeviceTable::Device> DeviceTable::all() const {

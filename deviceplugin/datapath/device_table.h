@@ -30,6 +30,10 @@ class DeviceTable {
     std::optional<Offer> offer;  // none: left the set, kept for its attachment
     std::optional<OwnerRecord> record;
     std::shared_ptr<WorkerHandle> worker;
+    // Why nobody can get it. Without a record: its owner is not known, and it is withheld.
+    std::string trouble;
+
+    bool withheld() const { return !record && !trouble.empty(); }
   };
 
   // Sole access to one device's attachment until it is destroyed.
@@ -68,18 +72,24 @@ class DeviceTable {
   // Waits for the first set and for the device in it. Throws RefusedError.
   Offer waitOffer(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
 
-  // At start: a device found attached.
-  void restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker);
+  // At start: a device found attached; with `trouble`, one that could not be detached.
+  void restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
+               std::string trouble = "");
   void setAttachment(const Lease& lease, const OwnerRecord& record,
                      std::shared_ptr<WorkerHandle> worker);
+  // Undoing the attachment failed: it stays until that is tried again.
+  void setTrouble(const Lease& lease, const std::string& trouble);
+  // At start: a device whose owner cannot be told.
+  void withhold(const std::string& id, const std::string& trouble);
   // True if the device left the set meanwhile and is now forgotten.
   bool clearAttachment(const Lease& lease);
 
   // Nothing when somebody else works on it at the deadline.
   std::optional<Lease> lease(const std::string& id, Clock::time_point deadline);
   // The device that this container's interface has, once an Attach that runs for it has ended
-  // (it is called off), and no one else works on it. Nothing if it has none.
-  std::optional<Lease> leaseAttached(const AttachmentKey& key);
+  // (it is called off), and no one else works on it. Nothing if it has none. Throws RefusedError
+  // (aborted) at the deadline.
+  std::optional<Lease> leaseAttached(const AttachmentKey& key, Clock::time_point deadline);
   // True once the device has no owner and nobody works on it; false at the deadline, and at once
   // for an Attach that is called off.
   bool waitFree(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
@@ -87,6 +97,8 @@ class DeviceTable {
   bool calledOff(const AttachmentKey& key) const;
 
   std::optional<Device> find(const std::string& id) const;
+  // It has an owner, known or not, or somebody works on it.
+  bool inUse(const std::string& id) const;
   std::map<std::string, Device> all() const;
 
   // Ends all waiting, for good.

@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "common/errors.h"
 #include "common/log.h"
 
@@ -11,7 +13,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kReleaseInterval = 10s;
+constexpr std::chrono::milliseconds kLongestInterval = 10s;
+constexpr std::chrono::milliseconds kShortestInterval = 100ms;
 constexpr auto kShutdownTime = 2s;
 // Each call that waits takes one; a node has at most a few hundred pods.
 constexpr int kMostThreads = 512;
@@ -33,7 +36,10 @@ Instance::Instance(Attachments::Options options, const std::string& metricsAddre
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}) {
   serve(options.paths.serverSocket());
   publisher_ = std::jthread([this](std::stop_token stop) { publishHealth(stop); });
-  releaser_ = std::jthread([this](std::stop_token stop) { releaseAbandoned(stop); });
+  // Several looks in a grace period.
+  reconciler_ = std::jthread(
+      [this, interval = std::clamp(options.releaseAfter / 3, kShortestInterval, kLongestInterval)](
+          std::stop_token stop) { reconcile(stop, interval); });
 }
 
 Instance::~Instance() {
@@ -67,16 +73,16 @@ void Instance::publishHealth(std::stop_token stop) {
     if (health_.wait(stop, 1h)) watchers_.publish(attachments_.deviceStates());
 }
 
-void Instance::releaseAbandoned(std::stop_token stop) {
+void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interval) {
   while (!stop.stop_requested()) {
-    never_.wait(stop, kReleaseInterval);
+    never_.wait(stop, interval);
     if (stop.stop_requested()) return;
     try {
       attachments_.retryFailed();
       health_.raise();  // devices of the kernel's change without telling us
-      attachments_.releaseAbandoned();
+      attachments_.reconcile();
     } catch (const std::exception& error) {
-      spdlog::warn("cannot look for abandoned attachments: {}", error.what());
+      spdlog::warn("cannot look after the attachments: {}", error.what());
     }
   }
 }

@@ -39,7 +39,7 @@ class Instance {
   };
 
   void publishHealth(std::stop_token stop);
-  void releaseAbandoned(std::stop_token stop);
+  void reconcile(std::stop_token stop, std::chrono::milliseconds interval);
   void serve(const std::string& socket);
 
   InstanceLock lock_;
@@ -51,7 +51,7 @@ class Instance {
   Service service_;
   std::unique_ptr<grpc::Server> server_;
   std::jthread publisher_;
-  std::jthread releaser_;
+  std::jthread reconciler_;
 };
 
 }  // namespace vdpa

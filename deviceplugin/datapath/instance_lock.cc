@@ -7,6 +7,7 @@
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
+#include "common/log.h"
 
 namespace vdpa {
 
@@ -18,10 +19,10 @@ InstanceLock::InstanceLock(const std::string& path)
     throw std::runtime_error(fmt::format(
         "another vdpa-datapath, process {}, runs already: it holds {}", readFile(path), path));
   }
+  // For the message above alone; on a full disk it is still the lock that counts.
   const std::string pid = std::to_string(::getpid());
-  checked(::ftruncate(file_.get(), 0), "cannot write {}", path);
-  checked(static_cast<int>(::pwrite(file_.get(), pid.data(), pid.size(), 0)), "cannot write {}",
-          path);
+  if (::ftruncate(file_.get(), 0) < 0 || ::pwrite(file_.get(), pid.data(), pid.size(), 0) < 0)
+    spdlog::warn("{}", withRemedy(systemError(errno, "cannot write {}", path)));
 }
 
 }  // namespace vdpa

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "common/atomic_file.h"
+#include "common/errors.h"
 #include "common/log.h"
 #include "common/vdpa_netlink.h"
 #include "deviceplugin/datapath/instance.h"
@@ -58,6 +59,11 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--dev", programs.dev, "where their character devices are")->capture_default_str();
   app.add_option("--metrics-address", metrics, "serve Prometheus metrics on host:port");
+  unsigned releaseAfter = 30;
+  app.add_option("--release-after", releaseAfter,
+                 "seconds after which an attachment is detached whose network namespace is gone, "
+                 "while the kubelet\ndoesn't give the device to its pod")
+      ->capture_default_str();
   app.add_option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
       ->capture_default_str();
   app.add_option("--log-format", programs.logFormat, "text or json")->capture_default_str();
@@ -85,7 +91,7 @@ int run(int argc, char** argv) {
          netlink.add(name, managementDevice);
        },
        [&netlink](const std::string& name) { netlink.remove(name); }, std::chrono::seconds(4),
-       nullptr},
+       nullptr, std::chrono::seconds(releaseAfter)},
       metrics);
   int signal = 0;
   ::sigwait(&ends, &signal);
@@ -99,7 +105,7 @@ int main(int argc, char** argv) {
   try {
     return vdpa::run(argc, argv);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "vdpa-datapath: %s\n", error.what());
+    std::fprintf(stderr, "vdpa-datapath: %s\n", vdpa::withRemedy(error).c_str());
     return 1;
   }
 }

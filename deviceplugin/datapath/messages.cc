@@ -145,6 +145,7 @@ datapath::v1::Attachment toMessage(const Attachments::Live& live) {
   message.mutable_ips()->Assign(attachment.ips.begin(), attachment.ips.end());
   message.set_created(attachment.created);
   message.set_state(live.state);
+  message.set_outlook(live.outlook);
   return message;
 }
 

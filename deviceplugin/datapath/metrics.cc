@@ -57,8 +57,22 @@ class Metrics::Collector : public prometheus::Collectable {
     auto drops = family("vdpa_device_dropped_packets_total", "Packets dropped, by reason.",
                         MetricType::Counter);
 
+    auto abandoned = family("vdpa_abandoned_attachments",
+                            "Attachments that nobody has any more and that will be detached.",
+                            MetricType::Gauge);
+    auto released =
+        family("vdpa_reconciliation_detached_total",
+               "Attachments detached because nobody had them any more.", MetricType::Counter);
+    auto withheld = family("vdpa_withheld_devices",
+                           "Devices whose owner record cannot be read; see vdpactl attachments.",
+                           MetricType::Gauge);
+
     const auto list = attachments_.list();
-    add(attached, static_cast<double>(list.size()));
+    add(withheld, attachments_.withheldDevices());
+    add(attached, static_cast<double>(list.size()) - withheld.metric[0].gauge.value);
+    const auto counts = attachments_.reconciliationCounts();
+    add(abandoned, counts.abandoned);
+    add(released, counts.detached);
     for (const auto& live : list)
       add(workers, live.workerDeaths, {{"device", live.attachment.deviceId}});
     double up = 0, down = 0;
@@ -75,7 +89,8 @@ class Metrics::Collector : public prometheus::Collectable {
       for (const auto& [reason, count] : device.drops)
         add(drops, static_cast<double>(count), {id, {"reason", reason}});
     }
-    return {attached, healthy, engines, workers, packets, bytes, drops};
+    return {attached, healthy, engines,   workers,  packets,
+            bytes,    drops,   abandoned, released, withheld};
   }
 
  private:

@@ -73,7 +73,8 @@ void NetdevBacking::stop(const OwnerRecord& record) {
     throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}", record.netdev,
                                          record.attachment.deviceId,
                                          record.attachment.owner.netns));
-  if (now != record.netdev) renameOnHost(now, record.netdev);
+  // What it was called is not known of a device whose record could not be read.
+  if (!record.netdev.empty() && now != record.netdev) renameOnHost(now, record.netdev);
 }
 
 void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <set>
 
 #include "common/errors.h"
 #include "common/log.h"
@@ -12,34 +13,57 @@
 #include "deviceplugin/datapath/paths.h"
 
 namespace vdpa {
+namespace {
+
+constexpr std::string_view kSuffix = ".json";
+constexpr std::string_view kBadSuffix = ".json.bad";
+
+}  // namespace
 
 OwnerRecords::OwnerRecords(std::string directory) : directory_(std::move(directory)) {
   makeDirectory(directory_, 0700);
 }
 
-std::vector<OwnerRecord> OwnerRecords::load() {
-  std::vector<std::filesystem::path> files, unfinished;
+OwnerRecords::Loaded OwnerRecords::load() {
+  std::set<std::string> devices;
   for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
-    if (entry.path().extension() == ".json") files.push_back(entry.path());
-    if (entry.path().extension() == ".tmp") unfinished.push_back(entry.path());
+    const std::string name = entry.path().filename();
+    if (name.ends_with(".tmp"))
+      std::filesystem::remove_all(entry.path());
+    else if (name.ends_with(kSuffix))
+      devices.insert(name.substr(0, name.size() - kSuffix.size()));
+    else if (name.ends_with(kBadSuffix))
+      devices.insert(name.substr(0, name.size() - kBadSuffix.size()));
   }
-  for (const auto& file : unfinished) std::filesystem::remove(file);
 
-  std::vector<OwnerRecord> records;
-  for (const auto& file : files) {
+  Loaded loaded;
+  for (const auto& id : devices) {
+    const std::string file = path(id), aside = badPath(id);
+    const bool setAside = std::filesystem::exists(aside);
+    const bool fresh = std::filesystem::exists(file);
     try {
-      auto record = ownerRecordFromJson(nlohmann::json::parse(readFile(file)));
-      if (path(record.attachment.deviceId) != file)
+      auto record = ownerRecordFromJson(nlohmann::json::parse(readFile(fresh ? file : aside)));
+      if (record.attachment.deviceId != id)
         throw std::runtime_error("it is about device " + record.attachment.deviceId);
-      records.push_back(std::move(record));
+      if (!fresh) {
+        std::filesystem::rename(aside, file);
+        spdlog::info("the owner record {} can be read now: taken up again", aside);
+      } else if (setAside) {
+        spdlog::warn("removing {}: {} has a later record", aside, id);
+        std::filesystem::remove_all(aside);
+      }
+      loaded.records.push_back(std::move(record));
+    } catch (const std::filesystem::filesystem_error&) {
+      throw;  // nothing can be set aside either
     } catch (const std::exception& error) {
-      const std::string aside = file.string() + ".bad";
-      std::filesystem::rename(file, aside);
-      spdlog::warn("cannot use the owner record {}: {}; set aside as {}", file.string(),
-                   error.what(), aside);
+      if (fresh) {
+        std::filesystem::remove_all(aside);  // of an even earlier owner
+        std::filesystem::rename(file, aside);
+      }
+      loaded.unreadable[id] = fmt::format("{} cannot be used: {}", aside, error.what());
     }
   }
-  return records;
+  return loaded;
 }
 
 void OwnerRecords::write(const OwnerRecord& record, Durability durability) {
@@ -49,11 +73,21 @@ void OwnerRecords::write(const OwnerRecord& record, Durability durability) {
 
 void OwnerRecords::remove(const std::string& deviceId) {
   const std::string file = path(deviceId);
-  if (::unlink(file.c_str()) < 0 && errno != ENOENT) checked(-1, "cannot remove {}", file);
+  // Where nothing can be written, that comes first, also of a file that isn't there.
+  if (::unlink(file.c_str()) < 0 && errno != ENOENT && ::access(file.c_str(), F_OK) == 0)
+    checked(::unlink(file.c_str()), "cannot remove {}", file);
+}
+
+void OwnerRecords::removeUnreadable(const std::string& deviceId) {
+  std::filesystem::remove_all(badPath(deviceId));
 }
 
 std::string OwnerRecords::path(const std::string& deviceId) const {
-  return directory_ + "/" + deviceId + ".json";
+  return fmt::format("{}/{}{}", directory_, deviceId, kSuffix);
+}
+
+std::string OwnerRecords::badPath(const std::string& deviceId) const {
+  return fmt::format("{}/{}{}", directory_, deviceId, kBadSuffix);
 }
 
 }  // namespace vdpa

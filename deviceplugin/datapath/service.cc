@@ -1,6 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/service.h"
 
+#include "common/errors.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/messages.h"
 #include "deviceplugin/datapath/refused_error.h"
@@ -31,8 +32,9 @@ grpc::Status answer(const char* call, Function function) {
     spdlog::warn("{} refused: {}", call, error.what());
     return {codeOf(error.refusal()), error.what()};
   } catch (const std::exception& error) {
-    spdlog::error("{} failed: {}", call, error.what());
-    return {grpc::StatusCode::INTERNAL, error.what()};
+    const std::string message = withRemedy(error);
+    spdlog::error("{} failed: {}", call, message);
+    return {grpc::StatusCode::INTERNAL, message};
   }
 }
 
@@ -66,7 +68,10 @@ grpc::Status Service::Attach(grpc::ServerContext* context,
 grpc::Status Service::Detach(grpc::ServerContext*, const datapath::v1::DetachRequest* request,
                              datapath::v1::DetachResponse* response) {
   return answer("Detach", [&] {
-    response->set_detached(attachments_.detach({request->container_id(), request->interface()}));
+    const AttachmentKey key(request->container_id(), request->interface());
+    response->set_detached(request->device_id().empty()
+                               ? attachments_.detach(key)
+                               : attachments_.release(request->device_id(), key, request->force()));
   });
 }
 

@@ -33,14 +33,24 @@ PortSettings portOf(const nlohmann::json& json) {
   return port;
 }
 
+SwitchHandle::Ports portsOf(const nlohmann::json& answer) {
+  SwitchHandle::Ports ports;
+  for (const auto& port : answer.at("ports"))
+    ports[port.at("id").get<std::string>()] = portOf(port);
+  return ports;
+}
+
 }  // namespace
 
 SwitchHandle::SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
-                           SwitchConfig config, Ports ports, std::function<void()> onChange)
+                           SwitchConfig config, Ports ports,
+                           std::function<bool(const std::string& id)> kept,
+                           std::function<void()> onChange)
     : programs_(programs),
       paths_(paths),
       resource_(std::move(resource)),
       name_(fileName(resource_)),
+      kept_(std::move(kept)),
       onChange_(std::move(onChange)),
       wanted_(config),
       ports_(std::move(ports)),
@@ -88,9 +98,14 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello)
   const bool same = hello.value("queue_pairs", 0u) == config.queuePairs &&
                     hello.value("mtu", 0u) == config.mtu &&
                     hello.value("uplink", "") == config.uplink;
+  Ports kept;
+  if (std::any_of(ids.begin(), ids.end(), kept_))
+    for (auto& [id, settings] : portsOf(process.call("ports")))
+      if (kept_(id)) kept.emplace(id, settings);
   Ports ports;
   {
     std::lock_guard lock(mutex_);
+    ports_.merge(kept);
     ports = ports_;
   }
   if (!same && ports.empty())
@@ -171,12 +186,13 @@ bool SwitchHandle::hasPorts() const {
   return !ports_.empty();
 }
 
+bool SwitchHandle::hasPort(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  return ports_.contains(id);
+}
+
 SwitchHandle::Ports SwitchHandle::readPorts() {
-  Ports ports;
-  const auto answer = process()->call("ports");
-  for (const auto& port : answer.at("ports"))
-    ports[port.at("id").get<std::string>()] = portOf(port);
-  return ports;
+  return portsOf(process()->call("ports"));
 }
 
 std::vector<DeviceCounters> SwitchHandle::readCounters(const std::vector<std::string>& ids) {

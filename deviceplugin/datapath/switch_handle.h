@@ -22,9 +22,11 @@ class SwitchHandle {
   using Ports = std::map<std::string, PortSettings>;  // by device ID
 
   // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
-  // records. `onChange` is called from threads of its own when health() may be another one.
+  // records. A port of the switch that runs, which isn't among them and is `kept`, stays as it is.
+  // `onChange` is called from threads of its own when health() may be another one.
   SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
-               SwitchConfig config, Ports ports, std::function<void()> onChange);
+               SwitchConfig config, Ports ports, std::function<bool(const std::string& id)> kept,
+               std::function<void()> onChange);
 
   // What it runs with. A new configuration takes effect at once while there are no ports, else
   // when the last one has gone: no pod loses its packets for it.
@@ -36,6 +38,7 @@ class SwitchHandle {
   void removePort(const std::string& id);
   std::string portSocket(const std::string& id) const;
   bool hasPorts() const;
+  bool hasPort(const std::string& id) const;
 
   // As the switch tells them.
   Ports readPorts();
@@ -55,6 +58,7 @@ class SwitchHandle {
   const Paths paths_;
   const std::string resource_;
   const std::string name_;  // the resource's file name
+  const std::function<bool(const std::string& id)> kept_;
   const std::function<void()> onChange_;
   std::mutex changing_;  // one change of ports or configuration at a time; held over calls
   SwitchConfig wanted_;

@@ -1,6 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/switch_set.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "common/log.h"
@@ -8,8 +9,13 @@
 
 namespace vdpa {
 
-SwitchSet::SwitchSet(const Programs& programs, const Paths& paths, std::function<void()> onChange)
-    : programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
+SwitchSet::SwitchSet(const Programs& programs, const Paths& paths,
+                     std::function<bool(const std::string& id)> withheld,
+                     std::function<void()> onChange)
+    : programs_(programs),
+      paths_(paths),
+      withheld_(std::move(withheld)),
+      onChange_(std::move(onChange)) {
   makeDirectory(paths_.switches(), 0700);
 }
 
@@ -22,7 +28,7 @@ void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
 void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
                     SwitchHandle::Ports ports) {
   auto handle = std::make_shared<SwitchHandle>(programs_, paths_, resource, config,
-                                               std::move(ports), onChange_);
+                                               std::move(ports), withheld_, onChange_);
   std::lock_guard lock(mutex_);
   switches_[resource] = std::move(handle);
 }
@@ -50,10 +56,11 @@ void SwitchSet::collect() {
          std::lock_guard lock(mutex_);
          return switches_;
        }()) {
-    if (offered_.contains(resource) || handle->hasPorts()) continue;
+    const std::string name = fileName(resource);
+    if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
     spdlog::info("{} is not offered any more: its switch ends", resource);
     handle->stop();
-    std::filesystem::remove_all(paths_.switchDir(fileName(resource)));
+    std::filesystem::remove_all(paths_.switchDir(name));
     std::lock_guard lock(mutex_);
     switches_.erase(resource);
   }
@@ -69,9 +76,22 @@ void SwitchSet::stopStrays() {
   for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
     const std::string name = entry.path().filename();
     if (known.contains(name)) continue;
+    if (servesWithheld(name)) {
+      spdlog::warn("vdpa-switch {} is not offered any more; it runs on for a withheld device",
+                   name);
+      continue;
+    }
     stopStray(paths_.switchControl(name));
     std::filesystem::remove_all(entry.path());
   }
+}
+
+// By its ports' sockets, DEVICE.sock: also of one that has not been met yet.
+bool SwitchSet::servesWithheld(const std::string& name) const {
+  std::error_code ignored;
+  const std::filesystem::directory_iterator ports(paths_.switchPorts(name), ignored);
+  return std::any_of(begin(ports), end(ports),
+                     [&](const auto& entry) { return withheld_(entry.path().stem()); });
 }
 
 std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const {

@@ -15,8 +15,9 @@ namespace vdpa {
 
 class SwitchSet {
  public:
-  // `onChange`: see SwitchHandle.
-  SwitchSet(const Programs& programs, const Paths& paths, std::function<void()> onChange);
+  // `withheld`: a device is in use, but who has it is not known. `onChange`: see SwitchHandle.
+  SwitchSet(const Programs& programs, const Paths& paths,
+            std::function<bool(const std::string& id)> withheld, std::function<void()> onChange);
 
   // One for a resource that pods are attached to.
   void start(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
@@ -33,9 +34,11 @@ class SwitchSet {
  private:
   void add(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
   void stopStrays();
+  bool servesWithheld(const std::string& name) const;
 
   const Programs programs_;
   const Paths paths_;
+  const std::function<bool(const std::string& id)> withheld_;
   const std::function<void()> onChange_;
   std::mutex changing_;  // one change at a time; held while processes stop
   std::set<std::string> offered_;

@@ -7,6 +7,7 @@
 
 #include <stdexcept>
 
+#include "common/errors.h"
 #include "common/log.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/kubelet/list_stream.h"
@@ -101,9 +102,10 @@ grpc::ServerUnaryReactor* PluginServer::Allocate(Context* context,
     events_.allocated(true);
     return reply(context, grpc::Status::OK);
   } catch (const std::exception& error) {
-    spdlog::warn("Allocate refused: {}", error.what());
+    const std::string message = withRemedy(error);
+    spdlog::warn("Allocate refused: {}", message);
     events_.allocated(false);
-    return reply(context, {grpc::StatusCode::FAILED_PRECONDITION, error.what()});
+    return reply(context, {grpc::StatusCode::FAILED_PRECONDITION, message});
   }
 }
 

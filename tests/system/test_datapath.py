@@ -228,14 +228,6 @@ def test_absence_from_pod_resources_alone_takes_nothing(datapath, directory):
             datapath.attach(owner("new", pod="new-pod"))
 
 
-def test_abandoned_attachment_is_released(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory) as kubelet:
-        datapath.attach(owner(netns=netns, pod="lost"))
-        delete_namespace(netns)
-        wait_until(lambda: datapath.attachment() is None, "the lost pod's device is free", 30)
-        assert kubelet.calls.is_set()
-
-
 def test_detach_calls_off_an_attach_that_waits(datapath):
     with network_namespace() as netns:
         datapath.attach(owner("old", netns=netns))
@@ -244,6 +236,24 @@ def test_detach_calls_off_an_attach_that_waits(datapath):
             wait_until(lambda: not datapath.detach(owner("new")) and attaching.done(), "the Attach to give up", 3)
             with refused(ABORTED, "called off"):
                 attaching.result()
+
+
+def test_an_attach_whose_caller_has_gone_takes_nothing(datapath):
+    """Its time was over while it waited for the owner: it doesn't take the device when that goes."""
+    with network_namespace() as netns:
+        datapath.attach(owner("old", netns=netns))
+        attaching = datapath.stub.Attach.future(rpc.datapath.AttachRequest(owner=owner("new"), device_id="nic-0"))
+
+        def under_way():
+            """Then another Attach for the same interface is refused before anything else is looked at."""
+            try:
+                datapath.attach(owner("new"), "nic-9", timeout=5)
+            except grpc.RpcError as error:
+                return error.code() == grpc.StatusCode.ALREADY_EXISTS
+        wait_until(under_way, "the Attach to be under way", 3)
+        attaching.cancel()
+        datapath.wait_log("attaching nic-0 was called off", 3)
+        assert datapath.attachment().owner.container_id == "old"
 
 
 def test_devices_that_leave_the_set(datapath):
@@ -359,4 +369,17 @@ def test_metrics(directory):
         assert "vdpa_attachments 1\n" in text
         assert 'vdpa_device_packets_total{device="nic-0",direction="rx"}' in text
         assert 'vdpa_attach_seconds_count{result="ok"} 1\n' in text
+        for name in "vdpa_abandoned_attachments", "vdpa_reconciliation_detached_total", "vdpa_withheld_devices":
+            assert f"{name} 0\n" in text
+        datapath.kill()
+        datapath.record().write_text("{")
+    with Datapath(directory, "--metrics-address", address, "--release-after=1", name="second") as datapath, \
+            network_namespace() as netns:
+        datapath.wait_serving().offer().wait_healthy("nic-1")
+        datapath.attach(owner(netns=netns), "nic-1")
+        delete_namespace(netns)
+        wait_until(lambda: datapath.attachment("nic-1") is None, "reconciliation")
+        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        for line in "vdpa_attachments 0", "vdpa_reconciliation_detached_total 1", "vdpa_withheld_devices 1":
+            assert f"{line}\n" in text
 

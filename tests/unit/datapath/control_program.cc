@@ -1,5 +1,6 @@
 // Stands in for vdpa-worker and vdpa-switch where only their control channel matters: answers what
-// vdpa-datapath asks, creates the pod's socket as a plain file, and holds ports in a map.
+// vdpa-datapath asks, creates the pod's and the ports' sockets as plain files, and holds ports in a
+// map.
 #include <poll.h>
 #include <unistd.h>
 
@@ -53,13 +54,18 @@ int main(int argc, char** argv) {
         const std::string id = args.value("id", "");
         if (op == "add_port" && !ports.contains(id)) {
           ports[id] = args;
-          return {{"socket", options["ports-dir"] + "/" + id + ".sock"}};
+          const std::string socket = options["ports-dir"] + "/" + id + ".sock";
+          std::ofstream(socket) << "";
+          return {{"socket", socket}};
         }
         if (op == "set_port" && ports.contains(id)) {
           ports[id] = args;
           return nlohmann::json::object();
         }
-        if (op == "remove_port" && ports.erase(id) == 1) return nlohmann::json::object();
+        if (op == "remove_port" && ports.erase(id) == 1) {
+          ::unlink((options["ports-dir"] + "/" + id + ".sock").c_str());
+          return nlohmann::json::object();
+        }
         if (op == "ports") {
           nlohmann::json all = nlohmann::json::array();
           for (const auto& [key, port] : ports) all.push_back(port);

@@ -6,12 +6,15 @@
 #include <catch2/catch.hpp>
 #include <thread>
 
+#include "common/atomic_file.h"
 #include "deviceplugin/datapath/attachments.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
 using namespace std::chrono_literals;
+using Catch::Matchers::Contains;
+using Catch::Matchers::StartsWith;
 
 namespace {
 
@@ -27,12 +30,13 @@ class Node {
 
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
-  std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr) const {
+  std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr,
+                                     const std::string& bootId = "boot") const {
     Programs programs;
     programs.worker = programs.vswitch = CONTROL_PROGRAM;
     auto attachments = std::make_unique<Attachments>(
-        Attachments::Options{programs, paths(), "boot", [] { return std::vector<PodDevice>(); },
-                             nullptr, nullptr, 4s, std::move(onStep)},
+        Attachments::Options{programs, paths(), bootId, [] { return std::vector<PodDevice>(); },
+                             nullptr, nullptr, 4s, std::move(onStep), 0s},
         [] {});
     attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}}});
     return attachments;
@@ -45,6 +49,7 @@ class Node {
     ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
     return client.call("hello").at("ports").get<std::vector<std::string>>();
   }
+  std::string badRecord() const { return paths().owners() + "/nic-0.json.bad"; }
   void checkFree() const {
     CHECK_FALSE(hasRecord());
     CHECK_FALSE(hasFiles());
@@ -72,6 +77,25 @@ void waitHealthy(const Attachments& attachments) {
     std::this_thread::sleep_for(5ms);
   }
   FAIL("the switch did not come up");
+}
+
+void checkUnhealthy(const Attachments& attachments, const std::string& words) {
+  const auto states = attachments.deviceStates();
+  REQUIRE(states.size() == 1);
+  CHECK_FALSE(states[0].healthy);
+  CHECK_THAT(states[0].reason, Contains(words));
+}
+
+void waitPorts(const Node& node, const std::vector<std::string>& expected) {
+  for (int i = 0; i < 2000; ++i) {
+    try {
+      if (node.ports() == expected) return;
+    } catch (const std::system_error&) {
+      // Between two switches.
+    }
+    std::this_thread::sleep_for(5ms);
+  }
+  FAIL("the switch has other ports");
 }
 
 const auto kNever = [] { return false; };
@@ -178,6 +202,136 @@ TEST_CASE("a Detach that failed half-way ends with the next one") {
   fail = false;
   CHECK(attachments->detach(kOwner.key()));
   node.checkFree();
+}
+
+TEST_CASE("what can't be undone at once stays with its owner until it can") {
+  const std::string step =
+      GENERATE("detaching", "worker stopped", "engine stopped", "directory emptied");
+  INFO(step);
+  const Node node;
+  bool failAttach = true, failUndo = true;
+  const auto attachments = node.start([&](std::string_view name) {
+    if (failAttach && name == "files") throw std::runtime_error("no space left on device");
+    if (failUndo && name == step) throw std::runtime_error("input/output error");
+  });
+  waitHealthy(*attachments);
+  CHECK_THROWS_WITH(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever),
+                    "no space left on device");
+  REQUIRE(attachments->list().size() == 1);
+  CHECK(attachments->list()[0].state == "failed: detaching: input/output error");
+  CHECK(attachments->deviceStates()[0].reason == "input/output error");
+  attachments->reconcile();  // tries, and fails again
+  CHECK(attachments->list()[0].outlook == "abandoned: being detached");
+  CHECK(attachments->reconciliationCounts().detached == 0);
+
+  failAttach = failUndo = false;
+  SECTION("reconciliation frees it") {
+    attachments->reconcile();
+    CHECK(attachments->reconciliationCounts().detached == 1);
+    CHECK(attachments->list().empty());
+    CHECK(attachments->deviceStates()[0].healthy);
+  }
+  SECTION("the next Attach frees it") {
+    Owner next = kOwner;
+    next.containerId = "c1";
+    attachments->attach({next, "nic-0", {}, {}, {}}, kNever);
+    CHECK(attachments->list()[0].attachment.owner.containerId == "c1");
+    CHECK(attachments->deviceStates()[0].healthy);
+    CHECK(attachments->detach(next.key()));
+  }
+  SECTION("a Detach frees it") {
+    CHECK(attachments->detach(kOwner.key()));
+  }
+  SECTION("a person frees it, without force") {
+    CHECK(attachments->release("nic-0", kOwner.key(), false));
+  }
+  node.checkFree();
+}
+
+TEST_CASE("a record that can't be removed doesn't hold up the pod's end") {
+  const Node node;
+  const auto attachments = node.start();
+  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  const std::string record = node.paths().owners() + "/nic-0.json";
+  std::filesystem::remove(record);
+  std::filesystem::create_directory(record);  // neither written nor unlinked
+  CHECK(attachments->detach(kOwner.key()));
+  CHECK_FALSE(node.hasWorker());
+  CHECK(node.ports().empty());
+  REQUIRE(attachments->list().size() == 1);
+  CHECK_THAT(attachments->list()[0].state, Contains("cannot remove " + record));
+  CHECK_FALSE(attachments->deviceStates()[0].healthy);
+  Owner next = kOwner;
+  next.containerId = "c1";
+  CHECK_THROWS_WITH(attachments->attach({next, "nic-0", {}, {}, {}}, kNever),
+                    Contains("cannot remove " + record));
+  std::filesystem::remove(record);
+  attachments->reconcile();
+  CHECK(attachments->list().empty());
+  node.checkFree();
+}
+
+TEST_CASE("a device whose record can't be read is withheld, and what serves it runs on") {
+  const Node node;
+  node.start()->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  writeFileAtomically(node.paths().owners() + "/nic-0.json", "{\"version\": 1", Durability::memory);
+  const std::string words = node.badRecord() + " cannot be used";
+  Owner next = kOwner;
+  next.containerId = "c1";
+  for (int start = 0; start < 2; ++start) {
+    const auto attachments = node.start(nullptr, start == 0 ? "boot" : "another boot");
+    checkUnhealthy(*attachments, words);
+    CHECK(node.hasWorker());
+    CHECK(node.hasFiles());
+    waitPorts(node, {"nic-0"});
+    CHECK(attachments->withheldDevices() == 1);
+    REQUIRE(attachments->list().size() == 1);
+    CHECK_THAT(attachments->list()[0].state, StartsWith("withheld: ") && Contains(words) &&
+                                                 Contains("vdpactl detach --force nic-0"));
+    attachments->reconcile();
+    CHECK_FALSE(attachments->detach(kOwner.key()));
+    CHECK_THROWS_WITH(attachments->attach({next, "nic-0", {}, {}, {}}, kNever), Contains(words));
+    CHECK_THROWS_WITH(attachments->check({kOwner, "nic-0", {}, {}, {}}), Contains(words));
+    CHECK_THROWS_WITH(attachments->release("nic-0", {}, false), Contains(words));
+    attachments->setDevices({});
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}}});
+    CHECK(node.hasFiles());
+    CHECK(node.hasWorker());
+    waitPorts(node, {"nic-0"});
+  }
+  const auto attachments = node.start();
+  checkUnhealthy(*attachments, words);
+  waitPorts(node, {"nic-0"});
+  CHECK(attachments->release("nic-0", {}, true));
+  node.checkFree();
+  CHECK_FALSE(std::filesystem::exists(node.badRecord()));
+  CHECK(attachments->deviceStates()[0].healthy);
+  CHECK_FALSE(attachments->release("nic-0", {}, true));
+  attachments->attach({next, "nic-0", {}, {}, {}}, kNever);
+  CHECK(attachments->detach(next.key()));
+}
+
+TEST_CASE("a person takes a device only from the owner that was shown, and a living one by force") {
+  const Node node;
+  const auto attachments = node.start();
+  CHECK_THROWS_WITH(attachments->release("nic-9", {}, true), Contains("no device nic-9"));
+  CHECK_FALSE(attachments->release("nic-0", {}, true));
+  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  CHECK_THROWS_WITH(attachments->release("nic-0", {"c9", "net1"}, true),
+                    Contains("another owner by now: default/pod (container c0"));
+  CHECK_THROWS_WITH(attachments->release("nic-0", kOwner.key(), false),
+                    Contains("default/pod (container c0") && Contains("--force"));
+  CHECK(attachments->list().size() == 1);
+  CHECK(attachments->release("nic-0", kOwner.key(), true));
+  node.checkFree();
+}
+
+TEST_CASE("a Detach waits for an Attach that runs, but not for ever") {
+  DeviceTable table;
+  table.setOffers({{"nic-0", {}}});
+  const DeviceTable::Reservation reservation(table, kOwner, "nic-0");
+  CHECK_THROWS_AS(table.leaseAttached(kOwner.key(), DeviceTable::Clock::now()), RefusedError);
+  CHECK(table.calledOff(kOwner.key()));
 }
 
 TEST_CASE("a caller that has gone is not left with a device") {

@@ -17,7 +17,9 @@ OwnerRecord example() {
   attachment.resource = "vdpa.io/nic";
   attachment.owner.interface = "net1";
   attachment.owner.network = "fast";
-  attachment.port = {"02:00:00:00:00:07", 12, 1400, true, false};
+  attachment.port.mac = "02:00:00:00:00:07";
+  attachment.port.vlan = 12;
+  attachment.port.mtu = 1400;
   attachment.queuePairs = 2;
   attachment.queueSize = 256;
   attachment.ips = {"10.0.0.2/24", "fd00::2/64"};
