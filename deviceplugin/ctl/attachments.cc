@@ -1,11 +1,11 @@
 // vdpactl attachments
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "age.h"
 #include "commands.h"
 #include "holders.h"
 #include "table.h"
@@ -13,12 +13,25 @@
 namespace vdpa::ctl {
 namespace {
 
-std::string age(int64_t created) {
-  const int64_t seconds = std::max<int64_t>(0, std::time(nullptr) - created);
-  if (seconds < 120) return fmt::format("{}s", seconds);
-  if (seconds < 2 * 3600) return fmt::format("{}m", seconds / 60);
-  if (seconds < 48 * 3600) return fmt::format("{}h", seconds / 3600);
-  return fmt::format("{}d", seconds / 86400);
+// What is set beside MAC and VLAN, in the words of a network's configuration.
+std::string settingsOf(const datapath::v1::Settings& settings) {
+  std::vector<std::string> words{fmt::format("mtu={}", settings.mtu())};
+  if (settings.vlan_qos()) words.push_back(fmt::format("vlanQoS={}", settings.vlan_qos()));
+  if (settings.vlan_proto() == "802.1ad") words.push_back("vlanProto=802.1ad");
+  if (settings.spoof_check()) words.push_back("spoofchk=on");
+  if (settings.trust()) words.push_back("trust=on");
+  if (!settings.link_state().empty() && settings.link_state() != "auto")
+    words.push_back("link_state=" + settings.link_state());
+  if (settings.min_tx_rate())
+    words.push_back(fmt::format("min_tx_rate={}", settings.min_tx_rate()));
+  if (settings.max_tx_rate())
+    words.push_back(fmt::format("max_tx_rate={}", settings.max_tx_rate()));
+  return fmt::format("{}", fmt::join(words, ","));
+}
+
+// As container runtimes and crictl show it.
+std::string shortId(const std::string& containerId) {
+  return containerId.substr(0, 12);
 }
 
 nlohmann::json toJson(const datapath::v1::Attachment& a) {
@@ -34,11 +47,19 @@ nlohmann::json toJson(const datapath::v1::Attachment& a) {
           {"mac", a.settings().mac()},
           {"vlan", a.settings().vlan()},
           {"mtu", a.settings().mtu()},
+          {"vlanQoS", a.settings().vlan_qos()},
+          {"vlanProto", a.settings().vlan_proto()},
+          {"spoofchk", a.settings().spoof_check()},
+          {"trust", a.settings().trust()},
+          {"link_state", a.settings().link_state()},
+          {"min_tx_rate", a.settings().min_tx_rate()},
+          {"max_tx_rate", a.settings().max_tx_rate()},
           {"ips", std::vector<std::string>(a.ips().begin(), a.ips().end())},
           {"socket", a.socket()},
           {"created", a.created()},
-          {"attached", true},
-          {"state", a.state()}};
+          {"attached", !a.owner().container_id().empty()},
+          {"state", a.state()},
+          {"outlook", a.outlook()}};
 }
 
 }  // namespace
@@ -48,15 +69,26 @@ void printAttachments(const Options& options) {
   const Holders holders = askKubelet(options.podResources);
 
   auto array = nlohmann::json::array();
-  Table table({"DEVICE", "POD", "NETWORK", "INTERFACE", "MAC", "VLAN", "AGE", "STATE"});
+  Table table({"DEVICE", "POD", "CONTAINER", "INTERFACE", "NETWORK", "MAC", "VLAN", "SETTINGS",
+               "AGE", "STATE", "OUTLOOK"});
   std::set<std::string> attached;
   for (const auto& a : list.attachments()) {
     attached.insert(a.device_id());
-    const auto& settings = a.settings();
-    table.add({a.device_id(), podOf(a.owner()), a.owner().network(), a.owner().interface(),
-               settings.mac(), settings.vlan() ? std::to_string(settings.vlan()) : "",
-               age(a.created()), a.state()});
     array.push_back(toJson(a));
+    const auto& owner = a.owner();
+    if (owner.container_id().empty()) {  // a record that can't be read
+      const auto held = holders.byDevice.find(a.device_id());
+      const bool known = held != holders.byDevice.end() && held->second.resource == a.resource();
+      table.add({a.device_id(), known ? held->second.podNamespace + "/" + held->second.podName : "",
+                 "", "", "", "", "", "", "", a.state(), ""});
+      continue;
+    }
+    const auto& settings = a.settings();
+    table.add({a.device_id(),
+               owner.pod_name().empty() ? "" : owner.pod_namespace() + "/" + owner.pod_name(),
+               shortId(owner.container_id()), owner.interface(), owner.network(), settings.mac(),
+               settings.vlan() ? std::to_string(settings.vlan()) : "", settingsOf(settings),
+               age(a.created(), std::time(nullptr)), a.state(), a.outlook()});
   }
   for (const auto& device : list.devices()) {
     const auto held = holders.byDevice.find(device.id());
@@ -65,7 +97,7 @@ void printAttachments(const Options& options) {
     const std::string state = fmt::format("held by {}/{}, not attached: no network annotation?",
                                           held->second.podNamespace, held->second.podName);
     table.add({device.id(), held->second.podNamespace + "/" + held->second.podName, "", "", "", "",
-               "", state});
+               "", "", "", state, ""});
     array.push_back({{"device", device.id()},
                      {"resource", device.resource()},
                      {"namespace", held->second.podNamespace},

@@ -12,9 +12,10 @@ namespace vdpa::ctl {
 namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(5);
+constexpr auto kDetachDeadline = std::chrono::seconds(60);  // processes are ended
 
-void setDeadline(grpc::ClientContext& context) {
-  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+void setDeadline(grpc::ClientContext& context, std::chrono::seconds deadline = kDeadline) {
+  context.set_deadline(std::chrono::system_clock::now() + deadline);
 }
 
 }  // namespace
@@ -55,6 +56,14 @@ datapath::v1::StatsResponse DatapathClient::stats() {
   setDeadline(context);
   datapath::v1::StatsResponse response;
   check(stub_->Stats(&context, {}, &response));
+  return response;
+}
+
+datapath::v1::DetachResponse DatapathClient::detach(const datapath::v1::DetachRequest& request) {
+  grpc::ClientContext context;
+  setDeadline(context, kDetachDeadline);
+  datapath::v1::DetachResponse response;
+  check(stub_->Detach(&context, request, &response));
   return response;
 }
 

@@ -25,6 +25,7 @@ class DatapathClient {
   // Each throws std::runtime_error that names the socket and what to look at.
   datapath::v1::ListResponse list();
   datapath::v1::StatsResponse stats();
+  datapath::v1::DetachResponse detach(const datapath::v1::DetachRequest& request);
 
  private:
   void check(const grpc::Status& status) const;

@@ -10,9 +10,9 @@ int main(int argc, char** argv) {
   using namespace vdpa::ctl;
   Options options;
   CLI::App app(
-      "Shows this node's vDPA devices, the pods that have them, and their traffic. Reads only; "
-      "needs root,\n"
-      "because the node daemons' sockets are root's.\n");
+      "Shows this node's vDPA devices, the pods that have them, and their traffic. Reads only, but "
+      "for detach; needs\n"
+      "root, because the node daemons' sockets are root's.\n");
   app.set_version_flag("--version", VDPA_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
@@ -28,10 +28,22 @@ int main(int argc, char** argv) {
 
   app.add_subcommand("devices",
                      "every device the node offers: health, reason, and the pod that has it");
-  app.add_subcommand("attachments",
-                     "every attached device with its pod, network and settings; also devices that "
-                     "the kubelet gave\n"
-                     "to a pod which never attached them");
+  app.add_subcommand(
+      "attachments",
+      "every attached device with its pod, network and settings, and what becomes of "
+      "it by itself; also\n"
+      "devices that the kubelet gave to a pod which never attached them");
+  auto* detaching = app.add_subcommand(
+      "detach",
+      "takes a device from a pod that is gone, when nobody else did; with --force from any pod");
+  std::vector<std::string> what;
+  bool force = false, yes = false;
+  detaching->add_option("what", what, "DEVICE, or CONTAINER INTERFACE")->required()->expected(1, 2);
+  detaching->add_flag("--force", force,
+                      "although the pod's network namespace exists: its packets stop at once; also "
+                      "a device that is withheld\n"
+                      "because its owner record can't be read");
+  detaching->add_flag("--yes", yes, "don't ask; for scripts");
   auto* explaining = app.add_subcommand("explain",
                                         "why vdpa-device-plugin offers a device, or doesn't; "
                                         "without one, of all that is on the node");
@@ -61,6 +73,8 @@ int main(int argc, char** argv) {
       printDevices(options);
     } else if (app.got_subcommand("attachments")) {
       printAttachments(options);
+    } else if (app.got_subcommand(detaching)) {
+      detach(options, what, force, yes);
     } else if (app.got_subcommand(explaining)) {
       explain(options, device);
     } else if (app.got_subcommand(stats)) {

@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+import os
 import pathlib
+import pty
 import signal
 import subprocess
 
 import pytest
 
-from datapath import WORKER_DIRS, Datapath, Kubelet, owner, settings
+from datapath import WORKER_DIRS, Datapath, Kubelet, delete_namespace, network_namespace, owner, settings
 from support import BUILD, Program, wait_until
 from testpmd import Testpmd
 
@@ -85,20 +87,88 @@ def test_nothing_to_show(directory):
 
 
 def test_attachments(datapath, directory):
-    datapath.attach(owner("c1", "net7", pod="web"), "nic-0", settings(mac="02:00:00:00:00:07", vlan=12, mtu=1400),
-                    ["10.0.0.5/24", "fd00::5/64"])
+    asked = settings(mac="02:00:00:00:00:07", vlan=12, mtu=1400, spoof_check=True, link_state="disable")
+    datapath.attach(owner("c1", "net7", pod="web"), "nic-0", asked, ["10.0.0.5/24", "fd00::5/64"])
     row = table(directory, "attachments")["nic-0"]
     assert row.pop("AGE").endswith("s")
-    assert row == {"DEVICE": "nic-0", "POD": "default/web", "NETWORK": "fast", "INTERFACE": "net7",
-                   "MAC": "02:00:00:00:00:07", "VLAN": "12", "STATE": "waiting"}
+    assert row == {"DEVICE": "nic-0", "POD": "default/web", "CONTAINER": "c1", "INTERFACE": "net7", "NETWORK": "fast",
+                   "MAC": "02:00:00:00:00:07", "VLAN": "12", "SETTINGS": "mtu=1400,spoofchk=on,link_state=disable",
+                   "STATE": "waiting", "OUTLOOK": "-"}
     found = as_json(directory, "attachments")["nic-0"]
     created = found.pop("created")
     assert created == datapath.attachment().created
     assert found == {
         "device": "nic-0", "resource": "vdpa.io/nic", "backend": "software", "namespace": "default", "pod": "web",
         "container": "c1", "interface": "net7", "network": "fast", "netns": "/proc/self/ns/net",
-        "mac": "02:00:00:00:00:07", "vlan": 12, "mtu": 1400, "ips": ["10.0.0.5/24", "fd00::5/64"],
-        "socket": "/run/vdpa/nic-0/vhost.sock", "attached": True, "state": "waiting"}
+        "mac": "02:00:00:00:00:07", "vlan": 12, "mtu": 1400,
+        "vlanQoS": 0, "vlanProto": "802.1q", "spoofchk": True, "trust": False, "link_state": "disable", "min_tx_rate": 0,
+        "max_tx_rate": 0, "ips": ["10.0.0.5/24", "fd00::5/64"],
+        "socket": "/run/vdpa/nic-0/vhost.sock", "attached": True, "state": "waiting",
+        "outlook": ""}
+
+
+def test_what_becomes_of_an_attachment(datapath, directory):
+    with network_namespace() as netns, Kubelet(directory):
+        datapath.attach(owner("c1", netns=netns, pod="web"), "nic-0")
+        delete_namespace(netns)
+        wait_until(lambda: table(directory, "attachments")["nic-0"]["OUTLOOK"].startswith("abandoned: detached in "),
+                   lambda: output(directory, "attachments"))
+        assert as_json(directory, "attachments")["nic-0"]["outlook"].startswith("abandoned: detached in ")
+
+
+def test_detach_of_an_owner_that_is_gone(datapath, directory):
+    with network_namespace() as netns:
+        datapath.attach(owner("c1", netns=netns, pod="web"), "nic-0")
+        datapath.attach(owner("c2", netns=netns), "nic-1")
+        for what, who in ((["nic-0"], "default/web (container c1, interface net1)"),
+                          (["c2", "net1"], "container c2, interface net1")):
+            done = run(directory, "detach", *what)
+            assert done.returncode == 1 and not done.stdout
+            assert who in done.stderr and "network namespace still exists" in done.stderr, done
+            assert "--force" in done.stderr
+        assert len(datapath.list().attachments) == 2
+        delete_namespace(netns)
+        assert output(directory, "detach", "nic-0") == "detached nic-0 from default/web, container c1, interface net1\n"
+        assert output(directory, "detach", "c2", "net1") == "detached nic-1 from container c2, interface net1\n"
+        assert not datapath.list().attachments
+    done = run(directory, "detach", "nic-0")
+    assert done.returncode == 1 and "nobody has device nic-0" in done.stderr
+    done = run(directory, "detach", "c2", "net1")
+    assert done.returncode == 1 and "interface net1 of container c2 has no device" in done.stderr
+
+
+def test_detach_by_force_asks(datapath, directory):
+    datapath.attach(owner("c1", pod="web"), "nic-0")
+    done = run(directory, "detach", "--force", "nic-0", stdin=subprocess.DEVNULL)
+    assert done.returncode == 1 and "add --yes" in done.stderr and datapath.attachment()
+
+    def answer(text):
+        """What a person at a terminal sees, and the exit status."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(PROGRAM, [str(word) for word in command(directory, "detach", "--force", "nic-0")])
+        seen = b""
+        with os.fdopen(terminal, "r+b", buffering=0) as screen:
+            while b"go on: " not in seen:
+                seen += screen.read(1000)
+            screen.write(text)
+            with contextlib.suppress(OSError):  # the terminal ends with the program
+                while more := screen.read(1000):
+                    seen += more
+        return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    for refusal in (b"\n", b"no\n", b"y\n", b"\x04"):
+        seen, status = answer(refusal)
+        assert status == 1 and "nothing was done" in seen, seen
+        assert "nic-0 is taken from default/web, container c1, interface net1 (waiting)" in seen
+        assert datapath.attachment()
+    seen, status = answer(b"yes\n")
+    assert status == 0 and "detached nic-0 from default/web" in seen, seen
+    assert datapath.attachment() is None
+
+    datapath.attach(owner("c1", pod="web"), "nic-0")
+    assert run(directory, "detach", "--force", "--yes", "c1", "net1", stdin=subprocess.DEVNULL).returncode == 0
+    assert datapath.attachment() is None and "nic-0" not in datapath.processes()
 
 
 def test_device_held_but_not_attached(datapath, directory):
@@ -178,8 +248,8 @@ def test_watch_in_json_is_one_line_a_reading_and_ends_at_once(datapath, director
 
 
 def test_without_a_datapath(directory):
-    for what in ("devices", "attachments", "stats"):
-        done = run(directory, what)
+    for what in (["devices"], ["attachments"], ["stats"], ["detach", "nic-0"]):
+        done = run(directory, *what)
         assert done.returncode == 1 and not done.stdout
         assert f"{directory}/run/datapath.sock" in done.stderr
         assert "is vdpa-datapath running on this node?" in done.stderr
@@ -206,6 +276,8 @@ def test_probe(datapath, directory):
     (["devices", "--output", "yaml"], ["--output", "json", "table"]),
     (["stats", "--watch", "--interval", "0"], ["--interval"]),
     (["nonsense"], ["subcommand"]),
+    (["detach"], ["what"]),
+    (["detach", "a", "b", "c"], ["c"]),
     ([], ["subcommand"]),
 ])
 def test_wrong_arguments(directory, arguments, words):
@@ -216,5 +288,5 @@ def test_wrong_arguments(directory, arguments, words):
 
 def test_help_and_version(directory):
     text = output(directory, "--help")
-    assert all(word in text for word in ("devices", "attachments", "stats", "probe", "--datapath-socket"))
+    assert all(word in text for word in ("devices", "attachments", "detach", "stats", "probe", "--datapath-socket"))
     assert output(directory, "--version").strip()

@@ -1,0 +1,68 @@
+// vdpactl detach: the one thing here that changes something. What is refused, and why, is decided
+// by vdpa-datapath; the person is asked here.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "commands.h"
+
+namespace vdpa::ctl {
+namespace {
+
+std::string describe(const datapath::v1::Attachment& attachment) {
+  const auto& owner = attachment.owner();
+  if (owner.container_id().empty()) return "an owner that is not known";
+  const std::string pod =
+      owner.pod_name().empty() ? "" : owner.pod_namespace() + "/" + owner.pod_name() + ", ";
+  return fmt::format("{}container {}, interface {}", pod, owner.container_id(), owner.interface());
+}
+
+datapath::v1::Attachment find(const datapath::v1::ListResponse& list,
+                              const std::vector<std::string>& what) {
+  const auto& attachments = list.attachments();
+  const auto found = std::find_if(attachments.begin(), attachments.end(), [&](const auto& a) {
+    if (what.size() == 1) return a.device_id() == what[0];
+    return a.owner().container_id() == what[0] && a.owner().interface() == what[1];
+  });
+  if (found != attachments.end()) return *found;
+  if (what.size() == 1)
+    throw std::runtime_error(fmt::format("nobody has device {}; see vdpactl attachments", what[0]));
+  throw std::runtime_error(
+      fmt::format("interface {} of container {} has no device; see vdpactl attachments -o json",
+                  what[1], what[0]));
+}
+
+void confirm(const datapath::v1::Attachment& attachment) {
+  if (!::isatty(STDIN_FILENO))
+    throw std::runtime_error("--force asks before it acts, and there is no terminal: add --yes");
+  fmt::print(
+      stderr,
+      "{} is taken from {} ({}).\nIf that pod runs still, its packets on this device stop at "
+      "once. Type yes to go on: ",
+      attachment.device_id(), describe(attachment), attachment.state());
+  std::string answer;
+  std::getline(std::cin, answer);
+  if (answer != "yes") throw std::runtime_error("not confirmed: nothing was done");
+}
+
+}  // namespace
+
+void detach(const Options& options, const std::vector<std::string>& what, bool force, bool yes) {
+  DatapathClient client(options.datapathSocket);
+  const auto attachment = find(client.list(), what);
+  if (force && !yes) confirm(attachment);
+  datapath::v1::DetachRequest request;
+  request.set_device_id(attachment.device_id());
+  // Nobody but the one who was shown.
+  request.set_container_id(attachment.owner().container_id());
+  request.set_interface(attachment.owner().interface());
+  request.set_force(force);
+  if (client.detach(request).detached())
+    fmt::print("detached {} from {}\n", attachment.device_id(), describe(attachment));
+  else
+    fmt::print("nobody has device {} any more\n", attachment.device_id());
+}
+
+}  // namespace vdpa::ctl
