@@ -10,10 +10,12 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
+import rpc  # noqa: E402
 from support import wait_until  # noqa: E402
 
 CACHE = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa"))
 DIRECTORY = CACHE / "cluster"
+SCRIPTS = ROOT / "tests" / "cluster"
 SAMPLE_IMAGE = "localhost/vdpa-sample:0.1.0"
 NAMESPACE = "vdpa-system"
 TESTPMD = ("exec dpdk-testpmd --no-pci --no-huge -m 128 --no-telemetry $(cat /run/vdpa/*/eal-args) "
@@ -111,6 +113,47 @@ class Cluster:
         wait_until(lambda: self.received(pod, node) >= before + packets,
                    lambda: f"{packets} packets more for {pod}: {before} before, {self.received(pod, node)} now\n"
                            f"{self.vdpactl(node, 'stats')}", timeout, 0.2)
+
+
+class OnNode:
+    """A node as it is seen without the API server."""
+
+    def __init__(self, node):
+        self.node = node
+        self.var = DIRECTORY / "run" / node / "var"
+        first = subprocess.run(["bash", "-c", f'. {SCRIPTS}/settings.sh "$1"; node_init "$2"', "-", DIRECTORY, node],
+                               check=True, capture_output=True, text=True).stdout.strip()
+        self.datapath = rpc.datapath.DatapathStub(rpc.channel(f"/proc/{first}/root/run/vdpa/datapath.sock"))
+
+    def run(self, *command):
+        script = f'. {SCRIPTS}/settings.sh "$1"; shift; on_node "$@"'
+        subprocess.run(["bash", "-c", script, "-", DIRECTORY, self.node, *command], check=True, timeout=30)
+
+    def held(self):
+        """The devices of the kubelet's pods; None while it doesn't answer."""
+        try:
+            with rpc.channel(self.var / "lib/kubelet/pod-resources/kubelet.sock") as kubelet:
+                answer = rpc.podresources.PodResourcesListerStub(kubelet).List(
+                    rpc.podresources.ListPodResourcesRequest(), timeout=5)
+        except rpc.grpc.RpcError:
+            return None
+        return [device for pod in answer.pod_resources for container in pod.containers
+                for devices in container.devices if devices.resource_name == "vdpa.io/nic"
+                for device in devices.device_ids]
+
+    def list(self):
+        return self.datapath.List(rpc.datapath.ListRequest(), timeout=10)
+
+    def attached(self):
+        return {attachment.owner.pod_name: attachment for attachment in self.list().attachments}
+
+    def free_device(self):
+        found = self.list()
+        return ({device.id for device in found.devices} - {a.device_id for a in found.attachments}).pop()
+
+    def packets(self):
+        """Received on the node's devices so far."""
+        return sum(d.rx_packets for d in self.datapath.Stats(rpc.datapath.StatsRequest(), timeout=10).devices)
 
 
 def network(name="fast", resource="vdpa.io/nic", **config):

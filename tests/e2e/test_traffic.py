@@ -1,9 +1,12 @@
 """Packets between pods, and what must not disturb them."""
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
-from cluster import DIRECTORY, NAMESPACE, ROOT, pod, receiver, sender
+import rpc
+from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, pod, receiver, sender
 from conftest import PORTS
 from support import wait_until
 
@@ -68,6 +71,37 @@ def test_ten_kubelet_restarts_under_traffic_with_pods_coming_and_going(cluster):
     assert before == (started(cluster, "receiver"), started(cluster, "sender"))
     rejected = [e["message"] for e in cluster.get("events")["items"] if e["reason"] == "UnexpectedAdmissionError"]
     assert rejected == []
+
+
+def test_a_kubelet_restarted_while_the_api_server_is_away_takes_no_pods_device(cluster):
+    two_pods(cluster)
+    before = started(cluster, "receiver"), started(cluster, "sender")
+    pids, node = attached_processes(), OnNode("node1")
+    assert len(node.held()) == 2
+    api_server = int((DIRECTORY / "run" / "kube-apiserver.pid").read_text())
+    os.kill(api_server, signal.SIGSTOP)
+    try:
+        node.run("kill", (DIRECTORY / "run" / "node1" / "kubelet.pid").read_text().strip())
+        wait_until(lambda: node.held() == [], "a kubelet that answers, and knows no pod", 60, 0.2)
+        # A witness: an attachment that nobody has any more is detached on this kubelet's word.
+        node.run("ip", "netns", "add", "lost")
+        node.datapath.Attach(rpc.datapath.AttachRequest(device_id=node.free_device(), owner=rpc.datapath.Owner(
+            container_id="lost", interface="net1", netns="/var/run/netns/lost", network="fast",
+            pod_namespace="default", pod_name="lost")), timeout=30)
+        node.run("ip", "netns", "del", "lost")
+        wait_until(lambda: "lost" not in node.attached(), lambda: str(node.attached()), 60, 0.2)
+        assert node.held() == [], "the API server is away still"
+        assert node.attached().keys() == {"receiver", "sender"}
+        assert not any(attachment.outlook for attachment in node.attached().values())
+        packets = node.packets()
+        wait_until(lambda: node.packets() >= packets + 1000, "packets", 30, 0.2)
+    finally:
+        os.kill(api_server, signal.SIGCONT)
+    wait_until(lambda: len(node.held()) == 2, lambda: str(node.held()), 60, 0.2)
+    cluster.wait_traffic("receiver")
+    assert attached_processes() == pids
+    assert before == (started(cluster, "receiver"), started(cluster, "sender"))
+    cluster.wait_allocatable("node1", PORTS, timeout=90)
 
 
 def test_a_force_deleted_pod_with_a_slow_end_never_sees_the_next_pods_packets(cluster):
