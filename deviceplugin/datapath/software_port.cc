@@ -11,6 +11,8 @@
 namespace vdpa {
 namespace {
 
+constexpr unsigned kMaxMbits = 1000000;  // vdpa-switch's
+
 std::string lowerCase(std::string text) {
   for (char& c : text)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
@@ -80,15 +82,16 @@ PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
   refuser.requireAbsent(protocol != "802.1ad", "vlanProto 802.1ad");
   refuser.requireAbsent(settings.vlanQos.value_or(0) == 0,
                         fmt::format("vlanQoS {}", settings.vlanQos.value_or(0)));
-  refuser.requireAbsent(!settings.trust.value_or(false), "trust on");
   refuser.requireAbsent(settings.minTxRate.value_or(0) == 0,
                         fmt::format("min_tx_rate {}", settings.minTxRate.value_or(0)));
-  refuser.requireAbsent(settings.maxTxRate.value_or(0) == 0,
-                        fmt::format("max_tx_rate {}", settings.maxTxRate.value_or(0)));
+  port.maxTxRate = settings.maxTxRate.value_or(0);
+  refuser.require(port.maxTxRate <= kMaxMbits, "max_tx_rate {}: expected 0 to {} Mbit/s",
+                  port.maxTxRate, kMaxMbits);
   refuser.require(link.empty() || link == "auto" || link == "enable" || link == "disable",
                   "link_state '{}': expected auto, enable or disable", link);
   port.linkState = link == "disable" ? "disable" : "enable";  // nothing that "auto" could follow
   port.spoofCheck = settings.spoofCheck.value_or(false);
+  port.trust = settings.trust.value_or(false);
   port.mtu = settings.mtu ? settings.mtu : switchMtu;
   refuser.require(port.mtu >= 68 && port.mtu <= switchMtu,
                   "mtu {}: expected 68 to {}, the MTU of the resource's switch", port.mtu,

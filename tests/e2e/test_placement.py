@@ -83,8 +83,8 @@ def test_a_network_without_the_resource_says_so(cluster):
 
 
 def test_a_wrong_setting_is_named(cluster):
-    cluster.apply(network("limited", max_tx_rate=100), pod("limited", networks="limited"))
-    wait_event(cluster, "limited", "max_tx_rate")
+    cluster.apply(network("limited", min_tx_rate=100), pod("limited", networks="limited"))
+    wait_event(cluster, "limited", "min_tx_rate")
     cluster.apply(network("badvlan", vlan=5000), pod("badvlan", networks="badvlan"))
     wait_event(cluster, "badvlan", "vlan", "4094")
 

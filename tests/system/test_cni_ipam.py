@@ -99,8 +99,8 @@ def test_dns_of_the_ipam_plugin(node, directory):
 
 
 def test_addresses_go_back_when_attach_fails(own_node, host_local):
-    with refused(BAD_CONFIG, "trust"):
-        own_node.add(trust="on", **host_local.config)
+    with refused(BAD_CONFIG, "min_tx_rate"):
+        own_node.add(min_tx_rate=1, **host_local.config)
     with refused(BAD_CONFIG, "nic-9"):
         own_node.add(device="nic-9", **host_local.config)
     own_node.datapath.stop()
@@ -140,8 +140,8 @@ def test_order_of_the_calls(node, scripted):
     node.check(result, **ipam.config)
     node.delete(**ipam.config)
     assert ipam.calls() == ["ADD", "CHECK", "DEL"]
-    with refused(BAD_CONFIG, "trust"):
-        node.add(trust="on", **ipam.config)
+    with refused(BAD_CONFIG, "min_tx_rate"):
+        node.add(min_tx_rate=1, **ipam.config)
     assert ipam.calls()[3:] == ["ADD", "DEL"]
     assert node.call("STATUS", **ipam.config) is None
     assert node.collect([], **ipam.config) is None
@@ -196,8 +196,8 @@ def test_a_del_that_fails(node, scripted):
     with refused(5, "scripted", "disk is full"):
         node.call("DEL", **ipam.config)
     assert nothing_left(node), "the device goes back all the same"
-    with refused(BAD_CONFIG, "trust"):
-        node.add(trust="on", **ipam.config)
+    with refused(BAD_CONFIG, "min_tx_rate"):
+        node.add(min_tx_rate=1, **ipam.config)
 
 
 def test_a_plugin_that_is_missing(node, directory):

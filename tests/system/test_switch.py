@@ -56,14 +56,15 @@ def test_hello(directory):
 
 
 def test_ports_are_added_changed_and_removed(switch):
-    path = switch.add("p1", "02:00:00:00:00:AB", vlan=7, mtu=1400, link_up=False, spoof_check=True)
+    path = switch.add("p1", "02:00:00:00:00:AB", vlan=7, mtu=1400, link_up=False, spoof_check=True, trust=True,
+                      max_tx_rate=1000)
     assert pathlib.Path(path).is_socket()
     expected = {"id": "p1", "socket": path, "mac": "02:00:00:00:00:ab", "vlan": 7, "mtu": 1400, "link_up": False,
-                "spoof_check": True, "connected": False}
+                "spoof_check": True, "trust": True, "max_tx_rate": 1000, "connected": False}
     assert switch.call("ports")["ports"] == [expected]
     switch.call("set_port", id="p1", mac=mac(2), vlan=0, mtu=1500, link_up=True, spoof_check=False)
     assert switch.port("p1") == {**expected, "mac": mac(2), "vlan": 0, "mtu": 1500, "link_up": True,
-                                 "spoof_check": False}
+                                 "spoof_check": False, "trust": False, "max_tx_rate": 0}
     switch.call("remove_port", id="p1")
     assert switch.call("ports")["ports"] == []
     assert not os.path.exists(path)
@@ -111,6 +112,7 @@ def test_the_first_pod_of_a_switch_doesn_t_wait(directory):
     ("add_port", {"id": "p2", "mac": mac(2), "vlan": -1}, "vlan -1: expected 0 to 4094"),
     ("add_port", {"id": "p2", "mac": mac(2), "mtu": 1501}, "mtu 1501: expected 68 to 1500"),
     ("add_port", {"id": "p2", "mac": mac(2), "mtu": 67}, "mtu 67: expected 68 to 1500"),
+    ("add_port", {"id": "p2", "mac": mac(2), "max_tx_rate": 1000001}, "max_tx_rate 1000001: expected 0 to 1000000"),
     ("set_port", {"id": "p2", "mac": mac(2)}, "no port p2"),
     ("set_port", {"id": "p1", "mac": mac(2), "mtu": 9000}, "mtu 9000"),
     ("remove_port", {"id": "p2"}, "no port p2"),

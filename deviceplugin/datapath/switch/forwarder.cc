@@ -40,6 +40,12 @@ Forwarder::Forwarder(MacTable& table, unsigned poller, uint16_t uplink, uint16_t
   touched_.reserve(MacTable::kMaxPorts);
 }
 
+inline bool Forwarder::spoofed(const PortView& source, uint64_t sender, uint16_t vlan) const {
+  if (sender & kGroupBit) return true;
+  if (!source.spoofCheck || sender == source.mac) return false;
+  return !source.trust || table_.belongsToOther(sender, vlan, source_);
+}
+
 // Decides whether a frame may enter, and learns its source. On return `vlan` is the frame's.
 inline bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& vlan,
                              uint64_t& destination, uint32_t seconds) {
@@ -65,7 +71,7 @@ inline bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& 
     counters.drop(Drop::tooLong, 1);
     return false;
   }
-  if ((sender & kGroupBit) || (source.spoofCheck && sender != source.mac)) {
+  if (spoofed(source, sender, vlan)) {
     counters.drop(Drop::spoofed, 1);
     return false;
   }

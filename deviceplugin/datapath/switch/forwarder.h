@@ -32,6 +32,7 @@ class Forwarder {
     rte_mbuf* frames[kBurst];
   };
 
+  bool spoofed(const PortView& source, uint64_t sender, uint16_t vlan) const;
   bool admit(const PortView& source, rte_mbuf* frame, uint16_t& vlan, uint64_t& destination,
              uint32_t seconds);
   void add(MacTable::Port port, rte_mbuf* frame);

@@ -111,6 +111,17 @@ MacTable::Port MacTable::lookup(uint64_t mac, uint16_t vlan, uint32_t seconds) c
   return kNoPort;
 }
 
+bool MacTable::belongsToOther(uint64_t mac, uint16_t vlan, Port port) const {
+  const uint64_t key = makeKey(mac, vlan);
+  const Bucket& bucket = bucketOf(key);
+  for (size_t way = 0; way < kWays; ++way) {
+    if (bucket.key[way].load(std::memory_order_acquire) != key) continue;
+    const uint64_t value = bucket.value[way].load(relaxed);
+    return timeOf(value) == kStatic && portOf(value) != port;
+  }
+  return false;
+}
+
 void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
   const uint64_t key = makeKey(mac, vlan);
   Bucket& bucket = bucketOf(key);

@@ -31,6 +31,8 @@ class MacTable {
   void learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds);
   // kNoPort: unknown, or not heard of for too long.
   Port lookup(uint64_t mac, uint16_t vlan, uint32_t seconds) const;
+  // Whether it is the static address of another port.
+  bool belongsToOther(uint64_t mac, uint16_t vlan, Port port) const;
   // Changes whenever an address that was somewhere is no longer there: until then a port that
   // lookup() gave may be used again.
   uint32_t changes() const { return changes_.load(std::memory_order_acquire); }

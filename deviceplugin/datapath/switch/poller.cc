@@ -9,6 +9,7 @@
 #include <rte_vhost.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 #include "common/errors.h"
 #include "common/log.h"
@@ -16,9 +17,17 @@
 namespace vdpa {
 namespace {
 
+void charge(RateLimit& limit, rte_mbuf** frames, uint16_t count, uint64_t now) {
+  uint64_t bytes = 0;
+  for (uint16_t i = 0; i < count; ++i) bytes += frames[i]->pkt_len;
+  limit.charge(bytes, now);
+}
+
 // How long without a packet before a poller sleeps: longer than the gaps of a busy sender, far
 // shorter than what an operator would see as load.
-constexpr uint64_t kIdleMicroseconds = 100;
+constexpr uint64_t kIdlePerSecond = 10000;  // 100 us
+// To wait for less than this a poller stays awake: falling asleep and waking take as long.
+constexpr uint64_t kShortestSleepPerSecond = 50000;  // 20 us
 // A sleeping poller looks around this often even if nobody wakes it.
 constexpr int kLongestSleep = 1000;  // ms
 
@@ -34,6 +43,8 @@ Poller::Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publishe
       guard_(stalled),
       forwarder_(table, number, uplink ? uplink->port() : 0, static_cast<uint16_t>(number), pool,
                  guard_),
+      hz_(rte_get_tsc_hz()),
+      timer_(checked(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), "cannot create a timer")),
       thread_([this] { run(); }) {}
 
 Poller::~Poller() {
@@ -61,53 +72,75 @@ void Poller::run() {
     spdlog::warn("poller {} can be stalled by a pod: {}", number_, error.what());
   }
 
-  const uint64_t hz = rte_get_tsc_hz();
-  const uint64_t patience = hz / 1000000 * kIdleMicroseconds;
-  uint64_t lastPacket = rte_rdtsc();
+  lastUnlimited_ = rte_rdtsc();
   while (!stop_.load(std::memory_order_relaxed)) {
     const Snapshot& snapshot = publisher_.acquire(number_);
     guard_.follow(snapshot);
     const uint64_t now = rte_rdtsc();
-    const auto seconds = static_cast<uint32_t>(now / hz);
-    if (pollOnce(snapshot, seconds)) {
-      lastPacket = now;
-    } else if (now - lastPacket > patience) {
-      sleep(snapshot, seconds);
-      lastPacket = rte_rdtsc();
-    } else {
+    const Pass pass = pollOnce(snapshot, now);
+    if (pass.frames) continue;
+    if (idle(pass, now))
+      sleep(snapshot);
+    else
       rte_pause();
-    }
   }
   rte_thread_unregister();
 }
 
-bool Poller::pollOnce(const Snapshot& snapshot, uint32_t seconds) {
+// Whether to sleep after a pass without frames.
+bool Poller::idle(const Pass& pass, uint64_t now) const {
+  const uint64_t patience = hz_ / kIdlePerSecond;
+  if (now - lastUnlimited_ < patience) return false;
+  // What comes from a port that has to wait says nothing about when there is more to take.
+  if (pass.opens != UINT64_MAX) return pass.opens > now + hz_ / kShortestSleepPerSecond;
+  return now - lastLimited_ >= patience;
+}
+
+Poller::Pass Poller::pollOnce(const Snapshot& snapshot, uint64_t now) {
+  const auto seconds = static_cast<uint32_t>(now / hz_);
   rte_mbuf* frames[Forwarder::kBurst];
-  bool any = false;
+  Pass pass;
   for (const TxQueue& queue : snapshot.work[number_]) {
     if (guard_.left(queue.vid)) continue;
-    const uint16_t count =
-        rte_vhost_dequeue_burst(queue.vid, queue.queue, pool_, frames, Forwarder::kBurst);
+    uint16_t burst = Forwarder::kBurst;
+    if (queue.limit) [[unlikely]] {
+      if (!queue.limit->open(now)) {
+        pass.opens = std::min(pass.opens, queue.limit->paidAt());
+        continue;
+      }
+      burst = queue.limit->burst();
+    }
+    const uint16_t count = rte_vhost_dequeue_burst(queue.vid, queue.queue, pool_, frames, burst);
     guard_.check(queue.vid);
     if (count == 0) continue;
-    any = true;
+    pass.frames = true;
+    if (queue.limit) [[unlikely]]
+      charge(*queue.limit, frames, count, now);
+    else
+      pass.unlimited = true;
     forwarder_.forward(snapshot, queue.port, queue.queue / 2, frames, count, seconds);
   }
   if (snapshot.uplink) {
     const uint16_t count = rte_eth_rx_burst(uplink_->port(), static_cast<uint16_t>(number_), frames,
                                             Forwarder::kBurst);
     if (count > 0) {
-      any = true;
+      pass.frames = pass.unlimited = true;
       forwarder_.forward(snapshot, kUplinkPort, static_cast<uint16_t>(number_), frames, count,
                          seconds);
     }
   }
-  return any;
+  if (pass.frames) (pass.unlimited ? lastUnlimited_ : lastLimited_) = now;
+  return pass;
 }
 
-void Poller::notify(const Snapshot& snapshot, unsigned poller, bool enable) {
-  for (const TxQueue& queue : snapshot.work[poller])
-    rte_vhost_enable_guest_notification(queue.vid, queue.queue, enable);
+void Poller::wakeAt(uint64_t time, uint64_t now) {
+  const uint64_t cycles = time > now ? time - now : 1;
+  const uint64_t seconds = cycles / hz_;
+  itimerspec alarm{};
+  alarm.it_value.tv_sec = static_cast<time_t>(seconds);
+  // Never 0, which would stop the timer.
+  alarm.it_value.tv_nsec = static_cast<long>((cycles - seconds * hz_) * 1000000000 / hz_ + 1);
+  ::timerfd_settime(timer_.get(), 0, &alarm, nullptr);
 }
 
 // The kicks are watched edge-triggered: their counters are never read, so each kick is one event
@@ -122,17 +155,28 @@ void Poller::rebuildEpoll(const Snapshot& snapshot) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
   };
   watch(publisher_.wakeFd(number_), EPOLLIN);
+  watch(timer_.get(), EPOLLIN | EPOLLET);  // never read either
   if (snapshot.uplink) watch(uplink_->wakeFd(number_), EPOLLIN);
   for (const TxQueue& queue : snapshot.work[number_])
     if (queue.kick >= 0) watch(queue.kick, EPOLLIN | EPOLLET);
 }
 
-void Poller::sleep(const Snapshot& snapshot, uint32_t seconds) {
+void Poller::sleep(const Snapshot& snapshot) {
   if (epollOf_ != snapshot.sequence) rebuildEpoll(snapshot);
-  notify(snapshot, number_, true);
+  const uint64_t now = rte_rdtsc();
+  // A queue that has to wait for its port's limit is looked at when that opens, whatever comes.
+  uint64_t opens = UINT64_MAX;
+  for (const TxQueue& queue : snapshot.work[number_])
+    if (queue.limit && !queue.limit->open(now))
+      opens = std::min(opens, queue.limit->paidAt());
+    else
+      rte_vhost_enable_guest_notification(queue.vid, queue.queue, true);
   if (snapshot.uplink) uplink_->armWake(number_);
   // Whatever came before the notifications were on would wake nobody.
-  if (!pollOnce(snapshot, seconds)) {
+  const Pass pass = pollOnce(snapshot, now);
+  opens = std::min(opens, pass.opens);
+  if (!pass.frames) {
+    if (opens != UINT64_MAX) wakeAt(opens, now);
     epoll_event events[16];
     int count = 0;
     guard_.rest();
@@ -145,7 +189,9 @@ void Poller::sleep(const Snapshot& snapshot, uint32_t seconds) {
   if (snapshot.uplink) uplink_->disarmWake(number_);
   // The snapshot may be an old one by now, but nobody frees it, or what it names, before this
   // poller acquires the next.
-  notify(snapshot, number_, false);
+  for (const TxQueue& queue : snapshot.work[number_])
+    rte_vhost_enable_guest_notification(queue.vid, queue.queue, false);
+  if (opens == UINT64_MAX) lastUnlimited_ = rte_rdtsc();
 }
 
 }  // namespace vdpa

@@ -1,5 +1,5 @@
 // A polling thread: takes bursts from its queues while there are any, sleeps on the pods' kicks
-// when there are none.
+// when there are none, and on a timer while all that there is has to wait for a port's rate limit.
 #pragma once
 
 #include <atomic>
@@ -24,11 +24,20 @@ class Poller {
   Poller& operator=(const Poller&) = delete;
 
  private:
+  // What one look at all queues found.
+  struct Pass {
+    bool frames = false;
+    bool unlimited = false;       // some of them from where no rate limit is
+    uint64_t opens = UINT64_MAX;  // when the first of the ports that have to wait may send again
+  };
+
   void run();
-  bool pollOnce(const Snapshot& snapshot, uint32_t seconds);
-  void sleep(const Snapshot& snapshot, uint32_t seconds);
+  // `now` in TSC cycles.
+  Pass pollOnce(const Snapshot& snapshot, uint64_t now);
+  bool idle(const Pass& pass, uint64_t now) const;
+  void sleep(const Snapshot& snapshot);
+  void wakeAt(uint64_t time, uint64_t now);
   void rebuildEpoll(const Snapshot& snapshot);
-  static void notify(const Snapshot& snapshot, unsigned poller, bool enable);
 
   const unsigned number_;
   const std::optional<unsigned> cpu_;
@@ -37,6 +46,9 @@ class Poller {
   Uplink* uplink_;
   CallGuard guard_;
   Forwarder forwarder_;
+  const uint64_t hz_;
+  uint64_t lastUnlimited_ = 0, lastLimited_ = 0;  // when frames came
+  UniqueFd timer_;
   UniqueFd epoll_;
   uint64_t epollOf_ = UINT64_MAX;  // the snapshot whose kicks are watched
   std::atomic<bool> stop_{false};

@@ -7,6 +7,7 @@
 
 #include "deviceplugin/datapath/switch/counters.h"
 #include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/rate_limit.h"
 
 namespace vdpa {
 
@@ -17,6 +18,7 @@ struct PortView {
   bool exists = false;
   bool linkUp = false;
   bool spoofCheck = false;
+  bool trust = false;  // may send from an address that no other port was given
   uint16_t vlan = 0;
   uint16_t maxFrame = 0;  // bytes, without a VLAN tag
   uint64_t mac = 0;
@@ -31,7 +33,8 @@ struct TxQueue {
   MacTable::Port port;
   int vid;
   uint16_t queue;
-  int kick;  // an eventfd of rte_vhost's; -1: none
+  int kick;          // an eventfd of rte_vhost's; -1: none
+  RateLimit* limit;  // the port's; null: none
 };
 
 struct Snapshot {

@@ -135,6 +135,9 @@ PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {
   settings.mtu = static_cast<unsigned>(numberOf(arguments, "mtu", options_.mtu, 68, options_.mtu));
   settings.linkUp = arguments.value("link_up", true);
   settings.spoofCheck = arguments.value("spoof_check", false);
+  settings.trust = arguments.value("trust", false);
+  settings.maxTxRate =
+      static_cast<unsigned>(numberOf(arguments, "max_tx_rate", 0, 0, RateLimit::kMaxMbits));
   return settings;
 }
 

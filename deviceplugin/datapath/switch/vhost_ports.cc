@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/switch/vhost_ports.h"
 
 #include <fmt/format.h>
+#include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_vhost.h>
 #include <unistd.h>
@@ -73,6 +74,13 @@ struct VhostCallbacks {
   }
 };
 
+VhostPorts::Port::Port() : limit(rte_get_tsc_hz()) {}
+
+void VhostPorts::Port::use(const PortSettings& next) {
+  settings = next;
+  if (settings.maxTxRate > 0) limit.set(settings.maxTxRate, settings.mtu + kEthernetHeader);
+}
+
 VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
                        StalledCalls& stalled, Listener listener)
     : options_(std::move(options)),
@@ -119,7 +127,7 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings)
   auto port = std::make_unique<Port>();
   port->id = id;
   port->socket = fmt::format("{}/{}.sock", options_.directory, id);
-  port->settings = settings;
+  port->use(settings);
   port->enabled.resize(options_.queuePairs * 2);
   port->counters = std::vector<Counters>(options_.pollers);
   Port& added = *port;
@@ -169,7 +177,8 @@ void VhostPorts::unregisterSocket(const std::string& path) {
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {
   std::lock_guard lock(mutex_);
   Port& port = find(id);
-  const PortSettings before = std::exchange(port.settings, settings);
+  const PortSettings before = port.settings;
+  port.use(settings);
   table_.removePort(port.number);
   returnAddress(before);
   table_.addStatic(settings.mac, settings.vlan, port.number);
@@ -218,7 +227,7 @@ std::vector<std::string> VhostPorts::ids() const {
   return ids;
 }
 
-void VhostPorts::fillWork(Snapshot& snapshot, const Port& port) const {
+void VhostPorts::fillWork(Snapshot& snapshot, Port& port) const {
   PortView& view = snapshot.ports[port.number];
   for (uint16_t pair = 0; pair < options_.queuePairs; ++pair) {
     const auto receive = static_cast<uint16_t>(pair * 2),
@@ -228,7 +237,8 @@ void VhostPorts::fillWork(Snapshot& snapshot, const Port& port) const {
     rte_vhost_vring vring{};
     const bool known = rte_vhost_get_vhost_vring(port.vid, send, &vring) == 0;
     snapshot.work[(port.number + pair) % options_.pollers].push_back(
-        {port.number, port.vid, send, known ? vring.kickfd : -1});
+        {port.number, port.vid, send, known ? vring.kickfd : -1,
+         port.settings.maxTxRate > 0 ? &port.limit : nullptr});
   }
 }
 
@@ -248,6 +258,7 @@ uint64_t VhostPorts::publish() {
     view.exists = true;
     view.linkUp = port->settings.linkUp;
     view.spoofCheck = port->settings.spoofCheck;
+    view.trust = port->settings.trust;
     view.vlan = port->settings.vlan;
     view.mac = port->settings.mac;
     view.maxFrame = static_cast<uint16_t>(port->settings.mtu + kEthernetHeader);
@@ -332,6 +343,8 @@ nlohmann::json VhostPorts::describe() const {
                     {"mtu", port->settings.mtu},
                     {"link_up", port->settings.linkUp},
                     {"spoof_check", port->settings.spoofCheck},
+                    {"trust", port->settings.trust},
+                    {"max_tx_rate", port->settings.maxTxRate},
                     {"connected", port->vid >= 0}});
   return list;
 }

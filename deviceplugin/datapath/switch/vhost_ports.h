@@ -23,6 +23,8 @@ struct PortSettings {
   unsigned mtu = 1500;
   bool linkUp = true;
   bool spoofCheck = false;
+  bool trust = false;
+  unsigned maxTxRate = 0;  // Mbit/s of what the pod sends; 0: no limit
 };
 
 // Methods are for the control thread; rte_vhost calls back on a thread of its own.
@@ -71,6 +73,9 @@ class VhostPorts {
   static constexpr unsigned kMaxDoublings = 6;
 
   struct Port {
+    Port();
+    void use(const PortSettings& next);
+
     std::string id;
     std::string socket;
     MacTable::Port number = 0;
@@ -81,13 +86,14 @@ class VhostPorts {
     unsigned stalls = 0;
     std::vector<bool> enabled;       // by vring
     std::vector<Counters> counters;  // by poller
+    RateLimit limit;
   };
 
   void returnAddress(const PortSettings& gone);  // mutex_ is held
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);
   uint64_t publish();  // mutex_ is held
-  void fillWork(Snapshot& snapshot, const Port& port) const;
+  void fillWork(Snapshot& snapshot, Port& port) const;
   Port& find(const std::string& id);
   Port* findSocket(int vid);
   std::vector<std::string> idsOf(const std::vector<int>& vids) const;  // mutex_ is held
