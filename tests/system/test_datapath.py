@@ -13,6 +13,7 @@ import pytest
 import rpc
 from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
 from support import wait_until
+from switch import Control
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 ABORTED = grpc.StatusCode.ABORTED
@@ -299,6 +300,20 @@ def test_check_tells_differences(datapath):
     assert any("device.json" in text for text in differences)
     assert any("vhost.sock" in text for text in differences)
     assert len(differences) == 2
+
+
+def test_check_tells_what_the_switch_has(datapath):
+    wanted = dict(mac="02:00:00:00:00:01", spoof_check=True, trust=True, max_tx_rate=100)
+    attachment = datapath.attach(owner(), settings=settings(**wanted))
+    assert (attachment.settings.trust, attachment.settings.max_tx_rate) == (True, 100)
+    assert datapath.check(owner(), settings=settings(**wanted)) == []
+    control = Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")
+    control.call("set_port", id="nic-0", mac="02:00:00:00:00:01", spoof_check=True, trust=False, max_tx_rate=7)
+    control.close()
+    differences = datapath.check(owner(), settings=settings(**wanted))
+    assert len(differences) == 2
+    assert any("trust is false; expected true" in text for text in differences)
+    assert any("max_tx_rate is 7; expected 100" in text for text in differences)
 
 
 def test_stats(datapath):
