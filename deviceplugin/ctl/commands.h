@@ -16,8 +16,8 @@ void printDevices(const Options& options);
 // Every attachment, and every device that the kubelet gave to a pod which never attached it.
 void printAttachments(const Options& options);
 
-// Takes a device from its owner: `what` names the device, or the container and the interface that
-// has it. Asks on the terminal when `force` is given without `yes`.
+// Takes a device from its owner: `what` names the device, or the container (its beginning will do)
+// and the interface that has it. Asks on the terminal when `force` is given without `yes`.
 void detach(const Options& options, const std::vector<std::string>& what, bool force, bool yes);
 
 // The counters of every attached device; with `interval` above zero again and again, with rates,

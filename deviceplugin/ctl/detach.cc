@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <iostream>
 
 #include "commands.h"
@@ -21,12 +20,19 @@ std::string describe(const datapath::v1::Attachment& attachment) {
 
 datapath::v1::Attachment find(const datapath::v1::ListResponse& list,
                               const std::vector<std::string>& what) {
-  const auto& attachments = list.attachments();
-  const auto found = std::find_if(attachments.begin(), attachments.end(), [&](const auto& a) {
-    if (what.size() == 1) return a.device_id() == what[0];
-    return a.owner().container_id() == what[0] && a.owner().interface() == what[1];
-  });
-  if (found != attachments.end()) return *found;
+  std::vector<datapath::v1::Attachment> found;
+  for (const auto& a : list.attachments()) {
+    const auto& owner = a.owner();
+    const bool meant = what.size() == 1 ? a.device_id() == what[0]
+                                        : owner.container_id().starts_with(what[0]) &&
+                                              owner.interface() == what[1];
+    if (meant) found.push_back(a);
+  }
+  if (found.size() == 1) return found[0];
+  if (found.size() > 1)
+    throw std::runtime_error(
+        fmt::format("{} containers begin with {}: give more of the one meant, or its device",
+                    found.size(), what[0]));
   if (what.size() == 1)
     throw std::runtime_error(fmt::format("nobody has device {}; see vdpactl attachments", what[0]));
   throw std::runtime_error(

@@ -38,7 +38,9 @@ int main(int argc, char** argv) {
       "takes a device from a pod that is gone, when nobody else did; with --force from any pod");
   std::vector<std::string> what;
   bool force = false, yes = false;
-  detaching->add_option("what", what, "DEVICE, or CONTAINER INTERFACE")->required()->expected(1, 2);
+  detaching->add_option("what", what, "DEVICE, or CONTAINER (its beginning will do) and INTERFACE")
+      ->required()
+      ->expected(1, 2);
   detaching->add_flag("--force", force,
                       "although the pod's network namespace exists: its packets stop at once; also "
                       "a device that is withheld\n"

@@ -119,17 +119,20 @@ def test_what_becomes_of_an_attachment(datapath, directory):
 def test_detach_of_an_owner_that_is_gone(datapath, directory):
     with network_namespace() as netns:
         datapath.attach(owner("c1", netns=netns, pod="web"), "nic-0")
-        datapath.attach(owner("c2", netns=netns), "nic-1")
+        datapath.attach(owner("c2" * 32, netns=netns), "nic-1")
         for what, who in ((["nic-0"], "default/web (container c1, interface net1)"),
-                          (["c2", "net1"], "container c2, interface net1")):
+                          (["c2c2", "net1"], "container c2c2c2c2c2c2…, interface net1")):
             done = run(directory, "detach", *what)
             assert done.returncode == 1 and not done.stdout
             assert who in done.stderr and "network namespace still exists" in done.stderr, done
             assert "--force" in done.stderr
         assert len(datapath.list().attachments) == 2
+        done = run(directory, "detach", "c", "net1")
+        assert done.returncode == 1 and "2 containers begin with c" in done.stderr
         delete_namespace(netns)
         assert output(directory, "detach", "nic-0") == "detached nic-0 from default/web, container c1, interface net1\n"
-        assert output(directory, "detach", "c2", "net1") == "detached nic-1 from container c2, interface net1\n"
+        assert output(directory, "detach", "c2c2", "net1") == (
+            f"detached nic-1 from container {'c2' * 32}, interface net1\n")
         assert not datapath.list().attachments
     done = run(directory, "detach", "nic-0")
     assert done.returncode == 1 and "nobody has device nic-0" in done.stderr
