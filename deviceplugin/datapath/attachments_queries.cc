@@ -102,6 +102,9 @@ std::vector<DeviceState> Attachments::deviceStates() const {
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer) continue;
     std::string reason = device.trouble;
+    if (device.record && !reason.empty())
+      reason = fmt::format("it could not be taken back from {}, which is tried again: {}",
+                           describeOwner(device.record->attachment.owner), reason);
     if (reason.empty()) reason = backings_.of(device.offer->device).unhealthy(id, *device.offer);
     // A worker that lost its hardware; a switch speaks for all its ports above.
     if (reason.empty() && device.worker && device.offer->device.backend != Backend::software)

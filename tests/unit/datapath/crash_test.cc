@@ -219,7 +219,10 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
                     "no space left on device");
   REQUIRE(attachments->list().size() == 1);
   CHECK(attachments->list()[0].state == "failed: detaching: input/output error");
-  CHECK(attachments->deviceStates()[0].reason == "input/output error");
+  CHECK(
+      attachments->deviceStates()[0].reason ==
+      "it could not be taken back from default/pod (container c0, interface net1), which is tried "
+      "again: input/output error");
   attachments->reconcile();  // tries, and fails again
   CHECK(attachments->list()[0].outlook == "abandoned: being detached");
   CHECK(attachments->reconciliationCounts().detached == 0);
