@@ -25,7 +25,7 @@ class Figures:
 
 
 def header(title):
-    print(f"\n{title}\n{'what':<48} {'ours: median (least-most)':<30} {'peer':<30} {'ratio':>7}  to reach", flush=True)
+    print(f"\n{title}\n{'what':<48} {'ours: median (least-most)':<34} {'peer':<34} {'ratio':>7}  to reach", flush=True)
 
 
 def row(what, ours, peer=None, target="", ratio=None):
@@ -33,7 +33,7 @@ def row(what, ours, peer=None, target="", ratio=None):
     if peer is not None:
         ratio = ours.median / peer.median
     shown = f"{ratio:.2f}" if ratio is not None else ""
-    print(f"{what:<48} {str(ours):<30} {str(peer or ''):<30} {shown:>7}  {target}", flush=True)
+    print(f"{what:<48} {str(ours):<34} {str(peer or ''):<34} {shown:>7}  {target}", flush=True)
 
 
 @contextlib.contextmanager
