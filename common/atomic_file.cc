@@ -38,7 +38,7 @@ void writeFileAtomically(const std::string& path, std::string_view content, Dura
   try {
     checked(::fchmod(file.get(), mode), "cannot set the mode of {}", temporary);
     writeAll(file.get(), content, temporary);
-    if (durability == Durability::disk) checked(::fsync(file.get()), "cannot sync {}", temporary);
+    if (durability != Durability::memory) checked(::fsync(file.get()), "cannot sync {}", temporary);
     checked(::rename(temporary.c_str(), path.c_str()), "cannot rename {} to {}", temporary, path);
   } catch (...) {
     ::unlink(temporary.c_str());

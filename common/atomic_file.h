@@ -11,6 +11,7 @@ namespace vdpa {
 
 enum class Durability {
   memory,  // survives the death of the process
+  whole,   // after a power cut it is the old content or the new, never a part: the file is synced
   disk,    // survives a power cut: the file and its directory are synced
 };
 

@@ -113,7 +113,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   std::shared_ptr<WorkerHandle> worker;
   Rollback rollback;  // after everything that it uses
   rollback.add([&] { records_.remove(id); });
-  records_.write(record, Durability::disk);
+  records_.write(record, Durability::whole);
   // From here on it is undone as by a Detach: what can't be undone at once stays, and is tried
   // again.
   rollback.commit();

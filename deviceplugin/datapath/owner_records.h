@@ -24,8 +24,9 @@ class OwnerRecords {
   // one set aside by a program that could not read it, and which this one can, is taken up again.
   // What a crash left half-written is removed. Throws when the directory can't be read or changed.
   Loaded load();
-  // Durability::disk for the record that comes before effects; a change of phase need only survive
-  // this process, since a record of another boot is undone whatever its phase.
+  // Durability::whole for the record that comes before effects: a power cut that takes the record
+  // takes the effects as well. A change of phase need only survive this process, since a record of
+  // another boot is undone whatever its phase.
   void write(const OwnerRecord& record, Durability durability);
   void remove(const std::string& deviceId);
   // The one that was set aside.

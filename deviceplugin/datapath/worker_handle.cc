@@ -43,7 +43,9 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
       onChange_(std::move(onChange)),
       process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
                 paths.workerControl(deviceId_), programs.cgroupRoot, false},
-               {[this](SupervisedProcess& process, const nlohmann::json&) { ask(process); },
+               {[this](SupervisedProcess& process, const nlohmann::json& hello) {
+                  begin(process, hello);
+                },
                 [this](const nlohmann::json& event) { take(event); },
                 [this] {
                   {
@@ -55,7 +57,11 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
 
 // An event may overtake the answer to "hello", on another thread: asked again until none did, so
 // that an old state never replaces a newer one.
-void WorkerHandle::ask(SupervisedProcess& process) {
+void WorkerHandle::begin(SupervisedProcess& process, const nlohmann::json& first) {
+  {
+    std::lock_guard lock(mutex_);
+    if (events_ == 0) return apply(first);
+  }
   for (;;) {
     const unsigned before = [this] {
       std::lock_guard lock(mutex_);

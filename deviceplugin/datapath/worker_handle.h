@@ -43,7 +43,7 @@ class WorkerHandle {
   Facts facts() const;
 
  private:
-  void ask(SupervisedProcess& process);
+  void begin(SupervisedProcess& process, const nlohmann::json& first);
   void take(const nlohmann::json& event);
   void apply(const nlohmann::json& state);  // mutex_ is held
 
