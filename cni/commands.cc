@@ -26,6 +26,8 @@ using nlohmann::json;
 
 // A datapath that is well answers at once, and a runtime waits for STATUS before every pod.
 constexpr std::chrono::seconds kStatusTime{1};
+// A pod that ends doesn't wait longer for an IPAM plugin.
+constexpr std::chrono::seconds kIpamDelTime{10};
 
 // Runs `undo` unless committed.
 class Guard {
@@ -80,6 +82,30 @@ Ipam ipamOf(const NetworkConfig& network, const Environment& environment) {
   return Ipam(network.ipamType, environment.path, network.text);
 }
 
+// What IPAM gives, with the attachment as it is then.
+json addAddresses(const Environment& environment, const NetworkConfig& network,
+                  DatapathClient& datapath, datapath::v1::Attachment& attachment) {
+  const std::string& type = network.ipamType;
+  const json given = ipamOf(network, environment).run("ADD");
+  datapath::v1::SetAddressesRequest request;
+  request.set_container_id(environment.containerId);
+  request.set_interface(environment.interface);
+  for (const auto& address : addressesOf(given, type)) request.add_ips(address);
+  for (const auto& route : routesOf(given, type)) *request.add_routes() = route;
+  attachment = datapath.setAddresses(request);
+  return given;
+}
+
+// The dhcp plugin speaks through the pod's own interface.
+void requireInterface(const datapath::v1::Attachment& attachment) {
+  if (attachment.socket().empty()) return;
+  throw Error(
+      Code::invalidConfig,
+      fmt::format("ipam.type 'dhcp' needs an interface in the pod, which gets {} as {}; use "
+                  "host-local or static, or a resource with 'attach: virtio-vdpa'",
+                  attachment.device_id(), attachment.socket()));
+}
+
 std::optional<datapath::v1::Attachment> findAttachment(DatapathClient& datapath,
                                                        const Environment& environment) {
   const auto list = datapath.list();
@@ -92,63 +118,60 @@ std::optional<datapath::v1::Attachment> findAttachment(DatapathClient& datapath,
 
 std::string add(const Environment& environment, const NetworkConfig& network) {
   const DeviceConfig device = parseDeviceConfig(network, environment);
-  const Ipam ipam = ipamOf(network, environment);
   DatapathClient datapath(network.datapathSocket);
-  // Before IPAM: rolling back a second ADD would release the addresses that the first one uses.
-  if (!network.ipamType.empty() && findAttachment(datapath, environment))
-    throw Error(Code::alreadyAttached,
-                fmt::format("interface {} of container {} is attached already; DEL comes first",
-                            environment.interface, environment.containerId));
   datapath::v1::AttachRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
   fillSettings(*request.mutable_settings(), device);
   request.set_device_id(device.deviceId);
 
-  // An IPAM plugin that failed half-way may have reserved something too: its DEL runs for every
-  // failure from here on.
+  // A second ADD is refused here, before it could touch what belongs to the first.
+  auto attachment = datapath.attach(request);
+  Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
+  // An IPAM plugin that failed half-way may have reserved something too.
+  const bool hasIpam = !network.ipamType.empty();
+  if (network.ipamType == "dhcp") requireInterface(attachment);
   Guard addresses([&] {
-    if (!network.ipamType.empty()) ipam.run("DEL");
+    if (hasIpam) ipamOf(network, environment).run("DEL", kIpamDelTime);
   });
   json given;
-  if (!network.ipamType.empty()) {
-    given = ipam.run("ADD");
-    for (const auto& address : addressesOf(given, network.ipamType)) request.add_ips(address);
-    for (const auto& route : routesOf(given, network.ipamType)) *request.add_routes() = route;
-  }
-
-  const auto attachment = datapath.attach(request);
-  Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
+  if (hasIpam) given = addAddresses(environment, network, datapath, attachment);
   const std::string result = makeResult(network, environment, attachment, given).dump(2);
-  if (!network.deviceInfoFile.empty() && hasSocket(attachment))
-    createDeviceInfo(network.deviceInfoFile, attachment.socket());
-  attached.commit();
+  if (!network.deviceInfoFile.empty()) writeDeviceInfo(network.deviceInfoFile, attachment);
   addresses.commit();
+  attached.commit();
   spdlog::info("attached {} to {} of {} ({})", device.deviceId, environment.interface,
                environment.containerId, network.name);
   return result;
 }
 
 // A DEL that fails keeps the pod from ending, so it fails only while there is something to give
-// back that could not be. A node without its datapath has no worker to stop; the record stays, and
-// the next owner takes the device over. An IPAM plugin that is gone has no address to give back.
+// back that could not be, and only after all else was. A node without its datapath has no worker to
+// stop; the record stays, and the next owner takes the device over. An IPAM plugin that is gone has
+// no address to give back. It comes first, as it may speak through the pod's interface.
 std::string del(const Environment& environment, const NetworkConfig& network) {
+  const auto warn = [&](const std::string& what) {
+    spdlog::warn("DEL of {} {}: {}", environment.containerId, environment.interface, what);
+  };
   if (!network.ignored.empty())
-    spdlog::warn("DEL of {} {} goes on without a part of the configuration: {}",
-                 environment.containerId, environment.interface, network.ignored);
+    warn("goes on without a part of the configuration: " + network.ignored);
   std::exception_ptr failure;
+  if (!network.ipamType.empty()) {
+    const Ipam ipam = ipamOf(network, environment);
+    if (!ipam.installed())
+      warn(fmt::format("IPAM plugin '{}' is not in CNI_PATH", network.ipamType));
+    else
+      try {
+        ipam.run("DEL", kIpamDelTime);
+      } catch (const std::exception& error) {
+        failure = std::current_exception();
+        warn(error.what());
+      }
+  }
   try {
     DatapathClient(network.datapathSocket).detach(environment.containerId, environment.interface);
   } catch (const Error& error) {
     if (error.code() != static_cast<int>(Code::tryAgainLater)) failure = std::current_exception();
-    spdlog::warn("DEL of {} {}: {}", environment.containerId, environment.interface, error.what());
-  }
-  if (!network.ipamType.empty()) {
-    const Ipam ipam = ipamOf(network, environment);
-    if (ipam.installed())
-      ipam.run("DEL");
-    else
-      spdlog::warn("DEL of {} {}: IPAM plugin '{}' is not in CNI_PATH", environment.containerId,
-                   environment.interface, network.ipamType);
+    warn(error.what());
   }
   if (failure) std::rethrow_exception(failure);
   return "";
@@ -165,13 +188,17 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
     throw Error(Code::unknownContainer,
                 fmt::format("container {} has no attachment {} on this node",
                             environment.containerId, environment.interface));
-  auto [differences, addresses] = compareResult(*network.prevResult, environment, *attachment);
+  auto [differences, told] = compareResult(*network.prevResult, environment, *attachment);
 
   datapath::v1::CheckRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
   fillSettings(*request.mutable_settings(), device);
   request.set_device_id(device.deviceId);
-  for (const auto& address : addresses) request.add_ips(address);
+  for (const auto& address : told.ips) request.add_ips(address);
+  if (attachment->socket().empty()) {
+    request.set_interface_mac(told.mac);
+    request.set_interface_mtu(told.mtu);
+  }
   const auto more = datapath.check(request);
   differences.insert(differences.end(), more.begin(), more.end());
   if (!differences.empty())
@@ -205,6 +232,15 @@ std::string collectGarbage(const Environment& environment, const NetworkConfig& 
     if (std::find(valid.begin(), valid.end(), key) != valid.end()) continue;
     spdlog::info("GC of network {}: detaching {} from {} of {}", network.name,
                  attachment.device_id(), owner.interface(), owner.container_id());
+    // As in DEL: many IPAM plugins have no GC of their own.
+    if (!network.ipamType.empty())
+      attempt([&] {
+        Ipam(network.ipamType, environment.path, network.text,
+             {{"CNI_CONTAINERID", owner.container_id()},
+              {"CNI_IFNAME", owner.interface()},
+              {"CNI_NETNS", owner.netns()}})
+            .run("DEL", kIpamDelTime);
+      });
     attempt([&] { datapath.detach(owner.container_id(), owner.interface()); });
   }
   if (!network.ipamType.empty()) attempt([&] { ipamOf(network, environment).run("GC"); });

@@ -22,7 +22,6 @@ constexpr const char* kRemedy = "is the vdpa-datapath DaemonSet running on this 
 Code codeOf(GrpcCode code) {
   switch (code) {
     case GrpcCode::invalidArgument:
-    case GrpcCode::notFound:
       return Code::invalidConfig;
     case GrpcCode::alreadyExists:
       return Code::alreadyAttached;
@@ -41,7 +40,7 @@ DatapathClient::DatapathClient(std::string socketPath) : socketPath_(std::move(s
 
 template <typename Response, typename Request>
 Response DatapathClient::call(const char* method, const Request& request,
-                              std::chrono::seconds timeout) const {
+                              std::chrono::seconds timeout, Code notFound) const {
   GrpcReply reply;
   try {
     reply = callGrpc(socketPath_, fmt::format("/vdpa.datapath.v1.Datapath/{}", method),
@@ -54,6 +53,7 @@ Response DatapathClient::call(const char* method, const Request& request,
   if (silent)
     throw Error(Code::tryAgainLater, fmt::format("vdpa-datapath on {} did not answer: {}; {}",
                                                  socketPath_, reply.error, kRemedy));
+  if (reply.code == GrpcCode::notFound) throw Error(notFound, reply.error);
   if (reply.code != GrpcCode::ok) throw Error(codeOf(reply.code), reply.error);
   Response response;
   if (!response.ParseFromString(reply.message))
@@ -66,6 +66,13 @@ Response DatapathClient::call(const char* method, const Request& request,
 
 datapath::v1::Attachment DatapathClient::attach(const datapath::v1::AttachRequest& request) {
   return call<datapath::v1::AttachResponse>("Attach", request, kAttachTime).attachment();
+}
+
+datapath::v1::Attachment DatapathClient::setAddresses(
+    const datapath::v1::SetAddressesRequest& request) {
+  return call<datapath::v1::SetAddressesResponse>("SetAddresses", request, kCallTime,
+                                                  Code::unknownContainer)
+      .attachment();
 }
 
 bool DatapathClient::detach(const std::string& containerId, const std::string& interface) {

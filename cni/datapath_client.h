@@ -1,10 +1,11 @@
-// The node's daemon as the CNI plugin sees it: four calls, their failures already CNI errors.
+// The node's daemon as the CNI plugin sees it: five calls, their failures already CNI errors.
 #pragma once
 
 #include <chrono>
 #include <string>
 #include <vector>
 
+#include "cni/error.h"
 #include "datapath.pb.h"
 
 namespace vdpa::cni {
@@ -15,6 +16,8 @@ class DatapathClient {
   explicit DatapathClient(std::string socketPath);
 
   datapath::v1::Attachment attach(const datapath::v1::AttachRequest& request);
+  // Throws Error (unknownContainer) when a DEL came in between.
+  datapath::v1::Attachment setAddresses(const datapath::v1::SetAddressesRequest& request);
   // False if there was nothing to detach.
   bool detach(const std::string& containerId, const std::string& interface);
   std::vector<std::string> check(const datapath::v1::CheckRequest& request);
@@ -22,7 +25,8 @@ class DatapathClient {
 
  private:
   template <typename Response, typename Request>
-  Response call(const char* method, const Request& request, std::chrono::seconds timeout) const;
+  Response call(const char* method, const Request& request, std::chrono::seconds timeout,
+                Code notFound = Code::invalidConfig) const;
 
   std::string socketPath_;
 };

@@ -1,13 +1,19 @@
-// The device-info file that Multus publishes in network-status (Network Plumbing WG device
-// information specification 1.1.0).
+// The device-info file that Multus publishes in network-status, and by which applications find
+// their sockets.
+//
+// Source: Network Plumbing WG, Device Information Specification 1.1.0, sections 3, 4.2 and 5.1.2.
 #pragma once
 
 #include <string>
 
+#include "datapath.pb.h"
+
 namespace vdpa::cni {
 
-// Creates `path` for a vhost-user socket at `socket` (as the pod sees it) unless somebody has: the
-// device plugin's copy stays. Returns whether it was created. Throws std::system_error.
-bool createDeviceInfo(const std::string& path, const std::string& socket);
+// Sees to it that `path` describes `attachment`. What is there, which is the device plugin's own
+// description, stays if it is right, keeps what else it tells if it lacks something, and is
+// replaced if it is of something else. Removing it is the delegating plugin's. Throws
+// std::system_error.
+void writeDeviceInfo(const std::string& path, const datapath::v1::Attachment& attachment);
 
 }  // namespace vdpa::cni

@@ -85,11 +85,13 @@ class Child {
 };
 
 pid_t spawn(const std::string& program, const Pipe& input, const Pipe& output,
-            const std::string& command) {
-  std::vector<std::string> variables{"CNI_COMMAND=" + command};
-  for (char** variable = environ; *variable; ++variable)
-    if (std::string_view(*variable).substr(0, 12) != "CNI_COMMAND=")
-      variables.emplace_back(*variable);
+            const std::map<std::string, std::string>& changed) {
+  std::vector<std::string> variables;
+  for (const auto& [name, value] : changed) variables.push_back(name + "=" + value);
+  for (char** variable = environ; *variable; ++variable) {
+    const std::string text = *variable;
+    if (!changed.contains(text.substr(0, text.find('=')))) variables.push_back(text);
+  }
   std::vector<char*> environment;
   for (auto& variable : variables) environment.push_back(variable.data());
   environment.push_back(nullptr);
@@ -148,11 +150,11 @@ std::string exchange(Pipe& input, Pipe& output, std::string_view text, Clock::ti
 }  // namespace
 
 Ipam::Ipam(std::string type, std::vector<std::string> path, std::string config,
-           std::chrono::milliseconds deadline)
+           std::map<std::string, std::string> variables)
     : type_(std::move(type)),
       path_(std::move(path)),
       config_(std::move(config)),
-      deadline_(deadline) {}
+      variables_(std::move(variables)) {}
 
 std::string Ipam::find() const {
   for (const auto& directory : path_) {
@@ -165,7 +167,7 @@ std::string Ipam::find() const {
   return "";
 }
 
-nlohmann::json Ipam::run(const std::string& command) const {
+nlohmann::json Ipam::run(const std::string& command, std::chrono::milliseconds time) const {
   const std::string program = find();
   if (program.empty())
     throw Error(
@@ -174,8 +176,10 @@ nlohmann::json Ipam::run(const std::string& command) const {
                     path_.empty() ? "which is empty" : fmt::format("{}", fmt::join(path_, ":"))));
   Pipe input = makePipe(), output = makePipe();
   ::signal(SIGPIPE, SIG_IGN);  // a plugin may end without reading its input
-  const auto deadline = Clock::now() + deadline_;
-  Child child(spawn(program, input, output, command));
+  const auto deadline = Clock::now() + time;
+  auto variables = variables_;
+  variables["CNI_COMMAND"] = command;
+  Child child(spawn(program, input, output, variables));
   input.read.reset();
   output.write.reset();
   const std::string text = exchange(input, output, config_, deadline, type_);

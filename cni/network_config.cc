@@ -107,6 +107,11 @@ void parseKeys(NetworkConfig& config, Command command) {
         Code::invalidConfig,
         fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-'",
                     excerpt(config.name, 40)));
+  // Others read these; what is wrong with them is told all the same.
+  object.string("type");
+  object.object("dns");
+  object.object("capabilities");
+  object.object("runtimeConfig").list("ips");
   config.logFile = object.string("logFile");
   config.logLevel = parseLogLevel(object.string("logLevel", config.logLevel));
   config.deviceInfoFile = object.object("runtimeConfig").string("CNIDeviceInfoFile");

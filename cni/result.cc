@@ -3,8 +3,8 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <strings.h>
 
+#include <algorithm>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -34,6 +34,12 @@ int addressFamily(const std::string& address) {
   if (length <= 32 && ::inet_pton(AF_INET, host.c_str(), buffer) == 1) return 4;
   if (length <= 128 && ::inet_pton(AF_INET6, host.c_str(), buffer) == 1) return 6;
   return 0;
+}
+
+std::string lowerCase(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
 }
 
 json interfaceOf(const NetworkConfig& network, const Environment& environment,
@@ -75,6 +81,11 @@ std::vector<datapath::v1::Route> routesOf(const json& ipam, const std::string& t
                               "a prefix length",
                               type, excerpt(route.destination(), 60)));
     route.set_gateway(given.string("gw", gateways[family]));
+    route.set_mtu(given.number("mtu", 0, INT32_MAX).value_or(0));
+    route.set_advmss(given.number("advmss", 0, INT32_MAX).value_or(0));
+    route.set_priority(given.number("priority", 0, INT32_MAX).value_or(0));
+    if (const auto table = given.number("table", 0, UINT32_MAX)) route.set_table(*table);
+    if (const auto scope = given.number("scope", 0, 255)) route.set_scope(*scope);
     routes.push_back(std::move(route));
   }
   return routes;
@@ -144,7 +155,7 @@ Comparison compareResult(const json& prevResult, const Environment& environment,
   std::optional<size_t> ours;
   for (size_t i = 0; i < interfaces.size(); ++i)
     if (interfaces[i].string("name") == environment.interface &&
-        (!ours || ::strcasecmp(interfaces[i].string("mac").c_str(), mac.c_str()) == 0))
+        (!ours || lowerCase(interfaces[i].string("mac")) == mac))
       ours = i;
   if (!ours) {
     comparison.differences.push_back(
@@ -152,15 +163,18 @@ Comparison compareResult(const json& prevResult, const Environment& environment,
     return comparison;
   }
   const JsonObject& found = interfaces[*ours];
-  if (const auto told = found.string("mac"); ::strcasecmp(told.c_str(), mac.c_str()) != 0)
-    differ("mac", told, mac);
-  if (const auto told = found.string("socketPath"); !told.empty() && told != attachment.socket())
-    differ("socketPath", told, attachment.socket());
-  if (const auto told = found.number("mtu", 0, 65535); told && *told != attachment.settings().mtu())
-    differ("mtu", std::to_string(*told), std::to_string(attachment.settings().mtu()));
+  auto& told = comparison.told;
+  told.mac = lowerCase(found.string("mac"));
+  told.mtu = found.number("mtu", 0, 65535).value_or(0);
+  if (!attachment.socket().empty()) {
+    if (told.mac != mac) differ("mac", told.mac, mac);
+    if (told.mtu != 0 && told.mtu != attachment.settings().mtu())
+      differ("mtu", std::to_string(told.mtu), std::to_string(attachment.settings().mtu()));
+  }
+  if (const auto path = found.string("socketPath"); !path.empty() && path != attachment.socket())
+    differ("socketPath", path, attachment.socket());
   for (const auto& ip : result.objects("ips"))
-    if (ip.number("interface", 0, UINT16_MAX) == *ours)
-      comparison.addresses.push_back(ip.string("address"));
+    if (ip.number("interface", 0, UINT16_MAX) == *ours) told.ips.push_back(ip.string("address"));
   return comparison;
 }
 

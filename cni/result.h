@@ -26,11 +26,17 @@ nlohmann::json makeResult(const NetworkConfig& network, const Environment& envir
 // none, one is malformed, or what goes into the result has another type than the specification's.
 std::vector<std::string> addressesOf(const nlohmann::json& ipam, const std::string& type);
 
-// What makes an attachment another one than `prevResult`, the result of its ADD, tells; and the
-// addresses that the result gives to its interface.
+// What `prevResult`, the result of the chain's ADD, tells of our interface, and in what the
+// attachment is another one. A netdev's MAC and MTU are not compared here: later plugins of the
+// chain may change them.
 struct Comparison {
+  struct Told {
+    std::string mac;   // lower case
+    unsigned mtu = 0;  // 0: not told
+    std::vector<std::string> ips;
+  };
   std::vector<std::string> differences;
-  std::vector<std::string> addresses;
+  Told told;
 };
 Comparison compareResult(const nlohmann::json& prevResult, const Environment& environment,
                          const datapath::v1::Attachment& attachment);

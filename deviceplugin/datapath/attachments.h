@@ -28,6 +28,12 @@ struct AttachRequest {
   std::vector<PodRoute> routes;
 };
 
+// For Check; of a netdev that others of a chain may have changed since, what it should have now.
+struct CheckRequest : AttachRequest {
+  std::string interfaceMac;   // empty: what Attach gave it
+  unsigned interfaceMtu = 0;  // likewise
+};
+
 class Attachments {
  public:
   struct Options {
@@ -50,7 +56,8 @@ class Attachments {
   struct Live {
     Attachment attachment;
     std::string backend;
-    std::string state;  // as in datapath.proto
+    std::string state;         // as in datapath.proto
+    std::string vdpa, virtio;  // likewise
     unsigned workerDeaths = 0;
     std::string outlook;  // as in datapath.proto
   };
@@ -62,7 +69,7 @@ class Attachments {
   // Leaves all workers and switches running.
   ~Attachments();
 
-  // The five calls of datapath.proto. They throw RefusedError for what is refused, other
+  // The six calls of datapath.proto. They throw RefusedError for what is refused, other
   // exceptions for what failed.
   void setDevices(const std::vector<Resource>& resources);
   Live attach(const AttachRequest& request, const std::function<bool()>& cancelled);
@@ -70,7 +77,8 @@ class Attachments {
   // Whoever has the device, and a withheld one: for people. Without `force` only if the owner's
   // network namespace is gone. `expected`: who has it as the caller knows; empty: anybody.
   bool release(const std::string& deviceId, const AttachmentKey& expected, bool force);
-  std::vector<std::string> check(const AttachRequest& request);
+  Live setAddresses(const AttachmentKey& key, const PodAddresses& addresses);
+  std::vector<std::string> check(const CheckRequest& request);
   // Of the given devices, or of every attached one.
   std::vector<DeviceCounters> counters(const std::vector<std::string>& ids);
 
@@ -100,7 +108,7 @@ class Attachments {
                                 const std::function<bool()>& calledOff);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing);
-  static Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker);
+  Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker) const;
   void undo(const DeviceTable::Lease& lease);
   void endAttachment(const DeviceTable::Lease& lease);
   void forget(const DeviceTable::Lease& lease);

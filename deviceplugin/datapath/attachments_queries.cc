@@ -31,7 +31,7 @@ void compareFiles(Differences& differences, const std::string& directory,
 
 }  // namespace
 
-std::vector<std::string> Attachments::check(const AttachRequest& request) {
+std::vector<std::string> Attachments::check(const CheckRequest& request) {
   const Owner& owner = request.owner;
   const std::string& id = request.deviceId;
   const auto device = table_.find(id);
@@ -64,7 +64,12 @@ std::vector<std::string> Attachments::check(const AttachRequest& request) {
   else if (device->worker && device->worker->state().starts_with("failed: "))
     differences.add("{}", device->worker->state().substr(8));
   compareFiles(differences, options_.paths.device(id), record);
-  backing.check(record, differences);
+  OwnerRecord expected = record;
+  if (record.device.attach == Attach::virtioVdpa) {
+    if (!request.interfaceMac.empty()) expected.attachment.port.mac = request.interfaceMac;
+    if (request.interfaceMtu != 0) expected.attachment.port.mtu = request.interfaceMtu;
+  }
+  backing.check(expected, differences);
   return differences.take();
 }
 
@@ -116,8 +121,10 @@ std::vector<DeviceState> Attachments::deviceStates() const {
 }
 
 Attachments::Live Attachments::describe(const OwnerRecord& record,
-                                        const std::shared_ptr<WorkerHandle>& worker) {
-  Live live{record.attachment, nameOf(record.device.backend), "direct", 0, ""};
+                                        const std::shared_ptr<WorkerHandle>& worker) const {
+  Live live{record.attachment, nameOf(record.device.backend), "direct", "", "", 0, ""};
+  if (record.device.attach != Attach::vhostUser) live.vdpa = record.device.vdpa;
+  if (record.device.attach == Attach::virtioVdpa) live.virtio = bus_.virtioDevice(live.vdpa);
   if (worker) {
     live.state = worker->state();
     live.workerDeaths = worker->status().deaths;
@@ -129,7 +136,7 @@ std::vector<Attachments::Live> Attachments::list() const {
   std::vector<Live> attachments;
   for (const auto& [id, device] : table_.all()) {
     if (device.withheld()) {
-      Live live{{}, "", "withheld: " + device.trouble, 0, ""};
+      Live live{{}, "", "withheld: " + device.trouble, "", "", 0, ""};
       live.attachment.deviceId = id;
       if (device.offer) live.attachment.resource = device.offer->resource;
       attachments.push_back(std::move(live));

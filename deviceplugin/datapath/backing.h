@@ -37,6 +37,9 @@ class Backing {
   virtual std::optional<WorkerHandle::Engine> start(OwnerRecord& record) = 0;
   // The worker didn't get ready, for this reason.
   virtual void startFailed(const std::string&, const std::string&) {}
+  // Gives the pod's interface, if there is one, the addresses and routes of `record` in place of
+  // those before; routes that it can't have are left out of the record.
+  virtual void setAddresses(OwnerRecord&, const PodAddresses&) {}
   // For a datapath that starts: finds or restores what start() did.
   virtual std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) = 0;
   // Undoes start(), and is harmless without one.

@@ -70,6 +70,19 @@ AttachRequest requestOf(const Message& message) {
           {}};
 }
 
+template <typename Message>
+std::vector<PodRoute> routesOf(const Message& message) {
+  std::vector<PodRoute> routes;
+  for (const auto& from : message.routes()) {
+    PodRoute route{from.destination(), from.gateway(), from.mtu(),  from.advmss(),
+                   from.priority(),    std::nullopt,   std::nullopt};
+    if (from.has_table()) route.table = from.table();
+    if (from.has_scope()) route.scope = static_cast<uint8_t>(from.scope());
+    routes.push_back(std::move(route));
+  }
+  return routes;
+}
+
 }  // namespace
 
 std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message) {
@@ -95,13 +108,16 @@ std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message
 
 AttachRequest fromMessage(const datapath::v1::AttachRequest& message) {
   AttachRequest request = requestOf(message);
-  for (const auto& route : message.routes())
-    request.routes.push_back({route.destination(), route.gateway()});
+  request.routes = routesOf(message);
   return request;
 }
 
-AttachRequest fromMessage(const datapath::v1::CheckRequest& message) {
-  return requestOf(message);
+CheckRequest fromMessage(const datapath::v1::CheckRequest& message) {
+  return {requestOf(message), message.interface_mac(), message.interface_mtu()};
+}
+
+PodAddresses fromMessage(const datapath::v1::SetAddressesRequest& message) {
+  return {{message.ips().begin(), message.ips().end()}, routesOf(message)};
 }
 
 datapath::v1::DeviceState toMessage(const DeviceState& state) {
@@ -146,6 +162,8 @@ datapath::v1::Attachment toMessage(const Attachments::Live& live) {
   message.set_created(attachment.created);
   message.set_state(live.state);
   message.set_outlook(live.outlook);
+  message.set_vdpa(live.vdpa);
+  message.set_virtio(live.virtio);
   return message;
 }
 

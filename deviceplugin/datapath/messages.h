@@ -10,7 +10,8 @@ namespace vdpa {
 
 std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message);
 AttachRequest fromMessage(const datapath::v1::AttachRequest& message);
-AttachRequest fromMessage(const datapath::v1::CheckRequest& message);
+CheckRequest fromMessage(const datapath::v1::CheckRequest& message);
+PodAddresses fromMessage(const datapath::v1::SetAddressesRequest& message);
 
 datapath::v1::DeviceState toMessage(const DeviceState& state);
 datapath::v1::Attachment toMessage(const Attachments::Live& live);

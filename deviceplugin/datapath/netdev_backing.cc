@@ -49,10 +49,15 @@ void NetdevBacking::complete(OwnerRecord& record) const {
 
 std::optional<WorkerHandle::Engine> NetdevBacking::start(OwnerRecord& record) {
   Attachment& attachment = record.attachment;
-  const auto facts =
-      moveToPod(netdevOf(record), attachment.ips, record.routes, attachment.port.mtu);
+  const auto facts = moveToPod(netdevOf(record), attachment.port.mtu);
   completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
+  setAddresses(record, {});
   return std::nullopt;
+}
+
+void NetdevBacking::setAddresses(OwnerRecord& record, const PodAddresses& before) {
+  record.routes =
+      vdpa::setAddresses(netdevOf(record), before, {record.attachment.ips, record.routes});
 }
 
 std::optional<WorkerHandle::Engine> NetdevBacking::resume(const OwnerRecord&) {
@@ -79,9 +84,9 @@ void NetdevBacking::stop(const OwnerRecord& record) {
 
 void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {
   try {
-    if (!podHas(netdevOf(record)))
-      differences.add("interface {} is not up in {}", record.attachment.owner.interface,
-                      record.attachment.owner.netns);
+    const Attachment& attachment = record.attachment;
+    compareNetdev(netdevOf(record), {attachment.port.mac, attachment.port.mtu},
+                  {attachment.ips, record.routes}, differences);
   } catch (const std::exception& error) {
     differences.add("{}", error.what());
   }

@@ -18,6 +18,7 @@ class NetdevBacking : public Backing {
                 const std::function<bool()>& calledOff) override;
   void complete(OwnerRecord& record) const override;
   std::optional<WorkerHandle::Engine> start(OwnerRecord& record) override;
+  void setAddresses(OwnerRecord& record, const PodAddresses& before) override;
   std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) override;
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;

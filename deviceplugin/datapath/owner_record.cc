@@ -32,12 +32,46 @@ Enum fromName(const std::string& name, std::initializer_list<Enum> values) {
   throw std::runtime_error(fmt::format("unknown word '{}'", name));
 }
 
+template <typename Value>
+nlohmann::json toJson(const std::optional<Value>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
+template <typename Value>
+void read(const nlohmann::json& json, std::optional<Value>& value) {
+  if (!json.is_null()) value = json.get<Value>();
+}
+
+nlohmann::json toJson(const PodRoute& route) {
+  return {{"destination", route.destination},
+          {"gateway", route.gateway},
+          {"mtu", route.mtu},
+          {"advmss", route.advmss},
+          {"priority", route.priority},
+          {"table", toJson(route.table)},
+          {"scope", toJson(route.scope)}};
+}
+
+PodRoute routeFromJson(const nlohmann::json& json) {
+  PodRoute route;
+  json.at("destination").get_to(route.destination);
+  json.at("gateway").get_to(route.gateway);
+  json.at("mtu").get_to(route.mtu);
+  json.at("advmss").get_to(route.advmss);
+  json.at("priority").get_to(route.priority);
+  read(json.at("table"), route.table);
+  read(json.at("scope"), route.scope);
+  return route;
+}
+
 }  // namespace
 
 nlohmann::json toJson(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
   const Owner& owner = attachment.owner;
   const PortSettings& port = attachment.port;
+  auto routes = nlohmann::json::array();
+  for (const auto& route : record.routes) routes.push_back(toJson(route));
   return {{"version", kVersion},
           {"bootId", record.bootId},
           {"phase", nameOf(record.phase)},
@@ -68,6 +102,7 @@ nlohmann::json toJson(const OwnerRecord& record) {
           {"queuePairs", attachment.queuePairs},
           {"queueSize", attachment.queueSize},
           {"ips", attachment.ips},
+          {"routes", routes},
           {"socket",
            {{"uid", record.socket.uid},
             {"gid", record.socket.gid},
@@ -111,6 +146,10 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   json.at("queuePairs").get_to(attachment.queuePairs);
   json.at("queueSize").get_to(attachment.queueSize);
   json.at("ips").get_to(attachment.ips);
+
+  // Records of the first release have none.
+  for (const auto& route : json.value("routes", nlohmann::json::array()))
+    record.routes.push_back(routeFromJson(route));
 
   const auto& owner = json.at("owner");
   owner.at("container").get_to(attachment.owner.containerId);

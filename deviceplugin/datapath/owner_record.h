@@ -23,8 +23,8 @@ struct OwnerRecord {
   SocketOptions socket;
   SwitchConfig software;
   DeviceConfig device;
-  std::vector<PodRoute> routes;  // set once, and not kept on disk
-  std::string netdev;            // of a device that was moved into the pod: what the host called it
+  std::vector<PodRoute> routes;
+  std::string netdev;  // of a device that was moved into the pod: what the host called it
 };
 
 nlohmann::json toJson(const OwnerRecord& record);

@@ -6,6 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "deviceplugin/datapath/differences.h"
+#include "deviceplugin/datapath/pod_route.h"
+
 namespace vdpa {
 
 struct PodNetdev {
@@ -19,21 +22,29 @@ struct NetdevFacts {
   unsigned mtu = 0;
 };
 
-struct PodRoute {
-  std::string destination;  // "10.0.0.0/8"
-  std::string gateway;      // empty: on the link
+struct PodAddresses {
+  std::vector<std::string> ips;  // "10.0.0.2/24"
+  std::vector<PodRoute> routes;
 };
 
-// Moves it, gives it its new name, addresses ("10.0.0.2/24") and routes, and sets it up; an `mtu`
-// of 0 leaves its own. Throws std::system_error naming netdev and namespace.
-NetdevFacts moveToPod(const PodNetdev& netdev, const std::vector<std::string>& addresses,
-                      const std::vector<PodRoute>& routes, unsigned mtu);
+// Moves it, gives it its new name and sets it up; an `mtu` of 0 leaves its own. Throws
+// std::system_error naming netdev and namespace.
+NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu);
+
+// Makes `now` of the addresses and routes that it has `before`, and tells the neighbours of its
+// addresses. What others gave it stays. Can be done again. Returns the routes that it has: one to a
+// destination that the pod has a route to already is left out. Throws std::system_error naming what
+// can't be set.
+std::vector<PodRoute> setAddresses(const PodNetdev& netdev, const PodAddresses& before,
+                                   const PodAddresses& now);
 
 // Gives a netdev of the host another name. That it can't be had is logged and no more: somebody
 // else may have names for netdevs, too.
 void renameOnHost(const std::string& now, const std::string& name);
 
-// Whether the pod's namespace has it, up.
-bool podHas(const PodNetdev& netdev);
+// What of this the pod's interface doesn't have, in words. Throws std::system_error when the
+// namespace can't be entered.
+void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodAddresses& addresses,
+                   Differences& differences);
 
 }  // namespace vdpa

@@ -7,6 +7,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/pod_route.h"
 
 struct mnl_socket;
 struct nlmsghdr;
@@ -26,6 +29,7 @@ class Rtnetlink {
     std::string mac;
     unsigned mtu = 0;
     bool up = false;
+    bool running = false;  // up, with a carrier
   };
   // Nothing if there is no netdev of this name.
   std::optional<Link> find(const std::string& name);
@@ -35,10 +39,20 @@ class Rtnetlink {
   void rename(unsigned index, const std::string& name);
   void setUp(unsigned index, bool up);
   void setMtu(unsigned index, unsigned mtu);
-  void addAddress(unsigned index, const std::string& address);  // "10.0.0.2/24"
-  void addRoute(unsigned index, const std::string& destination, const std::string& gateway);
+  // "10.0.0.2/24", in use at once: an address that IPAM gave is nobody else's, and an application
+  // that starts now may bind to it. One that is there stays.
+  void addAddress(unsigned index, const std::string& address);
+  void removeAddress(unsigned index, const std::string& address);  // if it is there
+  // False if there is one to this destination already, of whatever interface: that one stays.
+  bool addRoute(unsigned index, const PodRoute& route);
+  void removeRoute(unsigned index, const PodRoute& route);  // if it is there
+  // What the interface has, in the kernel's own words.
+  std::vector<std::string> addresses(unsigned index);
+  bool hasRoute(unsigned index, const PodRoute& route);
 
  private:
+  using Callback = int (*)(const nlmsghdr*, void*);
+  void dump(nlmsghdr* message, Callback callback, void* data);
   // Sends a request and waits for its acknowledgement; an errno value, 0 for success.
   int request(nlmsghdr* message);
 

@@ -75,6 +75,15 @@ grpc::Status Service::Detach(grpc::ServerContext*, const datapath::v1::DetachReq
   });
 }
 
+grpc::Status Service::SetAddresses(grpc::ServerContext*,
+                                   const datapath::v1::SetAddressesRequest* request,
+                                   datapath::v1::SetAddressesResponse* response) {
+  return answer("SetAddresses", [&] {
+    *response->mutable_attachment() = toMessage(attachments_.setAddresses(
+        {request->container_id(), request->interface()}, fromMessage(*request)));
+  });
+}
+
 grpc::Status Service::Check(grpc::ServerContext*, const datapath::v1::CheckRequest* request,
                             datapath::v1::CheckResponse* response) {
   return answer("Check", [&] {

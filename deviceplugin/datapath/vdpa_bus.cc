@@ -33,17 +33,25 @@ std::string VdpaBus::characterDevice(const std::string& name) const {
   return node.empty() ? "" : dev_ + "/" + node;
 }
 
+std::string VdpaBus::virtioDevice(const std::string& name) const {
+  const std::string path = virtioPath(name);
+  return path.empty() ? "" : sysfs_ + "/bus/virtio/devices/" + fs::path(path).filename().string();
+}
+
 std::string VdpaBus::netdev(const std::string& name) const {
-  // The virtio device is a child of the device that does the DMA: the parent function if there is
-  // one, else the vDPA device itself (the simulator).
+  const std::string virtio = virtioPath(name);
+  return virtio.empty() ? "" : entryStarting(virtio + "/net", "");
+}
+
+// The virtio device is a child of the device that does the DMA: the parent function if there is
+// one, else the vDPA device itself (the simulator).
+std::string VdpaBus::virtioPath(const std::string& name) const {
   std::error_code error;
   const std::string self = fs::canonical(device(name), error);
   if (error) return "";
-  for (const std::string& parent : {self, fs::path(self).parent_path().string()}) {
-    const std::string virtio = entryStarting(parent, "virtio");
-    if (virtio.empty()) continue;
-    return entryStarting(fs::path(parent) / virtio / "net", "");
-  }
+  for (const std::string& parent : {self, fs::path(self).parent_path().string()})
+    if (const std::string virtio = entryStarting(parent, "virtio"); !virtio.empty())
+      return parent + "/" + virtio;
   return "";
 }
 

@@ -21,6 +21,8 @@ class VdpaBus {
   std::string characterDevice(const std::string& name) const;
   // The netdev of a device under virtio_vdpa, in the namespace that sysfs shows; empty: none.
   std::string netdev(const std::string& name) const;
+  // "/sys/bus/virtio/devices/virtio5", likewise; empty: none.
+  std::string virtioDevice(const std::string& name) const;
 
   // Binds the device to this bus driver, and to no other from now on. Throws std::runtime_error
   // that says what is missing.
@@ -29,6 +31,7 @@ class VdpaBus {
   void rebind(const std::string& name, const std::string& driver) const;
 
  private:
+  std::string virtioPath(const std::string& name) const;
   std::string device(const std::string& name) const { return sysfs_ + "/bus/vdpa/devices/" + name; }
 
   std::string sysfs_;

@@ -4,6 +4,7 @@
 # the versions decides whether it is still good.
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
 dir=$(mkdir -p "$1/bin" && cd "$1" && pwd)
 kubernetes=v1.34.2
 staging_version=v0.${kubernetes#v1.}
@@ -11,23 +12,7 @@ multus=v4.2.2
 stamp="kubernetes $kubernetes multus $multus"
 [ "$(cat "$dir/bin/.stamp" 2>/dev/null)" != "$stamp" ] || exit 0
 
-# Debian's Go does not fetch a newer toolchain unless told to.
-export GOTOOLCHAIN=auto
-export GOMODCACHE=$dir/go/mod GOCACHE=$dir/go/cache GOFLAGS=-modcacherw
-
-# module FOLDER VERSIONED_MODULE...: enters a throw-away module that requires the given ones.
-module() {
-  mkdir -p "$dir/src/$1" && cd "$dir/src/$1"
-  printf 'module testcluster/%s\ngo 1.24.0\n' "$1" > go.mod
-  shift
-  local required; for required in "$@"; do echo "require ${required/@/ }" >> go.mod; done
-}
-
-# import_commands PACKAGE...: makes 'go mod tidy' keep what the commands need.
-import_commands() {
-  { printf '//go:build tools\n\npackage tools\n\nimport (\n'; printf '\t_ "%s"\n' "$@"; echo ')'; } > tools.go
-  go mod tidy > tidy.log 2>&1 || { cat tidy.log >&2; return 1; }
-}
+. "$here/modules.sh"
 
 # The staging modules are part of Kubernetes' own repository; published under versions of their own, they must be named.
 staging="api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap

@@ -11,10 +11,11 @@ import tempfile
 import pytest
 
 from datapath import Datapath
-from support import BUILD
+from support import BUILD, CACHE
 
 PROGRAM = BUILD / "cni/vdpa"
-DEBIAN_PLUGINS = pathlib.Path("/usr/lib/cni")
+DEBIAN_PLUGINS = pathlib.Path("/usr/lib/cni")   # of CNI 1.0.0
+NEW_PLUGINS = CACHE / "cni/bin"                 # of CNI 1.1.0, and cnitool: ../cluster/cni-programs.sh
 VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 NETNS = "/proc/self/ns/net"
 VARIABLES = {"CNI_CONTAINERID": "c0", "CNI_NETNS": NETNS, "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}

@@ -182,6 +182,42 @@ def links(pid):
     return found
 
 
+def test_a_late_del_of_the_old_pod_changes_nothing_for_the_new_one(node):
+    with network_namespace() as netns:
+        node.add(container="old", netns=netns)
+    result = node.add(container="new", mac=MAC % 1)   # taken over: the old one's namespace is gone
+    record = node.datapath.record().read_text()
+    node.delete(container="old", netns=None)
+    assert node.datapath.record().read_text() == record
+    node.check(result, container="new", mac=MAC % 1)
+
+
+def test_del_of_a_daemon_that_hangs_is_bounded(own_node):
+    own_node.add()
+    own_node.datapath.process.send_signal(signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        own_node.delete()
+        assert time.monotonic() - begin < 20
+    finally:
+        own_node.datapath.process.send_signal(signal.SIGCONT)
+
+
+def test_del_calls_off_an_add_that_waits(node):
+    node.add()
+    with futures.ThreadPoolExecutor(1) as pool:
+        with subprocess.Popen([PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={
+                **VARIABLES, "CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "PATH": os.environ["PATH"]}) as waiting:
+            waiting.stdin.write(json.dumps(node.config()).encode())
+            waiting.stdin.close()
+            wait_until(lambda: "socket:" in " ".join(links(waiting.pid)), "an ADD that waits for its device")
+            deleting = pool.submit(node.delete, container="c1")
+            answer = json.loads(waiting.stdout.read())
+            deleting.result(20)
+    assert answer["code"] == TRY_AGAIN, answer
+    assert node.owners() == {"nic-0": ("c0", "net1")}
+
+
 def test_del_in_every_state(node):
     node.delete()
     node.add()
@@ -275,9 +311,27 @@ def test_device_info_file(node, directory):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     node.delete(runtimeConfig={"CNIDeviceInfoFile": str(path)})
     assert path.exists(), "its removal is the delegating plugin's"
-    path.write_text("the device plugin's")
+
+
+@pytest.mark.parametrize("there, left", [
+    # The device plugin's own, to the byte.
+    ('{"vhost-user": {"path": "%s", "mode": "client"},  "type": "vhost-user", "version": "1.1.0"}' % SOCKET, True),
+    ('{"vhost-user": {"path": "%s", "mode": "client", "more": 1}, "type": "vhost-user", "version": "1.1.0"}' % SOCKET,
+     True),
+    ('{"vhost-user": {"path": "/elsewhere", "mode": "client", "more": 1}, "type": "vhost-user", "version": "1.1.0"}',
+     False),
+    ('{"type": "pci", "version": "1.1.0", "pci": {"pci-address": "0000:3b:02.1"}}', False),
+    ("not JSON", False), ("", False), ("[]", False), ('{"type": 7}', False)])
+def test_a_device_info_file_that_is_there(node, directory, there, left):
+    path = directory / "info"
+    path.write_text(there)
     node.add(runtimeConfig={"CNIDeviceInfoFile": str(path)})
-    assert path.read_text() == "the device plugin's"
+    if left:
+        assert path.read_text() == there
+    else:
+        more = {"more": 1} if "more" in there else {}
+        assert read_json(path) == {"type": "vhost-user", "version": "1.1.0",
+                                   "vhost-user": {"mode": "client", "path": SOCKET, **more}}
 
 
 def test_an_add_that_cannot_write_its_device_info_is_undone(node, directory):

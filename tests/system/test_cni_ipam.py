@@ -1,24 +1,25 @@
-"""IPAM by other plugins: Debian's host-local as it is, and small scripts that fail in every way a plugin can."""
+"""IPAM by other plugins: the CNI project's as they are, and small scripts that fail in every way a plugin can."""
 
 import json
+import time
 
 import pytest
 
 from cni import (daemon, node, own_node,  # noqa: F401 (fixtures)
-                 ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, TRY_AGAIN,
-                 Node, refused)
-from datapath import Datapath, read_json
+                 ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, NEW_PLUGINS,
+                 NOT_AVAILABLE, PROGRAM, TRY_AGAIN, UNKNOWN_CONTAINER, VERSIONS, refused)
+from datapath import network_namespace, read_json
 
 GENERIC = 999  # what the containernetworking plugins answer without a code of their own
 ADDRESS = '{"ips": [{"address": "192.0.2.9/24"}]}'
 
 
 class HostLocal:
-    """A network with Debian's host-local, its leases below `directory`."""
+    """A network with host-local, its leases below `directory`."""
 
-    def __init__(self, directory, **keys):
+    def __init__(self, directory, netns, **keys):
         self.directory = directory / "leases"
-        self.config = {"path": DEBIAN_PLUGINS, "version": "1.0.0", "ipam": {
+        self.config = {"path": NEW_PLUGINS, "netns": netns, "ipam": {
             "type": "host-local", "dataDir": str(self.directory), "ranges": [[{"subnet": "192.0.2.0/24"}],
                                                                              [{"subnet": "2001:db8::/64"}]],
             "routes": [{"dst": "198.51.100.0/24", "gw": "192.0.2.1"}], **keys}}
@@ -30,9 +31,16 @@ class HostLocal:
                 if path.name[0].isdigit() and path.name != "lock"} if folder.exists() else {}
 
 
+@pytest.fixture(scope="module")
+def netns():
+    """The CNI project's plugins refuse the one that they run in."""
+    with network_namespace() as path:
+        yield path
+
+
 @pytest.fixture
-def host_local(directory):
-    return HostLocal(directory)
+def host_local(directory, netns):
+    return HostLocal(directory, netns)
 
 
 class Script:
@@ -60,7 +68,7 @@ def nothing_left(node):
     return node.owners() == {} and list(node.datapath.path().iterdir()) == []
 
 
-@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_host_local(node, host_local, version):
     config = {**host_local.config, "version": version}
     result = node.add(**config)
@@ -92,9 +100,9 @@ def test_addresses_belong_to_our_interface_of_a_chain(node, host_local):
     node.check(result, **host_local.config)
 
 
-def test_dns_of_the_ipam_plugin(node, directory):
+def test_dns_of_the_ipam_plugin(node, directory, netns):
     (directory / "resolv.conf").write_text("nameserver 192.0.2.53\nsearch shop.example\n")
-    result = node.add(**HostLocal(directory, resolvConf=str(directory / "resolv.conf")).config)
+    result = node.add(**HostLocal(directory, netns, resolvConf=str(directory / "resolv.conf")).config)
     assert result["dns"] == {"nameservers": ["192.0.2.53"], "search": ["shop.example"]}
 
 
@@ -142,10 +150,112 @@ def test_order_of_the_calls(node, scripted):
     assert ipam.calls() == ["ADD", "CHECK", "DEL"]
     with refused(BAD_CONFIG, "min_tx_rate"):
         node.add(min_tx_rate=1, **ipam.config)
-    assert ipam.calls()[3:] == ["ADD", "DEL"]
+    with refused(BAD_CONFIG, "nic-9"):
+        node.add(device="nic-9", **ipam.config)
+    assert ipam.calls()[3:] == [], "an attachment that is refused has no addresses"
     assert node.call("STATUS", **ipam.config) is None
+    node.add(container="c1", **ipam.config)
     assert node.collect([], **ipam.config) is None
-    assert ipam.calls()[5:] == ["STATUS", "GC"]
+    assert ipam.calls()[3:] == ["STATUS", "ADD", "DEL", "GC"]
+    assert "DEL c1 net1" in ipam.log.read_text()
+
+
+def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory):
+    """The dhcp plugin speaks through it; and what fails is undone in reverse order."""
+    socket = node.datapath.socket()
+    ipam = scripted(f"""cat > /dev/null
+[ -S {socket} ] && echo "$CNI_COMMAND" >> {directory}/attached
+[ $CNI_COMMAND != ADD ] || echo '{ADDRESS}'""")
+
+    def attached():
+        return (directory / "attached").read_text().split()
+    node.add(**ipam.config)
+    node.delete(**ipam.config)
+    assert attached() == ["ADD", "DEL"]
+    blocker = directory / "file"
+    blocker.write_text("")
+    with refused(5, str(blocker)):
+        node.add(runtimeConfig={"CNIDeviceInfoFile": str(blocker / "info")}, **ipam.config)
+    assert attached()[2:] == ["ADD", "DEL"] and ipam.calls()[2:] == ["ADD", "DEL"]
+    assert nothing_left(node)
+
+
+def test_a_del_while_ipam_works(node, scripted, directory):
+    """The ADD finds out before it answers, and gives back the addresses that the DEL could not know of."""
+    config = directory / "config"
+    ipam = scripted(f"""cat > /dev/null
+[ $CNI_COMMAND = ADD ] || exit 0
+CNI_COMMAND=DEL {PROGRAM} < {config} >&2
+echo '{ADDRESS}'""")
+    config.write_text(json.dumps(node.config()))
+    with refused(UNKNOWN_CONTAINER, "c0", "net1", "detached while"):
+        node.add(**ipam.config)
+    assert ipam.calls() == ["ADD", "DEL"] and nothing_left(node)
+
+
+def test_dhcp_needs_an_interface(node, directory):
+    plugins = directory / "plugins"
+    plugins.mkdir()
+    (plugins / "dhcp").write_text(f"#!/bin/sh\ntouch {directory}/called\n")
+    (plugins / "dhcp").chmod(0o755)
+    with refused(BAD_CONFIG, "ipam.type 'dhcp'", "nic-0", "/run/vdpa/nic-0/vhost.sock", "attach: virtio-vdpa"):
+        node.add(ipam={"type": "dhcp"}, path=plugins)
+    assert nothing_left(node) and not (directory / "called").exists()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_static_addresses_that_the_pod_asks_for(node, netns, version):
+    config = {"path": NEW_PLUGINS, "netns": netns, "version": version,
+              "runtimeConfig": {"ips": ["192.0.2.50/24", "2001:db8::50/64"]},
+              "ipam": {"type": "static", "routes": [{"dst": "198.51.100.0/24", "gw": "192.0.2.1"}]}}
+    result = node.add(**config)
+    assert [ip["address"] for ip in result["ips"]] == ["192.0.2.50/24", "2001:db8::50/64"]
+    assert read_json(node.datapath.path(file="device.json"))["ips"] == ["192.0.2.50/24", "2001:db8::50/64"]
+    assert list(node.datapath.attachment().ips) == ["192.0.2.50/24", "2001:db8::50/64"]
+    if version >= "0.4.0":
+        node.check(result, **config)
+        with refused(DIFFERS, "192.0.2.51/24"):
+            node.check({**result, "ips": [{"address": "192.0.2.51/24", "interface": 0}]}, **config)
+    node.delete(**config)
+    assert nothing_left(node)
+
+
+def test_status_and_garbage_collection_of_host_local(node, host_local):
+    """What isn't listed gives back its device and its addresses, though host-local has no GC."""
+    node.add(**host_local.config)
+    node.add(container="c1", device="nic-1", **host_local.config)
+    assert len(host_local.leases()) == 4
+    assert node.call("STATUS", **host_local.config) is None
+    node.collect([("c1", "net1")], **host_local.config)
+    assert set(node.owners()) == {"nic-1"}
+    assert {container for container, _ in host_local.leases().values()} == {"c1"}
+
+
+def test_status_of_an_ipam_plugin_that_is_not_well(node, scripted):
+    ipam = scripted("echo '{\"code\": 50, \"msg\": \"no range is left\"}'; exit 1")
+    with refused(NOT_AVAILABLE, "scripted", "no range is left"):
+        node.call("STATUS", **ipam.config)
+
+
+def test_addresses_stay_over_a_restart_of_the_daemon(own_node, host_local):
+    result = own_node.add(**host_local.config)
+    own_node.datapath.process.kill()
+    own_node.datapath.process.wait()
+    with own_node.datapath.restarted() as datapath:
+        own_node.datapath = datapath.offer()
+        assert list(datapath.attachment().ips) == ["192.0.2.2/24", "2001:db8::2/64"]
+        own_node.check(result, **host_local.config)
+        own_node.delete(**host_local.config)
+
+
+def test_a_del_whose_ipam_plugin_hangs_ends_all_the_same(node, scripted):
+    ipam = scripted(f"cat > /dev/null; [ $CNI_COMMAND = ADD ] && echo '{ADDRESS}' || exec sleep 1000")
+    node.add(**ipam.config)
+    begin = time.monotonic()
+    with refused(TRY_AGAIN, "scripted", "did not end in time"):
+        node.call("DEL", **ipam.config)
+    assert time.monotonic() - begin < 25
+    assert nothing_left(node)
 
 
 def test_what_the_plugin_gets(node, scripted, directory):
@@ -196,8 +306,6 @@ def test_a_del_that_fails(node, scripted):
     with refused(5, "scripted", "disk is full"):
         node.call("DEL", **ipam.config)
     assert nothing_left(node), "the device goes back all the same"
-    with refused(BAD_CONFIG, "min_tx_rate"):
-        node.add(min_tx_rate=1, **ipam.config)
 
 
 def test_a_plugin_that_is_missing(node, directory):
@@ -215,5 +323,5 @@ def test_a_plugin_that_is_missing(node, directory):
 
 def test_host_local_that_is_older_than_the_configuration(node, host_local):
     with refused(INCOMPATIBLE, "host-local"):
-        node.add(**{**host_local.config, "version": "1.1.0"})
+        node.add(**{**host_local.config, "path": DEBIAN_PLUGINS})
     assert nothing_left(node) and host_local.leases() == {}

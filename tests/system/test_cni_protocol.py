@@ -133,11 +133,11 @@ def test_huge_input():
 
 # Every key with the words an error must have, and values of types that are not its own.
 STRINGS = ["name", "deviceID", "pciBusID", "mac", "vlanProto", "spoofchk", "trust", "link_state", "datapathSocket",
-           "logLevel", "logFile", "cniVersion"]
+           "type", "logLevel", "logFile", "cniVersion"]
 NUMBERS = ["vlan", "vlanQoS", "min_tx_rate", "max_tx_rate", "mtu"]
 NESTED = ["runtimeConfig.mac", "runtimeConfig.deviceID", "runtimeConfig.pciBusID", "runtimeConfig.CNIDeviceInfoFile",
           "args.cni.mac", "ipam.type"]
-OBJECTS = ["runtimeConfig", "args", "args.cni", "ipam", "prevResult"]
+OBJECTS = ["dns", "capabilities", "runtimeConfig", "args", "args.cni", "ipam", "prevResult"]
 
 
 def with_key(path, value):
@@ -149,7 +149,8 @@ def with_key(path, value):
 @pytest.mark.parametrize("key, values, expected", [
     *[(key, [1, True, ["x"], {"a": "b"}], "a string") for key in STRINGS + NESTED],
     *[(key, ["1", 1.5, True, [1], {"a": 1}, -1, 2 ** 33, 2 ** 63, 2 ** 64 - 1], "a whole number") for key in NUMBERS],
-    *[(key, ["x", 1, True, [{}]], "an object") for key in OBJECTS]])
+    *[(key, ["x", 1, True, [{}]], "an object") for key in OBJECTS],
+    ("runtimeConfig.ips", ["192.0.2.1/24", 1, True, {"a": 1}], "a list")])
 def test_wrong_types_name_the_key(key, values, expected):
     for value in values:
         with refused(BAD_CONFIG, f"{key}: expected {expected}"):

@@ -29,8 +29,8 @@ class Plugin {
   ~Plugin() { std::filesystem::remove_all(directory_); }
 
   std::string path(const std::string& file) const { return directory_ + "/" + file; }
-  Ipam ipam(std::chrono::milliseconds deadline, const std::string& config = "{}") const {
-    return Ipam("plugin", {"/nonexistent", directory_}, config, deadline);
+  Ipam ipam(const std::string& config = "{}") const {
+    return Ipam("plugin", {"/nonexistent", directory_}, config);
   }
 
  private:
@@ -57,7 +57,7 @@ TEST_CASE("a plugin over its deadline is killed with its children") {
   CAPTURE(hang);
   const Plugin plugin(hang);
   const auto begin = std::chrono::steady_clock::now();
-  CHECK(errorOf([&] { plugin.ipam(500ms).run("ADD"); }) ==
+  CHECK(errorOf([&] { plugin.ipam().run("ADD", 500ms); }) ==
         "11: IPAM plugin 'plugin' did not end in time and was killed");
   CHECK(std::chrono::steady_clock::now() - begin < 10s);
   pid_t child = 0;
@@ -69,24 +69,24 @@ TEST_CASE("a plugin over its deadline is killed with its children") {
 
 TEST_CASE("a plugin that neither reads nor ends") {
   const Plugin plugin("sleep 1000");
-  CHECK(errorOf([&] { plugin.ipam(300ms, std::string(1 << 20, ' ')).run("ADD"); }).substr(0, 3) ==
+  CHECK(errorOf([&] { plugin.ipam(std::string(1 << 20, ' ')).run("ADD", 300ms); }).substr(0, 3) ==
         "11:");
 }
 
 TEST_CASE("answers") {
-  CHECK(Plugin("cat").ipam(10s, R"({"a": 1})").run("ADD") == nlohmann::json{{"a", 1}});
-  CHECK(Plugin("true").ipam(10s).run("DEL").is_null());
-  CHECK(Plugin("echo \"{\\\"command\\\": \\\"$CNI_COMMAND\\\"}\"").ipam(10s).run("CHECK") ==
+  CHECK(Plugin("cat").ipam(R"({"a": 1})").run("ADD", 10s) == nlohmann::json{{"a", 1}});
+  CHECK(Plugin("true").ipam().run("DEL", 10s).is_null());
+  CHECK(Plugin("echo \"{\\\"command\\\": \\\"$CNI_COMMAND\\\"}\"").ipam().run("CHECK", 10s) ==
         nlohmann::json{{"command", "CHECK"}});
   const std::string large(1 << 20, ' ');
-  CHECK(Plugin("echo '{}'; exec > /dev/null; cat > $0.input").ipam(10s, large).run("ADD").empty());
-  CHECK(errorOf([] { Plugin("exit 4").ipam(10s).run("ADD"); }) ==
+  CHECK(Plugin("echo '{}'; exec > /dev/null; cat > $0.input").ipam(large).run("ADD", 10s).empty());
+  CHECK(errorOf([] { Plugin("exit 4").ipam().run("ADD", 10s); }) ==
         "102: IPAM plugin 'plugin' ended with status 4");
 }
 
 TEST_CASE("plugins that are not there") {
   const Plugin plugin("true");
-  CHECK(plugin.ipam(1s).installed());
+  CHECK(plugin.ipam().installed());
   const Ipam missing("other", {"/nonexistent"}, "{}");
   CHECK_FALSE(missing.installed());
   CHECK(errorOf([&] { missing.run("ADD"); }) ==

@@ -122,7 +122,7 @@ TEST_CASE("what CHECK finds in prevResult") {
   };
   const json whole = result("1.1.0", nullptr, kAddresses);
   CHECK(compare(whole).differences.empty());
-  CHECK(compare(whole).addresses == std::vector<std::string>{"192.0.2.2/24", "2001:db8::2/64"});
+  CHECK(compare(whole).told.ips == std::vector<std::string>{"192.0.2.2/24", "2001:db8::2/64"});
 
   const auto changed = [&](const char* key, const json& value) {
     json copy = whole;
@@ -141,7 +141,7 @@ TEST_CASE("what CHECK finds in prevResult") {
   chained["interfaces"].push_back({{"name", "net1"}, {"mac", "02:00:00:00:00:09"}});
   chained["ips"].push_back({{"address", "203.0.113.1/24"}, {"interface", 1}});
   CHECK(compare(chained).differences.empty());
-  CHECK(compare(chained).addresses.size() == 2);
+  CHECK(compare(chained).told.ips.size() == 2);
   CHECK(errorOf([&] {
           compare({{"interfaces", 7}});
         }) == "7: prevResult.interfaces: expected a list, found 7");

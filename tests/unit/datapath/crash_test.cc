@@ -134,7 +134,7 @@ TEST_CASE("a crash at every step of an Attach") {
     waitHealthy(*attachments);
     if (step == "attached") {
       waitWaiting(*attachments);
-      CHECK(attachments->check({kOwner, "nic-0", {}, {}, {}}) ==
+      CHECK(attachments->check({{kOwner, "nic-0", {}, {}, {}}, "", 0}) ==
             std::vector<std::string>{"the socket " + node.paths().podSocket("nic-0") +
                                      " is missing"});  // the stand-in's is a plain file
     } else {
@@ -294,7 +294,7 @@ TEST_CASE("a device whose record can't be read is withheld, and what serves it r
     attachments->reconcile();
     CHECK_FALSE(attachments->detach(kOwner.key()));
     CHECK_THROWS_WITH(attachments->attach({next, "nic-0", {}, {}, {}}, kNever), Contains(words));
-    CHECK_THROWS_WITH(attachments->check({kOwner, "nic-0", {}, {}, {}}), Contains(words));
+    CHECK_THROWS_WITH(attachments->check({{kOwner, "nic-0", {}, {}, {}}, "", 0}), Contains(words));
     CHECK_THROWS_WITH(attachments->release("nic-0", {}, false), Contains(words));
     attachments->setDevices({});
     attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}}});
@@ -335,6 +335,28 @@ TEST_CASE("a Detach waits for an Attach that runs, but not for ever") {
   const DeviceTable::Reservation reservation(table, kOwner, "nic-0");
   CHECK_THROWS_AS(table.leaseAttached(kOwner.key(), DeviceTable::Clock::now()), RefusedError);
   CHECK(table.calledOff(kOwner.key()));
+}
+
+TEST_CASE("a failure at every step of setting addresses leaves those before") {
+  const std::string step = GENERATE("addresses recorded", "addresses set", "addresses told");
+  INFO(step);
+  const Node node;
+  bool fail = true;
+  const auto attachments = node.start([&](std::string_view name) {
+    if (fail && name == step) throw std::runtime_error("no space left on device");
+  });
+  const auto attached = attachments->attach({kOwner, "nic-0", {}, {"10.0.0.2/24"}, {}}, kNever);
+  const std::string told = readFile(node.paths().device("nic-0") + "/device.json");
+  CHECK_THROWS_WITH(attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}),
+                    "no space left on device");
+  CHECK(attachments->list().at(0).attachment.ips == attached.attachment.ips);
+  CHECK(readFile(node.paths().device("nic-0") + "/device.json") == told);
+  CHECK(readFile(node.paths().owners() + "/nic-0.json").find("10.0.0.3") == std::string::npos);
+  fail = false;
+  const auto after = attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
+  CHECK(after.attachment.ips == std::vector<std::string>{"10.0.0.3/24"});
+  attachments->detach(kOwner.key());
+  CHECK_THROWS_AS(attachments->setAddresses(kOwner.key(), {}), RefusedError);
 }
 
 TEST_CASE("a caller that has gone is not left with a device") {

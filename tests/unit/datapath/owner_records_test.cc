@@ -57,6 +57,7 @@ OwnerRecord example(const std::string& device = "nic-0") {
                    true,
                    "",
                    ""};
+  record.routes = {{"198.18.0.0/15", "10.0.0.2", 1400, 1360, 7, 100, 253}};
   record.netdev = "eth7";
   return record;
 }
@@ -106,6 +107,7 @@ TEST_CASE("a record of the first release is of a software port") {
   json.erase("backing");
   json["port"].erase("linkState");
   json["port"]["linkUp"] = false;
+  json.erase("routes");
   const auto record = ownerRecordFromJson(json);
   CHECK(record.attachment.port.linkState == "disable");
   CHECK(record.device == DeviceConfig());

@@ -27,6 +27,8 @@ TEST_CASE("a device under each driver, and none") {
 
   CHECK(bus.driver("vdpa2") == "virtio_vdpa");
   CHECK(bus.netdev("vdpa2") == "net-vdpa2");
+  CHECK(bus.virtioDevice("vdpa2").starts_with(tree.path() + "/bus/virtio/devices/virtio"));
+  CHECK(bus.virtioDevice("vdpa0").empty());
 
   CHECK_FALSE(bus.has("vdpa9"));
   CHECK(bus.driver("vdpa9").empty());

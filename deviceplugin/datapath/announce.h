@@ -1,0 +1,24 @@
+// Tells the neighbours which addresses a netdev has now, so that nobody goes on sending to the one
+// that had them before.
+//
+// Source: gratuitous ARP as in RFC 5227, section 3; unsolicited neighbour advertisements as in
+// RFC 4861, section 7.2.6.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vdpa {
+
+using MacBytes = std::array<uint8_t, 6>;
+
+// The Ethernet frame for one address ("10.0.0.2/24", "fd00::2/64"). Throws std::system_error.
+std::vector<uint8_t> announcement(const MacBytes& mac, const std::string& address);
+
+// Sends one for each address, in the calling thread's network namespace, on the netdev with this
+// index and MAC. Throws std::system_error.
+void announce(unsigned index, const std::string& mac, const std::vector<std::string>& addresses);
+
+}  // namespace vdpa

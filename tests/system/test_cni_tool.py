@@ -1,0 +1,63 @@
+"""The CNI plugin called by cnitool: another program's idea of the protocol, and results from libcni's cache."""
+
+import json
+
+import pytest
+
+from cni import daemon, node  # noqa: F401 (fixtures)
+from cnitool import Tool
+from datapath import network_namespace, read_json
+
+SOCKET = "/run/vdpa/nic-1/vhost.sock"
+
+
+@pytest.fixture
+def plugin(node, directory):
+    return {"type": "vdpa", "datapathSocket": str(node.datapath.run_dir / "datapath.sock"),
+            "ipam": {"type": "host-local", "dataDir": str(directory / "leases"),
+                     "ranges": [[{"subnet": "192.0.2.0/24"}]]}}
+
+
+@pytest.fixture
+def tool(directory, plugin):
+    with network_namespace() as netns:
+        yield Tool(directory, netns, [plugin], {"deviceID": "nic-1", "mac": "02:00:00:00:00:01",
+                                                "CNIDeviceInfoFile": str(directory / "info")},
+                   "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till")
+
+
+def leases(directory):
+    return [path.name for path in (directory / "leases/fast").glob("192.*")]
+
+
+def test_add_check_and_del(node, tool, directory):
+    tool.succeed("status")
+    result = json.loads(tool.succeed("add"))
+    assert result["cniVersion"] == "1.1.0" and result["ips"][0]["address"] == "192.0.2.2/24"
+    assert result["interfaces"] == [{"name": "net1", "mac": "02:00:00:00:00:01", "mtu": 1500, "sandbox": tool.netns,
+                                     "socketPath": SOCKET}]
+    assert read_json(directory / "info")["vhost-user"]["path"] == SOCKET
+    owner = node.datapath.attachment("nic-1").owner
+    assert (owner.pod_namespace, owner.pod_name, owner.network) == ("shop", "till", "fast")
+    assert len(tool.cached()) == 1 and leases(directory) == ["192.0.2.2"]
+    tool.succeed("check")   # with the result from the cache
+    node.datapath.socket("nic-1").unlink()
+    assert "vhost.sock is missing" in tool.fail("check")
+    tool.succeed("del")
+    tool.succeed("del")
+    assert node.owners() == {} and leases(directory) == [] and tool.cached() == []
+
+
+def test_garbage_collection_from_the_cache(node, tool, directory):
+    """cnitool gives no list of what is valid: libcni detaches what it has in its cache, and of what it doesn't know
+    nothing goes, since a list that is missing is not an empty one."""
+    tool.succeed("add")
+    node.add(container="other", device="nic-2")
+    assert "cni.dev/valid-attachments" in tool.fail("gc")
+    assert node.owners() == {"nic-2": ("other", "net1")}
+    assert leases(directory) == [] and tool.cached() == []
+
+
+def test_status_without_the_daemon(tool, plugin, directory):
+    tool.write([{**plugin, "datapathSocket": str(directory / "gone.sock")}])
+    assert "gone.sock" in tool.fail("status")
