@@ -40,14 +40,20 @@ mount --make-rshared /run
 mkdir -p /var/{lib/{kubelet,cni/net.d},log,tmp} /opt/cni/bin /run/containerd
 ln -sfn /run /var/run
 
-cp /usr/lib/cni/{loopback,ptp,host-local} "$dir/bin/multus" /opt/cni/bin/
+cp /usr/lib/cni/{loopback,ptp,host-local} "$dir/bin/"{multus,multus-shim} /opt/cni/bin/
 install -m 600 "$dir/kubeconfig" /var/lib/cni/kubeconfig
-cat > /var/lib/cni/net.d/00-multus.conf <<CONF
+default_network='{"cniVersion": "1.0.0", "name": "default", "type": "ptp",
+  "ipam": {"type": "host-local", "subnet": "10.244.'${address##*.}'.0/24"}}'
+if [[ " $thick_nodes " == *" $node "* ]]; then
+  echo "$default_network" > /var/lib/cni/net.d/10-default.conf
+  "$here/multus-daemon.sh" "$dir" "$node" &
+  wait_for 60 "Multus of $node" test -f /var/lib/cni/net.d/00-multus.conf
+else
+  cat > /var/lib/cni/net.d/00-multus.conf <<CONF
 {"cniVersion": "1.0.0", "name": "multus", "type": "multus", "kubeconfig": "/var/lib/cni/kubeconfig",
- "logFile": "$state/log/$node-multus", "logLevel": "verbose",
- "delegates": [{"cniVersion": "1.0.0", "name": "default", "type": "ptp",
-                "ipam": {"type": "host-local", "subnet": "10.244.${address##*.}.0/24"}}]}
+ "logFile": "$state/log/$node-multus", "logLevel": "verbose", "delegates": [$default_network]}
 CONF
+fi
 cat > "$home/containerd.toml" <<CONF
 version = 2
 root = "$home/containerd"

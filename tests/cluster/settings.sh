@@ -3,6 +3,7 @@ dir=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=$dir/run                      # everything a running cluster writes; down.sh removes it
 nodes="node1 node2"
+thick_nodes="node2"                 # those with the thick Multus; the others have the thin one
 control_plane="etcd kube-apiserver kube-scheduler kube-controller-manager"
 
 # Addresses are from a documentation range, and ports are not the usual ones: Debian starts an etcd of its own.

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Starts a two-node Kubernetes on this machine: etcd, API server, scheduler and controller manager as processes, and two
-# nodes (node1, node2), each a containerd and a kubelet in namespaces of their own, with Multus in front of 'ptp'.
+# nodes (node1, node2), each a containerd and a kubelet in namespaces of their own, with Multus in front of 'ptp': thin
+# on node1, thick on node2.
 # Usage: up.sh DIR [IMAGE.tar...]. DIR/bin comes from build.sh; the images (by default those of build/image) are given
 # to both nodes. DIR/kubeconfig is the administrator's. down.sh DIR takes everything away again, and so does this script
 # when it fails or is interrupted.

@@ -54,22 +54,29 @@ def test_init_container_and_app_container_share_the_device(cluster):
 def test_two_attachments_are_two_devices_with_device_info_for_both(cluster):
     cluster.apply(pod("double", networks="fast,fast", devices=2))
     cluster.wait_running("double")
-    statuses = [s for s in cluster.network_status("double") if s["name"].endswith("/fast")]
+    check_two_attachments(cluster, "double")
+
+
+def check_two_attachments(cluster, name):
+    """What the cluster publishes, by which app-netutil finds sockets, agrees with what the application reads."""
+    statuses = [s for s in cluster.network_status(name) if s["name"].endswith("/fast")]
     paths = {s["device-info"]["vhost-user"]["path"] for s in statuses}
     assert {s["interface"] for s in statuses} == {"net1", "net2"}
     assert len(paths) == 2
     for status in statuses:
         assert status["device-info"]["type"] == "vhost-user"
         assert status["device-info"]["vhost-user"]["mode"] == "client"
-    # What the application reads agrees with what the cluster publishes.
-    files = cluster.exec("double", "sh", "-c", "cat /run/vdpa/*/device.json; true")
-    by_interface = {}
-    decoder, rest = json.JSONDecoder(), files.strip()
+    described = {}
+    decoder, rest = json.JSONDecoder(), cluster.exec(name, "sh", "-c", "cat /run/vdpa/*/device.json; true").strip()
     while rest:
-        described, end = decoder.raw_decode(rest)
-        by_interface[described["interface"]] = described["socket"]
+        device, end = decoder.raw_decode(rest)
+        described[device["interface"]] = device
         rest = rest[end:].strip()
-    assert by_interface == {s["interface"]: s["device-info"]["vhost-user"]["path"] for s in statuses}
+    for status in statuses:
+        device = described[status["interface"]]
+        assert device["socket"] == status["device-info"]["vhost-user"]["path"]
+        assert (device["mac"], device["mtu"]) == (status["mac"], status.get("mtu", device["mtu"]))
+        assert [ip.split("/")[0] for ip in device["ips"]] == status.get("ips", [])
 
 
 def wait_event(cluster, name, *words):

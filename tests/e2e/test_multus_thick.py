@@ -1,0 +1,41 @@
+"""The thick Multus, which node2 has: a daemon that runs the plugins in a chroot, behind a shim that says little."""
+
+import pytest
+
+from cluster import network, pod
+from conftest import PORTS
+from support import wait_until
+from test_placement import check_two_attachments, wait_event
+
+
+@pytest.fixture
+def thick(cluster):
+    cluster.run("label", "node", "node2", "vdpa.io/node=true")
+    try:
+        cluster.wait_allocatable("node2", PORTS, timeout=90)
+        yield cluster
+    finally:
+        cluster.run("label", "node", "node2", "vdpa.io/node-")
+    cluster.wait_allocatable("node2", 0, timeout=90)
+
+
+def attached(cluster):
+    return [a["pod"] for a in cluster.vdpactl("node2", "attachments") if a["attached"]]
+
+
+def test_attachments_with_the_thick_multus(thick):
+    thick.apply(network("fast", ipam={"type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24"}]]}))
+    try:
+        thick.apply(pod("behind-shim", networks="fast,fast", devices=2, node="node2"))
+        thick.wait_running("behind-shim")
+        check_two_attachments(thick, "behind-shim")
+        assert {ip for s in thick.network_status("behind-shim") if s["name"].endswith("/fast") for ip in s["ips"]} == {
+            "192.0.2.2", "192.0.2.3"}
+        assert attached(thick) == ["behind-shim"] * 2
+        thick.delete("behind-shim")
+        wait_until(lambda: attached(thick) == [], lambda: f"no attachment: {attached(thick)}", 60, 0.2)
+        thick.apply(network("badvlan", vlan=5000), pod("badvlan", networks="badvlan", node="node2"))
+        wait_event(thick, "badvlan", "vlan", "4094")
+        thick.delete("badvlan", force=True)
+    finally:
+        thick.apply(network())
