@@ -9,6 +9,7 @@
 #include "cni/commands.h"
 #include "cni/error.h"
 #include "cni/network_config.h"
+#include "common/version.h"
 
 namespace {
 
@@ -52,9 +53,9 @@ int main(int argc, char** argv) {
   using namespace vdpa::cni;
   if (argc > 1 || (!std::getenv("CNI_COMMAND") && ::isatty(STDIN_FILENO))) {
     if (argc > 1 && std::strcmp(argv[1], "--version") == 0)
-      fmt::print("{}\n", VDPA_VERSION);
+      fmt::print("{}\n", vdpa::programVersion());
     else
-      fmt::print(kUsage, VDPA_VERSION);
+      fmt::print(kUsage, vdpa::programVersion());
     return 0;
   }
   std::string config;

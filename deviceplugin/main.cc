@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 #include "deviceplugin/instance.h"
 #include "deviceplugin/resources/offer.h"
@@ -19,7 +20,7 @@ int main(int argc, char** argv) {
       "Offers this node's vDPA devices to the kubelet as extended resources, and keeps that true.\n"
       "Which of the node's devices are offered is in the configuration; vdpa-datapath serves "
       "their sockets.\n");
-  app.set_version_flag("--version", VDPA_VERSION);
+  app.set_version_flag("--version", programVersion());
   app.add_option("--config", options.config, "the configuration; taken up again when it changes")
       ->capture_default_str();
   app.add_flag("--validate", validate,
@@ -54,8 +55,8 @@ int main(int argc, char** argv) {
     }
     ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
     grpc::EnableDefaultHealthCheckService(true);
-    spdlog::info("vdpa-device-plugin {} starts{}{}", VDPA_VERSION, nodeName.empty() ? "" : " on ",
-                 nodeName);
+    spdlog::info("vdpa-device-plugin {} starts{}{}", programVersion(),
+                 nodeName.empty() ? "" : " on ", nodeName);
     Instance instance(options);
     instance.run();
     return 0;

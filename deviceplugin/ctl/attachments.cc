@@ -7,6 +7,7 @@
 
 #include "age.h"
 #include "commands.h"
+#include "common/version.h"
 #include "holders.h"
 #include "table.h"
 
@@ -34,6 +35,12 @@ std::string shortId(const std::string& containerId) {
   return containerId.substr(0, 12);
 }
 
+// A worker serves its pod until the end, whatever the datapath is updated to meanwhile.
+std::string stateOf(const datapath::v1::Attachment& a) {
+  if (a.worker_version().empty() || a.worker_version() == programVersion()) return a.state();
+  return fmt::format("{}, by vdpa-worker {}", a.state(), a.worker_version());
+}
+
 nlohmann::json toJson(const datapath::v1::Attachment& a) {
   return {{"device", a.device_id()},
           {"resource", a.resource()},
@@ -59,6 +66,7 @@ nlohmann::json toJson(const datapath::v1::Attachment& a) {
           {"created", a.created()},
           {"attached", !a.owner().container_id().empty()},
           {"state", a.state()},
+          {"workerVersion", a.worker_version()},
           {"outlook", a.outlook()}};
 }
 
@@ -88,7 +96,7 @@ void printAttachments(const Options& options) {
                owner.pod_name().empty() ? "" : owner.pod_namespace() + "/" + owner.pod_name(),
                shortId(owner.container_id()), owner.interface(), owner.network(), settings.mac(),
                settings.vlan() ? std::to_string(settings.vlan()) : "", settingsOf(settings),
-               age(a.created(), std::time(nullptr)), a.state(), a.outlook()});
+               age(a.created(), std::time(nullptr)), stateOf(a), a.outlook()});
   }
   for (const auto& device : list.devices()) {
     const auto held = holders.byDevice.find(device.id());

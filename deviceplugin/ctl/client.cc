@@ -13,6 +13,7 @@ namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(5);
 constexpr auto kDetachDeadline = std::chrono::seconds(60);  // processes are ended
+constexpr auto kDrainDeadline = std::chrono::seconds(60);   // processes end, drivers are bound
 
 void setDeadline(grpc::ClientContext& context, std::chrono::seconds deadline = kDeadline) {
   context.set_deadline(std::chrono::system_clock::now() + deadline);
@@ -64,6 +65,19 @@ datapath::v1::DetachResponse DatapathClient::detach(const datapath::v1::DetachRe
   setDeadline(context, kDetachDeadline);
   datapath::v1::DetachResponse response;
   check(stub_->Detach(&context, request, &response));
+  return response;
+}
+
+std::optional<datapath::v1::DrainResponse> DatapathClient::drain(std::string& holders) {
+  grpc::ClientContext context;
+  setDeadline(context, kDrainDeadline);
+  datapath::v1::DrainResponse response;
+  const auto status = stub_->Drain(&context, {}, &response);
+  if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) {
+    holders = status.error_message();
+    return std::nullopt;
+  }
+  check(status);
   return response;
 }
 

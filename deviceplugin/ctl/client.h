@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "datapath.grpc.pb.h"
@@ -26,6 +27,8 @@ class DatapathClient {
   datapath::v1::ListResponse list();
   datapath::v1::StatsResponse stats();
   datapath::v1::DetachResponse detach(const datapath::v1::DetachRequest& request);
+  // Empty while pods have devices; `holders` then says which.
+  std::optional<datapath::v1::DrainResponse> drain(std::string& holders);
 
  private:
   void check(const grpc::Status& status) const;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,10 @@ void printStats(const Options& options, std::chrono::milliseconds interval);
 
 // Why the plugin offers a device, or doesn't; without an ID, of everything that is on the node.
 void explain(const Options& options, const std::string& deviceId);
+
+// Ends all that serves devices on this node. While pods have some it waits for that long; without
+// `wait` it fails at once.
+void drain(const Options& options, std::optional<std::chrono::seconds> wait);
 
 // True if the gRPC health service on the unix socket says SERVING; prints one line.
 bool probe(const std::string& socketPath, const std::string& service);

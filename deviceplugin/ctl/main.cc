@@ -5,15 +5,16 @@
 #include <map>
 
 #include "commands.h"
+#include "common/version.h"
 
 int main(int argc, char** argv) {
   using namespace vdpa::ctl;
   Options options;
   CLI::App app(
       "Shows this node's vDPA devices, the pods that have them, and their traffic. Reads only, but "
-      "for detach; needs\n"
-      "root, because the node daemons' sockets are root's.\n");
-  app.set_version_flag("--version", VDPA_VERSION);
+      "for detach and\n"
+      "drain; needs root, because the node daemons' sockets are root's.\n");
+  app.set_version_flag("--version", vdpa::programVersion());
   app.require_subcommand(1);
   app.fallthrough();
   app.add_option("--datapath-socket", options.datapathSocket, "where vdpa-datapath listens")
@@ -61,6 +62,19 @@ int main(int argc, char** argv) {
   stats->add_option("--interval", seconds, "seconds between two readings with --watch")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 3600.0));
+  auto* draining = app.add_subcommand(
+      "drain",
+      "before vdpa-datapath is removed from the node: ends the processes that serve devices, "
+      "undoes "
+      "what was\n"
+      "provisioned, and offers no device until vdpa-datapath starts anew; refused while pods have "
+      "devices");
+  unsigned wait = 0;
+  auto* waiting = draining
+                      ->add_option("--wait", wait,
+                                   "wait until no pod has one, for so many seconds or, without a "
+                                   "number, for as long as it takes")
+                      ->expected(0, 1);
   auto* probing = app.add_subcommand(
       "probe",
       "asks the health service on a node daemon's socket; exits with 0 if it is serving, else 1");
@@ -82,6 +96,9 @@ int main(int argc, char** argv) {
     } else if (app.got_subcommand(stats)) {
       const auto interval = std::chrono::milliseconds(watch ? static_cast<int>(seconds * 1000) : 0);
       printStats(options, interval);
+    } else if (app.got_subcommand(draining)) {
+      drain(options,
+            waiting->count() > 0 ? std::optional(std::chrono::seconds(wait)) : std::nullopt);
     } else {
       return probe(socket, service) ? 0 : 1;
     }

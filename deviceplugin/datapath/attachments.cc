@@ -59,6 +59,10 @@ void Attachments::setDevices(const std::vector<Resource>& resources) {
       if (device.provision) provisioned[id] = device;
     }
   }
+  if (table_.closed()) {  // told, so that they can be shown with the reason
+    table_.setOffers(offers);
+    return;
+  }
   for (const auto& [id, offer] : offers) DeviceDirectory(options_.paths, id).ensure();
   switches_.offer(resources);
   for (const auto& id : table_.setOffers(offers)) DeviceDirectory(options_.paths, id).remove();

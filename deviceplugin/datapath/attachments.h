@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,7 @@ class Attachments {
     std::string vdpa, virtio;  // likewise
     unsigned workerDeaths = 0;
     std::string outlook;  // as in datapath.proto
+    std::string workerVersion;
   };
 
   // Goes on from the owner records: takes over what runs, starts again what doesn't, undoes what
@@ -91,6 +93,20 @@ class Attachments {
 
   // Detaches what nobody will, and what was not detached whole. To be called again and again.
   void reconcile();
+  // What drain() did, in words.
+  struct Drained {
+    std::vector<std::string> ended;
+    std::vector<std::string> left;  // with the reason
+  };
+  // Ends all that serves devices and offers none from then on. Throws RefusedError (inUse) while
+  // there are attachments.
+  Drained drain();
+
+  // Replaces the engines of another version that run, by the programs that are installed: one at a
+  // time, the next when the workers of the one before run again. To be called at the start and
+  // after setDevices(), from one thread; an engine that doesn't come up ends it for good.
+  void renewEngines(const std::stop_token& stop);
+
   // Looks again at devices that a worker could not open.
   void retryFailed();
   // Makes every Attach that waits give up. To be called before the destructor.
@@ -116,6 +132,20 @@ class Attachments {
   void troubled(const DeviceTable::Lease& lease, const std::function<void()>& action);
   void step(std::string_view name);
 
+  // A switch or a vdpa-pmd, as its renewal sees it.
+  struct Engine {
+    std::string title;
+    std::string program;
+    std::function<std::shared_ptr<SupervisedProcess>()> process;
+    std::function<bool(const DeviceTable::Device& device)> serves;
+    std::function<void()> renew;
+    std::function<void()> go;  // its workers are back
+  };
+  std::vector<Engine> engines();
+  void renewEngine(const Engine& engine, const std::stop_token& stop);
+  std::map<std::string, std::shared_ptr<WorkerHandle>> runningWorkers(
+      const Engine& engine, const std::stop_token& stop) const;
+
   const Options options_;
   const std::function<void()> onHealth_;
   OwnerRecords records_;
@@ -126,6 +156,7 @@ class Attachments {
   const VdpaBus bus_;
   Provisioner provisioner_;
   Backings backings_;
+  bool renewalFailed_ = false;  // of the thread of renewEngines() alone
 };
 
 }  // namespace vdpa

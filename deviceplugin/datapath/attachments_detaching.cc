@@ -117,7 +117,7 @@ void Attachments::forget(const DeviceTable::Lease& lease) {
 void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
   stopStray(options_.paths.workerControl(id));
-  for (const auto& vswitch : switches_.all())
+  for (const auto& [resource, vswitch] : switches_.all())
     if (vswitch->waitUp(Clock::now() + options_.patience) && vswitch->hasPort(id))
       vswitch->removePort(id);
   backings_.dpdk.stopOthers([&](const std::string& other) { return other != id; });

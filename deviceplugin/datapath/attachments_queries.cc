@@ -106,7 +106,7 @@ std::vector<DeviceState> Attachments::deviceStates() const {
   std::vector<DeviceState> states;
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer) continue;
-    std::string reason = device.trouble;
+    std::string reason = table_.closed() ? kDrained : device.trouble;
     if (device.record && !reason.empty())
       reason = fmt::format("it could not be taken back from {}, which is tried again: {}",
                            describeOwner(device.record->attachment.owner), reason);
@@ -122,12 +122,14 @@ std::vector<DeviceState> Attachments::deviceStates() const {
 
 Attachments::Live Attachments::describe(const OwnerRecord& record,
                                         const std::shared_ptr<WorkerHandle>& worker) const {
-  Live live{record.attachment, nameOf(record.device.backend), "direct", "", "", 0, ""};
+  Live live{record.attachment, nameOf(record.device.backend), "direct", "", "", 0, "", ""};
   if (record.device.attach != Attach::vhostUser) live.vdpa = record.device.vdpa;
   if (record.device.attach == Attach::virtioVdpa) live.virtio = bus_.virtioDevice(live.vdpa);
   if (worker) {
     live.state = worker->state();
-    live.workerDeaths = worker->status().deaths;
+    const auto status = worker->status();
+    live.workerDeaths = status.deaths;
+    live.workerVersion = status.version;
   }
   return live;
 }
@@ -136,7 +138,7 @@ std::vector<Attachments::Live> Attachments::list() const {
   std::vector<Live> attachments;
   for (const auto& [id, device] : table_.all()) {
     if (device.withheld()) {
-      Live live{{}, "", "withheld: " + device.trouble, "", "", 0, ""};
+      Live live{{}, "", "withheld: " + device.trouble, "", "", 0, "", ""};
       live.attachment.deviceId = id;
       if (device.offer) live.attachment.resource = device.offer->resource;
       attachments.push_back(std::move(live));
@@ -159,7 +161,7 @@ unsigned Attachments::withheldDevices() const {
 
 unsigned Attachments::engineDeaths() const {
   unsigned deaths = backings_.dpdk.deaths();
-  for (const auto& vswitch : switches_.all()) deaths += vswitch->status().deaths;
+  for (const auto& [resource, vswitch] : switches_.all()) deaths += vswitch->status().deaths;
   return deaths;
 }
 

@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
+#include <cstring>
 #include <filesystem>
 #include <vector>
 
@@ -16,6 +19,8 @@ namespace vdpa {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kName = "vdpa";
 
 std::vector<fs::path> hierarchiesOf(const fs::path& root) {
   if (fs::exists(root / "cgroup.procs")) return {root};
@@ -46,9 +51,20 @@ void fillCpuset(const fs::path& hierarchy, const fs::path& folder) {
 
 }  // namespace
 
+std::vector<std::string> removeOwnCgroup(const std::string& root) {
+  std::vector<std::string> left;
+  for (const auto& hierarchy : hierarchiesOf(root)) {
+    const fs::path folder = hierarchy / kName;
+    if (::rmdir(folder.c_str()) < 0 && errno != ENOENT)
+      left.push_back(fmt::format("the cgroup {}: {}; an empty one does no harm", folder.string(),
+                                 std::strerror(errno)));
+  }
+  return left;
+}
+
 void moveToOwnCgroup(const std::string& root, pid_t pid) {
   for (const auto& hierarchy : hierarchiesOf(root)) {
-    const fs::path folder = hierarchy / "vdpa";
+    const fs::path folder = hierarchy / kName;
     if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
       throw systemError(errno, "cannot make the cgroup {}", folder.string());
     fillCpuset(hierarchy, folder);

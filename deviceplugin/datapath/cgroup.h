@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 namespace vdpa {
 
@@ -12,5 +13,8 @@ namespace vdpa {
 // `root`, where the host's cgroup file systems are (v2, v1, or both), and makes that cgroup where
 // it is missing. What the process starts from then on is there too. Throws std::system_error.
 void moveToOwnCgroup(const std::string& root, pid_t pid);
+
+// Removes those cgroups, which must be empty. Returns what stays, with the reason, for people.
+std::vector<std::string> removeOwnCgroup(const std::string& root);
 
 }  // namespace vdpa

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "deviceplugin/datapath/software_port.h"
 
@@ -29,6 +30,8 @@ DeviceTable::Reservation::Reservation(DeviceTable& table, const Owner& owner,
                                    owner.interface, owner.containerId, id));
   };
   std::lock_guard lock(table_.mutex_);
+  if (table_.closed_)
+    throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", deviceId, kDrained));
   for (const auto& [id, entry] : table_.entries_)
     if (entry.record && entry.record->attachment.owner.key() == owner.key()) refuse(id);
   const auto [pending, added] =
@@ -219,6 +222,27 @@ bool DeviceTable::inUse(const std::string& id) const {
 std::map<std::string, DeviceTable::Device> DeviceTable::all() const {
   std::lock_guard lock(mutex_);
   return {entries_.begin(), entries_.end()};
+}
+
+std::vector<std::string> DeviceTable::close() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> holders;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.record)
+      holders.push_back(fmt::format("{} by {}", id, describeOwner(entry.record->attachment.owner)));
+    else if (entry.withheld())
+      holders.push_back(fmt::format("{}, which is withheld: {}", id, entry.trouble));
+  }
+  for (const auto& [key, pending] : pending_)
+    holders.push_back(
+        fmt::format("{} by container {}, which is being attached", pending.deviceId, key.first));
+  closed_ = holders.empty();
+  return holders;
+}
+
+bool DeviceTable::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
 }
 
 void DeviceTable::shutdown() {

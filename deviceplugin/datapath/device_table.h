@@ -15,6 +15,10 @@
 
 namespace vdpa {
 
+// Why nothing is offered once the table is closed.
+inline constexpr const char* kDrained =
+    "the node was drained of vDPA devices; they are offered again when vdpa-datapath starts anew";
+
 class DeviceTable {
  public:
   using Clock = std::chrono::steady_clock;
@@ -54,7 +58,7 @@ class DeviceTable {
   // nobody else's, and a Detach reaches it.
   class Reservation {
    public:
-    // Throws RefusedError (alreadyExists).
+    // Throws RefusedError (alreadyExists; aborted when the table is closed).
     Reservation(DeviceTable& table, const Owner& owner, const std::string& deviceId);
     ~Reservation();
     Reservation(const Reservation&) = delete;
@@ -101,6 +105,11 @@ class DeviceTable {
   bool inUse(const std::string& id) const;
   std::map<std::string, Device> all() const;
 
+  // Refuses every Attach from now on, unless there are attachments, finished or not: then it
+  // changes nothing and says who has which device.
+  std::vector<std::string> close();
+  bool closed() const;
+
   // Ends all waiting, for good.
   void shutdown();
 
@@ -119,6 +128,7 @@ class DeviceTable {
   std::condition_variable changed_;
   std::map<std::string, Entry> entries_;
   std::map<AttachmentKey, Pending> pending_;
+  bool closed_ = false;
   bool told_ = false;  // the first set is there
   bool ending_ = false;
 };

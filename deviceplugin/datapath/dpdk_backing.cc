@@ -92,6 +92,11 @@ void DpdkBacking::stop(const OwnerRecord& record) {
   std::filesystem::remove_all(std::filesystem::path(paths_.pmdControl(id)).parent_path());
 }
 
+void DpdkBacking::renew(const OwnerRecord& record) {
+  if (const auto process = find(record.attachment.deviceId)) process->stop();
+  launch(record);
+}
+
 void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
   const auto process = find(record.attachment.deviceId);
   if (!process)
@@ -107,13 +112,16 @@ std::string DpdkBacking::unhealthy(const std::string& id, const Offer&) const {
   return status.up || status.deaths == 0 ? "" : status.reason;
 }
 
-void DpdkBacking::stopOthers(const std::function<bool(const std::string& id)>& attached) {
+std::vector<std::string> DpdkBacking::stopOthers(
+    const std::function<bool(const std::string& id)>& attached) {
+  std::vector<std::string> ended;
   for (const auto& entry : std::filesystem::directory_iterator(paths_.pmds())) {
     const std::string id = entry.path().filename();
     if (attached(id)) continue;
-    stopStray(paths_.pmdControl(id));
+    if (stopStray(paths_.pmdControl(id))) ended.push_back(id);
     std::filesystem::remove_all(entry.path());
   }
+  return ended;
 }
 
 unsigned DpdkBacking::deaths() const {

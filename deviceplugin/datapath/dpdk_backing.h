@@ -25,12 +25,15 @@ class DpdkBacking : public Backing {
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const Offer& offer) const override;
 
-  // Ends processes of an earlier life whose device isn't in `ids`.
-  void stopOthers(const std::function<bool(const std::string& id)>& attached);
+  // Ends processes of an earlier life whose device isn't attached, and says whose.
+  std::vector<std::string> stopOthers(const std::function<bool(const std::string& id)>& attached);
+  // Null if there is none.
+  std::shared_ptr<SupervisedProcess> find(const std::string& id) const;
+  // Ends the device's process and starts the program that is installed now.
+  void renew(const OwnerRecord& record);
   unsigned deaths() const;
 
  private:
-  std::shared_ptr<SupervisedProcess> find(const std::string& id) const;
   std::shared_ptr<SupervisedProcess> launch(const OwnerRecord& record);
 
   const Programs programs_;

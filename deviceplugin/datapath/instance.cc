@@ -32,7 +32,10 @@ Instance::Instance(Attachments::Options options, const std::string& metricsAddre
       metrics_(attachments_, metricsAddress),
       service_(
           attachments_, watchers_,
-          {[this] { watchers_.publish(attachments_.deviceStates()); },
+          {[this] {
+             devices_.raise();
+             watchers_.publish(attachments_.deviceStates());
+           },
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}) {
   serve(options.paths.serverSocket());
   publisher_ = std::jthread([this](std::stop_token stop) { publishHealth(stop); });
@@ -40,6 +43,7 @@ Instance::Instance(Attachments::Options options, const std::string& metricsAddre
   reconciler_ = std::jthread(
       [this, interval = std::clamp(options.releaseAfter / 3, kShortestInterval, kLongestInterval)](
           std::stop_token stop) { reconcile(stop, interval); });
+  renewer_ = std::jthread([this](std::stop_token stop) { renewEngines(stop); });
 }
 
 Instance::~Instance() {
@@ -85,6 +89,13 @@ void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interva
       spdlog::warn("cannot look after the attachments: {}", error.what());
     }
   }
+}
+
+// Of pods' engines at once; of a switch that no pod uses, when the plugin has told of it.
+void Instance::renewEngines(std::stop_token stop) {
+  devices_.raise();
+  while (!stop.stop_requested())
+    if (devices_.wait(stop, 1h)) attachments_.renewEngines(stop);
 }
 
 void Instance::Signal::raise() {

@@ -40,11 +40,13 @@ class Instance {
 
   void publishHealth(std::stop_token stop);
   void reconcile(std::stop_token stop, std::chrono::milliseconds interval);
+  void renewEngines(std::stop_token stop);
   void serve(const std::string& socket);
 
   InstanceLock lock_;
   Signal health_;
   Signal never_;
+  Signal devices_;
   Watchers watchers_;
   Attachments attachments_;
   Metrics metrics_;
@@ -52,6 +54,7 @@ class Instance {
   std::unique_ptr<grpc::Server> server_;
   std::jthread publisher_;
   std::jthread reconciler_;
+  std::jthread renewer_;
 };
 
 }  // namespace vdpa

@@ -11,6 +11,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/vdpa_netlink.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/instance.h"
 
 namespace vdpa {
@@ -67,7 +68,7 @@ int run(int argc, char** argv) {
   app.add_option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
       ->capture_default_str();
   app.add_option("--log-format", programs.logFormat, "text or json")->capture_default_str();
-  app.set_version_flag("--version", VDPA_VERSION);
+  app.set_version_flag("--version", programVersion());
   CLI11_PARSE(app, argc, argv);
 
   initLogging("vdpa-datapath", programs.logLevel, programs.logFormat);

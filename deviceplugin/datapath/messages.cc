@@ -164,6 +164,7 @@ datapath::v1::Attachment toMessage(const Attachments::Live& live) {
   message.set_outlook(live.outlook);
   message.set_vdpa(live.vdpa);
   message.set_virtio(live.virtio);
+  message.set_worker_version(live.workerVersion);
   return message;
 }
 

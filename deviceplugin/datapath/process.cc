@@ -15,6 +15,8 @@
 namespace vdpa {
 namespace {
 
+constexpr auto kVersionTime = std::chrono::seconds(5);
+
 UniqueFd openPid(pid_t pid) {
   return UniqueFd(
       checked(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "cannot open process {}", pid));
@@ -22,7 +24,7 @@ UniqueFd openPid(pid_t pid) {
 
 class SpawnSettings {
  public:
-  SpawnSettings() {
+  explicit SpawnSettings(int output) {
     ::posix_spawnattr_init(&attributes_);
     ::posix_spawn_file_actions_init(&actions_);
     sigset_t none, handled;
@@ -35,6 +37,7 @@ class SpawnSettings {
     ::posix_spawnattr_setflags(&attributes_,
                                POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (output >= 0) ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
     ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
   }
   ~SpawnSettings() {
@@ -59,11 +62,11 @@ std::string describe(const siginfo_t& info) {
 
 }  // namespace
 
-Process Process::start(const std::vector<std::string>& arguments) {
+Process Process::start(const std::vector<std::string>& arguments, int output) {
   std::vector<char*> argv;
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  const SpawnSettings settings;
+  const SpawnSettings settings(output);
   pid_t pid = 0;
   const int error =
       ::posix_spawn(&pid, argv[0], settings.actions(), settings.attributes(), argv.data(), environ);
@@ -98,6 +101,28 @@ std::string findProgram(const std::string& name, const std::vector<std::string>&
   }
   throw std::runtime_error(fmt::format("cannot find the program {} in {}; see --worker-dir", name,
                                        fmt::join(directories, ", ")));
+}
+
+std::string versionOf(const std::string& program) {
+  int ends[2];
+  checked(::pipe2(ends, O_CLOEXEC), "cannot make a pipe");
+  const UniqueFd reader(ends[0]);
+  UniqueFd writer(ends[1]);
+  Process process = Process::start({program, "--version"}, writer.get());
+  writer.reset();
+  if (!process.waitEnd(kVersionTime)) {
+    process.kill();
+    process.waitEnd(kVersionTime);
+    throw std::runtime_error(fmt::format("{} --version: no answer", program));
+  }
+  char text[64];  // far less than a pipe holds: it was never kept waiting
+  const auto size = ::read(reader.get(), text, sizeof text);
+  std::string version(text, static_cast<size_t>(std::max<ssize_t>(0, size)));
+  version.erase(std::min(version.size(), version.find_first_of("\r\n")));
+  if (version.empty())
+    throw std::runtime_error(
+        fmt::format("{} --version: {} without an answer", program, process.ending()));
+  return version;
 }
 
 }  // namespace vdpa

@@ -14,8 +14,9 @@ namespace vdpa {
 class Process {
  public:
   // Starts `arguments[0]` in a session of its own, so that it outlives us, with our standard
-  // streams and no other descriptor. Throws std::system_error.
-  static Process start(const std::vector<std::string>& arguments);
+  // streams and no other descriptor; `output`, if there is one, becomes its standard output. Throws
+  // std::system_error.
+  static Process start(const std::vector<std::string>& arguments, int output = -1);
   // One that runs already. Throws std::system_error if there is no such process.
   static Process adopt(pid_t pid);
 
@@ -37,5 +38,8 @@ class Process {
 
 // Looks for the program in the directories, in order. Throws std::runtime_error naming them.
 std::string findProgram(const std::string& name, const std::vector<std::string>& directories);
+
+// What `program --version` prints. Throws what says why it doesn't.
+std::string versionOf(const std::string& program);
 
 }  // namespace vdpa

@@ -54,6 +54,7 @@ void Provisioner::want(Devices devices) {
       if (!wanted_.contains(id))
         problems_[id] = fmt::format("vDPA device {} is being made", device.vdpa);
     wanted_ = std::move(devices);
+    settled_ = false;
     told_ = work_ = true;
   }
   changed_.notify_all();
@@ -65,6 +66,12 @@ void Provisioner::wake() {
     work_ = true;
   }
   changed_.notify_all();
+}
+
+std::vector<std::string> Provisioner::waitUndone(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [this] { return settled_ && left_.empty(); });
+  return left_;
 }
 
 std::string Provisioner::problem(const std::string& id) const {
@@ -84,9 +91,17 @@ void Provisioner::run() {
       else
         changed_.wait_for(lock, kRetry, ready);
       if (stop_) return;
-      work_ = false;
+      work_ = settled_ = false;
     }
     done = step();
+    {
+      std::lock_guard lock(mutex_);
+      left_.clear();
+      for (const auto& [id, record] : records_)
+        if (!wanted_.contains(id)) left_.push_back(id);
+      settled_ = !work_;
+    }
+    changed_.notify_all();
     options_.changed();
   }
 }

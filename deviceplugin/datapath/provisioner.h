@@ -2,6 +2,7 @@
 // recorded on disk before it is begun. Works on a thread of its own, since drivers take their time.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -9,6 +10,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "deviceplugin/datapath/device_set.h"
 #include "deviceplugin/datapath/vdpa_bus.h"
@@ -40,6 +42,10 @@ class Provisioner {
   void want(Devices devices);
   // An owner has gone: what waited for that goes on.
   void wake();
+
+  // Waits until what isn't wanted is undone; returns the device IDs for which it isn't at the
+  // deadline.
+  std::vector<std::string> waitUndone(std::chrono::steady_clock::time_point deadline);
 
   // Why the device isn't there, or not yet; empty if it is.
   std::string problem(const std::string& id) const;
@@ -77,6 +83,8 @@ class Provisioner {
   bool told_ = false;  // the first set is there: nothing is undone before
   std::map<std::string, std::string> problems_;
   bool work_ = false;
+  bool settled_ = false;           // nothing was asked for since the last step began
+  std::vector<std::string> left_;  // after the last step: made, and neither wanted nor undone
   bool stop_ = false;
   std::thread thread_;
 };

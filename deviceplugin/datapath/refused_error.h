@@ -11,6 +11,7 @@ enum class Refusal {
   invalidArgument,  // the device cannot do what is asked
   notFound,
   alreadyExists,
+  inUse,    // pods have what it would take away
   aborted,  // the same request may succeed later
 };
 

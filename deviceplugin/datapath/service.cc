@@ -17,6 +17,8 @@ grpc::StatusCode codeOf(Refusal refusal) {
       return grpc::StatusCode::NOT_FOUND;
     case Refusal::alreadyExists:
       return grpc::StatusCode::ALREADY_EXISTS;
+    case Refusal::inUse:
+      return grpc::StatusCode::FAILED_PRECONDITION;
     case Refusal::aborted:
       return grpc::StatusCode::ABORTED;
   }
@@ -81,6 +83,16 @@ grpc::Status Service::SetAddresses(grpc::ServerContext*,
   return answer("SetAddresses", [&] {
     *response->mutable_attachment() = toMessage(attachments_.setAddresses(
         {request->container_id(), request->interface()}, fromMessage(*request)));
+  });
+}
+
+grpc::Status Service::Drain(grpc::ServerContext*, const datapath::v1::DrainRequest*,
+                            datapath::v1::DrainResponse* response) {
+  return answer("Drain", [&] {
+    const auto drained = attachments_.drain();
+    response->mutable_ended()->Assign(drained.ended.begin(), drained.ended.end());
+    response->mutable_left()->Assign(drained.left.begin(), drained.left.end());
+    hooks_.devicesChanged();
   });
 }
 

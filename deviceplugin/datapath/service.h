@@ -29,6 +29,8 @@ class Service
                       datapath::v1::DetachResponse* response) override;
   grpc::Status SetAddresses(grpc::ServerContext*, const datapath::v1::SetAddressesRequest* request,
                             datapath::v1::SetAddressesResponse* response) override;
+  grpc::Status Drain(grpc::ServerContext*, const datapath::v1::DrainRequest*,
+                     datapath::v1::DrainResponse* response) override;
   grpc::Status Check(grpc::ServerContext*, const datapath::v1::CheckRequest* request,
                      datapath::v1::CheckResponse* response) override;
   grpc::Status List(grpc::ServerContext*, const datapath::v1::ListRequest*,

@@ -69,8 +69,7 @@ void SoftwareBacking::check(const OwnerRecord& record, Differences& differences)
 std::string SoftwareBacking::unhealthy(const std::string&, const Offer& offer) const {
   const auto vswitch = switches_.find(offer.resource);
   if (!vswitch) return "the switch of " + offer.resource + " is not there";
-  const auto status = vswitch->status();
-  return status.up ? "" : status.reason;
+  return vswitch->problem();
 }
 
 }  // namespace vdpa

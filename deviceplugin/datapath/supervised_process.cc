@@ -126,7 +126,12 @@ void SupervisedProcess::run() {
 
 bool SupervisedProcess::takeOver() {
   auto running = listenerOf(plan_.control);
-  if (!running || !connect(std::move(*running))) return false;
+  if (!running) return false;
+  {
+    std::lock_guard lock(mutex_);
+    status_.found = true;
+  }
+  if (!connect(std::move(*running))) return false;
   spdlog::info("took over {}, process {}", plan_.title, process_->pid());
   return true;
 }
@@ -174,6 +179,7 @@ bool SupervisedProcess::connect(Process process) {
       {
         std::lock_guard lock(mutex_);
         client_ = client;
+        status_.version = hello.value("version", "");
       }
       if (handlers_.onUp) handlers_.onUp(*this, hello);
       {
@@ -271,6 +277,7 @@ void SupervisedProcess::fail(const std::string& reason) {
     client_.reset();
     status_.up = false;
     status_.pid = 0;
+    status_.found = false;
     ++status_.deaths;
     status_.reason = fmt::format("{} is not running: {}", plan_.title, reason);
   }
@@ -289,8 +296,9 @@ bool SupervisedProcess::pause(std::chrono::milliseconds time) {
   return !changed_.wait_for(lock, time, [&] { return wanted_ != Wanted::running; });
 }
 
-void stopStray(const std::string& control) {
-  if (auto process = listenerOf(control)) {
+bool stopStray(const std::string& control) {
+  auto process = listenerOf(control);
+  if (process) {
     spdlog::warn("process {} on {} serves nobody: stopped", process->pid(), control);
     std::unique_ptr<ControlClient> client;
     try {
@@ -301,6 +309,7 @@ void stopStray(const std::string& control) {
     endProcess(client.get(), *process);
   }
   ::unlink(control.c_str());
+  return process.has_value();
 }
 
 }  // namespace vdpa

@@ -37,6 +37,8 @@ class SupervisedProcess {
     pid_t pid = 0;        // while it runs
     std::string reason;   // why it isn't up
     unsigned deaths = 0;  // unasked ends since we watch it
+    bool found = false;   // it ran before we watched it
+    std::string version;  // as it tells; empty: before its first answer, or it doesn't
   };
 
   SupervisedProcess(Plan plan, Handlers handlers);
@@ -82,7 +84,8 @@ class SupervisedProcess {
   std::thread thread_;
 };
 
-// Ends a process that nobody needs, found by its control socket, and removes the socket.
-void stopStray(const std::string& control);
+// Ends a process that nobody needs, found by its control socket, and removes the socket. False if
+// there was none.
+bool stopStray(const std::string& control);
 
 }  // namespace vdpa

@@ -10,6 +10,11 @@
 namespace vdpa {
 namespace {
 
+// For a switch that starts anew.
+constexpr auto kUpTime = std::chrono::seconds(4);
+// For its pods to connect to one that was renewed.
+constexpr auto kHold = std::chrono::milliseconds(1000);
+
 nlohmann::json portArguments(const std::string& id, const PortSettings& settings) {
   return {{"id", id},
           {"mac", settings.mac},
@@ -38,6 +43,15 @@ SwitchHandle::Ports portsOf(const nlohmann::json& answer) {
   for (const auto& port : answer.at("ports"))
     ports[port.at("id").get<std::string>()] = portOf(port);
   return ports;
+}
+
+// An operation that a switch of another release may not know.
+void tell(SupervisedProcess& process, const char* operation, const nlohmann::json& arguments) {
+  try {
+    process.call(operation, arguments);
+  } catch (const std::exception& error) {
+    spdlog::debug("{}: {}", operation, error.what());
+  }
 }
 
 }  // namespace
@@ -86,9 +100,22 @@ void SwitchHandle::restart() {
   process()->stop();
   {
     std::lock_guard lock(mutex_);
-    config_ = wanted_;
+    if (ports_.empty()) config_ = wanted_;
   }
   launch();
+}
+
+void SwitchHandle::renew() {
+  std::lock_guard changing(changing_);
+  {
+    std::lock_guard lock(mutex_);
+    renewing_ = true;
+  }
+  restart();
+}
+
+void SwitchHandle::go() {
+  tell(*process(), "go", nlohmann::json::object());
 }
 
 // On the process's own thread, before anybody else may call it.
@@ -103,16 +130,20 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello)
     for (auto& [id, settings] : portsOf(process.call("ports")))
       if (kept_(id)) kept.emplace(id, settings);
   Ports ports;
+  bool renewing = false;
   {
     std::lock_guard lock(mutex_);
     ports_.merge(kept);
     ports = ports_;
+    renewing = renewing_;
   }
   if (!same && ports.empty())
     throw std::runtime_error("the one that ran has another configuration");
   if (!same)
     spdlog::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
                  resource_);
+  // Or what the first pod sends would be lost on the way to those that aren't connected yet.
+  if (renewing && !ports.empty()) tell(process, "hold", {{"ms", kHold.count()}});
   for (const auto& id : ids)
     if (!ports.contains(id)) process.call("remove_port", {{"id", id}});
   for (const auto& [id, settings] : ports) {
@@ -123,6 +154,8 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello)
       spdlog::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
     }
   }
+  std::lock_guard lock(mutex_);
+  renewing_ = false;
 }
 
 SwitchConfig SwitchHandle::config() const {
@@ -144,6 +177,8 @@ void SwitchHandle::configure(const SwitchConfig& config) {
 
 std::string SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
   std::lock_guard changing(changing_);
+  process()->waitUp(std::chrono::steady_clock::now() +
+                    kUpTime);  // it may be a new one's first moment
   // Known before it is there: a switch that starts meanwhile gets it too.
   {
     std::lock_guard lock(mutex_);
@@ -212,6 +247,13 @@ bool SwitchHandle::waitUp(std::chrono::steady_clock::time_point deadline) const 
 
 SupervisedProcess::Status SwitchHandle::status() const {
   return process()->status();
+}
+
+std::string SwitchHandle::problem() const {
+  const auto status = this->status();
+  if (status.up) return "";
+  std::lock_guard lock(mutex_);
+  return renewing_ && status.deaths == 0 ? "" : status.reason;
 }
 
 void SwitchHandle::stop() {

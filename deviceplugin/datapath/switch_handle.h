@@ -46,10 +46,17 @@ class SwitchHandle {
 
   bool waitUp(std::chrono::steady_clock::time_point deadline) const;
   SupervisedProcess::Status status() const;
+  // Why its ports can't be used; empty while it is well, and while renew() takes its moment.
+  std::string problem() const;
+  // The process in force.
+  std::shared_ptr<SupervisedProcess> process() const;
+  // Ends the process and starts the program that is installed now, with the same ports.
+  // Packets of pods that were connected pass again after go(), or by themselves after a moment.
+  void renew();
+  void go();
   void stop();
 
  private:
-  std::shared_ptr<SupervisedProcess> process() const;
   void launch();
   void restart();
   void onUp(SupervisedProcess& process, const nlohmann::json& hello);
@@ -65,6 +72,7 @@ class SwitchHandle {
   mutable std::mutex mutex_;  // of what follows; held for moments only
   Ports ports_;
   SwitchConfig config_;
+  bool renewing_ = false;
   std::shared_ptr<SupervisedProcess> process_;
 };
 

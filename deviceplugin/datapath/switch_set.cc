@@ -50,12 +50,14 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
   stopStrays();
 }
 
+void SwitchSet::renew(const std::string& resource) {
+  std::lock_guard changing(changing_);
+  if (const auto handle = find(resource)) handle->renew();
+}
+
 void SwitchSet::collect() {
   std::lock_guard changing(changing_);
-  for (const auto& [resource, handle] : [this] {
-         std::lock_guard lock(mutex_);
-         return switches_;
-       }()) {
+  for (const auto& [resource, handle] : all()) {
     const std::string name = fileName(resource);
     if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
     spdlog::info("{} is not offered any more: its switch ends", resource);
@@ -69,10 +71,7 @@ void SwitchSet::collect() {
 void SwitchSet::stopStrays() {
   std::lock_guard changing(changing_);
   std::set<std::string> known;
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& [resource, handle] : switches_) known.insert(fileName(resource));
-  }
+  for (const auto& [resource, handle] : all()) known.insert(fileName(resource));
   for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
     const std::string name = entry.path().filename();
     if (known.contains(name)) continue;
@@ -100,11 +99,9 @@ std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const
   return found == switches_.end() ? nullptr : found->second;
 }
 
-std::vector<std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
+std::map<std::string, std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
   std::lock_guard lock(mutex_);
-  std::vector<std::shared_ptr<SwitchHandle>> handles;
-  for (const auto& [resource, handle] : switches_) handles.push_back(handle);
-  return handles;
+  return switches_;
 }
 
 }  // namespace vdpa

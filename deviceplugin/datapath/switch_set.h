@@ -24,12 +24,14 @@ class SwitchSet {
   // Starts, configures and stops until every offered resource that has devices has its switch, and
   // nothing else runs but what has ports. Switches of an earlier life that nobody needs are ended.
   void offer(const std::vector<Resource>& resources);
+  // See SwitchHandle::renew; nothing if there is no such switch.
+  void renew(const std::string& resource);
   // Ends those that are neither offered nor in use.
   void collect();
 
   // Null if there is none.
   std::shared_ptr<SwitchHandle> find(const std::string& resource) const;
-  std::vector<std::shared_ptr<SwitchHandle>> all() const;
+  std::map<std::string, std::shared_ptr<SwitchHandle>> all() const;  // by resource
 
  private:
   void add(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the container images without a registry, from a build of the project and Debian's packages: the project's own, one
 # for sample applications (dpdk-testpmd and a shell), and the sandbox's. Usage: images.sh BUILD OUT; OUT gets a
-# docker-archive of each.
+# docker-archive of each, and OUT/next one of the project with the datapath's programs of another version, for updates.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -26,6 +26,21 @@ image() {
 
 version=$(sed -n "s/^ *version: '\(.*\)',/\1/p" meson.build)
 image vdpa "localhost/vdpa:$version" "$(manifests/image/vdpa.sh "$build")" manifests/image/vdpa.sh "$build" "$work/vdpa"
+
+# next_programs DIR: BUILD as the image's script knows it, with the programs that the tests have of another version.
+next_programs() {
+  local program other
+  for program in $(manifests/image/vdpa.sh "$build"); do
+    other=$build/tests/next/$(basename "$program")
+    [ -x "$other" ] || other=$program
+    install -D "$other" "$work/next-build/${program#"$build"/}"
+  done
+  manifests/image/vdpa.sh "$work/next-build" "$1"
+}
+mkdir -p "$out/next"
+image next/vdpa "localhost/vdpa:$version-next" "$(manifests/image/vdpa.sh "$build") $(echo "$build"/tests/next/vdpa-{datapath,worker,switch,pmd})" \
+  next_programs "$work/next/vdpa"
+
 image sample "localhost/vdpa-sample:$version" "" \
   manifests/image/rootfs.sh "$work/sample" /usr/bin/dpdk-testpmd -- mempool_ring bus_vdev net_virtio
 image pause localhost/pause:1 "" manifests/image/rootfs.sh "$work/pause"

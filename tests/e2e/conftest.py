@@ -11,7 +11,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from cluster import DIRECTORY, NAMESPACE, ROOT, Cluster, network  # noqa: E402
 from support import wait_until  # noqa: E402
 
+IMAGES = ROOT / "build" / "image"
 PORTS = 3
+STEPS = pytest.StashKey()
 CONFIG = f"""resources:
   - name: nic
     backend: software
@@ -19,12 +21,27 @@ CONFIG = f"""resources:
 """
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(STEPS, [])
+    if rows:
+        terminalreporter.section("packets lost, while pods exchange them")
+    for row in rows:
+        terminalreporter.write_line("{:<50} {:>10} {:>8}  {}".format(*row))
+
+
+@pytest.fixture
+def steps(request):
+    """Rows for the summary at the end: step, packets, lost of them, what else there is to say."""
+    return request.config.stash.setdefault(STEPS, [("step", "packets", "lost", "")])
+
+
 @pytest.fixture(scope="session")
 def bare_cluster():
     scripts = ROOT / "tests" / "cluster"
     subprocess.run([scripts / "down.sh", DIRECTORY], check=False, capture_output=True)
     try:
-        subprocess.run([scripts / "up.sh", DIRECTORY], check=True, timeout=180)
+        images = [*sorted(IMAGES.glob("*.tar")), *sorted(IMAGES.glob("next/*.tar"))]
+        subprocess.run([scripts / "up.sh", DIRECTORY, *images], check=True, timeout=180)
         yield Cluster()
     finally:
         subprocess.run([scripts / "down.sh", DIRECTORY], check=True, timeout=120)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import rpc
 from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, pod, receiver, sender
@@ -129,51 +128,3 @@ def sandboxes():
     """The pods whose processes still run on node1, however the API server sees them."""
     out = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return "slow" if "trap 'sleep 20' TERM" in out else ""
-
-
-def test_the_datapath_can_be_killed_and_replaced_under_traffic(cluster):
-    two_pods(cluster)
-    before = started(cluster, "receiver"), started(cluster, "sender")
-    old = cluster.daemon("vdpa-datapath", "node1")
-    pids = attached_processes()
-
-    # Its container is killed by the runtime when its first process dies.
-    subprocess.run([ROOT / "tests" / "cluster" / "kill.sh", DIRECTORY, "node1", "vdpa-datapath"], check=True, timeout=30)
-    wait_until(lambda: restarts(cluster, old) == 1, lambda: f"{old} is back: {restarts(cluster, old)} restarts", 60, 0.2)
-    wait_until(lambda: cluster.ready(old, NAMESPACE), f"{old} is ready", 60, 0.2)
-    cluster.wait_traffic("receiver")
-
-    # An upgrade: the pod is deleted, and its successor takes over what runs.
-    cluster.run("delete", "pod", "-n", NAMESPACE, old, timeout=60)
-    wait_until(lambda: (new := cluster.daemon("vdpa-datapath", "node1")) and cluster.ready(new, NAMESPACE),
-               "another vdpa-datapath is ready", 60, 0.2)
-    cluster.wait_traffic("receiver")
-
-    assert attached_processes() == pids
-    assert before == (started(cluster, "receiver"), started(cluster, "sender"))
-    cluster.wait_allocatable("node1", PORTS)
-    cluster.apply(pod("newcomer"))
-    cluster.wait_running("newcomer")
-    cluster.delete("receiver")
-    wait_until(lambda: cluster.device_of("receiver") is None, "the adopted attachment is undone", 30, 0.2)
-
-
-def attached_processes():
-    """The workers and switches of both nodes, by the host's process ids; they live in their node's network namespace."""
-    found = set()
-    for node in "node1", "node2":
-        pids = subprocess.run(["ip", "netns", "pids", f"vdpa-{node}"], capture_output=True, text=True, check=True).stdout
-        for pid in pids.split():
-            try:
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
-            except FileNotFoundError:  # it has ended meanwhile
-                continue
-            if name in ("vdpa-worker", "vdpa-switch"):
-                found.add((pid, name))
-    assert found
-    return found
-
-
-def restarts(cluster, name):
-    found = cluster.get("pod", name, NAMESPACE)
-    return found["status"]["containerStatuses"][0]["restartCount"] if found else None

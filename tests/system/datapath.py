@@ -15,6 +15,7 @@ import rpc
 from support import BUILD, Program, wait_until
 
 PROGRAM = BUILD / "deviceplugin/datapath/vdpa-datapath"
+NEXT = BUILD / "tests/next"  # the programs of another version
 WORKER_DIRS = ":".join(str(BUILD / "deviceplugin" / "datapath" / d) for d in ("worker", "switch", "pmd"))
 _numbers = itertools.count()
 
@@ -23,11 +24,11 @@ class Datapath(Program):
     """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
 
     def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS, log_level="debug",
-                 run_dir=None):
+                 run_dir=None, program=PROGRAM):
         self.directory = directory
         self.run_dir = run_dir or directory / "run"
         self.state_dir = directory / "state"
-        super().__init__(name, [PROGRAM, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
+        super().__init__(name, [program, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
                                 "--worker-dir", worker_dirs, "--pod-resources", directory / "pods.sock",
                                 "--log-level", log_level, *arguments], directory)
         self._channel = None
@@ -104,11 +105,15 @@ class Datapath(Program):
     def switch_pid(self, name="vdpa.io-nic"):
         return self.processes()[name]
 
-    def restarted(self):
+    def restarted(self, *arguments, **options):
         """Another instance over the same directories, after this one was stopped or killed."""
         if self.running():
             self.stop()
-        return Datapath(self.directory, name=f"datapath{next(_numbers)}").wait_serving()
+        return Datapath(self.directory, *arguments, name=f"datapath{next(_numbers)}", **options).wait_serving()
+
+    def updated(self, *arguments, worker_dirs=NEXT):
+        """An instance of the next version in the place of this one."""
+        return self.restarted(*arguments, program=NEXT / "vdpa-datapath", worker_dirs=worker_dirs)
 
     def __exit__(self, *_):
         super().__exit__()

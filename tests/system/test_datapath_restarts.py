@@ -96,9 +96,10 @@ def test_killed_switch_gets_its_ports_back(datapath):
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: datapath.processes().get("vdpa.io-nic", first) != first, "another switch")
     datapath.wait_healthy()
-    wait_until(lambda: datapath.check(owner(), settings=settings(vlan=3)) == [],
-               lambda: str(datapath.check(owner(), settings=settings(vlan=3))), 20)
-    assert datapath.check(owner("c1"), "nic-1", settings=settings(spoof_check=True, link_state="disable")) == []
+    for who, device, values in (owner(), "nic-0", {"vlan": 3}), (owner("c1"), "nic-1", {"spoof_check": True,
+                                                                                       "link_state": "disable"}):
+        wait_until(lambda who=who, device=device, values=values: not datapath.check(who, device, settings(**values)),
+                   lambda who=who, device=device, values=values: str(datapath.check(who, device, settings(**values))), 20)
     assert datapath.worker_pid() == worker
     assert os.path.samestat(datapath.socket().stat(), socket)
 

@@ -7,7 +7,7 @@ import pytest
 from grpc import StatusCode
 
 import rpc
-from datapath import WORKER_DIRS, Datapath, Kubelet, owner, refused
+from datapath import NEXT, WORKER_DIRS, Datapath, Kubelet, owner, refused
 from pmd import PROGRAM, driver, sysfs
 from testpmd import application
 
@@ -15,12 +15,11 @@ pytestmark = pytest.mark.packets
 DEVICE = "0000:65:00.2"
 
 
-@pytest.fixture
-def scene(directory):
-    """The started vdpa-pmd is the real one; only its function is exchanged for the test's device."""
-    programs = directory / "programs"
-    programs.mkdir()
-    wrapper = programs / "vdpa-pmd"
+def programs(directory, name="programs", program=PROGRAM):
+    """A folder with a vdpa-pmd that is the real one; only its function is exchanged for the test's device."""
+    folder = directory / name
+    folder.mkdir()
+    wrapper = folder / "vdpa-pmd"
     wrapper.write_text(f"""#!/bin/bash
 for word; do
   case $word in
@@ -28,12 +27,17 @@ for word; do
     *) words+=("$word") ;;
   esac
 done
-exec {PROGRAM} "${{words[@]}}" --vdev=vdpa_test0,queues=2$(cat {directory}/options) --load={driver()}
+exec {program} "${{words[@]}}" --vdev=vdpa_test0,queues=2$(cat {directory}/options) --load={driver()}
 """)
     wrapper.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def scene(directory):
     (directory / "options").write_text("")
     with Kubelet(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
-                                      worker_dirs=f"{programs}:{WORKER_DIRS}") as datapath:
+                                      worker_dirs=f"{programs(directory)}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving()
         datapath.set_devices(rpc.datapath.Resource(
             name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666),
@@ -42,14 +46,14 @@ exec {PROGRAM} "${{words[@]}}" --vdev=vdpa_test0,queues=2$(cat {directory}/optio
         yield datapath
 
 
-def pmd_pid(datapath):
+def pmd_pid(datapath, program=PROGRAM):
     """Beside the worker, which has the same device."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = open(f"/proc/{pid}/cmdline").read().split("\0")
         except OSError:
             continue
-        if words[0] == str(PROGRAM) and any(str(datapath.run_dir) in word for word in words):
+        if words[0] == str(program) and any(str(datapath.run_dir) in word for word in words):
             return int(pid)
     return None
 
@@ -91,6 +95,22 @@ def test_it_outlives_the_datapath(scene, directory):
             assert second.check(owner(), DEVICE) == []
             second.detach(owner())
             assert pmd_pid(second) is None
+
+
+def test_an_update_replaces_it_under_traffic(scene, directory):
+    scene.attach(owner(), DEVICE)
+    with application(directory, scene.socket(DEVICE), queues=2) as app:
+        app.wait_received(10000, "before")
+        scene.kill()
+        with Datapath(directory, "--sysfs", directory / "sys", name="second", program=NEXT / "vdpa-datapath",
+                      worker_dirs=f"{programs(directory, 'next', NEXT / 'vdpa-pmd')}:{NEXT}") as second:
+            second.wait_log(f"replaced vdpa-pmd of {DEVICE}: up again after ")
+            assert "running pods: 1" in second.log()
+            app.wait_received(10000, "with the next one")
+            assert pmd_pid(second) is None and pmd_pid(second, NEXT / "vdpa-pmd")
+            assert second.check(owner(), DEVICE) == []
+            second.detach(owner())
+            assert pmd_pid(second, NEXT / "vdpa-pmd") is None
 
 
 def test_a_driver_that_does_not_take_its_device(scene, directory):

@@ -134,6 +134,30 @@ def test_the_gap_when_the_switch_is_killed(node):
     assert min(gaps) < 3, gaps
 
 
+def test_an_update_loses_no_packet(node):
+    """They wait in the pods' rings until the next version's switch takes them, and arrive once."""
+    one, other = node.pods(2)
+    exchange(one, other)
+    old = node.datapath.switch_pid()
+    node.datapath.kill()
+    sent, came = 0, []
+    with node.datapath.updated() as second:
+        def replaced():
+            nonlocal sent
+            for sender, receiver in (one, other), (other, one):
+                if sender.idle():
+                    sender.offer(frame(receiver.mac, sender.mac, b"%s %d" % (sender.mac.encode(), sent)))
+                    sent += 1
+            came.extend(one.payloads() + other.payloads())
+            return "replaced vdpa-switch of vdpa.io/nic" in second.log()
+        wait_until(replaced, second.log, 60, 0.001)
+        assert second.switch_pid() != old
+        assert "running pods: 2" in second.log()
+        wait_until(lambda: came.extend(one.payloads() + other.payloads()) or len(came) >= sent,
+                   lambda: f"{sent} frames; {len(came)} came\n{second.log()}")
+        assert len(came) == len(set(came)) == sent
+
+
 def test_two_attachments_in_one_application(node):
     node.attach(0)
     node.attach(1)

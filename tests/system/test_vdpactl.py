@@ -104,7 +104,7 @@ def test_attachments(datapath, directory):
         "vlanQoS": 0, "vlanProto": "802.1q", "spoofchk": True, "trust": False, "link_state": "disable", "min_tx_rate": 0,
         "max_tx_rate": 0, "ips": ["10.0.0.5/24", "fd00::5/64"],
         "socket": "/run/vdpa/nic-0/vhost.sock", "attached": True, "state": "waiting",
-        "outlook": ""}
+        "outlook": "", "workerVersion": output(directory, "--version").strip()}
 
 
 def test_what_becomes_of_an_attachment(datapath, directory):

@@ -7,6 +7,7 @@
 
 #include "common/control_channel.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa {
@@ -24,9 +25,9 @@ void serve(const PmdOptions& options, const std::string& reason) {
       return nlohmann::json::object();
     }
     return nlohmann::json{
-        {"program", "vdpa-pmd"},    {"version", VDPA_VERSION},  {"pid", ::getpid()},
-        {"device", options.device}, {"driver", options.driver}, {"socket", options.socket},
-        {"ready", false},           {"connected", false},       {"reason", reason}};
+        {"program", "vdpa-pmd"},    {"version", programVersion()}, {"pid", ::getpid()},
+        {"device", options.device}, {"driver", options.driver},    {"socket", options.socket},
+        {"ready", false},           {"connected", false},          {"reason", reason}};
   });
   const auto end = Clock::now() + kTime;
   while (!stop && Clock::now() < end) {

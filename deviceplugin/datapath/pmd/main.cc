@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/pmd/driver.h"
 #include "deviceplugin/datapath/pmd/failure.h"
 #include "deviceplugin/datapath/pmd/pmd.h"
@@ -31,7 +32,7 @@ int run(int argc, char** argv) {
       "vdpa-datapath, one for each device of the dpdk backend."};
   PmdOptions options;
   std::string logLevel = "info", logFormat = "text";
-  app.set_version_flag("--version", VDPA_VERSION);
+  app.set_version_flag("--version", programVersion());
   app.add_option("--device", options.device, "ID of the device, for messages")->required();
   auto* pci = app.add_option("--pci", options.pci, "address of the function: 0000:65:00.2")
                   ->check(CLI::Validator(

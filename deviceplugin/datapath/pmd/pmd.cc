@@ -11,6 +11,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa {
@@ -111,7 +112,7 @@ nlohmann::json Pmd::handle(const std::string& operation) {
         fmt::format("unknown op '{}'; expected hello, stats or stop", operation));
   nlohmann::json hello = state();
   hello["program"] = "vdpa-pmd";
-  hello["version"] = VDPA_VERSION;
+  hello["version"] = programVersion();
   hello["pid"] = ::getpid();
   hello["device"] = options_.device;
   hello["driver"] = options_.driver;

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/number_list.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/switch/switch.h"
 
 namespace {
@@ -31,7 +32,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "A learning layer-2 switch with vhost-user ports. vdpa-datapath starts it and tells it its "
       "ports.");
-  app.set_version_flag("--version", VDPA_VERSION);
+  app.set_version_flag("--version", programVersion());
   app.add_option("--name", options.name, "the resource it serves")->required();
   app.add_option("--control", options.control, "its control socket")->required();
   app.add_option("--ports-dir", options.portsDirectory, "where the ports' sockets are made")

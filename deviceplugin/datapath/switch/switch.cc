@@ -11,6 +11,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/version.h"
 
 namespace vdpa {
 namespace {
@@ -18,6 +19,8 @@ namespace {
 constexpr unsigned kPacketsPerPoller =
     4096;  // packets are copied in and out, so only bursts are in flight
 constexpr unsigned kUplinkPackets = 4096;
+constexpr std::chrono::milliseconds kLongestHold{10000};
+using Clock = std::chrono::steady_clock;
 constexpr unsigned kFrameOverhead = 18;  // bytes: Ethernet header and a VLAN tag
 
 UniqueFd takeSignals() {
@@ -117,15 +120,33 @@ void Switch::run() {
                     {eventReady_.get(), POLLIN, 0},
                     {ports_->failureFd(), POLLIN, 0},
                     {stalled_.fd(), POLLIN, 0}};
-    if (::poll(fds, std::size(fds), ports_->untilNextOpening()) < 0 && errno != EINTR)
+    if (::poll(fds, std::size(fds), untilNextDeadline()) < 0 && errno != EINTR)
       throw systemError(errno, "cannot poll");
     if (fds[0].revents) stop_ = true;
     if (fds[1].revents) control_.process();
     if (fds[3].revents) ports_->handleFailures();
     if (fds[4].revents) ports_->handleStalls();
     ports_->openDue();
+    if (heldUntil_ && Clock::now() >= *heldUntil_) release("nobody said go");
     if (fds[2].revents) sendEvents();
   }
+  // What was taken from one pod reaches the other before a port is closed.
+  ports_->hold(true);
+}
+
+int Switch::untilNextDeadline() const {
+  const int opening = ports_->untilNextOpening();
+  if (!heldUntil_) return opening;
+  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(*heldUntil_ - Clock::now());
+  const auto held = static_cast<int>(std::max<int64_t>(0, wait.count()));
+  return opening < 0 ? held : std::min(opening, held);
+}
+
+void Switch::release(std::string_view reason) {
+  if (!heldUntil_) return;
+  heldUntil_.reset();
+  ports_->hold(false);
+  spdlog::info("packets pass: {}", reason);
 }
 
 PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {
@@ -144,7 +165,7 @@ PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {
 nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json& arguments) {
   if (operation == "hello")
     return {{"program", "vdpa-switch"},
-            {"version", VDPA_VERSION},
+            {"version", programVersion()},
             {"pid", ::getpid()},
             {"name", options_.name},
             {"queue_pairs", options_.queuePairs},
@@ -169,6 +190,16 @@ nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json
   if (operation == "ports") return {{"ports", ports_->describe()}};
   if (operation == "stats")
     return {{"ports", ports_->stats(arguments.value("ports", std::vector<std::string>()))}};
+  if (operation == "hold") {
+    heldUntil_ = Clock::now() +
+                 std::chrono::milliseconds(numberOf(arguments, "ms", 0, 0, kLongestHold.count()));
+    ports_->hold(true);
+    return nlohmann::json::object();
+  }
+  if (operation == "go") {
+    release("as told");
+    return nlohmann::json::object();
+  }
   if (operation == "stop") {
     stop_ = true;
     return nlohmann::json::object();

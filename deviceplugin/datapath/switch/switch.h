@@ -1,11 +1,13 @@
 // The wiring of one vdpa-switch, and its control operations.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/control_channel.h"
@@ -37,6 +39,8 @@ class Switch {
   PortSettings settingsOf(const nlohmann::json& arguments) const;
   void announce(const std::string& id, bool connected, const std::string& reason);
   void sendEvents();
+  int untilNextDeadline() const;  // ms, for poll()
+  void release(std::string_view reason);
 
   SwitchOptions options_;
   UniqueFd signals_;
@@ -51,6 +55,7 @@ class Switch {
   std::vector<std::unique_ptr<Poller>> pollers_;
   std::unique_ptr<VhostPorts> ports_;  // ends before the pollers do
   ControlServer control_;
+  std::optional<std::chrono::steady_clock::time_point> heldUntil_;
   bool stop_ = false;
 };
 

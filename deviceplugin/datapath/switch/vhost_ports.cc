@@ -215,6 +215,16 @@ void VhostPorts::returnAddress(const PortSettings& gone) {
       table_.addStatic(gone.mac, gone.vlan, port->number);
 }
 
+void VhostPorts::hold(bool held) {
+  uint64_t sequence = 0;
+  {
+    std::lock_guard lock(mutex_);
+    held_ = held;
+    sequence = publish();
+  }
+  publisher_.waitUntilSeen(sequence);
+}
+
 bool VhostPorts::has(const std::string& id) const {
   std::lock_guard lock(mutex_);
   return ports_.contains(id);
@@ -233,7 +243,7 @@ void VhostPorts::fillWork(Snapshot& snapshot, Port& port) const {
     const auto receive = static_cast<uint16_t>(pair * 2),
                send = static_cast<uint16_t>(pair * 2 + 1);
     if (port.enabled[receive]) view.rxQueues[view.rxQueueCount++] = receive;
-    if (!port.enabled[send]) continue;
+    if (!port.enabled[send] || held_) continue;
     rte_vhost_vring vring{};
     const bool known = rte_vhost_get_vhost_vring(port.vid, send, &vring) == 0;
     snapshot.work[(port.number + pair) % options_.pollers].push_back(
@@ -248,7 +258,7 @@ uint64_t VhostPorts::publish() {
   for (const auto& [id, port] : ports_) highest = std::max<size_t>(highest, port->number);
   snapshot->ports.resize(highest + 1);
   snapshot->work.resize(options_.pollers);
-  snapshot->uplink = options_.uplink;
+  snapshot->uplink = options_.uplink && !held_;
   PortView& uplink = snapshot->ports[kUplinkPort];
   uplink.exists = uplink.linkUp = options_.uplink;
   uplink.maxFrame = static_cast<uint16_t>(options_.uplinkMtu + kEthernetHeader);

@@ -51,6 +51,8 @@ class VhostPorts {
   std::string add(const std::string& id, const PortSettings& settings);
   void set(const std::string& id, const PortSettings& settings);
   void remove(const std::string& id);
+  // While held, what pods send stays in their rings; they connect and disconnect as always.
+  void hold(bool held);
   bool has(const std::string& id) const;
   std::vector<std::string> ids() const;
 
@@ -113,6 +115,7 @@ class VhostPorts {
   Listener listener_;
   MemoryGuard guard_;
   mutable std::mutex mutex_;
+  bool held_ = false;
   std::map<std::string, std::unique_ptr<Port>> ports_;
   std::vector<Counters> uplinkCounters_;
 };

@@ -8,6 +8,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 #include "deviceplugin/datapath/worker/vhost_user_engine.h"
 #include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
@@ -86,7 +87,7 @@ nlohmann::json Instance::answer(const std::string& op) {
     throw std::invalid_argument(fmt::format("unknown op '{}'; expected hello or stop", op));
   nlohmann::json hello = state();
   hello["program"] = "vdpa-worker";
-  hello["version"] = VDPA_VERSION;
+  hello["version"] = programVersion();
   hello["pid"] = ::getpid();
   hello["device"] = options_.device;
   hello["socket"] = options_.socket.path;

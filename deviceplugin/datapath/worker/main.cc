@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
 
 namespace vdpa {
@@ -61,7 +62,7 @@ int run(int argc, char** argv) {
   app.add_option("--log-level", logLevel, "trace, debug, info, warning, error or off")
       ->capture_default_str();
   app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
-  app.set_version_flag("--version", VDPA_VERSION);
+  app.set_version_flag("--version", programVersion());
   CLI11_PARSE(app, argc, argv);
 
   initLogging("vdpa-worker", logLevel, logFormat);

@@ -75,7 +75,7 @@ void VhostUserEngine::connect() {
 void VhostUserEngine::reconnectLater() {
   loop_.cancel(reconnectTimer_);
   reconnectTimer_ = loop_.after(backOff_, [this] { connect(); });
-  backOff_ = std::min(backOff_ * 2, kLastBackOff);
+  backOff_ = std::min(backOff_ * 5 / 4, kLastBackOff);  // never much longer than it was away
 }
 
 void VhostUserEngine::forgetLink() {

@@ -64,3 +64,16 @@ TEST_CASE("what is not a cgroup file system is named") {
   CHECK_THROWS_WITH(vdpa::moveToOwnCgroup(layout.root, 4711),
                     Catch::Contains((layout.root / "vdpa/cgroup.procs").string()));
 }
+
+TEST_CASE("our cgroups are removed where they are empty, and named where they aren't") {
+  Layout layout;
+  for (const char* hierarchy : {"cpu", "cpuset", "unified"})
+    layout.file(std::string(hierarchy) + "/cgroup.procs");
+  fs::create_directory(layout.root / "cpu/vdpa");
+  layout.file("unified/vdpa/busy");
+  const auto left = vdpa::removeOwnCgroup(layout.root);
+  CHECK_FALSE(fs::exists(layout.root / "cpu/vdpa"));
+  REQUIRE(left.size() == 1);
+  CHECK_THAT(left[0], Catch::Contains((layout.root / "unified/vdpa").string()) &&
+                          Catch::Contains("Directory not empty"));
+}

@@ -70,6 +70,7 @@ class Node {
     provisioner.want(devices);
     stepped.get_future().wait();
     problem = provisioner.problem(kVf);
+    left = provisioner.waitUndone(std::chrono::steady_clock::now());
   }
 
   std::string told(const std::string& path) { return readFile(tree.path() + "/" + path); }
@@ -82,6 +83,7 @@ class Node {
   VdpaBus bus{tree.path(), "/dev"};
   std::vector<std::string> calls;
   std::string problem, kernelRefuses;
+  std::vector<std::string> left;
   bool owned = false;
 };
 
@@ -111,6 +113,7 @@ TEST_CASE_METHOD(Node, "provisioning done: device removed, driver and override b
   CHECK(told(kBind) == kVf);
   CHECK(told(file("driver_override")).starts_with("kept"));
   CHECK_FALSE(recorded());
+  CHECK(left.empty());
 }
 
 TEST_CASE_METHOD(Node, "killed before anything was changed: nothing is") {
@@ -188,6 +191,7 @@ TEST_CASE_METHOD(Node, "a device that the kernel keeps stays recorded, its drive
   want();
   CHECK(told(kUnbind).empty());
   CHECK(recorded());
+  CHECK(left == std::vector{kVf});
 }
 
 TEST_CASE_METHOD(Node, "an unreadable record is kept for a person to look at") {

@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
 
 #include "tests/unit/datapath/temporary_directory.h"
 
@@ -57,6 +59,7 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
     ::kill(first, SIGKILL);
     REQUIRE(eventually([&] { return process.status().up && process.status().pid != first; }));
     CHECK(process.status().deaths == 1);
+    CHECK_FALSE(process.status().found);
     CHECK(ups == 2);
     pid = process.status().pid;
   }
@@ -64,6 +67,8 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   SupervisedProcess again(plan(directory), handlers);
   REQUIRE(again.waitUp(soon()));
   CHECK(again.status().pid == pid);
+  CHECK(again.status().found);
+  CHECK(again.status().version.empty());  // it tells none
   CHECK(again.status().deaths == 0);
   again.stop();
   CHECK(eventually([&] { return !runs(pid); }));
@@ -80,6 +85,20 @@ TEST_CASE("a process that cannot start says why, and can be stopped between two 
              Catch::StartsWith("the program is not running: exited with status 7"));
   process.stop();
   CHECK_FALSE(process.status().up);
+}
+
+TEST_CASE("a program's version") {
+  const TemporaryDirectory directory;
+  const std::string program = directory.path() + "/program";
+  const auto write = [&](const std::string& text) {
+    std::ofstream(program) << "#!/bin/sh\n" << text << "\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  };
+  write("[ $1 = --version ] && echo 1.2.3 && echo more");
+  CHECK(versionOf(program) == "1.2.3");
+  write("exit 4");
+  CHECK_THROWS_WITH(versionOf(program), Catch::Contains("program --version: exited with status 4"));
+  CHECK_THROWS_WITH(versionOf(directory.path() + "/none"), Catch::Contains("/none: No such file"));
 }
 
 TEST_CASE("a program that is not there") {

@@ -1,0 +1,47 @@
+// vdpactl drain
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "commands.h"
+
+namespace vdpa::ctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kLook = std::chrono::seconds(1);
+
+datapath::v1::DrainResponse drained(DatapathClient& client,
+                                    std::optional<std::chrono::seconds> wait) {
+  const auto end = wait && wait->count() > 0 ? std::optional(Clock::now() + *wait) : std::nullopt;
+  for (std::string told, holders;;) {
+    if (auto response = client.drain(holders)) return std::move(*response);
+    if (!wait) throw std::runtime_error(holders);
+    if (end && Clock::now() >= *end)
+      throw std::runtime_error(fmt::format("after {} s {}", wait->count(), holders));
+    if (holders != told) fmt::print(stderr, "vdpactl: waiting: {}\n", holders);
+    told = holders;
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+}  // namespace
+
+void drain(const Options& options, std::optional<std::chrono::seconds> wait) {
+  DatapathClient client(options.datapathSocket);
+  const auto response = drained(client, wait);
+  if (options.output == Output::json) {
+    const nlohmann::json json{
+        {"ended", std::vector<std::string>(response.ended().begin(), response.ended().end())},
+        {"left", std::vector<std::string>(response.left().begin(), response.left().end())}};
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  for (const auto& what : response.ended()) fmt::print("ended {}\n", what);
+  for (const auto& what : response.left()) fmt::print("still there: {}\n", what);
+  fmt::print("drained: this node offers no device until vdpa-datapath starts anew\n");
+}
+
+}  // namespace vdpa::ctl

@@ -1,0 +1,59 @@
+// The end of everything that serves devices, for a node that vdpa-datapath is removed from.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/attachments.h"
+#include "deviceplugin/datapath/cgroup.h"
+#include "deviceplugin/datapath/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// A driver takes seconds to give a function back.
+constexpr auto kUndoTime = std::chrono::seconds(20);
+
+}  // namespace
+
+Attachments::Drained Attachments::drain() {
+  std::lock_guard setting(settingDevices_);
+  if (const auto holders = table_.close(); !holders.empty())
+    throw RefusedError(Refusal::inUse,
+                       fmt::format("pods still have devices of this node: {}; delete them, or move "
+                                   "them to other nodes, and drain again",
+                                   fmt::join(holders, ", ")));
+  spdlog::info("draining: no pod has a device, and none gets one until the next start");
+  onHealth_();
+  Drained drained;
+  for (const auto& [resource, vswitch] : switches_.all())
+    drained.ended.push_back("vdpa-switch of " + resource);
+  // The directories are gone when this isn't the first time.
+  const Paths& paths = options_.paths;
+  if (std::filesystem::exists(paths.switches())) switches_.offer({});
+  if (std::filesystem::exists(paths.pmds()))
+    for (const auto& id : backings_.dpdk.stopOthers([](const std::string&) { return false; }))
+      drained.ended.push_back("vdpa-pmd of " + id);
+  if (std::filesystem::exists(paths.workers()))
+    for (const auto& entry : std::filesystem::directory_iterator(paths.workers()))
+      if (stopStray(entry.path()))
+        drained.ended.push_back("vdpa-worker of " + entry.path().stem().string());
+
+  provisioner_.want({});
+  for (const auto& id : provisioner_.waitUndone(Clock::now() + kUndoTime))
+    drained.left.push_back(fmt::format(
+        "the vDPA device that was made for {}: the log of vdpa-datapath has the reason", id));
+  for (const auto& directory : {paths.devices(), paths.workers(), paths.switches(), paths.pmds()}) {
+    std::error_code error;
+    std::filesystem::remove_all(directory, error);
+    if (error) drained.left.push_back(fmt::format("{}: {}", directory, error.message()));
+  }
+  if (!options_.programs.cgroupRoot.empty())
+    for (auto& folder : removeOwnCgroup(options_.programs.cgroupRoot))
+      drained.left.push_back(std::move(folder));
+  for (const auto& what : drained.left) spdlog::warn("drained, but this stays: {}", what);
+  spdlog::info("drained: {} processes ended", drained.ended.size());
+  return drained;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,176 @@
+"""What carries the packets outlives everything above it: each step is taken while pods exchange packets, and every lost
+packet is counted."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from cluster import DIRECTORY, NAMESPACE, ROOT, network
+from conftest import PORTS
+from exchange import Exchange
+from support import wait_until
+from test_traffic import started
+
+NEXT_IMAGE = "localhost/vdpa:0.1.0-next"
+
+
+@pytest.fixture
+def exchange(cluster):
+    # A VLAN of its own: nothing else on the uplink's network reaches it.
+    cluster.apply(network("quiet", vlan=77))
+    return Exchange(cluster)
+
+
+def attached_processes():
+    """The workers and switches of both nodes, by the host's process ids; they live in their node's network namespace."""
+    found = set()
+    for node in "node1", "node2":
+        pids = subprocess.run(["ip", "netns", "pids", f"vdpa-{node}"], capture_output=True, text=True, check=True).stdout
+        for pid in pids.split():
+            try:
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+            except FileNotFoundError:  # it has ended meanwhile
+                continue
+            if name in ("vdpa-worker", "vdpa-switch"):
+                found.add((pid, name))
+    return found
+
+
+def restarts(cluster, name):
+    found = cluster.get("pod", name, NAMESPACE)
+    return found["status"]["containerStatuses"][0]["restartCount"] if found else None
+
+
+def datapath(cluster):
+    return cluster.daemon("vdpa-datapath", "node1")
+
+
+def wait_datapath(cluster, other_than=None, timeout=90):
+    def ready():
+        name = datapath(cluster)
+        return name if name and name != other_than and cluster.ready(name, NAMESPACE) else None
+    return wait_until(ready, lambda: cluster.run("-n", NAMESPACE, "get", "pods", check=False), timeout, 0.2)
+
+
+def log(cluster):
+    return cluster.run("-n", NAMESPACE, "logs", datapath(cluster), "--tail=200")
+
+
+def kill(program):
+    subprocess.run([ROOT / "tests/cluster/kill.sh", DIRECTORY, "node1", program], check=True, timeout=30)
+
+
+def kill_switch(cluster):
+    before = attached_processes()
+    kill("vdpa-switch")
+    wait_until(lambda: len(now := attached_processes() - before) == 1 and now, "another switch", 60, 0.05)
+    wait_until(lambda: all(d["healthy"] for d in cluster.vdpactl("node1", "devices")), "the new switch is up", 60, 0.2)
+
+
+def replace_pod(cluster):
+    old = datapath(cluster)
+    cluster.run("delete", "pod", "-n", NAMESPACE, old, timeout=60)
+    wait_datapath(cluster, old)
+
+
+def delete_and_apply(cluster):
+    cluster.run("delete", "daemonset", "-n", NAMESPACE, "vdpa-datapath", timeout=60)
+    wait_until(lambda: datapath(cluster) is None, "its pod gone", 60, 0.2)
+    cluster.run("apply", "-k", str(ROOT / "manifests"))
+    wait_datapath(cluster)
+
+
+def kill_datapath(cluster):
+    name = datapath(cluster)
+    before = restarts(cluster, name)
+    kill("vdpa-datapath")
+    wait_until(lambda: restarts(cluster, name) == before + 1, f"{name} started again", 90, 0.2)
+    wait_datapath(cluster)
+
+
+def set_image(cluster, image):
+    """An update as an operator does it: the new pods are of the new image, one node at a time by deletion."""
+    cluster.run("-n", NAMESPACE, "set", "image", "daemonset/vdpa-datapath", f"*={image}")
+    replace_pod(cluster)
+    found = wait_until(lambda: re.search(r"replaced vdpa-switch of vdpa.io/nic: up again after (\d+) ms, its pods after "
+                                         r"(\d+) ms", log(cluster)), lambda: log(cluster), 60, 0.5)
+    return f"the switch was away for {found[1]} ms, its pods' packets for {found[2]} ms"
+
+
+def step(exchange, steps, name, action):
+    """What the action lost, to and fro."""
+    sent, to, back = exchange.settle()
+    exchange.start()
+    exchange.wait_passing()
+    note = action(exchange.cluster)
+    wait_until(lambda: exchange.states() == {"near": "running", "far": "running"}, lambda: str(exchange.states()), 60, 0.2)
+    after, to_after, back_after = exchange.settle()
+    lost = to_after - to + back_after - back
+    steps.append((name, after - sent, lost, note or ""))
+    exchange.start()
+    exchange.wait_passing()
+    return lost
+
+
+def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, exchange, steps):
+    apps = [started(cluster, name) for name in ("near", "far")]
+    pids = attached_processes()
+    assert step(exchange, steps, "datapath pod deleted", replace_pod) == 0
+    assert step(exchange, steps, "datapath DaemonSet deleted and applied again", delete_and_apply) == 0
+    assert step(exchange, steps, "datapath killed", kill_datapath) == 0
+    assert attached_processes() == pids
+
+    lost = step(exchange, steps, "update to another version: switch replaced", lambda c: set_image(c, NEXT_IMAGE))
+    assert lost <= 128
+    workers = {p for p in pids if p[1] == "vdpa-worker"}
+    now = attached_processes()
+    assert workers < now and len(now) == len(pids) and now != pids, "workers stay, the switch is another one"
+    versions = {a["pod"]: a["workerVersion"] for a in cluster.vdpactl("node1", "attachments")}
+    assert versions == {"near": "0.1.0", "far": "0.1.0"}
+    assert step(exchange, steps, "datapath pod deleted, nothing to replace", replace_pod) == 0
+    assert attached_processes() == now
+    step(exchange, steps, "update back", lambda c: set_image(c, "localhost/vdpa:0.1.0"))
+
+    step(exchange, steps, "switch killed", kill_switch)
+    assert [started(cluster, name) for name in ("near", "far")] == apps
+    cluster.wait_allocatable("node1", PORTS)
+
+
+def test_a_killed_worker_ends_its_own_pods_session_alone_and_is_reported(cluster, exchange, steps):
+    device = cluster.device_of("far")
+    exchange.start()
+    exchange.wait_passing()
+    apps = [started(cluster, name) for name in ("near", "far")]
+    worker = next(int(pid) for pid, name in attached_processes() if name == "vdpa-worker" and
+                  f"--device={device}" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: exchange.states() == {"near": "running", "far": "waiting"}, lambda: str(exchange.states()), 60, 0.2)
+    assert f"vdpa-worker of {device} is not running: killed by signal 9" in log(cluster)
+    assert [started(cluster, name) for name in ("near", "far")] == apps
+    # Its application is at fault for nothing, but has lost its device: it starts again, as a pod does.
+    cluster.delete("far", force=True)
+    exchange.launch("far")
+    exchange.start()
+    exchange.wait_passing()
+    assert started(cluster, "near") == apps[0]
+    steps.append(("worker killed", "", "", "its own pod's session ends; the others' go on"))
+
+
+def test_draining_the_node_for_an_uninstallation(cluster, exchange):
+    with pytest.raises(AssertionError, match="pods still have devices of this node: .*default/near"):
+        cluster.vdpactl("node1", "drain")
+    exchange.start()
+    exchange.wait_passing()
+    cluster.run("delete", "pod", "near", "far", "--wait=false")
+    drained = cluster.vdpactl("node1", "drain", "--wait=60")
+    assert drained["ended"] == ["vdpa-switch of vdpa.io/nic"]
+    assert [what for what in drained["left"] if "cgroup" not in what] == []
+    assert attached_processes() == set()
+    cluster.wait_allocatable("node1", 0)
+    assert {d["reason"] for d in cluster.vdpactl("node1", "devices")} == {
+        "the node was drained of vDPA devices; they are offered again when vdpa-datapath starts anew"}
+    replace_pod(cluster)
+    cluster.wait_allocatable("node1", PORTS)
