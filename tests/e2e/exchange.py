@@ -43,7 +43,7 @@ class Exchange:
         return {a["pod"]: a["state"] for a in self.attachments()}
 
     def start(self):
-        self._tell("near", "set fwd macswap", f"start tx_first {PACKETS // 32}")
+        self._tell("near", "stop", "set fwd macswap", f"start tx_first {PACKETS // 32}")
 
     def count(self):
         """Packets that `near` received, while they go to and fro."""
