@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -69,6 +70,7 @@ Instance::Instance(PluginOptions options)
   std::filesystem::create_directories(options_.runDirectory);
   ::chmod(options_.runDirectory.c_str(), 0700);
   lock_ = lockNode(options_.runDirectory + "/plugin.lock");
+  offered_ = std::make_unique<OfferedResources>(options_.runDirectory + "/offered");
   // Only now: while it waits for another instance the default action of a signal is the right one.
   signals_ = takeSignals();
   loop_.watch(signals_.get(), [this] { loop_.stop(); });
@@ -200,6 +202,9 @@ void Instance::apply() {
 }
 
 void Instance::updatePlugins() {
+  auto names = offered_->names();
+  for (const auto& offer : offers_) names.insert(offer.resource.fullName());
+  offered_->replace(std::move(names));  // before any of their files is written
   std::erase_if(plugins_, [&](const auto& entry) {
     const bool gone = std::none_of(offers_.begin(), offers_.end(), [&](const Offer& offer) {
       return offer.resource.fullName() == entry.first;
@@ -210,6 +215,10 @@ void Instance::updatePlugins() {
     }
     return gone;
   });
+  for (const auto& name :
+       offered_->names())  // of a plugin that was killed; one in force is made anew
+    if (!plugins_.contains(name))
+      ::unlink((options_.kubeletDirectory + "/" + fileName(name) + ".sock").c_str());
   for (const auto& offer : offers_)  // one that is registered with other options starts anew
     if (const auto known = plugins_.find(offer.resource.fullName());
         known != plugins_.end() && !known->second->fits(offer.resource))
@@ -230,7 +239,6 @@ void Instance::updatePlugins() {
   }
   if (!kubeletThere)
     spdlog::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
-  for (const auto& offer : offers_) everOffered_.insert(offer.resource.fullName());
   loop_.runAfter(std::chrono::milliseconds(100),
                  [this] { writeDeviceInfo(); });  // registration comes first
   loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
@@ -254,7 +262,8 @@ void Instance::writeDeviceInfo() {
 void Instance::tidyDeviceInfo() {
   const auto held = pods_->held();
   if (!held || Loop::Clock::now() - started_ < kTidyAfter) return;
-  for (const auto& resource : everOffered_) {
+  std::set<std::string> needed;
+  for (const auto& resource : offered_->names()) {
     std::set<std::string> kept;
     for (const auto& [config, devices] : offers_)
       if (config.fullName() == resource)
@@ -262,7 +271,9 @@ void Instance::tidyDeviceInfo() {
     for (const auto& [name, id] : *held)
       if (name == resource) kept.insert(id);
     files_.removeOthers(resource, kept);
+    if (!kept.empty() || plugins_.contains(resource)) needed.insert(resource);
   }
+  offered_->replace(std::move(needed));
 }
 
 void Instance::announce() {

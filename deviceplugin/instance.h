@@ -15,6 +15,7 @@
 #include "deviceplugin/explain_service.h"
 #include "deviceplugin/inotify.h"
 #include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/kubelet/resource_plugin.h"
 #include "deviceplugin/loop.h"
@@ -70,8 +71,8 @@ class Instance {
   Offers found_;  // what config_ makes of snapshot_
   bool reloadPending_ = false;
   bool writePending_ = false;
-  std::vector<Offer> offers_;          // the same, and what pods hold still
-  std::set<std::string> everOffered_;  // full names, in this process's life
+  std::vector<Offer> offers_;  // the same, and what pods hold still
+  std::unique_ptr<OfferedResources> offered_;
   const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
   std::unique_ptr<DatapathLink> datapath_;

@@ -1,0 +1,35 @@
+// See the header.
+#include "deviceplugin/kubelet/offered_resources.h"
+
+#include <fmt/format.h>
+
+#include <sstream>
+#include <system_error>
+
+#include "common/atomic_file.h"
+#include "common/log.h"
+
+namespace vdpa {
+
+OfferedResources::OfferedResources(std::string path) : path_(std::move(path)) {
+  try {
+    std::istringstream lines(readFile(path_));
+    for (std::string name; std::getline(lines, name);)
+      if (!name.empty()) names_.insert(name);
+  } catch (const std::system_error& error) {
+    spdlog::debug("{}", error.what());  // the first start since the node's
+  }
+}
+
+void OfferedResources::replace(std::set<std::string> names) {
+  if (names == names_) return;
+  names_ = std::move(names);
+  try {
+    writeFileAtomically(path_, fmt::format("{}\n", fmt::join(names_, "\n")), Durability::memory);
+  } catch (const std::system_error& error) {
+    spdlog::warn("{}; the device information of a resource that is withdrawn may stay behind",
+                 error.what());
+  }
+}
+
+}  // namespace vdpa
