@@ -480,3 +480,12 @@ def test_every_poller_wakes_for_its_frames_from_outside(directory, other):
             wait_until(lambda: any(b"flow %d" % port in data for data in pod.take()), f"flow {port}", interval=0.001)
             slow += time.monotonic() - start > 0.7  # a poller that nobody wakes looks every second
         assert slow == 0, f"{slow} of 30 frames woke nobody"
+
+
+def test_the_socket_of_a_killed_switch_goes_with_the_next_one(directory):
+    with Switch(directory) as switch:
+        left = pathlib.Path(switch.wait_ready().add("p1", mac(1)))
+        switch.kill()
+        assert left.exists()
+    with Switch(directory):
+        wait_until(lambda: not left.exists(), "a socket without a port to be removed")

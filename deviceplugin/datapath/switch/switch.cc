@@ -58,6 +58,13 @@ int64_t numberOf(const nlohmann::json& arguments, const char* name, int64_t othe
   return number;
 }
 
+// Those of a switch that was killed: a port that nobody wants any more would leave its socket for
+// ever.
+void removeSockets(const std::string& directory) {
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    if (entry.is_socket()) std::filesystem::remove(entry.path());
+}
+
 }  // namespace
 
 Switch::Switch(SwitchOptions options)
@@ -74,6 +81,7 @@ Switch::Switch(SwitchOptions options)
                  return handle(operation, arguments);
                }) {
   std::filesystem::create_directories(options_.portsDirectory);
+  removeSockets(options_.portsDirectory);
   if (!options_.uplink.empty())
     uplink_ =
         std::make_unique<Uplink>(options_.uplink, pollersOf(options_), options_.mtu, eal_.pool());
