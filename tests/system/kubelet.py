@@ -19,6 +19,7 @@ class Plugin:
         self.stub = deviceplugin.DevicePluginStub(self.channel)
         self.options = None
         self.lists = []       # every message of the stream: {device: health}
+        self.repeated = []    # devices that a message had more than once
         self.ended = threading.Event()
         self.stream = None
 
@@ -32,6 +33,8 @@ class Plugin:
         def read():
             try:
                 for message in self.stream:
+                    ids = [d.ID for d in message.devices]
+                    self.repeated += [i for i in set(ids) if ids.count(i) > 1]
                     self.lists.append({d.ID: d.health for d in message.devices})
             except grpc.RpcError:
                 pass

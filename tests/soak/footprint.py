@@ -1,0 +1,51 @@
+"""What the programs of a node take: private memory, descriptors, threads; and how many files there are."""
+
+import os
+
+COLUMNS = ("private KiB", "RSS KiB", "descriptors", "threads")
+
+
+def of_process(pid):
+    memory = {}
+    for line in open(f"/proc/{pid}/smaps_rollup"):
+        parts = line.split()
+        if parts[-1] == "kB":
+            memory[parts[0].rstrip(":")] = int(parts[1])
+    return (memory["Private_Clean"] + memory["Private_Dirty"], memory["Rss"], len(os.listdir(f"/proc/{pid}/fd")),
+            len(os.listdir(f"/proc/{pid}/task")))
+
+
+class Footprint:
+    """Samples of every program of a node, which must stay the same processes."""
+
+    def __init__(self, node):
+        self.node = node
+        self.samples = []   # {program: (values by COLUMNS)}
+        self.pids = {name: pids[0] for name, pids in node.processes().items()}
+        self.files = []
+
+    def sample(self):
+        self.samples.append({name: of_process(pid) for name, pid in self.pids.items()})
+        self.files.append(len(self.node.files()))
+
+    def table(self):
+        """The first sample, the last and the most of each."""
+        lines = [f"{'program':34}" + "".join(f"{column:>28}" for column in COLUMNS),
+                 f"{'':34}" + f"{'start':>10}{'end':>9}{'most':>9}" * len(COLUMNS)]
+        for name in sorted(self.pids):
+            rows = [sample[name] for sample in self.samples]
+            cells = "".join(f"{rows[0][i]:>10}{rows[-1][i]:>9}{max(row[i] for row in rows):>9}"
+                            for i in range(len(COLUMNS)))
+            lines.append(f"{name:34}{cells}")
+        lines.append(f"{'files below the node directory':34}{self.files[0]:>10}{self.files[-1]:>9}{max(self.files):>9}")
+        return "\n".join(lines)
+
+    def growth(self, allowed):
+        """What has grown since the first sample: descriptors, threads and files at all, memory beyond `allowed` KiB."""
+        for name in sorted(self.pids):
+            first, last = self.samples[0][name], self.samples[-1][name]
+            for i, column in enumerate(COLUMNS):
+                if last[i] > first[i] + (allowed if "KiB" in column else 0):
+                    yield f"{name}: {column} {first[i]} to {last[i]}"
+        if self.files[-1] > self.files[0]:
+            yield f"files: {self.files[0]} to {self.files[-1]}"

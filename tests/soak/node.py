@@ -1,0 +1,208 @@
+"""A node with the real programs, a kubelet's habits around them, and a supervisor that starts again what was killed."""
+
+import json
+import os
+import pathlib
+import socket
+import struct
+import subprocess
+
+import grpc
+from datapath import Datapath
+from kubelet import Kubelet
+from support import BUILD, Program
+from switch import Control
+
+PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
+RELEASE_AFTER = 1  # seconds: no round waits longer for reconciliation than it must
+
+
+class SoakKubelet(Kubelet):
+    """Ends its connection to a plugin that registers anew, as the kubelet does."""
+
+    def Register(self, request, context):
+        before = self.plugins.get(request.resource_name)
+        answer = super().Register(request, context)
+        if before:
+            before.stream.cancel()
+            before.channel.close()
+        return answer
+
+
+def software(**ports):
+    """A configuration by the number of ports of each resource."""
+    return {"resources": [{"name": name, "backend": "software", "software": {"ports": count}}
+                          for name, count in ports.items()]}
+
+
+class Node:
+    """The supervised programs are `plugin` and `datapath`; the datapath is the supervisor of the others."""
+
+    def __init__(self, directory, config, log_level="debug"):
+        self.directory = pathlib.Path(directory)
+        self.log_level = log_level
+        self.config_path = self.directory / "config.yaml"
+        self.devinfo = self.directory / "devinfo"
+        self.ipam = self.directory / "ipam"
+        self.kubelet = SoakKubelet(self.directory)
+        self.kubelet.pod_resources = self.directory / "pods.sock"
+        self.configure(config)
+
+    def __enter__(self):
+        self.kubelet.start()
+        self.start_datapath()
+        self.start_plugin()
+        return self
+
+    def __exit__(self, *_):
+        for program in (self.plugin, self.datapath):
+            if program.running():
+                program.kill()
+        self.kubelet.stop()
+        for pids in self.processes().values():
+            for pid in pids:
+                kill(pid)
+
+    def configure(self, config):
+        """As a ConfigMap's volume is changed: the file is replaced."""
+        self.config = config
+        new = self.config_path.with_suffix(".new")
+        new.write_text(json.dumps(config))
+        new.rename(self.config_path)
+
+    def start_datapath(self):
+        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, log_level=self.log_level)
+
+    def start_plugin(self):
+        self.plugin = Program("plugin", [
+            PLUGIN, "--config", self.config_path, "--kubelet-dir", self.kubelet.directory, "--pod-resources",
+            self.kubelet.pod_resources, "--run-dir", self.directory / "run", "--devinfo-dir", self.devinfo,
+            "--log-level", self.log_level], self.directory)
+
+    def restart(self, name):
+        getattr(self, f"start_{name}")()
+
+    # --- what a runtime needs
+
+    def plugin_of(self, resource):
+        return self.kubelet.plugins[resource]
+
+    def call(self, command, container, netns, device, pod):
+        """Starts the CNI plugin as Multus does; answer() waits for it."""
+        environment = {"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(self.directory), "CNI_COMMAND": command,
+                       "CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": "net1",
+                       "CNI_PATH": "/usr/lib/cni", "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=soak;"
+                       f"K8S_POD_NAME={pod};K8S_POD_UID={pod}"}
+        config = {"cniVersion": "1.0.0", "name": "fast", "type": "vdpa", "deviceID": device,
+                  "datapathSocket": str(self.directory / "run/datapath.sock"),
+                  "logFile": str(self.directory / "cni.log"), "logLevel": self.log_level,
+                  "ipam": {"type": "host-local", "dataDir": str(self.ipam), "ranges": [[{"subnet": "10.9.0.0/16"}]]}}
+        return Call(json.dumps(config), environment)
+
+    # --- what is looked at from outside
+
+    def devices(self):
+        """What the configuration offers: {resource: {device: health}}."""
+        return {f"vdpa.io/{resource['name']}":
+                {f"{resource['name']}-{n}": "Healthy" for n in range(resource["software"]["ports"])}
+                for resource in self.config["resources"]}
+
+    def processes(self):
+        """The pids of everything of this node, by program and what it serves; zombies are "zombie of ..."."""
+        found, zombies = {}, {}
+        ours = (self.plugin.pid, self.datapath.pid)
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                if f"RUNTIME_DIRECTORY={self.directory}\0" in open(f"/proc/{pid}/environ", errors="replace").read():
+                    if pid != os.getpid():
+                        found.setdefault(title(pid), []).append(pid)
+                elif is_zombie(pid):
+                    zombies[pid] = parent(pid)
+            except OSError:
+                continue
+        names = {pid: name for name, pids in found.items() for pid in pids}
+        for pid, owner in zombies.items():
+            if owner == os.getpid() and pid not in ours:
+                os.waitpid(pid, os.WNOHANG)  # the orphan of a program that was killed: init's part is ours
+            elif owner in names:
+                found.setdefault(f"zombie of {names[owner]}", []).append(pid)
+        return found
+
+    def worker_pid(self, device):
+        return listener(self.directory / f"run/workers/{device}.sock")
+
+    def switch_pid(self, resource="vdpa.io-nic"):
+        return listener(self.directory / f"run/switches/{resource}/control.sock")
+
+    def ports(self, resource):
+        """The ports of a resource's switch."""
+        control = Control(self.directory / f"run/switches/{resource.replace('/', '-')}/control.sock")
+        try:
+            return {port["id"] for port in control.call("ports")["ports"]}
+        finally:
+            control.close()
+
+    def files(self):
+        """Every file that isn't a log, with its kind."""
+        kinds = {}
+        for folder, folders, files in os.walk(self.directory):
+            for name in folders + files:
+                path = pathlib.Path(folder, name)
+                if path.suffix != ".log":
+                    kinds[str(path.relative_to(self.directory))] = (
+                        "socket" if path.is_socket() else "folder" if path.is_dir() else "file")
+        return kinds
+
+
+class Call:
+    """One exec of the CNI plugin."""
+
+    def __init__(self, config, environment):
+        self.process = subprocess.Popen([BUILD / "cni/vdpa"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=environment)
+        self.config = config.encode()
+
+    def answer(self, timeout=60):
+        """(whether it succeeded, what it says)."""
+        output, errors = self.process.communicate(self.config, timeout)
+        if self.process.returncode < 0:
+            return False, f"killed by signal {-self.process.returncode}"
+        if self.process.returncode:
+            return False, output.decode() or errors.decode()
+        return True, json.loads(output) if output else None
+
+
+def unreachable(error):
+    return isinstance(error, grpc.RpcError) and error.code() in (
+        grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+
+
+def listener(path):
+    """The pid of who listens on a unix socket, or None."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            return struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    except OSError:
+        return None
+
+
+def kill(pid):
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        pass
+
+
+def title(pid):
+    arguments = open(f"/proc/{pid}/cmdline").read().rstrip("\0").split("\0")
+    options = dict(a[2:].split("=", 1) for a in arguments if a.startswith("--") and "=" in a)
+    return " ".join(filter(None, [os.path.basename(arguments[0]), options.get("device") or options.get("name")]))
+
+
+def parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+
+
+def is_zombie(pid):
+    return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"

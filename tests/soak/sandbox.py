@@ -1,0 +1,93 @@
+"""A pod's sandbox as the kubelet, the runtime and Multus handle it: what failed is taken down, and another is made."""
+
+import itertools
+import subprocess
+import time
+
+import grpc
+from node import unreachable
+from support import wait_until
+
+PATIENCE = 60.0  # seconds, for what a kubelet tries again for ever
+_numbers = itertools.count()
+
+
+class Sandbox:
+    """One pod with one device. Its network namespace and container ID change with every attempt."""
+
+    def __init__(self, node, prefix, resource, device):
+        self.node, self.prefix, self.resource, self.device = node, prefix, resource, device
+        self.name = f"pod-{next(_numbers)}"
+        self.result = None
+        self._held = ("soak", self.name, resource, device)
+        node.kubelet.held.append(self._held)
+        self._new_namespace()
+
+    def _new_namespace(self):
+        self.container = f"{self.prefix}-{next(_numbers)}"
+        self.netns = f"/var/run/netns/{self.container}"
+        subprocess.run(["ip", "netns", "add", self.container], check=True)
+
+    def _delete_namespace(self):
+        subprocess.run(["ip", "netns", "del", self.container], check=True)
+
+    def allocate(self):
+        """Until a pod is admitted: a refusal is final for one, and its controller makes another."""
+        def admitted():
+            try:
+                return self.node.plugin_of(self.resource).allocate(self.device)
+            except (grpc.RpcError, ValueError) as error:  # ValueError: of a channel that was closed meanwhile
+                assert isinstance(error, ValueError) or unreachable(error), f"Allocate of {self.device}: {error}"
+        return wait_until(admitted, f"Allocate of {self.device}", PATIENCE)
+
+    def call(self, command):
+        return self.node.call(command, self.container, self.netns, self.device, self.name)
+
+    def added(self, call):
+        """Takes the answer of an ADD; whether the sandbox is up."""
+        good, answer = call.answer()
+        self.result = answer if good else None
+        return good, answer
+
+    def add(self):
+        """Until it works. Returns the seconds that the last attempt took."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            start = time.monotonic()
+            good, answer = self.added(self.call("ADD"))
+            if good:
+                return time.monotonic() - start
+            assert time.monotonic() < deadline, f"ADD of {self.device} fails for {PATIENCE} s: {answer}"
+            self.fail()
+
+    def fail(self):
+        """What follows a failed ADD: this sandbox goes, another comes."""
+        self.delete()
+        self._delete_namespace()
+        self._new_namespace()
+
+    def delete(self):
+        """Until it succeeds, and once more, as happens. Returns the seconds of the last attempt of the first."""
+        wait_until(lambda: self._deleted(), lambda: f"DEL of {self.device}: {self._failure}", PATIENCE)
+        taken = self._taken
+        wait_until(lambda: self._deleted(), lambda: f"second DEL of {self.device}: {self._failure}", PATIENCE)
+        return taken
+
+    def _deleted(self):
+        start = time.monotonic()
+        good, self._failure = self.call("DEL").answer()
+        self._taken = time.monotonic() - start
+        return good
+
+    def end(self):
+        """After DEL."""
+        self._delete_namespace()
+        self.node.kubelet.held.remove(self._held)
+
+    @property
+    def socket(self):
+        return self.node.directory / f"run/devices/{self.device}/vhost.sock"
+
+    @property
+    def mac(self):
+        return self.result["interfaces"][-1]["mac"]

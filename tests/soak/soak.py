@@ -1,0 +1,179 @@
+"""Kills the programs of a node inside its operations, round after round, and looks each time whether all is well.
+
+soak.py [ROUNDS] [SEED]: see --help. Then attaches and detaches as often as asked, and looks what that has left in memory,
+descriptors and files. A failure prints what repeats it and keeps the node's directory with its logs."""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import ctypes
+import pathlib
+import random
+import shutil
+import sys
+import tempfile
+import time
+
+sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1] / "system")]
+
+import grpc  # noqa: E402
+import rpc  # noqa: E402
+from footprint import Footprint  # noqa: E402
+from invariants import Invariants  # noqa: E402
+from node import Node  # noqa: E402
+from pod import Pod, frame  # noqa: E402
+from rounds import CONFIGS, Durations, Round  # noqa: E402
+from sandbox import Sandbox  # noqa: E402
+from support import wait_until  # noqa: E402
+from traffic import Traffic  # noqa: E402
+
+PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 36, 0x40000000
+SAMPLES = 20            # of the footprint, over all cycles
+SETTLING = 0.2          # the part of the cycles before the first: allocators and thread pools reach their size
+LEAK = 1024             # KiB in 10,000 cycles are 100 bytes each: less than anything that is kept per attachment
+
+
+class Soak:
+    def __init__(self, node, seed, prefix):
+        self.node, self.seed, self.prefix = node, seed, prefix
+        self.durations = Durations()
+        self.pods = [Sandbox(node, prefix, "vdpa.io/nic", f"nic-{n}") for n in range(2)]
+
+    @contextlib.contextmanager
+    def started(self):
+        """Two pods run and exchange packets; every configuration was in force once."""
+        wait_until(self.reloaded, "the first configuration in force")
+        for pod in self.pods:
+            pod.allocate()
+            pod.add()
+        try:
+            with Traffic(*self.pods) as self.traffic:
+                self.invariants = Invariants(self.node, self.pods, self.traffic)
+                self._rehearse()
+                yield self
+        finally:
+            for pod in self.pods:
+                pod.call("DEL").answer()
+                pod.end()
+
+    def _rehearse(self):
+        """Without killing: how long the operations take, and how each configuration looks at rest."""
+        for config in CONFIGS[1:] + CONFIGS[:1]:
+            begin = time.monotonic()
+            self.node.configure(config)
+            wait_until(self.reloaded, f"{config} in force")
+            self.durations.add("reload", time.monotonic() - begin)
+            for n in range(3):
+                pod = Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{2 + n}")
+                begin = time.monotonic()
+                pod.allocate()
+                self.durations.add("Allocate", time.monotonic() - begin)
+                self.durations.add("ADD", pod.add())
+                self.use(pod)
+                self.durations.add("DEL", pod.delete())
+                pod.end()
+            self.invariants.remember()
+
+    def reloaded(self):
+        """Whether the kubelet knows what the configuration offers, and nothing else."""
+        served = {resource: plugin.devices for resource, plugin in list(self.node.kubelet.plugins.items())
+                  if not plugin.ended.is_set()}
+        return served == self.node.devices()
+
+    def datapath_answers(self):
+        try:
+            self.node.datapath.stub.List(rpc.datapath.ListRequest(), timeout=5)
+            return True
+        except grpc.RpcError:
+            return False
+
+    def use(self, pod):
+        """Its application connects, and a frame that it sends reaches the switch."""
+        def connected():
+            try:
+                return Pod(pod.socket, pod.mac)
+            except OSError:
+                return None
+        application = wait_until(connected, f"a connection to {pod.socket}")
+        with application:
+            def delivered():
+                if application.idle():
+                    application.offer(frame(self.pods[0].mac, pod.mac, b"used"))
+                counters = self.node.datapath.stub.Stats(rpc.datapath.StatsRequest(device_ids=[pod.device]), timeout=5)
+                return any(device.tx_packets for device in counters.devices)  # none while the switch is away
+            wait_until(delivered, f"a frame from {pod.device} in the switch")
+
+    def rounds(self, count):
+        kills, missed = collections.Counter(), 0
+        for number in range(1, count + 1):
+            current = Round(self, number)
+            try:
+                killed, rest = current.run()
+            except BaseException:
+                print(f"FAILED in {current}\n  the operation's answer: {current.outcome or 'good'}", flush=True)
+                raise
+            kills[current.operation, current.victim] += killed is not None
+            missed += killed is None
+            print(f"{current}: " + (f"hit after {killed * 1000:.1f} ms" if killed is not None else "gone before") +
+                  f", at rest {rest:.1f} s later" + (f"; {' '.join(current.outcome.split())}" if current.outcome else ""),
+                  flush=True)
+        print(f"\n{count} rounds, {missed} of them without their victim (it had ended, or never began)")
+        for (operation, victim), times in sorted(kills.items()):
+            print(f"  {operation:9} {victim:15} {times:5}")
+
+    def cycles(self, count):
+        """ADD and DEL, four at a time, without a kill."""
+        footprint = None
+        batch = max(4, count // SAMPLES)
+        done = 0
+        begin = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            while done < count:
+                list(threads.map(lambda n: self._cycle(n, batch // 4), range(2, 6)))
+                done += batch // 4 * 4
+                self.invariants.wait()
+                if done >= count * SETTLING:
+                    footprint = footprint or Footprint(self.node)
+                    footprint.sample()
+        print(f"\n{done} cycles of ADD and DEL in {time.monotonic() - begin:.0f} s; the figures from cycle "
+              f"{int(count * SETTLING)} on:\n{footprint.table()}", flush=True)
+        grown = list(footprint.growth(LEAK))
+        assert not grown, "grown: " + "; ".join(grown)
+
+    def _cycle(self, n, times):
+        pod = Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{n}")
+        for _ in range(times):
+            pod.add()
+            pod.delete()
+        pod.end()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rounds", nargs="?", type=int, default=1000)
+    parser.add_argument("seed", nargs="?", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--cycles", type=int, help="ADD and DEL without a kill, afterwards; default: ten for each round")
+    options = parser.parse_args()
+    cycles = 10 * options.rounds if options.cycles is None else options.cycles
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Orphans come to us, as they do to a node's init; and the programs' network has nobody else's devices.
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or libc.unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "it needs root")
+
+    repeat = f"tests/soak/soak.py {options.rounds} {options.seed} --cycles {cycles}"
+    print(f"seed {options.seed}; to repeat it: {repeat}", flush=True)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-soak-", dir="/tmp"))
+    try:
+        with Node(directory, CONFIGS[0]) as node, Soak(node, options.seed, directory.name).started() as soak:
+            soak.rounds(options.rounds)
+            if cycles:
+                soak.cycles(cycles)
+            soak.invariants.wait_tidied()
+    except BaseException:
+        print(f"FAILED; to repeat it: {repeat}\nlogs are in {directory}", flush=True)
+        raise
+    shutil.rmtree(directory)
+
+
+main()
