@@ -6,8 +6,10 @@
 #include <linux/genetlink.h>
 #include <linux/vdpa.h>
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -19,6 +21,9 @@
 
 namespace vdpa {
 namespace {
+
+// VDPA_CMD_DEV_ATTR_SET, which Debian 12's header lacks: include/uapi/linux/vdpa.h in Linux 6.12.
+constexpr uint8_t kDeviceAttributeSet = VDPA_CMD_DEV_VSTATS_GET + 1;
 
 class Attribute {
  public:
@@ -261,7 +266,6 @@ struct VdpaNetlink::Calls {
   std::mutex mutex;
   std::condition_variable done;
   bool running = false;
-  std::exception_ptr failure;
 };
 
 VdpaNetlink::VdpaNetlink(std::chrono::milliseconds patience)
@@ -270,19 +274,22 @@ VdpaNetlink::VdpaNetlink(std::chrono::milliseconds patience)
 VdpaNetlink::~VdpaNetlink() = default;
 
 void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> call) {
+  const auto deadline = std::chrono::steady_clock::now() + patience_;
   const auto hangs = [&] {
     return systemError(ETIMEDOUT,
                        "cannot {}: the kernel's vdpa lock is held; a `vdpa dev del` may be waiting "
                        "for a program that has the device open",
                        what);
   };
-  {
-    std::lock_guard lock(calls_->mutex);
-    if (calls_->running) throw hangs();
-    calls_->running = true;
-    calls_->failure = nullptr;
-  }
-  std::thread([calls = calls_, call = std::move(call)] {
+  struct Outcome {  // of this call alone: others may have theirs before we look
+    bool ended = false;
+    std::exception_ptr failure;
+  };
+  const auto outcome = std::make_shared<Outcome>();
+  std::unique_lock lock(calls_->mutex);
+  if (!calls_->done.wait_until(lock, deadline, [this] { return !calls_->running; })) throw hangs();
+  calls_->running = true;
+  std::thread([calls = calls_, outcome, call = std::move(call)] {
     std::exception_ptr failure;
     try {
       call();
@@ -290,13 +297,13 @@ void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> ca
       failure = std::current_exception();
     }
     std::lock_guard lock(calls->mutex);
-    calls->failure = failure;
+    outcome->ended = true;
+    outcome->failure = failure;
     calls->running = false;
     calls->done.notify_all();
   }).detach();
-  std::unique_lock lock(calls_->mutex);
-  if (!calls_->done.wait_for(lock, patience_, [this] { return !calls_->running; })) throw hangs();
-  if (calls_->failure) std::rethrow_exception(std::exchange(calls_->failure, nullptr));
+  if (!calls_->done.wait_until(lock, deadline, [&] { return outcome->ended; })) throw hangs();
+  if (outcome->failure) std::rethrow_exception(outcome->failure);
 }
 
 VdpaNetlink::Dump VdpaNetlink::dump() {
@@ -308,6 +315,46 @@ VdpaNetlink::Dump VdpaNetlink::dump() {
     last_.problem = error.what();
   }
   return last_;
+}
+
+std::optional<VdpaDeviceInfo> VdpaNetlink::config(const std::string& name) {
+  const auto found = std::make_shared<std::optional<VdpaDeviceInfo>>();
+  withDeadline("ask for vDPA device " + name, [name, found] {
+    Socket socket;
+    const int error = socket.run(
+        requireFamily(socket), VDPA_CMD_DEV_CONFIG_GET, 0,
+        [&](nlmsghdr* request) { mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str()); },
+        [&](Socket::Attributes attributes) { *found = parseVdpaDevice(attributes); });
+    // EAGAIN: its features are being set up; EOPNOTSUPP: not a network device.
+    if (error != 0 && error != ENODEV && error != EAGAIN && error != EOPNOTSUPP)
+      throw systemError(error, "cannot ask for vDPA device {}", name);
+  });
+  return *found;
+}
+
+bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
+  const auto result = std::make_shared<bool>(false);
+  withDeadline(fmt::format("set MAC {} of vDPA device {}", mac, name), [name, mac, result] {
+    std::array<unsigned, 6> octets{};
+    if (std::sscanf(mac.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &octets[0], &octets[1], &octets[2],
+                    &octets[3], &octets[4], &octets[5]) != 6)
+      throw systemError(EINVAL, "'{}' is no MAC", mac);
+    std::array<uint8_t, 6> bytes{};
+    std::copy(octets.begin(), octets.end(), bytes.begin());
+    Socket socket;
+    const int error = socket.run(
+        requireFamily(socket), kDeviceAttributeSet, 0,
+        [&](nlmsghdr* request) {
+          mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str());
+          mnl_attr_put(request, VDPA_ATTR_DEV_NET_CFG_MACADDR, bytes.size(), bytes.data());
+        },
+        [](Socket::Attributes) {});
+    // An older kernel doesn't know the command at all, which is EOPNOTSUPP too.
+    if (error != 0 && error != EOPNOTSUPP)
+      throw systemError(error, "cannot set MAC {} of vDPA device {}", mac, name);
+    *result = error == 0;
+  });
+  return *result;
 }
 
 void VdpaNetlink::add(const std::string& name, const std::string& managementDevice) {

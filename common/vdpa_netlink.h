@@ -3,7 +3,8 @@
 //
 // The kernel holds one lock for all of this, and `dev del` keeps it until nobody has the device
 // open: any call may hang, unkillable, for as long. So each runs on a thread of its own, is waited
-// for until a deadline, and no second one is begun while one hangs.
+// for until a deadline, and no second one is begun while one runs: it waits its turn, within its
+// own deadline.
 //
 // Source: include/uapi/linux/vdpa.h and drivers/vdpa/vdpa.c in Linux 6.12.
 #pragma once
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -58,6 +60,13 @@ class VdpaNetlink {
 
   // Empty on a kernel without vDPA.
   Dump dump();
+  // What one device tells of its configuration; nothing if there is no such device, or if it tells
+  // nothing before a driver has set it up. Throws std::system_error.
+  std::optional<VdpaDeviceInfo> config(const std::string& name);
+  // The next user of the device finds this MAC; one that has it open keeps what it has. False if
+  // the kernel or the device's parent can't set it (Linux 6.12 is the first that can). Throws
+  // std::system_error.
+  bool setMac(const std::string& name, const std::string& mac);
   // Throw std::system_error that names device, problem and remedy.
   void add(const std::string& name, const std::string& managementDevice);
   void remove(const std::string& name);
