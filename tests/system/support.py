@@ -23,6 +23,19 @@ def wait_until(condition, what, timeout=30.0, interval=0.01):
         time.sleep(interval)
 
 
+def suspend(pid):
+    """Stops a process; returns when every thread of it stands still. kill() returns before that."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def stopped():
+        try:
+            return all((thread / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+                       for thread in pathlib.Path(f"/proc/{pid}/task").iterdir())
+        except (FileNotFoundError, ProcessLookupError):  # a thread that ended between the two looks
+            return False
+    wait_until(stopped, f"every thread of {pid} stopped")
+
+
 class Program:
     """One process, its output in a file that a failure shows. A context manager: it doesn't outlive the test."""
 

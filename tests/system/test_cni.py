@@ -17,7 +17,7 @@ from cni import (daemon, node, own_node,  # noqa: F401 (fixtures)
                  ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, PROGRAM,
                  TRY_AGAIN, UNKNOWN_CONTAINER, VARIABLES, VERSIONS, Node, Refused, call, refused, run)
 from datapath import Datapath, delete_namespace, network_namespace, read_json, resource
-from support import wait_until
+from support import suspend, wait_until
 
 SOCKET = "/run/vdpa/nic-0/vhost.sock"
 MAC = "02:00:00:00:00:%02x"
@@ -194,7 +194,7 @@ def test_a_late_del_of_the_old_pod_changes_nothing_for_the_new_one(node):
 
 def test_del_of_a_daemon_that_hangs_is_bounded(own_node):
     own_node.add()
-    own_node.datapath.process.send_signal(signal.SIGSTOP)
+    suspend(own_node.datapath.pid)
     try:
         begin = time.monotonic()
         own_node.delete()
@@ -349,7 +349,7 @@ def test_status(own_node):
 
 
 def test_status_of_a_daemon_that_hangs(own_node):
-    own_node.datapath.process.send_signal(signal.SIGSTOP)
+    suspend(own_node.datapath.pid)
     try:
         begin = time.monotonic()
         with refused(NOT_AVAILABLE, "datapath.sock", "did not answer"):

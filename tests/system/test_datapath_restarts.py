@@ -13,7 +13,7 @@ import pytest
 
 import rpc
 from datapath import BUILD, Datapath, network_namespace, owner, read_json, refused, resource, settings
-from support import wait_until
+from support import suspend, wait_until
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_killed_worker_comes_back_in_the_same_directory(datapath):
 
 def test_worker_that_does_not_answer_is_still_stopped(datapath):
     datapath.attach(owner())
-    os.kill(datapath.worker_pid(), signal.SIGSTOP)
+    suspend(datapath.worker_pid())
     assert datapath.detach(owner())
     assert "nic-0" not in datapath.processes()
 
@@ -83,7 +83,7 @@ def test_hung_worker_is_replaced_by_the_next_instance(datapath):
     datapath.attach(owner())
     hung = datapath.worker_pid()
     datapath.kill()
-    os.kill(hung, signal.SIGSTOP)
+    suspend(hung)
     with datapath.restarted() as second:
         wait_until(lambda: second.processes().get("nic-0", hung) != hung, "another worker", 20)
         wait_until(lambda: second.attachment().state == "waiting", lambda: second.attachment().state)
@@ -107,7 +107,7 @@ def test_killed_switch_gets_its_ports_back(datapath):
 def test_switch_that_hangs_is_replaced(datapath):
     datapath.attach(owner())
     hung = datapath.switch_pid()
-    os.kill(hung, signal.SIGSTOP)
+    suspend(hung)
     wait_until(lambda: datapath.processes().get("vdpa.io-nic", hung) != hung, "another switch", 60)
     datapath.wait_healthy()
     wait_until(lambda: datapath.check(owner()) == [], lambda: str(datapath.check(owner())), 20)
@@ -127,7 +127,7 @@ def test_switch_and_datapath_killed_together(datapath):
 
 
 def test_health_follows_the_switch(datapath):
-    os.kill(datapath.switch_pid(), signal.SIGSTOP)
+    suspend(datapath.switch_pid())
     os.kill(datapath.switch_pid(), signal.SIGKILL)
     wait_until(lambda: not datapath.device().healthy or datapath.log().count("started vdpa-switch") == 2, "noticed")
     datapath.wait_log("vdpa-switch of vdpa.io/nic is not running: killed by signal 9 (Killed), next start in 50 ms")

@@ -14,7 +14,7 @@ import pytest
 import datapath as daemons
 from kubelet import Kubelet
 from rpc import datapath, deviceplugin
-from support import BUILD, Program, wait_until
+from support import BUILD, Program, suspend, wait_until
 
 PLUGIN = BUILD / "deviceplugin" / "vdpa-device-plugin"
 CTL = BUILD / "deviceplugin" / "ctl" / "vdpactl"
@@ -261,7 +261,7 @@ def test_devices_are_unhealthy_while_the_datapath_hangs(node, directory):
     node.datapath.stop()
     with daemons.Datapath(directory) as hanging, node.plugin():
         wait_devices(node, HEALTHY)
-        os.kill(hanging.pid, signal.SIGSTOP)
+        suspend(hanging.pid)
         try:
             wait_devices(node, UNHEALTHY, 30)
         finally:

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from support import BUILD, Program, wait_until
+from support import BUILD, Program, suspend, wait_until
 from testpmd import application, engine
 from vhost_front import (CONFIG, GET_CONFIG, GET_FEATURES, REPLY_ACK, RING_PACKED, SET_FEATURES, SET_MEM_TABLE,
                          SET_PROTOCOL_FEATURES, SET_VRING_KICK, VERSION_1, FrontEnd)
@@ -136,7 +136,7 @@ def test_engine_that_hangs_is_left(directory):
         worker.wait_ready()
         with FrontEnd(worker.socket) as front:
             front.negotiate()
-            switch.process.send_signal(signal.SIGSTOP)
+            suspend(switch.pid)
             try:
                 front.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", REPLY_ACK))
                 front.share()
