@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -11,6 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
 def pytest_configure(config):
+    # A run that is terminated tears down what it has set up, as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "packets: applications poll, on both processors")
 
 

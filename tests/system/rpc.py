@@ -1,8 +1,6 @@
-"""Python stubs of common/proto, made at the first import into a directory of their own: `from rpc import datapath`."""
+"""Python stubs of common/proto, made anew at the first import: `from rpc import datapath`."""
 
-import atexit
 import importlib
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -15,19 +13,23 @@ from support import ROOT
 
 
 def _generate():
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-stubs-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="vdpa-stubs-") as directory:
+        return _generate_in(directory)
+
+
+def _generate_in(directory):
     protos = sorted((ROOT / "common" / "proto").glob("*.proto"))
     subprocess.run(["protoc", f"--proto_path={ROOT}/common/proto", f"--python_out={directory}",
                     f"--grpc_out={directory}", f"--plugin=protoc-gen-grpc={shutil.which('grpc_python_plugin')}",
                     *map(str, protos)], check=True)
-    sys.path.insert(0, str(directory))
+    sys.path.insert(0, directory)
     modules = {}
     for proto in protos:
         both = types.SimpleNamespace()
         for suffix in ("_pb2", "_pb2_grpc"):
             both.__dict__.update(vars(importlib.import_module(proto.stem + suffix)))
         modules[proto.stem] = both
+    sys.path.remove(directory)
     return modules
 
 

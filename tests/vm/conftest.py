@@ -1,6 +1,7 @@
 """One guest for the whole run; each test finds its NICs as they were after the boot."""
 
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -13,6 +14,11 @@ from vm import Guest  # noqa: E402
 
 
 collect_ignore = ["inside"]  # for the guest
+
+
+def pytest_configure():
+    # A run that is terminated ends its guest, as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

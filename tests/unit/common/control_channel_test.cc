@@ -8,6 +8,8 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 
+#include "tests/unit/datapath/temporary_directory.h"
+
 using namespace vdpa;
 using namespace std::chrono_literals;
 
@@ -34,15 +36,11 @@ struct Server {
   std::thread thread;
 };
 
-std::string socketPath() {
-  std::string pattern = "/tmp/vdpa-control-XXXXXX";
-  return std::string(::mkdtemp(pattern.data())) + "/c.sock";
-}
-
 }  // namespace
 
 TEST_CASE("calls, errors and events pass the control channel") {
-  const std::string path = socketPath();
+  const TemporaryDirectory directory;
+  const std::string path = directory.path() + "/c.sock";
   std::atomic<int> events = 0;
   std::atomic<int> closed = 0;
   {
@@ -72,7 +70,8 @@ TEST_CASE("calls, errors and events pass the control channel") {
 }
 
 TEST_CASE("a server that says nothing is given up on") {
-  const std::string path = socketPath();
+  const TemporaryDirectory directory;
+  const std::string path = directory.path() + "/c.sock";
   ControlServer silent(path,
                        [](const std::string&, const nlohmann::json&) { return nlohmann::json(); });
   ControlClient client(path, nullptr, nullptr);
