@@ -11,6 +11,8 @@ import ctypes
 import pathlib
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +30,7 @@ from sandbox import Sandbox  # noqa: E402
 from support import wait_until  # noqa: E402
 from traffic import Traffic  # noqa: E402
 
-PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 36, 0x40000000
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 1, 36, 0x40000000
 SAMPLES = 20            # of the footprint, over all cycles
 SETTLING = 0.2          # the part of the cycles before the first: allocators and thread pools reach their size
 LEAK = 1024             # KiB in 10,000 cycles are 100 bytes each: less than anything that is kept per attachment
@@ -110,7 +112,7 @@ class Soak:
             current = Round(self, number)
             try:
                 killed, rest = current.run()
-            except BaseException:
+            except Exception:
                 print(f"FAILED in {current}\n  the operation's answer: {current.outcome or 'good'}", flush=True)
                 raise
             kills[current.operation, current.victim] += killed is not None
@@ -157,6 +159,9 @@ def main():
     options = parser.parse_args()
     cycles = 10 * options.rounds if options.cycles is None else options.cycles
     libc = ctypes.CDLL(None, use_errno=True)
+    # A soak that is terminated, or whose shell is, leaves no processes and no namespaces either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     # Orphans come to us, as they do to a node's init; and the programs' network has nobody else's devices.
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "it needs root")
@@ -170,9 +175,15 @@ def main():
             if cycles:
                 soak.cycles(cycles)
             soak.invariants.wait_tidied()
-    except BaseException:
+    except Exception:
         print(f"FAILED; to repeat it: {repeat}\nlogs are in {directory}", flush=True)
         raise
+    except BaseException:  # ended from outside
+        shutil.rmtree(directory)
+        raise
+    finally:
+        for namespace in pathlib.Path("/run/netns").glob(f"{directory.name}-*"):
+            subprocess.run(["ip", "netns", "del", namespace.name], check=False)
     shutil.rmtree(directory)
 
 
