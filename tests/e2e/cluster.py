@@ -156,6 +156,21 @@ class OnNode:
         return sum(d.rx_packets for d in self.datapath.Stats(rpc.datapath.StatsRequest(), timeout=10).devices)
 
 
+def attached_processes():
+    """The workers and switches of both nodes, by the host's process ids; they live in their node's network namespace."""
+    found = set()
+    for node in "node1", "node2":
+        pids = subprocess.run(["ip", "netns", "pids", f"vdpa-{node}"], capture_output=True, text=True, check=True).stdout
+        for pid in pids.split():
+            try:
+                name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+            except FileNotFoundError:  # it has ended meanwhile
+                continue
+            if name in ("vdpa-worker", "vdpa-switch"):
+                found.add((pid, name))
+    return found
+
+
 def network(name="fast", resource="vdpa.io/nic", **config):
     annotations = {"k8s.v1.cni.cncf.io/resourceName": resource} if resource else {}
     return {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import DIRECTORY, NAMESPACE, ROOT, network
+from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network
 from conftest import PORTS
 from exchange import Exchange
 from support import wait_until
@@ -23,21 +23,6 @@ def exchange(cluster):
     # A VLAN of its own: nothing else on the uplink's network reaches it.
     cluster.apply(network("quiet", vlan=77))
     return Exchange(cluster)
-
-
-def attached_processes():
-    """The workers and switches of both nodes, by the host's process ids; they live in their node's network namespace."""
-    found = set()
-    for node in "node1", "node2":
-        pids = subprocess.run(["ip", "netns", "pids", f"vdpa-{node}"], capture_output=True, text=True, check=True).stdout
-        for pid in pids.split():
-            try:
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
-            except FileNotFoundError:  # it has ended meanwhile
-                continue
-            if name in ("vdpa-worker", "vdpa-switch"):
-                found.add((pid, name))
-    return found
 
 
 def restarts(cluster, name):

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import rpc
-from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, pod, receiver, sender
+from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, pod, receiver, sender
 from conftest import PORTS
 from support import wait_until
 
