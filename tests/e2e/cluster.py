@@ -123,11 +123,16 @@ class OnNode:
         self.var = DIRECTORY / "run" / node / "var"
         first = subprocess.run(["bash", "-c", f'. {SCRIPTS}/settings.sh "$1"; node_init "$2"', "-", DIRECTORY, node],
                                check=True, capture_output=True, text=True).stdout.strip()
-        self.datapath = rpc.datapath.DatapathStub(rpc.channel(f"/proc/{first}/root/run/vdpa/datapath.sock"))
+        self.root = pathlib.Path(f"/proc/{first}/root")
+        self.datapath = rpc.datapath.DatapathStub(rpc.channel(self.root / "run/vdpa/datapath.sock"))
 
     def run(self, *command):
         script = f'. {SCRIPTS}/settings.sh "$1"; shift; on_node "$@"'
         subprocess.run(["bash", "-c", script, "-", DIRECTORY, self.node, *command], check=True, timeout=30)
+
+    def kubelet(self):
+        """Its process, as the node numbers it."""
+        return (DIRECTORY / "run" / self.node / "kubelet.pid").read_text().strip()
 
     def held(self):
         """The devices of the kubelet's pods; None while it doesn't answer."""
