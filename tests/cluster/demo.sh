@@ -27,7 +27,10 @@ chapter "Two pods that ask for vdpa.io/nic: ordinary users without a capability"
 show kubectl apply -f "$here/demo/pods.yaml"
 kubectl wait --for=condition=Ready pod/left pod/right --timeout=60s > /dev/null
 show kubectl get pods -o wide
-show kubectl exec left -- sh -c 'id; ls -l /run/vdpa/*/; cat /run/vdpa/*/device.json /run/vdpa/*/eal-args'
+note "Each finds its device's socket, what it is, and the arguments that a DPDK program takes as they are:"
+for pod in left right; do
+  show kubectl exec "$pod" -- sh -c 'id; ls -l /run/vdpa/*/; cat /run/vdpa/*/device.json /run/vdpa/*/eal-args'
+done
 
 chapter "Packets per second, as the node counts them: each pod sends back what it receives"
 note "The switch and the pods poll, three programs on this machine's $(nproc) cores: it is whose turn it is that sets the rate."
