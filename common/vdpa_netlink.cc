@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string_view>
@@ -190,16 +191,17 @@ VdpaNetlink::Dump dumpNow() {
   ask(VDPA_CMD_DEV_GET,
       [&](Socket::Attributes attributes) { dump.devices.push_back(parseVdpaDevice(attributes)); });
   // Asked for second: not every device tells its configuration before a driver has set it up.
+  std::map<std::string, VdpaDeviceInfo*> byName;
+  for (auto& device : dump.devices) byName.emplace(device.name, &device);
   try {
     ask(VDPA_CMD_DEV_CONFIG_GET, [&](Socket::Attributes attributes) {
       const VdpaDeviceInfo found = parseVdpaDevice(attributes);
-      for (auto& device : dump.devices) {
-        if (device.name != found.name) continue;
-        device.maxQueuePairs = found.maxQueuePairs;
-        device.mac = found.mac;
-        device.mtu = found.mtu;
-        device.features = found.features;
-      }
+      const auto device = byName.find(found.name);
+      if (device == byName.end()) return;  // made meanwhile
+      device->second->maxQueuePairs = found.maxQueuePairs;
+      device->second->mac = found.mac;
+      device->second->mtu = found.mtu;
+      device->second->features = found.features;
     });
   } catch (const std::system_error&) {
   }
