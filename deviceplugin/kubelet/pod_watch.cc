@@ -45,18 +45,18 @@ void PodWatch::run() {
 }
 
 void PodWatch::ask() {
-  {
+  const auto unanswered = [this] {
     std::lock_guard lock(mutex_);
     answered_ = false;
-  }
-  if (!std::filesystem::exists(podResources_)) return;
+  };
+  if (!std::filesystem::exists(podResources_)) return unanswered();
   std::set<DeviceKey> now;
   try {
     for (const auto& device : listPodDevices(podResources_))
       now.emplace(device.resource, device.deviceId);
   } catch (const std::exception& error) {
     spdlog::debug("{}", error.what());  // a kubelet that restarts; it will answer again
-    return;
+    return unanswered();
   }
   std::set<DeviceKey> freed;
   {
