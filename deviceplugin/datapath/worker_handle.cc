@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/worker_handle.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "deviceplugin/datapath/refused_error.h"
 
@@ -27,6 +28,9 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
                                         fmt::format("--queue-size={}", kLargestQueue),
                                         "--log-level=" + programs.logLevel,
                                         "--log-format=" + programs.logFormat};
+  // Its name may be another device's when the worker is started again.
+  if (struct stat node; engine.flag == "--vhost-vdpa" && ::stat(engine.path.c_str(), &node) == 0)
+    arguments.push_back(fmt::format("--inode={}", node.st_ino));
   // Otherwise the device's own.
   if (!attachment.port.mac.empty()) arguments.push_back("--mac=" + attachment.port.mac);
   if (attachment.port.mtu != 0) arguments.push_back(fmt::format("--mtu={}", attachment.port.mtu));

@@ -70,8 +70,8 @@ std::unique_ptr<Engine> Instance::makeEngine() {
                         [this](const std::string& reason) { endSession(reason, true); }};
   if (options_.vhostVdpa.empty())
     return std::make_unique<VhostUserEngine>(loop_, options_.engine, std::move(events));
-  return std::make_unique<VhostVdpaEngine>(loop_, options_.vhostVdpa, options_.queuePairs,
-                                           std::move(events));
+  return std::make_unique<VhostVdpaEngine>(loop_, options_.vhostVdpa, options_.inode,
+                                           options_.queuePairs, std::move(events));
 }
 
 void Instance::run() {
@@ -100,7 +100,7 @@ nlohmann::json Instance::state() const {
                                  : engine_->running() ? "running"
                                                       : "connected"},
                        {"engine", engine_->up() ? "up" : "down"},
-                       {"reason", reason_}};
+                       {"reason", engine_->up() ? reason_ : engineReason_}};
   if (!engine_->limits()) return state;
   const Offer offer = this->offer();
   if (offer.config.mac != std::array<uint8_t, 6>()) state["mac"] = formatMac(offer.config.mac);
@@ -118,8 +118,9 @@ void Instance::publish() {
 }
 
 void Instance::onEngineState(bool up, const std::string& reason) {
-  reason_ = reason;
+  engineReason_ = reason;
   if (up) {
+    reason_.clear();
     spdlog::info("{}: the engine at {} is up", options_.device, engineName());
     if (!listener_) openSocket();
   } else {

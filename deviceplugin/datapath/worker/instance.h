@@ -19,6 +19,7 @@ struct WorkerOptions {
   SocketFile socket;
   std::string engine;     // the engine's vhost-user socket, or
   std::string vhostVdpa;  // the kernel's character device
+  uint64_t inode = 0;     // of its node; 0: whatever it is
   std::string control;    // where the datapath finds this worker
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
@@ -69,8 +70,9 @@ class Instance {
   std::unique_ptr<Engine> engine_;
   std::optional<FrontSocket> listener_;
   std::optional<Front> front_;
-  bool waiting_ = false;  // the last message is answered when the engine has followed it
-  std::string reason_;    // why the engine is down, or why the last session ended
+  bool waiting_ = false;      // the last message is answered when the engine has followed it
+  std::string reason_;        // why the last session ended
+  std::string engineReason_;  // why the engine is down
   nlohmann::json published_;
   LogLimiter faults_, refusals_;
 };

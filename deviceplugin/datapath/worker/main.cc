@@ -49,6 +49,8 @@ int run(int argc, char** argv) {
   engine->add_option("--vhost-vdpa", options.vhostVdpa,
                      "character device of the kernel's: /dev/vhost-vdpa-N");
   engine->require_option(1);
+  app.add_option("--inode", options.inode,
+                 "of the character device: one made anew under its name is not opened");
   app.add_option("--control", options.control, "control socket, created here")->required();
   app.add_option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
       ->check(CLI::Range(1, 128))

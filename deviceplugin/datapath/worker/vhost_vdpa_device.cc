@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,8 +44,12 @@ rlim_t memoryLimit() {
   return limit.rlim_cur;
 }
 
-UniqueFd openDevice(const std::string& path) {
+UniqueFd openDevice(const std::string& path, uint64_t inode) {
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (struct stat node; fd && inode != 0) {
+    checked(::fstat(fd.get(), &node), "cannot look at {}", path);
+    if (node.st_ino != inode) throw systemError(ESTALE, "{} is another device's now", path);
+  }
   if (fd) return fd;
   const char* remedy = errno == EBUSY    ? " (another program has it; end that first)"
                        : errno == ENOENT ? " (the vDPA device is gone, or not bound to vhost_vdpa)"
@@ -56,7 +61,8 @@ UniqueFd openDevice(const std::string& path) {
 
 }  // namespace
 
-VhostVdpaDevice::VhostVdpaDevice(const std::string& path) : path_(path), fd_(openDevice(path)) {
+VhostVdpaDevice::VhostVdpaDevice(const std::string& path, uint64_t inode)
+    : path_(path), fd_(openDevice(path, inode)) {
   uint32_t id = 0;
   ioctl(VHOST_VDPA_GET_DEVICE_ID, &id, "ask for its kind");
   if (id != kNetworkDevice)

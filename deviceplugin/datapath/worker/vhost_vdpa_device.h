@@ -33,8 +33,8 @@ class VhostVdpaDevice {
   };
 
   // Opens and resets it. Throws std::system_error naming path, problem and remedy: EBUSY when
-  // somebody else has it open.
-  explicit VhostVdpaDevice(const std::string& path);
+  // somebody else has it open, ESTALE when the path leads to another node than `inode`; 0: to any.
+  explicit VhostVdpaDevice(const std::string& path, uint64_t inode = 0);
   ~VhostVdpaDevice();  // resets and closes it
   VhostVdpaDevice(const VhostVdpaDevice&) = delete;
   VhostVdpaDevice& operator=(const VhostVdpaDevice&) = delete;

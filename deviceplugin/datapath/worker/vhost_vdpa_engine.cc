@@ -4,6 +4,7 @@
 #include <linux/virtio_config.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -91,9 +92,13 @@ uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const MemoryTable& memory
   throw protocolError("the pod's memory leaves no address free for the device's control queue");
 }
 
-VhostVdpaEngine::VhostVdpaEngine(EventLoop& loop, std::string path, uint32_t mostPairs,
-                                 Events events)
-    : loop_(loop), path_(std::move(path)), mostPairs_(mostPairs), events_(std::move(events)) {
+VhostVdpaEngine::VhostVdpaEngine(EventLoop& loop, std::string path, uint64_t inode,
+                                 uint32_t mostPairs, Events events)
+    : loop_(loop),
+      path_(std::move(path)),
+      inode_(inode),
+      mostPairs_(mostPairs),
+      events_(std::move(events)) {
   openTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { open(); });
 }
 
@@ -113,11 +118,14 @@ void VhostVdpaEngine::open() {
   openTimer_ = 0;
   try {
     watchNode();
-    kernel_ = std::make_unique<VhostVdpaDevice>(path_);
+    if (struct stat node; inode_ == 0 && ::stat(path_.c_str(), &node) == 0) inode_ = node.st_ino;
+    if (vanished()) return gone(path_ + " is gone");
+    kernel_ = std::make_unique<VhostVdpaDevice>(path_, inode_);
     limits_ = limitsOf(kernel_->facts(), mostPairs_);
-    setUp(true, "");
+    setUp(unserved_.empty(), unserved_);
   } catch (const std::system_error& error) {
     kernel_.reset();
+    if (vanished()) return gone(path_ + " is gone");
     openTimer_ = loop_.after(backOff_, [this] { open(); });
     backOff_ = std::min(backOff_ * 2, kLastBackOff);
     setUp(false, error.what());
@@ -136,11 +144,23 @@ void VhostVdpaEngine::watchNode() {
     char events[4096];
     while (::read(inotify_.get(), events, sizeof events) > 0) {
     }
-    if (kernel_ && ::access(path_.c_str(), F_OK) < 0 && errno == ENOENT) gone(path_ + " is gone");
+    if (vanished()) gone(path_ + " is gone");
   });
 }
 
+// What has the name now may be another pod's: a node made anew has another inode.
+bool VhostVdpaEngine::vanished() const {
+  if (inode_ == 0) return false;  // it has not come yet
+  struct stat node;
+  if (::stat(path_.c_str(), &node) == 0) return node.st_ino != inode_;
+  return errno == ENOENT;
+}
+
 void VhostVdpaEngine::gone(const std::string& reason) {
+  loop_.cancel(openTimer_);
+  openTimer_ = 0;
+  if (inotify_) loop_.forget(inotify_.get());
+  inotify_.reset();
   running_ = false;
   started_ = {};
   kernel_.reset();
@@ -164,7 +184,7 @@ void VhostVdpaEngine::release() {
   }
 }
 
-// Rings that the device can run: every pair whose two rings do, from the first on.
+// Rings that the device can run: every pair whose two rings do, from the first to a gap.
 std::vector<bool> VhostVdpaEngine::wantedRings() const {
   std::vector<bool> wanted(device_->rings.size());
   const auto runs = [this](size_t ring) { return device_->runs(device_->rings[ring]); };
@@ -173,12 +193,12 @@ std::vector<bool> VhostVdpaEngine::wantedRings() const {
   return wanted;
 }
 
+// A device spreads its packets over the first pairs: those behind a gap can't be among them.
 uint16_t VhostVdpaEngine::wantedPairs() const {
-  uint16_t pairs = 0;
-  for (size_t ring = 0; ring + 1 < device_->rings.size(); ring += 2)
-    if (device_->enabled(device_->rings[ring]) && device_->enabled(device_->rings[ring + 1]))
-      ++pairs;
-  return pairs;
+  const auto enabled = [this](size_t ring) { return device_->enabled(device_->rings[ring]); };
+  size_t ring = 0;
+  while (ring + 1 < device_->rings.size() && enabled(ring) && enabled(ring + 1)) ring += 2;
+  return static_cast<uint16_t>(ring / 2);
 }
 
 void VhostVdpaEngine::update() {
@@ -196,7 +216,11 @@ void VhostVdpaEngine::update() {
                                     started_.features != device_->features);
     if (running_ && (other || !any)) stop(true);
     // Before its first ring is enabled, the driver is not done with setting up.
-    if (any && !running_ && wantedPairs() > 0) start(rings);
+    if (any && !running_ && wantedPairs() > 0) {
+      start(rings);
+      unserved_.clear();
+      setUp(true, "");
+    }
     if (running_) refresh();
   } catch (const std::system_error& error) {
     running_ = false;
@@ -205,8 +229,10 @@ void VhostVdpaEngine::update() {
     control_.reset();
     openTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { open(); });
     // The pod's own doing, or a device that nobody can use.
-    if (const int code = error.code().value(); code != EFAULT && code != EINVAL)
-      setUp(false, error.what());
+    if (const int code = error.code().value(); code != EFAULT && code != EINVAL) {
+      unserved_ = error.what();
+      setUp(false, unserved_);
+    }
     throw ProtocolError(error.what());
   }
 }

@@ -25,8 +25,10 @@ uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const MemoryTable& memory
 class VhostVdpaEngine : public Engine {
  public:
   // Opens `path` when the loop runs, again and again while somebody else has it. Once the node has
-  // vanished, the device is closed for good: another may get its name.
-  VhostVdpaEngine(EventLoop& loop, std::string path, uint32_t mostPairs, Events events);
+  // vanished, the device is closed for good: another may get its name. `inode` is the node's; 0:
+  // that of the one found first.
+  VhostVdpaEngine(EventLoop& loop, std::string path, uint64_t inode, uint32_t mostPairs,
+                  Events events);
   ~VhostVdpaEngine() override;
   VhostVdpaEngine(const VhostVdpaEngine&) = delete;
   VhostVdpaEngine& operator=(const VhostVdpaEngine&) = delete;
@@ -51,6 +53,7 @@ class VhostVdpaEngine : public Engine {
 
   void open();
   void watchNode();
+  bool vanished() const;
   void gone(const std::string& reason);
   void setUp(bool up, const std::string& reason);
   std::vector<bool> wantedRings() const;
@@ -62,6 +65,7 @@ class VhostVdpaEngine : public Engine {
 
   EventLoop& loop_;
   const std::string path_;
+  uint64_t inode_;
   const uint32_t mostPairs_;
   const Events events_;
   std::unique_ptr<VhostVdpaDevice> kernel_;
@@ -71,6 +75,8 @@ class VhostVdpaEngine : public Engine {
   std::chrono::milliseconds backOff_{10};
   bool up_ = false;
   std::string lastReason_;
+  std::string
+      unserved_;  // why the last start failed, the pod not being at fault: until one succeeds
   PodDevice* device_ = nullptr;
   bool running_ = false;
   Started started_;

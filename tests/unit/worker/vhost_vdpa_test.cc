@@ -4,11 +4,14 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "deviceplugin/datapath/worker/protocol_error.h"
@@ -221,4 +224,57 @@ TEST_CASE("a control queue that refuses, and one that is silent") {
   ControlQueue other(2, 0x1000, false);
   Device device(other, 0x1000, false, 1);
   CHECK_THROWS_WITH(other.usePairs(3), Catch::Contains("refuses to use 3 queue pairs"));
+}
+
+// A plain file stands for the node: it can be looked at and opened, and every ioctl fails, as on a
+// device that can't be had yet.
+TEST_CASE("a node made anew under the name is not opened, whatever the engine is waiting for") {
+  std::string directory = "/tmp/vdpa-engine-XXXXXX";
+  REQUIRE(::mkdtemp(directory.data()));
+  const std::string path = directory + "/vhost-vdpa-0";
+  std::ofstream(path) << "";
+  const bool known = GENERATE(false, true);
+  struct stat node {};
+  REQUIRE(::stat(path.c_str(), &node) == 0);
+  EventLoop loop;
+  std::vector<std::string> reasons;
+  const auto state = [&](bool up, const std::string& reason) {
+    CHECK_FALSE(up);
+    reasons.push_back(reason);
+    if (reasons.size() > 1) return loop.stop();
+    // While it is tried again and again.
+    std::ofstream(path + ".new") << "";
+    std::filesystem::rename(path + ".new", path);
+  };
+  VhostVdpaEngine engine(loop, path, known ? node.st_ino : 0, 1,
+                         {state, [] {}, [](const std::string&) {}});
+  loop.after(std::chrono::seconds(10), [&] { loop.stop(); });
+  loop.run();
+  REQUIRE(reasons.size() == 2);
+  CHECK_THAT(reasons[0], Catch::Contains("cannot ask for its kind"));
+  CHECK(reasons[1] == path + " is gone");
+  // For good: its old name leads to another device now.
+  loop.after(std::chrono::milliseconds(300), [&] { loop.stop(); });
+  loop.run();
+  CHECK(reasons.size() == 2);
+  std::filesystem::remove_all(directory);
+}
+
+TEST_CASE("a worker that starts after its node was made anew leaves it alone") {
+  std::string path = "/tmp/vdpa-node-XXXXXX";
+  UniqueFd file(::mkstemp(path.data()));
+  struct stat node {};
+  REQUIRE(::fstat(file.get(), &node) == 0);
+  EventLoop loop;
+  std::vector<std::string> reasons;
+  VhostVdpaEngine engine(loop, path, node.st_ino + 1, 1,
+                         {[&](bool, const std::string& reason) {
+                            reasons.push_back(reason);
+                            loop.stop();
+                          },
+                          [] {}, [](const std::string&) {}});
+  loop.run();
+  CHECK(reasons == std::vector{path + " is gone"});
+  CHECK_THROWS_WITH(VhostVdpaDevice(path, node.st_ino + 1), Catch::Contains("another device's"));
+  ::unlink(path.c_str());
 }
