@@ -229,10 +229,23 @@ bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester)
 
 void Attachments::retryFailed() {
   bool well = false;
-  for (const auto& [id, device] : table_.all())
-    if (device.offer && !device.record && device.offer->device.backend == Backend::kernel)
+  if (table_.closed()) return;
+  for (const auto& [id, device] : table_.all()) {
+    if (!device.offer || device.record) continue;
+    if (device.offer->device.backend == Backend::kernel)
       well = backings_.kernel.retry(id, *device.offer) || well;
+    if (device.offer->device.backend == Backend::dpdk && backings_.dpdk.due(id))
+      well = retryDriver(id) || well;
+  }
   if (well) onHealth_();
+}
+
+// With the lease: an Attach would start a second process for the device.
+bool Attachments::retryDriver(const std::string& id) {
+  const auto lease = table_.lease(id, Clock::now());
+  const auto device = table_.find(id);
+  if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
+  return backings_.dpdk.retry(id, *device->offer);
 }
 
 void Attachments::shutdown() {

@@ -107,7 +107,7 @@ class Attachments {
   // after setDevices(), from one thread; an engine that doesn't come up ends it for good.
   void renewEngines(const std::stop_token& stop);
 
-  // Looks again at devices that a worker could not open.
+  // Looks again at free devices that could not be started.
   void retryFailed();
   // Makes every Attach that waits give up. To be called before the destructor.
   void shutdown();
@@ -125,6 +125,7 @@ class Attachments {
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing);
   Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker) const;
+  bool retryDriver(const std::string& id);
   void undo(const DeviceTable::Lease& lease);
   void endAttachment(const DeviceTable::Lease& lease);
   void forget(const DeviceTable::Lease& lease);

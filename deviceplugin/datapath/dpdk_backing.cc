@@ -1,6 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/dpdk_backing.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "deviceplugin/datapath/hardware_settings.h"
@@ -11,6 +12,9 @@ namespace {
 
 // A card's firmware is asked for its queues; a node's first process also loads libraries.
 constexpr auto kStartTime = std::chrono::seconds(15);
+// Between two looks at a device that its driver didn't take.
+constexpr auto kFirstPause = std::chrono::seconds(2);
+constexpr auto kLastPause = std::chrono::seconds(300);
 
 }  // namespace
 
@@ -36,19 +40,19 @@ std::shared_ptr<SupervisedProcess> DpdkBacking::find(const std::string& id) cons
   return found == processes_.end() ? nullptr : found->second;
 }
 
-std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const OwnerRecord& record) {
-  const std::string& id = record.attachment.deviceId;
+std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const std::string& id,
+                                                       const DeviceConfig& device) {
   makeDirectory(std::filesystem::path(paths_.pmdControl(id)).parent_path(), 0700);
   std::vector<std::string> arguments = {programs_.pmd,
                                         "--device=" + id,
-                                        "--pci=" + record.device.pciAddress,
-                                        "--driver=" + record.device.dpdkDriver,
+                                        "--pci=" + device.pciAddress,
+                                        "--driver=" + device.dpdkDriver,
                                         "--socket=" + paths_.pmdSocket(id),
                                         "--control=" + paths_.pmdControl(id),
                                         "--sysfs=" + programs_.sysfs,
                                         "--log-level=" + programs_.logLevel,
                                         "--log-format=" + programs_.logFormat};
-  if (!record.device.devargs.empty()) arguments.push_back("--devargs=" + record.device.devargs);
+  if (!device.devargs.empty()) arguments.push_back("--devargs=" + device.devargs);
   auto process = std::make_shared<SupervisedProcess>(
       SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
                               programs_.cgroupRoot, true},
@@ -63,14 +67,51 @@ std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const OwnerRecord& record
   return process;
 }
 
+std::shared_ptr<SupervisedProcess> DpdkBacking::startDriver(const std::string& id,
+                                                            const DeviceConfig& device) {
+  const auto process = launch(id, device);
+  if (process->waitUp(Clock::now() + kStartTime, true)) {
+    std::lock_guard lock(mutex_);
+    failures_.erase(id);
+    return process;
+  }
+  const auto status = process->status();
+  startFailed(id, status.reason);
+  if (status.deaths > 0) throw std::runtime_error(status.reason);
+  throw RefusedError(Refusal::aborted, status.reason);
+}
+
+void DpdkBacking::startFailed(const std::string& id, const std::string& reason) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto before = failures_.find(id);
+    const auto pause =
+        before == failures_.end() ? kFirstPause : std::min(2 * before->second.pause, kLastPause);
+    failures_[id] = {reason, pause, Clock::now() + pause};
+  }
+  onChange_();
+}
+
+bool DpdkBacking::due(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto failure = failures_.find(id);
+  return failure != failures_.end() && failure->second.next <= Clock::now();
+}
+
+bool DpdkBacking::retry(const std::string& id, const Offer& offer) {
+  bool well = true;
+  try {
+    startDriver(id, offer.device);
+  } catch (const std::exception&) {  // noted already
+    well = false;
+  }
+  end(id);
+  return well;
+}
+
 std::optional<WorkerHandle::Engine> DpdkBacking::start(OwnerRecord& record) {
   const std::string& id = record.attachment.deviceId;
-  const auto process = launch(record);
-  if (!process->waitUp(Clock::now() + kStartTime, true)) {
-    const auto status = process->status();
-    if (status.deaths > 0) throw std::runtime_error(status.reason);
-    throw RefusedError(Refusal::aborted, status.reason);
-  }
+  const auto process = startDriver(id, record.device);
   const auto hello = process->call("hello");
   if (const auto pairs = hello.value("queue_pairs", 0u); pairs > 0)
     record.attachment.queuePairs = pairs;
@@ -78,12 +119,15 @@ std::optional<WorkerHandle::Engine> DpdkBacking::start(OwnerRecord& record) {
 }
 
 std::optional<WorkerHandle::Engine> DpdkBacking::resume(const OwnerRecord& record) {
-  launch(record);
+  launch(record.attachment.deviceId, record.device);
   return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(record.attachment.deviceId));
 }
 
 void DpdkBacking::stop(const OwnerRecord& record) {
-  const std::string& id = record.attachment.deviceId;
+  end(record.attachment.deviceId);
+}
+
+void DpdkBacking::end(const std::string& id) {
   if (const auto process = find(id)) {
     process->stop();
     std::lock_guard lock(mutex_);
@@ -94,7 +138,7 @@ void DpdkBacking::stop(const OwnerRecord& record) {
 
 void DpdkBacking::renew(const OwnerRecord& record) {
   if (const auto process = find(record.attachment.deviceId)) process->stop();
-  launch(record);
+  launch(record.attachment.deviceId, record.device);
 }
 
 void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
@@ -106,6 +150,11 @@ void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
 }
 
 std::string DpdkBacking::unhealthy(const std::string& id, const Offer&) const {
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto failure = failures_.find(id); failure != failures_.end())
+      return failure->second.reason;
+  }
   const auto process = find(id);
   if (!process) return "";
   const auto status = process->status();

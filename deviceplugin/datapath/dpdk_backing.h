@@ -20,11 +20,16 @@ class DpdkBacking : public Backing {
   Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
                 const std::function<bool()>& calledOff) override;
   std::optional<WorkerHandle::Engine> start(OwnerRecord& record) override;
+  void startFailed(const std::string& id, const std::string& reason) override;
   std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) override;
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const Offer& offer) const override;
 
+  // Whether it is time to look again at a device that could not be started.
+  bool due(const std::string& id) const;
+  // Starts the driver of a free device for a moment. True if the device is well again.
+  bool retry(const std::string& id, const Offer& offer);
   // Ends processes of an earlier life whose device isn't attached, and says whose.
   std::vector<std::string> stopOthers(const std::function<bool(const std::string& id)>& attached);
   // Null if there is none.
@@ -34,13 +39,23 @@ class DpdkBacking : public Backing {
   unsigned deaths() const;
 
  private:
-  std::shared_ptr<SupervisedProcess> launch(const OwnerRecord& record);
+  struct Failure {
+    std::string reason;
+    std::chrono::seconds pause;  // until the next look, longer each time
+    Clock::time_point next;
+  };
+
+  std::shared_ptr<SupervisedProcess> launch(const std::string& id, const DeviceConfig& device);
+  // Throws with the reason when the driver doesn't take the device.
+  std::shared_ptr<SupervisedProcess> startDriver(const std::string& id, const DeviceConfig& device);
+  void end(const std::string& id);
 
   const Programs programs_;
   const Paths paths_;
   const std::function<void()> onChange_;
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<SupervisedProcess>> processes_;  // by device ID
+  std::map<std::string, Failure> failures_;                              // by device ID
 };
 
 }  // namespace vdpa

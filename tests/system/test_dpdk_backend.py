@@ -9,6 +9,7 @@ from grpc import StatusCode
 import rpc
 from datapath import NEXT, WORKER_DIRS, Datapath, Kubelet, owner, refused
 from pmd import PROGRAM, driver, sysfs
+from support import wait_until
 from testpmd import application
 
 pytestmark = pytest.mark.packets
@@ -114,11 +115,15 @@ def test_an_update_replaces_it_under_traffic(scene, directory):
 
 
 def test_a_driver_that_does_not_take_its_device(scene, directory):
-    """The answer says why, nothing is left, and the next one is attached when the cause is gone."""
+    """The answer says why, nothing is left, and no pod gets the device before the cause is gone."""
     (directory / "options").write_text(",unknown=1")
     with refused(StatusCode.INTERNAL, DEVICE, "vdpa_test0"):
         scene.attach(owner(), DEVICE)
     assert pmd_pid(scene) is None
     assert not scene.record(DEVICE).exists()
+    wait_until(lambda: not scene.device(DEVICE).healthy, "no other pod to get it")
+    assert "vdpa_test0" in scene.device(DEVICE).reason
     (directory / "options").write_text("")
+    scene.wait_healthy(DEVICE)  # looked at again without a pod
+    assert pmd_pid(scene) is None
     scene.attach(owner(), DEVICE)
