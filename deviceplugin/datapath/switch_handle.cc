@@ -2,9 +2,11 @@
 #include "deviceplugin/datapath/switch_handle.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "common/log.h"
 #include "common/naming.h"
+#include "common/number_list.h"
 #include "deviceplugin/datapath/refused_error.h"
 
 namespace vdpa {
@@ -43,6 +45,22 @@ SwitchHandle::Ports portsOf(const nlohmann::json& answer) {
   for (const auto& port : answer.at("ports"))
     ports[port.at("id").get<std::string>()] = portOf(port);
   return ports;
+}
+
+std::vector<unsigned> coresOf(const std::string& text) {
+  std::vector<unsigned> cores;
+  for (const auto& range : parseNumberList(text).value_or(std::vector<NumberRange>()))
+    for (unsigned cpu = range.first; cpu <= range.last; ++cpu) cores.push_back(cpu);
+  return cores;
+}
+
+// What the switch says it runs with. Cores that are the same are written as in `launched`.
+SwitchConfig configOf(const nlohmann::json& hello, const SwitchConfig& launched) {
+  SwitchConfig config{hello.value("queue_pairs", 0u), hello.value("mtu", 0u),
+                      hello.value("uplink", ""), launched.cores};
+  const auto cores = hello.value("cores", coresOf(launched.cores));
+  if (cores != coresOf(launched.cores)) config.cores = fmt::format("{}", fmt::join(cores, ","));
+  return config;
 }
 
 // An operation that a switch of another release may not know.
@@ -90,7 +108,9 @@ void SwitchHandle::launch() {
       SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
                               paths_.switchControl(name_), programs_.cgroupRoot, true},
       SupervisedProcess::Handlers{
-          [this](SupervisedProcess& started, const nlohmann::json& hello) { onUp(started, hello); },
+          [this, config](SupervisedProcess& started, const nlohmann::json& hello) {
+            onUp(started, hello, config);
+          },
           nullptr, onChange_});
   std::lock_guard lock(mutex_);
   process_ = std::move(process);
@@ -119,12 +139,11 @@ void SwitchHandle::go() {
 }
 
 // On the process's own thread, before anybody else may call it.
-void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello) {
-  const SwitchConfig config = this->config();
+void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
+                        const SwitchConfig& launched) {
+  const SwitchConfig running = configOf(hello, launched);
+  const bool same = running == launched;
   const auto ids = hello.value("ports", std::vector<std::string>());
-  const bool same = hello.value("queue_pairs", 0u) == config.queuePairs &&
-                    hello.value("mtu", 0u) == config.mtu &&
-                    hello.value("uplink", "") == config.uplink;
   Ports kept;
   if (std::any_of(ids.begin(), ids.end(), kept_))
     for (auto& [id, settings] : portsOf(process.call("ports")))
@@ -139,6 +158,10 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello)
   }
   if (!same && ports.empty())
     throw std::runtime_error("the one that ran has another configuration");
+  {
+    std::lock_guard lock(mutex_);
+    config_ = running;
+  }
   if (!same)
     spdlog::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
                  resource_);

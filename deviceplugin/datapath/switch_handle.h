@@ -59,7 +59,7 @@ class SwitchHandle {
  private:
   void launch();
   void restart();
-  void onUp(SupervisedProcess& process, const nlohmann::json& hello);
+  void onUp(SupervisedProcess& process, const nlohmann::json& hello, const SwitchConfig& launched);
 
   const Programs programs_;
   const Paths paths_;
@@ -71,7 +71,7 @@ class SwitchHandle {
   SwitchConfig wanted_;
   mutable std::mutex mutex_;  // of what follows; held for moments only
   Ports ports_;
-  SwitchConfig config_;
+  SwitchConfig config_;  // of the switch that runs, or is to be started
   bool renewing_ = false;
   std::shared_ptr<SupervisedProcess> process_;
 };

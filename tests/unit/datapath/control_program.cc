@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/control_channel.h"
+#include "common/number_list.h"
 
 namespace {
 
@@ -30,6 +31,10 @@ int main(int argc, char** argv) {
   if (options["name"] == "exits") return 7;
   const bool worker = options.contains("device");
   std::map<std::string, nlohmann::json> ports;
+  std::vector<unsigned> cores;
+  for (const auto& range :
+       vdpa::parseNumberList(options["cores"]).value_or(std::vector<vdpa::NumberRange>()))
+    for (unsigned cpu = range.first; cpu <= range.last; ++cpu) cores.push_back(cpu);
   bool stop = false;
   vdpa::ControlServer server(
       options["control"], [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
@@ -49,6 +54,7 @@ int main(int argc, char** argv) {
                   {"queue_pairs", std::stoi(options["queue-pairs"])},
                   {"mtu", std::stoi(options["mtu"])},
                   {"uplink", options["uplink"]},
+                  {"cores", cores},
                   {"ports", ids}};
         }
         const std::string id = args.value("id", "");

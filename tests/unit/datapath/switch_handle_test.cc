@@ -1,0 +1,73 @@
+// A switch that outlived the datapath: what it runs with, and when a new configuration takes
+// effect.
+#include "deviceplugin/datapath/switch_handle.h"
+
+#include <catch2/catch.hpp>
+
+#include "tests/unit/datapath/temporary_directory.h"
+
+using namespace vdpa;
+using namespace std::chrono_literals;
+
+namespace {
+
+class Node {
+ public:
+  ~Node() { stopStray(paths().switchControl("vdpa.io-nic")); }
+
+  Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
+
+  std::unique_ptr<SwitchHandle> meet(const SwitchConfig& config, SwitchHandle::Ports ports) const {
+    Programs programs;
+    programs.vswitch = CONTROL_PROGRAM;
+    makeDirectory(paths().switches(), 0700);
+    auto handle = std::make_unique<SwitchHandle>(
+        programs, paths(), "vdpa.io/nic", config, std::move(ports),
+        [](const std::string&) { return false; }, [] {});
+    REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
+    return handle;
+  }
+
+  nlohmann::json cores() const {
+    ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
+    return client.call("hello").at("cores");
+  }
+
+ private:
+  TemporaryDirectory directory_;
+};
+
+const PortSettings kPort = [] {
+  PortSettings port;
+  port.mac = "02:00:00:00:00:01";
+  port.mtu = 1500;
+  return port;
+}();
+
+}  // namespace
+
+TEST_CASE_METHOD(Node, "other cores take effect when the last port of an adopted switch goes") {
+  meet({1, 1500, "", "2-3"}, {{"nic-0", kPort}});
+  const auto handle = meet({1, 1500, "", "4"}, {{"nic-0", kPort}});
+  CHECK(handle->config().cores == "2,3");
+  CHECK(cores() == nlohmann::json::array({2, 3}));
+  handle->removePort("nic-0");
+  REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
+  CHECK(handle->config().cores == "4");
+  CHECK(cores() == nlohmann::json::array({4}));
+}
+
+TEST_CASE_METHOD(Node, "the same cores, written otherwise, are no new configuration") {
+  const pid_t before = meet({1, 1500, "", "2-3"}, {{"nic-0", kPort}})->status().pid;
+  const auto handle = meet({1, 1500, "", "2,3"}, {{"nic-0", kPort}});
+  CHECK(handle->config().cores == "2,3");
+  handle->removePort("nic-0");
+  REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
+  CHECK(handle->status().pid == before);
+}
+
+TEST_CASE_METHOD(Node, "a switch without ports is started anew with the configuration in force") {
+  meet({1, 1500, "", ""}, {});
+  const auto handle = meet({1, 1500, "", "1"}, {});
+  CHECK(cores() == nlohmann::json::array({1}));
+}
