@@ -17,23 +17,22 @@ Allocation::Allocation(std::string resource, std::string runDirectory, const Dev
       devices_(devices),
       files_(files) {}
 
-void Allocation::refuseUnusable(const std::string& id) const {
-  DeviceList::Health health;
-  try {
-    health = devices_.healthOf(id);
-  } catch (const std::out_of_range&) {
+Device Allocation::usable(const std::string& id) const {
+  const auto found = devices_.find(id);
+  if (!found)
     throw std::invalid_argument(
         fmt::format("{} has no device {} on this node: it may just have been withdrawn; delete the "
                     "pod and let its "
                     "controller make a new one",
                     resource_, id));
-  }
+  const auto& [device, health] = *found;
   if (!health.healthy)
     throw std::invalid_argument(
         fmt::format("device {} of {} is unhealthy: {}; mend that (vdpactl devices on the node "
                     "shows it), then delete "
                     "the pod and let its controller make a new one",
                     id, resource_, health.reason));
+  return device;
 }
 
 v1beta1::ContainerAllocateResponse Allocation::allocate(
@@ -45,8 +44,7 @@ v1beta1::ContainerAllocateResponse Allocation::allocate(
     if (!seen.insert(id).second)
       throw std::invalid_argument(fmt::format(
           "device {} of {} is asked for twice; restart the kubelet of this node", id, resource_));
-    refuseUnusable(id);
-    const Device device = devices_.find(id);
+    const Device device = usable(id);
     files_.write(resource_, device);
     auto* mount = response.add_mounts();
     mount->set_host_path(fmt::format("{}/devices/{}", runDirectory_, id));

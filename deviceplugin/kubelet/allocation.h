@@ -21,7 +21,7 @@ class Allocation {
       const v1beta1::ContainerAllocateRequest& request) const;
 
  private:
-  void refuseUnusable(const std::string& id) const;
+  Device usable(const std::string& id) const;
 
   std::string resource_;
   std::string runDirectory_;

@@ -63,9 +63,11 @@ DeviceList::Health DeviceList::healthOf(const std::string& id) const {
   return entries_.at(id).health();
 }
 
-Device DeviceList::find(const std::string& id) const {
+std::optional<std::pair<Device, DeviceList::Health>> DeviceList::find(const std::string& id) const {
   std::lock_guard lock(mutex_);
-  return entries_.at(id).device;
+  const auto entry = entries_.find(id);
+  if (entry == entries_.end()) return std::nullopt;
+  return std::pair(entry->second.device, entry->second.health());
 }
 
 std::vector<Choice> DeviceList::choices(const std::vector<std::string>& ids) const {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -36,7 +37,8 @@ class DeviceList {
   void setAllHealth(const Health& health);
   void resend();                                 // the same list once more
   Health healthOf(const std::string& id) const;  // throws std::out_of_range for an unknown ID
-  Device find(const std::string& id) const;      // throws std::out_of_range for an unknown ID
+  // A device with its health, as of one moment; nothing for an unknown ID.
+  std::optional<std::pair<Device, Health>> find(const std::string& id) const;
   // Those of `ids` that are in the list, as GetPreferredAllocation weighs them.
   std::vector<Choice> choices(const std::vector<std::string>& ids) const;
   size_t healthyCount() const;
