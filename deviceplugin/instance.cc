@@ -196,9 +196,28 @@ void Instance::apply() {
   if (offers != offers_ || plugins_.empty()) {
     offers_ = std::move(offers);
     updatePlugins();
-    datapath_->setOffers(found_.resources);
+    told_ = false;
   }
+  vdpaListed_ = vdpaListed_ || !snapshot_.skipped.contains("vdpa");
+  if (!told_) tellDatapath();
   announce();
+}
+
+// What the datapath has provisioned, it undoes when it is not in the set. Before the first list of
+// the kernel's vDPA devices nobody knows whether it should be.
+void Instance::tellDatapath() {
+  const bool provisions =
+      std::any_of(config_.resources.begin(), config_.resources.end(),
+                  [](const ResourceConfig& resource) { return resource.provision; });
+  if (provisions && !vdpaListed_) {
+    const std::string reason =
+        "vdpa-datapath is not told of devices yet: " + snapshot_.skipped.at("vdpa");
+    spdlog::warn("{}", reason);
+    for (auto& [name, plugin] : plugins_) plugin->devices().setAllHealth({false, reason});
+    return;
+  }
+  datapath_->setOffers(found_.resources);
+  told_ = true;
 }
 
 void Instance::updatePlugins() {

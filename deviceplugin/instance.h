@@ -47,6 +47,7 @@ class Instance {
  private:
   void apply();   // the configuration and the snapshot, as they are now
   void rescan();  // a new snapshot
+  void tellDatapath();
   void updatePlugins();
   void reload();
   void announce();  // health service and metrics follow the resources' state
@@ -68,7 +69,9 @@ class Instance {
   Config config_;
   VdpaNetlink netlink_;
   Snapshot snapshot_;
-  Offers found_;  // what config_ makes of snapshot_
+  Offers found_;             // what config_ makes of snapshot_
+  bool vdpaListed_ = false;  // the kernel's vDPA devices, once at least
+  bool told_ = false;        // the datapath knows found_
   bool reloadPending_ = false;
   bool writePending_ = false;
   std::vector<Offer> offers_;  // the same, and what pods hold still
