@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string_view>
 
 #include "deviceplugin/resources/preferred.h"
 
@@ -33,6 +34,8 @@ std::string neverOf(const Snapshot& snapshot, const Candidate& candidate) {
     if (!vdpa->isNetwork) return fmt::format("its vDPA device {} is no network device", vdpa->name);
     if (auto use = hostUse(snapshot, vdpa->netdevs); !use.empty()) return use;
   }
+  if (candidate.slice)
+    if (auto use = hostUse(snapshot, candidate.slice->netdevs); !use.empty()) return use;
   if (const auto* function = candidate.function) {
     if (function->classCode >> 16 != kNetworkClass && !candidate.vdpa)
       return fmt::format("is no network function but of PCI class {:06x}", function->classCode);
@@ -56,6 +59,19 @@ Candidate ofFunction(const Snapshot& snapshot, const PciFunction& function) {
   return candidate;
 }
 
+// NUMA node and PF of a slice are those of the function it belongs to.
+void addSlice(const Snapshot& snapshot, const std::string& managementDevice, Candidate& candidate) {
+  constexpr std::string_view kBus = "auxiliary/";
+  if (!managementDevice.starts_with(kBus)) return;
+  const auto slice = snapshot.auxiliary.find(managementDevice.substr(kBus.size()));
+  if (slice == snapshot.auxiliary.end()) return;
+  candidate.slice = &slice->second;
+  candidate.numaNode = slice->second.numaNode;
+  if (const auto name = snapshot.pfNetdevs.find(slice->second.pciAddress);
+      name != snapshot.pfNetdevs.end())
+    candidate.pfName = name->second;
+}
+
 Candidate ofVdpaDevice(const Snapshot& snapshot, const VdpaDevice& vdpa) {
   Candidate candidate;
   candidate.id = vdpa.name;
@@ -63,6 +79,7 @@ Candidate ofVdpaDevice(const Snapshot& snapshot, const VdpaDevice& vdpa) {
   candidate.management = managementOf(snapshot, vdpa.managementDevice);
   const auto function = snapshot.functions.find(vdpa.pciAddress);
   if (function != snapshot.functions.end()) candidate.numaNode = function->second.numaNode;
+  addSlice(snapshot, vdpa.managementDevice, candidate);
   return candidate;
 }
 
@@ -106,6 +123,7 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
     Candidate candidate;
     candidate.id = provisionedName(name);
     candidate.management = &management;
+    addSlice(snapshot, name, candidate);
     candidates.emplace(candidate.id, std::move(candidate));
   }
 

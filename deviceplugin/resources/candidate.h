@@ -13,10 +13,12 @@ namespace vdpa {
 struct Candidate {
   std::string id;
   const PciFunction* function = nullptr;
-  const PciFunction* pf = nullptr;               // of a VF
-  const VdpaDevice* vdpa = nullptr;              // that exists
+  const PciFunction* pf = nullptr;  // of a VF
+  const AuxiliaryDevice* slice =
+      nullptr;                       // of a function, where that is what makes the vDPA device
+  const VdpaDevice* vdpa = nullptr;  // that exists
   const ManagementDevice* management = nullptr;  // where one is or could be made
-  std::string pfName;                            // of a VF: its PF's netdev; may be empty
+  std::string pfName;  // of a VF or a slice: its PF's netdev; may be empty
   int numaNode = -1;
   std::string never;  // why no resource may have it; empty: one may
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <set>
 
 #include "common/naming.h"
@@ -111,6 +112,8 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot) {
 }
 
 std::string describe(const Offers& offers) {
+  std::map<std::string, std::string> reasons;  // of what is offered
+  for (const auto& verdict : offers.verdicts) reasons[verdict.id] = verdict.reason;
   std::string text;
   for (const auto& [resource, devices] : offers.resources) {
     text += fmt::format("{}: {} devices", resource.fullName(), devices.size());
@@ -124,6 +127,7 @@ std::string describe(const Offers& offers) {
         text +=
             fmt::format("  {}  {}, {}", device.id, nameOf(device.backend), nameOf(device.attach));
         if (device.numaNode >= 0) text += fmt::format(", NUMA node {}", device.numaNode);
+        if (const auto& reason = reasons[device.id]; !reason.empty()) text += ": " + reason;
         if (!device.unhealthy.empty()) text += "; unhealthy: " + device.unhealthy;
         text += "\n";
       }

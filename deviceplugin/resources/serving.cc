@@ -70,6 +70,8 @@ Device deviceOf(const ResourceConfig& resource, const Candidate& candidate, Back
   if (const auto* function = candidate.function) {
     device.pciAddress = function->address;
     device.pf = function->pf.empty() ? function->address : function->pf;
+  } else if (candidate.slice) {
+    device.pf = candidate.slice->pciAddress;
   }
   return device;
 }

@@ -103,6 +103,7 @@ TEST_CASE("a vDPA device makes its VF a kernel device") {
   const auto& verdict = verdictOf(offers, Node::address(2));
   CHECK(verdict.resource == "vdpa.io/nic");
   CHECK(verdict.reason == "vDPA device vdpa2 under vhost_vdpa");
+  CHECK_THAT(describe(offers), Catch::Contains("NUMA node 1: " + verdict.reason));
 }
 
 TEST_CASE("what kept a VF out, and what would help") {
@@ -215,6 +216,39 @@ TEST_CASE("a vDPA device without a PCI function has its bus name as ID") {
   CHECK(idsOf(offers.resources[0]) == std::vector<std::string>{"sim-0"});
   CHECK(offers.resources[0].devices[0].backend == Backend::software);
   CHECK_THAT(verdictOf(offers, "sim-0").reason, Catch::Contains("that of a software port"));
+}
+
+TEST_CASE("a scalable function is where its function is, and the host's own is never offered") {
+  Node node;
+  const std::string name = "auxiliary/mlx5_core.sf.4", pf = "0000:41:00.0";
+  node.snapshot.auxiliary["mlx5_core.sf.4"] = {"mlx5_core.sf.4", pf, "", 4, {"eth1s4"}, 1};
+  node.snapshot.netdevs["eth1s4"] = {"eth1s4", pf, true, ""};
+  ManagementDevice management;
+  management.name = name;
+  management.makesNetwork = true;
+  node.snapshot.managementDevices[name] = management;
+  const std::string config =
+      "  - {name: sf, devices: [{managementDevices: [" + name + "]}], provision: vdpa}\n";
+  const bool made = GENERATE(false, true);
+  if (made) {
+    VdpaDevice vdpa;
+    vdpa.name = "vdpa-mlx5_core.sf.4";
+    vdpa.managementDevice = name;
+    vdpa.pciAddress = pf;
+    vdpa.busDriver = "vhost_vdpa";
+    vdpa.characterDevice = "vhost-vdpa-4";
+    node.snapshot.vdpaDevices[vdpa.name] = vdpa;
+  }
+  auto offers = node.offers(config);
+  REQUIRE(idsOf(offers.resources[0]) == std::vector<std::string>{"vdpa-mlx5_core.sf.4"});
+  CHECK(offers.resources[0].devices[0].numaNode == 1);
+  CHECK(offers.resources[0].devices[0].pf == pf);
+
+  node.snapshot.netdevs["eth1s4"].hostUse = "the default route";
+  offers = node.offers(config);
+  CHECK(offers.resources[0].devices.empty());
+  CHECK_THAT(verdictOf(offers, "vdpa-mlx5_core.sf.4").reason,
+             Catch::Contains("the host uses its netdev eth1s4"));
 }
 
 TEST_CASE("attach chooses the vdpa bus driver") {
