@@ -5,7 +5,9 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "common/errors.h"
 
@@ -72,6 +74,33 @@ bool concernsDevices(std::string_view uevent) {
   return false;
 }
 
+bool concernsHost(std::string_view messages) {
+  while (messages.size() >= sizeof(nlmsghdr)) {
+    nlmsghdr header;
+    std::memcpy(&header, messages.data(), sizeof header);
+    if (header.nlmsg_len < sizeof header || header.nlmsg_len > messages.size()) return true;
+    const std::string_view body = messages.substr(NLMSG_HDRLEN, header.nlmsg_len - NLMSG_HDRLEN);
+    messages.remove_prefix(std::min<size_t>(NLMSG_ALIGN(header.nlmsg_len), messages.size()));
+    rtmsg route{};
+    ifaddrmsg address{};
+    switch (header.nlmsg_type) {
+      case RTM_NEWROUTE:
+      case RTM_DELROUTE:  // only default routes count as the host's use of a netdev
+        std::memcpy(&route, body.data(), std::min(body.size(), sizeof route));
+        if (route.rtm_dst_len == 0 && route.rtm_type == RTN_UNICAST) return true;
+        break;
+      case RTM_NEWADDR:
+      case RTM_DELADDR:
+        std::memcpy(&address, body.data(), std::min(body.size(), sizeof address));
+        if (address.ifa_family != AF_INET6 || address.ifa_scope != RT_SCOPE_LINK) return true;
+        break;
+      default:
+        return true;
+    }
+  }
+  return false;
+}
+
 Monitor::Monitor(Loop& loop, std::function<void()> changed)
     : loop_(loop),
       changed_(std::move(changed)),
@@ -92,8 +121,11 @@ void Monitor::readUevents() {
 }
 
 void Monitor::readNetwork() {
-  drain(network_.get(), [](std::string_view, bool) {});
-  schedule(kNetwork);
+  bool any = false;
+  drain(network_.get(), [&](std::string_view messages, bool overflow) {
+    any = any || overflow || concernsHost(messages);
+  });
+  if (any) schedule(kNetwork);
 }
 
 // The earliest of what is asked for wins; a tick that finds itself too early or late does nothing.

@@ -14,11 +14,14 @@ namespace vdpa {
 
 // Whether a uevent ("add@/devices/...\0ACTION=add\0SUBSYSTEM=pci\0...") is about devices.
 bool concernsDevices(std::string_view uevent);
+// Whether any of these rtnetlink messages can change what the host uses or the state of a link:
+// pods' routes and link-local addresses come and go all the time.
+bool concernsHost(std::string_view messages);
 
 class Monitor {
  public:
   // Calls `changed` on the loop's thread, within 60 ms of the first event of several about devices,
-  // within 250 ms of events about the network alone (pods' netdevs come and go all the time), and
+  // within 250 ms of events about the host's network (pods' netdevs come and go all the time), and
   // once a minute. Throws std::system_error. The monitor must outlive the loop's run.
   Monitor(Loop& loop, std::function<void()> changed);
 

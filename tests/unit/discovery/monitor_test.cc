@@ -3,10 +3,12 @@
 #include "deviceplugin/discovery/monitor.h"
 
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <sys/socket.h>
 
 #include <catch2/catch.hpp>
+#include <cstring>
 #include <thread>
 
 #include "common/errors.h"
@@ -75,4 +77,35 @@ TEST_CASE("a burst of events is one call, and it comes soon") {
     CHECK(calls == 2);
   })
       .join();
+}
+
+namespace {
+
+template <typename Body>
+std::string network(uint16_t type, const Body& body) {
+  std::string message(NLMSG_SPACE(sizeof body), '\0');
+  nlmsghdr header{};
+  header.nlmsg_len = NLMSG_LENGTH(sizeof body);
+  header.nlmsg_type = type;
+  std::memcpy(message.data(), &header, sizeof header);
+  std::memcpy(message.data() + NLMSG_HDRLEN, &body, sizeof body);
+  return message;
+}
+
+}  // namespace
+
+TEST_CASE("only what can change the host's use of a netdev, or a link, leads to a scan") {
+  rtmsg pods{}, defaultRoute{};
+  pods.rtm_family = defaultRoute.rtm_family = AF_INET;
+  pods.rtm_type = defaultRoute.rtm_type = RTN_UNICAST;
+  pods.rtm_dst_len = 32;
+  ifaddrmsg linkLocal{}, global{};
+  linkLocal.ifa_family = global.ifa_family = AF_INET6;
+  linkLocal.ifa_scope = RT_SCOPE_LINK;
+  CHECK_FALSE(concernsHost(""));
+  CHECK_FALSE(concernsHost(network(RTM_NEWROUTE, pods) + network(RTM_NEWADDR, linkLocal)));
+  CHECK(concernsHost(network(RTM_DELROUTE, pods) + network(RTM_DELROUTE, defaultRoute)));
+  CHECK(concernsHost(network(RTM_DELADDR, global)));
+  CHECK(concernsHost(network(RTM_NEWLINK, ifinfomsg{})));
+  CHECK(concernsHost(std::string(NLMSG_HDRLEN, '\xff')));  // what can't be read may be anything
 }
