@@ -9,6 +9,7 @@ import pytest
 from node import cpu_ticks, run
 from pod import BROADCAST, Pod, frame, mac
 from support import BUILD, Program, wait_until
+from switch import Control
 from testpmd import Testpmd
 from vhost_front import FrontEnd
 
@@ -124,6 +125,11 @@ def test_little_lockable_memory_is_named(node, directory):
         worker.wait_ready()
         with application(directory, worker.socket, "a", "flowgen", 0):
             worker.wait_log("the limit of locked memory is 64 KiB")
+        control = Control(directory / "w0.control")
+        wait_until(lambda: control.call("hello")["front"] == "listening", "the application to go")
+        state = control.call("hello")  # no other pod would be better off
+        control.close()
+        assert state["engine"] == "down" and "the limit of locked memory is 64 KiB" in state["reason"]
 
 
 def drop_resource_capabilities():
