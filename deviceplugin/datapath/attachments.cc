@@ -42,7 +42,11 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
                     options_.addVdpa, options_.removeVdpa,
                     [this](const std::string& id) { return table_.inUse(id); }, onHealth_},
                    bus_),
-      backings_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_) {
+      backings_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_),
+      changes_(options_.hardware
+                   ? *options_.hardware
+                   : HardwareChanges::kernels(options_.programs.sysfs, options_.vdpaMac,
+                                              options_.setVdpaMac)) {
   recover();
 }
 
@@ -102,9 +106,10 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   attachment.resource = offer.resource;
   attachment.owner = owner;
   attachment.port = backing.settle(id, offer, request.settings);
-  // A device of hardware has an address of its own, which its worker tells.
-  const bool ownMac = attachment.port.mac.empty() && offer.device.backend == Backend::kernel;
-  if (!ownMac) attachment.port.mac = reservation.takeMac(attachment.port.mac);
+  // A device that can't be given one keeps its own.
+  record.macAsked = !attachment.port.mac.empty();
+  attachment.port.mac = reservation.takeMac(attachment.port.mac);
+  if (offer.device.backend != Backend::software) changes_.plan(record, request.settings);
   attachment.socket = podSocket(id);
   attachment.queuePairs = offer.device.backend == Backend::software ? offer.software.queuePairs
                                                                     : offer.device.queuePairs;
@@ -128,6 +133,8 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   step("recorded");
   directory.renew();
   step("directory");
+  changes_.apply(record);  // before anybody opens the device
+  step("settings");
   const auto engine = backing.start(record);
   step("engine");
   if (engine) {
@@ -135,7 +142,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
                                             onHealth_);
     waitWorker(*worker, record, backing);
   }
-  if (ownMac && attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
+  if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
   step("worker");
   writeDeviceFiles(directory.path(), record);
   step("files");
@@ -161,6 +168,7 @@ void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing&
     throw;
   }
   const auto facts = worker.facts();
+  if (!record.macAsked && !facts.mac.empty()) attachment.port.mac = facts.mac;
   completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
   if (facts.queuePairs > 0) attachment.queuePairs = facts.queuePairs;
 }

@@ -13,6 +13,7 @@
 #include "deviceplugin/datapath/backings.h"
 #include "deviceplugin/datapath/device_state.h"
 #include "deviceplugin/datapath/device_table.h"
+#include "deviceplugin/datapath/hardware_changes.h"
 #include "deviceplugin/datapath/owner_records.h"
 #include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/datapath/programs.h"
@@ -52,6 +53,11 @@ class Attachments {
     std::function<void(std::string_view step)> onStep;
     // How long an attachment that nobody has any more is kept.
     std::chrono::milliseconds releaseAfter = std::chrono::seconds(30);
+    // The MAC of a vDPA device, and setting it; see VdpaNetlink. Without them it has its own.
+    std::function<std::string(const std::string& name)> vdpaMac = {};
+    std::function<bool(const std::string& name, const std::string& mac)> setVdpaMac = {};
+    // Hardware for tests. Default: the kernel's.
+    std::optional<HardwareChanges::Access> hardware = {};
   };
   // An attachment and how it does.
   struct Live {
@@ -157,6 +163,7 @@ class Attachments {
   const VdpaBus bus_;
   Provisioner provisioner_;
   Backings backings_;
+  const HardwareChanges changes_;
   bool renewalFailed_ = false;  // of the thread of renewEngines() alone
 };
 

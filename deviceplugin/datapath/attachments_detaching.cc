@@ -96,6 +96,8 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
     step("worker stopped");
     backings_.of(record.device).stop(record);
     step("engine stopped");
+    changes_.restore(record);
+    step("settings put back");
     DeviceDirectory(options_.paths, id).renew();
     step("directory emptied");
   });

@@ -10,6 +10,7 @@
 #include "deviceplugin/datapath/attachments.h"
 #include "deviceplugin/datapath/device_directory.h"
 #include "deviceplugin/datapath/device_files.h"
+#include "deviceplugin/datapath/hardware_settings.h"
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 
@@ -51,6 +52,8 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
   Backing& backing = backings_.of(record.device);
   PortSettings asked = backing.settle(
       id, {attachment.resource, record.socket, record.software, record.device}, request.settings);
+  if (record.device.backend != Backend::software)
+    asked = hardwareSettings(id, request.settings, attachment.port);
   if (asked.mac.empty()) asked.mac = attachment.port.mac;
   if (asked.mtu == 0) asked.mtu = attachment.port.mtu;
   comparePorts(differences, asked, attachment.port);
@@ -70,6 +73,7 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
     if (request.interfaceMtu != 0) expected.attachment.port.mtu = request.interfaceMtu;
   }
   backing.check(expected, differences);
+  changes_.check(record, differences);
   return differences.take();
 }
 

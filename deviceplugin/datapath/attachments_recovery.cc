@@ -93,8 +93,10 @@ void Attachments::undoUnfinished(OwnerRecord record) {
     stopStray(options_.paths.workerControl(id));
     // A port goes when its switch is met: one that isn't in the records is removed. The rest is
     // undone here, unless the restart of the node has done it.
-    if (sameBoot && record.device.backend != Backend::software)
+    if (sameBoot && record.device.backend != Backend::software) {
       backings_.of(record.device).stop(record);
+      changes_.restore(record);
+    }
     DeviceDirectory(options_.paths, id).renew();
     records_.remove(id);
   } catch (const std::exception& error) {

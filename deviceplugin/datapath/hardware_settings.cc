@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cctype>
+
 #include "deviceplugin/datapath/refused_error.h"
 #include "deviceplugin/datapath/software_port.h"
 
@@ -16,31 +18,37 @@ namespace {
 
 }  // namespace
 
-PortSettings hardwareSettings(const std::string& deviceId, const Settings& settings) {
-  const auto absent = [&](bool absent, const std::string& setting) {
-    if (!absent)
-      refuse(deviceId, setting +
-                           " is not possible on this device; remove it from the network's "
-                           "configuration, or set it on the PF");
+PortSettings hardwareSettings(const std::string& deviceId, const Settings& settings,
+                              PortSettings port) {
+  const auto require = [&](bool well, const std::string& problem) {
+    if (!well) refuse(deviceId, problem);
   };
-  absent(settings.vlan.value_or(0) == 0, fmt::format("vlan {}", settings.vlan.value_or(0)));
-  absent(settings.vlanQos.value_or(0) == 0,
-         fmt::format("vlanQoS {}", settings.vlanQos.value_or(0)));
-  absent(settings.vlanProto.empty() || settings.vlanProto == "802.1q",
-         "vlanProto " + settings.vlanProto);
-  absent(!settings.spoofCheck.value_or(false), "spoofchk on");
-  absent(!settings.trust.value_or(false), "trust on");
-  absent(settings.minTxRate.value_or(0) == 0,
-         fmt::format("min_tx_rate {}", settings.minTxRate.value_or(0)));
-  absent(settings.maxTxRate.value_or(0) == 0,
-         fmt::format("max_tx_rate {}", settings.maxTxRate.value_or(0)));
-  absent(
-      settings.linkState.empty() || settings.linkState == "auto" || settings.linkState == "enable",
-      "link_state " + settings.linkState);
-  PortSettings port;
-  port.mtu = settings.mtu;
-  if (port.mtu != 0 && (port.mtu < 68 || port.mtu > 65535))
-    refuse(deviceId, fmt::format("mtu {}: expected 68 to 65535", port.mtu));
+  std::string protocol = settings.vlanProto.empty() ? "802.1q" : settings.vlanProto;
+  for (char& c : protocol) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const unsigned qos = settings.vlanQos.value_or(0);
+  require(settings.vlan.value_or(0) <= 4094,
+          fmt::format("vlan {}: expected 0 to 4094", settings.vlan.value_or(0)));
+  require(qos <= 7, fmt::format("vlanQoS {}: expected 0 to 7", qos));
+  require(protocol == "802.1q" || protocol == "802.1ad",
+          fmt::format("vlanProto '{}': expected 802.1q or 802.1ad", settings.vlanProto));
+  const bool tagged = settings.vlan.value_or(0) != 0;
+  require(tagged || qos == 0, fmt::format("vlanQoS {} needs a vlan that is not 0", qos));
+  require(tagged || protocol == "802.1q", "vlanProto 802.1ad needs a vlan that is not 0");
+  if (settings.vlan) {
+    port.vlan = *settings.vlan;
+    port.vlanQos = qos;
+    port.vlanProto = protocol;
+  }
+  if (settings.spoofCheck) port.spoofCheck = *settings.spoofCheck;
+  if (settings.trust) port.trust = *settings.trust;
+  if (settings.minTxRate) port.minTxRate = *settings.minTxRate;
+  if (settings.maxTxRate) port.maxTxRate = *settings.maxTxRate;
+  if (!settings.linkState.empty()) port.linkState = settings.linkState;
+  require(port.linkState == "auto" || port.linkState == "enable" || port.linkState == "disable",
+          fmt::format("link_state '{}': expected auto, enable or disable", port.linkState));
+  if (settings.mtu != 0) port.mtu = settings.mtu;
+  require(port.mtu == 0 || (port.mtu >= 68 && port.mtu <= 65535),
+          fmt::format("mtu {}: expected 68 to 65535", port.mtu));
   if (!settings.mac.empty()) port.mac = checkedMac(deviceId, settings.mac);
   return port;
 }

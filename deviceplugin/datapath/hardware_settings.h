@@ -7,10 +7,17 @@
 
 namespace vdpa {
 
-// The settings in force, without those that only the opened device tells: its MAC and MTU stay
-// empty unless they are asked for. Throws RefusedError (invalidArgument) that names a setting which
-// can't be had.
-PortSettings hardwareSettings(const std::string& deviceId, const Settings& settings);
+// `port` with what is asked for. Throws RefusedError (invalidArgument) that names a value which no
+// device can have.
+PortSettings hardwareSettings(const std::string& deviceId, const Settings& settings,
+                              PortSettings port);
+// The same without a port: MAC and MTU stay empty unless they are asked for, since only the opened
+// device tells them.
+inline PortSettings hardwareSettings(const std::string& deviceId, const Settings& settings) {
+  PortSettings port;
+  port.mtu = 0;
+  return hardwareSettings(deviceId, settings, port);
+}
 
 // Once the device has told what it has: throws RefusedError (invalidArgument) if that is not what
 // was asked for, else completes `port`. An empty `mac` and an `mtu` of 0 are not told.

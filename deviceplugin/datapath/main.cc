@@ -92,7 +92,15 @@ int run(int argc, char** argv) {
          netlink.add(name, managementDevice);
        },
        [&netlink](const std::string& name) { netlink.remove(name); }, std::chrono::seconds(4),
-       nullptr, std::chrono::seconds(releaseAfter)},
+       nullptr, std::chrono::seconds(releaseAfter),
+       [&netlink](const std::string& name) {
+         const auto config = netlink.config(name);
+         return config ? config->mac : "";
+       },
+       [&netlink](const std::string& name, const std::string& mac) {
+         return netlink.setMac(name, mac);
+       },
+       std::nullopt},
       metrics);
   int signal = 0;
   ::sigwait(&ends, &signal);

@@ -49,7 +49,9 @@ void NetdevBacking::complete(OwnerRecord& record) const {
 
 std::optional<WorkerHandle::Engine> NetdevBacking::start(OwnerRecord& record) {
   Attachment& attachment = record.attachment;
-  const auto facts = moveToPod(netdevOf(record), attachment.port.mtu);
+  const auto facts =
+      moveToPod(netdevOf(record), attachment.port.mtu, {attachment.port.mac, record.macAsked});
+  if (!record.macAsked) attachment.port.mac = facts.mac;
   completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
   setAddresses(record, {});
   return std::nullopt;

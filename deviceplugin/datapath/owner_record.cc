@@ -25,6 +25,42 @@ const char* nameOf(Phase phase) {
   return "";
 }
 
+const char* nameOf(VfPart part) {
+  switch (part) {
+    case VfPart::mac:
+      return "mac";
+    case VfPart::vlan:
+      return "vlan";
+    case VfPart::rate:
+      return "rate";
+    case VfPart::spoofCheck:
+      return "spoofCheck";
+    case VfPart::trust:
+      return "trust";
+    case VfPart::linkState:
+      return "linkState";
+  }
+  return "";
+}
+
+nlohmann::json toJson(const FoundHardware& found) {
+  auto changes = nlohmann::json::array();
+  for (const VfPart part : found.vfChanges) changes.push_back(nameOf(part));
+  const VfValues& vf = found.vf;
+  return {{"vdpaMac", found.vdpaMac},
+          {"vfChanges", changes},
+          {"vf",
+           {{"mac", vf.mac},
+            {"vlan", vf.vlan},
+            {"vlanQos", vf.vlanQos},
+            {"vlanProto", vf.vlanProto},
+            {"minTxRate", vf.minTxRate},
+            {"maxTxRate", vf.maxTxRate},
+            {"spoofCheck", vf.spoofCheck},
+            {"trust", vf.trust},
+            {"linkState", vf.linkState}}}};
+}
+
 template <typename Enum>
 Enum fromName(const std::string& name, std::initializer_list<Enum> values) {
   for (const Enum value : values)
@@ -64,6 +100,26 @@ PodRoute routeFromJson(const nlohmann::json& json) {
   return route;
 }
 
+FoundHardware foundFromJson(const nlohmann::json& json) {
+  FoundHardware found;
+  json.at("vdpaMac").get_to(found.vdpaMac);
+  for (const auto& part : json.at("vfChanges"))
+    found.vfChanges.push_back(
+        fromName<VfPart>(part, {VfPart::mac, VfPart::vlan, VfPart::rate, VfPart::spoofCheck,
+                                VfPart::trust, VfPart::linkState}));
+  const auto& vf = json.at("vf");
+  vf.at("mac").get_to(found.vf.mac);
+  vf.at("vlan").get_to(found.vf.vlan);
+  vf.at("vlanQos").get_to(found.vf.vlanQos);
+  vf.at("vlanProto").get_to(found.vf.vlanProto);
+  vf.at("minTxRate").get_to(found.vf.minTxRate);
+  vf.at("maxTxRate").get_to(found.vf.maxTxRate);
+  vf.at("spoofCheck").get_to(found.vf.spoofCheck);
+  vf.at("trust").get_to(found.vf.trust);
+  vf.at("linkState").get_to(found.vf.linkState);
+  return found;
+}
+
 }  // namespace
 
 nlohmann::json toJson(const OwnerRecord& record) {
@@ -72,61 +128,63 @@ nlohmann::json toJson(const OwnerRecord& record) {
   const PortSettings& port = attachment.port;
   auto routes = nlohmann::json::array();
   for (const auto& route : record.routes) routes.push_back(toJson(route));
-  return {{"version", kVersion},
-          {"bootId", record.bootId},
-          {"phase", nameOf(record.phase)},
-          {"device", attachment.deviceId},
-          {"resource", attachment.resource},
-          {"created", attachment.created},
-          {"owner",
-           {{"container", owner.containerId},
-            {"interface", owner.interface},
-            {"netns", owner.netns},
-            {"netnsDevice", record.netns.device},
-            {"netnsInode", record.netns.inode},
-            {"network", owner.network},
-            {"podNamespace", owner.podNamespace},
-            {"podName", owner.podName},
-            {"podUid", owner.podUid}}},
-          {"port",
-           {{"mac", port.mac},
-            {"vlan", port.vlan},
-            {"vlanQos", port.vlanQos},
-            {"vlanProto", port.vlanProto},
-            {"mtu", port.mtu},
-            {"linkState", port.linkState},
-            {"spoofCheck", port.spoofCheck},
-            {"trust", port.trust},
-            {"minTxRate", port.minTxRate},
-            {"maxTxRate", port.maxTxRate}}},
-          {"queuePairs", attachment.queuePairs},
-          {"queueSize", attachment.queueSize},
-          {"ips", attachment.ips},
-          {"routes", routes},
-          {"socket",
-           {{"uid", record.socket.uid},
-            {"gid", record.socket.gid},
-            {"mode", record.socket.mode},
-            {"selinuxLabel", record.socket.selinuxLabel}}},
-          {"switch",
-           {{"queuePairs", record.software.queuePairs},
-            {"mtu", record.software.mtu},
-            {"uplink", record.software.uplink},
-            {"cores", record.software.cores}}},
-          {"backing",
-           {{"backend", nameOf(record.device.backend)},
-            {"attach", nameOf(record.device.attach)},
-            {"numaNode", record.device.numaNode},
-            {"queuePairs", record.device.queuePairs},
-            {"pciAddress", record.device.pciAddress},
-            {"vdpa", record.device.vdpa},
-            {"managementDevice", record.device.managementDevice},
-            {"pciDriver", record.device.pciDriver},
-            {"provision", record.device.provision},
-            {"dpdkDriver", record.device.dpdkDriver},
-            {"devargs", record.device.devargs},
-            {"socket", attachment.socket},
-            {"netdev", record.netdev}}}};
+  nlohmann::json json = {{"version", kVersion},
+                         {"bootId", record.bootId},
+                         {"phase", nameOf(record.phase)},
+                         {"device", attachment.deviceId},
+                         {"resource", attachment.resource},
+                         {"created", attachment.created},
+                         {"owner",
+                          {{"container", owner.containerId},
+                           {"interface", owner.interface},
+                           {"netns", owner.netns},
+                           {"netnsDevice", record.netns.device},
+                           {"netnsInode", record.netns.inode},
+                           {"network", owner.network},
+                           {"podNamespace", owner.podNamespace},
+                           {"podName", owner.podName},
+                           {"podUid", owner.podUid}}},
+                         {"port",
+                          {{"mac", port.mac},
+                           {"vlan", port.vlan},
+                           {"vlanQos", port.vlanQos},
+                           {"vlanProto", port.vlanProto},
+                           {"mtu", port.mtu},
+                           {"linkState", port.linkState},
+                           {"spoofCheck", port.spoofCheck},
+                           {"trust", port.trust},
+                           {"minTxRate", port.minTxRate},
+                           {"maxTxRate", port.maxTxRate}}},
+                         {"queuePairs", attachment.queuePairs},
+                         {"queueSize", attachment.queueSize},
+                         {"ips", attachment.ips},
+                         {"routes", routes},
+                         {"socket",
+                          {{"uid", record.socket.uid},
+                           {"gid", record.socket.gid},
+                           {"mode", record.socket.mode},
+                           {"selinuxLabel", record.socket.selinuxLabel}}},
+                         {"switch",
+                          {{"queuePairs", record.software.queuePairs},
+                           {"mtu", record.software.mtu},
+                           {"uplink", record.software.uplink},
+                           {"cores", record.software.cores}}},
+                         {"backing",
+                          {{"backend", nameOf(record.device.backend)},
+                           {"attach", nameOf(record.device.attach)},
+                           {"numaNode", record.device.numaNode},
+                           {"queuePairs", record.device.queuePairs},
+                           {"pciAddress", record.device.pciAddress},
+                           {"vdpa", record.device.vdpa},
+                           {"managementDevice", record.device.managementDevice},
+                           {"pciDriver", record.device.pciDriver},
+                           {"provision", record.device.provision},
+                           {"dpdkDriver", record.device.dpdkDriver},
+                           {"devargs", record.device.devargs},
+                           {"socket", attachment.socket},
+                           {"netdev", record.netdev}}}};
+  if (record.found != FoundHardware()) json["found"] = toJson(record.found);
+  return json;
 }
 
 OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
@@ -150,6 +208,8 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   // Records of the first release have none.
   for (const auto& route : json.value("routes", nlohmann::json::array()))
     record.routes.push_back(routeFromJson(route));
+
+  if (json.contains("found")) record.found = foundFromJson(json.at("found"));
 
   const auto& owner = json.at("owner");
   owner.at("container").get_to(attachment.owner.containerId);

@@ -8,11 +8,20 @@
 #include "deviceplugin/datapath/device_set.h"
 #include "deviceplugin/datapath/network_namespace.h"
 #include "deviceplugin/datapath/pod_netdev.h"
+#include "deviceplugin/datapath/vf.h"
 
 namespace vdpa {
 
 // How far an attachment got. Whatever is not `attached` when a datapath starts is undone.
 enum class Phase { attaching, attached, detaching };
+
+// Settings of its hardware that an attachment changes.
+struct FoundHardware {
+  std::string vdpaMac;            // of the vDPA device, before; empty: that isn't changed
+  VfValues vf;                    // before
+  std::vector<VfPart> vfChanges;  // in this order
+  bool operator==(const FoundHardware&) const = default;
+};
 
 struct OwnerRecord {
   std::string bootId;  // /proc/sys/kernel/random/boot_id when it was written
@@ -25,6 +34,8 @@ struct OwnerRecord {
   DeviceConfig device;
   std::vector<PodRoute> routes;
   std::string netdev;  // of a device that was moved into the pod: what the host called it
+  FoundHardware found;
+  bool macAsked = false;  // or it is ours to choose; of a running Attach, and not kept on disk
 };
 
 nlohmann::json toJson(const OwnerRecord& record);

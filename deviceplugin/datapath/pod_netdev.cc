@@ -64,7 +64,7 @@ void tellNeighbours(Rtnetlink& pod, const std::string& name,
 
 }  // namespace
 
-NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu) {
+NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac) {
   Rtnetlink host;
   const UniqueFd netns = openNamespace(netdev.netns);
   if (const auto link = host.find(netdev.host)) {
@@ -83,8 +83,17 @@ NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu) {
       throw systemError(ENODEV, "netdev {} is neither on the host nor, as {}, in {}", netdev.host,
                         netdev.pod, netdev.netns);
     if (mtu != 0) pod.setMtu(link->index, mtu);
+    if (!mac.address.empty() && mac.address != link->mac) try {
+        pod.setUp(link->index, false);  // not every driver takes another one while it is up
+        pod.setMac(link->index, mac.address);
+      } catch (const std::system_error& error) {
+        if (mac.required) throw;
+        spdlog::info("{} of {} keeps its own MAC: {}", netdev.pod, netdev.netns, error.what());
+      }
     pod.setUp(link->index, true);
-    facts = {link->mac, mtu != 0 ? mtu : link->mtu};
+    const auto now = pod.find(netdev.pod);
+    if (!now) throw systemError(ENODEV, "{} has lost its interface {}", netdev.netns, netdev.pod);
+    facts = {now->mac, now->mtu};
   });
   return facts;
 }

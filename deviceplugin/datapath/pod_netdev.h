@@ -27,9 +27,14 @@ struct PodAddresses {
   std::vector<PodRoute> routes;
 };
 
+struct PodMac {
+  std::string address;    // empty: its own
+  bool required = false;  // or it keeps its own where it can't have this one
+};
+
 // Moves it, gives it its new name and sets it up; an `mtu` of 0 leaves its own. Throws
 // std::system_error naming netdev and namespace.
-NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu);
+NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac = {});
 
 // Makes `now` of the addresses and routes that it has `before`, and tells the neighbours of its
 // addresses. What others gave it stays. Can be done again. Returns the routes that it has: one to a

@@ -6,6 +6,7 @@
 #include <net/if.h>
 
 #include <array>
+#include <cstdio>
 #include <vector>
 
 #include "common/errors.h"
@@ -64,24 +65,51 @@ int Rtnetlink::request(nlmsghdr* message) {
   return result < 0 ? errno : 0;
 }
 
-std::optional<Rtnetlink::Link> Rtnetlink::find(const std::string& name) {
+bool Rtnetlink::ask(const std::string& name, uint32_t extensions, Callback callback, void* data) {
   RtnetlinkRequest get(RTM_GETLINK, 0);
   get.get()->nlmsg_flags = NLM_F_REQUEST;  // the answer is the acknowledgement
   get.body<ifinfomsg>().ifi_family = AF_UNSPEC;
   mnl_attr_put_strz(get.get(), IFLA_IFNAME, name.c_str());
+  if (extensions != 0) mnl_attr_put_u32(get.get(), IFLA_EXT_MASK, extensions);
   get.get()->nlmsg_seq = ++sequence_;
   if (mnl_socket_sendto(socket_, get.get(), get.get()->nlmsg_len) < 0)
     throw systemError(errno, "cannot ask for netdev {}", name);
-  std::vector<char> answer(64 << 10);  // a link's message has all its statistics and VFs
+  std::vector<char> answer(128 << 10);  // a PF's message has all its VFs
   const ssize_t length = mnl_socket_recvfrom(socket_, answer.data(), answer.size());
   if (length < 0) throw systemError(errno, "cannot ask for netdev {}", name);
-  std::optional<Link> link;
   if (mnl_cb_run(answer.data(), static_cast<size_t>(length), sequence_,
-                 mnl_socket_get_portid(socket_), collectLink, &link) < 0) {
-    if (errno == ENODEV) return std::nullopt;
+                 mnl_socket_get_portid(socket_), callback, data) < 0) {
+    if (errno == ENODEV) return false;
     throw systemError(errno, "cannot ask for netdev {}", name);
   }
+  return true;
+}
+
+std::optional<Rtnetlink::Link> Rtnetlink::find(const std::string& name) {
+  std::optional<Link> link;
+  ask(name, 0, collectLink, &link);
   return link;
+}
+
+bool Rtnetlink::linkAttributes(const std::string& name,
+                               const std::function<void(std::span<const std::byte>)>& take) {
+  using Take = std::function<void(std::span<const std::byte>)>;
+  const auto hand = [](const nlmsghdr* message, void* data) {
+    const auto* start =
+        static_cast<const std::byte*>(mnl_nlmsg_get_payload_offset(message, sizeof(ifinfomsg)));
+    const auto* end = reinterpret_cast<const std::byte*>(message) + message->nlmsg_len;
+    (*static_cast<const Take*>(data))({start, end});
+    return MNL_CB_OK;
+  };
+  return ask(name, RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS, hand, const_cast<Take*>(&take));
+}
+
+int Rtnetlink::setLink(const std::string& name, const std::function<void(nlmsghdr*)>& put) {
+  RtnetlinkRequest set(RTM_SETLINK, 0);
+  set.body<ifinfomsg>().ifi_family = AF_UNSPEC;
+  mnl_attr_put_strz(set.get(), IFLA_IFNAME, name.c_str());
+  put(set.get());
+  return request(set.get());
 }
 
 void Rtnetlink::moveTo(unsigned index, int netns, const std::string& name) {
@@ -106,6 +134,16 @@ void Rtnetlink::setUp(unsigned index, bool up) {
   body.ifi_change = IFF_UP;
   body.ifi_flags = up ? IFF_UP : 0;
   check(request(set.get()), up ? "set a netdev up" : "set a netdev down");
+}
+
+void Rtnetlink::setMac(unsigned index, const std::string& mac) {
+  std::array<uint8_t, 6> octets{};
+  std::sscanf(mac.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &octets[0], &octets[1],
+              &octets[2], &octets[3], &octets[4], &octets[5]);
+  RtnetlinkRequest set(RTM_NEWLINK, 0);
+  set.body<ifinfomsg>().ifi_index = static_cast<int>(index);
+  mnl_attr_put(set.get(), IFLA_ADDRESS, octets.size(), octets.data());
+  check(request(set.get()), fmt::format("set the MAC {}", mac));
 }
 
 void Rtnetlink::setMtu(unsigned index, unsigned mtu) {

@@ -4,8 +4,11 @@
 // Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,11 +37,18 @@ class Rtnetlink {
   // Nothing if there is no netdev of this name.
   std::optional<Link> find(const std::string& name);
 
+  // Hands over a link's attributes, those of its VFs too. False if there is no such netdev.
+  bool linkAttributes(const std::string& name,
+                      const std::function<void(std::span<const std::byte>)>& take);
+  // Changes the link by what is put into the request; an errno value, 0 for success.
+  int setLink(const std::string& name, const std::function<void(nlmsghdr*)>& put);
+
   // Each throws std::system_error that names what was to be done.
   void moveTo(unsigned index, int netns, const std::string& name);
   void rename(unsigned index, const std::string& name);
   void setUp(unsigned index, bool up);
   void setMtu(unsigned index, unsigned mtu);
+  void setMac(unsigned index, const std::string& mac);
   // "10.0.0.2/24", in use at once: an address that IPAM gave is nobody else's, and an application
   // that starts now may bind to it. One that is there stays.
   void addAddress(unsigned index, const std::string& address);
@@ -52,6 +62,8 @@ class Rtnetlink {
 
  private:
   using Callback = int (*)(const nlmsghdr*, void*);
+  // False if there is no netdev of this name.
+  bool ask(const std::string& name, uint32_t extensions, Callback callback, void* data);
   void dump(nlmsghdr* message, Callback callback, void* data);
   // Sends a request and waits for its acknowledgement; an errno value, 0 for success.
   int request(nlmsghdr* message);
