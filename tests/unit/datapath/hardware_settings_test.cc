@@ -31,20 +31,46 @@ TEST_CASE("hardware: what asks for nothing is no reason to refuse") {
   }));
 }
 
-TEST_CASE("hardware: a setting that can't be had is named, with the device") {
+TEST_CASE("hardware: a value that no device can have is named, with the device") {
   const auto refused = [](const std::string& setting, auto change) {
     CHECK_THROWS_WITH(with(change), Catch::StartsWith("cannot set up 0000:65:00.2: " + setting));
   };
-  refused("vlan 7", [](auto& s) { s.vlan = 7; });
-  refused("vlanQoS 3", [](auto& s) { s.vlanQos = 3; });
-  refused("vlanProto 802.1ad", [](auto& s) { s.vlanProto = "802.1ad"; });
-  refused("spoofchk on", [](auto& s) { s.spoofCheck = true; });
-  refused("trust on", [](auto& s) { s.trust = true; });
-  refused("min_tx_rate 5", [](auto& s) { s.minTxRate = 5; });
-  refused("max_tx_rate 6", [](auto& s) { s.maxTxRate = 6; });
-  refused("link_state disable", [](auto& s) { s.linkState = "disable"; });
+  refused("vlan 4095", [](auto& s) { s.vlan = 4095; });
+  refused("vlanQoS 8", [](auto& s) {
+    s.vlan = 7;
+    s.vlanQos = 8;
+  });
+  refused("vlanQoS 3 needs a vlan", [](auto& s) { s.vlanQos = 3; });
+  refused("vlanQoS 3 needs a vlan", [](auto& s) {
+    s.vlan = 0;
+    s.vlanQos = 3;
+  });
+  refused("vlanProto 802.1ad needs a vlan", [](auto& s) { s.vlanProto = "802.1AD"; });
+  refused("vlanProto 'x'", [](auto& s) { s.vlanProto = "x"; });
+  refused("link_state 'up'", [](auto& s) { s.linkState = "up"; });
   refused("mtu 67", [](auto& s) { s.mtu = 67; });
   refused("mac ", [](auto& s) { s.mac = "ff:ff:ff:ff:ff:ff"; });
+}
+
+TEST_CASE("hardware: what is asked for is laid over what there is") {
+  PortSettings port;
+  port.mac = "02:00:00:00:00:01";
+  port.vlan = 5;
+  port.spoofCheck = true;
+  port.mtu = 9000;
+  CHECK(hardwareSettings("0000:65:00.2", {}, port) == port);
+  Settings settings;
+  settings.vlan = 7;
+  settings.vlanQos = 3;
+  settings.vlanProto = "802.1AD";
+  settings.trust = true;
+  const auto result = hardwareSettings("0000:65:00.2", settings, port);
+  CHECK(result.vlan == 7);
+  CHECK(result.vlanQos == 3);
+  CHECK(result.vlanProto == "802.1ad");
+  CHECK(result.trust);
+  CHECK(result.spoofCheck);
+  CHECK(result.mac == port.mac);
 }
 
 TEST_CASE("hardware: the device completes what was not asked for") {

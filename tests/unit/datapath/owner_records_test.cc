@@ -57,6 +57,9 @@ OwnerRecord example(const std::string& device = "nic-0") {
                    true,
                    "",
                    ""};
+  record.found.vdpaMac = "02:00:00:00:00:09";
+  record.found.vf = {1, 2, "802.1ad", 3, 4, 1, -1, "enable", "02:00:00:00:00:08"};
+  record.found.vfChanges = {VfPart::mac, VfPart::vlan, VfPart::linkState};
   record.routes = {{"198.18.0.0/15", "10.0.0.2", 1400, 1360, 7, 100, 253}};
   record.netdev = "eth7";
   return record;

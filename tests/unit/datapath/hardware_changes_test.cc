@@ -1,0 +1,306 @@
+// What an attachment changes on a VF and on a vDPA device, and that all of it is put back: against
+// drivers that take everything, some of it, or only say so.
+#include "deviceplugin/datapath/hardware_changes.h"
+
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "deviceplugin/datapath/refused_error.h"
+
+using namespace vdpa;
+
+namespace {
+
+constexpr const char* kOwn = "52:54:00:00:00:01";
+constexpr const char* kWanted = "02:00:00:00:00:01";
+
+// One VF and one vDPA device.
+struct Hardware {
+  bool isVf = true;
+  bool settable = true;      // the PF's driver knows settings of VFs
+  std::set<VfPart> refused;  // EOPNOTSUPP
+  std::set<VfPart> ignored;  // success, but nothing changes
+  bool vdpaSettable = false;
+  VfValues values{};
+  std::string vdpaMac = kOwn;
+  std::vector<VfPart> written;
+
+  HardwareChanges changes() {
+    return HardwareChanges(
+        {[this](const std::string&) -> std::optional<Vf> {
+           if (!isVf) return std::nullopt;
+           return Vf{"eth1", 2, "driver", settable ? std::optional(values) : std::nullopt};
+         },
+         [this](const Vf&, VfPart part, const VfValues& wanted) {
+           if (refused.contains(part)) return EOPNOTSUPP;
+           written.push_back(part);
+           if (!ignored.contains(part)) take(part, wanted);
+           return 0;
+         },
+         [this](const std::string&) { return vdpaMac; },
+         [this](const std::string&, const std::string& mac) {
+           if (vdpaSettable) vdpaMac = mac;
+           return vdpaSettable;
+         }});
+  }
+
+  void take(VfPart part, const VfValues& wanted) {
+    switch (part) {
+      case VfPart::mac:
+        values.mac = wanted.mac;
+        break;
+      case VfPart::vlan:
+        values.vlan = wanted.vlan;
+        values.vlanQos = wanted.vlanQos;
+        values.vlanProto = wanted.vlanProto;
+        break;
+      case VfPart::rate:
+        values.minTxRate = wanted.minTxRate;
+        values.maxTxRate = wanted.maxTxRate;
+        break;
+      case VfPart::spoofCheck:
+        values.spoofCheck = wanted.spoofCheck;
+        break;
+      case VfPart::trust:
+        values.trust = wanted.trust;
+        break;
+      case VfPart::linkState:
+        values.linkState = wanted.linkState;
+        break;
+    }
+  }
+};
+
+VfValues asFound() {
+  VfValues values;
+  values.spoofCheck = 1;
+  values.trust = 0;
+  return values;
+}
+
+// As Attachments has it before the plan.
+OwnerRecord recordFor(const Settings& settings, const std::string& chosenMac = kWanted) {
+  OwnerRecord record;
+  record.attachment.deviceId = "0000:65:00.2";
+  record.device.backend = Backend::kernel;
+  record.device.pciAddress = "0000:65:00.2";
+  record.device.vdpa = "vdpa0";
+  PortSettings& port = record.attachment.port;
+  if (settings.vlan) port.vlan = *settings.vlan;
+  if (settings.vlanQos) port.vlanQos = *settings.vlanQos;
+  if (settings.spoofCheck) port.spoofCheck = *settings.spoofCheck;
+  if (settings.trust) port.trust = *settings.trust;
+  if (settings.maxTxRate) port.maxTxRate = *settings.maxTxRate;
+  if (!settings.linkState.empty()) port.linkState = settings.linkState;
+  record.macAsked = !settings.mac.empty();
+  port.mac = record.macAsked ? settings.mac : chosenMac;
+  return record;
+}
+
+Settings everything() {
+  Settings settings;
+  settings.vlan = 100;
+  settings.vlanQos = 3;
+  settings.spoofCheck = false;
+  settings.trust = true;
+  settings.maxTxRate = 500;
+  settings.linkState = "enable";
+  settings.mac = kWanted;
+  return settings;
+}
+
+std::vector<std::string> differences(const HardwareChanges& changes, const OwnerRecord& record) {
+  Differences found;
+  changes.check(record, found);
+  return found.take();
+}
+
+}  // namespace
+
+TEST_CASE("hardware changes: all of it there and back, the last one first") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  CHECK(hardware.written.empty());
+  CHECK(record.found.vf == asFound());
+  changes.apply(record);
+  CHECK(hardware.values.vlan == 100);
+  CHECK(hardware.values.vlanQos == 3);
+  CHECK(hardware.values.spoofCheck == 0);
+  CHECK(hardware.values.trust == 1);
+  CHECK(hardware.values.maxTxRate == 500);
+  CHECK(hardware.values.linkState == "enable");
+  CHECK(hardware.values.mac == kWanted);
+  CHECK(differences(changes, record).empty());
+
+  const auto order = std::exchange(hardware.written, {});
+  changes.restore(record);
+  CHECK(hardware.values == asFound());
+  CHECK(hardware.written == std::vector<VfPart>(order.rbegin(), order.rend()));
+  hardware.written.clear();
+  changes.restore(record);  // can be done again
+  CHECK(hardware.written.empty());
+}
+
+TEST_CASE("hardware changes: what is so already is not touched, then or later") {
+  Hardware hardware;
+  hardware.values = asFound();
+  hardware.values.vlan = 7;
+  const auto changes = hardware.changes();
+  Settings settings;
+  settings.vlan = 7;
+  settings.spoofCheck = true;
+  settings.mac = kOwn;
+  auto record = recordFor(settings);
+  changes.plan(record, settings);
+  changes.apply(record);
+  CHECK(hardware.written.empty());
+  hardware.values.vlan = 9;  // an operator's doing
+  changes.restore(record);
+  CHECK(hardware.values.vlan == 9);
+}
+
+TEST_CASE("hardware changes: nothing is left by a crash between any two of them") {
+  // Whatever part of the plan took effect, undoing it gives what was found.
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  VfValues wanted = asFound();
+  wanted.vlan = 100;
+  wanted.mac = kWanted;
+  for (const VfPart part : record.found.vfChanges) {
+    hardware.take(part, wanted);
+    changes.restore(record);
+    CHECK(hardware.values == asFound());
+  }
+}
+
+TEST_CASE("hardware changes: who can't do it is named") {
+  Hardware hardware;
+  hardware.values = asFound();
+  Settings settings;
+  settings.vlan = 5;
+  const auto plan = [&] {
+    auto record = recordFor(settings);
+    hardware.changes().plan(record, settings);
+  };
+  SECTION("no VF") {
+    hardware.isVf = false;
+    CHECK_THROWS_WITH(plan(), Catch::Contains("0000:65:00.2: vlan 5") &&
+                                  Catch::Contains("no VF of a PF that has a netdev"));
+  }
+  SECTION("a PF without settings") {
+    hardware.settable = false;
+    CHECK_THROWS_WITH(plan(), Catch::Contains("the driver driver of its PF eth1"));
+  }
+  SECTION("a driver that refuses") {
+    hardware.refused = {VfPart::vlan};
+    auto record = recordFor(settings);
+    const auto changes = hardware.changes();
+    changes.plan(record, settings);
+    CHECK_THROWS_WITH(changes.apply(record),
+                      Catch::Contains("VF 2 of eth1 (driver) refuses vlan 5"));
+    changes.restore(record);
+    CHECK(hardware.values == asFound());
+  }
+  SECTION("a driver that ignores it") {
+    hardware.ignored = {VfPart::vlan};
+    auto record = recordFor(settings);
+    const auto changes = hardware.changes();
+    changes.plan(record, settings);
+    CHECK_THROWS_WITH(changes.apply(record), Catch::Contains("its driver ignores it"));
+  }
+}
+
+TEST_CASE("hardware changes: a PF that has gone is no error when all is put back") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  changes.apply(record);
+  hardware.isVf = false;
+  CHECK_NOTHROW(changes.restore(record));
+  CHECK_FALSE(differences(changes, record).empty());
+}
+
+TEST_CASE("hardware changes: somebody else's doing is told") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  changes.apply(record);
+  hardware.values.vlan = 8;
+  const auto found = differences(changes, record);
+  REQUIRE(found.size() == 1);
+  CHECK_THAT(found[0], Catch::Contains("VF 2 of eth1 (driver) has vlan 8"));
+}
+
+TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF, else its own") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor({});  // nobody gives one
+  SECTION("vdpa") {
+    hardware.vdpaSettable = true;
+    changes.plan(record, {});
+    changes.apply(record);
+    CHECK(hardware.vdpaMac == kWanted);
+    CHECK(hardware.written.empty());
+    CHECK(differences(changes, record).empty());
+    changes.restore(record);
+    CHECK(hardware.vdpaMac == kOwn);
+  }
+  SECTION("the PF") {
+    changes.plan(record, {});
+    changes.apply(record);
+    CHECK(hardware.values.mac == kWanted);
+    CHECK(record.found.vdpaMac.empty());
+    changes.restore(record);
+    CHECK(hardware.values.mac.empty());
+  }
+  SECTION("its own") {
+    hardware.refused = {VfPart::mac};
+    changes.plan(record, {});
+    changes.apply(record);
+    CHECK(record.attachment.port.mac == kOwn);
+    CHECK(record.found.vfChanges.empty());
+  }
+  SECTION("its own, of a device without a PF") {
+    hardware.isVf = false;
+    changes.plan(record, {});
+    changes.apply(record);
+    CHECK(record.attachment.port.mac == kOwn);
+  }
+}
+
+TEST_CASE("hardware changes: a MAC that is asked for and can't be had") {
+  Hardware hardware;
+  hardware.isVf = false;
+  Settings settings;
+  settings.mac = kWanted;
+  auto record = recordFor(settings);
+  const auto changes = hardware.changes();
+  changes.plan(record, settings);
+  CHECK_THROWS_WITH(changes.apply(record),
+                    Catch::Contains("mac 02:00:00:00:00:01 is asked for, but the device has "
+                                    "52:54:00:00:00:01") &&
+                        Catch::Contains("the parent of vDPA device vdpa0 can't set it"));
+}
+
+TEST_CASE(
+    "hardware changes: a driver that can't take back the MAC it gave keeps no pod from ending") {
+  Hardware hardware;
+  hardware.values = asFound();
+  auto record = recordFor({});
+  const auto changes = hardware.changes();
+  changes.plan(record, {});
+  changes.apply(record);
+  hardware.refused = {VfPart::mac};
+  CHECK_NOTHROW(changes.restore(record));
+}

@@ -1,0 +1,80 @@
+// VFs in the kernel's words: a link's attributes, and where sysfs has them.
+#include "deviceplugin/datapath/vf.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
+#include <netinet/in.h>
+
+#include <array>
+#include <catch2/catch.hpp>
+
+using namespace vdpa;
+
+namespace {
+
+// A link's attributes with VFs, as the kernel writes them.
+class Message {
+ public:
+  Message() : header_(mnl_nlmsg_put_header(buffer_.data())) {
+    mnl_attr_put_strz(header_, IFLA_IFNAME, "eth1");
+    list_ = mnl_attr_nest_start(header_, IFLA_VFINFO_LIST);
+  }
+  void add(const ifla_vf_mac& mac, const ifla_vf_vlan_info& vlan, uint32_t spoofCheck,
+           uint32_t trust, uint32_t linkState) {
+    nlattr* info = mnl_attr_nest_start(header_, IFLA_VF_INFO);
+    mnl_attr_put(header_, IFLA_VF_MAC, sizeof mac, &mac);
+    nlattr* vlans = mnl_attr_nest_start(header_, IFLA_VF_VLAN_LIST);
+    mnl_attr_put(header_, IFLA_VF_VLAN_INFO, sizeof vlan, &vlan);
+    mnl_attr_nest_end(header_, vlans);
+    const ifla_vf_rate rate{mac.vf, 10, 20};
+    mnl_attr_put(header_, IFLA_VF_RATE, sizeof rate, &rate);
+    const ifla_vf_spoofchk check{mac.vf, spoofCheck};
+    mnl_attr_put(header_, IFLA_VF_SPOOFCHK, sizeof check, &check);
+    const ifla_vf_trust trusted{mac.vf, trust};
+    mnl_attr_put(header_, IFLA_VF_TRUST, sizeof trusted, &trusted);
+    const ifla_vf_link_state state{mac.vf, linkState};
+    mnl_attr_put(header_, IFLA_VF_LINK_STATE, sizeof state, &state);
+    mnl_attr_nest_end(header_, info);
+  }
+  std::span<const std::byte> attributes() {
+    mnl_attr_nest_end(header_, list_);
+    return {reinterpret_cast<const std::byte*>(mnl_nlmsg_get_payload(header_)),
+            mnl_nlmsg_get_payload_len(header_)};
+  }
+
+ private:
+  alignas(nlmsghdr) std::array<char, 4096> buffer_{};
+  nlmsghdr* header_;
+  nlattr* list_;
+};
+
+}  // namespace
+
+TEST_CASE("VF: its settings among those of others") {
+  Message message;
+  message.add({0, {}}, {0, 0, 0, htons(ETH_P_8021Q)}, 1, UINT32_MAX, IFLA_VF_LINK_STATE_AUTO);
+  message.add({1, {2, 0, 0, 0, 0, 0x1f}}, {1, 100, 3, htons(ETH_P_8021AD)}, 0, 1,
+              IFLA_VF_LINK_STATE_DISABLE);
+  const auto attributes = message.attributes();
+  const auto first = parseVf(attributes, 0);
+  REQUIRE(first);
+  CHECK(first->mac.empty());
+  CHECK(first->vlan == 0);
+  CHECK(first->vlanProto == "802.1q");
+  CHECK(first->spoofCheck == 1);
+  CHECK(first->trust == -1);  // not told
+  CHECK(first->linkState == "auto");
+  const auto second = parseVf(attributes, 1);
+  REQUIRE(second);
+  CHECK(*second == VfValues{100, 3, "802.1ad", 10, 20, 0, 1, "disable", "02:00:00:00:00:1f"});
+  CHECK_FALSE(parseVf(attributes, 2));
+}
+
+TEST_CASE("VF: what is cut off is as if it wasn't there") {
+  Message message;
+  message.add({0, {2}}, {0, 5, 0, 0}, 0, 0, 0);
+  const auto attributes = message.attributes();
+  for (size_t length = 0; length < attributes.size(); ++length)
+    CHECK_NOTHROW(parseVf(attributes.first(length), 0));
+}
