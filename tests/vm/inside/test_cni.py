@@ -42,12 +42,13 @@ def test_add_check_and_del(node, directory, datapath, attach, driver):  # noqa: 
         result = cni.call("ADD", config, variables)
         [interface] = result["interfaces"]
         assert (interface["name"], interface["pciID"]) == ("net1", first)
-        if attach != "vhost-vdpa":   # whose MAC its application gives it
+        if attach != "virtio-vdpa":   # vp-vdpa's can't be given another MAC
             assert interface["mac"] == MAC
         assert json.loads(datapath.path(first, "device.json").read_text())["ips"] == ["10.9.0.2/24"]
         links = netdevs(netns)
         told = json.loads(info.read_text())
         if attach == "virtio-vdpa":
+            assert interface["mac"] == links["net1"]["address"] != MAC
             assert "10.9.0.2" in {address["local"] for address in links["net1"]["addr_info"]}
             [route] = [r for r in inside(netns, "route").splitlines() if r.startswith("198.18.0.0/15")]
             assert "via 10.9.0.1 dev net1" in route and "metric 7" in route and "mtu 1200" in route
@@ -143,9 +144,8 @@ def test_addresses_are_announced_replaced_and_kept_apart_from_others(node, datap
         return datapath.stub.SetAddresses(rpc.datapath.SetAddressesRequest(
             container_id="c0", interface="net1", ips=ips,
             routes=[rpc.datapath.Route(destination=to, gateway=via) for to, via in routes]), timeout=20)
-    mac = bytes.fromhex(MAC.replace(":", ""))
     with network_namespace() as netns, other_end(node) as (outside, name), Listener(outside, name) as listener:
-        datapath.attach(owner(netns=netns), wired)
+        mac = bytes.fromhex(datapath.attach(owner(netns=netns), wired).settings.mac.replace(":", ""))
         inside(netns, "link", "add", "other", "type", "veth")
         inside(netns, "link", "set", "other", "up")
         inside(netns, "addr", "add", "192.0.2.9/24", "dev", "other")
