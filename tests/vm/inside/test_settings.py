@@ -71,7 +71,7 @@ def test_a_vf_has_what_is_asked_for_and_gets_back_what_it_had(datapath, igb, sim
         found = igb.found()
         assert (found["vlan_list"][0]["vlan"], found["vlan_list"][0]["qos"]) == (100, 3)
         assert (found["spoofchk"], found["trust"], found["rate"]["max_tx"]) == (False, True, 100)
-        assert found["mac"] == before["mac"], "the vDPA device has the MAC"
+        assert found["address"] == before["address"], "the vDPA device has the MAC"
         assert datapath.check(owner(netns=netns), igb.vf, asked) == []
         run("ip", "link", "set", igb.pf, "vf", 0, "vlan", 5)
         [difference] = datapath.check(owner(netns=netns), igb.vf, asked)
@@ -144,7 +144,7 @@ def test_a_mac_through_the_pf_where_the_vdpa_device_takes_none(node, datapath, i
     before = igb.found()
     with network_namespace() as netns:
         told = datapath.attach(owner(netns=netns), igb.vf, settings(mac=ASKED)).settings
-        assert told.mac == ASKED == igb.found()["mac"] == device_json(datapath, igb.vf)["mac"]
+        assert told.mac == ASKED == igb.found()["address"] == device_json(datapath, igb.vf)["mac"]
         assert datapath.check(owner(netns=netns), igb.vf, settings(mac=ASKED)) == []
         run("ip", "link", "set", igb.pf, "vf", 0, "mac", "02:00:00:00:00:77")
         assert datapath.check(owner(netns=netns), igb.vf, settings(mac=ASKED)) == [
