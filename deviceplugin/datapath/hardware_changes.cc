@@ -97,9 +97,10 @@ std::string whyNoVf(const std::optional<Vf>& vf) {
             : "it is no VF of a PF that has a netdev on this node";
 }
 
-// A netdev's is set when it is moved into the pod.
+// A port's is its switch's business; a netdev's is set when it is moved into the pod.
 bool hasMacToSet(const OwnerRecord& record) {
-  return record.device.attach != Attach::virtioVdpa && !record.attachment.port.mac.empty();
+  return record.device.backend != Backend::software && record.device.attach != Attach::virtioVdpa &&
+         !record.attachment.port.mac.empty();
 }
 
 }  // namespace
@@ -206,11 +207,11 @@ void HardwareChanges::applyMac(OwnerRecord& record) const {
 }
 
 bool HardwareChanges::applyVdpaMac(OwnerRecord& record) const {
-  if (record.found.vdpaMac.empty()) return false;
+  if (!record.found.vdpaMac) return false;
   const std::string& mac = record.attachment.port.mac;
   const std::string& vdpa = record.device.vdpa;
   if (!access_.setVdpaMac(vdpa, mac)) {
-    record.found.vdpaMac.clear();
+    record.found.vdpaMac.reset();
     return false;
   }
   std::erase(record.found.vfChanges, VfPart::mac);
@@ -271,18 +272,27 @@ void HardwareChanges::restore(const OwnerRecord& record) const {
 }
 
 void HardwareChanges::restoreVdpaMac(const OwnerRecord& record) const {
-  const std::string& found = record.found.vdpaMac;
-  if (found.empty() || !access_.setVdpaMac) return;
-  const std::string now = access_.vdpaMac(record.device.vdpa);
-  if (now.empty() || now == found) return;  // empty: the device has gone
-  if (!access_.setVdpaMac(record.device.vdpa, found))
-    throw systemError(EOPNOTSUPP, "cannot put back mac {} of {}, vDPA device {}: it has {}", found,
-                      record.attachment.deviceId, record.device.vdpa, now);
+  const auto& found = record.found.vdpaMac;
+  const std::string& vdpa = record.device.vdpa;
+  if (!found || !access_.setVdpaMac) return;
+  const std::string now = access_.vdpaMac(vdpa);
+  if (now == *found) return;
+  try {
+    if (!access_.setVdpaMac(vdpa, found->empty() ? "00:00:00:00:00:00" : *found))
+      throw systemError(EOPNOTSUPP, "cannot set a MAC of vDPA device {}", vdpa);
+  } catch (const std::system_error& error) {
+    if (now.empty()) return;  // the device has gone
+    const auto problem = fmt::format("cannot put back mac {} of {}, vDPA device {}: it has {}: {}",
+                                     found->empty() ? "none" : *found, record.attachment.deviceId,
+                                     vdpa, now, error.what());
+    if (!found->empty()) throw std::runtime_error(problem);
+    spdlog::warn("{}", problem);  // the next owner's replaces it
+  }
 }
 
 void HardwareChanges::check(const OwnerRecord& record, Differences& differences) const {
   const FoundHardware& found = record.found;
-  if (!found.vdpaMac.empty() && access_.setVdpaMac)
+  if (found.vdpaMac && access_.setVdpaMac)
     differences.compare("mac of vDPA device " + record.device.vdpa, record.attachment.port.mac,
                         access_.vdpaMac(record.device.vdpa));
   if (found.vfChanges.empty()) return;

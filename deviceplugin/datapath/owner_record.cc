@@ -47,7 +47,7 @@ nlohmann::json toJson(const FoundHardware& found) {
   auto changes = nlohmann::json::array();
   for (const VfPart part : found.vfChanges) changes.push_back(nameOf(part));
   const VfValues& vf = found.vf;
-  return {{"vdpaMac", found.vdpaMac},
+  return {{"vdpaMac", found.vdpaMac ? nlohmann::json(*found.vdpaMac) : nlohmann::json()},
           {"vfChanges", changes},
           {"vf",
            {{"mac", vf.mac},
@@ -102,7 +102,7 @@ PodRoute routeFromJson(const nlohmann::json& json) {
 
 FoundHardware foundFromJson(const nlohmann::json& json) {
   FoundHardware found;
-  json.at("vdpaMac").get_to(found.vdpaMac);
+  if (const auto& mac = json.at("vdpaMac"); !mac.is_null()) found.vdpaMac = mac.get<std::string>();
   for (const auto& part : json.at("vfChanges"))
     found.vfChanges.push_back(
         fromName<VfPart>(part, {VfPart::mac, VfPart::vlan, VfPart::rate, VfPart::spoofCheck,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "deviceplugin/datapath/attachment.h"
@@ -17,7 +18,8 @@ enum class Phase { attaching, attached, detaching };
 
 // Settings of its hardware that an attachment changes.
 struct FoundHardware {
-  std::string vdpaMac;            // of the vDPA device, before; empty: that isn't changed
+  // Of the vDPA device, before: empty if it told none. Nothing: that isn't changed.
+  std::optional<std::string> vdpaMac;
   VfValues vf;                    // before
   std::vector<VfPart> vfChanges;  // in this order
   bool operator==(const FoundHardware&) const = default;

@@ -260,7 +260,7 @@ TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF
     changes.plan(record, {});
     changes.apply(record);
     CHECK(hardware.values.mac == kWanted);
-    CHECK(record.found.vdpaMac.empty());
+    CHECK_FALSE(record.found.vdpaMac);
     changes.restore(record);
     CHECK(hardware.values.mac.empty());
   }
@@ -277,6 +277,30 @@ TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF
     changes.apply(record);
     CHECK(record.attachment.port.mac == kOwn);
   }
+}
+
+TEST_CASE("hardware changes: a vDPA device that told no MAC tells none again") {
+  Hardware hardware;
+  hardware.vdpaMac.clear();
+  hardware.vdpaSettable = true;
+  const auto changes = hardware.changes();
+  auto record = recordFor({});
+  changes.plan(record, {});
+  changes.apply(record);
+  CHECK(hardware.vdpaMac == kWanted);
+  changes.restore(record);
+  CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+}
+
+TEST_CASE("hardware changes: a software port's MAC is not hardware's") {
+  Hardware hardware;
+  hardware.vdpaSettable = true;
+  auto record = recordFor({});
+  record.device = DeviceConfig();
+  const auto changes = hardware.changes();
+  changes.apply(record);
+  CHECK(hardware.vdpaMac == kOwn);
+  CHECK(record.attachment.port.mac == kWanted);
 }
 
 TEST_CASE("hardware changes: a MAC that is asked for and can't be had") {

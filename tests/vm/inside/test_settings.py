@@ -155,15 +155,16 @@ def test_a_mac_through_the_pf_where_the_vdpa_device_takes_none(node, datapath, i
 
 @pytest.mark.parametrize("attach", ["vhost-vdpa", "vhost-user"])
 def test_the_mac_of_a_vdpa_device(datapath, simulator, attach):  # noqa: F811
-    datapath.set_devices(offer(kernel("sim", "sim0", attach=attach)))
+    datapath.set_devices(offer(rpc.datapath.Device(id="sim0", attach=attach, kernel=rpc.datapath.KernelDevice(
+        vdpa="sim0", management_device="vdpasim_net"))))
     pod = {"pod": "app", "uid": "8c9d"}
 
     def attached(container, **values):
         with network_namespace() as netns:
-            told = datapath.attach(owner(container, netns=netns, **pod), "sim", settings(**values)).settings
-            assert told.mac == vdpa_mac("sim0") == device_json(datapath, "sim")["mac"]
-            assert f"mac={told.mac}," in datapath.path("sim", "eal-args").read_text()
-            assert datapath.check(owner(container, netns=netns, **pod), "sim", settings(**values)) == []
+            told = datapath.attach(owner(container, netns=netns, **pod), "sim0", settings(**values)).settings
+            assert told.mac == vdpa_mac("sim0") == device_json(datapath, "sim0")["mac"]
+            assert f"mac={told.mac}," in datapath.path("sim0", "eal-args").read_text()
+            assert datapath.check(owner(container, netns=netns, **pod), "sim0", settings(**values)) == []
             assert datapath.detach(owner(container, netns=netns, **pod))
         assert vdpa_mac("sim0") == SIMULATOR_MAC
         return told.mac
