@@ -85,8 +85,11 @@ class Datapath(Program):
         return self.state_dir / "owners" / f"{device}.json"
 
     def processes(self):
-        """The pids of the workers and switches of this directory, by program and device or resource."""
-        found = {}
+        """The pids of the workers and switches of this directory, by device or resource."""
+        return dict(self._served())
+
+    def _served(self):
+        """Also of a vdpa-pmd, which has the device of its worker."""
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 arguments = open(f"/proc/{pid}/cmdline").read().split("\0")
@@ -96,8 +99,7 @@ class Datapath(Program):
             options = dict(argument[2:].split("=", 1) for argument in arguments
                            if argument.startswith("--") and "=" in argument)
             if not zombie and options.get("control", "").startswith(f"{self.run_dir}/"):
-                found[options.get("device") or options["name"]] = int(pid)
-        return found
+                yield options.get("device") or options["name"], int(pid)
 
     def worker_pid(self, device="nic-0"):
         return self.processes()[device]
@@ -117,7 +119,7 @@ class Datapath(Program):
 
     def __exit__(self, *_):
         super().__exit__()
-        for pid in self.processes().values():
+        for _, pid in self._served():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
