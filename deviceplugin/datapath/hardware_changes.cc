@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <exception>
-#include <ranges>
 
 #include "common/errors.h"
 #include "common/log.h"
@@ -249,7 +248,8 @@ void HardwareChanges::restore(const OwnerRecord& record) const {
   const std::string& address = record.device.pciAddress;
   const VfValues& found = record.found.vf;
   std::exception_ptr failure;
-  for (const VfPart part : record.found.vfChanges | std::views::reverse) {
+  const std::vector<VfPart> undone(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
+  for (const VfPart part : undone) {
     const auto vf = access_.find(address);
     if (!vf || !vf->values) break;
     if (same(part, found, *vf->values)) continue;
