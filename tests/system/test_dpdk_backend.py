@@ -125,5 +125,5 @@ def test_a_driver_that_does_not_take_its_device(scene, directory):
     assert "vdpa_test0" in scene.device(DEVICE).reason
     (directory / "options").write_text("")
     scene.wait_healthy(DEVICE)  # looked at again without a pod
-    assert pmd_pid(scene) is None
+    wait_until(lambda: pmd_pid(scene) is None, "the end of that look")
     scene.attach(owner(), DEVICE)

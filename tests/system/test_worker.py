@@ -174,6 +174,21 @@ def test_second_connection_is_refused(directory):
             app.wait_received(1000, "after")
 
 
+def test_an_application_that_comes_back_at_once_is_served(directory):
+    """Also if the worker hears of the end of the one and of the start of the other together."""
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        os.kill(worker.pid, signal.SIGSTOP)
+        for _ in range(2):
+            with FrontEnd(worker.socket) as gone:
+                gone.socket.sendall(b"\xff" * 100)
+        with FrontEnd(worker.socket) as front:
+            os.kill(worker.pid, signal.SIGCONT)
+            front.running()
+            worker.wait_state(front="running")
+        assert worker.log().count("ended the front-end's session") == 2
+
+
 @pytest.mark.parametrize("data, name", [
     (struct.pack("<III", SET_MEM_TABLE, 1, 72), None),  # a payload that never comes
     (b"\x01", None),

@@ -75,7 +75,14 @@ class FrontEnd:
         self.memory = os.memfd_create("front", os.MFD_ALLOW_SEALING)
         os.ftruncate(self.memory, size)
         fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, seals)
-        self.acknowledged(SET_MEM_TABLE, struct.pack("<IIQQQQ", 1, 0, BASE, size, BASE, 0), [self.memory])
+        self.set_memory((BASE, self.memory))
+
+    def set_memory(self, *regions):
+        """Each is an address and a file, which is shared whole."""
+        table = struct.pack("<II", len(regions), 0)
+        for address, file in regions:
+            table += struct.pack("<QQQQ", address, os.fstat(file).st_size, address, 0)
+        self.acknowledged(SET_MEM_TABLE, table, [file for _, file in regions])
 
     def start_ring(self, index, size=256, base=0):
         """Split or packed alike: descriptors, then the two small areas, each on a page of its own."""

@@ -195,7 +195,7 @@ class Guest:
                            f"remote.type=unix,remote.path={self.directory / other}"]
 
     def _hardware(self, memory, multiqueue):
-        virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on"
+        virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on,packed=on"
         arguments = [
             "-device", "intel-iommu,intremap=off,device-iotlb=on,snoop-control=on,aw-bits=48",
             "-object", f"memory-backend-ram,id=memory0,size={memory // 2}M",

@@ -151,6 +151,11 @@ Offer Instance::offer() const {
 
 void Instance::acceptFronts() {
   while (UniqueFd socket = listener_->accept()) {
+    // An application that was started again at once: the old one's end may not have been seen yet.
+    if (front_ && front_->socket.hungUp()) {
+      if (!waiting_) serve();  // its last words, which may be a reason to log
+      endSession("the front-end disconnected", false);
+    }
     if (!front_) {
       startSession(std::move(socket));
     } else if (const auto suppressed = refusals_.admit()) {

@@ -24,6 +24,13 @@ bool overlap(uint64_t startA, uint64_t sizeA, uint64_t startB, uint64_t sizeB) {
   return startA < startB + sizeB && startB < startA + sizeA;
 }
 
+bool sameFile(int one, int other) {
+  struct stat mine {
+  }, theirs{};
+  return ::fstat(one, &mine) == 0 && ::fstat(other, &theirs) == 0 && mine.st_dev == theirs.st_dev &&
+         mine.st_ino == theirs.st_ino;
+}
+
 void checkSize(size_t number, const MemoryRegion& region) {
   struct stat status {};
   if (::fstat(region.file->get(), &status) < 0 || !S_ISREG(status.st_mode))
@@ -165,16 +172,17 @@ bool MemoryTable::sameAddresses(const MemoryTable& other) const {
 }
 
 bool MemoryTable::sameAs(const MemoryTable& other) const {
-  if (!sameAddresses(other)) return false;
-  for (size_t i = 0; i < regions_.size(); ++i) {
-    struct stat mine {
-    }, theirs{};
-    if (::fstat(regions_[i].file->get(), &mine) < 0 ||
-        ::fstat(other.regions_[i].file->get(), &theirs) < 0 || mine.st_dev != theirs.st_dev ||
-        mine.st_ino != theirs.st_ino)
-      return false;
-  }
-  return true;
+  return sameAddresses(other) &&
+         std::all_of(other.regions_.begin(), other.regions_.end(),
+                     [this](const MemoryRegion& region) { return has(region); });
+}
+
+bool MemoryTable::has(const MemoryRegion& region) const {
+  return std::any_of(regions_.begin(), regions_.end(), [&](const MemoryRegion& mine) {
+    return mine.wire.guestAddress == region.wire.guestAddress &&
+           mine.wire.size == region.wire.size && mine.wire.fileOffset == region.wire.fileOffset &&
+           sameFile(mine.file->get(), region.file->get());
+  });
 }
 
 void MemoryTable::checkFiles() const {

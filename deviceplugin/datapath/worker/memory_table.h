@@ -28,6 +28,10 @@ class MemoryTable {
 
   // Whether [address, address + size) lies within one region. Addresses are the pod's.
   bool contains(uint64_t address, uint64_t size) const { return find(address, size) != nullptr; }
+  // The region that the range lies within. Throws ProtocolError when there is none.
+  const MemoryRegion& at(uint64_t address, uint64_t size) const;
+  // Whether it has the same part of the same file at the same guest address.
+  bool has(const MemoryRegion& region) const;
 
   // The same files at the same addresses.
   bool sameAs(const MemoryTable& other) const;
@@ -44,7 +48,6 @@ class MemoryTable {
 
  private:
   const MemoryRegion* find(uint64_t address, uint64_t size) const;
-  const MemoryRegion& at(uint64_t address, uint64_t size) const;
 
   std::vector<MemoryRegion> regions_;
 };

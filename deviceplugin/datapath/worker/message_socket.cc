@@ -1,6 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/worker/message_socket.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -101,6 +102,11 @@ std::optional<size_t> MessageSocket::sendSome(const Outgoing& outgoing) {
   } while (count < 0 && errno == EINTR);
   if (count < 0) return std::nullopt;
   return static_cast<size_t>(count);
+}
+
+bool MessageSocket::hungUp() const {
+  pollfd entry{socket_.get(), 0, 0};
+  return ::poll(&entry, 1, 0) == 1 && (entry.revents & (POLLHUP | POLLERR));
 }
 
 }  // namespace vdpa

@@ -20,6 +20,8 @@ class MessageSocket {
   // Throws ProtocolError for what is not vhost-user.
   std::optional<Message> receive();
   bool ended() const { return ended_; }
+  // Whether the other side has closed its end; what it sent before can still be received.
+  bool hungUp() const;
 
   // Sends as much as the other side takes now and keeps the rest for flush(). False: the other side
   // is gone, or has left more than kMaxPending bytes unread.

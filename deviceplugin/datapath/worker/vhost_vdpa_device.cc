@@ -173,6 +173,16 @@ void VhostVdpaDevice::mapOwn(uint64_t iova, uint64_t size, void* memory) {
   sendIotlb(VHOST_IOTLB_UPDATE, iova, size, reinterpret_cast<uint64_t>(memory));
 }
 
+void VhostVdpaDevice::unmap(uint64_t iova) {
+  const auto found = std::find_if(mappings_.begin(), mappings_.end(),
+                                  [&](const Mapping& mapping) { return mapping.iova == iova; });
+  if (found == mappings_.end()) throw systemError(EINVAL, "no memory is mapped at {:#x}", iova);
+  const Mapping mapping = *found;
+  sendIotlb(VHOST_IOTLB_INVALIDATE, mapping.iova, mapping.size, 0);
+  mappings_.erase(found);
+  if (mapping.memory) ::munmap(mapping.memory, mapping.size);
+}
+
 void VhostVdpaDevice::beginMapping() {
   if (facts_.backendFeatures & 1ull << VHOST_BACKEND_F_IOTLB_BATCH)
     sendIotlb(VHOST_IOTLB_BATCH_BEGIN, 0, 0, 0);

@@ -49,7 +49,9 @@ class VhostVdpaDevice {
   void map(uint64_t iova, uint64_t size, int file, uint64_t offset);
   // The same of this process's own memory.
   void mapOwn(uint64_t iova, uint64_t size, void* memory);
-  // A batch of the two above takes effect at its end.
+  // Takes away what map() gave at this address; also while the device runs.
+  void unmap(uint64_t iova);
+  // A batch of the above takes effect at its end.
   void beginMapping();
   void endMapping();
   void unmapAll();

@@ -36,12 +36,8 @@ std::string directoryOf(const std::string& path) {
 
 // The pod's address of a part of a ring, as the device has it.
 uint64_t translate(const MemoryTable& memory, uint64_t address) {
-  for (const auto& region : memory.regions()) {
-    const WireRegion& wire = region.wire;
-    if (address >= wire.userAddress && address - wire.userAddress < wire.size)
-      return wire.guestAddress + (address - wire.userAddress);
-  }
-  throw protocolError("the address {:#x} is in no memory region", address);
+  const WireRegion& wire = memory.at(address, 1).wire;
+  return wire.guestAddress + (address - wire.userAddress);
 }
 
 }  // namespace
@@ -212,6 +208,9 @@ void VhostVdpaEngine::update() {
   try {
     const auto rings = wantedRings();
     const bool any = rings[0];
+    if (running_ && started_.memory != device_->memory && rings == started_.rings &&
+        started_.features == device_->features && ringsStay())
+      remap();
     const bool other = running_ && (rings != started_.rings || started_.memory != device_->memory ||
                                     started_.features != device_->features);
     if (running_ && (other || !any)) stop(true);
@@ -270,6 +269,7 @@ void VhostVdpaEngine::startQueues(const std::vector<bool>& rings) {
   const MemoryTable& memory = *device_->memory;
   started_.kicks.assign(rings.size(), nullptr);
   started_.calls.assign(rings.size(), nullptr);
+  started_.addresses.assign(rings.size(), {});
   for (uint32_t i = 0; i < rings.size(); ++i) {
     if (!rings[i]) continue;
     Vring& ring = device_->rings[i];
@@ -285,6 +285,7 @@ void VhostVdpaEngine::startQueues(const std::vector<bool>& rings) {
                        translate(memory, ring.addresses->used), ring.kick ? ring.kick->get() : -1,
                        ring.call ? ring.call->get() : -1});
     kernel_->enable(i);
+    started_.addresses[i] = *ring.addresses;
     started_.kicks[i] = ring.kick;
     started_.calls[i] = ring.call;
   }
@@ -293,6 +294,47 @@ void VhostVdpaEngine::startQueues(const std::vector<bool>& rings) {
     kernel_->enable(control_->queue().index);
   }
   kernel_->run();
+}
+
+// Whether the running rings are in the new memory where they are in the old, so that the device
+// needn't stop: many can't go on from where they were (vp_vdpa).
+bool VhostVdpaEngine::ringsStay() const {
+  const MemoryTable& memory = *device_->memory;
+  const auto stays = [&](uint64_t before, uint64_t now) {
+    const MemoryRegion& region = started_.memory->at(before, 1);
+    return memory.has(region) && translate(memory, now) == translate(*started_.memory, before);
+  };
+  for (size_t i = 0; i < started_.rings.size(); ++i) {
+    if (!started_.rings[i]) continue;
+    const VringAddresses& before = started_.addresses[i];
+    const VringAddresses& now = *device_->rings[i].addresses;
+    if (!stays(before.descriptors, now.descriptors) || !stays(before.available, now.available) ||
+        !stays(before.used, now.used))
+      return false;
+  }
+  if (!control_) return true;
+  const uint64_t own = control_->queue().descriptors;
+  return std::none_of(memory.regions().begin(), memory.regions().end(), [&](const auto& region) {
+    const WireRegion& wire = region.wire;
+    return wire.guestAddress < own + ControlQueue::kMemory && own < wire.guestAddress + wire.size;
+  });
+}
+
+// What has gone is taken from the device, and what is new given to it, while it runs.
+void VhostVdpaEngine::remap() {
+  const MemoryTable& memory = *device_->memory;
+  memory.checkFiles();
+  kernel_->beginMapping();
+  for (const auto& region : started_.memory->regions())
+    if (!memory.has(region)) kernel_->unmap(region.wire.guestAddress);
+  for (const auto& region : memory.regions())
+    if (!started_.memory->has(region))
+      kernel_->map(region.wire.guestAddress, region.wire.size, region.file->get(),
+                   region.wire.fileOffset);
+  kernel_->endMapping();
+  started_.memory = device_->memory;
+  for (size_t i = 0; i < started_.rings.size(); ++i)
+    if (started_.rings[i]) started_.addresses[i] = *device_->rings[i].addresses;
 }
 
 // What may change while it runs.

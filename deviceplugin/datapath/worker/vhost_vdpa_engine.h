@@ -47,6 +47,7 @@ class VhostVdpaEngine : public Engine {
     std::shared_ptr<const MemoryTable> memory;
     uint64_t features = 0;
     std::vector<bool> rings;
+    std::vector<VringAddresses> addresses;
     std::vector<SharedFd> kicks, calls;
     uint16_t pairs = 0;
   };
@@ -61,6 +62,8 @@ class VhostVdpaEngine : public Engine {
   void start(const std::vector<bool>& rings);
   void startQueues(const std::vector<bool>& rings);
   void stop(bool keepPositions);
+  bool ringsStay() const;
+  void remap();
   void refresh();
 
   EventLoop& loop_;

@@ -132,3 +132,14 @@ TEST_CASE("the same files are recognised by what they are, not by descriptor") {
   CHECK(table.sameAddresses(MemoryTable(memoryTable(memoryFile(0x1000), 0x1000))));
   CHECK_FALSE(table.sameAddresses(MemoryTable(memoryTable(copy(), 0x800))));
 }
+
+TEST_CASE("a region is had when it is the same part of the same file at the same address") {
+  const UniqueFd file = memoryFile(0x2000);
+  const auto table = [&file](uint64_t size) {
+    return MemoryTable(memoryTable(UniqueFd(::dup(file.get())), size));
+  };
+  const MemoryTable whole = table(0x2000), half = table(0x1000);
+  CHECK(whole.has(table(0x2000).regions()[0]));
+  CHECK_FALSE(whole.has(half.regions()[0]));
+  CHECK_FALSE(whole.has(MemoryTable(memoryTable(memoryFile(0x2000), 0x2000)).regions()[0]));
+}

@@ -7,11 +7,11 @@ import signal
 
 import pytest
 from node import cpu_ticks, run
-from pod import BROADCAST, Pod, frame, mac
+from pod import BROADCAST, Pod, exchange, frame, mac
 from support import BUILD, Program, wait_until
 from switch import Control
 from testpmd import Testpmd
-from vhost_front import FrontEnd
+from vhost_front import BASE, FrontEnd
 
 NOBODY = 65534
 WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
@@ -49,8 +49,8 @@ def pair(node, directory):
         yield w0.wait_ready(), w1.wait_ready()
 
 
-@pytest.mark.parametrize("options", ["", ",packed_vq=1"])
-def test_packets_both_ways_and_none_through_the_worker(pair, directory, options):
+@pytest.mark.parametrize("options, packed", [("", False), (",packed_vq=1", True)])
+def test_packets_both_ways_and_none_through_the_worker(pair, directory, options, packed):
     with application(directory, pair[0].socket, "a", "flowgen", 0, options) as a, \
             application(directory, pair[1].socket, "b", "macswap", 1, options) as b:
         b.wait_received(50, "from a")
@@ -59,6 +59,47 @@ def test_packets_both_ways_and_none_through_the_worker(pair, directory, options)
         a.wait_received(5000, "while the workers sleep")
         assert [cpu_ticks(worker.pid) for worker in pair] == before
         assert max(worker.rss() for worker in pair) < 8192
+        assert ("RING_PACKED" in run("vdpa", "dev", "config", "show", "vdpa0")) == packed
+
+
+def test_memory_comes_and_goes_under_running_rings(pair):
+    """vp-vdpa's devices can't be stopped and go on: they must not need to."""
+    with Pod(pair[0].socket, mac(1)) as one, Pod(pair[1].socket, mac(2)) as other:
+        exchange(one, other, b"first")
+        more = os.memfd_create("more")
+        try:
+            os.ftruncate(more, 0x10000)
+            data = bytes(12) + frame(mac(2), mac(1), b"from the new memory")
+            os.pwrite(more, data, 0x3000)
+            one.set_memory((BASE, one.memory), (0x4000000, more))
+            one.offer_from(0x4003000, len(data))
+            other.wait_payload(b"from the new memory")
+            exchange(one, other, b"with two regions")
+            one.set_memory((BASE, one.memory))
+        finally:
+            os.close(more)
+        exchange(one, other, b"with one again")
+
+
+def test_memory_comes_under_the_rings_of_a_device_that_stops_and_goes_on(node, directory):
+    """The simulator's can: rings that are elsewhere afterwards go on where they were."""
+    node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
+    with Worker(directory, "sim0", node.character_device("sim0")) as worker:
+        with Pod(worker.wait_ready().socket) as pod:
+            around(pod, b"before")
+            copy = os.memfd_create("copy")
+            os.ftruncate(copy, os.fstat(pod.memory).st_size)
+            os.pwrite(copy, pod.bytes[:], 0)
+            pod.move(copy)
+            around(pod, b"in the copy")
+            pod.restart_ring(1)
+            around(pod, b"after a stop")
+
+
+def around(pod, payload):
+    """The simulator sends back what comes for its own address or everybody's."""
+    pod.push(frame(BROADCAST, mac(1), payload))
+    pod.wait_payload(payload)
 
 
 def test_a_device_with_more_queue_pairs_than_its_driver_gives_it(node, directory):
@@ -171,8 +212,5 @@ def start_both(front):
 def test_the_simulator_serves_an_application(node, directory):
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
     with Worker(directory, "sim0", node.character_device("sim0")) as worker:
-        worker.wait_ready()
-        # It sends back what comes for its own address or everybody's.
-        with Pod(worker.socket) as pod:
-            pod.push(frame(BROADCAST, mac(1), b"around"))
-            assert wait_until(pod.take, "the frame")[0].startswith(frame(BROADCAST, mac(1), b"around")[:20])
+        with Pod(worker.wait_ready().socket) as pod:
+            around(pod, b"around")
