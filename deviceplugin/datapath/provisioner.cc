@@ -29,6 +29,34 @@ std::string driverOverride(const std::string& function) {
   return text == "(null)" ? "" : text;
 }
 
+// The folder stays when its netdev is moved to another network namespace, and is empty then.
+bool holdsNetdev(const std::filesystem::path& device) {
+  return std::filesystem::exists(device / "net") && !std::filesystem::is_empty(device / "net");
+}
+
+// virtio-pci serves nobody by itself: the driver of the virtio device that it makes does.
+bool hasNetdev(const std::string& function) {
+  if (holdsNetdev(function)) return true;
+  const std::filesystem::directory_iterator entries(function);
+  return std::any_of(begin(entries), end(entries), [](const auto& entry) {
+    return entry.path().filename().string().starts_with("virtio") &&
+           (holdsNetdev(entry.path()) || !std::filesystem::exists(entry.path() / "driver"));
+  });
+}
+
+// A function whose driver serves somebody this program doesn't see is not taken from it: a virtual
+// machine's or a DPDK program's, or a netdev that another plugin has moved into a pod.
+void checkUnused(const std::string& function, const std::string& driver) {
+  if (driver == "vfio-pci" || driver == "uio_pci_generic" || driver == "igb_uio")
+    throw std::runtime_error(fmt::format(
+        "it has driver {}, so that a program may be using it: unbind it first", driver));
+  if (!hasNetdev(function))
+    throw std::runtime_error(
+        fmt::format("its driver {} shows no netdev on the node, so that a pod may have it: unbind "
+                    "it first",
+                    driver));
+}
+
 }  // namespace
 
 Provisioner::Provisioner(Options options, const VdpaBus& bus)
@@ -159,6 +187,9 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
                 device.pciAddress.empty() ? "" : linkName(function(device.pciAddress) + "/driver"),
                 device.pciAddress.empty() ? "" : driverOverride(function(device.pciAddress)),
                 options_.bootId};
+  if (!record.foundDriver.empty() && !device.pciDriver.empty() &&
+      record.foundDriver != device.pciDriver)
+    checkUnused(function(device.pciAddress), record.foundDriver);
   // What was found before we came stays what is put back.
   if (const auto before = records_.find(id);
       before != records_.end() && before->second.bootId == options_.bootId) {

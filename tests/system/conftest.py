@@ -15,6 +15,8 @@ def pytest_configure(config):
     # A run that is terminated tears down what it has set up, as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "packets: applications poll, on both processors")
+    # The others run under the sanitizers alone.
+    config.addinivalue_line("markers", "release: what it measures is the release build's")
 
 
 @pytest.fixture

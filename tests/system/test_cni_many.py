@@ -3,12 +3,14 @@
 import ipaddress
 from concurrent import futures
 
+import pytest
 from cni import NEW_PLUGINS, Node, sanitized
 from datapath import Datapath, network_namespace
 
 COUNT = 12 if sanitized() else 64
 
 
+@pytest.mark.release
 def test_every_add_and_del_at_once(directory):
     ipam = {"type": "host-local", "dataDir": str(directory / "leases"), "ranges": [[{"subnet": "192.0.2.0/24"}]]}
     with network_namespace() as netns, Datapath(directory) as program, futures.ThreadPoolExecutor(COUNT) as pool:

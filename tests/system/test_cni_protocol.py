@@ -247,6 +247,7 @@ def test_usage_for_people():
 
 
 if not cni.sanitized():  # a sanitizer's build is not linked statically
+    @pytest.mark.release
     def test_binary_is_static_and_small(directory):
         headers = subprocess.run(["readelf", "--program-headers", "--wide", cni.PROGRAM], capture_output=True, text=True,
                                  check=True).stdout

@@ -324,6 +324,7 @@ def test_stats(datapath):
         datapath.stub.Stats(rpc.datapath.StatsRequest(device_ids=["nic-1"]), timeout=10)
 
 
+@pytest.mark.release
 def test_sixty_four_at_once(directory):
     with Datapath(directory) as datapath, futures.ThreadPoolExecutor(64) as pool:
         datapath.wait_serving().offer(64).wait_healthy()

@@ -9,6 +9,8 @@ from kubelet import Kubelet
 from support import BUILD, Program, wait_until
 from sysfs import Sysfs, inject
 
+pytestmark = pytest.mark.release
+
 PLUGIN, CTL = BUILD / "deviceplugin/vdpa-device-plugin", BUILD / "deviceplugin/ctl/vdpactl"
 
 

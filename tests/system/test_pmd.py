@@ -18,6 +18,7 @@ SANITIZED = b"__asan_init" in PROGRAM.read_bytes()
 
 
 @RINGS
+@pytest.mark.release
 @pytest.mark.parametrize("queues", [1, 2])
 def test_packets_flow(directory, ring, queues):
     """What the application counts is what the device moved, on every queue."""
@@ -193,6 +194,7 @@ def test_end_leaves_nothing(directory, how):
         assert "error" not in pmd.log()
 
 
+@pytest.mark.release
 def test_it_is_small_and_sleeps(directory):
     with Worker(directory) as worker, Pmd(directory, worker.engine) as pmd:
         worker.wait_ready()

@@ -86,6 +86,7 @@ def test_a_port_is_removed_and_added_under_a_connected_pod(switch):
     assert min(times) < 0.5, "rte_vhost's thread closes a socket after its second, not at once"
 
 
+@pytest.mark.release
 def test_the_first_pod_of_a_switch_doesn_t_wait(directory):
     times = []
     for life in range(3):
@@ -190,6 +191,7 @@ def test_events_and_stats(switch):
 
 # --- pods
 
+@pytest.mark.release
 @pytest.mark.parametrize("ring", ["split", "packed"])
 @pytest.mark.parametrize("queues", [1, 2])
 def test_packets_flow(directory, ring, queues):
@@ -341,6 +343,7 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
             exchange(one, good, b"again")
 
 
+@pytest.mark.release
 def test_idle_pods_cost_nothing(switch):
     with pods(switch, 2) as (one, other):
         exchange(one, other)

@@ -9,7 +9,7 @@ from support import wait_until
 from switch import TICKS, Switch
 from testpmd import Testpmd
 
-pytestmark = pytest.mark.packets
+pytestmark = [pytest.mark.packets, pytest.mark.release]
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def node(directory):
 # --- whole applications
 
 @RINGS
+@pytest.mark.release
 @pytest.mark.parametrize("queues", [1, 2])
 def test_packets_flow(directory, ring, queues):
     with running(directory, queue_pairs=queues) as node:
@@ -117,6 +118,7 @@ def test_the_switch_is_killed_under_traffic(node, ring):
     assert sender.running() and echo.running()
 
 
+@pytest.mark.release
 def test_the_gap_when_the_switch_is_killed(node):
     one, other = node.pods(2)
     gaps = []
@@ -134,6 +136,7 @@ def test_the_gap_when_the_switch_is_killed(node):
     assert min(gaps) < 3, gaps
 
 
+@pytest.mark.release
 def test_an_update_loses_no_packet(node):
     """They wait in the pods' rings until the next version's switch takes them, and arrive once."""
     one, other = node.pods(2)

@@ -69,6 +69,7 @@ class Worker(Program):
 
 
 @RINGS
+@pytest.mark.release
 @pytest.mark.parametrize("queues", [1, 2])
 def test_packets_flow(directory, ring, queues):
     with Worker(directory, queues=queues) as worker, engine(directory, worker.engine, queues=queues):
@@ -148,6 +149,7 @@ def test_engine_that_hangs_is_left(directory):
             worker.wait_state(engine="up", front="running")
 
 
+@pytest.mark.release
 def test_second_memory_table_under_traffic(directory):
     """The engine gets the new memory and goes on at the positions it had."""
     with Worker(directory) as worker, engine(directory, worker.engine):
@@ -300,6 +302,7 @@ def test_configuration_space(directory):
 
 
 @RINGS
+@pytest.mark.release
 def test_the_worker_sleeps_under_traffic(directory, ring):
     with Worker(directory) as worker, engine(directory, worker.engine):
         worker.wait_ready()

@@ -219,8 +219,19 @@ TEST_CASE_METHOD(Node, "somebody else's device of that name is used, and never r
   CHECK_FALSE(recorded());
 }
 
+TEST_CASE_METHOD(Node, "a function that may serve somebody is not taken") {
+  const bool program = GENERATE(true, false);
+  is(program ? "vfio-pci" : "virtio-pci", "(null)");
+  want({{kVf, device("vp-vdpa")}});
+  CHECK_THAT(problem, Catch::Contains(program ? "a program may be using it" : "a pod may have it"));
+  CHECK_FALSE(recorded());
+  CHECK(told(file("driver_override")) == "(null)\n");
+  CHECK(told("bus/pci/drivers_probe").empty());
+}
+
 TEST_CASE_METHOD(Node, "a driver that the kernel lacks, or that takes nothing, is named") {
   is("virtio-pci", "(null)");
+  tree.addNetdev(kVf, "eth7");
   want({{kVf, device("mlx5-vdpa")}});
   CHECK_THAT(problem, Catch::Contains("no PCI driver mlx5-vdpa: `modprobe mlx5_vdpa`"));
   want({{kVf, device("vp-vdpa")}});
