@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 from concurrent import futures
@@ -163,16 +164,32 @@ def test_preferred_allocation_is_in_natural_order_with_what_must_be(node):
         assert "only 1" in refused.value.details()
 
 
-def test_it_registers_again_after_a_kubelet_restart(node):
+def restart(node):
+    node.kubelet.restart()
+
+
+def delete_socket(node):
+    (node.kubelet.directory / "vdpa.io-nic.sock").unlink()
+
+
+def end_stream(node):
+    node.kubelet.wait_plugin().stream.cancel()
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("event", [restart, delete_socket, end_stream])
+def test_it_registers_again_within_a_tenth_of_a_second(node, event):
+    took = []
     with node.plugin():
-        wait_devices(node, HEALTHY)
-        for _ in range(5):
-            before = len(node.kubelet.registrations)
-            node.kubelet.restart()
-            started = time.monotonic()
+        for _ in range(7):
+            before, seen = len(node.kubelet.registrations), wait_devices(node, HEALTHY)
+            event(node)
+            began = time.monotonic()
             wait_until(lambda: len(node.kubelet.registrations) > before, "registered again", 5, 0.001)
-            assert time.monotonic() - started < 0.5   # 100 ms and this machine's noise
-            wait_devices(node, HEALTHY)
+            took.append(time.monotonic() - began)
+            wait_until(lambda seen=seen: node.kubelet.wait_plugin() is not seen, "the kubelet to follow")
+        wait_devices(node, HEALTHY)
+    assert statistics.median(took) < 0.1, took
 
 
 def test_it_outlives_many_kubelet_restarts(node):
