@@ -8,21 +8,24 @@
 
 namespace vdpa {
 
-std::vector<PodDevice> listPodDevices(const std::string& socketPath,
-                                      std::chrono::milliseconds timeout) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetMaxReceiveMessageSize(64 << 20);
-  const auto channel = grpc::CreateCustomChannel("unix:" + socketPath,
-                                                 grpc::InsecureChannelCredentials(), arguments);
-  const auto stub = v1::PodResourcesLister::NewStub(channel);
+std::vector<PodDevice> PodResources::list(std::chrono::milliseconds timeout) {
+  if (!channel_) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetMaxReceiveMessageSize(64 << 20);
+    channel_ = grpc::CreateCustomChannel("unix:" + socketPath_, grpc::InsecureChannelCredentials(),
+                                         arguments);
+  }
+  const auto stub = v1::PodResourcesLister::NewStub(channel_);
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + timeout);
   v1::ListPodResourcesResponse response;
   const auto status = stub->List(&context, v1::ListPodResourcesRequest(), &response);
-  if (!status.ok())
+  if (!status.ok()) {
+    channel_.reset();
     throw std::runtime_error(fmt::format("cannot ask the kubelet for its pods' devices on {}: {}",
-                                         socketPath, status.error_message()));
+                                         socketPath_, status.error_message()));
+  }
 
   std::vector<PodDevice> devices;
   for (const auto& pod : response.pod_resources())
@@ -32,6 +35,10 @@ std::vector<PodDevice> listPodDevices(const std::string& socketPath,
           devices.push_back(
               {pod.namespace_(), pod.name(), container.name(), held.resource_name(), id});
   return devices;
+}
+
+std::vector<PodDevice> listPodDevices(const std::string& socketPath) {
+  return PodResources(socketPath).list();
 }
 
 }  // namespace vdpa

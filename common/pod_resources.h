@@ -1,7 +1,10 @@
 // Which pod holds which device, as the kubelet's PodResources interface tells it.
 #pragma once
 
+#include <grpcpp/channel.h>
+
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,10 +18,21 @@ struct PodDevice {
   std::string deviceId;
 };
 
-// Every device of every active pod. Opens a channel of its own: one kept over a kubelet restart
-// needs seconds to come back. Late and partial by nature (see podresources.proto). Throws
-// std::runtime_error naming the socket.
-std::vector<PodDevice> listPodDevices(const std::string& socketPath,
-                                      std::chrono::milliseconds timeout = std::chrono::seconds(2));
+// Late and partial by nature (see podresources.proto). One thread at a time.
+class PodResources {
+ public:
+  explicit PodResources(std::string socketPath) : socketPath_(std::move(socketPath)) {}
+
+  // Every device of every active pod. Throws std::runtime_error naming the socket.
+  std::vector<PodDevice> list(std::chrono::milliseconds timeout = std::chrono::seconds(2));
+
+ private:
+  const std::string socketPath_;
+  // Given up when a call fails: one kept over a kubelet restart needs seconds to come back.
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+// The same, asked once.
+std::vector<PodDevice> listPodDevices(const std::string& socketPath);
 
 }  // namespace vdpa

@@ -6,12 +6,12 @@
 #include <iterator>
 
 #include "common/log.h"
-#include "common/pod_resources.h"
 
 namespace vdpa {
 
 PodWatch::PodWatch(std::string podResources, Handler handler)
-    : podResources_(std::move(podResources)),
+    : socketPath_(podResources),
+      podResources_(std::move(podResources)),
       handler_(std::move(handler)),
       thread_([this] { run(); }) {}
 
@@ -49,11 +49,10 @@ void PodWatch::ask() {
     std::lock_guard lock(mutex_);
     answered_ = false;
   };
-  if (!std::filesystem::exists(podResources_)) return unanswered();
+  if (!std::filesystem::exists(socketPath_)) return unanswered();
   std::set<DeviceKey> now;
   try {
-    for (const auto& device : listPodDevices(podResources_))
-      now.emplace(device.resource, device.deviceId);
+    for (const auto& device : podResources_.list()) now.emplace(device.resource, device.deviceId);
   } catch (const std::exception& error) {
     spdlog::debug("{}", error.what());  // a kubelet that restarts; it will answer again
     return unanswered();

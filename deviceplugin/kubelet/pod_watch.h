@@ -12,6 +12,8 @@
 #include <string>
 #include <thread>
 
+#include "common/pod_resources.h"
+
 namespace vdpa {
 
 class PodWatch {
@@ -35,7 +37,8 @@ class PodWatch {
   void run();
   void ask();
 
-  std::string podResources_;
+  const std::string socketPath_;
+  PodResources podResources_;  // its thread's alone
   Handler handler_;
   mutable std::mutex mutex_;
   std::condition_variable stopping_;
