@@ -183,10 +183,8 @@ def network(name="fast", resource="vdpa.io/nic", **config):
             "spec": {"config": json.dumps({"cniVersion": "1.0.0", "name": name, "type": "vdpa", **config})}}
 
 
-def pod(name, command="exec sleep 100000", networks="fast", devices=1, node=None, user=1000, grace=1, init=None,
-        cpu="300m"):
-    """`cpu` leaves the machine's two processors to the rest of the cluster: applications poll."""
-    limits = {"memory": "512Mi", "cpu": cpu} | ({"vdpa.io/nic": str(devices)} if devices else {})
+def pod(name, command="exec sleep 100000", networks="fast", devices=1, node=None, user=1000, grace=1, init=None):
+    limits = {"memory": "512Mi"} | ({"vdpa.io/nic": str(devices)} if devices else {})
     security = {"runAsUser": user, "runAsNonRoot": user != 0, "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]}}
 

@@ -58,7 +58,7 @@ def log_counter(cluster, name, counter="RX-packets"):
 
 
 def test_a_pod_lands_where_its_vf_is(hardware):
-    wanted = pod("wants-a-vf", networks="vf", devices=0, cpu="1")
+    wanted = pod("wants-a-vf", networks="vf", devices=0)
     wanted["spec"]["containers"][0]["resources"]["limits"]["vdpa.io/vf"] = "1"
     hardware.apply(wanted)
     hardware.wait_running("wants-a-vf", 240)
@@ -70,7 +70,7 @@ def test_a_pod_lands_where_its_vf_is(hardware):
 
 def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
     for node in "node3", "node1":
-        hardware.apply(*[role(f"{role.__name__}-{node}", node=node, cpu="700m") for role in (receiver, sender)])
+        hardware.apply(receiver(f"receiver-{node}", node=node), sender(f"sender-{node}", node=node))
     for node in "node1", "node3":
         for role in "receiver", "sender":
             hardware.wait_running(f"{role}-{node}", 240)
