@@ -34,7 +34,7 @@ class Testpmd(Program):
     def received(self, port=0):
         return self.counter("RX-packets", port)
 
-    def wait_received(self, count, what, timeout=30):
+    def wait_received(self, count, what, timeout=60):
         """Waits until `count` more packets than now were received."""
         before = self.received()
         wait_until(lambda: self.received() >= before + count,
