@@ -19,7 +19,6 @@ using namespace std::chrono_literals;
 // A VF that is bound brings several events, which come within milliseconds.
 constexpr auto kDevices = 40ms;
 constexpr auto kNetwork = 250ms;
-constexpr auto kWithoutEvents = 60s;
 constexpr unsigned kUevents = 1;         // the kernel's own; udev's are 2
 constexpr int kReceiveBuffer = 4 << 20;  // bytes: 1,024 VFs that come at once
 
@@ -101,15 +100,16 @@ bool concernsHost(std::string_view messages) {
   return false;
 }
 
-Monitor::Monitor(Loop& loop, std::function<void()> changed)
+Monitor::Monitor(Loop& loop, std::function<void()> changed, std::chrono::milliseconds withoutEvents)
     : loop_(loop),
       changed_(std::move(changed)),
+      withoutEvents_(withoutEvents),
       uevents_(openNetlink(NETLINK_KOBJECT_UEVENT, kUevents)),
       network_(openNetlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
                                               RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)) {
   loop_.watch(uevents_.get(), [this] { readUevents(); });
   loop_.watch(network_.get(), [this] { readNetwork(); });
-  schedule(kWithoutEvents);
+  schedule(withoutEvents_);
 }
 
 void Monitor::readUevents() {
@@ -139,7 +139,7 @@ void Monitor::schedule(std::chrono::milliseconds delay) {
 void Monitor::tick() {
   if (Loop::Clock::now() < due_) return;
   due_ = Loop::Clock::time_point::max();
-  schedule(kWithoutEvents);
+  schedule(withoutEvents_);
   changed_();
 }
 

@@ -4,6 +4,7 @@
 // Sources: lib/kobject_uevent.c and rtnetlink(7).
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string_view>
 
@@ -22,8 +23,10 @@ class Monitor {
  public:
   // Calls `changed` on the loop's thread, within 60 ms of the first event of several about devices,
   // within 250 ms of events about the host's network (pods' netdevs come and go all the time), and
-  // once a minute. Throws std::system_error. The monitor must outlive the loop's run.
-  Monitor(Loop& loop, std::function<void()> changed);
+  // each time so long has passed `withoutEvents`. Throws std::system_error. The monitor must
+  // outlive the loop's run.
+  Monitor(Loop& loop, std::function<void()> changed,
+          std::chrono::milliseconds withoutEvents = std::chrono::minutes(1));
 
  private:
   void readUevents();
@@ -33,6 +36,7 @@ class Monitor {
 
   Loop& loop_;
   const std::function<void()> changed_;
+  const std::chrono::milliseconds withoutEvents_;
   UniqueFd uevents_;
   UniqueFd network_;
   Loop::Clock::time_point due_ = Loop::Clock::time_point::max();

@@ -165,11 +165,15 @@ Serving serve(const ResourceConfig& resource, const Candidate& candidate) {
   if (resource.backend == BackendChoice::kernel) return asKernelDevice(resource, candidate);
   if (resource.backend == BackendChoice::dpdk) return asDpdkDevice(resource, candidate);
   Serving kernel = asKernelDevice(resource, candidate);
-  if (kernel.device || resource.attach != Attach::vhostUser) return kernel;
-  // What DPDK is bound to already, it gets; else what the kernel lacks is the better advice.
+  const bool elsewhere = kernel.device && kernel.device->provision && !candidate.vdpa &&
+                         candidate.function &&
+                         candidate.function->driver != vdpaDriverOf(candidate);
+  if ((kernel.device && !elsewhere) || resource.attach != Attach::vhostUser) return kernel;
+  // What is bound for DPDK already, it gets: provisioning takes nothing from such a driver. Else
+  // what the kernel lacks is the better advice.
   Serving dpdk = asDpdkDevice(resource, candidate);
   if (dpdk.device) return dpdk;
-  if (const DpdkDriver* driver = dpdkDriverOf(candidate); driver && candidate.function)
+  if (const DpdkDriver* driver = dpdkDriverOf(candidate); driver && !kernel.device)
     kernel.why += fmt::format(" (or {} for DPDK's {})", driver->kernelDriver, driver->driver);
   return kernel;
 }

@@ -17,32 +17,37 @@ DEVICE = "0000:65:00.2"
 
 
 def programs(directory, name="programs", program=PROGRAM):
-    """A folder with a vdpa-pmd that is the real one; only its function is exchanged for the test's device."""
+    """A folder with a vdpa-pmd that is the real one; only its function is exchanged for the test's device, which gets the
+    devargs."""
     folder = directory / name
     folder.mkdir()
     wrapper = folder / "vdpa-pmd"
     wrapper.write_text(f"""#!/bin/bash
 for word; do
   case $word in
-    --pci=*|--driver=*|--devargs=*) ;;
+    --pci=*|--driver=*) ;;
+    --devargs=*) devargs=",${{word#*=}}" ;;
     *) words+=("$word") ;;
   esac
 done
-exec {program} "${{words[@]}}" --vdev=vdpa_test0,queues=2$(cat {directory}/options) --load={driver()}
+exec {program} "${{words[@]}}" --vdev="vdpa_test0,queues=2$devargs" --load={driver()}
 """)
     wrapper.chmod(0o755)
     return folder
 
 
+def resource(devargs=""):
+    return rpc.datapath.Resource(
+        name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666), devices=[rpc.datapath.Device(
+            id=DEVICE, dpdk=rpc.datapath.DpdkDevice(pci_address=DEVICE, driver="ifc", devargs=devargs))])
+
+
 @pytest.fixture
 def scene(directory):
-    (directory / "options").write_text("")
     with Kubelet(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
                                       worker_dirs=f"{programs(directory)}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving()
-        datapath.set_devices(rpc.datapath.Resource(
-            name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666),
-            devices=[rpc.datapath.Device(id=DEVICE, dpdk=rpc.datapath.DpdkDevice(pci_address=DEVICE, driver="ifc"))]))
+        datapath.set_devices(resource())
         datapath.wait_healthy(DEVICE)
         yield datapath
 
@@ -116,14 +121,23 @@ def test_an_update_replaces_it_under_traffic(scene, directory):
 
 def test_a_driver_that_does_not_take_its_device(scene, directory):
     """The answer says why, nothing is left, and no pod gets the device before the cause is gone."""
-    (directory / "options").write_text(",unknown=1")
+    scene.set_devices(resource(devargs="unknown=1"))
     with refused(StatusCode.INTERNAL, DEVICE, "vdpa_test0"):
         scene.attach(owner(), DEVICE)
     assert pmd_pid(scene) is None
     assert not scene.record(DEVICE).exists()
     wait_until(lambda: not scene.device(DEVICE).healthy, "no other pod to get it")
     assert "vdpa_test0" in scene.device(DEVICE).reason
-    (directory / "options").write_text("")
+    scene.set_devices(resource())
     scene.wait_healthy(DEVICE)  # looked at again without a pod
     wait_until(lambda: pmd_pid(scene) is None, "the end of that look")
     scene.attach(owner(), DEVICE)
+
+
+def test_devargs_reach_the_driver(scene, directory):
+    """Here one that has the device crash after some packets, which a pod only notices as a pause."""
+    scene.set_devices(resource(devargs="crash_after=50000"))
+    scene.attach(owner(), DEVICE)
+    with application(directory, scene.socket(DEVICE), queues=2) as app:
+        scene.wait_log(f"vdpa-pmd of {DEVICE} is not running")
+        app.wait_received(10000, "after the crash")

@@ -79,6 +79,53 @@ TEST_CASE("a burst of events is one call, and it comes soon") {
       .join();
 }
 
+TEST_CASE("a change that no event tells of is found all the same") {
+  std::thread([] {
+    REQUIRE(::unshare(CLONE_NEWNET) == 0);
+    Loop loop;
+    int calls = 0;
+    Monitor monitor(
+        loop,
+        [&] {
+          if (++calls == 3) loop.stop();
+        },
+        20ms);
+    bool late = false;
+    loop.runAfter(10s, [&] {
+      late = true;
+      loop.stop();
+    });
+    loop.run();
+    CHECK_FALSE(late);
+  }).join();
+}
+
+TEST_CASE("events that were lost count as one that matters") {
+  std::thread([] {
+    REQUIRE(::unshare(CLONE_NEWNET) == 0);
+    Loop loop;
+    int calls = 0;
+    bool flooded = false;
+    Monitor monitor(loop, [&] {
+      ++calls;
+      if (flooded) loop.stop();
+    });
+    const std::string other = "add@/x\0DEVPATH=/devices/x\0SUBSYSTEM=block\0"s;
+    loop.runAfter(400ms, [&] {
+      calls = 0;  // the namespace's own beginning
+      for (int i = 0; i < 100; ++i) inject(other);
+    });
+    loop.runAfter(800ms, [&] {
+      CHECK(calls == 0);
+      flooded = true;
+      for (int i = 0; i < 50'000; ++i) inject(other);  // far more than a socket's buffer holds
+    });
+    loop.runAfter(20s, [&] { loop.stop(); });
+    loop.run();
+    CHECK(calls == 1);
+  }).join();
+}
+
 namespace {
 
 template <typename Body>

@@ -1,6 +1,7 @@
 """The whole of a node: vdpa-device-plugin finds real devices, live, and offers them; vdpa-datapath serves them."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -117,6 +118,29 @@ def test_a_device_of_the_host_is_never_offered(node, scene):
     assert f"the host uses its netdev {netdev}: the address 192.0.2.7/24" in plugin.explain(address)
     run("ip", "address", "flush", "dev", netdev)
     wait_until(lambda: healthy(kubelet) == [address], lambda: plugin.log(), 60)
+
+
+def test_a_hanging_dev_del_stops_nothing_else(node, scene):
+    """It keeps the kernel's lock until nobody has the device open: whoever asks the kernel hangs as long."""
+    addresses = node.add_vf_devices(1)
+    node.add_vdpa("sim0", "vdpasim_net")
+    plugin, kubelet = scene({"name": "nic", "devices": [{"vendors": ["1af4"]}]})
+    wait_until(lambda: healthy(kubelet) == addresses, lambda: (healthy(kubelet), plugin.log()))
+    device = node.character_device("sim0")
+    with subprocess.Popen(["sleep", "1000"], stdin=open(device, "rb+", buffering=0)) as holder:
+        deleting = subprocess.Popen(["vdpa", "dev", "del", "sim0"])
+        try:
+            wait_until(lambda: not os.path.exists(device), "the end of the device's node")
+            node.set_link(node.pf_netdev(), False)
+            wait_until(lambda: healthy(kubelet) == [], lambda: plugin.log())
+            assert "has no link" in plugin.explain(addresses[0])
+            node.set_link(node.pf_netdev(), True)
+            wait_until(lambda: healthy(kubelet) == addresses, lambda: plugin.log())
+            assert deleting.poll() is None, "it hangs all the while"
+        finally:
+            holder.kill()
+        assert deleting.wait(20) == 0
+    assert "sim0" not in node.vdpa_devices()
 
 
 def node_path(address):

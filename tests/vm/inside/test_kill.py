@@ -1,0 +1,152 @@
+"""Kills the programs inside ADD and DEL at seeded moments: a VF that nobody has is always as it was found.
+
+What is killed inside the operations of software ports, with traffic and a plugin: ../../soak.
+"""
+
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+
+import cni
+from datapath import Kubelet, Datapath, network_namespace
+from support import wait_until
+from test_attach import kernel, offer
+from test_settings import ASKED, Igb, SIMULATOR_MAC, igb, simulator, vdpa_mac  # noqa: F401 (fixtures among them)
+
+SEED, ROUNDS = 1848, 16
+RELEASE_AFTER = 1   # seconds: no round waits longer for reconciliation than it must
+VICTIMS = ("cni", "datapath", "worker")
+# Moments that a file tells more exactly than a clock: it appears in ADD and vanishes in DEL.
+FILES = ("state/owners/{}.json", "run/workers/{}.sock", "run/devices/{}/vhost.sock", "run/devices/{}/device.json")
+
+
+class Scene:
+    """A node with one VF, which has settings through its PF, and a supervisor of its datapath."""
+
+    def __init__(self, directory, igb):  # noqa: F811
+        self.directory, self.igb = directory, igb
+        self.took = {"ADD": 1.0, "DEL": 1.0}   # seconds, of the last that nobody disturbed
+        self.start()
+
+    def start(self):
+        """The plugin's part too: it tells a new datapath the devices."""
+        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER).wait_serving()
+        self.datapath.set_devices(offer(kernel(self.igb.vf, "sim0")))
+
+    def call(self, command, container, netns):
+        config = {"cniVersion": "1.0.0", "name": "fast", "type": "vdpa", "deviceID": self.igb.vf,
+                  "datapathSocket": str(self.directory / "run/datapath.sock"), "mac": ASKED, "vlan": 100, "vlanQoS": 3,
+                  "spoofchk": "off", "trust": "on", "max_tx_rate": 100,
+                  "ipam": {"type": "host-local", "dataDir": str(self.directory / "ipam"),
+                           "ranges": [[{"subnet": "10.9.0.0/24"}]]}}
+        process = subprocess.Popen([cni.PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={
+            "PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_NETNS": netns,
+            "CNI_IFNAME": "net1", "CNI_PATH": str(cni.DEBIAN_PLUGINS)})
+        process.stdin.write(json.dumps(config).encode())
+        process.stdin.close()
+        return process
+
+    def succeed(self, command, container, netns):
+        """As a runtime tries a DEL again until it works."""
+        def ended():
+            begin = time.monotonic()
+            process = self.call(command, container, netns)
+            answer = process.stdout.read()
+            self.took[command] = time.monotonic() - begin
+            return process.wait() == 0 or answer.decode() and None
+        wait_until(ended, f"a successful {command}", 120)
+
+    def configured(self):
+        found = self.igb.found()
+        return (found["vlan_list"][0]["vlan"], found["vlan_list"][0]["qos"], found["spoofchk"], found["trust"],
+                found["rate"]["max_tx"], vdpa_mac("sim0"))
+
+    def left(self):
+        """What is there still of an attachment that has ended."""
+        vf, leases = self.igb.vf, self.directory / "ipam/fast"
+        if self.datapath.attachment(vf):
+            yield f"attached: {self.datapath.attachment(vf)}"
+        if not self.datapath.device(vf).healthy:
+            yield self.datapath.device(vf).reason
+        yield from (f"process {pid} of {name}" for name, pid in self.datapath.processes().items())
+        yield from (str(path) for path in (self.datapath.record(vf), *self.datapath.path(vf).iterdir(),
+                                           *leases.glob("10.*")) if path.exists())
+
+
+class Killing:
+    """Kills one victim at one moment inside one operation; all drawn from the seed."""
+
+    def __init__(self, scene, number):
+        draw = random.Random(f"{SEED} {number}")
+        self.scene = scene
+        self.operation, self.victim = ("ADD", "DEL")[number % 2], VICTIMS[number // 2 % len(VICTIMS)]
+        self.delay = draw.random() * 1.1 * scene.took[self.operation]
+        self.file = scene.directory / draw.choice(FILES).format(scene.igb.vf) if draw.random() < 0.5 else None
+        self.hit = False
+
+    def __str__(self):
+        when = f"when {self.file} changed" if self.file else f"{self.delay:.3f} s in"
+        return f"{self.operation}, {self.victim} killed {when}: {'hit' if self.hit else 'had ended before'}"
+
+    def run(self, container, netns):
+        self.call, over = self.scene.call(self.operation, container, netns), threading.Event()
+        killer = threading.Thread(target=self._kill, args=(over,))
+        killer.start()
+        self.call.stdout.read()
+        self.call.wait()
+        over.set()
+        killer.join()
+        if not self.scene.datapath.running():
+            self.scene.start()
+
+    def _kill(self, over):
+        present = self.file and self.file.exists()
+        begin = time.monotonic()
+        while not over.is_set():
+            if self.file.exists() != present if self.file else time.monotonic() > begin + self.delay:
+                break
+            time.sleep(0.0005)
+        while not over.is_set() and not self.hit:
+            self.hit = self._strike()
+
+    def _strike(self):
+        if self.victim == "cni":
+            self.call.kill()
+            return True
+        if self.victim == "datapath":
+            self.scene.datapath.kill()
+            return True
+        for pid in self.scene.datapath.processes().values():
+            os.kill(pid, 9)
+            return True
+        return False
+
+
+def test_a_vf_that_nobody_has_is_as_it_was_found(directory, igb, simulator):  # noqa: F811
+    with Kubelet(directory):
+        scene = Scene(directory, igb)
+        before = igb.found()
+        wanted = (100, 3, False, True, 100, ASKED)
+        hits = 0
+        try:
+            for number in range(ROUNDS):
+                killing = Killing(scene, number)
+                with network_namespace() as netns:
+                    container = f"c{number}"
+                    if killing.operation == "DEL":
+                        scene.succeed("ADD", container, netns)
+                        assert scene.configured() == wanted
+                    killing.run(container, netns)
+                    scene.succeed("DEL", container, netns)
+                    print(killing, flush=True)
+                    wait_until(lambda: not list(scene.left()), lambda: f"{killing}: {list(scene.left())}", 60)
+                    assert igb.found() == before, killing
+                    assert vdpa_mac("sim0") == SIMULATOR_MAC, killing
+                hits += killing.hit
+            assert hits > ROUNDS / 2, "most find their victim"
+        finally:
+            with scene.datapath:
+                pass
