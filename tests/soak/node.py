@@ -177,6 +177,10 @@ def unreachable(error):
         grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
+def unhealthy(error):
+    return error.code() == grpc.StatusCode.FAILED_PRECONDITION and "is unhealthy: " in error.details()
+
+
 def listener(path):
     """The pid of who listens on a unix socket, or None."""
     try:

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import grpc
-from node import unreachable
+from node import unhealthy, unreachable
 from support import wait_until
 
 PATIENCE = 60.0  # seconds, for what a kubelet tries again for ever
@@ -32,12 +32,17 @@ class Sandbox:
         subprocess.run(["ip", "netns", "del", self.container], check=True)
 
     def allocate(self):
-        """Until a pod is admitted: a refusal is final for one, and its controller makes another."""
+        """Until a pod is admitted: a refusal is final for one, and its controller makes another. A kubelet asks only for
+        what it believes to be healthy, which may have changed by then."""
         def admitted():
+            plugin = self.node.plugin_of(self.resource)
+            if plugin.devices.get(self.device) != "Healthy":
+                return None
             try:
-                return self.node.plugin_of(self.resource).allocate(self.device)
+                return plugin.allocate(self.device)
             except (grpc.RpcError, ValueError) as error:  # ValueError: of a channel that was closed meanwhile
-                assert isinstance(error, ValueError) or unreachable(error), f"Allocate of {self.device}: {error}"
+                assert isinstance(error, ValueError) or unreachable(error) or unhealthy(error), \
+                    f"Allocate of {self.device}: {error}"
         return wait_until(admitted, f"Allocate of {self.device}", PATIENCE)
 
     def call(self, command):

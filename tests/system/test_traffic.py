@@ -172,6 +172,33 @@ def test_two_attachments_in_one_application(node):
             wait_until(lambda: both.received(port) > 1000, lambda: f"packets on port {port}:\n{both.log()[-3000:]}")
 
 
+@RINGS
+def test_learning_vlans_and_spoof_check_with_applications(node, ring):
+    """Whom two applications' packets reach, by what two others see."""
+    stranger = mac(0x77)   # no port's own: it is learned from the echo
+    beside, apart = node.pod(2), node.pod(3, vlan=20)
+    sender_socket = node.attach(0, spoof_check=True)
+    node.attach(1)
+
+    def sending(name, address):
+        return Testpmd(name, node.datapath.directory, [
+            f"net_virtio_user0,path={sender_socket},mac={address},packed_vq={int(ring == 'packed')}"], "txonly",
+            arguments=[f"--eth-peer=0,{stranger}"])
+    with sending("sender", mac(0)) as sender:
+        wait_until(beside.take, lambda: f"what goes to an unknown address, beside:\n{sender.log()[-3000:]}")
+        echo = node.stack.enter_context(node.testpmd(1, "echo", "macswap", ring=ring))
+        echo.wait_received(5000, "everywhere, until its answers have taught the switch")
+        beside.take()
+        echo.wait_received(5000, "at the learned address")
+        assert beside.take() == []
+    node.control.wait_connected("nic-0", False)
+    before = node.control.stats("nic-1")["rx_packets"]
+    with sending("liar", mac(9)):
+        wait_until(lambda: node.control.drops("nic-0").get("spoofed", 0) > 5000, lambda: node.control.stats("nic-0"))
+    assert node.control.stats("nic-1")["rx_packets"] == before
+    assert apart.take() == [] and node.control.drops("nic-3") == {}
+
+
 # --- pods that do what no application does, beside others whose packets go on
 
 def test_second_connection_is_refused(node):
