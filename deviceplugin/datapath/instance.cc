@@ -55,7 +55,6 @@ Instance::~Instance() {
 }
 
 void Instance::serve(const std::string& socket) {
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::ResourceQuota quota;
   quota.SetMaxThreads(kMostThreads);
   grpc::ServerBuilder builder;
@@ -64,6 +63,7 @@ void Instance::serve(const std::string& socket) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
   builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
   builder.RegisterService(&service_);
+  builder.RegisterService(&healthService_);
   server_ = builder.BuildAndStart();
   if (!server_) throw std::runtime_error("cannot listen on " + socket);
   // The directory above is root's alone: nobody was let in before.

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "deviceplugin/datapath/attachments.h"
+#include "deviceplugin/datapath/health_service.h"
 #include "deviceplugin/datapath/instance_lock.h"
 #include "deviceplugin/datapath/metrics.h"
 #include "deviceplugin/datapath/service.h"
@@ -51,6 +52,7 @@ class Instance {
   Attachments attachments_;
   Metrics metrics_;
   Service service_;
+  HealthService healthService_;
   std::unique_ptr<grpc::Server> server_;
   std::jthread publisher_;
   std::jthread reconciler_;

@@ -82,10 +82,12 @@ void Process::kill() {
   if (!ended_) ::syscall(SYS_pidfd_send_signal, fd_.get(), SIGKILL, nullptr, 0);
 }
 
-bool Process::waitEnd(std::chrono::milliseconds timeout) {
+bool Process::waitEnd(std::chrono::microseconds timeout) {
   if (ended_) return true;
   pollfd ended{fd_.get(), POLLIN, 0};
-  if (::poll(&ended, 1, static_cast<int>(timeout.count())) <= 0) return false;
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(timeout);
+  const timespec time{seconds.count(), std::chrono::nanoseconds(timeout - seconds).count()};
+  if (::ppoll(&ended, 1, &time, nullptr) <= 0) return false;
   siginfo_t info{};
   // ECHILD: adopted, its status is for somebody else.
   if (::waitid(P_PIDFD, static_cast<id_t>(fd_.get()), &info, WEXITED) == 0)

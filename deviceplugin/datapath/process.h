@@ -23,7 +23,7 @@ class Process {
   pid_t pid() const { return pid_; }
   void kill();
   // True once it has ended. Reaps it if it is a child of ours.
-  bool waitEnd(std::chrono::milliseconds timeout);
+  bool waitEnd(std::chrono::microseconds timeout);
   // After its end, in words: "exited with status 1".
   const std::string& ending() const { return ending_; }
 

@@ -122,9 +122,9 @@ grpc::Status Service::Stats(grpc::ServerContext*, const datapath::v1::StatsReque
   });
 }
 
-grpc::ServerWriteReactor<datapath::v1::WatchResponse>* Service::Watch(
-    grpc::CallbackServerContext*, const datapath::v1::WatchRequest*) {
-  return watchers_.add();
+grpc::Status Service::Watch(grpc::ServerContext* context, const datapath::v1::WatchRequest*,
+                            grpc::ServerWriter<datapath::v1::WatchResponse>* stream) {
+  return watchers_.serve(*context, *stream);
 }
 
 }  // namespace vdpa

@@ -11,9 +11,8 @@
 
 namespace vdpa {
 
-// Calls that may wait each take a thread of gRPC's; watching takes none.
-class Service
-    : public datapath::v1::Datapath::WithCallbackMethod_Watch<datapath::v1::Datapath::Service> {
+// Each call takes a thread of gRPC's, for as long as it waits or watches.
+class Service : public datapath::v1::Datapath::Service {
  public:
   struct Hooks {
     std::function<void()> devicesChanged;
@@ -37,8 +36,8 @@ class Service
                     datapath::v1::ListResponse* response) override;
   grpc::Status Stats(grpc::ServerContext*, const datapath::v1::StatsRequest* request,
                      datapath::v1::StatsResponse* response) override;
-  grpc::ServerWriteReactor<datapath::v1::WatchResponse>* Watch(
-      grpc::CallbackServerContext*, const datapath::v1::WatchRequest*) override;
+  grpc::Status Watch(grpc::ServerContext* context, const datapath::v1::WatchRequest*,
+                     grpc::ServerWriter<datapath::v1::WatchResponse>* stream) override;
 
  private:
   Attachments& attachments_;

@@ -1,104 +1,76 @@
 // See the header.
 #include "deviceplugin/datapath/watchers.h"
 
+#include <chrono>
+
 #include "deviceplugin/datapath/messages.h"
 
 namespace vdpa {
+namespace {
 
-// Its members are guarded by the Watchers' mutex.
-class Watchers::Watcher : public Stream {
- public:
-  explicit Watcher(Watchers& watchers) : watchers_(watchers) {}
+using States = std::map<std::string, DeviceState>;
 
-  void change(const DeviceState& state) { pending_[state.id] = state; }
+// Between two looks at whether a stream on which nothing happens has ended.
+constexpr auto kLook = std::chrono::seconds(1);
 
-  // Sends what is pending, unless a message is on its way. `first`: even when there is nothing.
-  void flush(bool first = false) {
-    if (writing_ || finished_ || (pending_.empty() && !first)) return;
-    message_.Clear();
-    for (const auto& [id, state] : pending_) *message_.add_devices() = toMessage(state);
-    pending_.clear();
-    writing_ = true;
-    StartWrite(&message_);
-  }
-
-  void finish(const grpc::Status& status) {
-    if (finished_) return;
-    finished_ = true;
-    Finish(status);
-  }
-
-  void OnWriteDone(bool ok) override {
-    std::lock_guard lock(watchers_.mutex_);
-    writing_ = false;
-    if (ok)
-      flush();
-    else
-      finish(grpc::Status::CANCELLED);
-  }
-
-  void OnCancel() override {
-    std::lock_guard lock(watchers_.mutex_);
-    finish(grpc::Status::CANCELLED);
-  }
-
-  void OnDone() override {
-    watchers_.remove(this);
-    delete this;
-  }
-
- private:
-  Watchers& watchers_;
-  std::map<std::string, DeviceState> pending_;
-  datapath::v1::WatchResponse message_;
-  bool writing_ = false;
-  bool finished_ = false;
-};
-
-void Watchers::publish(const std::vector<DeviceState>& states) {
-  std::lock_guard lock(mutex_);
-  std::map<std::string, DeviceState> now;
-  for (const auto& state : states) now.emplace(state.id, state);
+datapath::v1::WatchResponse changes(const States& before, const States& now) {
+  datapath::v1::WatchResponse message;
   for (const auto& [id, state] : now) {
-    const auto before = states_.find(id);
-    if (before != states_.end() && before->second == state) continue;
-    for (auto* watcher : watchers_) watcher->change(state);
+    const auto known = before.find(id);
+    if (known == before.end() || !(known->second == state))
+      *message.add_devices() = toMessage(state);
   }
-  for (const auto& [id, state] : states_) {
+  for (const auto& [id, state] : before) {
     if (now.contains(id)) continue;
     DeviceState removed = state;
     removed.healthy = false;
     removed.reason = "not offered any more";
     removed.removed = true;
-    for (auto* watcher : watchers_) watcher->change(removed);
+    *message.add_devices() = toMessage(removed);
   }
-  states_ = std::move(now);
-  for (auto* watcher : watchers_) watcher->flush();
+  return message;
 }
 
-Watchers::Stream* Watchers::add() {
-  auto* watcher = new Watcher(*this);
-  std::lock_guard lock(mutex_);
-  if (ending_) {
-    watcher->finish({grpc::StatusCode::UNAVAILABLE, "vdpa-datapath is stopping"});
-    return watcher;
+}  // namespace
+
+void Watchers::publish(const std::vector<DeviceState>& states) {
+  States now;
+  for (const auto& state : states) now.emplace(state.id, state);
+  {
+    std::lock_guard lock(mutex_);
+    if (now == states_ && version_ > 0) return;
+    states_ = std::move(now);
+    ++version_;
   }
-  watchers_.insert(watcher);
-  for (const auto& [id, state] : states_) watcher->change(state);
-  watcher->flush(true);
-  return watcher;
+  changed_.notify_all();
+}
+
+grpc::Status Watchers::serve(const grpc::ServerContext& context,
+                             grpc::ServerWriter<datapath::v1::WatchResponse>& stream) {
+  States told, now;
+  unsigned version = 0;
+  for (bool first = true; !context.IsCancelled(); first = false) {
+    {
+      std::unique_lock lock(mutex_);
+      if (!first) changed_.wait_for(lock, kLook, [&] { return version_ != version || ending_; });
+      if (ending_) return {grpc::StatusCode::UNAVAILABLE, "vdpa-datapath is stopping"};
+      if (version_ == version && !first) continue;
+      version = version_;
+      now = states_;
+    }
+    // The first also when there is no device: it tells that we are here.
+    if (!stream.Write(changes(told, now))) break;
+    told.swap(now);
+  }
+  return grpc::Status::CANCELLED;
 }
 
 void Watchers::shutdown() {
-  std::lock_guard lock(mutex_);
-  ending_ = true;
-  for (auto* watcher : watchers_)
-    watcher->finish({grpc::StatusCode::UNAVAILABLE, "vdpa-datapath is stopping"});
-}
-
-void Watchers::remove(Watcher* watcher) {
-  std::lock_guard lock(mutex_);
-  watchers_.erase(watcher);
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
 }
 
 }  // namespace vdpa

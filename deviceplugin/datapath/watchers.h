@@ -1,12 +1,12 @@
 // Who watches the devices' states. A watcher gets the changes since its last message as one
-// message: a slow one costs no more than the set of devices, and no thread.
+// message: a slow one costs no more than its thread and a copy of the set of devices.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 
+#include <condition_variable>
 #include <map>
 #include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -17,23 +17,19 @@ namespace vdpa {
 
 class Watchers {
  public:
-  using Stream = grpc::ServerWriteReactor<datapath::v1::WatchResponse>;
-
   // The whole set; what differs from the one before goes to the watchers.
   void publish(const std::vector<DeviceState>& states);
-  // A stream that starts with every device. It deletes itself when it ends.
-  Stream* add();
+  // Writes every device, then what changes; returns when the stream has ended, within a second.
+  grpc::Status serve(const grpc::ServerContext& context,
+                     grpc::ServerWriter<datapath::v1::WatchResponse>& stream);
   // Ends all streams, and those that are still to come.
   void shutdown();
 
  private:
-  class Watcher;
-
-  void remove(Watcher* watcher);
-
   std::mutex mutex_;
+  std::condition_variable changed_;
   std::map<std::string, DeviceState> states_;
-  std::set<Watcher*> watchers_;
+  unsigned version_ = 0;  // of states_
   bool ending_ = false;
 };
 
