@@ -14,17 +14,17 @@ import statistics
 import subprocess
 import time
 
-from measure import Figures, header, node_directories, row
+from measure import Figures, header, node_directories, private_kib, row
 
 import datapath
-from support import BUILD
+from support import BUILD, wait_until
 
 OURS = BUILD / "cni/vdpa"
 PLUGINS = pathlib.Path("/usr/lib/cni")
 BLOCKS = 5
 ROUNDS = {"warm": 30, "cold": 10, "16 at once": 6}  # in a block, of all contenders in turn
 PARALLEL = 16
-COMMANDS = ("ADD", "CHECK", "DEL")
+COMMANDS = ("VERSION", "ADD", "CHECK", "DEL")
 CLONE_NEWNET = 0x40000000
 
 
@@ -36,9 +36,9 @@ class Attachment:
         self.input, self.output = directory / f"{name}.json", directory / f"{name}.out"
         self.environment = {"CNI_CONTAINERID": f"bench-{name}", "CNI_IFNAME": "net1", "CNI_NETNS": netns,
                             "CNI_PATH": str(PLUGINS), "PATH": os.environ["PATH"]}
-        self._configure()
+        self.configure()
 
-    def _configure(self, **more):
+    def configure(self, **more):
         self.input.write_text(json.dumps({**self.config, **more}))
 
     def start(self, command):
@@ -56,7 +56,7 @@ class Attachment:
         if status != 0:
             raise SystemExit(f"{self.program} {self.command} failed: {self.output.read_text()}")
         if self.command == "ADD":  # what the others are given by a runtime
-            self._configure(prevResult=json.loads(self.output.read_text()))
+            self.configure(prevResult=json.loads(self.output.read_text()))
         return took
 
 
@@ -167,10 +167,40 @@ def plugins(directory, daemon, ipam):
                            {"cniVersion": "1.0.0", "name": f"{name}-bench", "type": name, **config(n)})
                 for n in range(PARALLEL)]
             # Without IPAM, bridge's CHECK fails.
-            commands = ("ADD", "DEL") if name == "bridge" and not ipam else COMMANDS
+            commands = tuple(c for c in COMMANDS if c != "CHECK" or name != "bridge" or ipam)
             contenders.append(Contender(name, attachments, [program, *([PLUGINS / "host-local"] if ipam else [])],
                                         commands))
         yield contenders
+
+
+def memory(directory, daemon):
+    """Of an ADD at its largest: while it waits for its IPAM plugin, when all but the answer is done."""
+    waiting = directory / "waiting"
+    waiting.mkdir()
+    plugin = waiting / "waits"
+    plugin.write_text("#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\n"
+                      f"echo >> {waiting}/here; while [ ! -e {waiting}/go ]; do sleep 0.01; done\n"
+                      "echo '{\"cniVersion\": \"1.0.0\", \"ips\": [{\"address\": \"192.0.2.9/24\"}]}'\n")
+    plugin.chmod(0o755)
+    figures = []
+    with plugins(directory, daemon, ipam=False) as (ours, bridge, _):
+        for contender in (ours, bridge):
+            attachment, found = contender.attachments[0], []
+            attachment.config["ipam"] = {"type": "waits"}
+            attachment.environment["CNI_PATH"] = str(waiting)
+            attachment.configure()
+            for _ in range(BLOCKS):
+                (waiting / "go").unlink(missing_ok=True)
+                (waiting / "here").unlink(missing_ok=True)
+                attachment.start("ADD")
+                wait_until((waiting / "here").exists, "the IPAM plugin to be asked")
+                found.append(private_kib(attachment.pid) / 1024)
+                (waiting / "go").touch()
+                attachment.ended()
+                attachment.start("DEL")
+                attachment.ended()
+            figures.append(Figures(found, "MiB"))
+    row("private memory of an ADD: bridge", *figures)
 
 
 def main():
@@ -184,6 +214,7 @@ def main():
         header("vdpa (CNI)")
         subprocess.run(["strip", "-o", directory / "vdpa", OURS], check=True)  # as it is installed
         row("size of the binary", Figures([(directory / "vdpa").stat().st_size / 1e6], "MB"), target="<= 10 MB")
+        memory(directory, daemon)
         for ipam in (False, True):
             for how in ROUNDS:
                 with plugins(directory, daemon, ipam) as contenders:

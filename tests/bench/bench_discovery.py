@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from measure import Figures, header, node_directories, private_kib, row
+from measure import Figures, header, node_directories, private_kib, resident_kib, row
 
 import datapath
 from plugin import FLOOR, MeasuredPlugin, command
@@ -50,15 +50,18 @@ class Node:
     def rows(self, look_target="", registered_target=""):
         looks = json.loads(subprocess.check_output([TIMER, "--sysfs", self.sysfs.root, "--rounds", "50"]))
         row(f"one look at {self.what}", Figures(looks, "ms"), target=look_target)
-        runs = []
+        runs, private, resident = [], [], []
         for _ in range(ROUNDS):
             with self.start("--any-health") as plugin:
                 runs.append(plugin.result)
+                private.append(private_kib(plugin.pid) / 1024)
+                resident.append(resident_kib(plugin.pid) / 1024)
         row(f"exec to registered, {self.what}", Figures([r["registered_ms"] for r in runs], "ms"), target=registered_target)
         row(f"exec to all listed, {self.what}", Figures([r["listed_ms"] for r in runs], "ms"))
         with self.start("--any-health") as plugin:
             row(f"event to new list, {self.what}", Figures(changes(plugin, self.sysfs, self.vfs), "ms"), target="< 100 ms")
-            row(f"private memory, {self.what}", Figures([private_kib(plugin.pid) / 1024], "MiB"))
+        row(f"private memory, {self.what}", Figures(private, "MiB"))
+        row(f"resident memory, {self.what}", Figures(resident, "MiB"))
 
 
 def allocate(node, directory):

@@ -50,13 +50,13 @@ def measure(directory, daemon):
 def memory(daemon, ours):
     """All of a node's programs at once, as they run on a node: what they share is counted for none."""
     figures = {}
-    with ours(64) as plugin:
-        daemon.wait_healthy("nic-0")
-        daemon.attach(datapath.owner())
-        programs = {"vdpa-device-plugin": plugin.pid, "vdpa-datapath": daemon.pid,
-                    "vdpa-switch": daemon.switch_pid(), "vdpa-worker": daemon.worker_pid()}
-        for _ in range(3):
-            for program, pid in programs.items():
+    for number in range(3):
+        with ours(64) as plugin:
+            daemon.wait_healthy("nic-0")
+            if number == 0:
+                daemon.attach(datapath.owner())
+            for program, pid in {"vdpa-device-plugin": plugin.pid, "vdpa-datapath": daemon.pid,
+                                 "vdpa-switch": daemon.switch_pid(), "vdpa-worker": daemon.worker_pid()}.items():
                 figures.setdefault(program, []).append(private_kib(pid) / 1024)
     for program, values in figures.items():
         row(f"private memory of {program}", Figures(values, "MiB"),

@@ -44,6 +44,12 @@ def node_directories():
         yield pathlib.Path(kept), pathlib.Path(run)
 
 
+def resident_kib(pid):
+    """What is in memory of it, with what it shares with others."""
+    return int(next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+                    if line.startswith("VmRSS:")).split()[1])
+
+
 def private_kib(pid):
     """The memory that would be free if this process had not been started: what it shares with nobody."""
     total = 0
