@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import rpc
-from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, pod, receiver, sender
+from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, OnNode, attached_processes, network, pod, receiver, sender
 from conftest import PORTS
 from support import wait_until
 
@@ -26,15 +26,31 @@ def test_packets_between_two_pods_of_one_node(cluster):
     two_pods(cluster)
 
 
+def test_the_samples_run_as_they_are(cluster):
+    cluster.run("create", "namespace", "samples")
+    try:
+        cluster.run("apply", "-n", "samples", "-f", str(ROOT / "manifests/samples"))
+        cluster.run("wait", "-n", "samples", "--for=condition=Ready", "pod/sender", "pod/receiver", "--timeout=90s",
+                    timeout=100)
+        cluster.wait_traffic("receiver")
+    finally:
+        cluster.run("delete", "namespace", "samples", timeout=120)
+
+
 def test_packets_across_two_nodes_through_the_uplink(cluster):
+    """There and back, untagged on the wire between them and in a VLAN."""
+    cluster.apply(network("tagged", vlan=50))
     cluster.run("label", "node", "node2", "vdpa.io/node=true")
     try:
         cluster.wait_allocatable("node2", PORTS)
-        cluster.apply(receiver("far", node="node2"), sender("near", node="node1"))
-        cluster.wait_running("far")
-        cluster.wait_running("near")
-        cluster.wait_traffic("far", node="node2")
-        cluster.delete("far", "near")
+        for name in "fast", "tagged":
+            cluster.apply(pod("far", TESTPMD + "--forward-mode=macswap", node="node2", networks=name),
+                          pod("near", TESTPMD + "--forward-mode=flowgen", node="node1", networks=name))
+            cluster.wait_running("far")
+            cluster.wait_running("near")
+            cluster.wait_traffic("far", node="node2")
+            cluster.wait_traffic("near", node="node1")
+            cluster.delete("far", "near")
     finally:
         cluster.run("label", "node", "node2", "vdpa.io/node-")
     cluster.wait_allocatable("node2", 0, timeout=90)
