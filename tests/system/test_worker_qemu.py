@@ -1,16 +1,23 @@
 """QEMU as the worker's front-end: a Linux guest's virtio-net, whose driver behaves unlike DPDK's."""
 
+import os
+import signal
+
 import pytest
 
+from datapath import owner, settings
 from guest import Guest
+from pod import frame, mac
 from support import wait_until
+from test_traffic import running
 from test_worker import Worker
 from testpmd import engine
 
 pytestmark = pytest.mark.packets
+RINGS = pytest.mark.parametrize("options", ["", ",packed=on"], ids=["split", "packed"])
 
 
-@pytest.mark.parametrize("options", ["", ",packed=on"], ids=["split", "packed"])
+@RINGS
 def test_guest(directory, options):
     """Packets both ways, also after the engine was killed; the guest's end frees the socket."""
     with Worker(directory) as worker:
@@ -32,3 +39,26 @@ def test_guest(directory, options):
                     guest.kill()
                     worker.wait_state(front="listening", engine="up")
                 assert "ended the front-end's session" not in worker.log()
+
+
+@RINGS
+def test_a_guest_and_a_pod_on_one_switch(directory, options):
+    """Also after the switch was killed, which the guest doesn't notice."""
+    with running(directory) as node:
+        node.datapath.attach(owner("guest"), "nic-1", settings(mac=mac(9)))
+        peer = node.pod(0)
+        with Guest(directory, node.datapath.socket("nic-1"), options) as guest:
+            def exchange(what):
+                before = guest.counter("received")
+
+                def answered():
+                    if peer.take() and peer.idle():
+                        peer.offer(frame(mac(9), peer.mac, b"answer"))
+                    return guest.counter("received") > before + 2
+                wait_until(answered, lambda: f"packets {what}:\n{guest.log()}\n{node.datapath.log()}", 120)
+            exchange("before")
+            killed = node.datapath.switch_pid()
+            os.kill(killed, signal.SIGKILL)
+            wait_until(lambda: node.datapath.processes().get("vdpa.io-nic", killed) != killed, "another switch")
+            exchange("after the switch was killed")
+            assert node.datapath.attachment("nic-1").state == "running"
