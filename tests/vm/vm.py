@@ -175,7 +175,7 @@ class Guest:
             "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory),
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
             "-kernel", CACHE / f"kernel/boot/vmlinuz-{version}", "-initrd", CACHE / "initramfs.gz",
-            "-append", f"console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt vm.agent={HERE / 'agent.py'}",
+            "-append", f"console=ttyS0 quiet panic=-1 mitigations=off intel_iommu=on iommu=pt vm.agent={HERE / 'agent.py'}",
             *self._shared_folders(), *self._hardware(memory, not tap),
             "-device", "virtio-serial-pci,bus=pcie.0,addr=0x11",
             "-chardev", f"socket,id=agent,path={self.directory / 'agent'},server=on,wait=off",

@@ -16,8 +16,8 @@ from support import wait_until
 from test_attach import kernel, offer
 from test_settings import ASKED, Igb, SIMULATOR_MAC, igb, simulator, vdpa_mac  # noqa: F401 (fixtures among them)
 
-SEED, ROUNDS = 1848, 16
-RELEASE_AFTER = 1   # seconds: no round waits longer for reconciliation than it must
+SEED, ROUNDS = 1848, 24
+OPTIONS = ("--release-after", 1)   # seconds: no round waits longer for reconciliation than it must
 VICTIMS = ("cni", "datapath", "worker")
 # Moments that a file tells more exactly than a clock: it appears in ADD and vanishes in DEL.
 FILES = ("state/owners/{}.json", "run/workers/{}.sock", "run/devices/{}/vhost.sock", "run/devices/{}/device.json")
@@ -29,11 +29,15 @@ class Scene:
     def __init__(self, directory, igb):  # noqa: F811
         self.directory, self.igb = directory, igb
         self.took = {"ADD": 1.0, "DEL": 1.0}   # seconds, of the last that nobody disturbed
-        self.start()
+        self.datapath = Datapath(directory, *OPTIONS).wait_serving()
+        self._tell()
 
-    def start(self):
-        """The plugin's part too: it tells a new datapath the devices."""
-        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER).wait_serving()
+    def restart(self):
+        self.datapath = self.datapath.restarted(*OPTIONS)
+        self._tell()
+
+    def _tell(self):
+        """The plugin's part: a new datapath knows no devices."""
         self.datapath.set_devices(offer(kernel(self.igb.vf, "sim0")))
 
     def call(self, command, container, netns):
@@ -100,7 +104,7 @@ class Killing:
         over.set()
         killer.join()
         if not self.scene.datapath.running():
-            self.scene.start()
+            self.scene.restart()
 
     def _kill(self, over):
         present = self.file and self.file.exists()
