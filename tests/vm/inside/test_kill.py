@@ -88,7 +88,9 @@ class Killing:
         self.scene = scene
         self.operation, self.victim = ("ADD", "DEL")[number % 2], VICTIMS[number // 2 % len(VICTIMS)]
         self.delay = draw.random() * 1.1 * scene.took[self.operation]
-        self.file = scene.directory / draw.choice(FILES).format(scene.igb.vf) if draw.random() < 0.5 else None
+        # In a DEL those of a worker go with it or after it.
+        exact = draw.random() < 0.5 and (self.operation, self.victim) != ("DEL", "worker")
+        self.file = scene.directory / draw.choice(FILES).format(scene.igb.vf) if exact else None
         self.hit = False
 
     def __str__(self):
