@@ -42,20 +42,18 @@ void Directory::forEach(
 std::optional<std::string> Directory::read(const std::string& name) const {
   const UniqueFd file(::openat(fd_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file) return std::nullopt;
-  std::string content(kMostBytes, '\0');
-  const ssize_t size = ::read(file.get(), content.data(), content.size());
+  char content[kMostBytes];
+  const ssize_t size = ::read(file.get(), content, sizeof content);
   if (size < 0) return std::nullopt;
-  content.resize(static_cast<size_t>(size));
-  if (content.ends_with('\n')) content.pop_back();
-  return content;
+  const bool line = size > 0 && content[size - 1] == '\n';
+  return std::string(content, static_cast<size_t>(line ? size - 1 : size));
 }
 
 std::optional<std::string> Directory::link(const std::string& name) const {
-  std::string target(kMostBytes, '\0');
-  const ssize_t size = ::readlinkat(fd_.get(), name.c_str(), target.data(), target.size());
+  char target[kMostBytes];
+  const ssize_t size = ::readlinkat(fd_.get(), name.c_str(), target, sizeof target);
   if (size < 0) return std::nullopt;
-  target.resize(static_cast<size_t>(size));
-  return target;
+  return std::string(target, static_cast<size_t>(size));
 }
 
 std::string_view lastPart(std::string_view path) {
