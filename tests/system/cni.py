@@ -129,13 +129,6 @@ def shared_daemon():
         shutil.rmtree(directory)
 
 
-def sanitized():
-    """Whether the program is of a sanitizer's build, which is not linked statically."""
-    options = BUILD / "meson-info/intro-buildoptions.json"
-    return options.exists() and any(option["name"] == "b_sanitize" and option["value"] != "none"
-                                    for option in json.loads(options.read_text()))
-
-
 # --- fixtures
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VDPA_BUILD", ROOT / "build" / "gcc"))
+# A sanitizer's build takes memory and time of its own, and is not linked statically.
+SANITIZED = b"__asan_init" in (BUILD / "deviceplugin/datapath/worker/vdpa-worker").read_bytes()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa"
 
 

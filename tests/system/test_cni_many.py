@@ -4,10 +4,11 @@ import ipaddress
 from concurrent import futures
 
 import pytest
-from cni import NEW_PLUGINS, Node, sanitized
+from cni import NEW_PLUGINS, Node
 from datapath import Datapath, network_namespace
+from support import SANITIZED
 
-COUNT = 12 if sanitized() else 64
+COUNT = 12 if SANITIZED else 64
 
 
 @pytest.mark.release

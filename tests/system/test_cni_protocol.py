@@ -8,6 +8,7 @@ import pytest
 
 import cni
 from cni import BAD_CONFIG, BAD_ENVIRONMENT, INCOMPATIBLE, NOT_JSON, VERSIONS, call, refused
+from support import SANITIZED
 
 CONFIG = {"cniVersion": "1.1.0", "name": "fast", "type": "vdpa", "deviceID": "nic-0",
           "datapathSocket": "/nonexistent/datapath.sock"}
@@ -246,7 +247,7 @@ def test_usage_for_people():
         assert done.returncode == 0 and words in done.stdout
 
 
-if not cni.sanitized():  # a sanitizer's build is not linked statically
+if not SANITIZED:
     @pytest.mark.release
     def test_binary_is_static_and_small(directory):
         headers = subprocess.run(["readelf", "--program-headers", "--wide", cni.PROGRAM], capture_output=True, text=True,

@@ -8,10 +8,11 @@ import pytest
 from datapath import Datapath, owner, settings
 from kubelet import Kubelet
 from pod import Pod, exchange, mac
-from support import BUILD, Program, wait_until
+from support import BUILD, SANITIZED, Program, wait_until
 
 PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 SECONDS = 10
+SHARE = 0.03 if SANITIZED else 0.01
 
 
 def cpu_seconds(pid):
@@ -43,7 +44,7 @@ def test_an_idle_node_takes_less_than_a_hundredth_of_a_core(directory):
                     before, began = {name: cpu_seconds(pid) for name, pid in names.items()}, time.monotonic()
                     wait_until(lambda: time.monotonic() - began >= SECONDS, "the end of the measurement", interval=1)
                     took = {name: round(cpu_seconds(pid) - before[name], 4) for name, pid in names.items()}
-                    assert sum(took.values()) < 0.01 * SECONDS, took
+                    assert sum(took.values()) < SHARE * SECONDS, took
                     print(took)
     finally:
         kubelet.stop()

@@ -7,14 +7,13 @@ import pytest
 
 from pmd import PROGRAM, Events, Pmd, dpdk_files, sysfs
 from pod import Pod
-from support import Program, wait_until
+from support import SANITIZED, Program, wait_until
 from switch import Control
 from test_worker import RINGS, Worker, option
 from testpmd import application
 from vhost_front import GET_FEATURES, FrontEnd
 
 pytestmark = pytest.mark.packets
-SANITIZED = b"__asan_init" in PROGRAM.read_bytes()
 
 
 @RINGS

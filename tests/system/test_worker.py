@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from support import BUILD, Program, suspend, wait_until
+from support import BUILD, SANITIZED, Program, suspend, wait_until
 from testpmd import application, engine
 from vhost_front import (CONFIG, GET_CONFIG, GET_FEATURES, REPLY_ACK, RING_PACKED, SET_FEATURES, SET_MEM_TABLE,
                          SET_PROTOCOL_FEATURES, SET_VRING_KICK, VERSION_1, FrontEnd)
@@ -55,7 +55,7 @@ class Worker(Program):
         return int(fields[11]) + int(fields[12])
 
     def resident_kib(self):
-        if b"__asan_init" in WORKER.read_bytes():
+        if SANITIZED:
             return 0  # a sanitizer's memory says nothing about ours
         for line in open(f"/proc/{self.pid}/status"):
             if line.startswith("VmRSS:"):
