@@ -1,5 +1,6 @@
 // vdpa-datapath: who has which device on this node, and the processes that serve it. See Instance
 // for how it is put together.
+#include <malloc.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -36,6 +37,7 @@ std::string bootId() {
 }
 
 int run(int argc, char** argv) {
+  ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
   CLI::App app{
       "Attaches this node's vDPA devices to pods: keeps their directories and owner records, and "
       "starts, watches\nand restarts the worker of every attached device and the switch of every "

@@ -33,7 +33,7 @@ from traffic import Traffic  # noqa: E402
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 1, 36, 0x40000000
 SAMPLES = 20            # of the footprint, over all cycles
 SETTLING = 0.2          # the part of the cycles before the first: allocators and thread pools reach their size
-LEAK = 1024             # KiB in 10,000 cycles are 100 bytes each: less than anything that is kept per attachment
+LEAK = 512              # KiB in 10,000 cycles are 50 bytes each: less than anything that is kept per attachment
 
 
 class Soak:
