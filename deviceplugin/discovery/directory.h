@@ -20,7 +20,8 @@ class Directory {
   bool isOpen() const { return static_cast<bool>(fd_); }
   int error() const { return error_; }  // an errno value, of the opening
 
-  // The entries but "." and ".."; `isLink` without another file operation.
+  // The entries but "." and "..", once: a second call finds none. `isLink` without another file
+  // operation.
   void forEach(const std::function<void(const std::string& name, bool isLink)>& entry) const;
   // A small file's content without its last line end.
   std::optional<std::string> read(const std::string& name) const;

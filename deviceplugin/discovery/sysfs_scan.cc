@@ -12,6 +12,7 @@ namespace vdpa {
 namespace {
 
 constexpr uint32_t kNetworkClass = 0x02;  // the upper byte of a PCI class code
+constexpr const char* kVanished = "it vanished while it was read";
 
 template <typename Number>
 std::optional<Number> parse(std::string_view text, int base) {
@@ -163,24 +164,39 @@ class Scan {
     if (added != snapshot_.functions.end()) readNumaNode(functions, added->second);
   }
 
+  // Which vDPA device has which character device. One list of all character devices, instead of a
+  // look into each vDPA device.
+  std::map<std::string, std::string> vhostDevices() {
+    std::map<std::string, std::string> found;
+    const Directory all(sysfs_ + "/dev/char");
+    all.forEach([&](const std::string& number, bool) {
+      const std::string target = all.link(number).value_or("");
+      const std::string_view device = lastPart(target);
+      if (!device.starts_with("vhost-vdpa-")) return;
+      const std::string_view parent(target.data(), target.size() - device.size() - 1);
+      found.emplace(lastPart(parent), device);
+    });
+    return found;
+  }
+
   void scanVdpaBus() {
     const Directory devices(sysfs_ + "/bus/vdpa/devices");
     const Directory functions(sysfs_ + "/bus/pci/devices");
+    const auto characterDevices = vhostDevices();
     devices.forEach([&](const std::string& name, bool) {
       const auto target = devices.link(name);
-      const Directory device(devices, name);
-      if (!target || !device.isOpen())
-        return skip("/bus/vdpa/devices/" + name, "it vanished while it was read");
+      if (!target) return skip("/bus/vdpa/devices/" + name, kVanished);
       VdpaDevice vdpa;
       vdpa.name = name;
       vdpa.pciAddress = functionOn(*target);
-      device.forEach([&](const std::string& child, bool isLink) {
-        if (!isLink && child.starts_with("vhost-vdpa-")) vdpa.characterDevice = child;
-      });
-      if (!vdpa.characterDevice.empty())
+      if (const auto found = characterDevices.find(name); found != characterDevices.end()) {
+        vdpa.characterDevice = found->second;
         vdpa.busDriver = "vhost_vdpa";  // no other driver makes one
-      else if (const auto driver = device.link("driver"))
+      } else if (const auto driver = devices.link(name + "/driver")) {
         vdpa.busDriver = lastPart(*driver);
+      } else if (!Directory(devices, name).isOpen()) {
+        return skip("/bus/vdpa/devices/" + name, kVanished);
+      }
       if (!vdpa.pciAddress.empty() && !snapshot_.functions.contains(vdpa.pciAddress))
         addParent(functions, vdpa.pciAddress);
       snapshot_.vdpaDevices.emplace(name, std::move(vdpa));
@@ -192,7 +208,7 @@ class Scan {
     devices.forEach([&](const std::string& name, bool) {
       if (name.find(".sf.") == std::string::npos) return;  // parts of drivers, not of hardware
       const auto target = devices.link(name);
-      if (!target) return skip("/bus/auxiliary/devices/" + name, "it vanished while it was read");
+      if (!target) return skip("/bus/auxiliary/devices/" + name, kVanished);
       AuxiliaryDevice device;
       device.name = name;
       device.pciAddress = functionOn(*target);
@@ -211,7 +227,7 @@ class Scan {
     netdevs.forEach([&](const std::string& name, bool isLink) {
       if (!isLink) return;  // bonding_masters
       const auto target = netdevs.link(name);
-      if (!target) return skip("/class/net/" + name, "it vanished while it was read");
+      if (!target) return skip("/class/net/" + name, kVanished);
       Netdev netdev;
       netdev.name = name;
       netdev.pciAddress = functionOn(*target);

@@ -1,6 +1,6 @@
 // What sysfs shows: functions, slices of functions, the vdpa bus, and which netdev is whose.
 //
-// Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net, sysfs-bus-vdpa in Linux 6.12.
+// Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net, sysfs-bus-vdpa, sysfs-dev in Linux 6.12.
 #pragma once
 
 #include <string>
@@ -9,8 +9,9 @@
 
 namespace vdpa {
 
-// In one pass, without a file operation more than these of a VF: its `uevent` (open, read, close),
-// its `numa_node` and `iommu_group`, and its entries. Entries that vanish or can't be read are
+// In one pass, without a file operation more than these of a VF: its `uevent` (open, read, close)
+// and `iommu_group`, its PF's link to it, and the links to its vDPA device and that one's character
+// device. Entries that vanish or can't be read are
 // skipped with a reason.
 void scanSysfs(const std::string& sysfs, Snapshot& snapshot);
 

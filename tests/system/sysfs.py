@@ -28,7 +28,8 @@ class Sysfs:
 
     def __init__(self, root, pfs=0, vfs=0):
         self.root = pathlib.Path(root)
-        for folder in ("bus/pci/devices", "bus/vdpa/devices", "bus/vdpa/drivers/vhost_vdpa", "class/net", "iommu_groups"):
+        for folder in ("bus/pci/devices", "bus/vdpa/devices", "bus/vdpa/drivers/vhost_vdpa", "class/net", "dev/char",
+                       "iommu_groups"):
             (self.root / folder).mkdir(parents=True)
         self.devices = 0
         for n in range(pfs):
@@ -82,11 +83,17 @@ class Sysfs:
         path = self.path(self.vf(n, i)) / name
         (path / f"vhost-vdpa-{number}").mkdir(parents=True)
         (path / "driver").symlink_to(self.root / "bus/vdpa/drivers/vhost_vdpa")
+        self._character_device(number).symlink_to(path / f"vhost-vdpa-{number}")
         (self.root / "bus/vdpa/devices" / name).symlink_to(path)
 
     def remove_vdpa(self, n, i, name):
         (self.root / "bus/vdpa/devices" / name).unlink()
+        number = next((self.path(self.vf(n, i)) / name).glob("vhost-vdpa-*")).name.rsplit("-", 1)[1]
+        self._character_device(number).unlink()
         shutil.rmtree(self.path(self.vf(n, i)) / name)
+
+    def _character_device(self, number):
+        return self.root / f"dev/char/511:{number}"
 
     def remove_vf(self, n, i):
         """As it looks while a VF goes: the PF still names it."""

@@ -14,9 +14,10 @@ namespace fs = std::filesystem;
 SysfsTree::SysfsTree() {
   std::string pattern = "/tmp/vdpa-sysfs-XXXXXX";
   root_ = ::mkdtemp(pattern.data());
-  for (const char* directory : {"bus/pci/devices", "bus/pci/drivers", "bus/vdpa/devices",
-                                "bus/vdpa/drivers/vhost_vdpa", "bus/vdpa/drivers/virtio_vdpa",
-                                "bus/auxiliary/devices", "class/net", "kernel/iommu_groups"})
+  for (const char* directory :
+       {"bus/pci/devices", "bus/pci/drivers", "bus/vdpa/devices", "bus/vdpa/drivers/vhost_vdpa",
+        "bus/vdpa/drivers/virtio_vdpa", "bus/auxiliary/devices", "class/net", "dev/char",
+        "kernel/iommu_groups"})
     fs::create_directories(root_ + "/" + directory);
 }
 
@@ -94,8 +95,11 @@ void SysfsTree::addVdpa(const std::string& parent, const std::string& name,
   const std::string path = above + "/" + name;
   fs::create_directories(root_ + "/" + path);
   if (!driver.empty()) link("bus/vdpa/drivers/" + driver, path + "/driver");
-  if (driver == "vhost_vdpa")
-    fs::create_directories(fmt::format("{}/{}/vhost-vdpa-{}", root_, path, number));
+  if (driver == "vhost_vdpa") {
+    const std::string device = fmt::format("{}/vhost-vdpa-{}", path, number);
+    fs::create_directories(root_ + "/" + device);
+    link(device, fmt::format("dev/char/511:{}", number));
+  }
   if (driver == "virtio_vdpa") {
     const std::string netdev = path + "/virtio0/net/net-" + name;
     write(netdev + "/operstate", "up\n");
