@@ -27,7 +27,9 @@ namespace {
 // that has passed.
 constexpr auto kTidyAfter = std::chrono::seconds(60);
 
-// Device information that could not be written.
+// Device-info files: a thousand take a third of a second, in which no event would be followed.
+constexpr int kWrittenAtOnce = 32;
+// Those that could not be written.
 constexpr auto kWriteAgain = std::chrono::seconds(10);
 
 // Two plugins on one node would take each other's registration away again and again.
@@ -264,9 +266,13 @@ void Instance::updatePlugins() {
 }
 
 void Instance::writeDeviceInfo() {
+  int left = kWrittenAtOnce;
   try {
     for (const auto& [config, devices] : offers_)
-      for (const auto& device : devices) files_.write(config.fullName(), device);
+      for (const auto& device : devices) {
+        if (!files_.write(config.fullName(), device) || --left > 0) continue;
+        return loop_.post([this] { writeDeviceInfo(); });
+      }
   } catch (const std::exception& error) {
     spdlog::error("{}; until then network-status lacks device information", withRemedy(error));
     if (std::exchange(writePending_, true)) return;

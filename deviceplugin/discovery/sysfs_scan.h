@@ -1,6 +1,7 @@
 // What sysfs shows: functions, slices of functions, the vdpa bus, and which netdev is whose.
 //
-// Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net, sysfs-bus-vdpa, sysfs-dev in Linux 6.12.
+// Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net, sysfs-bus-vdpa, sysfs-dev in
+// Linux 6.12.
 #pragma once
 
 #include <string>

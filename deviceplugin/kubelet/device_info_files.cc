@@ -37,14 +37,15 @@ std::string DeviceInfoFiles::pathOf(const std::string& resource,
   return directory_ + "/" + fileName(resource) + "-" + deviceId + kSuffix;
 }
 
-void DeviceInfoFiles::write(const std::string& resource, const Device& device) {
+bool DeviceInfoFiles::write(const std::string& resource, const Device& device) {
   const std::string path = pathOf(resource, device.id), content = infoOf(device);
   std::lock_guard lock(mutex_);
   std::string& written = written_[{resource, device.id}];
-  if (written == content && ::access(path.c_str(), F_OK) == 0) return;
+  if (written == content && ::access(path.c_str(), F_OK) == 0) return false;
   std::filesystem::create_directories(directory_);
   writeFileAtomically(path, content, Durability::memory);
   written = content;
+  return true;
 }
 
 void DeviceInfoFiles::removeOthers(const std::string& resource, const std::set<std::string>& kept) {
