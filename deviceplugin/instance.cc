@@ -28,7 +28,7 @@ namespace {
 constexpr auto kTidyAfter = std::chrono::seconds(60);
 
 // Device-info files: a thousand take a third of a second, in which no event would be followed.
-constexpr int kWrittenAtOnce = 32;
+constexpr size_t kWrittenAtOnce = 32;
 // Those that could not be written.
 constexpr auto kWriteAgain = std::chrono::seconds(10);
 
@@ -265,13 +265,16 @@ void Instance::updatePlugins() {
   loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
 }
 
-void Instance::writeDeviceInfo() {
-  int left = kWrittenAtOnce;
+// Those after the first `done`. Other offers meanwhile bring a writing of their own.
+void Instance::writeDeviceInfo(size_t done) {
+  size_t seen = 0;
   try {
     for (const auto& [config, devices] : offers_)
       for (const auto& device : devices) {
-        if (!files_.write(config.fullName(), device) || --left > 0) continue;
-        return loop_.post([this] { writeDeviceInfo(); });
+        if (seen++ < done) continue;
+        files_.write(config.fullName(), device);
+        if (seen == done + kWrittenAtOnce)
+          return loop_.post([this, seen] { writeDeviceInfo(seen); });
       }
   } catch (const std::exception& error) {
     spdlog::error("{}; until then network-status lacks device information", withRemedy(error));

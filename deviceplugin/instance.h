@@ -54,7 +54,7 @@ class Instance {
   plugin::v1::ListResponse explain() const;
   void startServer();
   void watchFiles();
-  void writeDeviceInfo();
+  void writeDeviceInfo(size_t done = 0);
   void tidyDeviceInfo();
   void checkPaths(const Config& config) const;
 

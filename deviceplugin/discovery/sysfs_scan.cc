@@ -171,10 +171,9 @@ class Scan {
     const Directory all(sysfs_ + "/dev/char");
     all.forEach([&](const std::string& number, bool) {
       const std::string target = all.link(number).value_or("");
-      const std::string_view device = lastPart(target);
-      if (!device.starts_with("vhost-vdpa-")) return;
-      const std::string_view parent(target.data(), target.size() - device.size() - 1);
-      found.emplace(lastPart(parent), device);
+      const auto parts = partsOf(target);
+      if (parts.size() < 2 || !parts.back().starts_with("vhost-vdpa-")) return;
+      found.emplace(parts[parts.size() - 2], parts.back());
     });
     return found;
   }

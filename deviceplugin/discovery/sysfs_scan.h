@@ -12,8 +12,7 @@ namespace vdpa {
 
 // In one pass, without a file operation more than these of a VF: its `uevent` (open, read, close)
 // and `iommu_group`, its PF's link to it, and the links to its vDPA device and that one's character
-// device. Entries that vanish or can't be read are
-// skipped with a reason.
+// device. Entries that vanish or can't be read are skipped with a reason.
 void scanSysfs(const std::string& sysfs, Snapshot& snapshot);
 
 }  // namespace vdpa

@@ -37,15 +37,14 @@ std::string DeviceInfoFiles::pathOf(const std::string& resource,
   return directory_ + "/" + fileName(resource) + "-" + deviceId + kSuffix;
 }
 
-bool DeviceInfoFiles::write(const std::string& resource, const Device& device) {
+void DeviceInfoFiles::write(const std::string& resource, const Device& device) {
   const std::string path = pathOf(resource, device.id), content = infoOf(device);
   std::lock_guard lock(mutex_);
   std::string& written = written_[{resource, device.id}];
-  if (written == content && ::access(path.c_str(), F_OK) == 0) return false;
+  if (written == content && ::access(path.c_str(), F_OK) == 0) return;
   std::filesystem::create_directories(directory_);
   writeFileAtomically(path, content, Durability::memory);
   written = content;
-  return true;
 }
 
 void DeviceInfoFiles::removeOthers(const std::string& resource, const std::set<std::string>& kept) {

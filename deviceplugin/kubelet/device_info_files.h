@@ -17,9 +17,9 @@ class DeviceInfoFiles {
   // The directory is made when it is first needed.
   explicit DeviceInfoFiles(std::string directory) : directory_(std::move(directory)) {}
 
-  // From any thread. Rewrites only what is missing or has changed; whether that was so. Throws
-  // std::system_error naming the file.
-  bool write(const std::string& resource, const Device& device);
+  // From any thread. Rewrites only what is missing or has changed. Throws std::system_error naming
+  // the file.
+  void write(const std::string& resource, const Device& device);
 
   // Removes the files of `resource` whose device is not among `kept`. Files of other programs'
   // resources stay: a name is ours if its device ID is that of a port or of a PCI function, or if

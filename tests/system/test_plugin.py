@@ -139,6 +139,15 @@ def test_allocate_answers_with_mount_and_variables(node):
         assert info["vhost-user"] == {"mode": "client", "path": "/run/vdpa/nic-2/vhost.sock"}
 
 
+def test_every_device_has_device_information(node):
+    node.config.write_text(config_text(("nic", 100), ("slow", 64)))   # more than are written at once
+    expected = {f"vdpa.io-{name}-{name}-{n}-device.json" for name, count in (("nic", 100), ("slow", 64))
+                for n in range(count)}
+    with node.plugin():
+        wait_until(lambda: node.devinfo.is_dir() and {f.name for f in node.devinfo.iterdir()} == expected,
+                   lambda: f"{len(expected)} files; {sorted(f.name for f in node.devinfo.glob('*'))}")
+
+
 @pytest.mark.parametrize("ids,words", [(("nic-9",), ["no device nic-9", "delete the pod"]),
                                        (("nic-0", "nic-0"), ["nic-0", "twice"]),
                                        (("nic-1",), ["nic-1", "unhealthy", "engine is gone"])])

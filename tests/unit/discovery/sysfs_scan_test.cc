@@ -160,6 +160,8 @@ TEST_CASE("what is half removed or no function is skipped with a reason") {
   tree.write("bus/pci/devices/unfinished", "");
   std::filesystem::create_symlink(tree.path() + "/nowhere",
                                   tree.path() + "/bus/vdpa/devices/vdpa9");
+  tree.write("dev/char/511:8", "");
+  std::filesystem::create_symlink("vhost-vdpa-9", tree.path() + "/dev/char/511:9");
   const auto found = scan(tree);
   CHECK(found.functions.size() == 1);
   CHECK(found.vdpaDevices.empty());
