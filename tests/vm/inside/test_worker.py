@@ -117,7 +117,10 @@ def test_a_device_with_more_queue_pairs_than_its_driver_gives_it(node, directory
 
 
 def test_from_connect_to_traffic_takes_the_kernel_s_time(node, directory):
-    """What the worker itself adds: its time outside of the kernel, and it never waits. Emulation makes that much longer."""
+    """
+    What the worker itself adds is its time outside of the kernel: it never waits. How long that is depends on how fast the
+    machine emulates at the moment, so it is held against what the application, in Python, needs for its side of the same.
+    """
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
     with Worker(directory, "sim0", node.character_device("sim0")) as worker:
         worker.wait_ready()
@@ -127,15 +130,15 @@ def test_from_connect_to_traffic_takes_the_kernel_s_time(node, directory):
                 with FrontEnd(worker.socket) as front:
                     front.running()
 
-        def own_ticks():
-            return int(open(f"/proc/{worker.pid}/stat").read().rsplit(")", 1)[1].split()[11])
+        def own_seconds():
+            return int(open(f"/proc/{worker.pid}/stat").read().rsplit(")", 1)[1].split()[11]) / os.sysconf("SC_CLK_TCK")
         connect(5)
-        before, begin, count = own_ticks(), time.monotonic(), 50
+        own, application, begin, count = own_seconds(), os.times().user, time.monotonic(), 100
         connect(count)
-        took = (time.monotonic() - begin) / count * 1000
-        own = (own_ticks() - before) / os.sysconf("SC_CLK_TCK") / count * 1000
-        print(f"a session took {took:.1f} ms, of which the worker itself {own:.1f} ms")
-        assert own < 5
+        took, application, own = ((after - before) / count * 1000 for after, before in (
+            (time.monotonic(), begin), (os.times().user, application), (own_seconds(), own)))
+        print(f"a session took {took:.1f} ms, of which the worker itself {own:.1f} ms and the application {application:.1f} ms")
+        assert own < 2 * application
 
 
 def test_an_application_is_killed_and_another_finds_the_device_clean(pair, directory):
