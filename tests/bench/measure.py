@@ -38,9 +38,12 @@ def row(what, ours, peer=None, target="", ratio=None):
 
 @contextlib.contextmanager
 def node_directories():
-    """One on the disk, for what a node keeps, and one below /run, which is memory, for what it does not."""
+    """
+    One on the disk, for what a node keeps, and one in memory for what it does not: a node's /run is that, a container's
+    or a small machine's may be a disk.
+    """
     with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/var/tmp") as kept, \
-            tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/run") as run:
+            tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as run:
         yield pathlib.Path(kept), pathlib.Path(run)
 
 
