@@ -103,11 +103,11 @@ Instance::Instance(PluginOptions options)
         loop_.post([this, freed] {
           std::set<std::string> resources;
           for (const auto& [resource, id] : freed) resources.insert(resource);
-          tidyDeviceInfo();
+          if (!freed.empty()) tidyDeviceInfo();
           for (const auto& name : resources)
             if (const auto plugin = plugins_.find(name); plugin != plugins_.end())
               plugin->second->devices().resend();
-          apply();  // what was kept for its pod alone goes
+          apply();  // what is kept for its pod alone comes and goes
         });
       });
 }
@@ -265,11 +265,12 @@ void Instance::updatePlugins() {
   loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
 }
 
-// Those after the first `done`. Other offers meanwhile bring a writing of their own.
+// Those after the first `done`; devices that are listed for their pod alone have theirs. Other
+// offers meanwhile bring a writing of their own.
 void Instance::writeDeviceInfo(size_t done) {
   size_t seen = 0;
   try {
-    for (const auto& [config, devices] : offers_)
+    for (const auto& [config, devices] : found_.resources)
       for (const auto& device : devices) {
         if (seen++ < done) continue;
         files_.write(config.fullName(), device);

@@ -58,14 +58,16 @@ void PodWatch::ask() {
     return unanswered();
   }
   std::set<DeviceKey> freed;
+  bool changed = false;
   {
     std::lock_guard lock(mutex_);
+    changed = held_ != now;
     std::set_difference(held_.begin(), held_.end(), now.begin(), now.end(),
                         std::inserter(freed, freed.end()));
     held_ = std::move(now);
     answered_ = true;
   }
-  if (!freed.empty()) handler_(freed);
+  if (changed) handler_(freed);
 }
 
 }  // namespace vdpa

@@ -1,6 +1,6 @@
-// Notices that the kubelet has taken a device back from a pod. The kubelet's checkpoint may still
-// hold it, and pods that come right after a kubelet restart would then be rejected; sending the
-// list once more makes the kubelet write it anew.
+// Notices which devices pods hold. Of one that the kubelet has taken back, its checkpoint may still
+// say that it is held, and pods that come right after a kubelet restart would then be rejected;
+// sending the list once more makes the kubelet write it anew.
 #pragma once
 
 #include <chrono>
@@ -22,7 +22,8 @@ class PodWatch {
   using Handler = std::function<void(const std::set<DeviceKey>& freed)>;
 
   // Asks PodResources four times a second while any pod holds a device, else once a second: the
-  // kubelet allows a hundred calls. `handler` runs on a thread of this object's own.
+  // kubelet allows a hundred calls. `handler` runs on a thread of this object's own, after
+  // every change of what is held.
   PodWatch(std::string podResources, Handler handler);
   ~PodWatch();
   PodWatch(const PodWatch&) = delete;

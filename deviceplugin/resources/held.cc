@@ -14,6 +14,22 @@ std::string whyGone(const Offers& found, const std::string& resource, const std:
   return refusal == verdict->refusals.end() ? verdict->reason : refusal->second;
 }
 
+auto offerOf(auto& offers, const std::string& resource) {
+  return std::find_if(offers.begin(), offers.end(),
+                      [&](const Offer& each) { return each.resource.fullName() == resource; });
+}
+
+Device earlierDevice(const std::vector<Offer>& before, const std::string& resource,
+                     const std::string& id) {
+  Device unknown;
+  unknown.id = id;
+  const auto offer = offerOf(before, resource);
+  if (offer == before.end()) return unknown;
+  const auto device = std::find_if(offer->devices.begin(), offer->devices.end(),
+                                   [&](const Device& each) { return each.id == id; });
+  return device == offer->devices.end() ? unknown : *device;
+}
+
 }  // namespace
 
 std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& before,
@@ -23,17 +39,12 @@ std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& befor
   std::set<std::string> offered;
   for (const auto& offer : offers)
     for (const auto& device : offer.devices) offered.insert(device.id);
-  for (const auto& earlier : before) {
-    const std::string name = earlier.resource.fullName();
-    const auto offer = std::find_if(offers.begin(), offers.end(), [&](const Offer& each) {
-      return each.resource.fullName() == name;
-    });
-    if (offer == offers.end()) continue;
-    for (Device device : earlier.devices) {
-      if (offered.contains(device.id) || !held.contains({name, device.id})) continue;
-      device.unhealthy = whyGone(found, name, device.id);
-      offer->devices.push_back(std::move(device));
-    }
+  for (const auto& [name, id] : held) {
+    const auto offer = offerOf(offers, name);
+    if (offer == offers.end() || offered.contains(id)) continue;
+    Device device = earlierDevice(before, name, id);
+    device.unhealthy = whyGone(found, name, id);
+    offer->devices.push_back(std::move(device));
   }
   return offers;
 }

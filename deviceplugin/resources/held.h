@@ -10,8 +10,9 @@
 
 namespace vdpa {
 
-// What discovery found, and what was offered before and is held still: that stays in its resource's
-// list, unhealthy and with the reason, since the kubelet would otherwise forget what its pod has.
+// What discovery found, and what is held still: that stays in its resource's list, unhealthy and
+// with the reason, since the kubelet would otherwise forget what its pod has. Of a device that was
+// not offered before, having gone while this program did not run, nothing but its ID is known.
 // `held` has pairs of resource and device ID.
 std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& before,
                             const std::set<std::pair<std::string, std::string>>& held);

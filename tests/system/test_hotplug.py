@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 
+import grpc
 import pytest
 from kubelet import Kubelet
 from support import BUILD, Program, wait_until
@@ -18,7 +19,7 @@ class Plugin(Program):
     """In a network namespace of its own, so that an injected event is this plugin's alone."""
 
     def __init__(self, directory, sysfs, resources):
-        (directory / "config").mkdir()
+        (directory / "config").mkdir(exist_ok=True)
         config = directory / "config/config.yaml"
         config.write_text(json.dumps({"resources": resources}))
         self.run_dir = directory / "run"
@@ -83,6 +84,13 @@ def test_drivers_functions_and_links(scene):
     assert kubelet.plugins["vdpa.io/nic"].devices[other] == "Unhealthy"
 
 
+def refusal(kubelet, device):
+    try:
+        return f"allocated: {kubelet.wait_plugin().allocate(device)}"
+    except grpc.RpcError as error:
+        return error.details()
+
+
 def unknown(plugin, device):
     return subprocess.run([CTL, "explain", "--plugin-socket", plugin.run_dir / "plugin.sock", device],
                           capture_output=True, text=True).stderr
@@ -102,6 +110,25 @@ def test_a_held_device_that_goes_stays_listed_with_the_reason(scene):
     assert kubelet.plugins["vdpa.io/nic"].devices[vf] == "Unhealthy"
     kubelet.held.clear()
     wait_until(lambda: listed(kubelet) == everything - {vf}, plugin.log)
+
+
+def test_a_held_device_that_went_while_the_plugin_was_down_is_listed_with_the_reason(directory):
+    sysfs = Sysfs(directory / "sys", pfs=1, vfs=2)
+    kubelet = Kubelet(directory).start()
+    resources = [{"name": "nic", "devices": [{"vendors": ["1af4"]}]}]
+    vf, info = sysfs.vf(0, 1), directory / "dp" / f"vdpa.io-nic-{sysfs.vf(0, 1)}-device.json"
+    with Plugin(directory, sysfs, resources):
+        assert vf in listed(kubelet)
+        wait_until(info.exists, "the device information")
+    written = info.stat().st_ino
+    kubelet.held.append(("default", "app", "vdpa.io/nic", vf))
+    sysfs.remove_vf(0, 1)
+    with Plugin(directory, sysfs, resources) as plugin:
+        wait_until(lambda: "it is gone from the node" in refusal(kubelet, vf), plugin.log)
+        assert listed(kubelet) == {sysfs.vf(0, 0), vf}
+        kubelet.held.clear()
+        wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0)}, plugin.log)
+    assert not info.exists() or info.stat().st_ino == written
 
 
 def test_events_about_others_change_nothing(scene):

@@ -296,4 +296,9 @@ TEST_CASE("what a pod holds stays in the list when the node loses it") {
   REQUIRE(idsOf(offers[0]) == std::vector<std::string>{Node::address(0), Node::address(1)});
   CHECK_THAT(offers[0].devices[0].unhealthy, Catch::Contains("has no vDPA device"));
   CHECK(offers[0].devices[1].unhealthy == "it is gone from the node");
+  CHECK(offers[0].devices[1].vdpa == "vdpa1");
+
+  const auto afterStart = withHeld(found, {}, {{"vdpa.io/nic", Node::address(1)}});
+  REQUIRE(idsOf(afterStart[0]) == std::vector<std::string>{Node::address(1)});
+  CHECK(afterStart[0].devices[0].unhealthy == "it is gone from the node");
 }
