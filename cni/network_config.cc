@@ -17,6 +17,10 @@ const std::vector<std::string> kSupportedVersions{"0.3.0", "0.3.1", "0.4.0", "1.
 
 namespace {
 
+constexpr std::string_view kLogs = "/var/log/";
+// Where Multus keeps them: BaseDevInfoPath of the Network Plumbing Working Group's client library.
+constexpr std::string_view kDeviceInfo = "/var/run/k8s.cni.cncf.io/devinfo/cni/";
+
 Version parseVersion(const std::string& text) {
   Version version;
   int length = 0;
@@ -93,6 +97,17 @@ std::string parseIpamType(const JsonObject& object) {
   return type;
 }
 
+// Of files written by root for whoever may write a network's configuration: in their own place
+// alone.
+std::string parseFile(const char* key, std::string path, std::string_view directory) {
+  const bool inside = path.size() > directory.size() && path.starts_with(directory) &&
+                      path.find("/../") == std::string::npos && !path.ends_with("/..");
+  if (!path.empty() && !inside)
+    throw Error(Code::invalidConfig, fmt::format("{} '{}': expected a file below {}", key,
+                                                 excerpt(path, 100), directory));
+  return path;
+}
+
 void parseKeys(NetworkConfig& config, Command command) {
   const JsonObject object(config.json);
   const std::string socket = object.string("datapathSocket", config.datapathSocket);
@@ -112,13 +127,11 @@ void parseKeys(NetworkConfig& config, Command command) {
   object.object("dns");
   object.object("capabilities");
   object.object("runtimeConfig").list("ips");
-  config.logFile = object.string("logFile");
+  config.logFile = parseFile("logFile", object.string("logFile"), kLogs);
   config.logLevel = parseLogLevel(object.string("logLevel", config.logLevel));
-  config.deviceInfoFile = object.object("runtimeConfig").string("CNIDeviceInfoFile");
-  if (!config.deviceInfoFile.empty() && config.deviceInfoFile.front() != '/')
-    throw Error(Code::invalidConfig,
-                fmt::format("runtimeConfig.CNIDeviceInfoFile '{}': expected an absolute path",
-                            excerpt(config.deviceInfoFile, 40)));
+  config.deviceInfoFile =
+      parseFile("runtimeConfig.CNIDeviceInfoFile",
+                object.object("runtimeConfig").string("CNIDeviceInfoFile"), kDeviceInfo);
   if (object.has("prevResult")) config.prevResult = object.object("prevResult").json();
   if (command == Command::gc) config.validAttachments = parseAttachments(object);
 }

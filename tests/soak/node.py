@@ -95,9 +95,9 @@ class Node:
                        f"K8S_POD_NAME={pod};K8S_POD_UID={pod}"}
         config = {"cniVersion": "1.0.0", "name": "fast", "type": "vdpa", "deviceID": device,
                   "datapathSocket": str(self.directory / "run/datapath.sock"),
-                  "logFile": str(self.directory / "cni.log"), "logLevel": self.log_level,
+                  "logLevel": self.log_level,
                   "ipam": {"type": "host-local", "dataDir": str(self.ipam), "ranges": [[{"subnet": "10.9.0.0/16"}]]}}
-        return Call(json.dumps(config), environment)
+        return Call(json.dumps(config), environment, self.directory / "cni.log")
 
     # --- what is looked at from outside
 
@@ -157,18 +157,19 @@ class Node:
 class Call:
     """One exec of the CNI plugin."""
 
-    def __init__(self, config, environment):
-        self.process = subprocess.Popen([BUILD / "cni/vdpa"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, env=environment)
+    def __init__(self, config, environment, log):
+        with open(log, "ab") as errors:
+            self.process = subprocess.Popen([BUILD / "cni/vdpa"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            stderr=errors, env=environment)
         self.config = config.encode()
 
     def answer(self, timeout=60):
         """(whether it succeeded, what it says)."""
-        output, errors = self.process.communicate(self.config, timeout)
+        output, _ = self.process.communicate(self.config, timeout)
         if self.process.returncode < 0:
             return False, f"killed by signal {-self.process.returncode}"
         if self.process.returncode:
-            return False, output.decode() or errors.decode()
+            return False, output.decode() or f"exited with {self.process.returncode} and no answer"
         return True, json.loads(output) if output else None
 
 

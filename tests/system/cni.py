@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -23,6 +24,29 @@ VARIABLES = {"CNI_CONTAINERID": "c0", "CNI_NETNS": NETNS, "CNI_IFNAME": "net1", 
 # The specification's codes, and ours.
 INCOMPATIBLE, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, NOT_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
 TRY_AGAIN, NOT_AVAILABLE, ATTACHED_ALREADY, DIFFERS, IPAM_FAILED = 11, 50, 100, 101, 102
+
+
+@contextlib.contextmanager
+def name_in(folder):
+    """A name that is free in a folder of the machine, which is as it was afterwards: where it has to be that one."""
+    folder = pathlib.Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"vdpa-test-{os.getpid()}-{time.monotonic_ns()}"
+    yield path
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    for parent in made:
+        with contextlib.suppress(OSError):  # somebody else's by now
+            parent.rmdir()
+
+
+@pytest.fixture
+def device_info():
+    """A file where Multus has them."""
+    with name_in("/var/run/k8s.cni.cncf.io/devinfo/cni") as path:
+        yield path
 
 
 class Refused(Exception):

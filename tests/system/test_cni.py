@@ -13,7 +13,7 @@ from concurrent import futures
 import pytest
 
 import rpc
-from cni import (daemon, node, own_node,  # noqa: F401 (fixtures)
+from cni import (daemon, device_info, node, own_node,  # noqa: F401 (fixtures)
                  ATTACHED_ALREADY, BAD_CONFIG, DIFFERS, INCOMPATIBLE, NETNS, NOT_AVAILABLE, PROGRAM,
                  TRY_AGAIN, UNKNOWN_CONTAINER, VARIABLES, VERSIONS, Node, Refused, call, refused, run)
 from datapath import Datapath, delete_namespace, network_namespace, read_json, resource
@@ -300,15 +300,15 @@ def test_garbage_collection_without_a_list(node):
     assert node.owners() == {}
 
 
-def test_device_info_file(node, directory):
-    path = directory / "devinfo" / "default-fast-net1"
+def test_device_info_file(node, device_info):
+    path = device_info
     with refused(BAD_CONFIG, "min_tx_rate"):
         node.add(min_tx_rate=1, runtimeConfig={"CNIDeviceInfoFile": str(path)})
     assert not path.exists()
     node.add(runtimeConfig={"CNIDeviceInfoFile": str(path)})
     assert read_json(path) == {"type": "vhost-user", "version": "1.1.0",
                                "vhost-user": {"mode": "client", "path": SOCKET}}
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.glob(f"{path.name}*")] == [path.name]
     node.delete(runtimeConfig={"CNIDeviceInfoFile": str(path)})
     assert path.exists(), "its removal is the delegating plugin's"
 
@@ -322,8 +322,8 @@ def test_device_info_file(node, directory):
      False),
     ('{"type": "pci", "version": "1.1.0", "pci": {"pci-address": "0000:3b:02.1"}}', False),
     ("not JSON", False), ("", False), ("[]", False), ('{"type": 7}', False)])
-def test_a_device_info_file_that_is_there(node, directory, there, left):
-    path = directory / "info"
+def test_a_device_info_file_that_is_there(node, device_info, there, left):
+    path = device_info
     path.write_text(there)
     node.add(runtimeConfig={"CNIDeviceInfoFile": str(path)})
     if left:
@@ -334,10 +334,10 @@ def test_a_device_info_file_that_is_there(node, directory, there, left):
                                    "vhost-user": {"mode": "client", "path": SOCKET, **more}}
 
 
-def test_an_add_that_cannot_write_its_device_info_is_undone(node, directory):
-    (directory / "file").write_text("")
-    with refused(5, str(directory / "file")):
-        node.add(runtimeConfig={"CNIDeviceInfoFile": str(directory / "file" / "info")})
+def test_an_add_that_cannot_write_its_device_info_is_undone(node, device_info):
+    device_info.write_text("")
+    with refused(5, str(device_info)):
+        node.add(runtimeConfig={"CNIDeviceInfoFile": f"{device_info}/info"})
     assert node.owners() == {} and list(node.datapath.path().iterdir()) == []
 
 

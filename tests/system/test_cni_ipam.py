@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cni import (daemon, node, own_node,  # noqa: F401 (fixtures)
+from cni import (daemon, device_info, node, own_node,  # noqa: F401 (fixtures)
                  ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, NEW_PLUGINS,
                  NOT_AVAILABLE, PROGRAM, TRY_AGAIN, UNKNOWN_CONTAINER, VERSIONS, refused)
 from datapath import network_namespace, read_json
@@ -160,7 +160,7 @@ def test_order_of_the_calls(node, scripted):
     assert "DEL c1 net1" in ipam.log.read_text()
 
 
-def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory):
+def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory, device_info):
     """The dhcp plugin speaks through it; and what fails is undone in reverse order."""
     socket = node.datapath.socket()
     ipam = scripted(f"""cat > /dev/null
@@ -172,10 +172,9 @@ def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory):
     node.add(**ipam.config)
     node.delete(**ipam.config)
     assert attached() == ["ADD", "DEL"]
-    blocker = directory / "file"
-    blocker.write_text("")
-    with refused(5, str(blocker)):
-        node.add(runtimeConfig={"CNIDeviceInfoFile": str(blocker / "info")}, **ipam.config)
+    device_info.write_text("")
+    with refused(5, str(device_info)):
+        node.add(runtimeConfig={"CNIDeviceInfoFile": f"{device_info}/info"}, **ipam.config)
     assert attached()[2:] == ["ADD", "DEL"] and ipam.calls()[2:] == ["ADD", "DEL"]
     assert nothing_left(node)
 

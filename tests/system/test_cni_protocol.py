@@ -162,6 +162,9 @@ def test_wrong_types_name_the_key(key, values, expected):
     ("name", ""), ("name", "-x"), ("name", "a/b"), ("logLevel", "loud"), ("vlan", 4095), ("vlanQoS", 8),
     ("vlanProto", "qinq"), ("spoofchk", "yes"), ("trust", "true"), ("link_state", "up"), ("mtu", 67),
     ("ipam.type", ""), ("ipam.type", "vdpa"), ("ipam.type", "../x"), ("runtimeConfig.CNIDeviceInfoFile", "relative"),
+    ("runtimeConfig.CNIDeviceInfoFile", "/etc/passwd"), ("logFile", "/etc/cron.d/x"), ("logFile", "cni.log"),
+    ("logFile", "/var/log/../../etc/x"), ("runtimeConfig.CNIDeviceInfoFile", "/var/run/k8s.cni.cncf.io/devinfo/cni/.."),
+    ("logFile", "/var/log/"),
     ("mac", "02:00:00:00:00"), ("mac", "01:00:00:00:00:01"), ("mac", "00:00:00:00:00:00"), ("mac", "02-00-00-00-00-01"),
     ("runtimeConfig.mac", "x"), ("args.cni.mac", "x"), ("datapathSocket", "/" + "x" * 107)])
 def test_wrong_values_name_the_key(key, value):
@@ -220,12 +223,12 @@ def test_log_levels(level):
         call("STATUS", {**CONFIG, "logLevel": level})
 
 
-def test_log_file(directory):
-    log = directory / "cni.log"
-    done = cni.run("DEL", {**CONFIG, "logFile": str(log)})
-    assert done.returncode == 0 and done.stderr == b""
-    assert "datapath.sock" in log.read_text(), "why DEL gave nothing back"
-    done = cni.run("DEL", {**CONFIG, "logFile": str(directory / "missing" / "cni.log")})
+def test_log_file():
+    with cni.name_in("/var/log") as log:
+        done = cni.run("DEL", {**CONFIG, "logFile": str(log)})
+        assert done.returncode == 0 and done.stderr == b""
+        assert "datapath.sock" in log.read_text(), "why DEL gave nothing back"
+    done = cni.run("DEL", {**CONFIG, "logFile": f"{log}/cni.log"})
     assert done.returncode == 0
     assert "logFile" in done.stderr.decode() and "No such file" in done.stderr.decode()
 

@@ -11,6 +11,7 @@ import time
 import cni
 import pytest
 import rpc
+from cni import device_info  # noqa: F401 (a fixture)
 from cnitool import Tool
 from datapath import network_namespace, owner
 from node import PCI, VIRTIO_PF, run
@@ -33,10 +34,10 @@ def inside(netns, *command):
 
 @pytest.mark.parametrize("attach, driver", [("virtio-vdpa", "virtio_vdpa"), ("vhost-user", "vhost_vdpa"),
                                             ("vhost-vdpa", "vhost_vdpa")])
-def test_add_check_and_del(node, directory, datapath, attach, driver):  # noqa: F811
+def test_add_check_and_del(node, directory, datapath, device_info, attach, driver):  # noqa: F811
     [first] = node.add_vf_devices(1, driver=driver)
     datapath.set_devices(offer(kernel(first, "vdpa0", attach=attach)))
-    info = directory / "info"
+    info = device_info
     with network_namespace() as netns:
         config = network(datapath, first, directory) | {"runtimeConfig": {"CNIDeviceInfoFile": str(info)}}
         variables = {"CNI_NETNS": netns, "CNI_PATH": str(cni.NEW_PLUGINS)}
