@@ -32,6 +32,9 @@ constexpr size_t kWrittenAtOnce = 32;
 // Those that could not be written.
 constexpr auto kWriteAgain = std::chrono::seconds(10);
 
+// After a look that could not tell what the host needs.
+constexpr auto kLookAgain = std::chrono::milliseconds(250);
+
 // Two plugins on one node would take each other's registration away again and again.
 UniqueFd lockNode(const std::string& path) {
   UniqueFd fd(
@@ -95,7 +98,7 @@ Instance::Instance(PluginOptions options)
   config_ = parseConfig(configText_, options_.config);
   // Events that come from now on lead to another snapshot.
   monitor_ = std::make_unique<Monitor>(loop_, [this] { rescan(); });
-  snapshot_ = takeSnapshot(options_.sysfs, netlink_);
+  snapshot_ = look();
   apply();
   metrics_.configLoaded(true);
   pods_ = std::make_unique<PodWatch>(
@@ -183,8 +186,23 @@ void Instance::checkPaths(const Config& config) const {
   }
 }
 
-void Instance::rescan() {
+// Where nothing could be learned of what the host needs its netdevs for, soon again.
+Snapshot Instance::look() {
   Snapshot now = takeSnapshot(options_.sysfs, netlink_);
+  const auto unknown = now.skipped.find(kNetworkUse);
+  if (unknown == now.skipped.end() || std::exchange(lookPending_, true)) return now;
+  spdlog::warn("no device with a netdev is offered anew: {}", unknown->second);
+  loop_.runAfter(kLookAgain, [this] {
+    lookPending_ = false;
+    rescan();
+  });
+  return now;
+}
+
+void Instance::rescan() {
+  Snapshot now = look();
+  // What was known before is worth more than that everything may be needed.
+  if (now.skipped.contains(kNetworkUse) && !snapshot_.skipped.contains(kNetworkUse)) return;
   if (now == snapshot_) return;
   snapshot_ = std::move(now);
   apply();

@@ -47,6 +47,7 @@ class Instance {
  private:
   void apply();   // the configuration and the snapshot, as they are now
   void rescan();  // a new snapshot
+  Snapshot look();
   void tellDatapath();
   void updatePlugins();
   void reload();
@@ -73,6 +74,7 @@ class Instance {
   bool vdpaListed_ = false;  // the kernel's vDPA devices, once at least
   bool told_ = false;        // the datapath knows found_
   bool reloadPending_ = false;
+  bool lookPending_ = false;
   bool writePending_ = false;
   std::vector<Offer> offers_;  // the same, and what pods hold still
   std::unique_ptr<OfferedResources> offered_;

@@ -16,6 +16,9 @@
 namespace vdpa {
 namespace {
 
+// Where links come and go without end, one dump in some thirty is interrupted.
+constexpr int kAttempts = 10;
+
 // The attributes of a message with a family's own header of `size` bytes.
 void forEachAttribute(const nlmsghdr* message, size_t size,
                       const std::function<void(uint16_t type, const nlattr*)>& handler) {
@@ -116,17 +119,14 @@ void dump(mnl_socket* socket, uint16_t type, uint32_t sequence, mnl_cb_t take, v
     std::array<char, 65536> answers;
     const ssize_t length = mnl_socket_recvfrom(socket, answers.data(), answers.size());
     if (length < 0) throw systemError(errno, "cannot read the network configuration");
+    // Negative with EINTR: something changed meanwhile, so that the kernel may have left out others.
     more = mnl_cb_run(answers.data(), static_cast<size_t>(length), sequence,
                       mnl_socket_get_portid(socket), take, data);
-    // A dump that was interrupted by a change is followed by the event of that change.
-    if (more < 0 && errno != EINTR)
-      throw systemError(errno, "cannot read the network configuration");
+    if (more < 0) throw systemError(errno, "cannot read the network configuration");
   }
 }
 
-}  // namespace
-
-NetworkConfiguration dumpNetwork() {
+NetworkConfiguration dumpOnce() {
   const std::unique_ptr<mnl_socket, int (*)(mnl_socket*)> socket(
       mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC), mnl_socket_close);
   if (!socket || mnl_socket_bind(socket.get(), 0, MNL_SOCKET_AUTOPID) < 0)
@@ -136,6 +136,18 @@ NetworkConfiguration dumpNetwork() {
   dump(socket.get(), RTM_GETADDR, 2, takeAddress, &network);
   dump(socket.get(), RTM_GETROUTE, 3, takeRoute, &network);
   return network;
+}
+
+}  // namespace
+
+NetworkConfiguration dumpNetwork() {
+  for (int left = kAttempts - 1;; --left) {
+    try {
+      return dumpOnce();
+    } catch (const std::system_error& error) {
+      if (error.code().value() != EINTR || left == 0) throw;
+    }
+  }
 }
 
 std::map<std::string, std::string> findHostUse(const NetworkConfiguration& network) {

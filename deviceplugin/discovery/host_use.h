@@ -28,7 +28,8 @@ struct NetworkConfiguration {
   std::vector<unsigned> defaultRoutes;  // indices of their netdevs
 };
 
-// In the calling thread's network namespace. Throws std::system_error.
+// In the calling thread's network namespace; whole, also while links come and go. Throws
+// std::system_error.
 NetworkConfiguration dumpNetwork();
 
 // Name to why the host needs it, for every netdev that it needs: a default route or an address on

@@ -1,6 +1,8 @@
 // See the header.
 #include "deviceplugin/discovery/take_snapshot.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "deviceplugin/discovery/host_use.h"
@@ -51,7 +53,9 @@ Snapshot takeSnapshot(const std::string& sysfs, VdpaNetlink& netlink) {
     for (auto& [name, netdev] : snapshot.netdevs)
       if (const auto use = uses.find(name); use != uses.end()) netdev.hostUse = use->second;
   } catch (const std::exception& error) {
-    snapshot.skipped["rtnetlink"] = error.what();
+    snapshot.skipped[kNetworkUse] = error.what();
+    for (auto& [name, netdev] : snapshot.netdevs)
+      netdev.hostUse = fmt::format("nobody knows what it is used for: {}", error.what());
   }
   return snapshot;
 }

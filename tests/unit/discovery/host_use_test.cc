@@ -1,7 +1,12 @@
 // Which netdevs the host needs, however they are stacked.
 #include "deviceplugin/discovery/host_use.h"
 
+#include <sched.h>
+
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <cstdlib>
+#include <thread>
 
 using namespace vdpa;
 using Link = NetworkConfiguration::Link;
@@ -40,6 +45,35 @@ TEST_CASE("a macvlan, and links that go round in a circle") {
   const auto uses = findHostUse(network);
   CHECK(uses.at("eth0") == "it is below macvlan mac0, which has the address 192.0.2.1/24");
   CHECK(uses.contains("a"));
+}
+
+TEST_CASE("the configuration is whole while links come and go") {
+  std::string missing = "the network namespace";
+  // It ends with this thread and the one it starts.
+  std::thread([&] {
+    if (::unshare(CLONE_NEWNET) < 0 ||
+        std::system(
+            "for n in $(seq 50); do echo link add keep$n type veth peer name peer$n; done | "
+            "ip -b - && ip address add 192.0.2.1/24 dev keep50"))
+      return;
+    missing.clear();
+    std::atomic<bool> stop = false, failed = false;
+    std::thread churn([&] {
+      while (!stop)
+        if (std::system("ip link add come type veth && ip link del come")) failed = true;
+    });
+    for (int i = 0; i < 300 && missing.empty(); ++i) {
+      try {
+        if (!findHostUse(dumpNetwork()).contains("keep50")) missing = "keep50";
+      } catch (const std::exception& error) {
+        missing = error.what();
+      }
+    }
+    stop = true;
+    churn.join();
+    CHECK_FALSE(failed);
+  }).join();
+  CHECK(missing == "");
 }
 
 TEST_CASE("the machine's own configuration can be read") {
