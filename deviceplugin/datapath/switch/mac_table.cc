@@ -126,7 +126,7 @@ void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
   const uint64_t key = makeKey(mac, vlan);
   Bucket& bucket = bucketOf(key);
   lock(bucket);
-  size_t place = 0;
+  size_t place = kWays;
   for (size_t way = 0; way < kWays; ++way) {
     const uint64_t there = bucket.key[way].load(relaxed);
     if (there == key) {
@@ -134,9 +134,10 @@ void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
       break;
     }
     // Of the others, an empty place before one that was learned; another static address stays.
-    const bool better = there == 0 || timeOf(bucket.value[way].load(relaxed)) != kStatic;
-    if (better && (bucket.key[place].load(relaxed) != 0 || way == 0)) place = way;
+    if (there != 0 && timeOf(bucket.value[way].load(relaxed)) == kStatic) continue;
+    if (place == kWays || (there == 0 && bucket.key[place].load(relaxed) != 0)) place = way;
   }
+  if (place == kWays) return unlock(bucket);
   drop(bucket, place);
   bucket.value[place].store(makeValue(port, kStatic), relaxed);
   bucket.key[place].store(key, std::memory_order_release);

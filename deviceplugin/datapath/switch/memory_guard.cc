@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <mutex>
 
@@ -27,28 +28,44 @@ Region regions[kMaxRegions];
 std::atomic<int> alarm{-1};
 std::mutex adding;
 
-// The page may be a small or a huge one; only its own size can be mapped over.
+bool putEmpty(uint64_t address, uint64_t size) {
+  return ::mmap(reinterpret_cast<void*>(address), size, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
+// All of it at once: a fault for each page would take the others' time, and two mappings each.
+bool replaceRegion(uint64_t address) {
+  for (Region& region : regions) {
+    const uint64_t start = region.start.load(), end = region.end.load();
+    if (address < start || address >= end) continue;
+    if (!putEmpty(start, end - start)) return false;
+    region.failed.store(true);
+    return true;
+  }
+  return false;
+}
+
+// Memory that rte_vhost looks at before anybody is told of it: a ring's first bytes. The page may
+// be a small or a huge one, of which only the whole can be mapped over.
 bool replacePage(uint64_t address) {
   for (const uint64_t size : {uint64_t{4096}, uint64_t{2} << 20, uint64_t{1} << 30}) {
-    void* page = reinterpret_cast<void*>(address & ~(size - 1));
-    if (::mmap(page, size, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED)
-      return true;
+    if (putEmpty(address & ~(size - 1), size)) return true;
+    if (errno != EINVAL) return false;
   }
   return false;
 }
 
 void onBusError(int signal, siginfo_t* info, void*) {
+  const int before = errno;
   const auto address = reinterpret_cast<uint64_t>(info->si_addr);
   // Only "no such memory behind this mapping": a hardware error is not ours to hide.
-  if (info->si_code != BUS_ADRERR || !replacePage(address)) {
+  if (info->si_code != BUS_ADRERR || (!replaceRegion(address) && !replacePage(address))) {
     ::signal(signal, SIG_DFL);
     return;
   }
-  for (Region& region : regions)
-    if (address >= region.start.load() && address < region.end.load()) region.failed.store(true);
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(alarm.load(), &one, sizeof one);
+  errno = before;
 }
 
 }  // namespace
@@ -63,6 +80,7 @@ MemoryGuard::MemoryGuard() {
 
 MemoryGuard::~MemoryGuard() {
   ::signal(SIGBUS, SIG_DFL);
+  for (Region& region : regions) region.end = 0;
   ::close(alarm.exchange(-1));
 }
 

@@ -398,35 +398,30 @@ std::vector<std::string> VhostPorts::idsOf(const std::vector<int>& vids) const {
 }
 
 void VhostPorts::handleFailures() {
-  std::vector<std::string> failed;
-  {
-    std::lock_guard lock(mutex_);
-    failed = idsOf(guard_.takeFailed());
-  }
-  for (const auto& id : failed) {
-    spdlog::warn("port {}: its pod truncated the memory it shares; the connection is dropped", id);
-    unregisterSocket(find(id).socket);
-    listener_(id, false, "memory truncated");
-    registerSocket(find(id));
-  }
+  close([this] { return guard_.takeFailed(); }, "truncated the memory it shares",
+        "memory truncated");
 }
 
 void VhostPorts::handleStalls() {
-  std::vector<std::string> stalled;
+  close([this] { return stalled_.take(); }, "lets a call eventfd block", "call eventfd blocks");
+}
+
+void VhostPorts::close(const std::function<std::vector<int>()>& take, const char* offence,
+                       const char* reason) {
+  std::vector<std::string> offenders;
   {
+    // Holds up the end of a connection, after which its number may be another's.
     std::lock_guard lock(mutex_);
-    stalled = idsOf(stalled_.take());
+    offenders = idsOf(take());
   }
-  for (const auto& id : stalled) {
+  for (const auto& id : offenders) {
     Port& port = find(id);
-    const auto penalty = kPenalty * (1u << std::min(port.stalls++, kMaxDoublings));
-    spdlog::warn(
-        "port {}: its pod lets a call eventfd block; the connection is dropped and the port closed "
-        "for {} s",
-        id, penalty.count());
+    const auto penalty = kPenalty * (1u << std::min(port.offences++, kMaxDoublings));
+    spdlog::warn("port {}: its pod {}; the connection is dropped and the port closed for {} s", id,
+                 offence, penalty.count());
     unregisterSocket(port.socket);
     port.closedUntil = Clock::now() + penalty;
-    listener_(id, false, "call eventfd blocks");
+    listener_(id, false, reason);
   }
 }
 

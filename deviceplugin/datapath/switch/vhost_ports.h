@@ -59,11 +59,11 @@ class VhostPorts {
   nlohmann::json describe() const;  // every port with its settings
   nlohmann::json stats(const std::vector<std::string>& ids) const;
 
-  // Drops the connections whose memory has failed.
+  // Drop the connections whose memory has failed, and those that stalled a poller, and close their
+  // ports for kPenalty, and for twice as long each next time: no pod stalls the others again and
+  // again.
   int failureFd() const { return guard_.fd(); }
   void handleFailures();
-  // Drops the connections that stalled a poller, and closes their ports for kPenalty, and for twice
-  // as long each next time: no pod stalls the others again and again.
   void handleStalls();
   // Opens the ports whose penalty is over.
   void openDue();
@@ -85,12 +85,14 @@ class VhostPorts {
     int vid = -1;
     // Of the control thread alone:
     std::optional<Clock::time_point> closedUntil;
-    unsigned stalls = 0;
+    unsigned offences = 0;
     std::vector<bool> enabled;       // by vring
     std::vector<Counters> counters;  // by poller
     RateLimit limit;
   };
 
+  void close(const std::function<std::vector<int>()>& take, const char* offence,
+             const char* reason);
   void returnAddress(const PortSettings& gone);  // mutex_ is held
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);

@@ -147,6 +147,17 @@ TEST_CASE("a full bucket keeps what it has, but for aged and static addresses") 
   CHECK(table.learnedOn(kA) + table.learnedOn(kB) == 7);
 }
 
+TEST_CASE("a static address never takes another's place") {
+  MacTable table;
+  const auto macs = sharingABucket(10);
+  for (size_t i = 0; i < 8; ++i) table.addStatic(macs[i], 0, kA);
+  table.addStatic(macs[8], 0, kB);  // flooded to, as everybody that nothing is known of
+  CHECK(table.lookup(macs[8], 0, 1) == MacTable::kNoPort);
+  for (size_t i = 0; i < 8; ++i) CHECK(table.lookup(macs[i], 0, 1) == kA);
+  table.addStatic(macs[3], 0, kB);
+  CHECK(table.lookup(macs[3], 0, 1) == kB);
+}
+
 TEST_CASE("nothing is left of a removed port") {
   MacTable table;
   table.addStatic(kMac, 0, kA);

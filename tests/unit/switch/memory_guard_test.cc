@@ -69,6 +69,28 @@ TEST_CASE("memory that is gone reads as nothing, and its device alone is told of
   CHECK(guard.takeFailed().empty());
 }
 
+TEST_CASE("one fault is the last of a device's memory, and takes nothing of its neighbours") {
+  MemoryGuard guard;
+  constexpr size_t kPages = 40'000;  // with two mappings for each, more than a process may have
+  Shared mine(kPages);
+  guard.add(1, mine.address(), mine.size());
+  mine.truncate();
+  for (size_t page = 0; page < kPages; page += 2) CHECK(mine.page(page) == 0);
+  CHECK(guard.takeFailed() == std::vector<int>{1});
+  for (size_t page = 1; page < kPages; page += 2) CHECK(mine.page(page) == 0);
+  CHECK_FALSE(readable(guard.fd()));
+}
+
+TEST_CASE("memory that was not told of is replaced page by page") {
+  MemoryGuard guard;
+  Shared mine(4), other(4);
+  mine.truncate();
+  CHECK(mine.page(3) == 0);
+  CHECK(mine.page(1) == 0);
+  CHECK(other.page(0) == 1);
+  CHECK(guard.takeFailed().empty());
+}
+
 TEST_CASE("a device that has left is not told of") {
   MemoryGuard guard;
   Shared memory(1);
