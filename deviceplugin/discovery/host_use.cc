@@ -119,7 +119,8 @@ void dump(mnl_socket* socket, uint16_t type, uint32_t sequence, mnl_cb_t take, v
     std::array<char, 65536> answers;
     const ssize_t length = mnl_socket_recvfrom(socket, answers.data(), answers.size());
     if (length < 0) throw systemError(errno, "cannot read the network configuration");
-    // Negative with EINTR: something changed meanwhile, so that the kernel may have left out others.
+    // Negative with EINTR: something changed meanwhile, so that the kernel may have left out
+    // others.
     more = mnl_cb_run(answers.data(), static_cast<size_t>(length), sequence,
                       mnl_socket_get_portid(socket), take, data);
     if (more < 0) throw systemError(errno, "cannot read the network configuration");

@@ -37,8 +37,8 @@ class MacTable {
   // lookup() gave may be used again.
   uint32_t changes() const { return changes_.load(std::memory_order_acquire); }
 
-  // An address that only this port has; if its bucket is full of such, frames to it are flooded. One
-  // thread at a time calls these three.
+  // An address that only this port has; if its bucket is full of such, frames to it are flooded.
+  // One thread at a time calls these three.
   void addStatic(uint64_t mac, uint16_t vlan, Port port);
   void removePort(Port port);  // all its entries
   void setLimit(Port port, uint32_t learned);
