@@ -220,6 +220,8 @@ bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester)
   }
   // Two interfaces of one container that want the same device: the first one keeps it.
   if (requester.podName.empty() || owner.containerId == requester.containerId) return false;
+  // The character device can't be taken from a pod that runs on.
+  if (record.device.attach == Attach::vhostVdpa) return false;
   try {
     for (const auto& held : options_.listPodDevices()) {
       if (held.deviceId != id || held.resource != record.attachment.resource ||

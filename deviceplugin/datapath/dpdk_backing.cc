@@ -132,6 +132,8 @@ void DpdkBacking::end(const std::string& id) {
     process->stop();
     std::lock_guard lock(mutex_);
     processes_.erase(id);
+  } else {
+    stopStray(paths_.pmdControl(id));  // of a vdpa-datapath before this one
   }
   std::filesystem::remove_all(std::filesystem::path(paths_.pmdControl(id)).parent_path());
 }

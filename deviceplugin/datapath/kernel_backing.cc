@@ -58,8 +58,10 @@ std::optional<WorkerHandle::Engine> KernelBacking::resume(const OwnerRecord& rec
 }
 
 // A worker resets the device when it closes it, and so does the kernel for a pod that had the
-// character device.
-void KernelBacking::stop(const OwnerRecord&) {}
+// character device. One that has it still is in the network that the settings make.
+void KernelBacking::stop(const OwnerRecord& record) {
+  if (record.device.attach == Attach::vhostVdpa) bus_.requireClosed(record.device.vdpa);
+}
 
 void KernelBacking::check(const OwnerRecord& record, Differences& differences) {
   const std::string node = bus_.characterDevice(record.device.vdpa);

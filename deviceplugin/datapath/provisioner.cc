@@ -230,7 +230,10 @@ void Provisioner::bindDriver(const DeviceConfig& device) const {
 void Provisioner::undo(const Record& record) const {
   // After a restart of the node nothing of it is left.
   if (record.bootId != options_.bootId) return;
-  if (bus_.has(record.vdpa)) options_.remove(record.vdpa);
+  if (bus_.has(record.vdpa)) {
+    bus_.requireClosed(record.vdpa);
+    options_.remove(record.vdpa);
+  }
   const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
                     record.pciDriver != record.foundDriver && restoreDriver(record);
   spdlog::info("{}: removed vDPA device {}{}", record.device, record.vdpa,

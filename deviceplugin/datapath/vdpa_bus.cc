@@ -1,11 +1,15 @@
 // See the header.
 #include "deviceplugin/datapath/vdpa_bus.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <stdexcept>
 
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/refused_error.h"
 #include "deviceplugin/datapath/sysfs_file.h"
 
 namespace vdpa {
@@ -55,6 +59,22 @@ std::string VdpaBus::virtioPath(const std::string& name) const {
   return "";
 }
 
+void VdpaBus::requireClosed(const std::string& name) const {
+  const std::string node = characterDevice(name);
+  if (node.empty() || UniqueFd(::open(node.c_str(), O_RDWR | O_CLOEXEC)) || errno != EBUSY) return;
+  throw RefusedError(
+      Refusal::aborted,
+      fmt::format("a program has {} of vDPA device {} open: end it (`fuser {}` on the "
+                  "node names it)",
+                  node, name, node));
+}
+
+void VdpaBus::unbind(const std::string& name) const {
+  requireClosed(name);
+  if (const std::string bound = driver(name); !bound.empty())
+    writeAttribute(sysfs_ + "/bus/vdpa/drivers/" + bound + "/unbind", name);
+}
+
 void VdpaBus::bind(const std::string& name, const std::string& driver) const {
   const std::string drivers = sysfs_ + "/bus/vdpa/drivers/";
   if (!exists(drivers + driver)) {
@@ -62,16 +82,14 @@ void VdpaBus::bind(const std::string& name, const std::string& driver) const {
     throw std::runtime_error(fmt::format(
         "the kernel has no driver {} on its vdpa bus: `modprobe {}` on the node", driver, module));
   }
-  const std::string bound = this->driver(name);
-  if (bound == driver) return;
+  if (this->driver(name) == driver) return;
+  unbind(name);
   writeAttribute(device(name) + "/driver_override", driver);
-  if (!bound.empty()) writeAttribute(drivers + bound + "/unbind", name);
   if (this->driver(name) != driver) writeAttribute(drivers + driver + "/bind", name);
 }
 
 void VdpaBus::rebind(const std::string& name, const std::string& driver) const {
-  if (const std::string bound = this->driver(name); !bound.empty())
-    writeAttribute(sysfs_ + "/bus/vdpa/drivers/" + bound + "/unbind", name);
+  unbind(name);
   bind(name, driver);
 }
 

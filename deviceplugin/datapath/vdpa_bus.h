@@ -24,14 +24,21 @@ class VdpaBus {
   // "/sys/bus/virtio/devices/virtio5", likewise; empty: none.
   std::string virtioDevice(const std::string& name) const;
 
+  // Throws RefusedError (aborted) if a program has the character device open: whoever takes the
+  // device away then waits in the kernel for that program's end, and holds the lock that all of the
+  // node's vDPA devices need.
+  void requireClosed(const std::string& name) const;
+
   // Binds the device to this bus driver, and to no other from now on. Throws std::runtime_error
-  // that says what is missing.
+  // that says what is missing, or as requireClosed.
   void bind(const std::string& name, const std::string& driver) const;
-  // Takes the device from its driver and binds it to this one, even if that is the same.
+  // Takes the device from its driver and binds it to this one, even if that is the same. Throws
+  // likewise.
   void rebind(const std::string& name, const std::string& driver) const;
 
  private:
   std::string virtioPath(const std::string& name) const;
+  void unbind(const std::string& name) const;
   std::string device(const std::string& name) const { return sysfs_ + "/bus/vdpa/devices/" + name; }
 
   std::string sysfs_;

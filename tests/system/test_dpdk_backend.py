@@ -1,5 +1,6 @@
 """vdpa-datapath with devices of the dpdk backend: a vdpa-pmd for each attached one, here with the driver that needs no card."""
 
+import json
 import os
 import signal
 
@@ -7,7 +8,7 @@ import pytest
 from grpc import StatusCode
 
 import rpc
-from datapath import NEXT, WORKER_DIRS, Datapath, Kubelet, owner, refused
+from datapath import NEXT, WORKER_DIRS, Datapath, Kubelet, owner, read_json, refused
 from pmd import PROGRAM, driver, sysfs
 from support import wait_until
 from testpmd import application
@@ -101,6 +102,19 @@ def test_it_outlives_the_datapath(scene, directory):
             assert second.check(owner(), DEVICE) == []
             second.detach(owner())
             assert pmd_pid(second) is None
+
+
+@pytest.mark.parametrize("phase", ["attaching", "detaching"])
+def test_it_ends_with_an_attachment_that_was_not_finished(scene, directory, phase):
+    scene.attach(owner(), DEVICE)
+    scene.kill()
+    record = read_json(scene.record(DEVICE))
+    scene.record(DEVICE).write_text(json.dumps({**record, "phase": phase}))
+    with Datapath(directory, "--sysfs", directory / "sys", name="second",
+                  worker_dirs=f"{directory}/programs:{WORKER_DIRS}") as second:
+        second.wait_serving()
+        assert pmd_pid(second) is None and not second.record(DEVICE).exists()
+        assert not any((second.run_dir / "pmds").iterdir())
 
 
 def test_an_update_replaces_it_under_traffic(scene, directory):

@@ -176,6 +176,47 @@ def test_the_character_device_for_the_pod_itself(node, directory, datapath):
         assert datapath.detach(owner(netns=netns))
 
 
+def test_a_character_device_is_not_taken_from_a_pod_that_has_it(node, datapath):
+    """It would be in the next one's network."""
+    [first] = node.add_vf_devices(1)
+    datapath.set_devices(offer(kernel(first, "vdpa0", attach="vhost-vdpa")))
+    with network_namespace() as netns, network_namespace() as other:
+        mine, next_one = owner(netns=netns, pod="old"), owner("c1", netns=other, pod="new")
+        device = os.open(datapath.attach(mine, first).socket, os.O_RDWR)
+        try:
+            datapath.kubelet.pods["default", "new"] = "vdpa.io/nic", [first]
+            with refused(StatusCode.ABORTED, "held by", "old"):
+                datapath.attach(next_one, first)
+            with refused(StatusCode.ABORTED, "a program has", "fuser"):
+                datapath.detach(mine)
+            with refused(StatusCode.ABORTED, "a program has"):
+                datapath.attach(next_one, first)
+        finally:
+            os.close(device)
+        assert datapath.attach(next_one, first).state == "direct"
+        assert datapath.detach(next_one)
+
+
+def test_what_a_program_has_open_is_not_removed_under_it(node, datapath):
+    """The kernel would wait for its end, with a lock that every other device needs."""
+    node.make_vfs("0000:41:00.0", 1)
+    first = node.vf(0)
+    made = kernel(first, "vdpa7", provision=True)
+    datapath.set_devices(offer(made))
+    datapath.wait_healthy(first)
+    device = os.open(node.character_device("vdpa7"), os.O_RDWR)
+    try:
+        datapath.set_devices()
+        datapath.wait_log("cannot undo the provisioning of " + first + ": a program has ")
+        datapath.set_devices(offer(kernel(first, "vdpa7", attach="virtio-vdpa", provision=True)))
+        datapath.wait_log("cannot make vDPA device vdpa7: a program has ")
+        assert set(node.vdpa_devices()) == {"vdpa7"}
+        datapath.set_devices()
+    finally:
+        os.close(device)
+    wait_until(lambda: node.vdpa_devices() == {}, datapath.log)
+
+
 @contextlib.contextmanager
 def attached_netdev(datapath, first, **request):
     with network_namespace() as netns:
