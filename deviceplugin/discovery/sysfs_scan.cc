@@ -133,27 +133,27 @@ class Scan {
     function.numaNode = std::max(-1, node ? parse<int>(*node, 10).value_or(-1) : -1);
   }
 
-  // A PF lists its VFs as virtfn<index>; only functions that can have any have the attribute. What
-  // is the same for a PF and its VFs is read once: with a thousand VFs that counts.
+  // A PF lists its VFs as virtfn<index>. How many it has is not read: the kernel answers that only
+  // when it has made or removed all of them. What is the same for a PF and its VFs is read once:
+  // with a thousand VFs that counts.
   void linkVfs(const Directory& devices) {
     for (auto& [address, pf] : snapshot_.functions) {
       if (!pf.pf.empty()) continue;  // a VF, whose PF came before it
       readNumaNode(devices, pf);
-      const auto count = devices.read(address + "/sriov_numvfs");
-      pf.vfCount = count ? parse<unsigned>(*count, 10).value_or(0) : 0;
-      for (unsigned index = 0; index < pf.vfCount; ++index) {
-        const std::string name = address + "/virtfn" + std::to_string(index);
-        const auto target = devices.link(name);
+      Directory(sysfs_ + "/bus/pci/devices/" + address).forEach([&](const std::string& name, bool) {
+        constexpr std::string_view prefix = "virtfn";
+        if (!name.starts_with(prefix)) return;
+        const auto index = parse<unsigned>(name.substr(prefix.size()), 10);
+        const auto target = devices.link(address + "/" + name);
         const auto vf = target ? snapshot_.functions.find(std::string(lastPart(*target)))
                                : snapshot_.functions.end();
-        if (vf == snapshot_.functions.end()) {
-          skip("/bus/pci/devices/" + name, "it names no VF");
-          continue;
-        }
+        if (!index || vf == snapshot_.functions.end())
+          return skip("/bus/pci/devices/" + address + "/" + name, "it names no VF");
+        ++pf.vfCount;
         vf->second.pf = address;
-        vf->second.vfIndex = index;
+        vf->second.vfIndex = *index;
         vf->second.numaNode = pf.numaNode;
-      }
+      });
     }
   }
 

@@ -40,7 +40,6 @@ class Sysfs:
         path = self._function(pf, "virtio-pci", n % 2)
         self.set_link(n, "up")
         (self.root / f"class/net/eth{n}").symlink_to(path / f"net/eth{n}")
-        (path / "sriov_numvfs").write_text(f"{vfs}\n")
         for i in range(vfs):
             vf = self._function(self.vf(n, i), "vp-vdpa", n % 2)
             (path / f"virtfn{i}").symlink_to(vf)

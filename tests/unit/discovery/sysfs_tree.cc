@@ -67,7 +67,6 @@ void SysfsTree::remove(const std::string& address) {
 }
 
 void SysfsTree::setVfs(const std::string& pf, const std::vector<std::string>& addresses) {
-  write(pathOf(pf) + "/sriov_numvfs", fmt::format("{}\n", addresses.size()));
   for (size_t i = 0; i < addresses.size(); ++i)
     link(pathOf(addresses[i]), fmt::format("{}/virtfn{}", pathOf(pf), i));
 }
