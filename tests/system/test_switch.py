@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -42,6 +43,32 @@ def reconnected(switch, port):
 def switch(directory):
     with Switch(directory) as program:
         yield program.wait_ready()
+
+
+def address(number):
+    return f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+
+
+def test_as_many_ports_as_it_can_serve(switch):
+    """All are connected, with the largest rings that a pod may have; one more is refused, and the others go on."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE), 510
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
+    try:
+        with contextlib.ExitStack() as stack:
+            first, last = (stack.enter_context(Pod(switch.add(f"p{n}", address(n)), address(n))) for n in (1, most))
+            for number in range(2, most):
+                front = stack.enter_context(FrontEnd(switch.add(f"p{number}", address(number))))
+                front.negotiate()
+                front.share()
+                for ring in range(2):
+                    front.start_ring(ring, size=1024)
+            for number in range(2, most):
+                switch.wait_connected(f"p{number}")
+            with pytest.raises(Refused, match=f"has {most} ports already"):
+                switch.add("more", address(most + 1))
+            exchange(first, last, b"in a crowd")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 # --- the control channel

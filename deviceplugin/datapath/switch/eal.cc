@@ -16,8 +16,11 @@
 namespace vdpa {
 namespace {
 
-constexpr unsigned kCache = 256;     // packets a poller keeps for itself
-constexpr unsigned kMegabytes = 32;  // for DPDK's own structures; the packets have other memory
+constexpr unsigned kCache = 256;  // packets a poller keeps for itself
+// DPDK's own structures, in MiB; the packets have other memory.
+constexpr unsigned kBase = 16;
+// What rte_vhost keeps for one ring of 1,024 entries, in KiB: 32 for copies, 8 for used entries.
+constexpr unsigned kRing = 48;
 
 constexpr size_t kHugePage = 2 << 20;
 
@@ -71,9 +74,10 @@ rte_mempool* createPool(unsigned packets, uint16_t room) {
 
 }  // namespace
 
-Eal::Eal(const std::string& directory, unsigned packets, unsigned frameBytes) {
+Eal::Eal(const std::string& directory, unsigned packets, unsigned frameBytes, unsigned rings) {
   const unsigned room = (frameBytes + 63) / 64 * 64 + RTE_PKTMBUF_HEADROOM;
-  if (startEal(directory, {"--no-pci", "-m", std::to_string(kMegabytes), "--log-level=*:warning"}) <
+  const unsigned megabytes = kBase + (rings * kRing + 1023) / 1024;
+  if (startEal(directory, {"--no-pci", "-m", std::to_string(megabytes), "--log-level=*:warning"}) <
       0)
     throw std::runtime_error(fmt::format("cannot start DPDK: {}", rte_strerror(rte_errno)));
   try {

@@ -9,9 +9,9 @@ namespace vdpa {
 
 class Eal {
  public:
-  // `directory` is as for startEal(). `packets` of up to `frameBytes` each are in the pool. Throws
-  // std::runtime_error with EAL's reason.
-  Eal(const std::string& directory, unsigned packets, unsigned frameBytes);
+  // `directory` is as for startEal(). `packets` of up to `frameBytes` each are in the pool; `rings`
+  // of pods' devices can be served. Throws std::runtime_error with EAL's reason.
+  Eal(const std::string& directory, unsigned packets, unsigned frameBytes, unsigned rings);
   ~Eal();
   Eal(const Eal&) = delete;
   Eal& operator=(const Eal&) = delete;

@@ -71,10 +71,11 @@ Switch::Switch(SwitchOptions options)
     : options_(std::move(options)),
       signals_(takeSignals()),
       eventReady_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
-      eal_(std::filesystem::path(options_.control).parent_path(),
-           kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
-           options_.uplink.empty() ? options_.mtu + kFrameOverhead
-                                   : Uplink::slotBytes(options_.mtu)),
+      eal_(
+          std::filesystem::path(options_.control).parent_path(),
+          kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
+          options_.uplink.empty() ? options_.mtu + kFrameOverhead : Uplink::slotBytes(options_.mtu),
+          VhostPorts::kMost * options_.queuePairs * 2),
       publisher_(pollersOf(options_)),
       control_(options_.control,
                [this](const std::string& operation, const nlohmann::json& arguments) {

@@ -116,11 +116,16 @@ VhostPorts::Port* VhostPorts::findSocket(int vid) {
 }
 
 MacTable::Port VhostPorts::freeNumber() const {
+  if (ports_.size() == kMost)
+    throw std::runtime_error(fmt::format(
+        "the switch has {} ports already, the most that DPDK's vhost library serves: pods that ask "
+        "for another resource get another switch",
+        kMost));
   std::vector<bool> used(MacTable::kMaxPorts);
   for (const auto& [id, port] : ports_) used[port->number] = true;
   for (MacTable::Port number = kUplinkPort + 1; number < MacTable::kMaxPorts; ++number)
     if (!used[number]) return number;
-  throw std::runtime_error(fmt::format("the switch has {} ports already", ports_.size()));
+  throw std::logic_error("fewer numbers than ports");
 }
 
 std::string VhostPorts::add(const std::string& id, const PortSettings& settings) {

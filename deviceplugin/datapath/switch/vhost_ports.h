@@ -47,6 +47,10 @@ class VhostPorts {
   VhostPorts(const VhostPorts&) = delete;
   VhostPorts& operator=(const VhostPorts&) = delete;
 
+  // rte_vhost has room for 1,024 sockets (MAX_FDS in lib/vhost/fd_man.h of DPDK 22.11): of each
+  // port the one that listens and the one that is connected, the bell's two, and one of its own.
+  static constexpr unsigned kMost = 510;
+
   // The socket's path. Throws std::runtime_error naming the port.
   std::string add(const std::string& id, const PortSettings& settings);
   void set(const std::string& id, const PortSettings& settings);
