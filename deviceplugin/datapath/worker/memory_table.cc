@@ -66,6 +66,14 @@ void checkRange(size_t number, const WireRegion& region) {
         number, region.size, region.userAddress, region.guestAddress, region.fileOffset);
 }
 
+// A file can be far larger than what is in it. An engine maps each from its start, and engines of
+// many pods share a process: together they must not run out of addresses, whatever one pod asks
+// for. Twice, since a virtual machine's regions may be two parts of one file.
+uint64_t mostMapped() {
+  return 2 * static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 // A shared mapping of a part of a file; data() is null, and errno set, if there is none.
 class Mapping {
  public:
@@ -90,6 +98,8 @@ class Mapping {
 
 MemoryTable::MemoryTable(Message message) {
   const auto table = message.as<WireMemoryTable>();
+  const uint64_t most = mostMapped();
+  uint64_t mapped = 0;
   for (size_t i = 0; i < table.regionCount; ++i) {
     const WireRegion& wire = table.regions[i];
     checkRange(i, wire);
@@ -101,6 +111,13 @@ MemoryTable::MemoryTable(Message message) {
     }
     regions_.push_back({wire, std::make_shared<const UniqueFd>(std::move(message.descriptors[i]))});
     checkFile(i, regions_.back());
+    mapped += wire.fileOffset + wire.size;  // less than 2^63 each: the size of a file
+    if (mapped > most)
+      throw protocolError(
+          "memory region {}: with it the regions and what is before them in their files are {} "
+          "MiB; "
+          "at most {} MiB, twice this node's memory, can be shared",
+          i, mapped >> 20, most >> 20);
   }
 }
 

@@ -55,6 +55,27 @@ TEST_CASE("ranges that cannot be") {
             .size() == 2);
 }
 
+TEST_CASE("no more than a node has can be shared, whatever a file's size") {
+  const auto memory = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto table = [](WireRegion first, WireRegion second) {
+    Message message = twoRegions(first, second);
+    message.descriptors.clear();
+    for (const auto& region : {first, second})
+      message.descriptors.push_back(memoryFile(region.fileOffset + region.size));
+    return message;
+  };
+  // A virtual machine with nearly all of it, below and above the gap for PCI.
+  CHECK(
+      MemoryTable(table({0, 0x1000, 0x1000, 0}, {1ull << 40, memory - 0x1000, 1ull << 40, 0x1000}))
+          .regions()
+          .size() == 2);
+  refused(table({0, memory, 0x1000, 0}, {1ull << 50, memory + 0x1000, 1ull << 50, 0}),
+          "twice this node's memory");
+  refused(table({0, 0x1000, 0x1000, 0}, {1ull << 50, 0x1000, 1ull << 50, 2 * memory}),
+          "twice this node's memory");
+}
+
 TEST_CASE("descriptors that are no memory to share") {
   int pipe[2];
   REQUIRE(::pipe(pipe) == 0);
