@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import resource
 import subprocess
 
 import pytest
@@ -12,7 +13,7 @@ import rpc
 from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, refused, settings
 from grpc import StatusCode
 from node import IGB_PF, run
-from support import wait_until
+from support import Program, wait_until
 from test_worker import application as any_application
 
 application = functools.partial(any_application, user=0)   # outside of a pod only root sees a device's directory
@@ -174,6 +175,27 @@ def test_the_character_device_for_the_pod_itself(node, directory, datapath):
             wait_until(lambda: a.counter("TX-packets") > 100, a.log)
         assert datapath.check(owner(netns=netns), first) == []
         assert datapath.detach(owner(netns=netns))
+
+
+def test_qemu_on_the_character_device(node, directory, datapath):
+    """Its guest is the firmware alone, which has a virtio driver of its own and asks for an address to boot from."""
+    first, second = node.add_vf_devices(2)
+    datapath.set_devices(offer(kernel(first, "vdpa0", attach="vhost-vdpa"), kernel(second, "vdpa1")))
+    with network_namespace() as one, network_namespace() as two:
+        attached = datapath.attach(owner("c0", netns=one), first)
+        datapath.attach(owner("c1", netns=two), second)
+        with application(directory, datapath.socket(second), "b", "rxonly", 1) as peer:
+            qemu = Program("qemu", [
+                "qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "64", "-nodefaults", "-display", "none",
+                "-boot", "order=n", "-netdev", f"vhost-vdpa,id=net,vhostdev={attached.socket}",
+                "-device", "virtio-net-pci,netdev=net,vectors=0,disable-legacy=on"], directory,
+                # The kernel pins the guest's memory.
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2))
+            with qemu:
+                wait_until(lambda: peer.counter("RX-packets") > 2, lambda: qemu.log() + peer.log(), 120)
+                assert datapath.check(owner("c0", netns=one), first) == []
+        assert qemu.log() == ""
+        assert datapath.detach(owner("c0", netns=one))
 
 
 def test_a_character_device_is_not_taken_from_a_pod_that_has_it(node, datapath):
