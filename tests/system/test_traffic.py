@@ -220,6 +220,18 @@ def test_half_a_message_hits_its_own_port_only(node, data):
     exchange(one, node.connect(2), b"again")
 
 
+def test_a_pod_that_comes_and_goes_fills_no_log(node):
+    socket = node.attach(0)
+
+    def told():
+        return [line for line in node.datapath.log().splitlines() if " debug " not in line]
+    before = told()
+    for _ in range(500):
+        with Pod(socket, mac(0)):
+            pass
+    assert told() == before
+
+
 def test_truncated_memory_hits_its_own_port_only(node):
     one, other, hostile = node.pods(3)
     exchange(one, hostile, b"before")

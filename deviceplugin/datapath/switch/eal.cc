@@ -77,8 +77,9 @@ rte_mempool* createPool(unsigned packets, uint16_t room) {
 Eal::Eal(const std::string& directory, unsigned packets, unsigned frameBytes, unsigned rings) {
   const unsigned room = (frameBytes + 63) / 64 * 64 + RTE_PKTMBUF_HEADROOM;
   const unsigned megabytes = kBase + (rings * kRing + 1023) / 1024;
-  if (startEal(directory, {"--no-pci", "-m", std::to_string(megabytes), "--log-level=*:warning"}) <
-      0)
+  // Of pods that come and go, rte_vhost would complain a hundred times a second.
+  if (startEal(directory, {"--no-pci", "-m", std::to_string(megabytes), "--log-level=*:warning",
+                           "--log-level=lib.vhost.config:critical"}) < 0)
     throw std::runtime_error(fmt::format("cannot start DPDK: {}", rte_strerror(rte_errno)));
   try {
     pool_ = createPool(packets, static_cast<uint16_t>(room));
