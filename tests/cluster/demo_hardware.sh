@@ -61,8 +61,8 @@ for _ in 1 2 3 4; do
   echo
   sleep 3
 done
-moving() { local a b; a=$(counter "$1"); sleep 2; b=$(counter "$1"); [ "${b:-0}" -gt "${a:-0}" ]; }
-wait_for 60 "packets on node1" moving left-node1
-wait_for 60 "packets on node3" moving left-node3
+more() { local now; now=$(counter "$1"); [ "${now:-0}" -gt "${2:-0}" ]; }
+wait_for 60 "packets on node1" more left-node1 "$(counter left-node1)"
+wait_for 60 "packets on node3" more left-node3 "$(counter left-node3)"
 datapath=$(kubectl -n vdpa-system get pods -l app.kubernetes.io/name=vdpa-datapath --field-selector spec.nodeName=node3 -o name)
 show kubectl -n vdpa-system exec "$datapath" -c vdpa-datapath -- vdpactl attachments
