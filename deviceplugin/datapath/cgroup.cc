@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "common/atomic_file.h"
@@ -49,7 +50,26 @@ void fillCpuset(const fs::path& hierarchy, const fs::path& folder) {
   }
 }
 
+fs::path makeFolder(const fs::path& hierarchy) {
+  fs::path folder = hierarchy / kName;
+  if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
+    throw systemError(errno, "cannot make the cgroup {}", folder.string());
+  return folder;
+}
+
 }  // namespace
+
+void limitOwnCgroup(const std::string& root, uint64_t memory) {
+  // v2's file and its word for no limit, and v1's.
+  constexpr std::pair<const char*, const char*> kFiles[] = {{"memory.max", "max"},
+                                                            {"memory.limit_in_bytes", "-1"}};
+  for (const auto& hierarchy : hierarchiesOf(root)) {
+    const fs::path folder = makeFolder(hierarchy);
+    for (const auto& [name, none] : kFiles)
+      if (fs::exists(folder / name))
+        writeTo(folder / name, memory > 0 ? std::to_string(memory) : none);
+  }
+}
 
 std::vector<std::string> removeOwnCgroup(const std::string& root) {
   std::vector<std::string> left;
@@ -64,9 +84,7 @@ std::vector<std::string> removeOwnCgroup(const std::string& root) {
 
 void moveToOwnCgroup(const std::string& root, pid_t pid) {
   for (const auto& hierarchy : hierarchiesOf(root)) {
-    const fs::path folder = hierarchy / kName;
-    if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
-      throw systemError(errno, "cannot make the cgroup {}", folder.string());
+    const fs::path folder = makeFolder(hierarchy);
     fillCpuset(hierarchy, folder);
     writeTo(folder / "cgroup.procs", std::to_string(pid));
   }

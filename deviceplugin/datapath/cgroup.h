@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,11 @@ namespace vdpa {
 // `root`, where the host's cgroup file systems are (v2, v1, or both), and makes that cgroup where
 // it is missing. What the process starts from then on is there too. Throws std::system_error.
 void moveToOwnCgroup(const std::string& root, pid_t pid);
+
+// Bounds what is in those cgroups together, in bytes; 0: not at all. The kernel charges a page of
+// shared memory to whoever touches it first, and pods let our processes do that. Throws
+// std::system_error.
+void limitOwnCgroup(const std::string& root, uint64_t memory);
 
 // Removes those cgroups, which must be empty. Returns what stays, with the reason, for people.
 std::vector<std::string> removeOwnCgroup(const std::string& root);

@@ -2,6 +2,7 @@
 // for how it is put together.
 #include <malloc.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -13,6 +14,7 @@
 #include "common/log.h"
 #include "common/vdpa_netlink.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/cgroup.h"
 #include "deviceplugin/datapath/instance.h"
 
 namespace vdpa {
@@ -36,6 +38,23 @@ std::string bootId() {
   return id;
 }
 
+// In MiB.
+uint64_t nodeMemory() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+             static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) >>
+         20;
+}
+
+// Without the limit they work as well.
+void limitMemory(const std::string& cgroupRoot, uint64_t megabytes) {
+  if (cgroupRoot.empty()) return;
+  try {
+    limitOwnCgroup(cgroupRoot, megabytes << 20);
+  } catch (const std::exception& error) {
+    spdlog::warn("workers and switches have no limit of memory: {}", error.what());
+  }
+}
+
 int run(int argc, char** argv) {
   ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
   CLI::App app{
@@ -56,6 +75,12 @@ int run(int argc, char** argv) {
   app.add_option("--cgroup-root", programs.cgroupRoot,
                  "the host's cgroup file systems; in a container, workers and switches outlive it "
                  "only with this and\nthe host's process ids");
+  uint64_t memoryLimit = nodeMemory() / 2;
+  app.add_option(
+         "--memory-limit", memoryLimit,
+         "MiB that workers and switches may have together, pods' memory that only they have "
+         "touched included;\n0: any [half of the node's]")
+      ->default_str("");
   app.add_option("--pod-resources", podResources, "the kubelet's PodResources socket")
       ->capture_default_str();
   app.add_option("--sysfs", programs.sysfs, "where the kernel shows its devices")
@@ -85,6 +110,7 @@ int run(int argc, char** argv) {
   programs.worker = findProgram("vdpa-worker", directories);
   programs.vswitch = findProgram("vdpa-switch", directories);
   programs.pmd = findProgram("vdpa-pmd", directories);
+  limitMemory(programs.cgroupRoot, memoryLimit);
   // One at a time: the kernel holds one lock for all.
   VdpaNetlink netlink(std::chrono::seconds(10));
   const Instance instance(

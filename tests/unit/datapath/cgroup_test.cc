@@ -56,6 +56,23 @@ TEST_CASE(
   CHECK(layout.content("cpuset/vdpa/cpuset.mems") == "1\n");  // somebody's choice stays
 }
 
+TEST_CASE("memory is bounded in the hierarchy that does it") {
+  Layout v2;
+  v2.file("cgroup.procs");
+  v2.file("vdpa/memory.max", "max\n");
+  vdpa::limitOwnCgroup(v2.root, 5ull << 30);
+  CHECK(v2.content("vdpa/memory.max").starts_with("5368709120"));
+
+  Layout v1;
+  v1.file("cpu/cgroup.procs");
+  v1.file("memory/cgroup.procs");
+  v1.file("memory/vdpa/memory.limit_in_bytes", "4096\n");
+  vdpa::limitOwnCgroup(v1.root, 0);
+  CHECK(v1.content("memory/vdpa/memory.limit_in_bytes").starts_with("-1"));
+  CHECK(fs::exists(v1.root / "cpu/vdpa"));
+  CHECK_FALSE(fs::exists(v1.root / "cpu/vdpa/memory.max"));
+}
+
 TEST_CASE("what is not a cgroup file system is named") {
   Layout layout;
   CHECK_THROWS_WITH(vdpa::moveToOwnCgroup(layout.root, 4711),
