@@ -122,6 +122,7 @@ class Attachments {
   using Clock = DeviceTable::Clock;
 
   void recover();
+  void endEarlierBoot(OwnerRecords::Loaded& loaded);
   void resume(const OwnerRecord& record);
   void withhold(const std::string& id, const std::string& reason);
   void startSwitches(const std::vector<OwnerRecord>& live);

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <set>
 
+#include "common/atomic_file.h"
+#include "common/errors.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/attachments.h"
 #include "deviceplugin/datapath/device_directory.h"
@@ -14,10 +16,11 @@ namespace vdpa {
 
 void Attachments::recover() {
   makeDirectory(options_.paths.runDir(), 0700);
+  auto loaded = records_.load();
+  endEarlierBoot(loaded);
   makeDirectory(options_.paths.devices(), 0755);
   makeDirectory(options_.paths.workers(), 0700);
 
-  auto loaded = records_.load();
   std::set<std::string> inUse;
   for (const auto& [id, reason] : loaded.unreadable) {
     withhold(id, reason);
@@ -37,6 +40,38 @@ void Attachments::recover() {
   backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
   startSwitches(live);
   for (const auto& record : live) resume(record);
+}
+
+// A power cut can leave a record unreadable that was changed before it; but nobody has its device
+// any more. That the node was restarted is told by the marker of the boot. Where there is none, the
+// run directory is new, or was an earlier version's: then it has the workers' directory.
+void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
+  const Paths& paths = options_.paths;
+  const std::string marker = paths.bootMarker();
+  const bool marked = std::filesystem::exists(marker);
+  if (marked && readFile(marker) == options_.bootId) return;
+  const bool restarted = marked || !std::filesystem::exists(paths.workers());
+  if (restarted)
+    std::erase_if(loaded.unreadable, [&](const auto& entry) {
+      const auto& [id, reason] = entry;
+      try {
+        DeviceDirectory(paths, id).remove();
+        records_.removeUnreadable(id);
+        spdlog::warn("{} is free: the owner record {}; it was removed, as the node was restarted",
+                     id, reason);
+        return true;
+      } catch (const std::exception& error) {
+        spdlog::error("{}", error.what());
+        return false;
+      }
+    });
+  // From here on, what can't be read is of this boot. Without a marker nothing is told by it.
+  std::filesystem::remove(marker);
+  try {
+    writeFileAtomically(marker, options_.bootId, Durability::memory, 0600);
+  } catch (const std::exception& error) {  // on a full disk what runs is still to be taken over
+    spdlog::error("{}", withRemedy(error));
+  }
 }
 
 // Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.

@@ -26,7 +26,7 @@ class OwnerRecords {
   Loaded load();
   // Durability::whole for the record that comes before effects: a power cut that takes the record
   // takes the effects as well. A change of phase need only survive this process, since a record of
-  // another boot is undone whatever its phase.
+  // another boot is undone whatever its phase, and one that can't be read withholds nothing then.
   void write(const OwnerRecord& record, Durability durability);
   void remove(const std::string& deviceId);
   // The one that was set aside.

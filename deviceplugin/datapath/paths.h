@@ -14,6 +14,7 @@ class Paths {
   const std::string& stateDir() const { return stateDir_; }
   std::string serverSocket() const { return runDir_ + "/datapath.sock"; }
   std::string lockFile() const { return runDir_ + "/datapath.lock"; }
+  std::string bootMarker() const { return runDir_ + "/boot"; }
   std::string devices() const { return runDir_ + "/devices"; }
   std::string device(const std::string& id) const { return devices() + "/" + id; }
   std::string podSocket(const std::string& id) const { return device(id) + "/vhost.sock"; }

@@ -62,7 +62,7 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"ended": ["vdpa-switch of vdpa.io/nic", "vdpa-switch of vdpa.io/other"], "left": []}
     assert datapath.processes() == {}
-    assert sorted(os.listdir(datapath.run_dir)) == ["datapath.lock", "datapath.sock"]
+    assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock"]
     assert not os.listdir(datapath.state_dir / "owners")
     assert {(d.healthy, d.reason) for d in datapath.list().devices} == {(False, DRAINED)}
     assert {(d.healthy, d.reason) for d in next(watching).devices} == {(False, DRAINED)}
@@ -72,7 +72,8 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     # The device plugin goes on telling what it finds.
     datapath.set_devices(resource(count=6))
     assert {(d.id, d.reason) for d in datapath.list().devices} == {(f"nic-{n}", DRAINED) for n in range(6)}
-    assert datapath.processes() == {} and sorted(os.listdir(datapath.run_dir)) == ["datapath.lock", "datapath.sock"]
+    assert datapath.processes() == {}
+    assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock"]
     again = drain(datapath)
     assert again.returncode == 0 and again.stdout.startswith("drained: ")
 

@@ -282,7 +282,9 @@ TEST_CASE("a device whose record can't be read is withheld, and what serves it r
   Owner next = kOwner;
   next.containerId = "c1";
   for (int start = 0; start < 2; ++start) {
-    const auto attachments = node.start(nullptr, start == 0 ? "boot" : "another boot");
+    // An earlier version left no marker of the boot.
+    if (start == 1) std::filesystem::remove(node.paths().bootMarker());
+    const auto attachments = node.start();
     checkUnhealthy(*attachments, words);
     CHECK(node.hasWorker());
     CHECK(node.hasFiles());
@@ -312,6 +314,31 @@ TEST_CASE("a device whose record can't be read is withheld, and what serves it r
   CHECK_FALSE(attachments->release("nic-0", {}, true));
   attachments->attach({next, "nic-0", {}, {}, {}}, kNever);
   CHECK(attachments->detach(next.key()));
+}
+
+TEST_CASE("a record that can't be read withholds nothing after the node was restarted") {
+  const std::string content =
+      GENERATE(as<std::string>(), "", std::string(100, '\0'), "{\"version\": 99}");
+  const bool runDirGone = GENERATE(true, false);
+  CAPTURE(content, runDirGone);
+  const Node node;
+  const Paths paths = node.paths();
+  node.start()->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  stopStray(paths.workerControl("nic-0"));
+  stopStray(paths.switchControl("vdpa.io-nic"));
+  writeFileAtomically(paths.owners() + "/nic-0.json", content, Durability::memory);
+  if (runDirGone) std::filesystem::remove_all(paths.runDir());
+  {
+    const auto attachments = node.start(nullptr, "another boot");
+    waitHealthy(*attachments);
+    CHECK(attachments->withheldDevices() == 0);
+    node.checkFree();
+    CHECK_FALSE(std::filesystem::exists(node.badRecord()));
+    attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  }
+  // Of this boot.
+  writeFileAtomically(paths.owners() + "/nic-0.json", content, Durability::memory);
+  CHECK(node.start(nullptr, "another boot")->withheldDevices() == 1);
 }
 
 TEST_CASE("a person takes a device only from the owner that was shown, and a living one by force") {
