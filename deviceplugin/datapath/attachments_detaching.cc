@@ -94,10 +94,13 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
     step("detaching");
     if (device->worker) device->worker->stop();
     step("worker stopped");
-    backings_.of(record.device).stop(record);
-    step("engine stopped");
-    changes_.restore(record);
-    step("settings put back");
+    // A restart of the node has done it, and what the record names may be somebody else's since.
+    if (record.bootId == options_.bootId) {
+      backings_.of(record.device).stop(record);
+      step("engine stopped");
+      changes_.restore(record);
+      step("settings put back");
+    }
     DeviceDirectory(options_.paths, id).renew();
     step("directory emptied");
   });

@@ -133,6 +133,7 @@ void Attachments::undoUnfinished(OwnerRecord record) {
       changes_.restore(record);
     }
     DeviceDirectory(options_.paths, id).renew();
+    step("directory emptied");
     records_.remove(id);
   } catch (const std::exception& error) {
     // Nobody else gets it before that is done: it is tried again and again.

@@ -30,14 +30,18 @@ class Node {
 
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
-  std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr,
-                                     const std::string& bootId = "boot") const {
+  Attachments::Options options(std::function<void(std::string_view)> onStep = nullptr,
+                               const std::string& bootId = "boot") const {
     Programs programs;
     programs.worker = programs.vswitch = CONTROL_PROGRAM;
-    auto attachments = std::make_unique<Attachments>(
-        Attachments::Options{programs, paths(), bootId, [] { return std::vector<PodDevice>(); },
-                             nullptr, nullptr, 4s, std::move(onStep), 0s},
-        [] {});
+    return {programs, paths(), bootId, [] { return std::vector<PodDevice>(); },
+            nullptr,  nullptr, 4s,     std::move(onStep),
+            0s};
+  }
+
+  std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr,
+                                     const std::string& bootId = "boot") const {
+    auto attachments = std::make_unique<Attachments>(options(std::move(onStep), bootId), [] {});
     attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}}});
     return attachments;
   }
@@ -339,6 +343,37 @@ TEST_CASE("a record that can't be read withholds nothing after the node was rest
   // Of this boot.
   writeFileAtomically(paths.owners() + "/nic-0.json", content, Durability::memory);
   CHECK(node.start(nullptr, "another boot")->withheldDevices() == 1);
+}
+
+TEST_CASE("what a restart of the node has undone is not undone again when that took two tries") {
+  const Node node;
+  OwnerRecord record;
+  record.bootId = "an earlier boot";
+  record.phase = Phase::attached;
+  record.attachment.deviceId = "nic-0";
+  record.attachment.owner = kOwner;
+  record.device.backend = Backend::kernel;
+  record.found.vf.vlan = 7;
+  record.found.vfChanges = {VfPart::vlan};
+  OwnerRecords(node.paths().owners()).write(record, Durability::memory);
+  unsigned written = 0;
+  bool fail = true;
+  auto options = node.options([&](std::string_view name) {
+    if (fail && name == "directory emptied") throw std::runtime_error("input/output error");
+  });
+  options.hardware = HardwareChanges::Access{
+      [](const std::string&) {
+        return Vf{"eth1", 0, "driver", VfValues()};
+      },
+      [&](const Vf&, VfPart, const VfValues&) { return ++written, 0; }, nullptr, nullptr};
+  Attachments attachments(options, [] {});
+  REQUIRE(attachments.list().size() == 1);
+  CHECK(attachments.list()[0].state == "failed: detaching: input/output error");
+  fail = false;
+  attachments.reconcile();
+  CHECK(attachments.list().empty());
+  CHECK_FALSE(node.hasRecord());
+  CHECK(written == 0);
 }
 
 TEST_CASE("a person takes a device only from the owner that was shown, and a living one by force") {
