@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <exception>
+#include <filesystem>
 
 #include "common/errors.h"
 #include "common/log.h"
@@ -107,7 +108,10 @@ bool hasMacToSet(const OwnerRecord& record) {
 HardwareChanges::Access HardwareChanges::kernels(
     const std::string& sysfs, std::function<std::string(const std::string& vdpa)> vdpaMac,
     std::function<bool(const std::string&, const std::string&)> setVdpaMac) {
-  return {[sysfs](const std::string& address) { return findVf(sysfs, address); }, writeVf,
+  return {[sysfs](const std::string& address) {
+            return std::filesystem::exists(sysfs + "/bus/pci/devices/" + address);
+          },
+          [sysfs](const std::string& address) { return findVf(sysfs, address); }, writeVf,
           std::move(vdpaMac), std::move(setVdpaMac)};
 }
 
@@ -248,14 +252,22 @@ void HardwareChanges::restore(const OwnerRecord& record) const {
   const std::string& address = record.device.pciAddress;
   const VfValues& found = record.found.vf;
   std::exception_ptr failure;
+  const auto outOfReach = [&](const std::optional<Vf>& vf, VfPart part) {
+    if (vf && vf->values) return false;
+    if (!failure && access_.present(address))
+      failure = std::make_exception_ptr(std::runtime_error(fmt::format(
+          "cannot put back {} of {}: {}; give the PF back to the node, or remove the VF",
+          describe(part, found), record.attachment.deviceId, whyNoVf(vf))));
+    return true;
+  };
   const std::vector<VfPart> undone(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
   for (const VfPart part : undone) {
     const auto vf = access_.find(address);
-    if (!vf || !vf->values) break;
+    if (outOfReach(vf, part)) break;
     if (same(part, found, *vf->values)) continue;
     int error = access_.write(*vf, part, found);
     const auto after = access_.find(address);
-    if (!after || !after->values) break;
+    if (outOfReach(after, part)) break;
     if (error == 0 && !same(part, found, *after->values)) error = EIO;
     if (error == 0) continue;
     const auto problem =

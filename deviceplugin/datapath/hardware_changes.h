@@ -17,6 +17,7 @@ class HardwareChanges {
  public:
   // The kernel's part. `find` and `write` as findVf() and writeVf().
   struct Access {
+    std::function<bool(const std::string& pciAddress)> present;  // the function itself
     std::function<std::optional<Vf>(const std::string& pciAddress)> find;
     std::function<int(const Vf& vf, VfPart part, const VfValues& values)> write;
     // A vDPA device's MAC, empty if it tells none; and setting it, false if that isn't possible.
@@ -38,7 +39,8 @@ class HardwareChanges {
   // setting and PF.
   void apply(OwnerRecord& record) const;
   // Puts back what was planned, whether it was changed or not. That the hardware has gone is no
-  // error. Throws what names the first setting that stays.
+  // error, but that its PF can't be seen is: it may come back. Throws what names the first setting
+  // that stays.
   void restore(const OwnerRecord& record) const;
   void check(const OwnerRecord& record, Differences& differences) const;
 

@@ -362,6 +362,7 @@ TEST_CASE("what a restart of the node has undone is not undone again when that t
     if (fail && name == "directory emptied") throw std::runtime_error("input/output error");
   });
   options.hardware = HardwareChanges::Access{
+      [](const std::string&) { return true; },
       [](const std::string&) {
         return Vf{"eth1", 0, "driver", VfValues()};
       },

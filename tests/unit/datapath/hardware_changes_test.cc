@@ -16,10 +16,12 @@ constexpr const char* kWanted = "02:00:00:00:00:01";
 
 // One VF and one vDPA device.
 struct Hardware {
+  bool present = true;
   bool isVf = true;
   bool settable = true;      // the PF's driver knows settings of VFs
   std::set<VfPart> refused;  // EOPNOTSUPP
   std::set<VfPart> ignored;  // success, but nothing changes
+  bool goneOnWrite = false;  // the PF isn't seen any more
   bool vdpaSettable = false;
   VfValues values{};
   std::string vdpaMac = kOwn;
@@ -27,11 +29,13 @@ struct Hardware {
 
   HardwareChanges changes() {
     return HardwareChanges(
-        {[this](const std::string&) -> std::optional<Vf> {
+        {[this](const std::string&) { return present; },
+         [this](const std::string&) -> std::optional<Vf> {
            if (!isVf) return std::nullopt;
            return Vf{"eth1", 2, "driver", settable ? std::optional(values) : std::nullopt};
          },
          [this](const Vf&, VfPart part, const VfValues& wanted) {
+           if (goneOnWrite) isVf = false;
            if (refused.contains(part)) return EOPNOTSUPP;
            written.push_back(part);
            if (!ignored.contains(part)) take(part, wanted);
@@ -216,16 +220,46 @@ TEST_CASE("hardware changes: who can't do it is named") {
   }
 }
 
-TEST_CASE("hardware changes: a PF that has gone is no error when all is put back") {
+TEST_CASE("hardware changes: a function that has gone has nothing to be put back") {
   Hardware hardware;
   hardware.values = asFound();
   const auto changes = hardware.changes();
   auto record = recordFor(everything());
   changes.plan(record, everything());
   changes.apply(record);
-  hardware.isVf = false;
+  hardware.present = hardware.isVf = false;
   CHECK_NOTHROW(changes.restore(record));
   CHECK_FALSE(differences(changes, record).empty());
+}
+
+TEST_CASE("hardware changes: what a PF that can't be seen has is put back once it can") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  changes.apply(record);
+  SECTION("in another network namespace, or renamed") {
+    hardware.isVf = false;
+    CHECK_THROWS_WITH(changes.restore(record),
+                      Catch::Contains("cannot put back link_state auto of 0000:65:00.2: it is no "
+                                      "VF of a PF that has a netdev on this node"));
+    hardware.isVf = true;
+  }
+  SECTION("its driver is being loaded") {
+    hardware.settable = false;
+    CHECK_THROWS_WITH(changes.restore(record),
+                      Catch::Contains("the driver driver of its PF eth1 has no settings of VFs"));
+    hardware.settable = true;
+  }
+  SECTION("from the first write on") {
+    hardware.goneOnWrite = true;
+    CHECK_THROWS_WITH(changes.restore(record), Catch::Contains("cannot put back link_state auto"));
+    hardware.goneOnWrite = false;
+    hardware.isVf = true;
+  }
+  changes.restore(record);
+  CHECK(hardware.values == asFound());
 }
 
 TEST_CASE("hardware changes: somebody else's doing is told") {
