@@ -110,6 +110,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   record.macAsked = !attachment.port.mac.empty();
   attachment.port.mac = reservation.takeMac(attachment.port.mac);
   if (offer.device.backend != Backend::software) changes_.plan(record, request.settings);
+  reservation.holdMac(attachment);
   attachment.socket = podSocket(id);
   attachment.queuePairs = offer.device.backend == Backend::software ? offer.software.queuePairs
                                                                     : offer.device.queuePairs;

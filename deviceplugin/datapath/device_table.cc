@@ -11,6 +11,21 @@
 
 namespace vdpa {
 
+namespace {
+
+bool samePod(const Owner& a, const Owner& b) {
+  return a.containerId == b.containerId ||
+         (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
+}
+
+// Its frames would go to `attachment`, whose pod it may know nothing of.
+bool losesMac(const Attachment& holder, const Attachment& attachment) {
+  return holder.port.mac == attachment.port.mac && holder.port.vlan == attachment.port.vlan &&
+         holder.resource == attachment.resource && !samePod(holder.owner, attachment.owner);
+}
+
+}  // namespace
+
 DeviceTable::Lease::~Lease() {
   if (!table_) return;
   {
@@ -35,7 +50,7 @@ DeviceTable::Reservation::Reservation(DeviceTable& table, const Owner& owner,
   for (const auto& [id, entry] : table_.entries_)
     if (entry.record && entry.record->attachment.owner.key() == owner.key()) refuse(id);
   const auto [pending, added] =
-      table_.pending_.try_emplace(owner.key(), Pending{deviceId, "", false});
+      table_.pending_.try_emplace(owner.key(), Pending{deviceId, "", std::nullopt, false});
   if (!added) refuse(pending->second.deviceId);
 }
 
@@ -62,6 +77,26 @@ std::string DeviceTable::Reservation::takeMac(const std::string& wanted) {
                              })
                 : wanted;
   return own.mac;
+}
+
+void DeviceTable::Reservation::holdMac(const Attachment& attachment) {
+  const auto refuse = [&](const Attachment& holder) {
+    throw RefusedError(
+        Refusal::aborted,
+        fmt::format("cannot attach {}: mac {} in VLAN {} of {} is that of {}, which has {}; give "
+                    "this pod another one, or wait until that pod is gone",
+                    attachment.deviceId, attachment.port.mac, attachment.port.vlan,
+                    attachment.resource, describeOwner(holder.owner), holder.deviceId));
+  };
+  std::lock_guard lock(table_.mutex_);
+  for (const auto& [id, entry] : table_.entries_)
+    if (const auto& record = entry.record;
+        record && losesMac(record->attachment, attachment) && record->phase != Phase::detaching &&
+        !namespaceGone(record->attachment.owner.netns, record->netns))
+      refuse(record->attachment);
+  for (const auto& [key, pending] : table_.pending_)
+    if (pending.holder && losesMac(*pending.holder, attachment)) refuse(*pending.holder);
+  table_.pending_.at(owner_.key()).holder = attachment;
 }
 
 std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offer>& offers) {

@@ -65,6 +65,9 @@ class DeviceTable {
     Reservation& operator=(const Reservation&) = delete;
     // The MAC for its port: `wanted`, or a default one that nobody on this node has.
     std::string takeMac(const std::string& wanted);
+    // It is this attachment's alone in its resource and VLAN. Throws RefusedError (aborted) when
+    // another pod that is still there has it.
+    void holdMac(const Attachment& attachment);
 
    private:
     DeviceTable& table_;
@@ -117,6 +120,7 @@ class DeviceTable {
   struct Pending {
     std::string deviceId;
     std::string mac;
+    std::optional<Attachment> holder;  // of that MAC
     bool calledOff = false;
   };
   struct Entry : Device {

@@ -72,6 +72,30 @@ def test_attach_and_detach(datapath, held_directory):
     assert not datapath.list().attachments
 
 
+def test_a_mac_is_not_taken_from_another_pod(datapath):
+    wanted = settings(mac="02:00:00:00:00:01", vlan=5)
+    with network_namespace() as netns:
+        datapath.attach(owner(pod="till", netns=netns), settings=wanted)
+        others = [owner("c1", pod="thief"), owner("c2", pod="till", namespace="other"), owner("c3")]
+        for other in others:
+            with refused(ABORTED, "nic-1", "mac 02:00:00:00:00:01 in VLAN 5 of vdpa.io/nic is that of default/till",
+                         "which has nic-0"):
+                datapath.attach(other, "nic-1", wanted)
+        assert not datapath.record("nic-1").exists()
+        # Another network of its own, and the pod itself: a second interface, and the one that takes its place.
+        datapath.attach(others[0], "nic-1", settings(mac="02:00:00:00:00:01", vlan=6))
+        datapath.attach(owner("c4", pod="till"), "nic-2", wanted)
+        datapath.detach(owner("c4"))
+        delete_namespace(netns)
+        datapath.attach(others[1], "nic-2", wanted)
+    chosen = datapath.attach(owner("c5", pod="next"), "nic-3").settings.mac
+    datapath.detach(others[0])
+    with refused(ABORTED, chosen, "default/next"):
+        datapath.attach(others[0], "nic-1", settings(mac=chosen))
+    datapath.detach(owner("c5"))
+    datapath.attach(others[0], "nic-1", settings(mac=chosen))
+
+
 def test_modes_of_directories_and_sockets(datapath):
     def mode(path):
         return stat.S_IMODE(path.stat().st_mode)
