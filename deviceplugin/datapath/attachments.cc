@@ -243,19 +243,21 @@ void Attachments::retryFailed() {
   if (table_.closed()) return;
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer || device.record) continue;
-    if (device.offer->device.backend == Backend::kernel)
-      well = backings_.kernel.retry(id, *device.offer) || well;
-    if (device.offer->device.backend == Backend::dpdk && backings_.dpdk.due(id))
-      well = retryDriver(id) || well;
+    const Backend backend = device.offer->device.backend;
+    if ((backend == Backend::kernel && backings_.kernel.due(id)) ||
+        (backend == Backend::dpdk && backings_.dpdk.due(id)))
+      well = retryFailed(id) || well;
   }
   if (well) onHealth_();
 }
 
-// With the lease: an Attach would start a second process for the device.
-bool Attachments::retryDriver(const std::string& id) {
+// With the lease: an Attach would start a second process for the device, or find it open.
+bool Attachments::retryFailed(const std::string& id) {
   const auto lease = table_.lease(id, Clock::now());
   const auto device = table_.find(id);
   if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
+  if (device->offer->device.backend == Backend::kernel)
+    return backings_.kernel.retry(id, *device->offer);
   return backings_.dpdk.retry(id, *device->offer);
 }
 

@@ -132,7 +132,7 @@ class Attachments {
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing);
   Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker) const;
-  bool retryDriver(const std::string& id);
+  bool retryFailed(const std::string& id);
   void undo(const DeviceTable::Lease& lease);
   void endAttachment(const DeviceTable::Lease& lease);
   void forget(const DeviceTable::Lease& lease);

@@ -41,6 +41,10 @@ std::optional<WorkerHandle::Engine> KernelBacking::start(OwnerRecord& record) {
     throw RefusedError(Refusal::aborted,
                        fmt::format("vDPA device {} of {} is gone", record.device.vdpa,
                                    record.attachment.deviceId));
+  {
+    std::lock_guard lock(mutex_);  // one that is attached is not looked at again
+    failures_.erase(record.attachment.deviceId);
+  }
   if (record.device.attach == Attach::vhostUser) return WorkerHandle::Engine::vhostVdpa(node);
   record.attachment.socket = node;
   return std::nullopt;
@@ -86,11 +90,12 @@ std::string KernelBacking::unhealthy(const std::string& id, const Offer& offer) 
   return failure == failures_.end() ? "" : failure->second;
 }
 
+bool KernelBacking::due(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  return failures_.contains(id);
+}
+
 bool KernelBacking::retry(const std::string& id, const Offer& offer) {
-  {
-    std::lock_guard lock(mutex_);
-    if (!failures_.contains(id)) return false;
-  }
   const std::string node = bus_.characterDevice(offer.device.vdpa);
   if (node.empty()) return false;
   const UniqueFd file(::open(node.c_str(), O_RDWR | O_CLOEXEC));  // EBUSY: somebody has it still

@@ -26,7 +26,9 @@ class KernelBacking : public Backing {
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const Offer& offer) const override;
 
-  // Looks again at free devices whose worker couldn't open them. True if one is well again.
+  // Its worker could not open it.
+  bool due(const std::string& id) const;
+  // Looks whether it can be opened now. True if it is well again.
   bool retry(const std::string& id, const Offer& offer);
 
  private:

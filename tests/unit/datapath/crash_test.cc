@@ -10,6 +10,7 @@
 #include "deviceplugin/datapath/attachments.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "tests/unit/datapath/temporary_directory.h"
+#include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;
 using namespace std::chrono_literals;
@@ -375,6 +376,44 @@ TEST_CASE("what a restart of the node has undone is not undone again when that t
   CHECK(attachments.list().empty());
   CHECK_FALSE(node.hasRecord());
   CHECK(written == 0);
+}
+
+TEST_CASE("a device that could not be opened is tried again, but not while an Attach has it") {
+  SysfsTree tree;
+  tree.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
+  tree.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
+  const TemporaryDirectory directory;
+  writeFileAtomically(directory.path() + "/vhost-vdpa-3", "", Durability::memory);
+  const Node node;
+  std::function<void()> onRecorded;
+  auto options = node.options([&](std::string_view name) {
+    if (name == "recorded" && onRecorded) onRecorded();
+  });
+  options.programs.worker = directory.path() + "/worker";
+  options.programs.sysfs = tree.path();
+  options.programs.dev = directory.path();
+  Attachments attachments(options, [] {});
+  DeviceConfig device;
+  device.backend = Backend::kernel;
+  device.vdpa = "vdpa0";
+  attachments.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+  const AttachRequest request{kOwner, "nic-0", {}, {}, {}};
+  CHECK_THROWS(attachments.attach(request, kNever));
+  checkUnhealthy(attachments, "cannot start");
+
+  SECTION("free") {
+    attachments.retryFailed();
+    CHECK(attachments.deviceStates()[0].healthy);
+  }
+  SECTION("being attached") {
+    std::filesystem::create_symlink(CONTROL_PROGRAM, options.programs.worker);
+    onRecorded = [&] {
+      attachments.retryFailed();
+      checkUnhealthy(attachments, "cannot start");
+    };
+    attachments.attach(request, kNever);
+    CHECK(attachments.deviceStates()[0].healthy);
+  }
 }
 
 TEST_CASE("a person takes a device only from the owner that was shown, and a living one by force") {
