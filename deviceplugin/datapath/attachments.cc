@@ -188,8 +188,7 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::
       if (!device->record) return std::move(*lease);
       if (mayTakeOver(*device->record, request.owner)) {
         undo(*lease);
-        if (table_.find(id)) return std::move(*lease);
-        continue;  // it had left the set, and was kept for its owner alone
+        continue;  // it may have left the set, and was kept for its owner alone
       }
       holder = describeOwner(device->record->attachment.owner);
     } else if (!table_.find(id)) {

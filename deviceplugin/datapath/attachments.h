@@ -137,6 +137,7 @@ class Attachments {
   void endAttachment(const DeviceTable::Lease& lease);
   void forget(const DeviceTable::Lease& lease);
   void endWithheld(const DeviceTable::Lease& lease);
+  void clear(const DeviceTable::Lease& lease);
   void troubled(const DeviceTable::Lease& lease, const std::function<void()>& action);
   void step(std::string_view name);
 

@@ -111,11 +111,19 @@ void Attachments::forget(const DeviceTable::Lease& lease) {
   troubled(lease, [&] { records_.remove(id); });
   step("record removed");
   const auto device = table_.find(id);
-  if (table_.clearAttachment(lease)) DeviceDirectory(options_.paths, id).remove();
+  clear(lease);
+  spdlog::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
+}
+
+void Attachments::clear(const DeviceTable::Lease& lease) {
+  if (table_.clearAttachment(lease)) {
+    // One that comes back this moment has had its directory made already.
+    std::lock_guard setting(settingDevices_);
+    if (!table_.find(lease.id())) DeviceDirectory(options_.paths, lease.id()).remove();
+  }
   switches_.collect();
   provisioner_.wake();
   onHealth_();
-  spdlog::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
 }
 
 // Whatever serves the device, whoever has it: nothing is known but the device itself.
@@ -135,10 +143,7 @@ void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   }
   DeviceDirectory(options_.paths, id).renew();
   records_.removeUnreadable(id);
-  if (table_.clearAttachment(lease)) DeviceDirectory(options_.paths, id).remove();
-  switches_.collect();
-  provisioner_.wake();
-  onHealth_();
+  clear(lease);
   spdlog::warn(
       "{} was withheld and is free again; settings that its owner had are not known, and "
       "stay as they are",

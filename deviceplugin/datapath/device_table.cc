@@ -31,7 +31,7 @@ DeviceTable::Lease::~Lease() {
   {
     std::lock_guard lock(table_->mutex_);
     const auto entry = table_->entries_.find(id_);
-    if (entry != table_->entries_.end()) entry->second.leased = false;
+    if (entry != table_->entries_.end() && entry->second.lease == number_) entry->second.lease = 0;
   }
   table_->changed_.notify_all();
 }
@@ -107,7 +107,7 @@ std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offe
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry->second.offer.reset();
       const Entry& known = entry->second;
-      if (offers.contains(entry->first) || known.record || known.withheld() || known.leased) {
+      if (offers.contains(entry->first) || known.record || known.withheld() || known.lease != 0) {
         ++entry;
       } else {
         gone.push_back(entry->first);
@@ -177,17 +177,21 @@ bool DeviceTable::clearAttachment(const Lease& lease) {
   return true;
 }
 
+DeviceTable::Lease DeviceTable::leaseLocked(const std::string& id, Entry& entry) {
+  entry.lease = ++leases_;
+  return {*this, id, entry.lease};
+}
+
 std::optional<DeviceTable::Lease> DeviceTable::lease(const std::string& id,
                                                      Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   const bool free = changed_.wait_until(lock, deadline, [&] {
     const auto entry = entries_.find(id);
-    return ending_ || entry == entries_.end() || !entry->second.leased;
+    return ending_ || entry == entries_.end() || entry->second.lease == 0;
   });
   const auto entry = entries_.find(id);
   if (!free || ending_ || entry == entries_.end()) return std::nullopt;
-  entry->second.leased = true;
-  return Lease(*this, id);
+  return leaseLocked(id, entry->second);
 }
 
 std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey& key,
@@ -205,7 +209,7 @@ std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey
   const bool free = changed_.wait_until(lock, deadline, [&] {
     if (pending_.contains(key)) return false;
     const auto entry = mine();
-    return entry == entries_.end() || !entry->second.leased;
+    return entry == entries_.end() || entry->second.lease == 0;
   });
   if (!free)
     throw RefusedError(Refusal::aborted,
@@ -214,8 +218,7 @@ std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey
                                    key.second, key.first));
   const auto entry = mine();
   if (entry == entries_.end()) return std::nullopt;
-  entry->second.leased = true;
-  return Lease(*this, entry->first);
+  return leaseLocked(entry->first, entry->second);
 }
 
 bool DeviceTable::waitFree(const std::string& id, Clock::time_point deadline,
@@ -223,7 +226,7 @@ bool DeviceTable::waitFree(const std::string& id, Clock::time_point deadline,
   std::unique_lock lock(mutex_);
   const auto free = [&] {
     const auto entry = entries_.find(id);
-    return entry == entries_.end() || (!entry->second.record && !entry->second.leased);
+    return entry == entries_.end() || (!entry->second.record && entry->second.lease == 0);
   };
   changed_.wait_until(lock, deadline, [&] { return calledOffLocked(key) || free(); });
   return !calledOffLocked(key) && free();
@@ -251,7 +254,7 @@ bool DeviceTable::inUse(const std::string& id) const {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return false;
   const Entry& entry = found->second;
-  return entry.record || entry.withheld() || entry.leased;
+  return entry.record || entry.withheld() || entry.lease != 0;
 }
 
 std::map<std::string, DeviceTable::Device> DeviceTable::all() const {

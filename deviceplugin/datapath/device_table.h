@@ -43,15 +43,19 @@ class DeviceTable {
   // Sole access to one device's attachment until it is destroyed.
   class Lease {
    public:
-    Lease(DeviceTable& table, std::string id) : table_(&table), id_(std::move(id)) {}
+    Lease(DeviceTable& table, std::string id, uint64_t number)
+        : table_(&table), id_(std::move(id)), number_(number) {}
     Lease(Lease&& other) noexcept
-        : table_(std::exchange(other.table_, nullptr)), id_(std::move(other.id_)) {}
+        : table_(std::exchange(other.table_, nullptr)),
+          id_(std::move(other.id_)),
+          number_(other.number_) {}
     ~Lease();
     const std::string& id() const { return id_; }
 
    private:
     DeviceTable* table_;
     std::string id_;
+    uint64_t number_;
   };
 
   // A container's interface while it is being attached: it cannot be attached twice, its MAC is
@@ -124,14 +128,17 @@ class DeviceTable {
     bool calledOff = false;
   };
   struct Entry : Device {
-    bool leased = false;
+    // Whose it is; 0: nobody's. A device that is forgotten under a lease and comes back isn't its.
+    uint64_t lease = 0;
   };
+  Lease leaseLocked(const std::string& id, Entry& entry);
   bool calledOffLocked(const AttachmentKey& key) const;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, Entry> entries_;
   std::map<AttachmentKey, Pending> pending_;
+  uint64_t leases_ = 0;
   bool closed_ = false;
   bool told_ = false;  // the first set is there
   bool ending_ = false;

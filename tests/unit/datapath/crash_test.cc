@@ -439,6 +439,27 @@ TEST_CASE("a Detach waits for an Attach that runs, but not for ever") {
   CHECK(table.calledOff(kOwner.key()));
 }
 
+TEST_CASE("the lease of a device that was forgotten doesn't end that of one that came back") {
+  DeviceTable table;
+  const auto now = [] { return DeviceTable::Clock::now(); };
+  table.setOffers({{"nic-0", {}}});
+  std::optional<DeviceTable::Lease> second;
+  {
+    const auto first = table.lease("nic-0", now());
+    OwnerRecord record;
+    record.attachment.deviceId = "nic-0";
+    table.setAttachment(*first, record, nullptr);
+    CHECK(table.setOffers({}).empty());
+    CHECK(table.clearAttachment(*first));
+    table.setOffers({{"nic-0", {}}});
+    second.emplace(*table.lease("nic-0", now()));
+  }
+  CHECK_FALSE(table.lease("nic-0", now()));
+  CHECK(table.inUse("nic-0"));
+  second.reset();
+  CHECK(table.lease("nic-0", now()));
+}
+
 TEST_CASE("of two Attaches that run and ask for the same MAC one gets it") {
   DeviceTable table;
   table.setOffers({{"nic-0", {}}, {"nic-1", {}}});
