@@ -7,6 +7,7 @@
 
 #include "cni/error.h"
 #include "cni/json_object.h"
+#include "common/attachment_limits.h"
 #include "common/unix_socket.h"
 
 namespace vdpa::cni {
@@ -34,7 +35,8 @@ bool isNetworkName(const std::string& name) {
   const auto good = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-';
   };
-  return !name.empty() && std::isalnum(static_cast<unsigned char>(name.front())) &&
+  return !name.empty() && name.size() <= kMaxNetworkName &&
+         std::isalnum(static_cast<unsigned char>(name.front())) &&
          std::all_of(name.begin(), name.end(), good);
 }
 
@@ -120,8 +122,9 @@ void parseKeys(NetworkConfig& config, Command command) {
   if (!isNetworkName(config.name) && command != Command::status)
     throw Error(
         Code::invalidConfig,
-        fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-'",
-                    excerpt(config.name, 40)));
+        fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-', "
+                    "at most {} bytes",
+                    excerpt(config.name, 40), kMaxNetworkName));
   // Others read these; what is wrong with them is told all the same.
   object.string("type");
   object.object("dns");

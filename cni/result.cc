@@ -11,6 +11,7 @@
 
 #include "cni/error.h"
 #include "cni/json_object.h"
+#include "common/attachment_limits.h"
 #include "common/naming.h"
 
 namespace vdpa::cni {
@@ -20,6 +21,13 @@ using nlohmann::json;
 
 constexpr Version kDropsIpVersion{1, 0, 0};
 constexpr Version kTellsMtuAndSocket{1, 1, 0};
+
+void requireAtMost(size_t most, size_t count, const char* what, const std::string& type) {
+  if (count > most)
+    throw Error(Code::ipamFailed,
+                fmt::format("IPAM plugin '{}' gave {} {}; at most {} are possible", type, count,
+                            what, most));
+}
 
 // 4 or 6 for "10.0.0.1/24" and its like; 0 for anything else.
 int addressFamily(const std::string& address) {
@@ -67,6 +75,7 @@ std::vector<datapath::v1::Route> routesOf(const json& ipam, const std::string& t
   std::vector<datapath::v1::Route> routes;
   if (!ipam.is_object()) return routes;
   const JsonObject answer(ipam, fmt::format("IPAM plugin '{}': ", type), Code::ipamFailed);
+  requireAtMost(kMostRoutes, answer.list("routes").size(), "routes", type);
   std::map<int, std::string> gateways;  // by family
   for (const auto& ip : answer.objects("ips"))
     if (const auto gateway = ip.string("gateway"); !gateway.empty())
@@ -96,6 +105,7 @@ std::vector<std::string> addressesOf(const json& ipam, const std::string& type) 
   std::vector<std::string> addresses;
   if (ipam.is_object()) {
     const JsonObject answer(ipam, plugin + ": ", Code::ipamFailed);
+    requireAtMost(kMostAddresses, answer.list("ips").size(), "addresses", type);
     for (const auto& ip : answer.objects("ips")) {
       const std::string address = ip.string("address");
       if (addressFamily(address) == 0)

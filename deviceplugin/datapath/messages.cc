@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "common/attachment_limits.h"
 #include "common/naming.h"
 #include "deviceplugin/datapath/refused_error.h"
 
@@ -61,17 +62,30 @@ DeviceConfig fromMessage(const datapath::v1::Device& message) {
   return device;
 }
 
+void requireAtMost(size_t most, int count, const char* what) {
+  if (static_cast<size_t>(count) > most)
+    throw RefusedError(Refusal::invalidArgument,
+                       fmt::format("{} {}: at most {} are possible", count, what, most));
+}
+
+template <typename Message>
+std::vector<std::string> ipsOf(const Message& message) {
+  requireAtMost(kMostAddresses, message.ips_size(), "ips");
+  return {message.ips().begin(), message.ips().end()};
+}
+
 template <typename Message>
 AttachRequest requestOf(const Message& message) {
   return {fromMessage(message.owner()),
           message.device_id(),
           fromMessage(message.settings()),
-          {message.ips().begin(), message.ips().end()},
+          ipsOf(message),
           {}};
 }
 
 template <typename Message>
 std::vector<PodRoute> routesOf(const Message& message) {
+  requireAtMost(kMostRoutes, message.routes_size(), "routes");
   std::vector<PodRoute> routes;
   for (const auto& from : message.routes()) {
     PodRoute route{from.destination(), from.gateway(), from.mtu(),  from.advmss(),
@@ -117,7 +131,7 @@ CheckRequest fromMessage(const datapath::v1::CheckRequest& message) {
 }
 
 PodAddresses fromMessage(const datapath::v1::SetAddressesRequest& message) {
-  return {{message.ips().begin(), message.ips().end()}, routesOf(message)};
+  return {ipsOf(message), routesOf(message)};
 }
 
 datapath::v1::DeviceState toMessage(const DeviceState& state) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/attachment_limits.h"
 #include "deviceplugin/datapath/refused_error.h"
 
 namespace vdpa {
@@ -40,6 +41,8 @@ void checkOwner(const Owner& owner) {
           "the name of a network interface, at most 15 bytes");
   require(owner.netns.starts_with('/'), "netns", owner.netns,
           "the path of a network namespace such as /var/run/netns/x");
+  require(owner.network.size() <= kMaxNetworkName, "network", owner.network.substr(0, 40),
+          "at most 253 bytes");
 }
 
 std::string describeOwner(const Owner& owner) {

@@ -167,6 +167,21 @@ def test_owners_refused_by_name(datapath, bad, words):
         datapath.attach(owner(**bad))
 
 
+def test_what_a_node_cannot_tell_of_all_its_attachments_is_refused(datapath):
+    who = owner()
+    who.network = "n" * 254
+    with refused(INVALID, "network", "at most 253 bytes"):
+        datapath.attach(who)
+    with refused(INVALID, "65 ips: at most 64"):
+        datapath.attach(owner(), ips=["10.0.0.1/24"] * 65)
+    who.network = "n" * 253
+    datapath.attach(who, ips=["10.0.0.1/24"] * 64)
+    for more in {"ips": ["10.0.0.1/24"] * 65}, {"routes": [rpc.datapath.Route(destination="10.0.0.0/8")] * 65}:
+        with refused(INVALID, f"65 {next(iter(more))}: at most 64"):
+            datapath.stub.SetAddresses(rpc.datapath.SetAddressesRequest(
+                container_id="c0", interface="net1", **more), timeout=20)
+
+
 def test_unknown_device_and_repeated_attach(datapath):
     with refused(grpc.StatusCode.NOT_FOUND, "nic-9"):
         datapath.attach(owner(), "nic-9")

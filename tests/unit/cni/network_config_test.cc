@@ -200,6 +200,12 @@ TEST_CASE("places of the device ID") {
         "7: deviceID 'nic-0' and runtimeConfig.pciBusID 'nic-1' differ");
 }
 
+TEST_CASE("a name that a node could not tell of all its attachments") {
+  CHECK(parse(with("/name", std::string(253, 'n'))).name.size() == 253);
+  CHECK(refusalOf(with("/name", std::string(254, 'n'))).find("at most 253 bytes") !=
+        std::string::npos);
+}
+
 TEST_CASE("DEL goes on without what it can do without") {
   for (const char* key :
        {"/name", "/logLevel", "/logFile", "/ipam/type", "/prevResult", "/datapathSocket"}) {

@@ -116,6 +116,21 @@ TEST_CASE("addresses of an IPAM answer") {
           std::string::npos);
 }
 
+TEST_CASE("more addresses and routes than an attachment can have") {
+  json many{{"ips", json::array()}, {"routes", json::array()}};
+  for (int i = 1; i <= 64; ++i) {
+    many["ips"].push_back({{"address", "192.0.2." + std::to_string(i) + "/24"}});
+    many["routes"].push_back({{"dst", "198.51.100." + std::to_string(i) + "/32"}});
+  }
+  CHECK(addressesOf(many, "p").size() == 64);
+  CHECK(routesOf(many, "p").size() == 64);
+  many["ips"].push_back(many["ips"][0]);
+  many["routes"].push_back(many["routes"][0]);
+  CHECK(addressError(many) == "102: IPAM plugin 'p' gave 65 addresses; at most 64 are possible");
+  CHECK(errorOf([&] { routesOf(many, "p"); }) ==
+        "102: IPAM plugin 'p' gave 65 routes; at most 64 are possible");
+}
+
 TEST_CASE("what CHECK finds in prevResult") {
   const auto compare = [](const json& prevResult) {
     return compareResult(prevResult, environment(), attachment());
