@@ -249,11 +249,14 @@ std::string collectGarbage(const Environment& environment, const NetworkConfig& 
 }
 
 std::string status(const Environment& environment, const NetworkConfig& network) {
+  std::string notReady;
   try {
-    DatapathClient(network.datapathSocket).list(kStatusTime);
+    notReady = DatapathClient(network.datapathSocket).list(kStatusTime).not_ready();
   } catch (const Error& error) {
     throw Error(Code::notAvailable, error.what(), error.details());
   }
+  if (!notReady.empty())
+    throw Error(Code::notAvailable, "no device can be attached on this node: " + notReady);
   if (!network.ipamType.empty()) ipamOf(network, environment).run("STATUS");
   return "";
 }

@@ -93,6 +93,7 @@ class Attachments {
   std::vector<DeviceState> deviceStates() const;
   // Withheld devices too: they have somebody, but it isn't known who.
   std::vector<Live> list() const;
+  std::string notReady() const { return table_.notReady(); }
   unsigned engineDeaths() const;
   unsigned withheldDevices() const;
   Reconciliation::Counts reconciliationCounts() const { return reconciliation_.counts(); }

@@ -13,6 +13,9 @@ namespace vdpa {
 
 namespace {
 
+constexpr const char* kNotTold =
+    "vdpa-device-plugin has not told yet which devices this node has; is it running?";
+
 bool samePod(const Owner& a, const Owner& b) {
   return a.containerId == b.containerId ||
          (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
@@ -120,15 +123,18 @@ std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offe
   return gone;
 }
 
+std::string DeviceTable::notReady() const {
+  std::lock_guard lock(mutex_);
+  if (closed_) return kDrained;
+  return told_ ? "" : kNotTold;
+}
+
 DeviceTable::Offer DeviceTable::waitOffer(const std::string& id, Clock::time_point deadline,
                                           const AttachmentKey& key) {
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, deadline, [&] { return told_ || calledOffLocked(key); });
   if (!told_)
-    throw RefusedError(Refusal::aborted,
-                       fmt::format("cannot attach {}: vdpa-device-plugin has not told yet which "
-                                   "devices this node has; is it running?",
-                                   id));
+    throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", id, kNotTold));
   const auto entry = entries_.find(id);
   if (entry == entries_.end() || !entry->second.offer)
     throw RefusedError(Refusal::notFound,

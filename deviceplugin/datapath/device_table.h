@@ -80,6 +80,8 @@ class DeviceTable {
 
   // Replaces the set. Returns the IDs of devices that left it for good.
   std::vector<std::string> setOffers(const std::map<std::string, Offer>& offers);
+  // Why no device at all can be attached; empty: some may.
+  std::string notReady() const;
   // Waits for the first set and for the device in it. Throws RefusedError.
   Offer waitOffer(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
 

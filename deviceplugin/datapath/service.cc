@@ -110,6 +110,7 @@ grpc::Status Service::List(grpc::ServerContext*, const datapath::v1::ListRequest
     for (const auto& state : attachments_.deviceStates())
       *response->add_devices() = toMessage(state);
     for (const auto& live : attachments_.list()) *response->add_attachments() = toMessage(live);
+    response->set_not_ready(attachments_.notReady());
   });
 }
 

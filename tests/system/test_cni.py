@@ -348,6 +348,18 @@ def test_status(own_node):
         own_node.call("STATUS")
 
 
+def test_status_of_a_daemon_that_can_attach_nothing(own_node):
+    first = own_node.datapath
+    first.stub.Drain(rpc.datapath.DrainRequest(), timeout=20)
+    with refused(NOT_AVAILABLE, "the node was drained of vDPA devices"):
+        own_node.call("STATUS")
+    with first.restarted() as own_node.datapath:
+        with refused(NOT_AVAILABLE, "vdpa-device-plugin has not told yet which devices this node has"):
+            own_node.call("STATUS")
+        own_node.datapath.offer(0)
+        assert own_node.call("STATUS") is None
+
+
 def test_status_of_a_daemon_that_hangs(own_node):
     suspend(own_node.datapath.pid)
     try:
