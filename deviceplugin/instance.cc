@@ -32,6 +32,9 @@ constexpr size_t kWrittenAtOnce = 32;
 // Those that could not be written.
 constexpr auto kWriteAgain = std::chrono::seconds(10);
 
+// A resource that could not be.
+constexpr auto kOfferAgain = std::chrono::seconds(2);
+
 // After a look that could not tell what the host needs.
 constexpr auto kLookAgain = std::chrono::milliseconds(250);
 
@@ -84,11 +87,13 @@ Instance::Instance(PluginOptions options)
   datapath_ = std::make_unique<DatapathLink>(
       loop_, options_.datapathSocket,
       DatapathLink::Handlers{[this](const DatapathLink::Changes& changes) {
+                               for (const auto& [id, health] : changes) health_[id] = health;
                                for (auto& [name, plugin] : plugins_)
                                  plugin->devices().setHealth(changes);
                                announce();
                              },
                              [this](const std::string& reason) {
+                               health_.clear();
                                for (auto& [name, plugin] : plugins_)
                                  plugin->devices().setAllHealth({false, reason});
                                announce();
@@ -167,11 +172,12 @@ void Instance::reload() {
     config_ = config;
     spdlog::info("{} has changed", options_.config);
     metrics_.configLoaded(true);
-    apply();
   } catch (const std::exception& error) {
     metrics_.configLoaded(false);
     spdlog::error("{}; the configuration stays as it was", error.what());
+    return;
   }
+  apply();
 }
 
 // A socket path that doesn't fit is found before anything is changed.
@@ -213,10 +219,11 @@ void Instance::apply() {
   auto offers =
       withHeld(found_, offers_, pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>());
   // Nothing of what the kubelet and the datapath know has changed in most cases.
-  if (offers != offers_ || plugins_.empty()) {
+  const bool changed = offers != offers_;
+  if (changed || plugins_.empty() || incomplete_) {
     offers_ = std::move(offers);
     updatePlugins();
-    told_ = false;
+    told_ = told_ && !changed;
   }
   vdpaListed_ = vdpaListed_ || !snapshot_.skipped.contains("vdpa");
   if (!told_) tellDatapath();
@@ -263,6 +270,7 @@ void Instance::updatePlugins() {
         known != plugins_.end() && !known->second->fits(offer.resource))
       plugins_.erase(known);
   const bool kubeletThere = std::filesystem::exists(options_.kubeletDirectory + "/kubelet.sock");
+  incomplete_ = false;
   for (const auto& offer : offers_) {
     const std::string name = offer.resource.fullName();
     if (const auto known = plugins_.find(name); known != plugins_.end()) {
@@ -270,12 +278,23 @@ void Instance::updatePlugins() {
         spdlog::info("{}: {} devices now", name, offer.devices.size());
       continue;
     }
-    auto plugin = std::make_unique<ResourcePlugin>(
-        loop_, ResourcePlugin::Paths{options_.kubeletDirectory, options_.runDirectory}, offer,
-        files_, metrics_, [this] { announce(); });
-    if (kubeletThere) plugin->kubeletAppeared();
-    plugins_.emplace(name, std::move(plugin));
+    try {
+      auto plugin = std::make_unique<ResourcePlugin>(
+          loop_, ResourcePlugin::Paths{options_.kubeletDirectory, options_.runDirectory}, offer,
+          files_, metrics_, [this] { announce(); });
+      plugin->devices().setHealth(health_);
+      if (kubeletThere) plugin->kubeletAppeared();
+      plugins_.emplace(name, std::move(plugin));
+    } catch (const std::exception& error) {  // the other resources are still worth it
+      spdlog::error("{} is not offered yet, which is tried again: {}", name, withRemedy(error));
+      incomplete_ = true;
+    }
   }
+  if (incomplete_ && !std::exchange(offerPending_, true))
+    loop_.runAfter(kOfferAgain, [this] {
+      offerPending_ = false;
+      apply();
+    });
   if (!kubeletThere)
     spdlog::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
   loop_.runAfter(std::chrono::milliseconds(100),
@@ -326,7 +345,7 @@ void Instance::tidyDeviceInfo() {
 void Instance::announce() {
   const bool serving = std::all_of(plugins_.begin(), plugins_.end(),
                                    [](const auto& entry) { return entry.second->registered(); });
-  server_->GetHealthCheckService()->SetServingStatus(serving && !plugins_.empty());
+  server_->GetHealthCheckService()->SetServingStatus(serving && !plugins_.empty() && !incomplete_);
   for (auto& [name, plugin] : plugins_)
     metrics_.devices(name, plugin->registered(), plugin->devices().healthyCount(),
                      plugin->devices().size());
@@ -335,7 +354,8 @@ void Instance::announce() {
 plugin::v1::ListResponse Instance::explain() const {
   auto state = toMessage(found_, [this](const std::string& resource, const std::string& id) {
     const auto plugin = plugins_.find(resource);
-    return plugin == plugins_.end() ? DeviceList::Health() : plugin->second->devices().healthOf(id);
+    if (plugin != plugins_.end()) return plugin->second->devices().healthOf(id);
+    return DeviceList::Health{false, resource + " is not offered yet: see the plugin's log"};
   });
   for (const auto& [name, plugin] : plugins_) {
     auto* resource = state.add_resources();

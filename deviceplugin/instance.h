@@ -73,13 +73,16 @@ class Instance {
   Offers found_;             // what config_ makes of snapshot_
   bool vdpaListed_ = false;  // the kernel's vDPA devices, once at least
   bool told_ = false;        // the datapath knows found_
+  bool incomplete_ = false;  // a resource of offers_ has no plugin
   bool reloadPending_ = false;
   bool lookPending_ = false;
+  bool offerPending_ = false;
   bool writePending_ = false;
   std::vector<Offer> offers_;  // the same, and what pods hold still
   std::unique_ptr<OfferedResources> offered_;
   const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
+  DatapathLink::Changes health_;  // what the datapath told, for a plugin that is made later
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
   std::unique_ptr<Monitor> monitor_;

@@ -333,6 +333,29 @@ def test_the_configuration_is_taken_up_and_a_bad_one_refused(node):
         assert not (node.kubelet.directory / "vdpa.io-lan.sock").exists()
 
 
+def test_a_configuration_that_cannot_be_taken_up_whole_is_repeated(directory):
+    """With a real datapath, which tells of each device once."""
+    node = Node(directory)
+    node.kubelet.start()
+    in_the_way = node.kubelet.directory / "vdpa.io-other.sock"
+    try:
+        with daemons.Datapath(directory) as real, node.plugin() as program:
+            wait_devices(node, HEALTHY, 20)
+            in_the_way.mkdir()
+            node.config.write_text(config_text(("nic", 3), ("other", 1), ("third", 1)))
+            wait_devices(node, {"third-0": "Healthy"}, 20, "vdpa.io/third")
+            program.wait_log(f"vdpa.io/other is not offered yet, which is tried again: cannot listen on {in_the_way}")
+            assert "the configuration stays as it was" not in program.log()
+            real.wait_healthy("other-0")
+            shown = subprocess.run([CTL, "explain", "--plugin-socket", directory / "run/plugin.sock", "other-0"],
+                                   capture_output=True, text=True, timeout=20, check=False)
+            assert "vdpa.io/other is not offered yet" in shown.stdout + shown.stderr
+            in_the_way.rmdir()
+            wait_devices(node, {"other-0": "Healthy"}, 20, "vdpa.io/other")
+    finally:
+        node.kubelet.stop()
+
+
 def test_a_configmap_changes_by_a_symbolic_link(node):
     directory = node.directory / "configmap"
     for version, ports in (("1", 1), ("2", 2)):
