@@ -1,10 +1,12 @@
-// JSON lines need their message escaped, which spdlog's patterns don't do: a formatter flag of our
-// own does it.
+// What is logged may come from a pod, a network's configuration or another plugin: it stays within
+// its line. spdlog's patterns escape nothing: formatter flags of our own do it.
 #include "common/log.h"
 
+#include <fmt/format.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -25,6 +27,23 @@ class JsonMessage : public spdlog::custom_flag_formatter {
   }
 };
 
+class TextMessage : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&,
+              spdlog::memory_buf_t& out) override {
+    for (const char c : message.payload) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte < 0x20 || byte == 0x7f)
+        fmt::format_to(std::back_inserter(out), "\\x{:02x}", byte);
+      else
+        out.push_back(c);
+    }
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override {
+    return std::make_unique<TextMessage>();
+  }
+};
+
 }  // namespace
 
 void initLogging(const std::string& program, const std::string& level, const std::string& format) {
@@ -40,7 +59,7 @@ void initLogging(const std::string& program, const std::string& level, const std
     formatter->add_flag<JsonMessage>('*').set_pattern(
         R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","program":"%n","message":%*})");
   } else if (format == "text") {
-    formatter->set_pattern("%Y-%m-%d %H:%M:%S.%e %-7l %n: %v");
+    formatter->add_flag<TextMessage>('*').set_pattern("%Y-%m-%d %H:%M:%S.%e %-7l %n: %*");
   } else {
     throw std::invalid_argument("log format '" + format + "': expected text or json");
   }

@@ -233,6 +233,14 @@ def test_log_file():
     assert "logFile" in done.stderr.decode() and "No such file" in done.stderr.decode()
 
 
+def test_what_is_logged_stays_within_its_line():
+    with cni.name_in("/var/log") as log:
+        done = cni.run("DEL", {**CONFIG, "logFile": str(log), "datapathSocket": "/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9"})
+        assert done.returncode == 0
+        assert r"/x\x0assh-rsa AAAA\x0d\x1b[2J\x7f é" in log.read_text()
+        assert all(" vdpa-cni: " in line for line in log.read_text().split("\n") if line)
+
+
 @pytest.mark.parametrize("key, value", [("logLevel", "loud"), ("logFile", 7), ("name", "-"),
                                         ("ipam.type", 7), ("ipam", 7),
                                         ("prevResult", 7), ("runtimeConfig", 7), ("vlan", "x"), ("mac", 7),
