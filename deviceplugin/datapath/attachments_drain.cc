@@ -35,9 +35,8 @@ Attachments::Drained Attachments::drain() {
     for (const auto& id : backings_.dpdk.stopOthers([](const std::string&) { return false; }))
       drained.ended.push_back("vdpa-pmd of " + id);
   if (std::filesystem::exists(paths.workers()))
-    for (const auto& entry : std::filesystem::directory_iterator(paths.workers()))
-      if (stopStray(entry.path()))
-        drained.ended.push_back("vdpa-worker of " + entry.path().stem().string());
+    for (const auto& id : workersBelow(paths))
+      if (stopStray(paths.workerControl(id))) drained.ended.push_back("vdpa-worker of " + id);
 
   provisioner_.want({});
   for (const auto& id : provisioner_.waitUndone(Clock::now() + kUndoTime))

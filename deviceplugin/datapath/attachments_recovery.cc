@@ -35,8 +35,8 @@ void Attachments::recover() {
     inUse.insert(record.attachment.deviceId);
     live.push_back(std::move(record));
   }
-  for (const auto& entry : std::filesystem::directory_iterator(options_.paths.workers()))
-    if (!inUse.contains(entry.path().stem())) stopStray(entry.path());
+  for (const auto& id : workersBelow(options_.paths))
+    if (!inUse.contains(id)) stopStray(options_.paths.workerControl(id));
   backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
   startSwitches(live);
   for (const auto& record : live) resume(record);

@@ -3,9 +3,18 @@
 
 #include <sys/stat.h>
 
+#include <filesystem>
+
 #include "common/errors.h"
 
 namespace vdpa {
+
+std::set<std::string> workersBelow(const Paths& paths) {
+  std::set<std::string> devices;
+  for (const auto& entry : std::filesystem::directory_iterator(paths.workers()))
+    devices.insert(entry.path().stem());
+  return devices;
+}
 
 void makeDirectory(const std::string& path, unsigned mode) {
   for (size_t slash = path.find('/', 1); slash != std::string::npos;

@@ -1,6 +1,7 @@
 // Where things are below the run directory and the state directory. Derived here and nowhere else.
 #pragma once
 
+#include <set>
 #include <string>
 
 namespace vdpa {
@@ -39,6 +40,9 @@ class Paths {
   std::string runDir_;
   std::string stateDir_;
 };
+
+// The devices whose workers have left a control socket or its lock.
+std::set<std::string> workersBelow(const Paths& paths);
 
 // Makes the directory and its parents if they are missing, and sets its own mode. Throws
 // std::system_error.

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/control_lock.h"
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/unix_socket.h"
@@ -39,10 +40,11 @@ void endProcess(ControlClient* client, Process& process) {
   process.waitEnd(kStopTime);
 }
 
-// The process that listens on a control socket, even if it doesn't answer.
-std::optional<Process> listenerOf(const std::string& control) {
+// The process that a control socket belongs to, even if it doesn't listen yet or doesn't answer.
+std::optional<Process> ownerOf(const std::string& control) {
   try {
-    const UniqueFd socket = connectUnix(control);
+    if (const pid_t pid = lockHolder(control)) return Process::adopt(pid);
+    const UniqueFd socket = connectUnix(control);  // one of a version without the lock
     ucred peer{};
     socklen_t size = sizeof peer;
     checked(::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size),
@@ -105,10 +107,9 @@ nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::js
 
 void SupervisedProcess::run() {
   auto nextPause = std::chrono::milliseconds(kFirstPause);
-  bool up = takeOver();
   for (;;) {
     const auto begin = Clock::now();
-    if (up || (wanted() && start())) watch();
+    if (bringUp()) watch();
     if (!wanted()) break;
     if (Clock::now() - begin > kStable) nextPause = kFirstPause;
     {
@@ -119,30 +120,27 @@ void SupervisedProcess::run() {
     if (handlers_.onChange) handlers_.onChange();
     if (!pause(nextPause)) break;
     nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kLongestPause);
-    up = false;
   }
   end();
 }
 
-bool SupervisedProcess::takeOver() {
-  auto running = listenerOf(plan_.control);
-  if (!running) return false;
-  {
-    std::lock_guard lock(mutex_);
-    status_.found = true;
-  }
-  if (!connect(std::move(*running))) return false;
-  spdlog::info("took over {}, process {}", plan_.title, process_->pid());
-  return true;
-}
-
-bool SupervisedProcess::start() {
+// The one that runs already, or a new one. True when watch() is to follow.
+bool SupervisedProcess::bringUp() {
   try {
-    ::unlink(plan_.control.c_str());  // of one that was killed
-    Process process = Process::start(plan_.arguments);
-    spdlog::info("started {}, process {}", plan_.title, process.pid());
+    auto running = ownerOf(plan_.control);
+    const bool found = running.has_value();
+    if (!found && !wanted()) return false;
+    Process process = found ? std::move(*running) : Process::start(plan_.arguments);
+    const pid_t pid = process.pid();
+    if (!found) spdlog::info("started {}, process {}", plan_.title, pid);
     leaveContainer(process);
-    return connect(std::move(process));
+    {
+      std::lock_guard lock(mutex_);
+      status_.found = found;
+    }
+    if (!connect(std::move(process))) return false;
+    if (found) spdlog::info("took over {}, process {}", plan_.title, pid);
+    return true;
   } catch (const std::exception& error) {
     fail(error.what());
     return false;
@@ -176,6 +174,8 @@ bool SupervisedProcess::connect(Process process) {
         changed_.notify_all();
       });
       const auto hello = client->call("hello");
+      if (const auto pid = hello.value("pid", process_->pid()); pid != process_->pid())
+        throw std::runtime_error(fmt::format("process {} came first", pid));
       {
         std::lock_guard lock(mutex_);
         client_ = client;
@@ -266,7 +266,7 @@ void SupervisedProcess::end() {
     endProcess(client.get(), *process_);
     spdlog::info("stopped {}", plan_.title);
   }
-  ::unlink(plan_.control.c_str());
+  stopStray(plan_.control);  // the one that ours found there before itself
 }
 
 void SupervisedProcess::fail(const std::string& reason) {
@@ -297,7 +297,7 @@ bool SupervisedProcess::pause(std::chrono::milliseconds time) {
 }
 
 bool stopStray(const std::string& control) {
-  auto process = listenerOf(control);
+  auto process = ownerOf(control);
   if (process) {
     spdlog::warn("process {} on {} serves nobody: stopped", process->pid(), control);
     std::unique_ptr<ControlClient> client;
@@ -309,6 +309,7 @@ bool stopStray(const std::string& control) {
     endProcess(client.get(), *process);
   }
   ::unlink(control.c_str());
+  removeLock(control);
   return process.has_value();
 }
 

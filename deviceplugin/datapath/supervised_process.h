@@ -1,5 +1,5 @@
-// A process that is kept running: found by its control socket and taken over, or started; started
-// again with back-off when it dies; and left running when we go.
+// A process that is kept running: found by its control socket or the lock beside that and taken
+// over, or started; started again with back-off when it dies; and left running when we go.
 #pragma once
 
 #include <condition_variable>
@@ -60,8 +60,7 @@ class SupervisedProcess {
   enum class Wanted { running, stopped, left };
 
   void run();
-  bool takeOver();
-  bool start();
+  bool bringUp();
   void leaveContainer(const Process& process);
   bool connect(Process process);
   void watch();
@@ -84,8 +83,8 @@ class SupervisedProcess {
   std::thread thread_;
 };
 
-// Ends a process that nobody needs, found by its control socket, and removes the socket. False if
-// there was none.
+// Ends a process that nobody needs, found by its control socket or the lock beside that, and
+// removes both. False if there was none.
 bool stopStray(const std::string& control);
 
 }  // namespace vdpa

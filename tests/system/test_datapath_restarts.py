@@ -1,5 +1,6 @@
 """vdpa-datapath, its workers and its switches killed and started again: no pod's socket is touched, nothing is lost."""
 
+import fcntl
 import json
 import os
 import re
@@ -220,6 +221,21 @@ def test_killed_in_the_middle_of_attaching_many(datapath):
         assert not list((datapath.state_dir / "owners").iterdir())
         assert all(not list(datapath.path(f"nic-{n}").iterdir()) for n in range(4))
     datapath.stop()
+
+
+@pytest.mark.parametrize("program, arguments", [
+    ("worker", ["--socket=vhost.sock", "--engine=engine.sock", "--device=nic-0"]),
+    ("switch", ["--ports-dir=ports", "--name=vdpa.io-nic"]),
+    ("pmd", ["--socket=vhost.sock", "--pci=0000:65:00.2", "--driver=ifc", "--device=nic-0"])])
+def test_no_second_process_of_a_control_socket(directory, program, arguments):
+    """Also while the first one doesn't listen yet."""
+    with open(directory / "control.lock", "w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        second = subprocess.run([BUILD / f"deviceplugin/datapath/{program}/vdpa-{program}", *arguments,
+                                 "--control=control.sock"], cwd=directory, capture_output=True, text=True, timeout=30)
+    assert second.returncode == 1
+    assert f"process {os.getpid()} has the control socket control.sock already" in second.stderr
+    assert os.listdir(directory) == ["control.lock"]
 
 
 def test_old_socket_files_are_replaced(datapath):

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "common/control_lock.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/driver.h"
@@ -74,6 +75,7 @@ int run(int argc, char** argv) {
     throw std::runtime_error("expected --pci and --driver, or --vdev and --load");
   if (!options.vdev.empty())
     options.driver = options.vdev.substr(0, options.vdev.find_first_of("0123456789,"));
+  const ControlLock lock(options.control);
   raiseMemoryLimit();
   std::unique_ptr<Pmd> pmd;
   try {

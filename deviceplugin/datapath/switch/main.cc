@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/control_lock.h"
 #include "common/log.h"
 #include "common/number_list.h"
 #include "common/version.h"
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   try {
     initLogging("vdpa-switch", logLevel, logFormat);
     if (!cores.empty()) options.cores = parseCores(cores);
+    const ControlLock lock(options.control);
     Switch instance(std::move(options));
     instance.run();
     return 0;

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/control_lock.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
@@ -70,6 +71,7 @@ int run(int argc, char** argv) {
   initLogging("vdpa-worker", logLevel, logFormat);
   options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));
   if (!mac.empty()) options.mac = parseMac(mac);
+  const ControlLock lock(options.control);
   raiseLimit(RLIMIT_NOFILE);
   if (!options.vhostVdpa.empty()) raiseLimit(RLIMIT_MEMLOCK);
   Instance(std::move(options)).run();

@@ -7,8 +7,10 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <thread>
 
 #include "common/control_channel.h"
+#include "common/control_lock.h"
 #include "common/number_list.h"
 
 namespace {
@@ -29,6 +31,10 @@ std::map<std::string, std::string> parse(int argc, char** argv) {
 int main(int argc, char** argv) {
   auto options = parse(argc, argv);
   if (options["name"] == "exits") return 7;
+  const vdpa::ControlLock lock(options["control"]);
+  if (options["name"] == "slow")  // until it is told to go on
+    while (::access((options["control"] + ".go").c_str(), F_OK) < 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const bool worker = options.contains("device");
   std::map<std::string, nlohmann::json> ports;
   std::vector<unsigned> cores;

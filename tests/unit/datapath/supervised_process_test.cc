@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/atomic_file.h"
+#include "common/control_lock.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -74,6 +76,58 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   CHECK(eventually([&] { return !runs(pid); }));
   CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.sock"));
   CHECK_THROWS_AS(again.call("hello"), std::system_error);
+}
+
+TEST_CASE("a process that doesn't listen yet is found by its lock, and none is started beside it") {
+  const TemporaryDirectory directory;
+  const auto slow = plan(directory, "slow");
+  pid_t pid = 0;
+  {
+    const SupervisedProcess process(slow, {});
+    REQUIRE(eventually([&] { return lockHolder(slow.control) != 0; }));
+    pid = process.status().pid;
+    CHECK(lockHolder(slow.control) == pid);
+  }
+  CHECK_FALSE(std::filesystem::exists(slow.control));
+  SupervisedProcess again(slow, {});
+  REQUIRE(eventually([&] { return again.status().pid != 0; }));
+  CHECK(again.status().pid == pid);
+  std::ofstream(slow.control + ".go") << "";
+  REQUIRE(again.waitUp(soon()));
+  CHECK(again.status().pid == pid);
+  CHECK(again.status().deaths == 0);
+  again.stop();
+  CHECK(eventually([&] { return !runs(pid); }));
+  CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.lock"));
+}
+
+TEST_CASE(
+    "one that came up while another could not start is taken over, out of its container too") {
+  const TemporaryDirectory directory;
+  const std::string moved = directory.path() + "/cgroup/vdpa/cgroup.procs";
+  std::filesystem::create_directories(directory.path() + "/cgroup/vdpa");
+  std::ofstream(directory.path() + "/cgroup/cgroup.procs") << "";
+  std::ofstream(moved) << "";
+  auto failing = plan(directory, "exits");
+  failing.cgroupRoot = directory.path() + "/cgroup";
+  SupervisedProcess process(failing, {});
+  REQUIRE_FALSE(process.waitUp(soon(), true));
+  const Process other = Process::start(plan(directory).arguments);
+  REQUIRE(process.waitUp(soon()));
+  CHECK(process.status().pid == other.pid());
+  CHECK(process.status().found);
+  CHECK_THAT(readFile(moved), Catch::EndsWith(std::to_string(other.pid())));
+  process.stop();
+}
+
+TEST_CASE("a stopped process leaves none behind that it found there before itself") {
+  const TemporaryDirectory directory;
+  SupervisedProcess process(plan(directory, "exits"), {});
+  REQUIRE_FALSE(process.waitUp(soon(), true));
+  Process other = Process::start(plan(directory, "slow").arguments);
+  REQUIRE(eventually([&] { return lockHolder(plan(directory).control) == other.pid(); }));
+  process.stop();
+  CHECK(other.waitEnd(10s));
 }
 
 TEST_CASE("a process that cannot start says why, and can be stopped between two tries") {
