@@ -36,7 +36,8 @@ void removeStale(const std::string& path) {
     throw systemError(EEXIST, "cannot listen on {}, which is not a socket", path);
   try {
     connectUnix(path);
-  } catch (const std::system_error&) {
+  } catch (const std::system_error& error) {
+    if (error.code().value() != ECONNREFUSED && error.code().value() != ENOENT) throw;
     ::unlink(path.c_str());
     return;
   }

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -124,6 +125,7 @@ class Attachments {
 
   void recover();
   void endEarlierBoot(OwnerRecords::Loaded& loaded);
+  void stopOthers(const std::set<std::string>& inUse);
   void resume(const OwnerRecord& record);
   void withhold(const std::string& id, const std::string& reason);
   void startSwitches(const std::vector<OwnerRecord>& live);

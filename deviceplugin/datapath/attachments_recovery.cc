@@ -35,9 +35,7 @@ void Attachments::recover() {
     inUse.insert(record.attachment.deviceId);
     live.push_back(std::move(record));
   }
-  for (const auto& id : workersBelow(options_.paths))
-    if (!inUse.contains(id)) stopStray(options_.paths.workerControl(id));
-  backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
+  stopOthers(inUse);
   startSwitches(live);
   for (const auto& record : live) resume(record);
 }
@@ -71,6 +69,17 @@ void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
     writeFileAtomically(marker, options_.bootId, Durability::memory, 0600);
   } catch (const std::exception& error) {  // on a full disk what runs is still to be taken over
     spdlog::error("{}", withRemedy(error));
+  }
+}
+
+// One that can't be stopped is met again by the next Attach of its device.
+void Attachments::stopOthers(const std::set<std::string>& inUse) {
+  try {
+    for (const auto& id : workersBelow(options_.paths))
+      if (!inUse.contains(id)) stopStray(options_.paths.workerControl(id));
+    backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
+  } catch (const std::exception& error) {
+    spdlog::error("{}", error.what());
   }
 }
 

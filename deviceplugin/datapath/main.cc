@@ -12,6 +12,7 @@
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/resource_limit.h"
 #include "common/vdpa_netlink.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/cgroup.h"
@@ -99,6 +100,7 @@ int run(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
 
   initLogging("vdpa-datapath", programs.logLevel, programs.logFormat);
+  raiseDescriptorLimit();
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t ends;
   sigemptyset(&ends);

@@ -18,7 +18,7 @@ struct NamespaceId {
 NamespaceId namespaceAt(const std::string& path);
 
 // True when the namespace that was `id` at `path` is no longer there. One that could not be seen
-// when it was recorded is never said to be gone.
+// when it was recorded, or can't be seen now, is never said to be gone.
 bool namespaceGone(const std::string& path, const NamespaceId& id);
 
 }  // namespace vdpa

@@ -41,6 +41,7 @@ void endProcess(ControlClient* client, Process& process) {
 }
 
 // The process that a control socket belongs to, even if it doesn't listen yet or doesn't answer.
+// Throws what keeps us from telling.
 std::optional<Process> ownerOf(const std::string& control) {
   try {
     if (const pid_t pid = lockHolder(control)) return Process::adopt(pid);
@@ -51,6 +52,8 @@ std::optional<Process> ownerOf(const std::string& control) {
             "cannot tell who listens on {}", control);
     return Process::adopt(peer.pid);
   } catch (const std::system_error& error) {
+    const int code = error.code().value();
+    if (code != ENOENT && code != ECONNREFUSED && code != ESRCH) throw;
     spdlog::debug("{}", error.what());  // nobody, the ordinary case
     return std::nullopt;
   }
@@ -266,7 +269,11 @@ void SupervisedProcess::end() {
     endProcess(client.get(), *process_);
     spdlog::info("stopped {}", plan_.title);
   }
-  stopStray(plan_.control);  // the one that ours found there before itself
+  try {
+    stopStray(plan_.control);  // the one that ours found there before itself
+  } catch (const std::exception& error) {
+    spdlog::error("{}: {}", plan_.title, error.what());
+  }
 }
 
 void SupervisedProcess::fail(const std::string& reason) {

@@ -84,7 +84,7 @@ class SupervisedProcess {
 };
 
 // Ends a process that nobody needs, found by its control socket or the lock beside that, and
-// removes both. False if there was none.
+// removes both. False if there was none. Throws what keeps us from telling.
 bool stopStray(const std::string& control);
 
 }  // namespace vdpa

@@ -1,7 +1,6 @@
 // vdpa-pmd: one device behind one of DPDK's vDPA drivers, served to its worker on a private
 // vhost-user socket. Started and supervised by vdpa-datapath.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -9,6 +8,7 @@
 
 #include "common/control_lock.h"
 #include "common/log.h"
+#include "common/resource_limit.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/driver.h"
 #include "deviceplugin/datapath/pmd/failure.h"
@@ -16,16 +16,6 @@
 
 namespace vdpa {
 namespace {
-
-// The pod's memory is pinned for the device on this process's account.
-void raiseMemoryLimit() {
-  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  if (::setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0) return;
-  rlimit limit{};
-  ::getrlimit(RLIMIT_MEMLOCK, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_MEMLOCK, &limit);
-}
 
 int run(int argc, char** argv) {
   CLI::App app{
@@ -76,6 +66,7 @@ int run(int argc, char** argv) {
   if (!options.vdev.empty())
     options.driver = options.vdev.substr(0, options.vdev.find_first_of("0123456789,"));
   const ControlLock lock(options.control);
+  raiseDescriptorLimit();
   raiseMemoryLimit();
   std::unique_ptr<Pmd> pmd;
   try {

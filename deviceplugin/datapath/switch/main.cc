@@ -7,6 +7,7 @@
 #include "common/control_lock.h"
 #include "common/log.h"
 #include "common/number_list.h"
+#include "common/resource_limit.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/switch/switch.h"
 
@@ -55,6 +56,7 @@ int main(int argc, char** argv) {
   try {
     initLogging("vdpa-switch", logLevel, logFormat);
     if (!cores.empty()) options.cores = parseCores(cores);
+    raiseDescriptorLimit();
     const ControlLock lock(options.control);
     Switch instance(std::move(options));
     instance.run();

@@ -1,27 +1,15 @@
 // vdpa-worker: serves one pod's vhost-user socket. See Instance for how it is put together.
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "common/control_lock.h"
 #include "common/log.h"
+#include "common/resource_limit.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
 
 namespace vdpa {
 namespace {
-
-// A front-end may hand over three eventfds a ring: 128 queue pairs need more than the usual 1,024.
-// And the kernel pins the pod's memory for the device on this process's account.
-void raiseLimit(__rlimit_resource_t resource) {
-  rlimit limit{};
-  if (::getrlimit(resource, &limit) < 0) return;
-  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
-  if (resource == RLIMIT_MEMLOCK && ::setrlimit(resource, &unlimited) == 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(resource, &limit);
-}
 
 int run(int argc, char** argv) {
   CLI::App app{
@@ -72,8 +60,8 @@ int run(int argc, char** argv) {
   options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));
   if (!mac.empty()) options.mac = parseMac(mac);
   const ControlLock lock(options.control);
-  raiseLimit(RLIMIT_NOFILE);
-  if (!options.vhostVdpa.empty()) raiseLimit(RLIMIT_MEMLOCK);
+  raiseDescriptorLimit();  // a front-end may hand over three eventfds a ring
+  if (!options.vhostVdpa.empty()) raiseMemoryLimit();
   Instance(std::move(options)).run();
   return 0;
 }

@@ -3,6 +3,7 @@
 #include "deviceplugin/datapath/supervised_process.h"
 
 #include <signal.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -11,6 +12,7 @@
 
 #include "common/atomic_file.h"
 #include "common/control_lock.h"
+#include "common/unix_socket.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -117,6 +119,25 @@ TEST_CASE(
   CHECK(process.status().pid == other.pid());
   CHECK(process.status().found);
   CHECK_THAT(readFile(moved), Catch::EndsWith(std::to_string(other.pid())));
+  process.stop();
+}
+
+TEST_CASE("none is started beside one that can't be looked at") {
+  const TemporaryDirectory directory;
+  auto wanted = plan(directory);
+  const std::string started = directory.path() + "/started";
+  wanted.arguments = {"/usr/bin/touch", started};
+  UniqueFd listener = listenUnix(wanted.control, 0600);
+  REQUIRE(::listen(listener.get(), 0) == 0);
+  const UniqueFd queued = connectUnix(wanted.control);  // no further one fits
+  CHECK_THROWS_WITH(listenUnix(wanted.control, 0600), Catch::Contains("cannot connect to"));
+  SupervisedProcess process(wanted, {});
+  REQUIRE(eventually([&] { return process.status().deaths >= 2; }));
+  CHECK_THAT(process.status().reason, Catch::Contains("cannot connect to " + wanted.control +
+                                                      ": Resource temporarily unavailable"));
+  CHECK_FALSE(std::filesystem::exists(started));
+  CHECK(std::filesystem::exists(wanted.control));
+  listener.reset();
   process.stop();
 }
 

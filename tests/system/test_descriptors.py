@@ -1,0 +1,35 @@
+"""The descriptors that a program may have: all that its container may, not the 1,024 that it usually begins with."""
+
+import pathlib
+import re
+import resource
+
+import pytest
+from datapath import Datapath
+from pmd import Pmd
+from support import wait_until
+from switch import Switch
+from test_worker import Worker
+
+START = {
+    "vdpa-datapath": Datapath,
+    "vdpa-switch": Switch,
+    "vdpa-worker": Worker,
+    "vdpa-pmd": lambda directory: Pmd(directory, directory / "engine.sock"),
+}
+
+
+@pytest.fixture
+def usual_limit():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1] - 1), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("name", START)
+def test_the_limit_is_raised(directory, usual_limit, name):
+    with START[name](directory) as program:
+        def limits():
+            return re.search(r"Max open files +(\S+) +(\S+)", pathlib.Path(f"/proc/{program.pid}/limits").read_text()).groups()
+        wait_until(lambda: len(set(limits())) == 1, lambda: f"no other limit than the hard one: {limits()}")
