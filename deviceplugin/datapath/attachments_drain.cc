@@ -31,12 +31,16 @@ Attachments::Drained Attachments::drain() {
   // The directories are gone when this isn't the first time.
   const Paths& paths = options_.paths;
   if (std::filesystem::exists(paths.switches())) switches_.offer({});
-  if (std::filesystem::exists(paths.pmds()))
-    for (const auto& id : backings_.dpdk.stopOthers([](const std::string&) { return false; }))
-      drained.ended.push_back("vdpa-pmd of " + id);
-  if (std::filesystem::exists(paths.workers()))
-    for (const auto& id : workersBelow(paths))
-      if (stopStray(paths.workerControl(id))) drained.ended.push_back("vdpa-worker of " + id);
+  try {
+    if (std::filesystem::exists(paths.pmds()))
+      for (const auto& id : backings_.dpdk.stopOthers([](const std::string&) { return false; }))
+        drained.ended.push_back("vdpa-pmd of " + id);
+    if (std::filesystem::exists(paths.workers()))
+      for (const auto& id : workersBelow(paths))
+        if (stopStray(paths.workerControl(id))) drained.ended.push_back("vdpa-worker of " + id);
+  } catch (const std::exception& error) {
+    drained.left.push_back(error.what());
+  }
 
   provisioner_.want({});
   for (const auto& id : provisioner_.waitUndone(Clock::now() + kUndoTime))

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/log.h"
 #include "deviceplugin/datapath/hardware_settings.h"
 #include "deviceplugin/datapath/refused_error.h"
 
@@ -105,7 +106,12 @@ bool DpdkBacking::retry(const std::string& id, const Offer& offer) {
   } catch (const std::exception&) {  // noted already
     well = false;
   }
-  end(id);
+  try {
+    end(id);
+  } catch (const std::exception& error) {
+    startFailed(id, error.what());
+    well = false;
+  }
   return well;
 }
 
@@ -139,7 +145,11 @@ void DpdkBacking::end(const std::string& id) {
 }
 
 void DpdkBacking::renew(const OwnerRecord& record) {
-  if (const auto process = find(record.attachment.deviceId)) process->stop();
+  try {
+    if (const auto process = find(record.attachment.deviceId)) process->stop();
+  } catch (const std::exception& error) {
+    spdlog::error("{}", error.what());  // the next one is started until the device is free
+  }
   launch(record.attachment.deviceId, record.device);
 }
 

@@ -24,20 +24,26 @@ constexpr auto kPoll = 200us;     // for the control socket
 constexpr auto kHeartbeat = 5s;   // between two questions for a sign of life
 constexpr auto kAnswerTime = 5s;  // for the answer to one
 constexpr auto kMostMissed = 2;   // answers in a row
-constexpr auto kStopTime = 3s;    // between "stop" and force
 
-void endProcess(ControlClient* client, Process& process) {
+// False: it hangs in the kernel, where no signal reaches it.
+bool endProcess(ControlClient* client, Process& process, std::chrono::milliseconds stopTime) {
   if (client) {
     try {
-      client->call("stop", nlohmann::json::object(), kStopTime);
+      client->call("stop", nlohmann::json::object(), stopTime);
     } catch (const std::exception&) {
       // It has gone, or doesn't answer: the wait below tells.
     }
-    if (process.waitEnd(kStopTime)) return;
-    spdlog::warn("process {} did not stop within {} s: killed", process.pid(), kStopTime.count());
+    if (process.waitEnd(stopTime)) return true;
+    spdlog::warn("process {} did not stop within {} ms: killed", process.pid(), stopTime.count());
   }
   process.kill();
-  process.waitEnd(kStopTime);
+  return process.waitEnd(stopTime);
+}
+
+std::string hanging(const Process& process) {
+  return fmt::format(
+      "process {} does not end, though it was killed: it hangs in the kernel; dmesg may say where",
+      process.pid());
 }
 
 // The process that a control socket belongs to, even if it doesn't listen yet or doesn't answer.
@@ -83,6 +89,17 @@ void SupervisedProcess::stop() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  const auto client = [this] {
+    std::lock_guard lock(mutex_);
+    return std::exchange(client_, nullptr);
+  }();
+  if (process_) {
+    if (!endProcess(client.get(), *process_, plan_.stopTime))
+      throw std::runtime_error(fmt::format("{}: {}", plan_.title, hanging(*process_)));
+    process_.reset();
+    spdlog::info("stopped {}", plan_.title);
+  }
+  stopStray(plan_.control);  // the one that ours found there before itself
 }
 
 SupervisedProcess::Status SupervisedProcess::status() const {
@@ -130,6 +147,9 @@ void SupervisedProcess::run() {
 // The one that runs already, or a new one. True when watch() is to follow.
 bool SupervisedProcess::bringUp() {
   try {
+    if (process_ && !endProcess(nullptr, *process_, plan_.stopTime))
+      throw std::runtime_error(hanging(*process_));
+    process_.reset();
     auto running = ownerOf(plan_.control);
     const bool found = running.has_value();
     if (!found && !wanted()) return false;
@@ -206,7 +226,7 @@ bool SupervisedProcess::connect(Process process) {
   if (!wanted()) return true;  // watch() ends it
   // One that is ending says why in its last words: it gets the time for them.
   const bool ended = process_->waitEnd(1s);
-  if (!ended) endProcess(nullptr, *process_);
+  if (!ended && !endProcess(nullptr, *process_, plan_.stopTime)) problem = hanging(*process_);
   fail(ended ? process_->ending() + "; its last words are in the log" : problem);
   return false;
 }
@@ -221,8 +241,8 @@ void SupervisedProcess::watch() {
   }
   if (!wanted()) return;
   // Nothing answers any more: if it hasn't ended by itself, it is of no use.
-  if (!process_->waitEnd(1s)) endProcess(nullptr, *process_);
-  fail(process_->ending());
+  const bool ended = process_->waitEnd(1s) || endProcess(nullptr, *process_, plan_.stopTime);
+  fail(ended ? process_->ending() : hanging(*process_));
 }
 
 // True when the connection has closed or the process isn't wanted; false when it is time for a sign
@@ -251,29 +271,12 @@ bool SupervisedProcess::answers() {
 
 // The end of the watching, as asked for.
 void SupervisedProcess::end() {
-  const bool stop = [this] {
-    std::lock_guard lock(mutex_);
-    return wanted_ == Wanted::stopped;
-  }();
-  std::shared_ptr<ControlClient> client;
   {
     std::lock_guard lock(mutex_);
-    client = std::move(client_);
-    client_.reset();
     status_.up = false;
     status_.reason = plan_.title + " is stopped";
   }
   changed_.notify_all();
-  if (!stop) return;
-  if (process_) {
-    endProcess(client.get(), *process_);
-    spdlog::info("stopped {}", plan_.title);
-  }
-  try {
-    stopStray(plan_.control);  // the one that ours found there before itself
-  } catch (const std::exception& error) {
-    spdlog::error("{}: {}", plan_.title, error.what());
-  }
 }
 
 void SupervisedProcess::fail(const std::string& reason) {
@@ -288,7 +291,7 @@ void SupervisedProcess::fail(const std::string& reason) {
     ++status_.deaths;
     status_.reason = fmt::format("{} is not running: {}", plan_.title, reason);
   }
-  process_.reset();
+  if (process_ && process_->waitEnd(0s)) process_.reset();
   changed_.notify_all();
 }
 
@@ -313,7 +316,8 @@ bool stopStray(const std::string& control) {
     } catch (const std::exception&) {
       // Then by force.
     }
-    endProcess(client.get(), *process);
+    if (!endProcess(client.get(), *process, SupervisedProcess::Plan().stopTime))
+      throw std::runtime_error(fmt::format("{}: {}", control, hanging(*process)));
   }
   ::unlink(control.c_str());
   removeLock(control);

@@ -24,6 +24,7 @@ class SupervisedProcess {
     std::string control;          // path of its control socket
     std::string cgroupRoot = {};  // see moveToOwnCgroup; if empty, it stays in our cgroup
     bool mayHang = false;         // asked for a sign of life now and then; none, and it is killed
+    std::chrono::milliseconds stopTime = std::chrono::seconds(3);  // until force, and after it
   };
   // All run on threads of the process's own and must not destroy it.
   struct Handlers {
@@ -47,7 +48,9 @@ class SupervisedProcess {
   SupervisedProcess(const SupervisedProcess&) = delete;
   SupervisedProcess& operator=(const SupervisedProcess&) = delete;
 
-  // Ends the process, by force if it doesn't answer. Returns when it has gone.
+  // Ends the process, by force if it doesn't answer. Returns when it has gone. Throws
+  // std::runtime_error if it doesn't go, since it hangs in the kernel, or can't be told; to be
+  // called again then.
   void stop();
   Status status() const;
   // False when it isn't up at the deadline, or, with `once`, as soon as it has died.
@@ -79,12 +82,12 @@ class SupervisedProcess {
   bool closed_ = false;  // the control connection ended
   Status status_;
   std::shared_ptr<ControlClient> client_;
-  std::optional<Process> process_;  // of the thread alone
+  std::optional<Process> process_;  // of the thread, and when that has ended, of stop()
   std::thread thread_;
 };
 
 // Ends a process that nobody needs, found by its control socket or the lock beside that, and
-// removes both. False if there was none. Throws what keeps us from telling.
+// removes both. False if there was none. Throws if it doesn't end or can't be told.
 bool stopStray(const std::string& control);
 
 }  // namespace vdpa

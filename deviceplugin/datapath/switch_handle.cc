@@ -117,7 +117,11 @@ void SwitchHandle::launch() {
 }
 
 void SwitchHandle::restart() {
-  process()->stop();
+  try {
+    process()->stop();
+  } catch (const std::exception& error) {
+    spdlog::error("{}", error.what());  // it moves no packets any more; the next one does
+  }
   {
     std::lock_guard lock(mutex_);
     if (ports_.empty()) config_ = wanted_;

@@ -61,7 +61,12 @@ void SwitchSet::collect() {
     const std::string name = fileName(resource);
     if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
     spdlog::info("{} is not offered any more: its switch ends", resource);
-    handle->stop();
+    try {
+      handle->stop();
+    } catch (const std::exception& error) {
+      spdlog::error("{}", error.what());  // tried again with the next that goes
+      continue;
+    }
     std::filesystem::remove_all(paths_.switchDir(name));
     std::lock_guard lock(mutex_);
     switches_.erase(resource);
@@ -80,8 +85,12 @@ void SwitchSet::stopStrays() {
                    name);
       continue;
     }
-    stopStray(paths_.switchControl(name));
-    std::filesystem::remove_all(entry.path());
+    try {
+      stopStray(paths_.switchControl(name));
+      std::filesystem::remove_all(entry.path());
+    } catch (const std::exception& error) {
+      spdlog::error("{}", error.what());
+    }
   }
 }
 

@@ -31,6 +31,7 @@ std::map<std::string, std::string> parse(int argc, char** argv) {
 int main(int argc, char** argv) {
   auto options = parse(argc, argv);
   if (options["name"] == "exits") return 7;
+  if (options["name"] == "threads") std::thread([] { ::pause(); }).detach();
   const vdpa::ControlLock lock(options["control"]);
   if (options["name"] == "slow")  // until it is told to go on
     while (::access((options["control"] + ".go").c_str(), F_OK) < 0)

@@ -2,8 +2,11 @@
 // start.
 #include "deviceplugin/datapath/supervised_process.h"
 
+#include <fmt/format.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -160,6 +163,35 @@ TEST_CASE("a process that cannot start says why, and can be stopped between two 
              Catch::StartsWith("the program is not running: exited with status 7"));
   process.stop();
   CHECK_FALSE(process.status().up);
+}
+
+// A process of which a thread is traced has not ended until its tracer has seen that thread's end,
+// whatever kills it: as one that hangs in the kernel.
+TEST_CASE("a process that doesn't end by force isn't stopped, and none is started beside it") {
+  const TemporaryDirectory directory;
+  auto wanted = plan(directory, "threads");
+  wanted.stopTime = 50ms;
+  SupervisedProcess process(wanted, {});
+  REQUIRE(process.waitUp(soon()));
+  const pid_t pid = process.status().pid;
+  pid_t thread = 0;
+  for (const auto& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid)))
+    thread = std::max(thread, std::stoi(task.path().filename()));
+  REQUIRE(thread != pid);
+  REQUIRE(::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) == 0);
+  const std::string hangs = fmt::format("process {} does not end, though it was killed", pid);
+
+  ::kill(pid, SIGKILL);
+  REQUIRE(eventually([&] { return process.status().deaths >= 2; }));
+  CHECK_THAT(process.status().reason, Catch::Contains(hangs));
+  CHECK_THROWS_WITH(process.stop(), Catch::Contains(hangs));
+  CHECK_THROWS_WITH(process.stop(), Catch::Contains(hangs));
+  CHECK(std::filesystem::exists(wanted.control));
+
+  REQUIRE(::waitpid(thread, nullptr, __WALL) == thread);
+  process.stop();
+  CHECK_FALSE(std::filesystem::exists(wanted.control));
+  CHECK_FALSE(runs(pid));
 }
 
 TEST_CASE("a program's version") {
