@@ -13,6 +13,7 @@ namespace {
 
 // A card's firmware is asked for its queues; a node's first process also loads libraries.
 constexpr auto kStartTime = std::chrono::seconds(15);
+constexpr auto kHeartbeat = std::chrono::seconds(5);
 // Between two looks at a device that its driver didn't take.
 constexpr auto kFirstPause = std::chrono::seconds(2);
 constexpr auto kLastPause = std::chrono::seconds(300);
@@ -56,7 +57,7 @@ std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const std::string& id,
   if (!device.devargs.empty()) arguments.push_back("--devargs=" + device.devargs);
   auto process = std::make_shared<SupervisedProcess>(
       SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
-                              programs_.cgroupRoot, true},
+                              programs_.cgroupRoot, kHeartbeat},
       SupervisedProcess::Handlers{[](SupervisedProcess&, const nlohmann::json& hello) {
                                     // It answers for a moment to say why it ends.
                                     if (!hello.value("ready", false))

@@ -21,8 +21,7 @@ constexpr auto kLongestPause = 10s;
 constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
 constexpr auto kStartTime = 15s;  // from its start to its control socket
 constexpr auto kPoll = 200us;     // for the control socket
-constexpr auto kHeartbeat = 5s;   // between two questions for a sign of life
-constexpr auto kAnswerTime = 5s;  // for the answer to one
+constexpr auto kAnswerTime = 5s;  // to a question for a sign of life
 constexpr auto kMostMissed = 2;   // answers in a row
 
 // False: it hangs in the kernel, where no signal reaches it.
@@ -236,7 +235,7 @@ void SupervisedProcess::watch() {
     missed = answers() ? 0 : missed + 1;
     if (missed < kMostMissed) continue;
     spdlog::warn("{} hangs: no answer for {} s, killed", plan_.title,
-                 (missed * (kHeartbeat + kAnswerTime)).count());
+                 (missed * (plan_.heartbeat + kAnswerTime)).count());
     break;
   }
   if (!wanted()) return;
@@ -250,7 +249,7 @@ void SupervisedProcess::watch() {
 bool SupervisedProcess::waitForEnd() {
   std::unique_lock lock(mutex_);
   const auto ended = [&] { return closed_ || wanted_ != Wanted::running; };
-  if (plan_.mayHang) return changed_.wait_for(lock, kHeartbeat, ended);
+  if (plan_.heartbeat > 0s) return changed_.wait_for(lock, plan_.heartbeat, ended);
   changed_.wait(lock, ended);
   return true;
 }

@@ -23,7 +23,9 @@ class SupervisedProcess {
     std::vector<std::string> arguments;
     std::string control;          // path of its control socket
     std::string cgroupRoot = {};  // see moveToOwnCgroup; if empty, it stays in our cgroup
-    bool mayHang = false;         // asked for a sign of life now and then; none, and it is killed
+    // Between two questions for a sign of life: two in a row without an answer, and it is killed.
+    // 0: none are asked.
+    std::chrono::seconds heartbeat{0};
     std::chrono::milliseconds stopTime = std::chrono::seconds(3);  // until force, and after it
   };
   // All run on threads of the process's own and must not destroy it.

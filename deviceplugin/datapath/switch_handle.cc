@@ -14,6 +14,7 @@ namespace {
 
 // For a switch that starts anew.
 constexpr auto kUpTime = std::chrono::seconds(4);
+constexpr auto kHeartbeat = std::chrono::seconds(5);
 // For its pods to connect to one that was renewed.
 constexpr auto kHold = std::chrono::milliseconds(1000);
 
@@ -106,7 +107,7 @@ void SwitchHandle::launch() {
   if (!config.cores.empty()) arguments.push_back("--cores=" + config.cores);
   auto process = std::make_shared<SupervisedProcess>(
       SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
-                              paths_.switchControl(name_), programs_.cgroupRoot, true},
+                              paths_.switchControl(name_), programs_.cgroupRoot, kHeartbeat},
       SupervisedProcess::Handlers{
           [this, config](SupervisedProcess& started, const nlohmann::json& hello) {
             onUp(started, hello, config);

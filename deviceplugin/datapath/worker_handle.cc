@@ -39,6 +39,9 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
   return arguments;
 }
 
+// It may be busy for as long while the kernel pins a large pod's memory for its device.
+constexpr auto kHeartbeat = std::chrono::seconds(30);
+
 }  // namespace
 
 WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
@@ -46,7 +49,7 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
     : deviceId_(record.attachment.deviceId),
       onChange_(std::move(onChange)),
       process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
-                paths.workerControl(deviceId_), programs.cgroupRoot, false},
+                paths.workerControl(deviceId_), programs.cgroupRoot, kHeartbeat},
                {[this](SupervisedProcess& process, const nlohmann::json& hello) {
                   begin(process, hello);
                 },

@@ -1,11 +1,13 @@
 """vdpa-worker as a process, between a real DPDK application and a real rte_vhost engine."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import socket
 import struct
+import time
 
 import pytest
 
@@ -225,6 +227,48 @@ def test_malformed_input_does_not_fill_the_log(directory):
                 assert front.closed()
         warnings = [line for line in worker.log().splitlines() if "warning" in line and "request 99" in line]
         assert 1 <= len(warnings) < 30, warnings
+
+
+@contextlib.contextmanager
+def lingering_socket():
+    """A connection whose last close waits for a peer that takes nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as linger:
+        with server.accept()[0]:
+            linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+            linger.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    linger.send(bytes(65536))
+            yield linger
+
+
+@pytest.mark.parametrize("how", ["refused descriptor", "within a queue", "unread", "second connection"])
+def test_descriptors_whose_close_waits(directory, how):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(FrontEnd(worker.socket)) if how == "second connection" else None
+            if first:
+                worker.wait_state(front="connected")
+            linger = stack.enter_context(lingering_socket())
+            sent = linger
+            if how == "within a queue":
+                sent, other = socket.socketpair()
+                socket.send_fds(other, [b"x"], [linger.fileno()])
+                linger.close()
+                other.close()
+            suspend(worker.pid)  # until its descriptors are the only ones
+            front = stack.enter_context(FrontEnd(worker.socket))
+            if how == "unread":
+                front.send(99)
+            front.send(SET_VRING_KICK, struct.pack("<Q", 0), [sent.fileno()])
+            sent.close()
+            begin = time.monotonic()
+            os.kill(worker.pid, signal.SIGCONT)
+            assert front.closed()
+            worker.wait_state(front="connected" if first else "listening")
+            assert time.monotonic() - begin < 5, "not its 600 s"
+            assert worker.stop() == 0
 
 
 def test_a_front_end_that_reads_no_answers(directory):

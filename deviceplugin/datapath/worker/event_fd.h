@@ -6,15 +6,18 @@
 
 #include <cstdint>
 
+#include "deviceplugin/datapath/worker/call_timer.h"
 #include "deviceplugin/datapath/worker/message.h"
 
 namespace vdpa {
 
-// Never waits, whatever the pod has filled its counter with.
+// Waits for a moment at most, whatever the pod has filled its counter with, or fills it with just
+// then.
 inline void signalEvent(const SharedFd& fd) {
   if (!fd) return;
   pollfd writable{fd->get(), POLLOUT, 0};
   if (::poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT)) return;
+  const CallTimer timer;
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t ignored = ::write(fd->get(), &one, sizeof one);
 }

@@ -9,6 +9,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/worker/call_timer.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 #include "deviceplugin/datapath/worker/vhost_user_engine.h"
 #include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
@@ -59,6 +60,9 @@ Instance::Instance(WorkerOptions options)
 
 Instance::~Instance() {
   if (front_) engine_->release();
+  const CallTimer timer;
+  front_.reset();
+  listener_.reset();
 }
 
 std::unique_ptr<Engine> Instance::makeEngine() {
@@ -158,7 +162,13 @@ void Instance::acceptFronts() {
     }
     if (!front_) {
       startSession(std::move(socket));
-    } else if (const auto suppressed = refusals_.admit()) {
+      continue;
+    }
+    {
+      const CallTimer timer;  // it may have sent something already
+      socket.reset();
+    }
+    if (const auto suppressed = refusals_.admit()) {
       spdlog::warn(
           "{}: refused a second connection on {}: a front-end is connected ({} such lines "
           "suppressed)",
@@ -189,9 +199,12 @@ void Instance::serve() {
   try {
     // A few at a time: a front-end that never stops talking does not keep the datapath waiting.
     for (int i = 0; i < kMessagesAtOnce && front_ && !waiting_ && !front_->socket.blocked(); ++i) {
-      auto message = front_->socket.receive();
-      if (!message) break;
-      front_->session.handle(std::move(*message));
+      {
+        const CallTimer timer;  // descriptors that are refused are closed
+        auto message = front_->socket.receive();
+        if (!message) break;
+        front_->session.handle(std::move(*message));
+      }
       waiting_ = true;
       engine_->update();
       if (engine_->settled()) answerFront();
@@ -234,7 +247,10 @@ void Instance::endSession(const std::string& reason, bool fault) {
     spdlog::debug("{}: {}", options_.device, reason);
   loop_.forget(front_->socket.fd());
   engine_->release();
-  front_.reset();
+  {
+    const CallTimer timer;
+    front_.reset();
+  }
   waiting_ = false;
   reason_ = reason;
   publish();
