@@ -16,6 +16,8 @@ using namespace std::chrono_literals;
 constexpr std::chrono::milliseconds kLongestInterval = 10s;
 constexpr std::chrono::milliseconds kShortestInterval = 100ms;
 constexpr auto kShutdownTime = 2s;
+// Between two looks at the health of all devices, however often something changes.
+constexpr auto kHealthInterval = 100ms;
 // Each call that waits takes one; a node has at most a few hundred pods.
 constexpr int kMostThreads = 512;
 
@@ -74,7 +76,10 @@ void Instance::serve(const std::string& socket) {
 void Instance::publishHealth(std::stop_token stop) {
   health_.raise();
   while (!stop.stop_requested())
-    if (health_.wait(stop, 1h)) watchers_.publish(attachments_.deviceStates());
+    if (health_.wait(stop, 1h)) {
+      watchers_.publish(attachments_.deviceStates());
+      never_.wait(stop, kHealthInterval);
+    }
 }
 
 void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interval) {

@@ -83,13 +83,20 @@ void WorkerHandle::begin(SupervisedProcess& process, const nlohmann::json& first
 }
 
 void WorkerHandle::take(const nlohmann::json& event) {
-  {
+  const bool healthSame = [&] {
     std::lock_guard lock(mutex_);
     ++events_;
+    const auto before = health();
     apply(event);
-  }
+    return before == health();
+  }();
   changed_.notify_all();
-  onChange_();
+  if (!healthSame) onChange_();  // which looks at all devices
+}
+
+// What a device's health may depend on; a pod's comings and goings are nothing of it.
+std::tuple<bool, std::string, std::string> WorkerHandle::health() const {
+  return {ready_, engine_, engine_ == "down" ? reason_ : ""};
 }
 
 void WorkerHandle::apply(const nlohmann::json& state) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <mutex>
 #include <string>
+#include <tuple>
 
 #include "deviceplugin/datapath/owner_record.h"
 #include "deviceplugin/datapath/paths.h"
@@ -45,7 +46,8 @@ class WorkerHandle {
  private:
   void begin(SupervisedProcess& process, const nlohmann::json& first);
   void take(const nlohmann::json& event);
-  void apply(const nlohmann::json& state);  // mutex_ is held
+  void apply(const nlohmann::json& state);                    // mutex_ is held
+  std::tuple<bool, std::string, std::string> health() const;  // likewise
 
   const std::string deviceId_;
   const std::function<void()> onChange_;

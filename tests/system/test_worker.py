@@ -1,6 +1,7 @@
 """vdpa-worker as a process, between a real DPDK application and a real rte_vhost engine."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -398,6 +399,23 @@ def test_state_changes_are_events(directory):
                 assert (event["front"], event["engine"]) == ("running", "up")
             event = json.loads(events.readline())
             assert (event["front"], event["reason"]) == ("listening", "the front-end disconnected")
+
+
+def test_a_pod_that_connects_again_and_again_makes_few_events(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        worker.wait_ready()
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(10)
+            control.connect(str(worker.control))
+            begin = time.monotonic()
+            for _ in range(500):
+                with socket.socket(socket.AF_UNIX) as front:
+                    front.connect(str(worker.socket))
+            worker.wait_state(front="listening")
+            control.sendall(b'{"id": 7, "op": "hello", "args": {}}\n')
+            events = list(itertools.takewhile(lambda line: '"id":7' not in line, control.makefile()))
+            assert len(events) <= (time.monotonic() - begin) / 0.02 + 2
+            assert len(events) < 500
 
 
 @pytest.mark.parametrize("arguments, text", [

@@ -34,6 +34,7 @@ constexpr uint64_t kProtocolFeatures = protocol_feature::kMultiqueue | protocol_
                                        protocol_feature::kResetDevice | protocol_feature::kStatus;
 
 constexpr int kMessagesAtOnce = 64;
+constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one of the pod's making
 
 UniqueFd watchSignals() {
   sigset_t set;
@@ -116,9 +117,17 @@ nlohmann::json Instance::state() const {
 void Instance::publish() {
   nlohmann::json now = state();
   if (now == published_) return;
+  // A front-end comes and goes as often as the pod likes.
+  const bool ours = now["ready"] != published_["ready"] || now["engine"] != published_["engine"];
+  if (quiet_ && !ours) return;
   published_ = now;
   now["event"] = "state";
   control_.broadcast(now);
+  if (std::exchange(quiet_, true)) return;
+  loop_.after(kQuiet, [this] {
+    quiet_ = false;
+    publish();
+  });
 }
 
 void Instance::onEngineState(bool up, const std::string& reason) {

@@ -74,6 +74,7 @@ class Instance {
   std::string reason_;        // why the last session ended
   std::string engineReason_;  // why the engine is down
   nlohmann::json published_;
+  bool quiet_ = false;
   LogLimiter faults_, refusals_;
 };
 
