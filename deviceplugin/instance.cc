@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/naming.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 #include "deviceplugin/resources/held.h"
 
@@ -182,13 +183,18 @@ void Instance::reload() {
 
 // A socket path that doesn't fit is found before anything is changed.
 void Instance::checkPaths(const Config& config) const {
+  const Paths datapath(options_.runDirectory, "");
   for (const auto& resource : config.resources) {
-    const std::string path =
-        options_.kubeletDirectory + "/" + fileName(resource.fullName()) + ".sock";
-    if (path.size() > kMaxSocketPath)
-      throw ConfigError(fmt::format(
-          "{}: {} needs the socket {}, which has {} bytes; at most {} fit: choose a shorter name",
-          options_.config, resource.fullName(), path, path.size(), kMaxSocketPath));
+    const std::string name = fileName(resource.fullName());
+    std::vector<std::string> paths{options_.kubeletDirectory + "/" + name + ".sock"};
+    if (resource.software)
+      paths.push_back(
+          datapath.switchPort(name, softwareDeviceId(resource.name, resource.software->ports - 1)));
+    for (const auto& path : paths)
+      if (path.size() > kMaxSocketPath)
+        throw ConfigError(fmt::format(
+            "{}: {} needs the socket {}, which has {} bytes; at most {} fit: choose a shorter name",
+            options_.config, resource.fullName(), path, path.size(), kMaxSocketPath));
   }
 }
 

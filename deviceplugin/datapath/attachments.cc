@@ -54,6 +54,7 @@ Attachments::~Attachments() = default;
 
 void Attachments::setDevices(const std::vector<Resource>& resources) {
   checkDeviceSet(resources);
+  checkSocketPaths(resources, options_.paths);
   std::lock_guard setting(settingDevices_);
   std::map<std::string, DeviceTable::Offer> offers;
   Provisioner::Devices provisioned;

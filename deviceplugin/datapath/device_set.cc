@@ -7,6 +7,7 @@
 #include <set>
 
 #include "common/naming.h"
+#include "common/unix_socket.h"
 #include "deviceplugin/datapath/refused_error.h"
 
 namespace vdpa {
@@ -47,6 +48,26 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
 }
 
 }  // namespace
+
+void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths) {
+  const auto check = [](const Resource& resource, const std::string& path) {
+    require(path.size() <= kMaxSocketPath,
+            "resource {} needs the socket {}, which has {} bytes; at most {} fit: choose a shorter "
+            "name, or a shorter --run-dir",
+            resource.name, path, path.size(), kMaxSocketPath);
+  };
+  for (const auto& resource : resources) {
+    const std::string name = fileName(resource.name);
+    if (resource.hasPorts()) check(resource, paths.switchControl(name));
+    for (const auto& [id, device] : resource.devices) {
+      if (device.attach != Attach::vhostUser) continue;
+      check(resource, paths.workerControl(id));
+      check(resource, paths.preparedPodSocket(id));
+      if (device.backend == Backend::software) check(resource, paths.switchPort(name, id));
+      if (device.backend == Backend::dpdk) check(resource, paths.pmdControl(id));
+    }
+  }
+}
 
 bool Resource::hasPorts() const {
   return std::any_of(devices.begin(), devices.end(),

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/backend.h"
+#include "deviceplugin/datapath/paths.h"
 
 namespace vdpa {
 
@@ -64,5 +65,8 @@ struct Resource {
 // Throws RefusedError (invalidArgument) for a set that cannot be: bad or repeated names and IDs,
 // sizes out of range.
 void checkDeviceSet(const std::vector<Resource>& resources);
+
+// The same for a set with a socket below `paths` that has too long a path.
+void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths);
 
 }  // namespace vdpa

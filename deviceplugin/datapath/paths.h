@@ -19,6 +19,8 @@ class Paths {
   std::string devices() const { return runDir_ + "/devices"; }
   std::string device(const std::string& id) const { return devices() + "/" + id; }
   std::string podSocket(const std::string& id) const { return device(id) + "/vhost.sock"; }
+  // As the worker makes it, before it is renamed.
+  std::string preparedPodSocket(const std::string& id) const { return podSocket(id) + "~"; }
   std::string workers() const { return runDir_ + "/workers"; }
   std::string workerControl(const std::string& id) const { return workers() + "/" + id + ".sock"; }
   std::string switches() const { return runDir_ + "/switches"; }
@@ -28,6 +30,9 @@ class Paths {
     return switchDir(name) + "/control.sock";
   }
   std::string switchPorts(const std::string& name) const { return switchDir(name) + "/ports"; }
+  std::string switchPort(const std::string& name, const std::string& id) const {
+    return switchPorts(name) + "/" + id + ".sock";
+  }
   std::string pmds() const { return runDir_ + "/pmds"; }
   std::string pmdControl(const std::string& id) const {
     return pmds() + "/" + id + "/control.sock";

@@ -241,7 +241,7 @@ void SwitchHandle::removePort(const std::string& id) {
 }
 
 std::string SwitchHandle::portSocket(const std::string& id) const {
-  return paths_.switchPorts(name_) + "/" + id + ".sock";
+  return paths_.switchPort(name_, id);
 }
 
 bool SwitchHandle::hasPorts() const {

@@ -356,6 +356,16 @@ def test_a_configuration_that_cannot_be_taken_up_whole_is_repeated(directory):
         node.kubelet.stop()
 
 
+def test_a_name_is_refused_whose_ports_would_have_too_long_paths(node):
+    with node.plugin() as plugin:
+        wait_devices(node, HEALTHY)
+        name = "n" * min(63, 107 - len(f"{node.kubelet.directory}/vdpa.io-.sock"))  # the kubelet's is short enough
+        node.config.write_text(config_text((name, 2)))
+        plugin.wait_log(f"/switches/vdpa.io-{name}/ports/{name}-1.sock, which has")
+        plugin.wait_log("the configuration stays as it was")
+        assert node.kubelet.plugins["vdpa.io/nic"].devices == HEALTHY
+
+
 def test_a_configmap_changes_by_a_symbolic_link(node):
     directory = node.directory / "configmap"
     for version, ports in (("1", 1), ("2", 2)):

@@ -32,6 +32,24 @@ void refused(const std::string& word, Change change) {
 
 }  // namespace
 
+TEST_CASE("sockets whose paths are too long are found when the set is told") {
+  auto resources = good();
+  CHECK_NOTHROW(checkSocketPaths(resources, {"/run/vdpa", ""}));
+  resources[0].name = "vdpa.networking.platform.example-corporation.com/packet-processing";
+  resources[0].devices = {{"packet-processing-7", {}}};
+  CHECK_THROWS_WITH(checkSocketPaths(resources, {"/run/vdpa", ""}),
+                    Catch::Contains("/ports/packet-processing-7.sock, which has 116 bytes; at most "
+                                    "107 fit"));
+  CHECK_THROWS_AS(checkSocketPaths(resources, {"/run/vdpa", ""}), RefusedError);
+  const std::string run = "/run/" + std::string(80, 'x');
+  resources[1].devices.at("0000:65:00.2").attach = Attach::vhostVdpa;
+  resources.erase(resources.begin());
+  CHECK_NOTHROW(checkSocketPaths(resources, {run, ""}));
+  resources[0].devices.at("0000:65:00.2").attach = Attach::vhostUser;
+  CHECK_THROWS_WITH(checkSocketPaths(resources, {run, ""}),
+                    Catch::Contains("workers/0000:65:00.2.sock"));
+}
+
 TEST_CASE("sets of devices") {
   CHECK_NOTHROW(checkDeviceSet({}));
   CHECK_NOTHROW(checkDeviceSet(good()));
