@@ -182,6 +182,9 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
       spdlog::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
     }
   }
+  // A Detach meanwhile may have come before its port did.
+  for (const auto& [id, settings] : ports)
+    if (!hasPort(id)) tell(process, "remove_port", {{"id", id}});
   std::lock_guard lock(mutex_);
   renewing_ = false;
 }

@@ -66,6 +66,10 @@ int main(int argc, char** argv) {
         }
         const std::string id = args.value("id", "");
         if (op == "add_port" && !ports.contains(id)) {
+          while (::access((options["control"] + ".hold").c_str(), F_OK) == 0) {
+            std::ofstream(options["control"] + ".held") << "";
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          }
           ports[id] = args;
           const std::string socket = options["ports-dir"] + "/" + id + ".sock";
           std::ofstream(socket) << "";

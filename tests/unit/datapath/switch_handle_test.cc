@@ -3,6 +3,9 @@
 #include "deviceplugin/datapath/switch_handle.h"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <thread>
 
 #include "tests/unit/datapath/temporary_directory.h"
 
@@ -64,6 +67,27 @@ TEST_CASE_METHOD(Node, "the same cores, written otherwise, are no new configurat
   handle->removePort("nic-0");
   REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
   CHECK(handle->status().pid == before);
+}
+
+TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't stay") {
+  const std::string control = paths().switchControl("vdpa.io-nic");
+  makeDirectory(paths().switchDir("vdpa.io-nic"), 0700);
+  std::ofstream(control + ".hold") << "";  // the first port isn't added before this goes
+  Programs programs;
+  programs.vswitch = CONTROL_PROGRAM;
+  SwitchHandle handle(
+      programs, paths(), "vdpa.io/nic", {1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}},
+      [](const std::string&) { return false; }, [] {});
+  while (!std::filesystem::exists(control + ".held")) std::this_thread::sleep_for(1ms);
+  std::thread removal([&] { handle.removePort("nic-1"); });
+  while (handle.hasPort("nic-1")) std::this_thread::sleep_for(1ms);
+  std::this_thread::sleep_for(50ms);  // its request reaches the switch before that for the port
+  std::filesystem::remove(control + ".hold");
+  removal.join();
+  REQUIRE(handle.waitUp(std::chrono::steady_clock::now() + 20s));
+  const auto ports = handle.readPorts();
+  CHECK(ports.contains("nic-0"));
+  CHECK_FALSE(ports.contains("nic-1"));
 }
 
 TEST_CASE_METHOD(Node, "a switch without ports is started anew with the configuration in force") {
