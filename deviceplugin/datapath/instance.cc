@@ -17,7 +17,7 @@ constexpr std::chrono::milliseconds kLongestInterval = 10s;
 constexpr std::chrono::milliseconds kShortestInterval = 100ms;
 constexpr auto kShutdownTime = 2s;
 // Between two looks at the health of all devices, however often something changes.
-constexpr auto kHealthInterval = 100ms;
+constexpr auto kHealthInterval = 20ms;
 // Each call that waits takes one; a node has at most a few hundred pods.
 constexpr int kMostThreads = 512;
 

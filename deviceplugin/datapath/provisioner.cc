@@ -143,7 +143,11 @@ bool Provisioner::step() {
   bool done = true;
   std::vector<std::string> gone;
   for (const auto& [id, record] : records_) {
-    if (wanted.contains(id) || options_.owned(id)) continue;
+    if (wanted.contains(id)) continue;
+    if (options_.owned(id)) {  // looked at again: it is let go at any moment
+      done = false;
+      continue;
+    }
     try {
       undo(record);
       std::filesystem::remove(recordPath(id));
@@ -179,7 +183,8 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
     if (records_.contains(id) && !options_.owned(id)) bus_.bind(device.vdpa, driver);
     return;
   }
-  if (options_.owned(id)) return;  // it went away under its pod: the Detach comes first
+  if (options_.owned(id))
+    throw std::runtime_error("it went away under its pod, whose end has to come first");
   Record record{id,
                 device.vdpa,
                 device.pciAddress,

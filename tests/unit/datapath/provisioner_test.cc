@@ -210,6 +210,14 @@ TEST_CASE_METHOD(Node, "a device is recorded, then made") {
   CHECK(recorded());
 }
 
+TEST_CASE_METHOD(Node, "a device that went away under its pod is not made before that has gone") {
+  owned = true;
+  want({{kVf, device("vp-vdpa")}});
+  CHECK(calls.empty());
+  CHECK(problem ==
+        "cannot make vDPA device vdpa7: it went away under its pod, whose end has to come first");
+}
+
 TEST_CASE_METHOD(Node, "somebody else's device of that name is used, and never recorded") {
   is("vp-vdpa", "(null)");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
