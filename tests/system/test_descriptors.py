@@ -31,5 +31,6 @@ def usual_limit():
 def test_the_limit_is_raised(directory, usual_limit, name):
     with START[name](directory) as program:
         def limits():
-            return re.search(r"Max open files +(\S+) +(\S+)", pathlib.Path(f"/proc/{program.pid}/limits").read_text()).groups()
+            text = pathlib.Path(f"/proc/{program.pid}/limits").read_text()
+            return re.search(r"Max open files +(\S+) +(\S+)", text).groups()
         wait_until(lambda: len(set(limits())) == 1, lambda: f"no other limit than the hard one: {limits()}")
