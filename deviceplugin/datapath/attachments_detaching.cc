@@ -7,6 +7,7 @@
 #include "deviceplugin/datapath/device_directory.h"
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/supervised_process.h"
 
 namespace vdpa {
 namespace {
@@ -92,7 +93,10 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
       spdlog::warn("{}; detaching {} goes on", error.what(), id);
     }
     step("detaching");
-    if (device->worker) device->worker->stop();
+    if (device->worker)
+      device->worker->stop();
+    else  // it may have one still, of a vdpa-datapath before this one, that would not end then
+      stopStray(options_.paths.workerControl(id));
     step("worker stopped");
     // A restart of the node has done it, and what the record names may be somebody else's since.
     if (record.bootId == options_.bootId) {

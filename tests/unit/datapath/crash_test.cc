@@ -256,6 +256,28 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
   node.checkFree();
 }
 
+TEST_CASE("a worker that can't be found out about at the start is not forgotten later") {
+  const Node node;
+  CHECK(dieAt(node, "detaching", [](Attachments& attachments) {
+    attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+    attachments.detach(kOwner.key());
+  }));
+  const std::filesystem::path lock =
+      std::filesystem::path(node.paths().workerControl("nic-0")).replace_extension(".lock");
+  REQUIRE(std::filesystem::remove(lock));
+  std::filesystem::create_directory(lock);
+  const auto attachments = node.start();
+  attachments->reconcile();
+  CHECK(node.hasRecord());
+  CHECK(node.hasWorker());
+  REQUIRE(attachments->list().size() == 1);
+  CHECK_THAT(attachments->list()[0].state,
+             StartsWith("failed: detaching: cannot open " + lock.string()));
+  REQUIRE(std::filesystem::remove(lock));
+  attachments->reconcile();
+  node.checkFree();
+}
+
 TEST_CASE("a record that can't be removed doesn't hold up the pod's end") {
   const Node node;
   const auto attachments = node.start();
