@@ -232,19 +232,20 @@ void Instance::apply() {
     told_ = told_ && !changed;
   }
   vdpaListed_ = vdpaListed_ || !snapshot_.skipped.contains("vdpa");
+  networkKnown_ = networkKnown_ || !snapshot_.skipped.contains(kNetworkUse);
   if (!told_) tellDatapath();
   announce();
 }
 
 // What the datapath has provisioned, it undoes when it is not in the set. Before the first list of
-// the kernel's vDPA devices nobody knows whether it should be.
+// the kernel's vDPA devices, and of what the host needs, nobody knows whether it should be.
 void Instance::tellDatapath() {
   const bool provisions =
       std::any_of(config_.resources.begin(), config_.resources.end(),
                   [](const ResourceConfig& resource) { return resource.provision; });
-  if (provisions && !vdpaListed_) {
-    const std::string reason =
-        "vdpa-datapath is not told of devices yet: " + snapshot_.skipped.at("vdpa");
+  if (provisions && (!vdpaListed_ || !networkKnown_)) {
+    const std::string reason = "vdpa-datapath is not told of devices yet: " +
+                               snapshot_.skipped.at(vdpaListed_ ? kNetworkUse : "vdpa");
     spdlog::warn("{}", reason);
     for (auto& [name, plugin] : plugins_) plugin->devices().setAllHealth({false, reason});
     return;
@@ -275,6 +276,7 @@ void Instance::updatePlugins() {
     if (const auto known = plugins_.find(offer.resource.fullName());
         known != plugins_.end() && !known->second->fits(offer.resource))
       plugins_.erase(known);
+  forgetHealth();
   const bool kubeletThere = std::filesystem::exists(options_.kubeletDirectory + "/kubelet.sock");
   incomplete_ = false;
   for (const auto& offer : offers_) {
@@ -306,6 +308,14 @@ void Instance::updatePlugins() {
   loop_.runAfter(std::chrono::milliseconds(100),
                  [this] { writeDeviceInfo(); });  // registration comes first
   loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
+}
+
+// Of devices that are not offered any more: they may be others when they come back.
+void Instance::forgetHealth() {
+  std::set<std::string> offered;
+  for (const auto& offer : offers_)
+    for (const auto& device : offer.devices) offered.insert(device.id);
+  std::erase_if(health_, [&](const auto& entry) { return !offered.contains(entry.first); });
 }
 
 // Those after the first `done`; devices that are listed for their pod alone have theirs. Other

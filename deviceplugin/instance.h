@@ -57,6 +57,7 @@ class Instance {
   void watchFiles();
   void writeDeviceInfo(size_t done = 0);
   void tidyDeviceInfo();
+  void forgetHealth();
   void checkPaths(const Config& config) const;
 
   PluginOptions options_;
@@ -70,10 +71,11 @@ class Instance {
   Config config_;
   VdpaNetlink netlink_;
   Snapshot snapshot_;
-  Offers found_;             // what config_ makes of snapshot_
-  bool vdpaListed_ = false;  // the kernel's vDPA devices, once at least
-  bool told_ = false;        // the datapath knows found_
-  bool incomplete_ = false;  // a resource of offers_ has no plugin
+  Offers found_;               // what config_ makes of snapshot_
+  bool vdpaListed_ = false;    // the kernel's vDPA devices, once at least
+  bool networkKnown_ = false;  // what the host needs its netdevs for, likewise
+  bool told_ = false;          // the datapath knows found_
+  bool incomplete_ = false;    // a resource of offers_ has no plugin
   bool reloadPending_ = false;
   bool lookPending_ = false;
   bool offerPending_ = false;

@@ -14,6 +14,7 @@
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "deviceplugin/datapath/rollback.h"
+#include "deviceplugin/datapath/supervised_process.h"
 
 namespace vdpa {
 namespace {
@@ -90,6 +91,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   backing.settle(id, offer, request.settings);  // refused before anything else is done
 
   const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
+  stopStray(options_.paths.workerControl(id));  // one that the start could not stop is not ours
   offer = backing.prepare(id, offer, deadline, calledOff);
 
   OwnerRecord record;

@@ -126,6 +126,7 @@ class Attachments {
   void recover();
   void endEarlierBoot(OwnerRecords::Loaded& loaded);
   void stopOthers(const std::set<std::string>& inUse);
+  void endProcesses(Drained& drained);
   void resume(const OwnerRecord& record);
   void withhold(const std::string& id, const std::string& reason);
   void startSwitches(const std::vector<OwnerRecord>& live);

@@ -74,13 +74,15 @@ void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
 
 // One that can't be stopped is met again by the next Attach of its device.
 void Attachments::stopOthers(const std::set<std::string>& inUse) {
-  try {
-    for (const auto& id : workersBelow(options_.paths))
-      if (!inUse.contains(id)) stopStray(options_.paths.workerControl(id));
-    backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
-  } catch (const std::exception& error) {
-    spdlog::error("{}", error.what());
+  for (const auto& id : workersBelow(options_.paths)) {
+    if (inUse.contains(id)) continue;
+    try {
+      stopStray(options_.paths.workerControl(id));
+    } catch (const std::exception& error) {
+      spdlog::error("{}", error.what());
+    }
   }
+  backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
 }
 
 // Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.

@@ -71,6 +71,7 @@ std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const std::string& id,
 
 std::shared_ptr<SupervisedProcess> DpdkBacking::startDriver(const std::string& id,
                                                             const DeviceConfig& device) {
+  stopStray(paths_.pmdControl(id));  // one that the start could not stop has other arguments
   const auto process = launch(id, device);
   if (process->waitUp(Clock::now() + kStartTime, true)) {
     std::lock_guard lock(mutex_);
@@ -180,8 +181,12 @@ std::vector<std::string> DpdkBacking::stopOthers(
   for (const auto& entry : std::filesystem::directory_iterator(paths_.pmds())) {
     const std::string id = entry.path().filename();
     if (attached(id)) continue;
-    if (stopStray(paths_.pmdControl(id))) ended.push_back(id);
-    std::filesystem::remove_all(entry.path());
+    try {
+      if (stopStray(paths_.pmdControl(id))) ended.push_back(id);
+      std::filesystem::remove_all(entry.path());
+    } catch (const std::exception& error) {
+      spdlog::error("{}", error.what());
+    }
   }
   return ended;
 }

@@ -196,6 +196,15 @@ SwitchConfig SwitchHandle::config() const {
 
 void SwitchHandle::configure(const SwitchConfig& config) {
   std::lock_guard changing(changing_);
+  if (stopped_) {  // and did not end, or it would not be here; it is wanted again
+    stopped_ = false;
+    wanted_ = config;
+    {
+      std::lock_guard lock(mutex_);
+      config_ = config;
+    }
+    return launch();
+  }
   if (config == wanted_) return;
   wanted_ = config;
   if (hasPorts()) {
@@ -289,6 +298,7 @@ std::string SwitchHandle::problem() const {
 
 void SwitchHandle::stop() {
   std::lock_guard changing(changing_);
+  stopped_ = true;
   process()->stop();
 }
 

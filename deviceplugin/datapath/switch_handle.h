@@ -69,6 +69,7 @@ class SwitchHandle {
   const std::function<void()> onChange_;
   std::mutex changing_;  // one change of ports or configuration at a time; held over calls
   SwitchConfig wanted_;
+  bool stopped_ = false;
   mutable std::mutex mutex_;  // of what follows; held for moments only
   Ports ports_;
   SwitchConfig config_;  // of the switch that runs, or is to be started

@@ -137,8 +137,10 @@ class Scan {
   // when it has made or removed all of them. What is the same for a PF and its VFs is read once:
   // with a thousand VFs that counts.
   void linkVfs(const Directory& devices) {
-    for (auto& [address, pf] : snapshot_.functions) {
-      if (!pf.pf.empty()) continue;  // a VF, whose PF came before it
+    for (auto& [id, function] : snapshot_.functions) {
+      if (!function.pf.empty()) continue;  // a VF, whose PF came before it
+      const std::string& address = id;
+      PciFunction& pf = function;
       readNumaNode(devices, pf);
       Directory(sysfs_ + "/bus/pci/devices/" + address).forEach([&](const std::string& name, bool) {
         constexpr std::string_view prefix = "virtfn";

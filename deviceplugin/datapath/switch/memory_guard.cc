@@ -36,8 +36,9 @@ bool putEmpty(uint64_t address, uint64_t size) {
 // All of it at once: a fault for each page would take the others' time, and two mappings each.
 bool replaceRegion(uint64_t address) {
   for (Region& region : regions) {
-    const uint64_t start = region.start.load(), end = region.end.load();
-    if (address < start || address >= end) continue;
+    // Whole, or not at all: it may come or go this moment, with its end last or first.
+    const uint64_t end = region.end.load(), start = region.start.load();
+    if (start == 0 || address < start || address >= end || region.end.load() != end) continue;
     if (!putEmpty(start, end - start)) return false;
     region.failed.store(true);
     return true;
