@@ -34,8 +34,9 @@ class Testpmd(Program):
     def received(self, port=0):
         return self.counter("RX-packets", port)
 
-    def wait_received(self, count, what, timeout=60):
-        """Waits until `count` more packets than now were received."""
+    def wait_received(self, count, what, timeout=180):
+        """Waits until `count` more packets than now were received. An application's start takes a minute where it is
+        emulated on a busy machine."""
         before = self.received()
         wait_until(lambda: self.received() >= before + count,
                    lambda: f"{count} packets {what} ({self.received() - before} came):\n{self.log()[-3000:]}", timeout)
