@@ -54,6 +54,10 @@ class Node {
     ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
     return client.call("hello").at("ports").get<std::vector<std::string>>();
   }
+  int workerPid() const {
+    ControlClient client(paths().workerControl("nic-0"), nullptr, nullptr);
+    return client.call("hello").at("pid").get<int>();
+  }
   std::string badRecord() const { return paths().owners() + "/nic-0.json.bad"; }
   void checkFree() const {
     CHECK_FALSE(hasRecord());
@@ -104,6 +108,15 @@ void waitPorts(const Node& node, const std::vector<std::string>& expected) {
 }
 
 const auto kNever = [] { return false; };
+
+// Until what is returned is removed, nobody can tell whether the worker of nic-0 runs.
+std::filesystem::path hideWorker(const Node& node) {
+  const auto lock =
+      std::filesystem::path(node.paths().workerControl("nic-0")).replace_extension(".lock");
+  REQUIRE(std::filesystem::remove(lock));
+  std::filesystem::create_directory(lock);
+  return lock;
+}
 
 // What another process does until it is killed at `step`. True if it got there.
 bool dieAt(const Node& node, const std::string& step,
@@ -262,10 +275,7 @@ TEST_CASE("a worker that can't be found out about at the start is not forgotten 
     attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
     attachments.detach(kOwner.key());
   }));
-  const std::filesystem::path lock =
-      std::filesystem::path(node.paths().workerControl("nic-0")).replace_extension(".lock");
-  REQUIRE(std::filesystem::remove(lock));
-  std::filesystem::create_directory(lock);
+  const auto lock = hideWorker(node);
   const auto attachments = node.start();
   attachments->reconcile();
   CHECK(node.hasRecord());
@@ -276,6 +286,38 @@ TEST_CASE("a worker that can't be found out about at the start is not forgotten 
   REQUIRE(std::filesystem::remove(lock));
   attachments->reconcile();
   node.checkFree();
+}
+
+TEST_CASE("a worker that the start could not end") {
+  const Node node;
+  node.start()->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  OwnerRecords(node.paths().owners()).remove("nic-0");
+  const int stray = node.workerPid();
+  const auto lock = hideWorker(node);
+  const auto attachments = node.start();
+  waitHealthy(*attachments);
+
+  SECTION("is not the next pod's") {
+    CHECK_THROWS_WITH(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever),
+                      Contains("cannot open " + lock.string()));
+    REQUIRE(std::filesystem::remove(lock));
+    attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+    CHECK(node.workerPid() != stray);
+    CHECK(attachments->detach(kOwner.key()));
+    node.checkFree();
+  }
+  SECTION("is told of by a drain, and ended by the next") {
+    const auto first = attachments->drain();
+    REQUIRE(first.left.size() == 1);
+    CHECK_THAT(first.left[0], StartsWith("vdpa-worker of nic-0: cannot open " + lock.string()));
+    CHECK(first.ended == std::vector<std::string>{"vdpa-switch of vdpa.io/nic"});
+    CHECK(node.hasWorker());
+    REQUIRE(std::filesystem::remove(lock));
+    const auto second = attachments->drain();
+    CHECK(second.left.empty());
+    CHECK(second.ended == std::vector<std::string>{"vdpa-worker of nic-0"});
+    CHECK_FALSE(node.hasWorker());
+  }
 }
 
 TEST_CASE("a record that can't be removed doesn't hold up the pod's end") {

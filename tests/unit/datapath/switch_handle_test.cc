@@ -90,6 +90,20 @@ TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't
   CHECK_FALSE(ports.contains("nic-1"));
 }
 
+TEST_CASE_METHOD(Node, "a switch whose end failed is started again when it is wanted again") {
+  const auto handle = meet({1, 1500, "", "2"}, {});
+  const auto lock =
+      std::filesystem::path(paths().switchControl("vdpa.io-nic")).replace_extension(".lock");
+  REQUIRE(std::filesystem::remove(lock));
+  std::filesystem::create_directory(lock);
+  CHECK_THROWS_WITH(handle->stop(), Catch::Contains("cannot open " + lock.string()));
+  CHECK_FALSE(handle->status().up);
+  REQUIRE(std::filesystem::remove(lock));
+  handle->configure({1, 1500, "", "2"});
+  REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
+  CHECK(cores() == nlohmann::json::array({2}));
+}
+
 TEST_CASE_METHOD(Node, "a switch without ports is started anew with the configuration in force") {
   meet({1, 1500, "", ""}, {});
   const auto handle = meet({1, 1500, "", "1"}, {});
