@@ -192,7 +192,8 @@ def test_qemu_on_the_character_device(node, directory, datapath):
                 # The kernel pins the guest's memory.
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2))
             with qemu:
-                wait_until(lambda: peer.counter("RX-packets") > 2, lambda: qemu.log() + peer.log(), 120)
+                # A machine emulated within an emulated one.
+                wait_until(lambda: peer.counter("RX-packets") > 2, lambda: qemu.log() + peer.log(), 300)
                 assert datapath.check(owner("c0", netns=one), first) == []
         assert qemu.log() == ""
         assert datapath.detach(owner("c0", netns=one))
