@@ -2,7 +2,6 @@
 // for how it is put together.
 #include <malloc.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/node_memory.h"
 #include "common/resource_limit.h"
 #include "common/vdpa_netlink.h"
 #include "common/version.h"
@@ -37,13 +37,6 @@ std::string bootId() {
   std::string id = readFile("/proc/sys/kernel/random/boot_id");
   while (!id.empty() && std::isspace(static_cast<unsigned char>(id.back()))) id.pop_back();
   return id;
-}
-
-// In MiB.
-uint64_t nodeMemory() {
-  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-             static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) >>
-         20;
 }
 
 // Without the limit they work as well.
@@ -76,7 +69,7 @@ int run(int argc, char** argv) {
   app.add_option("--cgroup-root", programs.cgroupRoot,
                  "the host's cgroup file systems; in a container, workers and switches outlive it "
                  "only with this and\nthe host's process ids");
-  uint64_t memoryLimit = nodeMemory() / 2;
+  uint64_t memoryLimit = nodeMemory() / 2 >> 20;
   app.add_option(
          "--memory-limit", memoryLimit,
          "MiB that workers and switches may have together, pods' memory that only they have "

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <system_error>
 
+#include "common/node_memory.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 
 namespace vdpa {
@@ -70,8 +71,7 @@ void checkRange(size_t number, const WireRegion& region) {
 // many pods share a process: together they must not run out of addresses, whatever one pod asks
 // for. Twice, since a virtual machine's regions may be two parts of one file.
 uint64_t mostMapped() {
-  return 2 * static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return 2 * nodeMemory();
 }
 
 // A shared mapping of a part of a file; data() is null, and errno set, if there is none.

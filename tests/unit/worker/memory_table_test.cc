@@ -6,6 +6,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "common/node_memory.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 #include "tests/unit/worker/front_end.h"
 
@@ -56,8 +57,7 @@ TEST_CASE("ranges that cannot be") {
 }
 
 TEST_CASE("no more than a node has can be shared, whatever a file's size") {
-  const auto memory = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-                      static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t memory = nodeMemory();
   const auto table = [](WireRegion first, WireRegion second) {
     Message message = twoRegions(first, second);
     message.descriptors.clear();
