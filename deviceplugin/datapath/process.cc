@@ -24,7 +24,7 @@ UniqueFd openPid(pid_t pid) {
 
 class SpawnSettings {
  public:
-  explicit SpawnSettings(int output) {
+  SpawnSettings(int inherited, int output) {
     ::posix_spawnattr_init(&attributes_);
     ::posix_spawn_file_actions_init(&actions_);
     sigset_t none, handled;
@@ -38,7 +38,9 @@ class SpawnSettings {
                                POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     if (output >= 0) ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-    ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
+    int unused = STDERR_FILENO + 1;
+    if (inherited >= 0) ::posix_spawn_file_actions_adddup2(&actions_, inherited, unused++);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions_, unused);
   }
   ~SpawnSettings() {
     ::posix_spawn_file_actions_destroy(&actions_);
@@ -62,11 +64,11 @@ std::string describe(const siginfo_t& info) {
 
 }  // namespace
 
-Process Process::start(const std::vector<std::string>& arguments, int output) {
+Process Process::start(const std::vector<std::string>& arguments, int inherited, int output) {
   std::vector<char*> argv;
   for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  const SpawnSettings settings(output);
+  const SpawnSettings settings(inherited, output);
   pid_t pid = 0;
   const int error =
       ::posix_spawn(&pid, argv[0], settings.actions(), settings.attributes(), argv.data(), environ);
@@ -110,7 +112,7 @@ std::string versionOf(const std::string& program) {
   checked(::pipe2(ends, O_CLOEXEC), "cannot make a pipe");
   const UniqueFd reader(ends[0]);
   UniqueFd writer(ends[1]);
-  Process process = Process::start({program, "--version"}, writer.get());
+  Process process = Process::start({program, "--version"}, -1, writer.get());
   writer.reset();
   if (!process.waitEnd(kVersionTime)) {
     process.kill();

@@ -14,9 +14,10 @@ namespace vdpa {
 class Process {
  public:
   // Starts `arguments[0]` in a session of its own, so that it outlives us, with our standard
-  // streams and no other descriptor; `output`, if there is one, becomes its standard output. Throws
-  // std::system_error.
-  static Process start(const std::vector<std::string>& arguments, int output = -1);
+  // streams and no other descriptor than `inherited`, which becomes its first besides those;
+  // `output`, if there is one, becomes its standard output. Throws std::system_error.
+  static Process start(const std::vector<std::string>& arguments, int inherited = -1,
+                       int output = -1);
   // One that runs already. Throws std::system_error if there is no such process.
   static Process adopt(pid_t pid);
 

@@ -20,7 +20,7 @@ constexpr auto kFirstPause = 50ms;
 constexpr auto kLongestPause = 10s;
 constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
 constexpr auto kStartTime = 15s;  // from its start to its control socket
-constexpr auto kPoll = 200us;     // for the control socket
+constexpr auto kPoll = 400us;     // for the control socket
 constexpr auto kAnswerTime = 5s;  // to a question for a sign of life
 constexpr auto kMostMissed = 2;   // answers in a row
 
@@ -67,7 +67,7 @@ std::optional<Process> ownerOf(const std::string& control) {
 }  // namespace
 
 SupervisedProcess::SupervisedProcess(Plan plan, Handlers handlers)
-    : plan_(std::move(plan)), handlers_(std::move(handlers)) {
+    : plan_(std::move(plan)), handlers_(std::move(handlers)), mayRun_(plan_.mayRun) {
   status_.reason = plan_.title + " is being started";
   thread_ = std::thread([this] { run(); });
 }
@@ -149,10 +149,11 @@ bool SupervisedProcess::bringUp() {
     if (process_ && !endProcess(nullptr, *process_, plan_.stopTime))
       throw std::runtime_error(hanging(*process_));
     process_.reset();
-    auto running = ownerOf(plan_.control);
+    auto running = std::exchange(mayRun_, true) ? ownerOf(plan_.control) : std::nullopt;
     const bool found = running.has_value();
     if (!found && !wanted()) return false;
-    Process process = found ? std::move(*running) : Process::start(plan_.arguments);
+    Process process = found ? std::move(*running)
+                            : Process::start(plan_.arguments, lockForStart(plan_.control).get());
     const pid_t pid = process.pid();
     if (!found) spdlog::info("started {}, process {}", plan_.title, pid);
     leaveContainer(process);
@@ -189,6 +190,7 @@ bool SupervisedProcess::connect(Process process) {
   }
   std::string problem;
   for (const auto deadline = Clock::now() + kStartTime; wanted() && Clock::now() < deadline;) {
+    if (process_->waitEnd(kPoll)) break;
     try {
       auto client = std::make_shared<ControlClient>(plan_.control, handlers_.onEvent, [this] {
         std::lock_guard lock(mutex_);
@@ -216,7 +218,6 @@ bool SupervisedProcess::connect(Process process) {
       const int code = error.code().value();
       problem = error.what();
       if (client_ || (code != ENOENT && code != ECONNREFUSED)) break;
-      if (process_->waitEnd(kPoll)) break;
     } catch (const std::exception& error) {
       problem = error.what();
       break;

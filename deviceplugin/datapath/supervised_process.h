@@ -27,6 +27,7 @@ class SupervisedProcess {
     // 0: none are asked.
     std::chrono::seconds heartbeat{0};
     std::chrono::milliseconds stopTime = std::chrono::seconds(3);  // until force, and after it
+    bool mayRun = true;  // or none does, as whoever starts it has seen
   };
   // All run on threads of the process's own and must not destroy it.
   struct Handlers {
@@ -80,6 +81,7 @@ class SupervisedProcess {
   const Handlers handlers_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
+  bool mayRun_;  // of the thread
   Wanted wanted_ = Wanted::running;
   bool closed_ = false;  // the control connection ended
   Status status_;

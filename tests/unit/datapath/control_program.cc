@@ -31,6 +31,7 @@ std::map<std::string, std::string> parse(int argc, char** argv) {
 int main(int argc, char** argv) {
   auto options = parse(argc, argv);
   if (options["name"] == "exits") return 7;
+  if (options["name"] == "late") std::this_thread::sleep_for(std::chrono::milliseconds(300));
   if (options["name"] == "threads") std::thread([] { ::pause(); }).detach();
   const vdpa::ControlLock lock(options["control"]);
   if (options["name"] == "slow")  // until it is told to go on
@@ -42,17 +43,25 @@ int main(int argc, char** argv) {
   for (const auto& range :
        vdpa::parseNumberList(options["cores"]).value_or(std::vector<vdpa::NumberRange>()))
     for (unsigned cpu = range.first; cpu <= range.last; ++cpu) cores.push_back(cpu);
-  bool stop = false;
+  bool stop = false, ready = false;
+  const auto state = [&]() -> nlohmann::json {
+    return {{"ready", ready},
+            {"front", "listening"},
+            {"engine", ready ? "up" : "down"},
+            {"reason", ""}};
+  };
   vdpa::ControlServer server(
       options["control"], [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
         if (op == "stop") {
           stop = true;
           return nlohmann::json::object();
         }
-        if (op == "hello" && worker)
-          return {{"program", "vdpa-worker"},   {"pid", ::getpid()}, {"ready", true},
-                  {"front", "listening"},       {"engine", "up"},    {"reason", ""},
-                  {"device", options["device"]}};
+        if (op == "hello" && worker) {
+          auto hello = state();
+          hello.update({{"program", "vdpa-worker"}, {"pid", ::getpid()}});
+          hello["device"] = options["device"];
+          return hello;
+        }
         if (op == "hello") {
           nlohmann::json ids = nlohmann::json::array();
           for (const auto& [id, port] : ports) ids.push_back(id);
@@ -91,11 +100,18 @@ int main(int argc, char** argv) {
         if (op == "exit") ::_exit(args.value("status", 0));
         throw std::invalid_argument("cannot " + op + " " + id);
       });
-  if (worker) std::ofstream(options["socket"]) << "";
   while (!stop) {
-    pollfd ready{server.fd(), POLLIN, 0};
-    ::poll(&ready, 1, -1);
+    const bool waits = worker && !ready;
+    pollfd entry{server.fd(), POLLIN, 0};
+    ::poll(&entry, 1, waits ? 1 : -1);
     server.process();
+    if (!waits || (options.contains("engine") && ::access(options["engine"].c_str(), F_OK) < 0))
+      continue;
+    std::ofstream(options["socket"]) << "";
+    ready = true;
+    auto event = state();
+    event["event"] = "state";
+    server.broadcast(event);
   }
   if (worker) ::unlink(options["socket"].c_str());
   return 0;

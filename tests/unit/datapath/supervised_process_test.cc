@@ -106,6 +106,43 @@ TEST_CASE("a process that doesn't listen yet is found by its lock, and none is s
   CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.lock"));
 }
 
+TEST_CASE("a process that was just started is waited for before its place counts as free") {
+  const TemporaryDirectory directory;
+  const std::string control = directory.path() + "/c.sock";
+  const auto begin = std::chrono::steady_clock::now();
+  Process sleeper = Process::start({"/bin/sleep", "0.3"}, lockForStart(control).get());
+  CHECK(lockHolder(control) == 0);
+  CHECK(std::chrono::steady_clock::now() - begin > 300ms);
+  CHECK(sleeper.waitEnd(1s));
+
+  const auto late = plan(directory, "late");
+  Process program = Process::start(late.arguments, lockForStart(late.control).get());
+  CHECK(lockHolder(late.control) == program.pid());
+  CHECK_THROWS_WITH(lockForStart(late.control),
+                    Catch::StartsWith(fmt::format("process {} has", program.pid())));
+  program.kill();
+  CHECK(program.waitEnd(1s));
+  CHECK(lockHolder(late.control) == 0);
+}
+
+TEST_CASE("a look at a lock is over when others start processes meanwhile") {
+  const TemporaryDirectory directory;
+  std::vector<std::jthread> threads;
+  std::atomic<unsigned> failures = 0;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&, control = fmt::format("{}/{}.sock", directory.path(), i)] {
+      for (int round = 0; round < 100; ++round) {
+        const auto begin = std::chrono::steady_clock::now();
+        if (lockHolder(control) != 0) ++failures;
+        const UniqueFd lock = lockForStart(control);
+        if (std::chrono::steady_clock::now() - begin > 1s) ++failures;
+        Process::start({"/bin/true"}, lock.get()).waitEnd(5s);
+      }
+    });
+  threads.clear();
+  CHECK(failures == 0);
+}
+
 TEST_CASE(
     "one that came up while another could not start is taken over, out of its container too") {
   const TemporaryDirectory directory;
