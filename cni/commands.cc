@@ -123,12 +123,13 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   fillOwner(*request.mutable_owner(), environment, network);
   fillSettings(*request.mutable_settings(), device);
   request.set_device_id(device.deviceId);
+  const bool hasIpam = !network.ipamType.empty();
+  request.set_addresses_follow(hasIpam);
 
   // A second ADD is refused here, before it could touch what belongs to the first.
   auto attachment = datapath.attach(request);
   Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
   // An IPAM plugin that failed half-way may have reserved something too.
-  const bool hasIpam = !network.ipamType.empty();
   if (network.ipamType == "dhcp") requireInterface(attachment);
   Guard addresses([&] {
     if (hasIpam) ipamOf(network, environment).run("DEL", kIpamDelTime);

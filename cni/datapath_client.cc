@@ -13,7 +13,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Attach waits a few seconds for what passes by itself; the others answer at once.
+// Attach waits a few seconds for what passes by itself, SetAddresses for what Attach started; the
+// others answer at once.
 constexpr auto kAttachTime = 30s;
 constexpr auto kCallTime = 10s;
 

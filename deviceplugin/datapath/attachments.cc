@@ -124,7 +124,22 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
 
   const DeviceDirectory directory(options_.paths, id);
   std::shared_ptr<WorkerHandle> worker;
+  const auto startWorker = [&] {
+    if (const auto engine = backing.engine(record))
+      worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, *engine,
+                                              WorkerHandle::Begin::start, onHealth_);
+  };
   Rollback rollback;  // after everything that it uses
+  rollback.add([&] {
+    if (worker) worker->stop();
+  });
+  if (backing.followsFromRecord()) {
+    record.phase = Phase::attached;
+    // Its start takes longer than all the rest, which is done meanwhile. Should we die before the
+    // record is written, the next start of ours ends it.
+    startWorker();
+  }
+  step("worker started");
   rollback.add([&] { records_.remove(id); });
   records_.write(record, Durability::whole);
   // From here on it is undone as by a Detach: what can't be undone at once stays, and is tried
@@ -139,22 +154,29 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   step("directory");
   changes_.apply(record);  // before anybody opens the device
   step("settings");
-  const auto engine = backing.start(record);
+  backing.start(record);
   step("engine");
-  if (engine) {
-    worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, *engine,
-                                            onHealth_);
-    waitWorker(*worker, record, backing);
+  if (!backing.followsFromRecord()) {
+    startWorker();
+    record.phase = Phase::attached;  // from here on the next start of ours goes on with it
+    records_.write(record, Durability::memory);
   }
-  if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
-  step("worker");
-  writeDeviceFiles(directory.path(), record);
-  step("files");
+  step("attached");
+  // A worker that isn't waited for has nothing to say that would be news.
+  if (!request.addressesFollow || !backing.followsFromRecord()) {
+    writeDeviceFiles(directory.path(), record);
+    step("files");
+    const auto told = std::pair(attachment.port, attachment.queuePairs);
+    if (worker) waitWorker(*worker, record, backing, true);
+    if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
+    step("worker");
+    if (std::pair(attachment.port, attachment.queuePairs) != told) {
+      records_.write(record, Durability::memory);
+      writeDeviceFiles(directory.path(), record);
+    }
+  }
   if (calledOff())
     throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
-  record.phase = Phase::attached;
-  records_.write(record, Durability::memory);
-  step("attached");
   table_.setAttachment(lease, record, worker);
   rollback.commit();
   spdlog::info("attached {} to {}", id, describeOwner(owner));
@@ -162,10 +184,11 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
 }
 
 // The worker has opened the device and knows it better than anybody before.
-void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing) {
+void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing,
+                             bool once) {
   Attachment& attachment = record.attachment;
   try {
-    worker.waitReady(Clock::now() + options_.patience);
+    worker.waitReady(Clock::now() + options_.patience, once);
   } catch (const std::exception& error) {
     backing.startFailed(attachment.deviceId, error.what());
     onHealth_();

@@ -1,5 +1,5 @@
 // Attaching and detaching: what happens to a device between two owners, step by step, so that a
-// crash at any step leaves an owner record from which the next start goes on.
+// crash at any step leaves nothing, or an owner record from which the next start goes on.
 #pragma once
 
 #include <chrono>
@@ -29,6 +29,7 @@ struct AttachRequest {
   Settings settings;
   std::vector<std::string> ips;
   std::vector<PodRoute> routes;
+  bool addressesFollow = false;  // setAddresses() waits for what attach() started
 };
 
 // For Check; of a netdev that others of a chain may have changed since, what it should have now.
@@ -48,7 +49,7 @@ class Attachments {
     // Make and remove a vDPA device. They throw what says why it failed.
     std::function<void(const std::string& name, const std::string& managementDevice)> addVdpa;
     std::function<void(const std::string& name)> removeVdpa;
-    // How long an Attach waits for an owner to go or an engine to come.
+    // How long a call waits for an owner to go or an engine to come.
     std::chrono::milliseconds patience = std::chrono::seconds(4);
     // Called after each step of an Attach or Detach; for tests.
     std::function<void(std::string_view step)> onStep;
@@ -134,7 +135,7 @@ class Attachments {
   DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline,
                                 const std::function<bool()>& calledOff);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
-  void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing);
+  void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing, bool once);
   Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker) const;
   bool retryFailed(const std::string& id);
   void undo(const DeviceTable::Lease& lease);

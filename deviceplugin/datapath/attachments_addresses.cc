@@ -33,6 +33,9 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   record.attachment.ips = addresses.ips;
   record.routes = addresses.routes;
   Backing& backing = backings_.of(record.device);
+  // One that died since it was started comes again.
+  if (device->worker && backing.followsFromRecord())
+    waitWorker(*device->worker, record, backing, false);
   const std::string directory = options_.paths.device(id);
   Rollback rollback;
   rollback.add([&] { records_.write(before, Durability::memory); });

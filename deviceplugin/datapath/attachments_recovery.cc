@@ -120,12 +120,15 @@ void Attachments::resume(const OwnerRecord& record) {
                   error.what());
   }
   try {
-    engine = backings_.of(record.device).resume(record);
+    Backing& backing = backings_.of(record.device);
+    backing.resume(record);
+    engine = backing.engine(record);
   } catch (const std::exception& error) {  // the other pods' devices are still worth a start
     spdlog::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
   }
-  table_.restore(record, engine ? std::make_shared<WorkerHandle>(options_.programs, options_.paths,
-                                                                 record, *engine, onHealth_)
+  table_.restore(record, engine ? std::make_shared<WorkerHandle>(
+                                      options_.programs, options_.paths, record, *engine,
+                                      WorkerHandle::Begin::takeOver, onHealth_)
                                 : nullptr);
   spdlog::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
 }

@@ -32,16 +32,22 @@ class Backing {
                         const std::function<bool()>& calledOff) = 0;
   // What has to be in the record before start(), so that a crash in it can be undone.
   virtual void complete(OwnerRecord&) const {}
-  // Takes effect, and completes `record` with what is known only now. Returns where the pod's
-  // worker finds its engine; none: it needs no worker.
-  virtual std::optional<WorkerHandle::Engine> start(OwnerRecord& record) = 0;
+  // Takes effect, and completes `record` with what is known only now.
+  virtual void start(OwnerRecord& record) = 0;
+  // Where the pod's worker finds its engine after start(); none: it needs no worker.
+  virtual std::optional<WorkerHandle::Engine> engine(const OwnerRecord&) const {
+    return std::nullopt;
+  }
+  // All of it follows from the record, which start() does not change: a crash in between is gone on
+  // from, and the worker may be started first, to wait for its engine.
+  virtual bool followsFromRecord() const { return false; }
   // The worker didn't get ready, for this reason.
   virtual void startFailed(const std::string&, const std::string&) {}
   // Gives the pod's interface, if there is one, the addresses and routes of `record` in place of
   // those before; routes that it can't have are left out of the record.
   virtual void setAddresses(OwnerRecord&, const PodAddresses&) {}
   // For a datapath that starts: finds or restores what start() did.
-  virtual std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) = 0;
+  virtual void resume(const OwnerRecord&) {}
   // Undoes start(), and is harmless without one.
   virtual void stop(const OwnerRecord& record) = 0;
 

@@ -117,17 +117,19 @@ bool DpdkBacking::retry(const std::string& id, const Offer& offer) {
   return well;
 }
 
-std::optional<WorkerHandle::Engine> DpdkBacking::start(OwnerRecord& record) {
+void DpdkBacking::start(OwnerRecord& record) {
   const std::string& id = record.attachment.deviceId;
   const auto process = startDriver(id, record.device);
   const auto hello = process->call("hello");
   if (const auto pairs = hello.value("queue_pairs", 0u); pairs > 0)
     record.attachment.queuePairs = pairs;
-  return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(id));
 }
 
-std::optional<WorkerHandle::Engine> DpdkBacking::resume(const OwnerRecord& record) {
+void DpdkBacking::resume(const OwnerRecord& record) {
   launch(record.attachment.deviceId, record.device);
+}
+
+std::optional<WorkerHandle::Engine> DpdkBacking::engine(const OwnerRecord& record) const {
   return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(record.attachment.deviceId));
 }
 

@@ -19,9 +19,10 @@ class DpdkBacking : public Backing {
                       const Settings& settings) const override;
   Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
                 const std::function<bool()>& calledOff) override;
-  std::optional<WorkerHandle::Engine> start(OwnerRecord& record) override;
+  void start(OwnerRecord& record) override;
+  std::optional<WorkerHandle::Engine> engine(const OwnerRecord& record) const override;
   void startFailed(const std::string& id, const std::string& reason) override;
-  std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) override;
+  void resume(const OwnerRecord& record) override;
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const Offer& offer) const override;

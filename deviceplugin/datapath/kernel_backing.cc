@@ -35,7 +35,7 @@ KernelBacking::Offer KernelBacking::prepare(const std::string& id, Offer offer,
   }
 }
 
-std::optional<WorkerHandle::Engine> KernelBacking::start(OwnerRecord& record) {
+void KernelBacking::start(OwnerRecord& record) {
   const std::string node = bus_.characterDevice(record.device.vdpa);
   if (node.empty())
     throw RefusedError(Refusal::aborted,
@@ -45,20 +45,18 @@ std::optional<WorkerHandle::Engine> KernelBacking::start(OwnerRecord& record) {
     std::lock_guard lock(mutex_);  // one that is attached is not looked at again
     failures_.erase(record.attachment.deviceId);
   }
-  if (record.device.attach == Attach::vhostUser) return WorkerHandle::Engine::vhostVdpa(node);
-  record.attachment.socket = node;
-  return std::nullopt;
+  if (record.device.attach == Attach::vhostVdpa) record.attachment.socket = node;
+}
+
+std::optional<WorkerHandle::Engine> KernelBacking::engine(const OwnerRecord& record) const {
+  if (record.device.attach != Attach::vhostUser) return std::nullopt;
+  // A worker that runs is taken over with what it has open; one to be started needs the node.
+  return WorkerHandle::Engine::vhostVdpa(bus_.characterDevice(record.device.vdpa));
 }
 
 void KernelBacking::startFailed(const std::string& id, const std::string& reason) {
   std::lock_guard lock(mutex_);
   failures_[id] = reason;
-}
-
-std::optional<WorkerHandle::Engine> KernelBacking::resume(const OwnerRecord& record) {
-  if (record.device.attach != Attach::vhostUser) return std::nullopt;
-  // A worker that runs is taken over with what it has open; one to be started needs the node.
-  return WorkerHandle::Engine::vhostVdpa(bus_.characterDevice(record.device.vdpa));
 }
 
 // A worker resets the device when it closes it, and so does the kernel for a pod that had the

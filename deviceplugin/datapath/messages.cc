@@ -123,6 +123,7 @@ std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message
 AttachRequest fromMessage(const datapath::v1::AttachRequest& message) {
   AttachRequest request = requestOf(message);
   request.routes = routesOf(message);
+  request.addressesFollow = message.addresses_follow();
   return request;
 }
 

@@ -47,23 +47,18 @@ void NetdevBacking::complete(OwnerRecord& record) const {
   record.attachment.socket.clear();
 }
 
-std::optional<WorkerHandle::Engine> NetdevBacking::start(OwnerRecord& record) {
+void NetdevBacking::start(OwnerRecord& record) {
   Attachment& attachment = record.attachment;
   const auto facts =
       moveToPod(netdevOf(record), attachment.port.mtu, {attachment.port.mac, record.macAsked});
   if (!record.macAsked) attachment.port.mac = facts.mac;
   completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
   setAddresses(record, {});
-  return std::nullopt;
 }
 
 void NetdevBacking::setAddresses(OwnerRecord& record, const PodAddresses& before) {
   record.routes =
       vdpa::setAddresses(netdevOf(record), before, {record.attachment.ips, record.routes});
-}
-
-std::optional<WorkerHandle::Engine> NetdevBacking::resume(const OwnerRecord&) {
-  return std::nullopt;  // it is the pod's and needs nobody
 }
 
 // A pod may have renamed the netdev, changed its address or moved it on. So it is not fetched: the

@@ -17,9 +17,8 @@ class NetdevBacking : public Backing {
   Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
                 const std::function<bool()>& calledOff) override;
   void complete(OwnerRecord& record) const override;
-  std::optional<WorkerHandle::Engine> start(OwnerRecord& record) override;
+  void start(OwnerRecord& record) override;
   void setAddresses(OwnerRecord& record, const PodAddresses& before) override;
-  std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) override;
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const Offer& offer) const override;

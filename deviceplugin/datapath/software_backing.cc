@@ -34,18 +34,18 @@ SoftwareBacking::Offer SoftwareBacking::prepare(const std::string& id, Offer off
   }
 }
 
-std::optional<WorkerHandle::Engine> SoftwareBacking::start(OwnerRecord& record) {
-  const auto vswitch = switches_.find(record.attachment.resource);
-  if (!vswitch)
-    throw RefusedError(Refusal::aborted,
-                       fmt::format("the switch of {} is not there", record.attachment.resource));
-  return WorkerHandle::Engine::vhostUser(
-      vswitch->addPort(record.attachment.deviceId, record.attachment.port));
+std::shared_ptr<SwitchHandle> SoftwareBacking::switchOf(const OwnerRecord& record) const {
+  if (auto vswitch = switches_.find(record.attachment.resource)) return vswitch;
+  throw RefusedError(Refusal::aborted,
+                     fmt::format("the switch of {} is not there", record.attachment.resource));
 }
 
-std::optional<WorkerHandle::Engine> SoftwareBacking::resume(const OwnerRecord& record) {
-  const auto vswitch = switches_.find(record.attachment.resource);
-  return WorkerHandle::Engine::vhostUser(vswitch->portSocket(record.attachment.deviceId));
+void SoftwareBacking::start(OwnerRecord& record) {
+  switchOf(record)->addPort(record.attachment.deviceId, record.attachment.port);
+}
+
+std::optional<WorkerHandle::Engine> SoftwareBacking::engine(const OwnerRecord& record) const {
+  return WorkerHandle::Engine::vhostUser(switchOf(record)->portSocket(record.attachment.deviceId));
 }
 
 void SoftwareBacking::stop(const OwnerRecord& record) {

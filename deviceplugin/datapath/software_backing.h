@@ -14,13 +14,16 @@ class SoftwareBacking : public Backing {
                       const Settings& settings) const override;
   Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
                 const std::function<bool()>& calledOff) override;
-  std::optional<WorkerHandle::Engine> start(OwnerRecord& record) override;
-  std::optional<WorkerHandle::Engine> resume(const OwnerRecord& record) override;
+  void start(OwnerRecord& record) override;
+  std::optional<WorkerHandle::Engine> engine(const OwnerRecord& record) const override;
+  bool followsFromRecord() const override { return true; }
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const Offer& offer) const override;
 
  private:
+  std::shared_ptr<SwitchHandle> switchOf(const OwnerRecord& record) const;
+
   SwitchSet& switches_;
 };
 

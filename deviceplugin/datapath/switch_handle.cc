@@ -215,7 +215,7 @@ void SwitchHandle::configure(const SwitchConfig& config) {
   restart();
 }
 
-std::string SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
+void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
   std::lock_guard changing(changing_);
   process()->waitUp(std::chrono::steady_clock::now() +
                     kUpTime);  // it may be a new one's first moment
@@ -225,8 +225,7 @@ std::string SwitchHandle::addPort(const std::string& id, const PortSettings& set
     ports_[id] = settings;
   }
   try {
-    const auto answer = process()->call("add_port", portArguments(id, settings));
-    return answer.value("socket", portSocket(id));
+    process()->call("add_port", portArguments(id, settings));
   } catch (const std::system_error& error) {
     throw RefusedError(Refusal::aborted,
                        fmt::format("cannot add a port for {} to the switch of {}: {}", id,

@@ -33,9 +33,10 @@ class SwitchHandle {
   SwitchConfig config() const;
   void configure(const SwitchConfig& config);
 
-  // The port's private socket. Throws RefusedError (aborted) while the switch is down.
-  std::string addPort(const std::string& id, const PortSettings& settings);
+  // Throws RefusedError (aborted) while the switch is down.
+  void addPort(const std::string& id, const PortSettings& settings);
   void removePort(const std::string& id);
+  // The port's private socket, also before it is there.
   std::string portSocket(const std::string& id) const;
   bool hasPorts() const;
   bool hasPort(const std::string& id) const;

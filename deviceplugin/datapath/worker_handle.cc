@@ -45,13 +45,14 @@ constexpr auto kHeartbeat = std::chrono::seconds(30);
 }  // namespace
 
 WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-                           const Engine& engine, std::function<void()> onChange)
+                           const Engine& engine, Begin begin, std::function<void()> onChange)
     : deviceId_(record.attachment.deviceId),
       onChange_(std::move(onChange)),
       process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
-                paths.workerControl(deviceId_), programs.cgroupRoot, kHeartbeat},
+                paths.workerControl(deviceId_), programs.cgroupRoot, kHeartbeat,
+                SupervisedProcess::Plan().stopTime, begin == Begin::takeOver},
                {[this](SupervisedProcess& process, const nlohmann::json& hello) {
-                  begin(process, hello);
+                  greet(process, hello);
                 },
                 [this](const nlohmann::json& event) { take(event); },
                 [this] {
@@ -64,7 +65,7 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
 
 // An event may overtake the answer to "hello", on another thread: asked again until none did, so
 // that an old state never replaces a newer one.
-void WorkerHandle::begin(SupervisedProcess& process, const nlohmann::json& first) {
+void WorkerHandle::greet(SupervisedProcess& process, const nlohmann::json& first) {
   {
     std::lock_guard lock(mutex_);
     if (events_ == 0) return apply(first);
@@ -112,17 +113,17 @@ WorkerHandle::Facts WorkerHandle::facts() const {
   return facts_;
 }
 
-void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline) {
-  if (!process_.waitUp(deadline, true)) {
+void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, bool once) {
+  if (!process_.waitUp(deadline, once)) {
     const auto status = process_.status();
-    if (status.deaths > 0) throw std::runtime_error(status.reason);
+    if (once && status.deaths > 0) throw std::runtime_error(status.reason);
     throw RefusedError(Refusal::aborted, status.reason);
   }
   std::unique_lock lock(mutex_);
-  const bool ready =
-      changed_.wait_until(lock, deadline, [&] { return ready_ || process_.status().deaths > 0; });
+  const bool ended = changed_.wait_until(
+      lock, deadline, [&] { return ready_ || (once && process_.status().deaths > 0); });
   if (ready_) return;
-  if (ready) throw std::runtime_error(process_.status().reason);
+  if (ended) throw std::runtime_error(process_.status().reason);
   throw RefusedError(Refusal::aborted,
                      fmt::format("vdpa-worker of {} did not get ready: {}", deviceId_,
                                  reason_.empty() ? "its engine does not answer" : reason_));

@@ -29,14 +29,18 @@ class WorkerHandle {
     unsigned queuePairs = 0;
   };
 
-  // Takes over the worker that runs for this device, or starts one. `onChange` is called from
-  // threads of its own when state() may be another one.
+  enum class Begin {
+    start,     // none runs for this device
+    takeOver,  // the one that runs, or else start one
+  };
+
+  // `onChange` is called from threads of its own when state() may be another one.
   WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-               const Engine& engine, std::function<void()> onChange);
+               const Engine& engine, Begin begin, std::function<void()> onChange);
 
   // Waits until the pod's socket is there. Throws RefusedError (aborted) with the reason if it
-  // isn't at the deadline, std::runtime_error if the worker died first.
-  void waitReady(std::chrono::steady_clock::time_point deadline);
+  // isn't at the deadline, with `once` std::runtime_error as soon as the worker has died.
+  void waitReady(std::chrono::steady_clock::time_point deadline, bool once);
   void stop() { process_.stop(); }
   SupervisedProcess::Status status() const { return process_.status(); }
   // "waiting", "connected", "running" or "failed: <reason>".
@@ -44,7 +48,7 @@ class WorkerHandle {
   Facts facts() const;
 
  private:
-  void begin(SupervisedProcess& process, const nlohmann::json& first);
+  void greet(SupervisedProcess& process, const nlohmann::json& first);
   void take(const nlohmann::json& event);
   void apply(const nlohmann::json& state);                    // mutex_ is held
   std::tuple<bool, std::string, std::string> health() const;  // likewise

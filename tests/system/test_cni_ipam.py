@@ -2,13 +2,15 @@
 
 import json
 import time
+from concurrent import futures
 
 import pytest
 
 from cni import (daemon, device_info, node, own_node,  # noqa: F401 (fixtures)
                  ATTACHED_ALREADY, BAD_CONFIG, DEBIAN_PLUGINS, DIFFERS, INCOMPATIBLE, IPAM_FAILED, NETNS, NEW_PLUGINS,
-                 NOT_AVAILABLE, PROGRAM, TRY_AGAIN, UNKNOWN_CONTAINER, VERSIONS, refused)
-from datapath import network_namespace, read_json
+                 NOT_AVAILABLE, PROGRAM, TRY_AGAIN, UNKNOWN_CONTAINER, VERSIONS, Node, refused)
+from datapath import BUILD, WORKER_DIRS, Datapath, network_namespace, read_json
+from support import wait_until
 
 GENERIC = 999  # what the containernetworking plugins answer without a code of their own
 ADDRESS = '{"ips": [{"address": "192.0.2.9/24"}]}'
@@ -164,6 +166,7 @@ def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory, devi
     """The dhcp plugin speaks through it; and what fails is undone in reverse order."""
     socket = node.datapath.socket()
     ipam = scripted(f"""cat > /dev/null
+for i in $(seq 500); do [ -S {socket} ] && break; sleep 0.01; done   # its worker may be starting still
 [ -S {socket} ] && echo "$CNI_COMMAND" >> {directory}/attached
 [ $CNI_COMMAND != ADD ] || echo '{ADDRESS}'""")
 
@@ -177,6 +180,43 @@ def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory, devi
         node.add(runtimeConfig={"CNIDeviceInfoFile": f"{device_info}/info"}, **ipam.config)
     assert attached()[2:] == ["ADD", "DEL"] and ipam.calls()[2:] == ["ADD", "DEL"]
     assert nothing_left(node)
+
+
+def test_ipam_works_while_the_worker_starts(directory, scripted):
+    """Neither waits for the other, and the answer for both: here the worker can't start before IPAM has been asked."""
+    ipam = scripted(f"cat > /dev/null\ntouch {directory}/asked\necho '{ADDRESS}'")
+    programs = directory / "programs"
+    programs.mkdir()
+    worker = programs / "vdpa-worker"
+    worker.write_text(f'#!/bin/sh\n[ "$1" = --version ] || until [ -e {directory}/asked ]; do sleep 0.01; done\n'
+                      f'exec {BUILD}/deviceplugin/datapath/worker/vdpa-worker "$@"\n')
+    worker.chmod(0o755)
+    with Datapath(directory, worker_dirs=f"{programs}:{WORKER_DIRS}") as datapath:
+        node = Node(datapath.wait_serving().offer().wait_healthy())
+        result = node.add(**ipam.config)
+        assert datapath.socket().is_socket() and result["ips"][0]["address"] == "192.0.2.9/24"
+        assert read_json(datapath.path(file="device.json"))["ips"] == ["192.0.2.9/24"]
+        node.delete(**ipam.config)
+
+        worker.write_text("#!/bin/sh\nexit 3\n")  # with IPAM's time, too
+        with refused(TRY_AGAIN, "vdpa-worker of nic-0 is not running: exited with status 3"):
+            node.add(**ipam.config)
+        assert ipam.calls() == ["ADD", "DEL", "ADD", "DEL"] and nothing_left(node)
+
+
+def test_a_restart_of_the_datapath_while_ipam_works(own_node, scripted, directory):
+    ipam = scripted(f"""cat > /dev/null
+touch {directory}/asked
+[ $CNI_COMMAND != ADD ] || until [ -e {directory}/go ]; do sleep 0.01; done
+echo '{ADDRESS}'""")
+    with futures.ThreadPoolExecutor() as pool:
+        adding = pool.submit(own_node.add, **ipam.config)
+        wait_until((directory / "asked").exists, "IPAM to be asked")
+        with own_node.datapath.restarted() as again:
+            (directory / "go").touch()
+            assert adding.result(timeout=30)["ips"][0]["address"] == "192.0.2.9/24"
+            assert again.attachment().ips == ["192.0.2.9/24"] and again.socket().is_socket()
+            own_node.delete(**ipam.config)
 
 
 def test_a_del_while_ipam_works(node, scripted, directory):

@@ -70,9 +70,9 @@ class Instance {
   std::unique_ptr<Engine> engine_;
   std::optional<FrontSocket> listener_;
   std::optional<Front> front_;
-  bool waiting_ = false;      // the last message is answered when the engine has followed it
-  std::string reason_;        // why the last session ended
-  std::string engineReason_;  // why the engine is down
+  bool waiting_ = false;  // the last message is answered when the engine has followed it
+  std::string reason_;    // why the last session ended
+  std::string engineReason_ = "it was not reached yet";  // why the engine is down
   nlohmann::json published_;
   bool quiet_ = false;
   LogLimiter faults_, refusals_;

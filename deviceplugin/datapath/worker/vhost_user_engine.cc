@@ -12,13 +12,15 @@
 namespace vdpa {
 namespace {
 
+// The engine of a new worker is being made meanwhile: it isn't missed until the last back-off.
+constexpr std::chrono::milliseconds kNewBackOff{1};
 constexpr std::chrono::milliseconds kFirstBackOff{10};
 constexpr std::chrono::milliseconds kLastBackOff{200};
 
 }  // namespace
 
 VhostUserEngine::VhostUserEngine(EventLoop& loop, std::string path, Events events)
-    : loop_(loop), path_(std::move(path)), events_(std::move(events)), backOff_(kFirstBackOff) {
+    : loop_(loop), path_(std::move(path)), events_(std::move(events)), backOff_(kNewBackOff) {
   reconnectTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { connect(); });
 }
 
@@ -75,7 +77,8 @@ void VhostUserEngine::connect() {
 void VhostUserEngine::reconnectLater() {
   loop_.cancel(reconnectTimer_);
   reconnectTimer_ = loop_.after(backOff_, [this] { connect(); });
-  backOff_ = std::min(backOff_ * 5 / 4, kLastBackOff);  // never much longer than it was away
+  // Never much longer than it was away.
+  backOff_ = std::min(backOff_ * 5 / 4 + std::chrono::milliseconds(1), kLastBackOff);
 }
 
 void VhostUserEngine::forgetLink() {
@@ -92,9 +95,10 @@ void VhostUserEngine::lost(const std::string& reason, bool refused) {
     for (size_t i = 0; i < handed_.size(); ++i)
       if (handed_[i].given) device_->rings[i].positionLost = true;
   }
+  const bool coming = !limits_ && backOff_ < kLastBackOff;
   forgetLink();
   reconnectLater();
-  if (!refused && (up_ || reason != lastReason_)) {
+  if (!refused && !coming && (up_ || reason != lastReason_)) {
     up_ = false;
     lastReason_ = reason;
     events_.state(false, reason);

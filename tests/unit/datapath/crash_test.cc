@@ -23,6 +23,13 @@ const Owner kOwner{"c0", "net1", "/proc/self/ns/net", "fast", "default", "pod", 
 
 class Node {
  public:
+  // What nic-0 is there: a port of a switch, or a device of the kernel's.
+  explicit Node(Backend backend = Backend::software) : backend_(backend) {
+    if (backend != Backend::kernel) return;
+    tree_.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
+    tree_.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
+    writeFileAtomically(tree_.path() + "/vhost-vdpa-3", "", Durability::memory);
+  }
   ~Node() {
     // Whatever the test left running.
     stopStray(paths().workerControl("nic-0"));
@@ -35,6 +42,7 @@ class Node {
                                const std::string& bootId = "boot") const {
     Programs programs;
     programs.worker = programs.vswitch = CONTROL_PROGRAM;
+    if (backend_ == Backend::kernel) programs.sysfs = programs.dev = tree_.path();
     return {programs, paths(), bootId, [] { return std::vector<PodDevice>(); },
             nullptr,  nullptr, 4s,     std::move(onStep),
             0s};
@@ -43,7 +51,10 @@ class Node {
   std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr,
                                      const std::string& bootId = "boot") const {
     auto attachments = std::make_unique<Attachments>(options(std::move(onStep), bootId), [] {});
-    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}}});
+    DeviceConfig device;
+    device.backend = backend_;
+    if (backend_ == Backend::kernel) device.vdpa = "vdpa0";
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
     return attachments;
   }
 
@@ -51,6 +62,7 @@ class Node {
   bool hasFiles() const { return !std::filesystem::is_empty(paths().device("nic-0")); }
   bool hasWorker() const { return std::filesystem::exists(paths().workerControl("nic-0")); }
   std::vector<std::string> ports() const {
+    if (backend_ == Backend::kernel) return {};
     ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
     return client.call("hello").at("ports").get<std::vector<std::string>>();
   }
@@ -67,6 +79,8 @@ class Node {
   }
 
  private:
+  const Backend backend_;
+  SysfsTree tree_;
   TemporaryDirectory directory_;
 };
 
@@ -140,17 +154,21 @@ bool dieAt(const Node& node, const std::string& step,
 }  // namespace
 
 TEST_CASE("a crash at every step of an Attach") {
-  const std::string step =
-      GENERATE("recorded", "directory", "engine", "worker", "files", "attached");
-  INFO(step);
-  const Node node;
+  const Backend backend = GENERATE(Backend::software, Backend::kernel);
+  const std::string step = GENERATE("worker started", "recorded", "directory", "settings", "engine",
+                                    "attached", "files", "worker");
+  // Then the next start goes on with it: the DEL that follows a failed ADD ends it.
+  const bool complete = step == "attached" || step == "files" || step == "worker";
+  const bool goesOn = complete || (backend == Backend::software && step != "worker started");
+  INFO(nameOf(backend) << ", " << step);
+  const Node node(backend);
   REQUIRE(dieAt(node, step, [](Attachments& attachments) {
     attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   }));
   {
     const auto attachments = node.start();
     waitHealthy(*attachments);
-    if (step == "attached") {
+    if (goesOn) {
       waitWaiting(*attachments);
       CHECK(attachments->check({{kOwner, "nic-0", {}, {}, {}}, "", 0}) ==
             std::vector<std::string>{"the socket " + node.paths().podSocket("nic-0") +
@@ -160,13 +178,33 @@ TEST_CASE("a crash at every step of an Attach") {
       node.checkFree();
     }
     // Multus sends a DEL for what failed, then a new ADD.
-    CHECK(attachments->detach(kOwner.key()) == (step == "attached"));
+    CHECK(attachments->detach(kOwner.key()) == goesOn);
     node.checkFree();
     CHECK(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever).attachment.deviceId ==
           "nic-0");
     CHECK(attachments->detach(kOwner.key()));
   }
   node.checkFree();
+}
+
+TEST_CASE("a crash while the worker starts leaves none") {
+  const std::chrono::microseconds life = GENERATE(0us, 200us, 500us, 1ms, 3ms);
+  for (int round = 0; round < 5; ++round) {
+    const Node node;
+    REQUIRE(dieAt(node, "never", [&](Attachments& attachments) {
+      std::jthread end([life] {
+        std::this_thread::sleep_for(life);
+        ::_exit(42);
+      });
+      attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+      ::_exit(42);
+    }));
+    const auto attachments = node.start();
+    waitHealthy(*attachments);
+    attachments->detach(kOwner.key());
+    node.checkFree();
+    CHECK(workersBelow(node.paths()).empty());
+  }
 }
 
 TEST_CASE("a crash at every step of a Detach") {
@@ -187,9 +225,51 @@ TEST_CASE("a crash at every step of a Detach") {
   attachments->detach(kOwner.key());
 }
 
+TEST_CASE("a crash between an Attach and the addresses that follow") {
+  const Backend backend = GENERATE(Backend::software, Backend::kernel);
+  const Node node(backend);
+  REQUIRE(dieAt(node, "between", [&](Attachments& attachments) {
+    attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+    ::_exit(42);
+  }));
+  const auto attachments = node.start();
+  waitHealthy(*attachments);
+  const auto live = attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
+  CHECK(live.attachment.ips == std::vector<std::string>{"10.0.0.3/24"});
+  CHECK(live.state == "waiting");
+  CHECK(attachments->detach(kOwner.key()));
+  node.checkFree();
+}
+
+TEST_CASE("addresses that follow wait for a worker that dies meanwhile") {
+  const Node node;
+  const auto attachments = node.start();
+  attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  waitWaiting(*attachments);
+  ::kill(node.workerPid(), SIGKILL);
+  while (attachments->list().at(0).state == "waiting") std::this_thread::sleep_for(1ms);
+  CHECK(attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}).state == "waiting");
+  attachments->detach(kOwner.key());
+}
+
+TEST_CASE("an Attach whose addresses follow doesn't wait for the worker, setting them does") {
+  const Node node;
+  const auto attachments = node.start();
+  attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  CHECK_FALSE(std::filesystem::exists(node.paths().device("nic-0") + "/device.json"));
+  attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
+  CHECK(attachments->list().at(0).state == "waiting");
+  CHECK(std::filesystem::exists(node.paths().device("nic-0") + "/device.json"));
+
+  attachments->detach(kOwner.key());
+  attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  CHECK(attachments->detach(kOwner.key()));  // IPAM failed
+  node.checkFree();
+}
+
 TEST_CASE("a failure at every step of an Attach is undone at once") {
   const std::string step =
-      GENERATE("recorded", "directory", "engine", "worker", "files", "attached");
+      GENERATE("worker started", "recorded", "directory", "engine", "attached", "files", "worker");
   INFO(step);
   const Node node;
   bool fail = true;
