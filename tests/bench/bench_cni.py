@@ -14,12 +14,11 @@ import statistics
 import subprocess
 import time
 
-from measure import Figures, header, node_directories, private_kib, row
+from measure import Figures, header, install, node_directories, private_kib, row
 
 import datapath
-from support import BUILD, wait_until
+from support import wait_until
 
-OURS = BUILD / "cni/vdpa"
 PLUGINS = pathlib.Path("/usr/lib/cni")
 BLOCKS = 5
 ROUNDS = {"warm": 30, "cold": 10, "16 at once": 6}  # in a block, of all contenders in turn
@@ -143,7 +142,7 @@ def show(how, ipam, contenders):
 
 
 @contextlib.contextmanager
-def plugins(directory, daemon, ipam):
+def plugins(directory, programs, daemon, ipam):
     """Ours first. Each attachment has a container with a network namespace of its own."""
     local = {"ipam": {"type": "host-local", "dataDir": str(directory / "leases"),
                       "ranges": [[{"subnet": "192.0.2.0/24"}]]}} if ipam else {}
@@ -161,7 +160,7 @@ def plugins(directory, daemon, ipam):
             stack.callback(subprocess.run, ["ip", "link", "del", link], check=True)
         contenders = []
         for name, config in configs.items():
-            program = directory / "vdpa" if name == "vdpa" else PLUGINS / name
+            program = programs / "vdpa" if name == "vdpa" else PLUGINS / name
             attachments = [
                 Attachment(directory, f"{name}-{n}", program, stack.enter_context(datapath.network_namespace()),
                            {"cniVersion": "1.0.0", "name": f"{name}-bench", "type": name, **config(n)})
@@ -173,7 +172,7 @@ def plugins(directory, daemon, ipam):
         yield contenders
 
 
-def memory(directory, daemon):
+def memory(directory, programs, daemon):
     """Of an ADD at its largest: while it waits for its IPAM plugin, when all but the answer is done."""
     waiting = directory / "waiting"
     waiting.mkdir()
@@ -183,7 +182,7 @@ def memory(directory, daemon):
                       "echo '{\"cniVersion\": \"1.0.0\", \"ips\": [{\"address\": \"192.0.2.9/24\"}]}'\n")
     plugin.chmod(0o755)
     figures = []
-    with plugins(directory, daemon, ipam=False) as (ours, bridge, _):
+    with plugins(directory, programs, daemon, ipam=False) as (ours, bridge, _):
         for contender in (ours, bridge):
             attachment, found = contender.attachments[0], []
             attachment.config["ipam"] = {"type": "waits"}
@@ -208,16 +207,17 @@ def main():
         raise SystemExit(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}; run as root")
     with contextlib.ExitStack() as stack:
         directory, run_dir = stack.enter_context(node_directories())
-        daemon = stack.enter_context(datapath.Datapath(directory, run_dir=run_dir, log_level="info"))
+        programs = install(directory)
+        daemon = stack.enter_context(datapath.Datapath(directory, run_dir=run_dir, log_level="info",
+                                                       program=programs / "vdpa-datapath", worker_dirs=str(programs)))
         daemon.wait_serving().offer(PARALLEL).wait_healthy()
 
         header("vdpa (CNI)")
-        subprocess.run(["strip", "-o", directory / "vdpa", OURS], check=True)  # as it is installed
-        row("size of the binary", Figures([(directory / "vdpa").stat().st_size / 1e6], "MB"), target="<= 10 MB")
-        memory(directory, daemon)
+        row("size of the binary", Figures([(programs / "vdpa").stat().st_size / 1e6], "MB"), target="<= 10 MB")
+        memory(directory, programs, daemon)
         for ipam in (False, True):
             for how in ROUNDS:
-                with plugins(directory, daemon, ipam) as contenders:
+                with plugins(directory, programs, daemon, ipam) as contenders:
                     show(how, ipam, contenders)
 
 

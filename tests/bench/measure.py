@@ -3,10 +3,14 @@
 import contextlib
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/system"))
+
+from support import BUILD
 
 
 class Figures:
@@ -45,6 +49,16 @@ def node_directories():
     with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/var/tmp") as kept, \
             tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as run:
         yield pathlib.Path(kept), pathlib.Path(run)
+
+
+def install(directory):
+    """The programs as an image has them, without what is for debuggers; returns where they are."""
+    programs = directory / "bin"
+    programs.mkdir()
+    listed = subprocess.run([ROOT / "manifests/image/vdpa.sh", BUILD], check=True, capture_output=True, text=True)
+    for program in map(pathlib.Path, listed.stdout.splitlines()):
+        subprocess.run(["strip", "-o", programs / program.name, program], check=True)
+    return programs
 
 
 def resident_kib(pid):
