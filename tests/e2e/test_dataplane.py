@@ -126,6 +126,26 @@ def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, ex
     cluster.wait_allocatable("node1", PORTS)
 
 
+def memory_limit(pid):
+    """In bytes, and the cgroup that has it."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, cgroup = line.split(":", 2)
+        for root, file in ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max"):
+            limit = Path(root + cgroup, file)
+            if controllers == ("memory" if "memory" in root else "") and limit.exists():
+                return int(limit.read_text()), cgroup
+    raise AssertionError(f"process {pid} has no limit of memory")
+
+
+def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
+    exchange.start()
+    exchange.wait_passing()
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") // 2
+    limits = {memory_limit(pid) for pid, _ in attached_processes()}
+    assert {limit >> 20 for limit, _ in limits} == {half >> 20}
+    assert all(cgroup.endswith("/vdpa") for _, cgroup in limits)
+
+
 def test_a_killed_worker_ends_its_own_pods_session_alone_and_is_reported(cluster, exchange, steps):
     device = cluster.device_of("far")
     exchange.start()
