@@ -48,9 +48,12 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
                            const Engine& engine, Begin begin, std::function<void()> onChange)
     : deviceId_(record.attachment.deviceId),
       onChange_(std::move(onChange)),
-      process_({"vdpa-worker of " + deviceId_, argumentsOf(programs, paths, record, engine),
-                paths.workerControl(deviceId_), programs.cgroupRoot, kHeartbeat,
-                SupervisedProcess::Plan().stopTime, begin == Begin::takeOver},
+      process_({.title = "vdpa-worker of " + deviceId_,
+                .arguments = argumentsOf(programs, paths, record, engine),
+                .control = paths.workerControl(deviceId_),
+                .cgroupRoot = programs.cgroupRoot,
+                .heartbeat = kHeartbeat,
+                .mayRun = begin == Begin::takeOver},
                {[this](SupervisedProcess& process, const nlohmann::json& hello) {
                   greet(process, hello);
                 },
