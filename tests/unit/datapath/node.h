@@ -1,0 +1,157 @@
+// A node with one device, nic-0, whose processes are stand-ins, and what tests of Attachments ask
+// it.
+#pragma once
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/atomic_file.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/attachments.h"
+#include "tests/unit/datapath/temporary_directory.h"
+#include "tests/unit/discovery/sysfs_tree.h"
+
+namespace vdpa {
+
+// Made before there are threads, as a program's main does.
+inline const auto kLogger = spdlog::default_logger();
+
+inline const Owner kOwner{"c0", "net1", "/proc/self/ns/net", "fast", "default", "pod", "uid"};
+
+class Node {
+ public:
+  // What nic-0 is there: a port of a switch, or a device of the kernel's.
+  explicit Node(Backend backend = Backend::software) : backend_(backend) {
+    if (backend != Backend::kernel) return;
+    tree_.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
+    tree_.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
+    writeFileAtomically(tree_.path() + "/vhost-vdpa-3", "", Durability::memory);
+  }
+  ~Node() {
+    // Whatever the test left running.
+    stopStray(paths().workerControl("nic-0"));
+    stopStray(paths().switchControl("vdpa.io-nic"));
+  }
+
+  Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
+
+  Attachments::Options options(std::function<void(std::string_view)> onStep = nullptr,
+                               const std::string& bootId = "boot") const {
+    Programs programs;
+    programs.worker = programs.vswitch = CONTROL_PROGRAM;
+    if (backend_ == Backend::kernel) programs.sysfs = programs.dev = tree_.path();
+    return {programs,
+            paths(),
+            bootId,
+            [] { return std::vector<PodDevice>(); },
+            nullptr,
+            nullptr,
+            std::chrono::seconds(4),
+            std::move(onStep),
+            std::chrono::seconds(0)};
+  }
+
+  std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr,
+                                     const std::string& bootId = "boot") const {
+    auto attachments = std::make_unique<Attachments>(options(std::move(onStep), bootId), [] {});
+    DeviceConfig device;
+    device.backend = backend_;
+    if (backend_ == Backend::kernel) device.vdpa = "vdpa0";
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+    return attachments;
+  }
+
+  bool hasRecord() const { return std::filesystem::exists(paths().owners() + "/nic-0.json"); }
+  bool hasFiles() const { return !std::filesystem::is_empty(paths().device("nic-0")); }
+  bool hasWorker() const { return std::filesystem::exists(paths().workerControl("nic-0")); }
+  std::vector<std::string> ports() const {
+    if (backend_ == Backend::kernel) return {};
+    ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
+    return client.call("hello").at("ports").get<std::vector<std::string>>();
+  }
+  int workerPid() const {
+    ControlClient client(paths().workerControl("nic-0"), nullptr, nullptr);
+    return client.call("hello").at("pid").get<int>();
+  }
+  std::string badRecord() const { return paths().owners() + "/nic-0.json.bad"; }
+  void checkFree() const {
+    CHECK_FALSE(hasRecord());
+    CHECK_FALSE(hasFiles());
+    CHECK_FALSE(hasWorker());
+    CHECK(ports().empty());
+  }
+
+ private:
+  const Backend backend_;
+  SysfsTree tree_;
+  TemporaryDirectory directory_;
+};
+
+inline void waitWaiting(const Attachments& attachments) {
+  for (int i = 0; i < 2000; ++i) {
+    const auto list = attachments.list();
+    if (list.size() == 1 && list[0].state == "waiting") return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  FAIL("the worker did not come up");
+}
+
+inline void waitHealthy(const Attachments& attachments) {
+  for (int i = 0; i < 2000; ++i) {
+    const auto states = attachments.deviceStates();
+    if (states.size() == 1 && states[0].healthy) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  FAIL("the switch did not come up");
+}
+
+inline void checkUnhealthy(const Attachments& attachments, const std::string& words) {
+  const auto states = attachments.deviceStates();
+  REQUIRE(states.size() == 1);
+  CHECK_FALSE(states[0].healthy);
+  CHECK_THAT(states[0].reason, Catch::Matchers::Contains(words));
+}
+
+inline void waitPorts(const Node& node, const std::vector<std::string>& expected) {
+  for (int i = 0; i < 2000; ++i) {
+    try {
+      if (node.ports() == expected) return;
+    } catch (const std::system_error&) {
+      // Between two switches.
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  FAIL("the switch has other ports");
+}
+
+inline const auto kNever = [] { return false; };
+
+// What another process does until it is killed at `step`. True if it got there.
+inline bool dieAt(const Node& node, const std::string& step,
+                  const std::function<void(Attachments&)>& action) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    try {
+      const auto attachments = node.start([&](std::string_view name) {
+        if (name == step) ::_exit(42);
+      });
+      action(*attachments);
+    } catch (...) {
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 42;
+}
+
+}  // namespace vdpa
