@@ -156,24 +156,19 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   step("settings");
   backing.start(record);
   step("engine");
-  if (!backing.followsFromRecord()) {
-    startWorker();
-    record.phase = Phase::attached;  // from here on the next start of ours goes on with it
-    records_.write(record, Durability::memory);
-  }
-  step("attached");
+  if (!backing.followsFromRecord()) startWorker();
   // A worker that isn't waited for has nothing to say that would be news.
   if (!request.addressesFollow || !backing.followsFromRecord()) {
-    writeDeviceFiles(directory.path(), record);
-    step("files");
-    const auto told = std::pair(attachment.port, attachment.queuePairs);
+    const auto recorded = std::pair(attachment.port, attachment.queuePairs);
     if (worker) waitWorker(*worker, record, backing, true);
     if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
     step("worker");
-    if (std::pair(attachment.port, attachment.queuePairs) != told) {
+    if (std::exchange(record.phase, Phase::attached) != Phase::attached ||
+        std::pair(attachment.port, attachment.queuePairs) != recorded)
       records_.write(record, Durability::memory);
-      writeDeviceFiles(directory.path(), record);
-    }
+    step("attached");
+    writeDeviceFiles(directory.path(), record);
+    step("files");
   }
   if (calledOff())
     throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));

@@ -122,11 +122,15 @@ void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, boo
     if (once && status.deaths > 0) throw std::runtime_error(status.reason);
     throw RefusedError(Refusal::aborted, status.reason);
   }
+  SupervisedProcess::Status status;
   std::unique_lock lock(mutex_);
-  const bool ended = changed_.wait_until(
-      lock, deadline, [&] { return ready_ || (once && process_.status().deaths > 0); });
+  changed_.wait_until(lock, deadline, [&] {
+    status = process_.status();
+    return ready_ || (once && !status.up);
+  });
   if (ready_) return;
-  if (ended) throw std::runtime_error(process_.status().reason);
+  if (once && !status.up) throw std::runtime_error(status.reason);
+  if (!status.up) throw RefusedError(Refusal::aborted, status.reason);
   throw RefusedError(Refusal::aborted,
                      fmt::format("vdpa-worker of {} did not get ready: {}", deviceId_,
                                  reason_.empty() ? "its engine does not answer" : reason_));

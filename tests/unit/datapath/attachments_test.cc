@@ -9,6 +9,28 @@ using namespace vdpa;
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 
+TEST_CASE("an Attach goes on with a worker that died and came again before it was waited for") {
+  const Node node;
+  const auto anotherThan = [&](int pid) {
+    for (;; std::this_thread::sleep_for(1ms)) {
+      try {
+        if (const int now = node.workerPid(); now != pid) return now;
+      } catch (const std::exception&) {
+        // It isn't there yet.
+      }
+    }
+  };
+  const auto attachments = node.start([&](std::string_view name) {
+    if (name != "recorded") return;
+    const int pid = anotherThan(0);
+    ::kill(pid, SIGKILL);
+    anotherThan(pid);
+    std::this_thread::sleep_for(50ms);  // whoever supervises it has met it too
+  });
+  CHECK(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever).state == "waiting");
+  attachments->detach(kOwner.key());
+}
+
 TEST_CASE("addresses that follow wait for a worker that dies meanwhile") {
   const Node node;
   const auto attachments = node.start();
