@@ -9,26 +9,26 @@ using namespace vdpa;
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 
-TEST_CASE("an Attach goes on with a worker that died and came again before it was waited for") {
+TEST_CASE("a worker that died and came again is waited for like one that did not") {
   const Node node;
-  const auto anotherThan = [&](int pid) {
-    for (;; std::this_thread::sleep_for(1ms)) {
-      try {
-        if (const int now = node.workerPid(); now != pid) return now;
-      } catch (const std::exception&) {
-        // It isn't there yet.
-      }
-    }
+  const auto attachments = node.start();  // makes the directories
+  OwnerRecord record;
+  record.attachment.deviceId = "nic-0";
+  const std::string engine = node.paths().runDir() + "/engine";
+  WorkerHandle worker(node.options().programs, node.paths(), record,
+                      WorkerHandle::Engine::vhostUser(engine), WorkerHandle::Begin::start, [] {});
+  const auto waitUp = [&](unsigned deaths) {
+    for (;; std::this_thread::sleep_for(1ms))
+      if (const auto status = worker.status(); status.up && status.deaths == deaths) return;
   };
-  const auto attachments = node.start([&](std::string_view name) {
-    if (name != "recorded") return;
-    const int pid = anotherThan(0);
-    ::kill(pid, SIGKILL);
-    anotherThan(pid);
-    std::this_thread::sleep_for(50ms);  // whoever supervises it has met it too
-  });
-  CHECK(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever).state == "waiting");
-  attachments->detach(kOwner.key());
+  waitUp(0);
+  ::kill(node.workerPid(), SIGKILL);
+  waitUp(1);
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  CHECK_THROWS_AS(worker.waitReady(now() + 20ms, true), RefusedError);  // its engine isn't there
+  writeFileAtomically(engine, "", Durability::memory);
+  CHECK_NOTHROW(worker.waitReady(now() + 10s, true));
+  worker.stop();
 }
 
 TEST_CASE("addresses that follow wait for a worker that dies meanwhile") {
