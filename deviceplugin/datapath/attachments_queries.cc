@@ -131,6 +131,11 @@ Attachments::Live Attachments::describe(const OwnerRecord& record,
   if (record.device.attach == Attach::virtioVdpa) live.virtio = bus_.virtioDevice(live.vdpa);
   if (worker) {
     live.state = worker->state();
+    // A closed port has no socket: to its worker, the engine is down.
+    if (const auto vswitch = switches_.find(record.attachment.resource);
+        vswitch && record.device.backend == Backend::software)
+      if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
+        live.state = "failed: " + problem;
     const auto status = worker->status();
     live.workerDeaths = status.deaths;
     live.workerVersion = status.version;

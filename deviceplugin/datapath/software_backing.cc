@@ -45,7 +45,7 @@ void SoftwareBacking::start(OwnerRecord& record) {
 }
 
 std::optional<WorkerHandle::Engine> SoftwareBacking::engine(const OwnerRecord& record) const {
-  return WorkerHandle::Engine::vhostUser(switchOf(record)->portSocket(record.attachment.deviceId));
+  return WorkerHandle::Engine::switchPort(switchOf(record)->portSocket(record.attachment.deviceId));
 }
 
 void SoftwareBacking::stop(const OwnerRecord& record) {
@@ -66,10 +66,11 @@ void SoftwareBacking::check(const OwnerRecord& record, Differences& differences)
     differences.add("{} has no port on the switch of {}", attachment.deviceId, attachment.resource);
 }
 
-std::string SoftwareBacking::unhealthy(const std::string&, const Offer& offer) const {
+std::string SoftwareBacking::unhealthy(const std::string& id, const Offer& offer) const {
   const auto vswitch = switches_.find(offer.resource);
   if (!vswitch) return "the switch of " + offer.resource + " is not there";
-  return vswitch->problem();
+  const std::string problem = vswitch->problem();
+  return problem.empty() ? vswitch->portProblem(id) : problem;
 }
 
 }  // namespace vdpa

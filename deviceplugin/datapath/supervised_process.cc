@@ -128,9 +128,11 @@ void SupervisedProcess::run() {
   auto nextPause = std::chrono::milliseconds(kFirstPause);
   for (;;) {
     const auto begin = Clock::now();
+    last_ = 0;
     if (bringUp()) watch();
     if (!wanted()) break;
-    if (Clock::now() - begin > kStable) nextPause = kFirstPause;
+    const bool settled = last_ != 0 && handlers_.onEnd && handlers_.onEnd(last_);
+    if (settled || Clock::now() - begin > kStable) nextPause = kFirstPause;
     {
       std::lock_guard lock(mutex_);
       status_.reason += fmt::format(", next start in {} ms", nextPause.count());
@@ -185,7 +187,7 @@ bool SupervisedProcess::connect(Process process) {
   process_.emplace(std::move(process));
   {
     std::lock_guard lock(mutex_);
-    status_.pid = process_->pid();
+    last_ = status_.pid = process_->pid();
     closed_ = false;
   }
   std::string problem;

@@ -35,6 +35,9 @@ class SupervisedProcess {
     std::function<void(SupervisedProcess& process, const nlohmann::json& hello)> onUp;
     std::function<void(const nlohmann::json& event)> onEvent;
     std::function<void()> onChange;  // status() is another one
+    // Process `pid` has ended unasked. True: its cause is dealt with, and the next start
+    // does not wait longer than the first does.
+    std::function<bool(pid_t pid)> onEnd = {};
   };
   struct Status {
     bool up = false;
@@ -86,6 +89,7 @@ class SupervisedProcess {
   bool closed_ = false;  // the control connection ended
   Status status_;
   std::shared_ptr<ControlClient> client_;
+  pid_t last_ = 0;                  // of the thread: the process of the last attempt
   std::optional<Process> process_;  // of the thread, and when that has ended, of stop()
   std::thread thread_;
 };

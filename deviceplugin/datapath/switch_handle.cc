@@ -8,6 +8,7 @@
 #include "common/naming.h"
 #include "common/number_list.h"
 #include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/serving_page.h"
 
 namespace vdpa {
 namespace {
@@ -17,6 +18,10 @@ constexpr auto kUpTime = std::chrono::seconds(4);
 constexpr auto kHeartbeat = std::chrono::seconds(5);
 // For its pods to connect to one that was renewed.
 constexpr auto kHold = std::chrono::milliseconds(1000);
+// For a port whose pod crashed the switch, twice as long each time: far longer than what the switch
+// closes a port for by itself, since all pods lose packets by a crash.
+constexpr auto kFirstClosure = std::chrono::seconds(60);
+constexpr unsigned kMaxDoublings = 6;
 
 nlohmann::json portArguments(const std::string& id, const PortSettings& settings) {
   return {{"id", id},
@@ -112,7 +117,8 @@ void SwitchHandle::launch() {
           [this, config](SupervisedProcess& started, const nlohmann::json& hello) {
             onUp(started, hello, config);
           },
-          nullptr, onChange_});
+          [this](const nlohmann::json& event) { onEvent(event); }, onChange_,
+          [this](pid_t pid) { return closeCrasher(pid); }});
   std::lock_guard lock(mutex_);
   process_ = std::move(process);
 }
@@ -177,7 +183,7 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
   for (const auto& [id, settings] : ports) {
     const bool there = std::find(ids.begin(), ids.end(), id) != ids.end();
     try {
-      process.call(there ? "set_port" : "add_port", portArguments(id, settings));
+      process.call(there ? "set_port" : "add_port", newPort(id, settings));
     } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
       spdlog::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
     }
@@ -187,6 +193,55 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
     if (!hasPort(id)) tell(process, "remove_port", {{"id", id}});
   std::lock_guard lock(mutex_);
   renewing_ = false;
+}
+
+// On the process's own thread, between its end and its next start.
+bool SwitchHandle::closeCrasher(pid_t pid) {
+  const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid);
+  if (!crash) return false;
+  std::string reason;
+  {
+    std::lock_guard lock(mutex_);
+    if (!ports_.contains(crash->port)) return false;
+    Closure& closure = closures_[crash->port];
+    const auto penalty = kFirstClosure * (1u << std::min(closure.crashes++, kMaxDoublings));
+    closure.until = Clock::now() + penalty;
+    closure.reason = reason = fmt::format(
+        "vdpa-switch of {} crashed with signal {} as it served ring {} of {}: the port is closed "
+        "for {} s; restart its pod, and replace its image if that happens again",
+        resource_, crash->signal, crash->ring, crash->port, penalty.count());
+  }
+  spdlog::error("{}", reason);
+  return true;
+}
+
+void SwitchHandle::onEvent(const nlohmann::json& event) {
+  if (event.value("event", "") != "opened") return;
+  {
+    std::lock_guard lock(mutex_);
+    const auto closure = closures_.find(event.value("id", ""));
+    if (closure == closures_.end()) return;
+    closure->second.reason.clear();
+  }
+  onChange_();
+}
+
+// What add_port and set_port take. A switch of 0.1.0 ignores that the port is to be closed.
+nlohmann::json SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
+  auto arguments = portArguments(id, settings);
+  std::lock_guard lock(mutex_);
+  const auto closure = closures_.find(id);
+  if (closure == closures_.end() || closure->second.reason.empty()) return arguments;
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(closure->second.until - Clock::now());
+  arguments["closed_ms"] = std::max<int64_t>(1, left.count());  // 1: it says when it opens
+  return arguments;
+}
+
+std::string SwitchHandle::portProblem(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto closure = closures_.find(id);
+  return closure == closures_.end() ? "" : closure->second.reason;
 }
 
 SwitchConfig SwitchHandle::config() const {
@@ -238,6 +293,7 @@ void SwitchHandle::removePort(const std::string& id) {
   {
     std::lock_guard lock(mutex_);
     ports_.erase(id);
+    closures_.erase(id);  // the next pod's start is its own
   }
   try {
     process()->call("remove_port", {{"id", id}});

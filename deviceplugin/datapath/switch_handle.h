@@ -47,8 +47,10 @@ class SwitchHandle {
 
   bool waitUp(std::chrono::steady_clock::time_point deadline) const;
   SupervisedProcess::Status status() const;
-  // Why its ports can't be used; empty while it is well, and while renew() takes its moment.
+  // Why its ports can't be used; empty while it works, and during renew().
   std::string problem() const;
+  // Why this port alone can't be used.
+  std::string portProblem(const std::string& id) const;
   // The process in force.
   std::shared_ptr<SupervisedProcess> process() const;
   // Ends the process and starts the program that is installed now, with the same ports.
@@ -58,7 +60,18 @@ class SwitchHandle {
   void stop();
 
  private:
+  using Clock = std::chrono::steady_clock;
+  // A port whose pod crashed the switch.
+  struct Closure {
+    unsigned crashes = 0;
+    Clock::time_point until;
+    std::string reason;  // empty: it is open again
+  };
+
   void launch();
+  bool closeCrasher(pid_t pid);
+  void onEvent(const nlohmann::json& event);
+  nlohmann::json newPort(const std::string& id, const PortSettings& settings) const;
   void restart();
   void onUp(SupervisedProcess& process, const nlohmann::json& hello, const SwitchConfig& launched);
 
@@ -73,7 +86,8 @@ class SwitchHandle {
   bool stopped_ = false;
   mutable std::mutex mutex_;  // of what follows; held for moments only
   Ports ports_;
-  SwitchConfig config_;  // of the switch that runs, or is to be started
+  std::map<std::string, Closure> closures_;  // by device ID
+  SwitchConfig config_;                      // of the switch that runs, or is to be started
   bool renewing_ = false;
   std::shared_ptr<SupervisedProcess> process_;
 };

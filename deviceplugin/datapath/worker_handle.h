@@ -15,11 +15,13 @@ namespace vdpa {
 
 class WorkerHandle {
  public:
-  // What moves the packets: a private vhost-user socket, or a character device of the kernel's.
+  // What moves the packets: a private vhost-user socket, of vdpa-pmd or of a port of vdpa-switch,
+  // or a character device of the kernel's.
   struct Engine {
     std::string flag;
     std::string path;
     static Engine vhostUser(std::string socket) { return {"--engine", std::move(socket)}; }
+    static Engine switchPort(std::string socket) { return {"--switch-port", std::move(socket)}; }
     static Engine vhostVdpa(std::string node) { return {"--vhost-vdpa", std::move(node)}; }
   };
   // What the engine says of the device; empty and 0 where it doesn't.

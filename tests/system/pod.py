@@ -27,9 +27,10 @@ def frame(to, sender, payload=b"", vlan=None, size=60):
 class Pod(FrontEnd):
     """Connected, its rings running and its receive buffers posted. Ring 0 receives, ring 1 sends."""
 
-    def __init__(self, path, address=mac(1), size=0x20000):
+    def __init__(self, path, address=mac(1), size=0x20000, entries=SIZE):
         super().__init__(path)
         self.mac = address
+        self.entries = entries
         self.negotiate(VERSION_1)
         self.share(size)
         self.bytes = mmap.mmap(self.memory, size)
@@ -38,8 +39,8 @@ class Pod(FrontEnd):
         for slot in range(COUNT):
             self._describe(0, slot, BUFFER, writable=True)
             self._make_available(0, slot, slot)
-        self.start_ring(0)
-        self.start_ring(1)
+        self.start_ring(0, entries)
+        self.start_ring(1, entries)
 
     def __exit__(self, *_):
         self._words.release()
@@ -61,7 +62,7 @@ class Pod(FrontEnd):
         base = self.stop_ring(ring)
         for fd in (self.kicks.pop(ring), self.calls.pop(ring)):
             os.close(fd)
-        self.start_ring(ring, base=base)
+        self.start_ring(ring, self.entries, base=base)
 
     def kick(self, ring):
         os.eventfd_write(self.kicks[ring], 1)
@@ -102,7 +103,7 @@ class Pod(FrontEnd):
         """The frames that came since the last call; their buffers are posted again."""
         frames = []
         while self._taken & 0xffff != self._used(0):
-            at = 0x2000 + 4 + self._taken % SIZE * 8
+            at = 0x2000 + 4 + self._taken % self.entries * 8
             slot, length = struct.unpack_from("<II", self.bytes, at)
             start = BUFFERS + slot * BUFFER + len(HEADER)
             frames.append(bytes(self.bytes[start:start + length - len(HEADER)]))
@@ -127,14 +128,14 @@ class Pod(FrontEnd):
     def fill_rings(self, address, length):
         """From now on every descriptor of both rings names this memory; only push_rings() makes sense then."""
         for ring in (0, 1):
-            for slot in range(SIZE):
+            for slot in range(self.entries):
                 struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, address, length, 0 if ring else 2, 0)
                 self._words[(ring * RING + 0x1004) // 2 + slot] = slot
 
     def push_rings(self):
         """Makes all the descriptors available."""
         for ring in (0, 1):
-            self._words[(ring * RING + 0x1002) // 2] = self._used(ring) + SIZE & 0xffff
+            self._words[(ring * RING + 0x1002) // 2] = self._used(ring) + self.entries & 0xffff
             self.kick(ring)
 
     def _used(self, ring):
@@ -146,7 +147,7 @@ class Pod(FrontEnd):
 
     def _make_available(self, ring, index, slot):
         available = (ring * RING + 0x1000) // 2
-        self._words[available + 2 + index % SIZE] = slot
+        self._words[available + 2 + index % self.entries] = slot
         self._words[available + 1] = (index + 1) & 0xffff
 
 

@@ -27,13 +27,14 @@ def option(ring):
 
 
 class Worker(Program):
-    def __init__(self, directory, *arguments, queues=1, name="worker", socket_name="vhost.sock"):
+    def __init__(self, directory, *arguments, queues=1, name="worker", socket_name="vhost.sock",
+                 switch_port=None):
         self.socket = directory / socket_name
         self.engine = directory / "engine.sock"
         self.control = directory / "control.sock"
-        super().__init__(name, [WORKER, "--device", "nic-0", "--socket", self.socket, "--engine", self.engine,
-                                "--control", self.control, "--queue-pairs", queues, "--log-level", "debug",
-                                *arguments], directory)
+        behind = ["--switch-port", switch_port] if switch_port else ["--engine", self.engine]
+        super().__init__(name, [WORKER, "--device", "nic-0", "--socket", self.socket, *behind, "--control", self.control,
+                                "--queue-pairs", queues, "--log-level", "debug", *arguments], directory)
 
     def hello(self):
         with socket.socket(socket.AF_UNIX) as control:
@@ -200,7 +201,7 @@ def test_an_application_that_comes_back_at_once_is_served(directory):
     (os.urandom(12) + b"\xff" * 100, "announces|version"),
     (struct.pack("<III", 99, 1, 0), "request 99: not a request this back-end offers"),
     (struct.pack("<III", SET_MEM_TABLE, 1, 0xffffffff), "SET_MEM_TABLE: announces a payload of 4294967295"),
-    (struct.pack("<IIIQ", SET_FEATURES, 1, 8, 1 << 26), "SET_FEATURES: features 0x4000000 were not offered"),
+    (struct.pack("<IIIQ", SET_FEATURES, 1, 8, 1 << 26), "SET_FEATURES: features 0x4000000 are not offered"),
     (struct.pack("<IIIQ", SET_VRING_KICK, 1, 8, 0), "SET_VRING_KICK: came with 0 descriptors"),
 ])
 def test_malformed_input(directory, data, name):

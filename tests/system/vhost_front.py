@@ -84,12 +84,13 @@ class FrontEnd:
             table += struct.pack("<QQQQ", address, os.fstat(file).st_size, address, 0)
         self.acknowledged(SET_MEM_TABLE, table, [file for _, file in regions])
 
-    def start_ring(self, index, size=256, base=0):
-        """Split or packed alike: descriptors, then the two small areas, each on a page of its own."""
-        at = BASE + index * 0x4000
+    def start_ring(self, index, size=256, base=0, parts=(0, 0x1000, 0x2000)):
+        """Split or packed alike. `parts` are the offsets of descriptors, driver area and device area from the ring's start,
+        by default each on a page of its own."""
+        descriptors, driver, device = (BASE + index * 0x4000 + part for part in parts)
         self.acknowledged(SET_VRING_NUM, struct.pack("<II", index, size))
         self.acknowledged(SET_VRING_BASE, struct.pack("<II", index, base))
-        self.acknowledged(SET_VRING_ADDR, struct.pack("<IIQQQQ", index, 0, at, at + 0x2000, at + 0x1000, 0))
+        self.acknowledged(SET_VRING_ADDR, struct.pack("<IIQQQQ", index, 0, descriptors, device, driver, 0))
         self.calls[index], self.kicks[index] = os.eventfd(0), os.eventfd(0)
         self.acknowledged(SET_VRING_CALL, struct.pack("<Q", index), [self.calls[index]])
         self.acknowledged(SET_VRING_KICK, struct.pack("<Q", index), [self.kicks[index]])

@@ -28,13 +28,14 @@ bool isTagged(const rte_ether_hdr& header) {
 }  // namespace
 
 Forwarder::Forwarder(MacTable& table, unsigned poller, uint16_t uplink, uint16_t uplinkQueue,
-                     rte_mempool* pool, CallGuard& guard)
+                     rte_mempool* pool, CallGuard& guard, ServingPage::Cell& serving)
     : table_(table),
       poller_(poller),
       uplink_(uplink),
       uplinkQueue_(uplinkQueue),
       pool_(pool),
       guard_(guard),
+      serving_(serving),
       batches_(MacTable::kMaxPorts),
       memory_(MacTable::kMaxPorts) {
   touched_.reserve(MacTable::kMaxPorts);
@@ -180,8 +181,10 @@ void Forwarder::deliver(const Snapshot& snapshot, MacTable::Port port, uint16_t 
   if (fitting < offered) counters.drop(Drop::tooLong, offered - fitting);
   uint16_t sent = 0;
   if (to.vid >= 0 && to.rxQueueCount > 0 && !guard_.left(to.vid)) {
-    sent = rte_vhost_enqueue_burst(to.vid, to.rxQueues[queue % to.rxQueueCount], batch.frames,
-                                   fitting);
+    const uint16_t ring = to.rxQueues[queue % to.rxQueueCount];
+    serving_.begin(port, ring);
+    sent = rte_vhost_enqueue_burst(to.vid, ring, batch.frames, fitting);
+    serving_.end();
     guard_.check(to.vid);
   }
   uint64_t bytes = 0;

@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/call_guard.h"
 #include "deviceplugin/datapath/switch/snapshot.h"
 
@@ -19,7 +20,7 @@ class Forwarder {
   // `poller` numbers this forwarder's counters; `uplink` is the DPDK port, `uplinkQueue` this
   // poller's queue on it.
   Forwarder(MacTable& table, unsigned poller, uint16_t uplink, uint16_t uplinkQueue,
-            rte_mempool* pool, CallGuard& guard);
+            rte_mempool* pool, CallGuard& guard, ServingPage::Cell& serving);
 
   // Takes the frames over. `queue` is the source's queue pair, which spreads flows over the
   // destination's queues. `seconds` is the table's clock.
@@ -46,6 +47,7 @@ class Forwarder {
   const uint16_t uplinkQueue_;
   rte_mempool* pool_;
   CallGuard& guard_;
+  ServingPage::Cell& serving_;
 
   std::vector<Batch> batches_;  // by port number
   std::vector<MacTable::Port>

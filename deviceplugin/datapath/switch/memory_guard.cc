@@ -13,6 +13,7 @@
 #include <mutex>
 
 #include "common/errors.h"
+#include "deviceplugin/datapath/serving_page.h"
 
 namespace vdpa {
 namespace {
@@ -61,6 +62,7 @@ void onBusError(int signal, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<uint64_t>(info->si_addr);
   // Only "no such memory behind this mapping": a hardware error is not ours to hide.
   if (info->si_code != BUS_ADRERR || (!replaceRegion(address) && !replacePage(address))) {
+    noteCrash(signal);
     ::signal(signal, SIG_DFL);
     return;
   }

@@ -34,15 +34,16 @@ constexpr int kLongestSleep = 1000;  // ms
 }  // namespace
 
 Poller::Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publisher, MacTable& table,
-               rte_mempool* pool, Uplink* uplink, StalledCalls& stalled)
+               rte_mempool* pool, Uplink* uplink, StalledCalls& stalled, ServingPage::Cell& serving)
     : number_(number),
       cpu_(cpu),
       publisher_(publisher),
       pool_(pool),
       uplink_(uplink),
       guard_(stalled),
+      serving_(serving),
       forwarder_(table, number, uplink ? uplink->port() : 0, static_cast<uint16_t>(number), pool,
-                 guard_),
+                 guard_, serving),
       hz_(rte_get_tsc_hz()),
       timer_(checked(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC), "cannot create a timer")),
       thread_([this] { run(); }) {}
@@ -64,6 +65,7 @@ void Poller::run() {
       spdlog::warn("cannot pin poller {} to CPU {}; it runs where the kernel puts it", number_,
                    *cpu_);
   }
+  noteCrashesIn(serving_);
   if (rte_thread_register() != 0) spdlog::warn("poller {} has no packet cache of its own", number_);
 
   try {
@@ -110,7 +112,9 @@ Poller::Pass Poller::pollOnce(const Snapshot& snapshot, uint64_t now) {
       }
       burst = queue.limit->burst();
     }
+    serving_.begin(queue.port, queue.queue);
     const uint16_t count = rte_vhost_dequeue_burst(queue.vid, queue.queue, pool_, frames, burst);
+    serving_.end();
     guard_.check(queue.vid);
     if (count == 0) continue;
     pass.frames = true;

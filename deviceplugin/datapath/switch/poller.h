@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/call_guard.h"
 #include "deviceplugin/datapath/switch/forwarder.h"
 #include "deviceplugin/datapath/switch/publisher.h"
@@ -18,7 +19,7 @@ class Poller {
  public:
   // Starts at once; `cpu`: pinned to it. References outlive the poller.
   Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publisher, MacTable& table,
-         rte_mempool* pool, Uplink* uplink, StalledCalls& stalled);
+         rte_mempool* pool, Uplink* uplink, StalledCalls& stalled, ServingPage::Cell& serving);
   ~Poller();
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
@@ -45,6 +46,7 @@ class Poller {
   rte_mempool* pool_;
   Uplink* uplink_;
   CallGuard guard_;
+  ServingPage::Cell& serving_;
   Forwarder forwarder_;
   const uint64_t hz_;
   uint64_t lastUnlimited_ = 0, lastLimited_ = 0;  // when frames came

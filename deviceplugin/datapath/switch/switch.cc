@@ -20,6 +20,7 @@ constexpr unsigned kPacketsPerPoller =
     4096;  // packets are copied in and out, so only bursts are in flight
 constexpr unsigned kUplinkPackets = 4096;
 constexpr std::chrono::milliseconds kLongestHold{10000};
+constexpr std::chrono::milliseconds kLongestClosure = std::chrono::hours(24);
 using Clock = std::chrono::steady_clock;
 constexpr unsigned kFrameOverhead = 18;  // bytes: Ethernet header and a VLAN tag
 
@@ -76,6 +77,7 @@ Switch::Switch(SwitchOptions options)
           kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
           options_.uplink.empty() ? options_.mtu + kFrameOverhead : Uplink::slotBytes(options_.mtu),
           VhostPorts::kMost * options_.queuePairs * 2),
+      serving_(options_.control, pollersOf(options_), MacTable::kMaxPorts),
       publisher_(pollersOf(options_)),
       control_(options_.control,
                [this](const std::string& operation, const nlohmann::json& arguments) {
@@ -89,21 +91,24 @@ Switch::Switch(SwitchOptions options)
   for (unsigned number = 0; number < pollersOf(options_); ++number)
     pollers_.push_back(std::make_unique<Poller>(
         number, options_.cores.empty() ? std::nullopt : std::optional(options_.cores[number]),
-        publisher_, table_, eal_.pool(), uplink_.get(), stalled_));
+        publisher_, table_, eal_.pool(), uplink_.get(), stalled_, serving_.cell(number)));
   ports_ = std::make_unique<VhostPorts>(
       VhostPorts::Options{options_.portsDirectory, options_.queuePairs, pollersOf(options_),
                           uplink_ != nullptr, options_.mtu},
-      publisher_, table_, stalled_,
-      [this](const std::string& id, bool connected, const std::string& reason) {
-        announce(id, connected, reason);
-      });
+      publisher_, table_, stalled_, serving_,
+      VhostPorts::Events{
+          [this](const std::string& id, bool connected, const std::string& reason) {
+            announce({{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
+          },
+          [this](const std::string& id) {
+            announce({{"event", "opened"}, {"id", id}});
+          }});
 }
 
-void Switch::announce(const std::string& id, bool connected, const std::string& reason) {
+void Switch::announce(nlohmann::json event) {
   {
     std::lock_guard lock(eventsMutex_);
-    events_.push_back(
-        {{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
+    events_.push_back(std::move(event));
   }
   ::eventfd_write(eventReady_.get(), 1);
 }
@@ -186,7 +191,9 @@ nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json
     const auto id = arguments.at("id").get<std::string>();
     if (id.empty() || id.find('/') != std::string::npos)
       throw std::runtime_error(fmt::format("port id '{}': expected a device ID", id));
-    return {{"socket", ports_->add(id, settingsOf(arguments))}};
+    const std::chrono::milliseconds closed(
+        numberOf(arguments, "closed_ms", 0, 0, kLongestClosure.count()));
+    return {{"socket", ports_->add(id, settingsOf(arguments), closed)}};
   }
   if (operation == "set_port") {
     ports_->set(arguments.at("id").get<std::string>(), settingsOf(arguments));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/control_channel.h"
+#include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/eal.h"
 #include "deviceplugin/datapath/switch/poller.h"
 #include "deviceplugin/datapath/switch/uplink.h"
@@ -37,7 +38,7 @@ class Switch {
  private:
   nlohmann::json handle(const std::string& operation, const nlohmann::json& arguments);
   PortSettings settingsOf(const nlohmann::json& arguments) const;
-  void announce(const std::string& id, bool connected, const std::string& reason);
+  void announce(nlohmann::json event);
   void sendEvents();
   int untilNextDeadline() const;  // ms, for poll()
   void release(std::string_view reason);
@@ -50,6 +51,7 @@ class Switch {
   Eal eal_;
   MacTable table_;
   StalledCalls stalled_;
+  ServingPage serving_;
   std::unique_ptr<Uplink> uplink_;
   Publisher publisher_;
   std::vector<std::unique_ptr<Poller>> pollers_;

@@ -82,13 +82,14 @@ void VhostPorts::Port::use(const PortSettings& next) {
 }
 
 VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
-                       StalledCalls& stalled, Listener listener)
+                       StalledCalls& stalled, ServingPage& serving, Events events)
     : options_(std::move(options)),
       bell_(options_.directory + "/.bell"),  // no device ID has a leading dot
       publisher_(publisher),
       table_(table),
       stalled_(stalled),
-      listener_(std::move(listener)),
+      serving_(serving),
+      events_(std::move(events)),
       uplinkCounters_(options_.pollers) {
   instance = this;
   table_.setLimit(kUplinkPort, MacTable::kLearnedOnUplink);
@@ -128,10 +129,14 @@ MacTable::Port VhostPorts::freeNumber() const {
   throw std::logic_error("fewer numbers than ports");
 }
 
-std::string VhostPorts::add(const std::string& id, const PortSettings& settings) {
+std::string VhostPorts::add(const std::string& id, const PortSettings& settings,
+                            std::chrono::milliseconds closed) {
   auto port = std::make_unique<Port>();
   port->id = id;
   port->socket = fmt::format("{}/{}.sock", options_.directory, id);
+  if (port->socket.size() > kMaxSocketPath)
+    throw std::runtime_error(fmt::format("socket path {} has {} bytes; at most {} fit",
+                                         port->socket, port->socket.size(), kMaxSocketPath));
   port->use(settings);
   port->enabled.resize(options_.queuePairs * 2);
   port->counters = std::vector<Counters>(options_.pollers);
@@ -140,12 +145,16 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings)
     std::lock_guard lock(mutex_);
     if (ports_.contains(id)) throw std::runtime_error(fmt::format("port {} exists already", id));
     port->number = freeNumber();
+    serving_.name(port->number, id);
     table_.addStatic(settings.mac, settings.vlan, port->number);
     ports_.emplace(id, std::move(port));
     publish();
   }
   try {
-    registerSocket(added);
+    if (closed.count() > 0)
+      added.closedUntil = Clock::now() + closed;
+    else
+      registerSocket(added);
   } catch (...) {
     remove(id);
     throw;
@@ -154,9 +163,6 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings)
 }
 
 void VhostPorts::registerSocket(Port& port) {
-  if (port.socket.size() > kMaxSocketPath)
-    throw std::runtime_error(fmt::format("socket path {} has {} bytes; at most {} fit", port.socket,
-                                         port.socket.size(), kMaxSocketPath));
   ::unlink(port.socket.c_str());
   const char* path = port.socket.c_str();
   const auto check = [&](int result, const char* what) {
@@ -311,7 +317,7 @@ int VhostPorts::onNewDevice(int vid) {
     // Not waited for: a poller that still has the old snapshot only misses this port for a moment.
     publish();
   }
-  listener_(id, true, "");
+  events_.connected(id, true, "");
   return 0;
 }
 
@@ -333,7 +339,7 @@ void VhostPorts::onDestroyDevice(int vid) {
   publisher_.waitUntilSeen(sequence);
   guard_.remove(vid);
   stalled_.forget(vid);
-  if (!id.empty()) listener_(id, false, "");
+  if (!id.empty()) events_.connected(id, false, "");
 }
 
 // rte_vhost holds the queue's lock here, which a poller may be spinning on: never wait for one.
@@ -426,7 +432,7 @@ void VhostPorts::close(const std::function<std::vector<int>()>& take, const char
                  offence, penalty.count());
     unregisterSocket(port.socket);
     port.closedUntil = Clock::now() + penalty;
-    listener_(id, false, reason);
+    events_.connected(id, false, reason);
   }
 }
 
@@ -436,6 +442,7 @@ void VhostPorts::openDue() {
     port->closedUntil.reset();
     spdlog::info("port {} is open again", id);
     registerSocket(*port);
+    events_.opened(id);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/memory_guard.h"
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/stalled_calls.h"
@@ -37,12 +38,14 @@ class VhostPorts {
     bool uplink = false;
     unsigned uplinkMtu = 1500;
   };
-  // What the outside should hear of: called on either thread.
-  using Listener =
-      std::function<void(const std::string& id, bool connected, const std::string& reason)>;
+  // For the outside: called on either thread.
+  struct Events {
+    std::function<void(const std::string& id, bool connected, const std::string& reason)> connected;
+    std::function<void(const std::string& id)> opened;  // a port that was closed
+  };
 
   VhostPorts(Options options, Publisher& publisher, MacTable& table, StalledCalls& stalled,
-             Listener listener);
+             ServingPage& serving, Events events);
   ~VhostPorts();
   VhostPorts(const VhostPorts&) = delete;
   VhostPorts& operator=(const VhostPorts&) = delete;
@@ -51,8 +54,10 @@ class VhostPorts {
   // port the one that listens and the one that is connected, the bell's two, and one of its own.
   static constexpr unsigned kMost = 510;
 
-  // The socket's path. Throws std::runtime_error naming the port.
-  std::string add(const std::string& id, const PortSettings& settings);
+  // The socket's path; the socket itself appears after `closed`. Throws std::runtime_error naming
+  // the port.
+  std::string add(const std::string& id, const PortSettings& settings,
+                  std::chrono::milliseconds closed);
   void set(const std::string& id, const PortSettings& settings);
   void remove(const std::string& id);
   // While held, what pods send stays in their rings; they connect and disconnect as always.
@@ -118,7 +123,8 @@ class VhostPorts {
   Publisher& publisher_;
   MacTable& table_;
   StalledCalls& stalled_;
-  Listener listener_;
+  ServingPage& serving_;
+  const Events events_;
   MemoryGuard guard_;
   mutable std::mutex mutex_;
   bool held_ = false;

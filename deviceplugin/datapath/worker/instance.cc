@@ -33,6 +33,23 @@ constexpr uint64_t kProtocolFeatures = protocol_feature::kMultiqueue | protocol_
                                        protocol_feature::kMtu | protocol_feature::kConfig |
                                        protocol_feature::kResetDevice | protocol_feature::kStatus;
 
+// rte_vhost (DPDK 22.11), which moves the switch's packets, trusts what a pod writes into its
+// rings. The switch serves many pods, so the rings that let a pod write beyond its own memory are
+// kept away from it. Its bursts have 32 frames (MAX_PKT_BURST in lib/vhost/virtio_net.c), and each
+// takes an entry of an array as long as the ring.
+constexpr uint32_t kSwitchMinQueueSize = 32;
+// An indirect table's length is read twice, and may have changed in between.
+constexpr uint64_t kSwitchNeverOffers = feature::kIndirectDescriptors;
+// With mergeable buffers one frame may take every entry of the ring. Without them a frame must fit
+// one receive buffer: drivers' ordinary ones hold those of the ordinary MTU.
+constexpr uint16_t kMtuOfOrdinaryBuffers = 1500;
+
+void keepToSafeRings(Offer& offer) {
+  offer.features &= ~kSwitchNeverOffers;
+  if (offer.config.mtu <= kMtuOfOrdinaryBuffers) offer.features &= ~feature::kMergeableBuffers;
+  offer.minQueueSize = kSwitchMinQueueSize;
+}
+
 constexpr int kMessagesAtOnce = 64;
 constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one of the pod's making
 
@@ -159,6 +176,7 @@ Offer Instance::offer() const {
   if (const auto mac = limits.mac ? limits.mac : options_.mac) offer.config.mac = *mac;
   if (const auto mtu = options_.mtu ? options_.mtu : limits.mtu) offer.config.mtu = *mtu;
   offer.config.maxQueuePairs = static_cast<uint16_t>(offer.queuePairs);
+  if (options_.behindSwitch) keepToSafeRings(offer);
   return offer;
 }
 
@@ -167,7 +185,7 @@ void Instance::acceptFronts() {
     // An application that was started again at once: the old one's end may not have been seen yet.
     if (front_ && front_->socket.hungUp()) {
       if (!waiting_) serve();  // its last words, which may be a reason to log
-      endSession("the front-end disconnected", false);
+      endDisconnected();
     }
     if (!front_) {
       startSession(std::move(socket));
@@ -197,10 +215,8 @@ void Instance::startSession(UniqueFd socket) {
 }
 
 void Instance::onFront(uint32_t events) {
-  if ((events & EPOLLOUT) && !front_->socket.flush())
-    return endSession("the front-end disconnected", false);
-  if (waiting_ && (events & (EPOLLHUP | EPOLLERR)))
-    return endSession("the front-end disconnected", false);
+  if ((events & EPOLLOUT) && !front_->socket.flush()) return endDisconnected();
+  if (waiting_ && (events & (EPOLLHUP | EPOLLERR))) return endDisconnected();
   serve();
 }
 
@@ -221,7 +237,7 @@ void Instance::serve() {
   } catch (const ProtocolError& error) {
     return endSession(error.what(), true);
   }
-  if (front_ && front_->socket.ended()) return endSession("the front-end disconnected", false);
+  if (front_ && front_->socket.ended()) return endDisconnected();
   watchFront();
   publish();
 }
@@ -230,8 +246,7 @@ void Instance::answerFront() {
   if (!front_ || !waiting_) return;
   waiting_ = false;
   auto reply = front_->session.takeReply();
-  if (reply && !front_->socket.send(std::move(*reply)))
-    endSession("the front-end disconnected", false);
+  if (reply && !front_->socket.send(std::move(*reply))) endDisconnected();
 }
 
 // While the engine follows, and while the front-end leaves answers unread, nothing more is read
@@ -244,6 +259,18 @@ void Instance::watchFront() {
   else if (!waiting_)
     events = EPOLLIN;
   loop_.change(front_->socket.fd(), events);
+}
+
+void Instance::endDisconnected() {
+  // QEMU leaves without a word when the driver of its VM has agreed on more before (vhost_net_init
+  // in hw/net/vhost_net.c), and comes again.
+  if (front_ && front_->session.leftForFeatures())
+    return endSession(
+        fmt::format("the front-end left when it had read the features on offer ({:#x}): if its "
+                    "driver agreed on others before this node was updated, restart the VM",
+                    offer().features),
+        true);
+  endSession("the front-end disconnected", false);
 }
 
 void Instance::endSession(const std::string& reason, bool fault) {

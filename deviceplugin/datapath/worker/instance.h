@@ -17,10 +17,11 @@ namespace vdpa {
 struct WorkerOptions {
   std::string device;
   SocketFile socket;
-  std::string engine;     // the engine's vhost-user socket, or
-  std::string vhostVdpa;  // the kernel's character device
-  uint64_t inode = 0;     // of its node; 0: whatever it is
-  std::string control;    // where the datapath finds this worker
+  std::string engine;         // the engine's vhost-user socket, or
+  bool behindSwitch = false;  // that socket is a port of vdpa-switch
+  std::string vhostVdpa;      // the kernel's character device
+  uint64_t inode = 0;         // of its node; 0: whatever it is
+  std::string control;        // where the datapath finds this worker
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
   // Told to front-ends that ask; none: the device's own.
@@ -61,6 +62,7 @@ class Instance {
   void serve();
   void answerFront();
   void watchFront();
+  void endDisconnected();
   void endSession(const std::string& reason, bool fault);
 
   const WorkerOptions options_;

@@ -18,7 +18,7 @@ int run(int argc, char** argv) {
       "the engine behind --engine, or to the kernel's --vhost-vdpa. Started by vdpa-datapath, one "
       "for each attached device."};
   WorkerOptions options;
-  std::string mode = "0666", mac, logLevel = "info", logFormat = "text";
+  std::string mode = "0666", switchPort, mac, logLevel = "info", logFormat = "text";
   app.add_option("--device", options.device, "ID of the device, for messages")->required();
   app.add_option("--socket", options.socket.path, "the pod's socket, created here")->required();
   app.add_option("--socket-uid", options.socket.uid, "owner of the socket")->capture_default_str();
@@ -34,7 +34,8 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--selinux-label", options.socket.selinuxLabel, "SELinux label of the socket");
   auto* engine = app.add_option_group("engine", "What moves the packets");
-  engine->add_option("--engine", options.engine, "vhost-user socket of the engine");
+  engine->add_option("--engine", options.engine, "vhost-user socket of vdpa-pmd");
+  engine->add_option("--switch-port", switchPort, "vhost-user socket of a port of vdpa-switch");
   engine->add_option("--vhost-vdpa", options.vhostVdpa,
                      "character device of the kernel's: /dev/vhost-vdpa-N");
   engine->require_option(1);
@@ -58,6 +59,8 @@ int run(int argc, char** argv) {
 
   initLogging("vdpa-worker", logLevel, logFormat);
   options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));
+  options.behindSwitch = !switchPort.empty();
+  if (options.behindSwitch) options.engine = switchPort;
   if (!mac.empty()) options.mac = parseMac(mac);
   const ControlLock lock(options.control);
   raiseDescriptorLimit();  // a front-end may hand over three eventfds a ring

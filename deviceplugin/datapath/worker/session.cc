@@ -62,6 +62,7 @@ std::optional<std::vector<std::byte>> Session::takeReply() {
 void Session::dispatch(Message& message) {
   switch (message.request) {
     case Request::GetFeatures:
+      featuresRead_ = true;
       return answer(offer_.features);
     case Request::SetFeatures:
       return setFeatures(message.as<uint64_t>());
@@ -114,13 +115,17 @@ void Session::dispatch(Message& message) {
 
 void Session::setFeatures(uint64_t features) {
   if (const uint64_t unknown = features & ~offer_.features; unknown != 0)
-    throw protocolError("features {:#x} were not offered", unknown);
+    throw protocolError(
+        "features {:#x} are not offered; if the driver agreed on them before this node was "
+        "updated, restart the VM or the application",
+        unknown);
   if ((features & feature::kPackedRing) && !(features & feature::kVersion1))
     throw protocolError("packed rings need VERSION_1");
   if (features != device_.features && anyStarted())
     throw protocolError("features change from {:#x} to {:#x} while rings run", device_.features,
                         features);
   device_.features = features;
+  featuresSet_ = true;
 }
 
 void Session::setProtocolFeatures(uint64_t features) {
@@ -142,9 +147,9 @@ void Session::setMemory(Message message) {
 
 void Session::setRingSize(VringState state) {
   Vring& ring = stoppedRing(state.index);
-  if (state.value == 0 || state.value > offer_.queueSize)
-    throw protocolError("ring {} with {} entries; expected 1 to {}", state.index, state.value,
-                        offer_.queueSize);
+  if (state.value < offer_.minQueueSize || state.value > offer_.queueSize)
+    throw protocolError("ring {} with {} entries; expected {} to {}", state.index, state.value,
+                        offer_.minQueueSize, offer_.queueSize);
   ring.size = state.value;
 }
 

@@ -16,6 +16,7 @@ struct Offer {
   uint64_t protocolFeatures = 0;
   uint32_t queuePairs = 1;
   uint32_t queueSize = kMaxQueueSize;  // the largest ring accepted
+  uint32_t minQueueSize = 1;           // the smallest
   NetConfig config;
 };
 
@@ -31,6 +32,9 @@ class Session {
   // has followed device(): only then is a ring stopped and its position known, and an
   // acknowledgement true.
   std::optional<std::vector<std::byte>> takeReply();
+
+  // Whether the front-end has read the features on offer and agreed on none yet.
+  bool leftForFeatures() const { return featuresRead_ && !featuresSet_; }
 
   PodDevice& device() { return device_; }
   const PodDevice& device() const { return device_; }
@@ -69,6 +73,7 @@ class Session {
   const Offer offer_;
   PodDevice device_;
   Pending pending_;
+  bool featuresRead_ = false, featuresSet_ = false;
 };
 
 }  // namespace vdpa

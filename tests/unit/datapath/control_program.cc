@@ -2,6 +2,7 @@
 // vdpa-datapath asks, creates the pod's and the ports' sockets as plain files, and holds ports in a
 // map.
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -12,6 +13,7 @@
 #include "common/control_channel.h"
 #include "common/control_lock.h"
 #include "common/number_list.h"
+#include "deviceplugin/datapath/serving_page.h"
 
 namespace {
 
@@ -50,6 +52,8 @@ int main(int argc, char** argv) {
             {"engine", ready ? "up" : "down"},
             {"reason", ""}};
   };
+  // Its operations send events too, which it exists for by then.
+  vdpa::ControlServer* self = nullptr;
   vdpa::ControlServer server(
       options["control"], [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
         if (op == "stop") {
@@ -97,16 +101,28 @@ int main(int argc, char** argv) {
           for (const auto& [key, port] : ports) all.push_back(port);
           return {{"ports", all}};
         }
+        if (op == "crash") {  // as a poller at this port's ring 1
+          vdpa::ServingPage page(options["control"], 1, 2);
+          page.name(1, id);
+          vdpa::noteCrashesIn(page.cell(0));
+          page.cell(0).begin(1, 1);
+          ::raise(SIGSEGV);
+        }
+        if (op == "open") {
+          self->broadcast({{"event", "opened"}, {"id", id}});
+          return nlohmann::json::object();
+        }
         if (op == "exit") ::_exit(args.value("status", 0));
         throw std::invalid_argument("cannot " + op + " " + id);
       });
+  self = &server;
   while (!stop) {
     const bool waits = worker && !ready;
     pollfd entry{server.fd(), POLLIN, 0};
     ::poll(&entry, 1, waits ? 1 : -1);
     server.process();
-    if (!waits || (options.contains("engine") && ::access(options["engine"].c_str(), F_OK) < 0))
-      continue;
+    const auto engine = options.find("switch-port");
+    if (!waits || (engine != options.end() && ::access(engine->second.c_str(), F_OK) < 0)) continue;
     std::ofstream(options["socket"]) << "";
     ready = true;
     auto event = state();

@@ -31,9 +31,29 @@ class Node {
     return handle;
   }
 
-  nlohmann::json cores() const {
+  nlohmann::json call(const std::string& op, const std::string& id = "") const {
     ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
-    return client.call("hello").at("cores");
+    return client.call(op, {{"id", id}});
+  }
+  nlohmann::json cores() const { return call("hello").at("cores"); }
+
+  // How long the port is closed, in ms, as its switch was asked.
+  int64_t closure(const std::string& id) const {
+    const auto answer = call("ports");
+    for (const auto& port : answer.at("ports"))
+      if (port.at("id") == id) return port.value("closed_ms", 0);
+    FAIL("no port " << id);
+    return -1;
+  }
+
+  // Crashes the switch at ring 1 of this port, and waits for the next one.
+  void crash(const SwitchHandle& handle, const std::string& id) const {
+    const unsigned before = handle.status().deaths;
+    CHECK_THROWS(call("crash", id));
+    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (handle.status().deaths == before && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(1ms);
+    REQUIRE(handle.waitUp(deadline));
   }
 
  private:
@@ -108,4 +128,57 @@ TEST_CASE_METHOD(Node, "a switch without ports is started anew with the configur
   meet({1, 1500, "", ""}, {});
   const auto handle = meet({1, 1500, "", "1"}, {});
   CHECK(cores() == nlohmann::json::array({1}));
+}
+
+TEST_CASE_METHOD(Node, "a port that crashed its switch is closed, for longer each time") {
+  const auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}});
+  CHECK(closure("nic-0") == 0);
+  crash(*handle, "nic-0");
+  CHECK(closure("nic-0") > 50000);
+  CHECK(closure("nic-0") <= 60000);
+  CHECK(closure("nic-1") == 0);
+  CHECK_THAT(handle->portProblem("nic-0"),
+             Catch::Contains("vdpa-switch of vdpa.io/nic crashed with signal 11 as it served ring "
+                             "1 of nic-0: the port is closed for 60 s"));
+  CHECK(handle->portProblem("nic-1") == "");
+  CHECK(handle->problem() == "");
+
+  crash(*handle, "nic-0");
+  CHECK(closure("nic-0") > 110000);
+  CHECK(closure("nic-0") <= 120000);
+
+  SECTION("until the switch opens it") {
+    call("open", "nic-0");
+    const auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (handle->portProblem("nic-0") != "" && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(1ms);
+    CHECK(handle->portProblem("nic-0") == "");
+    // A switch that ends for another reason finds it open.
+    CHECK_THROWS(call("exit"));
+    while (handle->status().deaths < 3 && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(1ms);
+    REQUIRE(handle->waitUp(deadline));
+    CHECK(closure("nic-0") == 0);
+  }
+  SECTION("until its pod is gone") {
+    handle->removePort("nic-0");
+    CHECK(handle->portProblem("nic-0") == "");
+    handle->addPort("nic-0", kPort);
+    CHECK(closure("nic-0") == 0);
+  }
+}
+
+TEST_CASE_METHOD(Node, "crashes whose cause is known do not make the others wait longer") {
+  const auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}});
+  const auto begin = std::chrono::steady_clock::now();
+  for (int life = 0; life < 8; ++life) crash(*handle, "nic-1");
+  // Eight pauses that double from 50 ms are 12 s and more.
+  CHECK(std::chrono::steady_clock::now() - begin < 8s);
+}
+
+TEST_CASE_METHOD(Node, "a crash at a port that is not there is nobody's") {
+  const auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}});
+  crash(*handle, "nic-7");
+  CHECK(handle->portProblem("nic-7") == "");
+  CHECK(closure("nic-0") == 0);
 }

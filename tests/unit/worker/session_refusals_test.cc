@@ -102,7 +102,7 @@ TEST_CASE("requests of a protocol feature that was not negotiated") {
 
 TEST_CASE("features") {
   Session session(offer());
-  refused(session, with(Request::SetFeatures, bit(26)), "features 0x4000000 were not offered");
+  refused(session, with(Request::SetFeatures, bit(26)), "features 0x4000000 are not offered");
   refused(session, with(Request::SetFeatures, feature::kPackedRing), "packed rings need VERSION_1");
   refused(session, with(Request::SetProtocolFeatures, bit(12)), "0x1000 were not offered");
 }

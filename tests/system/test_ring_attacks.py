@@ -1,0 +1,166 @@
+"""Rings that rte_vhost follows out of its own memory: what the worker keeps away from the switch, and what becomes of a
+pod that crashes the switch all the same."""
+
+import mmap
+import os
+import struct
+
+import pytest
+
+from datapath import owner, settings
+from guest import Guest
+from pod import Pod, exchange, frame, mac
+from support import wait_until
+from switch import Switch
+from test_traffic import running
+from test_worker import Worker
+from testpmd import engine
+from vhost_front import BASE, GET_FEATURES, SET_FEATURES, SET_VRING_NUM, VERSION_1, FrontEnd
+
+pytestmark = pytest.mark.packets
+MERGEABLE, INDIRECT = 1 << 15, 1 << 28
+
+
+class Overflower(FrontEnd):
+    """Receives into a ring whose available index is ahead by more entries than it has, nearly all of them empty: with
+    mergeable buffers rte_vhost notes every entry of a burst in an array as long as the ring."""
+
+    ENTRIES, AVAILABLE, BUFFER = 1024, 0x4000, 0x8000
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.negotiate(VERSION_1 | MERGEABLE)
+        self.share(0x20000)
+        with mmap.mmap(self.memory, 0x20000) as memory:
+            for entry in range(self.ENTRIES):
+                length = 2048 if entry % 512 == 511 else 0
+                struct.pack_into("<QIHH", memory, entry * 16, BASE + self.BUFFER, length, 2, 0)
+                struct.pack_into("<H", memory, self.AVAILABLE + 4 + 2 * entry, entry)
+            struct.pack_into("<H", memory, self.AVAILABLE + 2, 0x7fff)
+        self.start_ring(0, self.ENTRIES, parts=(0, self.AVAILABLE, 0x5000))
+        self.start_ring(1, parts=(0xc000, 0xd000, 0xe000))
+
+
+def flood(sender, receiver, ended):
+    """Frames in bursts until `ended` says so."""
+    def sent():
+        if sender.idle():
+            for number in range(16):
+                sender.offer(frame(receiver, sender.mac, b"burst %d" % number))
+        return ended()
+    wait_until(sent, "the switch to crash", interval=0.001)
+
+
+@pytest.mark.release
+def test_the_switch_leaves_a_note_of_whom_it_served(directory):
+    with Switch(directory) as switch:
+        switch.wait_ready()
+        with Pod(switch.add("p1", mac(1)), mac(1)) as one, Overflower(switch.add("p2", mac(2))):
+            switch.wait_connected("p2")
+            flood(one, mac(2), lambda: not switch.running())
+        note = (directory / "switch.serving").read_bytes()
+    serving, signal = struct.unpack_from("<II", note, 64)
+    assert (serving >> 16, serving & 0xffff) == (2, 0) and signal in (6, 7, 11)
+
+
+@pytest.mark.release
+def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(directory):
+    """Where the MTU asks for mergeable buffers, the attack is still possible. Two pods take turns; nobody waits longer for
+    the switch because of the second."""
+    with running(directory, mtu=9000) as node:
+        one, other = node.pods(2)
+        exchange(one, other, b"before")
+        for number in (2, 3):
+            node.attach(number)
+            pid = node.datapath.switch_pid()
+            with Overflower(node.datapath.socket(f"nic-{number}")):
+                node.control.wait_connected(f"nic-{number}")
+                flood(one, mac(number), lambda: node.datapath.processes().get("vdpa.io-nic") != pid)
+            node.control.close()
+            reason = "vdpa-switch of vdpa.io/nic crashed with signal"
+            closed = f"as it served ring 0 of nic-{number}: the port is closed for 60 s"
+            node.datapath.wait_log(closed)
+            exchange(one, other, b"after")
+            device = node.datapath.device(f"nic-{number}")
+            assert not device.healthy and reason in device.reason and closed in device.reason
+            state = node.datapath.attachment(f"nic-{number}").state
+            assert state.startswith(f"failed: {reason}") and closed in state
+            assert not os.path.exists(node.control.port(f"nic-{number}")["socket"])
+        for device in ("nic-0", "nic-1"):
+            assert node.datapath.device(device).healthy
+            assert node.datapath.attachment(device).state == "running"
+        starts = [line for line in node.datapath.log().splitlines() if "next start in" in line]
+        assert len(starts) == 2 and all("next start in 50 ms" in line for line in starts), starts
+
+        # Another pod on the device has nothing to do with it.
+        node.datapath.detach(owner("c2"))
+        exchange(one, node.pod(2), b"the next pod")
+        assert node.datapath.device("nic-2").healthy
+
+
+def test_a_port_that_is_added_closed_opens_by_itself(directory):
+    with Switch(directory) as switch:
+        with Pod(switch.wait_ready().add("p1", mac(1)), mac(1)) as one:
+            switch.wait_connected("p1")
+            path = switch.add("p2", mac(2), closed_ms=3000)
+            assert not os.path.exists(path)
+            switch.wait_log("port p2 is open again")
+            with Pod(path, mac(2)) as two:
+                switch.wait_connected("p2")
+                exchange(one, two)
+
+
+@pytest.mark.parametrize("mtu, lacks", [(1500, INDIRECT | MERGEABLE), (1501, INDIRECT), (9000, INDIRECT)])
+def test_what_a_pod_of_the_switch_is_not_offered(directory, mtu, lacks):
+    with Switch(directory, "--mtu", "9000") as switch, \
+            Worker(directory, "--mtu", mtu, switch_port=switch.wait_ready().add("p1", mac(1))) as worker:
+        with FrontEnd(worker.wait_ready().socket) as front:
+            offered = struct.unpack("<Q", front.ask(GET_FEATURES))[0]
+            assert offered & (INDIRECT | MERGEABLE) == (INDIRECT | MERGEABLE) & ~lacks
+            front.send(SET_FEATURES, struct.pack("<Q", VERSION_1 | INDIRECT))
+            assert front.closed()
+        worker.wait_log("SET_FEATURES: features 0x10000000 are not offered; if the driver agreed on them before this node was "
+                        "updated, restart the VM or the application")
+
+
+@pytest.mark.parametrize("entries", [1, 2, 16, 31, 1025])
+def test_rings_that_the_switch_does_not_get(directory, entries):
+    with Switch(directory) as switch, \
+            Worker(directory, switch_port=switch.wait_ready().add("p1", mac(1))) as worker:
+        with FrontEnd(worker.wait_ready().socket) as front:
+            front.negotiate()
+            front.send(SET_VRING_NUM, struct.pack("<II", 0, entries))
+            assert front.closed()
+        worker.wait_log(f"SET_VRING_NUM: ring 0 with {entries} entries; expected 32 to 1024")
+
+
+def test_the_smallest_ring_that_the_switch_gets_works(directory):
+    with Switch(directory) as switch, \
+            Worker(directory, switch_port=switch.wait_ready().add("p1", mac(1))) as worker:
+        with Pod(switch.add("p2", mac(2)), mac(2)) as other, Pod(worker.wait_ready().socket, mac(1), entries=32) as one:
+            switch.wait_connected("p1")
+            exchange(one, other)
+
+
+def test_other_engines_get_every_ring_and_feature(directory):
+    with Worker(directory) as worker, engine(directory, worker.engine):
+        with FrontEnd(worker.wait_ready().socket) as front:
+            offered = struct.unpack("<Q", front.ask(GET_FEATURES))[0]
+            assert offered & (INDIRECT | MERGEABLE) == INDIRECT | MERGEABLE
+            front.negotiate()
+            front.acknowledged(SET_VRING_NUM, struct.pack("<II", 0, 1))
+
+
+def test_a_guest_that_agreed_on_more_before_an_update_is_named(directory):
+    """QEMU leaves by itself when a feature of its guest is missing, so the log has to say what that means."""
+    with Switch(directory) as switch:
+        port = switch.wait_ready().add("p1", mac(9))
+        earlier = Worker(directory)
+        earlier.engine.symlink_to(port)  # the switch, with all that it can do
+        with earlier as worker:
+            with Guest(directory, worker.wait_ready().socket, connection=",reconnect=1") as guest:
+                wait_until(lambda: guest.counter("sent") > 2, lambda: f"packets:\n{guest.log()}\n{worker.log()}", 120)
+                worker.kill()
+                with Worker(directory, switch_port=port, name="later") as later:
+                    later.wait_log("the front-end left when it had read the features on offer", 60)
+                    assert "restart the VM" in later.log()
