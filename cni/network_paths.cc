@@ -20,6 +20,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kSockets = "/run/vdpa";
+// In the datapath's directory, the sockets of devices and of the programs that serve them: a
+// connection of ours would take the place of a pod's, or of the datapath's.
+constexpr std::string_view kNotForUs[] = {"devices", "workers", "switches"};
 constexpr std::string_view kLogs = "/var/log/";
 // Where Multus keeps them, and how it names them: newCNIRuntimeConf() of Multus 4.2.2 and 4.3.0 has
 // "<network>-<container>_<interface>", GetCNIDeviceInfoPath() of the Network Plumbing Working
@@ -33,7 +36,9 @@ bool isBelow(const fs::path& path, const std::string& root) {
   if (!directory.has_filename()) directory = directory.parent_path();  // of "/tmp/"
   const auto [rootEnd, rest] =
       std::mismatch(directory.begin(), directory.end(), path.begin(), path.end());
-  return rootEnd == directory.end() && rest != path.end();
+  return rootEnd == directory.end() && rest != path.end() &&
+         std::find(std::begin(kNotForUs), std::end(kNotForUs), rest->native()) ==
+             std::end(kNotForUs);
 }
 
 }  // namespace
@@ -50,11 +55,12 @@ std::string confineSocket(const std::string& path, const std::vector<std::string
                       std::any_of(places.begin(), places.end(),
                                   [&](const std::string& root) { return isBelow(found, root); });
   if (!inside)
-    throw Error(Code::invalidConfig,
-                fmt::format("datapathSocket '{}': expected a socket below {}; for another "
-                            "directory, the node's administrator sets VDPA_CNI_ROOTS in the "
-                            "environment of Multus",
-                            path, fmt::join(places, ", ")));
+    throw Error(
+        Code::invalidConfig,
+        fmt::format("datapathSocket '{}': expected vdpa-datapath's socket, below {}; for another "
+                    "directory, the node's administrator sets VDPA_CNI_ROOTS in the "
+                    "environment of Multus",
+                    path, fmt::join(places, ", ")));
   if (found.native().size() > kMaxSocketPath)
     throw Error(Code::invalidConfig,
                 fmt::format("datapathSocket '{}' leads to {}, which has {} "

@@ -10,7 +10,8 @@
 namespace vdpa::cni {
 
 // `path` with its links resolved. Throws Error (invalidConfig) if that is not below /run/vdpa or
-// one of `roots`, or too long for a socket's address. Nothing needs to exist there.
+// one of `roots`, if it is where a datapath has the sockets of its devices, or if it is too long
+// for a socket's address. Nothing needs to exist there.
 std::string confineSocket(const std::string& path, const std::vector<std::string>& roots);
 
 // An empty path stays empty. Throws Error (invalidConfig) for what is not below /var/log.

@@ -35,13 +35,15 @@ def name_in(folder, ending=""):
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"vdpa-test-{os.getpid()}-{time.monotonic_ns()}{ending}"
-    yield path
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-    for parent in made:
-        with contextlib.suppress(OSError):  # somebody else's by now
-            parent.rmdir()
+    try:
+        yield path
+    finally:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # somebody else's by now
+                parent.rmdir()
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_wrong_types_name_the_key(key, values, expected):
     ("datapathSocket", "/etc/x.sock"), ("datapathSocket", "/nonexistent/../etc/x.sock"), ("datapathSocket", "x.sock"),
     ("runtimeConfig.CNIDeviceInfoFile", "/var/run/k8s.cni.cncf.io/devinfo/cni/shop-fast-c1_net1")])
 def test_wrong_values_name_the_key(key, value):
-    with refused(BAD_CONFIG, key, value if len(value) < 107 else "107"):
+    with refused(BAD_CONFIG, key, str(value) if len(str(value)) < 107 else "107"):
         call("ADD", with_key(key, value))
 
 

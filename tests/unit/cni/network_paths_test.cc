@@ -29,9 +29,12 @@ TEST_CASE("sockets in their place, which need not exist") {
 
 TEST_CASE("sockets elsewhere") {
   for (const char* path : {"/tmp/x.sock", "/run/vdpa", "/run/vdpa2/x.sock", "/run/vdpa/../x.sock",
-                           "/run/vdpa/x/../../x.sock", "run/vdpa/x.sock", "x.sock", ""}) {
+                           "/run/vdpa/x/../../x.sock", "run/vdpa/x.sock", "x.sock", "",
+                           "/run/vdpa/devices/nic-0/vhost.sock", "/run/vdpa/workers/nic-0.sock",
+                           "/run/vdpa/x/../switches/nic/control.sock"}) {
     CAPTURE(path);
-    CHECK(refusalOf(path).find("expected a socket below /run/vdpa; for another directory") !=
+    CHECK(refusalOf(path).find(
+              "expected vdpa-datapath's socket, below /run/vdpa; for another directory") !=
           std::string::npos);
   }
   CHECK(refusalOf("/tmp/x.sock", {"/a", "/b"}).find("/run/vdpa, /a, /b;") != std::string::npos);
@@ -52,14 +55,13 @@ TEST_CASE("links count for where they lead") {
   CHECK(confineSocket(top + "/root/a.sock", roots) == real + "/a.sock");
   CHECK(confineSocket(top + "/link-to-root/a.sock", roots) == real + "/a.sock");
   CHECK(confineSocket(top + "/other/link-in/a.sock", roots) == real + "/below/a.sock");
-  CHECK(refusalOf(top + "/root/link-out/x.sock", roots).find("expected a socket below") !=
-        std::string::npos);
-  CHECK(
-      refusalOf(top + "/other/link-in/../../other/x.sock", roots).find("expected a socket below") !=
-      std::string::npos);
+  CHECK(refusalOf(top + "/root/link-out/x.sock", roots)
+            .find("expected vdpa-datapath's socket, below") != std::string::npos);
+  CHECK(refusalOf(top + "/other/link-in/../../other/x.sock", roots)
+            .find("expected vdpa-datapath's socket, below") != std::string::npos);
   // One that has something at its end; one that has nothing is refused by the system.
   vdpa::UniqueFd(::creat((top + "/other/x.sock").c_str(), 0600));
-  CHECK(refusalOf(top + "/root/x.sock", roots).find("expected a socket below") !=
+  CHECK(refusalOf(top + "/root/x.sock", roots).find("expected vdpa-datapath's socket, below") !=
         std::string::npos);
 }
 
