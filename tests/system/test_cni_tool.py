@@ -1,6 +1,7 @@
 """The CNI plugin called by cnitool: another program's idea of the protocol, and results from libcni's cache."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_add_check_and_del(node, tool, directory):
     assert result["cniVersion"] == "1.1.0" and result["ips"][0]["address"] == "192.0.2.2/24"
     assert result["interfaces"] == [{"name": "net1", "mac": "02:00:00:00:00:01", "mtu": 1500, "sandbox": tool.netns,
                                      "socketPath": SOCKET}]
-    assert read_json(tool.capabilities["CNIDeviceInfoFile"])["vhost-user"]["path"] == SOCKET
+    assert read_json(pathlib.Path(tool.capabilities["CNIDeviceInfoFile"]))["vhost-user"]["path"] == SOCKET
     owner = node.datapath.attachment("nic-1").owner
     assert (owner.pod_namespace, owner.pod_name, owner.network) == ("shop", "till", "fast")
     assert len(tool.cached()) == 1 and leases(directory) == ["192.0.2.2"]
