@@ -275,7 +275,8 @@ def test_a_log_file_in_a_directory():
 
 def test_what_is_logged_stays_within_its_line():
     with cni.name_in("/var/log") as log:
-        done = cni.run("DEL", {**CONFIG, "logFile": str(log), "datapathSocket": "/nonexistent/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9"})
+        done = cni.run("DEL", {**CONFIG, "logFile": str(log),
+                               "datapathSocket": "/nonexistent/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9"})
         assert done.returncode == 0
         assert r"/x\x0assh-rsa AAAA\x0d\x1b[2J\x7f é" in log.read_text()
         assert all(" vdpa-cni: " in line for line in log.read_text().split("\n") if line)
