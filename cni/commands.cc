@@ -1,12 +1,10 @@
 // ADD, DEL, CHECK, GC, STATUS and VERSION.
 #include "cni/commands.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 #include <optional>
 
@@ -15,9 +13,9 @@
 #include "cni/error.h"
 #include "cni/ipam.h"
 #include "cni/network_config.h"
+#include "cni/network_paths.h"
 #include "cni/result.h"
 #include "common/log.h"
-#include "common/unique_fd.h"
 
 namespace vdpa::cni {
 namespace {
@@ -137,7 +135,7 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   json given;
   if (hasIpam) given = addAddresses(environment, network, datapath, attachment);
   const std::string result = makeResult(network, environment, attachment, given).dump(2);
-  if (!network.deviceInfoFile.empty()) writeDeviceInfo(network.deviceInfoFile, attachment);
+  if (!device.infoFile.empty()) writeDeviceInfo(device.infoFile, attachment);
   addresses.commit();
   attached.commit();
   spdlog::info("attached {} to {} of {} ({})", device.deviceId, environment.interface,
@@ -265,14 +263,12 @@ std::string status(const Environment& environment, const NetworkConfig& network)
 void startLogging(const NetworkConfig& network) {
   initLogging("vdpa-cni", network.logLevel, "text");
   if (network.logFile.empty()) return;
-  const UniqueFd file(::open(network.logFile.c_str(),
-                             O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0640));
-  if (!file) {
-    spdlog::error("cannot open logFile {}: {}; logging to standard error", network.logFile,
-                  std::strerror(errno));
-    return;
+  try {
+    ::dup2(openLog(network.logFile).get(), STDERR_FILENO);
+  } catch (const std::exception& error) {
+    spdlog::error("{}; name a regular file that no link leads to; logging to standard error",
+                  error.what());
   }
-  ::dup2(file.get(), STDERR_FILENO);
 }
 
 }  // namespace
@@ -284,7 +280,7 @@ std::string versionAnswer(const std::string& config) {
 
 std::string execute(const Environment& environment, const std::string& config) {
   if (environment.command == Command::version) return versionAnswer(config);
-  const NetworkConfig network = parseNetworkConfig(config, environment.command);
+  const NetworkConfig network = parseNetworkConfig(config, environment);
   startLogging(network);
   switch (environment.command) {
     case Command::add:

@@ -7,6 +7,7 @@
 #include "cni/error.h"
 #include "cni/json_object.h"
 #include "cni/network_config.h"
+#include "cni/network_paths.h"
 
 namespace vdpa::cni {
 namespace {
@@ -118,6 +119,8 @@ DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& 
   device.mtu = object.number("mtu", 68, 65535).value_or(0);
   device.mac = findMac(object, environment);
   device.deviceId = findDeviceId(object);
+  device.infoFile = confineDeviceInfo(object.object("runtimeConfig").string("CNIDeviceInfoFile"),
+                                      environment.containerId, environment.interface);
   return device;
 }
 

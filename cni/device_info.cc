@@ -1,17 +1,26 @@
 // See the header.
 #include "cni/device_info.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <climits>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "cni/result.h"
-#include "common/atomic_file.h"
+#include "common/errors.h"
 #include "common/naming.h"
+#include "common/unique_fd.h"
 
 namespace vdpa::cni {
 namespace {
 
 using nlohmann::json;
+
+constexpr size_t kMaxInfo = 64 << 10;  // bytes
 
 // The keys that the specification requires, and the address of a PCI device.
 json describe(const datapath::v1::Attachment& attachment) {
@@ -28,25 +37,63 @@ json describe(const datapath::v1::Attachment& attachment) {
 }
 
 // An empty object if there is nothing, or nothing of use.
-json readInfo(const std::string& path) {
+json readInfo(int directory, const std::string& name, const std::string& path) {
+  const UniqueFd file(
+      ::openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file && errno == ENOENT) return json::object();
+  // A link (ELOOP) and a socket (ENXIO) can't be opened; a FIFO, a device and a directory can.
+  struct stat status {};
+  const bool opened = file && ::fstat(file.get(), &status) == 0;
+  if (opened ? !S_ISREG(status.st_mode) : errno == ELOOP || errno == ENXIO)
+    throw std::runtime_error(fmt::format(
+        "cannot write {}: a link or something else that is not a regular file is there; remove it",
+        path));
+  if (!opened) throw systemError(errno, "cannot open {}", path);
+  std::string text(kMaxInfo, '\0');
+  const ssize_t count = ::read(file.get(), text.data(), text.size());
+  text.resize(static_cast<size_t>(checked(static_cast<int>(count), "cannot read {}", path)));
+  json found = json::parse(text, nullptr, false);
+  return found.is_object() ? found : json::object();
+}
+
+// Readers see the old file or the new one, and other names of the old file keep their content.
+void replaceInfo(int directory, const std::string& name, const std::string& text,
+                 const std::string& path) {
+  // As unique as the name's end, and no longer than a name may be.
+  const std::string temporary =
+      "." + name.substr(name.size() - std::min<size_t>(name.size(), NAME_MAX - 1));
+  ::unlinkat(directory, temporary.c_str(), 0);  // of a plugin that was killed
+  const UniqueFd file(checked(::openat(directory, temporary.c_str(),
+                                       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644),
+                              "cannot create {} for {}", temporary, path));
   try {
-    json found = json::parse(readFile(path));
-    if (found.is_object()) return found;
-  } catch (const std::exception&) {
-    // It is written anew.
+    checked(::fchmod(file.get(), 0644), "cannot set the mode of {}", path);
+    const ssize_t count = ::write(file.get(), text.data(), text.size());
+    if (count >= 0 && static_cast<size_t>(count) != text.size()) errno = ENOSPC;
+    if (count != static_cast<ssize_t>(text.size()))
+      throw systemError(errno, "cannot write {}", path);
+    checked(::renameat(directory, temporary.c_str(), directory, name.c_str()), "cannot write {}",
+            path);
+  } catch (...) {
+    ::unlinkat(directory, temporary.c_str(), 0);
+    throw;
   }
-  return json::object();
 }
 
 }  // namespace
 
 void writeDeviceInfo(const std::string& path, const datapath::v1::Attachment& attachment) {
-  const json ours = describe(attachment), found = readInfo(path);
+  const auto slash = path.rfind('/');
+  const std::string parent = path.substr(0, slash), name = path.substr(slash + 1);
+  std::filesystem::create_directories(parent);
+  const UniqueFd directory(
+      checked(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+              "cannot open {}", parent));
+  const json ours = describe(attachment), found = readInfo(directory.get(), name, path);
   json wanted = found.value("type", json()) == ours.at("type") ? found : json::object();
   wanted.merge_patch(ours);
   if (wanted == found) return;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-  writeFileAtomically(path, wanted.dump(), Durability::memory);
+  replaceInfo(directory.get(), name, wanted.dump(), path);
 }
 
 }  // namespace vdpa::cni

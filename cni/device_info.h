@@ -12,8 +12,9 @@ namespace vdpa::cni {
 
 // Sees to it that `path` describes `attachment`. What is there, which is the device plugin's own
 // description, stays if it is right, keeps what else it tells if it lacks something, and is
-// replaced if it is of something else. Removing it is the delegating plugin's. Throws
-// std::system_error.
+// replaced if it is of something else. Links, FIFOs and whatever else is not a regular file are
+// neither followed nor replaced. Removing it is the delegating plugin's. `path` is absolute. Throws
+// std::runtime_error (std::system_error where a call failed).
 void writeDeviceInfo(const std::string& path, const datapath::v1::Attachment& attachment);
 
 }  // namespace vdpa::cni

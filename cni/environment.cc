@@ -109,6 +109,7 @@ Environment readEnvironment(const std::function<const char*(const char*)>& get) 
   environment.netns = value("CNI_NETNS");
   environment.interface = value("CNI_IFNAME");
   environment.path = parsePath(value("CNI_PATH"));
+  environment.socketRoots = parsePath(value("VDPA_CNI_ROOTS"));
 
   std::string missing;
   const auto require = [&](bool required, bool present, const char* name) {

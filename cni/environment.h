@@ -19,6 +19,9 @@ struct Environment {
   std::map<std::string, std::string>
       args;                       // CNI_ARGS, of ADD and CHECK; of a repeated key the last counts
   std::vector<std::string> path;  // CNI_PATH, without repetitions
+  // VDPA_CNI_ROOTS, a list as CNI_PATH is: directories below which a datapathSocket may be, beside
+  // /run/vdpa. A network's author can't set it.
+  std::vector<std::string> socketRoots;
 };
 
 // `get` returns a variable's value, or a null pointer. Throws Error (invalidEnvironment) naming

@@ -21,6 +21,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// From the start of a call: until the server has room for the connection, and until its HTTP/2
+// SETTINGS are there, which a gRPC server sends by itself, before it reads anything (RFC
+// 9113, 3.4). A call may take long; these don't, unless nobody serves the socket. The second leaves
+// room for a node whose processors are all busy.
+constexpr std::chrono::milliseconds kConnectTime{1000}, kGreetingTime{2000};
+
 constexpr size_t kPrefix = 5;              // of a message: compressed or not (1 byte), length (4)
 constexpr size_t kMaxResponse = 16 << 20;  // bytes
 constexpr const char* kUncompressed = "the answer is compressed, which was not asked for";
@@ -31,6 +37,7 @@ struct Exchange {
   size_t sent = 0;
   std::string response;
   std::string status, words;  // grpc-status and grpc-message as they came
+  bool greeted = false;       // the server's SETTINGS are there
   bool closed = false;
   uint32_t resetCode = NGHTTP2_NO_ERROR;
 };
@@ -45,6 +52,11 @@ int onHeader(nghttp2_session*, const nghttp2_frame*, const uint8_t* name, size_t
   const std::string_view text(reinterpret_cast<const char*>(value), valueLength);
   if (key == "grpc-status") exchangeOf(user).status = text;
   if (key == "grpc-message") exchangeOf(user).words = text;
+  return 0;
+}
+
+int onFrame(nghttp2_session*, const nghttp2_frame* frame, void* user) {
+  if (frame->hd.type == NGHTTP2_SETTINGS) exchangeOf(user).greeted = true;
   return 0;
 }
 
@@ -115,6 +127,7 @@ Session openCall(Exchange& exchange, const std::string& method, std::chrono::mil
   if (nghttp2_session_callbacks_new(&created) != 0) throw std::bad_alloc();
   const std::unique_ptr<nghttp2_session_callbacks, Free> callbacks(created);
   nghttp2_session_callbacks_set_on_header_callback(created, onHeader);
+  nghttp2_session_callbacks_set_on_frame_recv_callback(created, onFrame);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(created, onData);
   nghttp2_session_callbacks_set_on_stream_close_callback(created, onClose);
 
@@ -170,11 +183,13 @@ bool sendAll(nghttp2_session* session, int socket, Clock::time_point deadline) {
   }
 }
 
-// False when the deadline has passed before the answer was there.
+// False when a deadline has passed: `greeting` before the server's SETTINGS were there, `answer`
+// before the answer was.
 bool exchangeAll(nghttp2_session* session, const Exchange& exchange, int socket,
-                 Clock::time_point deadline) {
+                 Clock::time_point greeting, Clock::time_point answer) {
   uint8_t buffer[16384];
   while (!exchange.closed) {
+    const auto deadline = exchange.greeted ? answer : greeting;
     if (!sendAll(session, socket, deadline) || !waitFor(socket, POLLIN, deadline)) return false;
     const ssize_t count = ::recv(socket, buffer, sizeof buffer, 0);
     if (count == 0) throw Broken("the connection was closed before the answer");
@@ -209,15 +224,19 @@ GrpcReply replyOf(const Exchange& exchange) {
 
 GrpcReply callGrpc(const std::string& socketPath, const std::string& method,
                    const std::string& request, std::chrono::milliseconds timeout) {
-  const auto deadline = Clock::now() + timeout;
-  const UniqueFd socket = connectUnix(socketPath);
+  const auto begin = Clock::now();
+  const auto greetingTime = std::min(timeout, kGreetingTime);
+  const UniqueFd socket = connectUnix(socketPath, std::min(timeout, kConnectTime));
   Exchange exchange;
   exchange.request = framed(request);
   const Session session = openCall(exchange, method, timeout);
   try {
-    if (!exchangeAll(session.get(), exchange, socket.get(), deadline))
-      return {
-          GrpcCode::deadlineExceeded, fmt::format("no answer within {} ms", timeout.count()), {}};
+    if (!exchangeAll(session.get(), exchange, socket.get(), begin + greetingTime, begin + timeout))
+      return {GrpcCode::deadlineExceeded,
+              exchange.greeted ? fmt::format("no answer within {} ms", timeout.count())
+                               : fmt::format("no HTTP/2 SETTINGS within {} ms, so nobody serves it",
+                                             greetingTime.count()),
+              {}};
     return replyOf(exchange);
   } catch (const Broken& error) {
     return {GrpcCode::unavailable, error.what(), {}};

@@ -27,9 +27,10 @@ struct GrpcReply {
 };
 
 // Calls `method` ("/package.Service/Method") on the server that listens on the unix socket; blocks
-// no longer than `timeout`. What the server says, an expired deadline (deadlineExceeded) and a
-// connection that breaks or speaks something else (unavailable) are replies; a socket that cannot
-// be connected to is a std::system_error.
+// no longer than `timeout`, and than 2 s where nobody serves the socket although it can be
+// connected to. What the server says, an expired deadline (deadlineExceeded) and a connection that
+// breaks or speaks something else (unavailable) are replies; a socket that cannot be connected to
+// is a std::system_error.
 GrpcReply callGrpc(const std::string& socketPath, const std::string& method,
                    const std::string& request, std::chrono::milliseconds timeout);
 

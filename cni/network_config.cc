@@ -7,8 +7,8 @@
 
 #include "cni/error.h"
 #include "cni/json_object.h"
+#include "cni/network_paths.h"
 #include "common/attachment_limits.h"
-#include "common/unix_socket.h"
 
 namespace vdpa::cni {
 
@@ -17,10 +17,6 @@ using nlohmann::json;
 const std::vector<std::string> kSupportedVersions{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 
 namespace {
-
-constexpr std::string_view kLogs = "/var/log/";
-// Where Multus keeps them: BaseDevInfoPath of the Network Plumbing Working Group's client library.
-constexpr std::string_view kDeviceInfo = "/var/run/k8s.cni.cncf.io/devinfo/cni/";
 
 Version parseVersion(const std::string& text) {
   Version version;
@@ -99,49 +95,45 @@ std::string parseIpamType(const JsonObject& object) {
   return type;
 }
 
-// Of files written by root for whoever may write a network's configuration: in their own place
-// alone.
-std::string parseFile(const char* key, std::string path, std::string_view directory) {
-  const bool inside = path.size() > directory.size() && path.starts_with(directory) &&
-                      path.find("/../") == std::string::npos && !path.ends_with("/..");
-  if (!path.empty() && !inside)
-    throw Error(Code::invalidConfig, fmt::format("{} '{}': expected a file below {}", key,
-                                                 excerpt(path, 100), directory));
-  return path;
-}
-
-void parseKeys(NetworkConfig& config, Command command) {
+void parseKeys(NetworkConfig& config, const Environment& environment) {
+  const Command command = environment.command;
   const JsonObject object(config.json);
-  const std::string socket = object.string("datapathSocket", config.datapathSocket);
-  if (socket.size() > kMaxSocketPath)
-    throw Error(Code::invalidConfig, fmt::format("datapathSocket has {} bytes; at most {} fit",
-                                                 socket.size(), kMaxSocketPath));
-  config.datapathSocket = socket;
-  config.ipamType = parseIpamType(object);
-  config.name = object.string("name");
-  if (!isNetworkName(config.name) && command != Command::status)
-    throw Error(
-        Code::invalidConfig,
-        fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', '.' or '-', "
-                    "at most {} bytes",
-                    excerpt(config.name, 40), kMaxNetworkName));
-  // Others read these; what is wrong with them is told all the same.
-  object.string("type");
-  object.object("dns");
-  object.object("capabilities");
-  object.object("runtimeConfig").list("ips");
-  config.logFile = parseFile("logFile", object.string("logFile"), kLogs);
-  config.logLevel = parseLogLevel(object.string("logLevel", config.logLevel));
-  config.deviceInfoFile =
-      parseFile("runtimeConfig.CNIDeviceInfoFile",
-                object.object("runtimeConfig").string("CNIDeviceInfoFile"), kDeviceInfo);
-  if (object.has("prevResult")) config.prevResult = object.object("prevResult").json();
-  if (command == Command::gc) config.validAttachments = parseAttachments(object);
+  // DEL needs its daemon and its IPAM plugin whatever else is wrong.
+  const auto attempt = [&](const auto& step) {
+    try {
+      step();
+    } catch (const Error& error) {
+      if (command != Command::del) throw;
+      if (config.ignored.empty()) config.ignored = error.what();
+    }
+  };
+  attempt([&] {
+    config.datapathSocket = confineSocket(object.string("datapathSocket", config.datapathSocket),
+                                          environment.socketRoots);
+  });
+  attempt([&] { config.ipamType = parseIpamType(object); });
+  attempt([&] {
+    config.name = object.string("name");
+    if (!isNetworkName(config.name) && command != Command::status)
+      throw Error(Code::invalidConfig,
+                  fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', "
+                              "'.' or '-', at most {} bytes",
+                              excerpt(config.name, 40), kMaxNetworkName));
+    // Others read these; what is wrong with them is told all the same.
+    object.string("type");
+    object.object("dns");
+    object.object("capabilities");
+    object.object("runtimeConfig").list("ips");
+    config.logFile = confineLog(object.string("logFile"));
+    config.logLevel = parseLogLevel(object.string("logLevel", config.logLevel));
+    if (object.has("prevResult")) config.prevResult = object.object("prevResult").json();
+    if (command == Command::gc) config.validAttachments = parseAttachments(object);
+  });
 }
 
 }  // namespace
 
-NetworkConfig parseNetworkConfig(const std::string& text, Command command) {
+NetworkConfig parseNetworkConfig(const std::string& text, const Environment& environment) {
   NetworkConfig config;
   config.text = text;
   config.json = parseObject(text, "the network configuration");
@@ -156,13 +148,8 @@ NetworkConfig parseNetworkConfig(const std::string& text, Command command) {
                     config.json.contains("cniVersion") ? "" : " (a missing cniVersion means 0.1.0)",
                     fmt::join(kSupportedVersions, ", ")));
   config.version = parseVersion(config.cniVersion);
-  requireVersion(config, command);
-  try {
-    parseKeys(config, command);
-  } catch (const Error& error) {
-    if (command != Command::del) throw;
-    config.ignored = error.what();
-  }
+  requireVersion(config, environment.command);
+  parseKeys(config, environment);
   return config;
 }
 

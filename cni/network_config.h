@@ -29,11 +29,10 @@ struct NetworkConfig {
   std::string datapathSocket = "/run/vdpa/datapath.sock";
   std::string logLevel = "info";  // one of spdlog's
   std::string logFile;
-  std::string deviceInfoFile;  // runtimeConfig.CNIDeviceInfoFile
   std::optional<nlohmann::json> prevResult;
   std::vector<std::pair<std::string, std::string>>
       validAttachments;  // container, interface; for GC
-  std::string ignored;   // for DEL: the error of a key that it can do without
+  std::string ignored;   // for DEL: the first error of keys that it can do without
 };
 
 // What a network asks of its device, for ADD and CHECK.
@@ -45,12 +44,13 @@ struct DeviceConfig {
   std::optional<bool> spoofCheck, trust;
   std::string linkState;
   unsigned mtu = 0;
+  std::string infoFile;  // runtimeConfig.CNIDeviceInfoFile; empty: none
 };
 
 // Throws Error: decodingFailure for what isn't JSON, incompatibleVersion, invalidConfig naming the
 // key. DEL is refused for nothing that it can do without: it would keep the pod from ending, and
 // ADD has told.
-NetworkConfig parseNetworkConfig(const std::string& text, Command command);
+NetworkConfig parseNetworkConfig(const std::string& text, const Environment& environment);
 
 // Throws Error (invalidConfig) naming the key, the value and what was expected. The MAC's order:
 // runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.

@@ -1,8 +1,10 @@
 // See the header.
 #include "common/unix_socket.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -60,11 +62,20 @@ UniqueFd listenUnix(const std::string& path, mode_t mode) {
   return socket;
 }
 
-UniqueFd connectUnix(const std::string& path) {
+UniqueFd connectUnix(const std::string& path, std::chrono::milliseconds patience) {
   const sockaddr_un address = addressOf(path);
   UniqueFd socket = newSocket();
+  const bool waits = patience.count() > 0;
+  if (waits) {
+    // poll() does not tell when there is room again; a blocking connect() does, for SO_SNDTIMEO.
+    const timeval limit{patience.count() / 1000, patience.count() % 1000 * 1000};
+    checked(::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit),
+            "cannot limit the time to connect to {}", path);
+    checked(::fcntl(socket.get(), F_SETFL, 0), "cannot make a socket wait");
+  }
   checked(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
           "cannot connect to {}", path);
+  if (waits) checked(::fcntl(socket.get(), F_SETFL, O_NONBLOCK), "cannot make a socket not wait");
   return socket;
 }
 

@@ -34,7 +34,8 @@ class Attachment:
         self.program, self.config = str(program), config
         self.input, self.output = directory / f"{name}.json", directory / f"{name}.out"
         self.environment = {"CNI_CONTAINERID": f"bench-{name}", "CNI_IFNAME": "net1", "CNI_NETNS": netns,
-                            "CNI_PATH": str(PLUGINS), "PATH": os.environ["PATH"]}
+                            "CNI_PATH": str(PLUGINS), "PATH": os.environ["PATH"],
+                            "VDPA_CNI_ROOTS": os.path.dirname(config.get("datapathSocket", ""))}
         self.configure()
 
     def configure(self, **more):

@@ -91,8 +91,8 @@ class Node:
         """Starts the CNI plugin as Multus does; answer() waits for it."""
         environment = {"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(self.directory), "CNI_COMMAND": command,
                        "CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": "net1",
-                       "CNI_PATH": "/usr/lib/cni", "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=soak;"
-                       f"K8S_POD_NAME={pod};K8S_POD_UID={pod}"}
+                       "CNI_PATH": "/usr/lib/cni", "VDPA_CNI_ROOTS": str(self.directory),
+                       "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=soak;K8S_POD_NAME={pod};K8S_POD_UID={pod}"}
         config = {"cniVersion": "1.0.0", "name": "fast", "type": "vdpa", "deviceID": device,
                   "datapathSocket": str(self.directory / "run/datapath.sock"),
                   "logLevel": self.log_level,

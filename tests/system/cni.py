@@ -19,7 +19,9 @@ DEBIAN_PLUGINS = pathlib.Path("/usr/lib/cni")   # of CNI 1.0.0
 NEW_PLUGINS = CACHE / "cni/bin"                 # of CNI 1.1.0, and cnitool: ../cluster/cni-programs.sh
 VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 NETNS = "/proc/self/ns/net"
-VARIABLES = {"CNI_CONTAINERID": "c0", "CNI_NETNS": NETNS, "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere"}
+VARIABLES = {"CNI_CONTAINERID": "c0", "CNI_NETNS": NETNS, "CNI_IFNAME": "net1", "CNI_PATH": "/nowhere",
+             "VDPA_CNI_ROOTS": "/tmp:/nonexistent"}
+DEVICE_INFO = "/var/run/k8s.cni.cncf.io/devinfo/cni"   # Multus's directory
 
 # The specification's codes, and ours.
 INCOMPATIBLE, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, NOT_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
@@ -27,25 +29,27 @@ TRY_AGAIN, NOT_AVAILABLE, ATTACHED_ALREADY, DIFFERS, IPAM_FAILED = 11, 50, 100, 
 
 
 @contextlib.contextmanager
-def name_in(folder):
+def name_in(folder, ending=""):
     """A name that is free in a folder of the machine, which is as it was afterwards: where it has to be that one."""
     folder = pathlib.Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"vdpa-test-{os.getpid()}-{time.monotonic_ns()}"
-    yield path
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-    for parent in made:
-        with contextlib.suppress(OSError):  # somebody else's by now
-            parent.rmdir()
+    path = folder / f"vdpa-test-{os.getpid()}-{time.monotonic_ns()}{ending}"
+    try:
+        yield path
+    finally:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # somebody else's by now
+                parent.rmdir()
 
 
 @pytest.fixture
 def device_info():
-    """A file where Multus has them."""
-    with name_in("/var/run/k8s.cni.cncf.io/devinfo/cni") as path:
+    """Of net1 of c0, where Multus has them and with such a name."""
+    with name_in(DEVICE_INFO, "-c0_net1") as path:
         yield path
 
 

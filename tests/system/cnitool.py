@@ -1,10 +1,16 @@
 """cnitool, the CNI project's own caller, with libcni's cache of results between its calls."""
 
+import hashlib
 import json
 import os
 import subprocess
 
-from cni import BUILD, NEW_PLUGINS
+from cni import BUILD, NEW_PLUGINS, VARIABLES
+
+
+def container_of(netns):
+    """The ID that cnitool makes up."""
+    return f"cnitool-{hashlib.sha512(netns.encode()).hexdigest()[:20]}"
 
 
 class Tool:
@@ -27,7 +33,8 @@ class Tool:
              NEW_PLUGINS / "cnitool", command, "fast", self.netns, "--ifname", "net1"],
             capture_output=True, text=True, timeout=60, check=False, env={
                 "PATH": os.environ["PATH"], "NETCONFPATH": str(self.directory / "net.d"), "CNI_ARGS": self.arguments,
-                "CNI_PATH": f"{BUILD}/cni:{NEW_PLUGINS}", "CAP_ARGS": json.dumps(self.capabilities)})
+                "CNI_PATH": f"{BUILD}/cni:{NEW_PLUGINS}", "CAP_ARGS": json.dumps(self.capabilities),
+                "VDPA_CNI_ROOTS": VARIABLES["VDPA_CNI_ROOTS"]})
 
     def succeed(self, command):
         done = self.run(command)

@@ -175,9 +175,9 @@ for i in $(seq 500); do [ -S {socket} ] && break; sleep 0.01; done   # its worke
     node.add(**ipam.config)
     node.delete(**ipam.config)
     assert attached() == ["ADD", "DEL"]
-    device_info.write_text("")
+    device_info.mkdir()
     with refused(5, str(device_info)):
-        node.add(runtimeConfig={"CNIDeviceInfoFile": f"{device_info}/info"}, **ipam.config)
+        node.add(runtimeConfig={"CNIDeviceInfoFile": str(device_info)}, **ipam.config)
     assert attached()[2:] == ["ADD", "DEL"] and ipam.calls()[2:] == ["ADD", "DEL"]
     assert nothing_left(node)
 

@@ -1,6 +1,8 @@
 """The CNI protocol without a daemon: variables, versions, what is not a configuration, and the types of its keys."""
 
+import contextlib
 import json
+import os
 import pathlib
 import subprocess
 
@@ -166,9 +168,11 @@ def test_wrong_types_name_the_key(key, values, expected):
     ("logFile", "/var/log/../../etc/x"), ("runtimeConfig.CNIDeviceInfoFile", "/var/run/k8s.cni.cncf.io/devinfo/cni/.."),
     ("logFile", "/var/log/"),
     ("mac", "02:00:00:00:00"), ("mac", "01:00:00:00:00:01"), ("mac", "00:00:00:00:00:00"), ("mac", "02-00-00-00-00-01"),
-    ("runtimeConfig.mac", "x"), ("args.cni.mac", "x"), ("datapathSocket", "/" + "x" * 107)])
+    ("runtimeConfig.mac", "x"), ("args.cni.mac", "x"), ("datapathSocket", "/" + "x" * 107),
+    ("datapathSocket", "/etc/x.sock"), ("datapathSocket", "/nonexistent/../etc/x.sock"), ("datapathSocket", "x.sock"),
+    ("runtimeConfig.CNIDeviceInfoFile", "/var/run/k8s.cni.cncf.io/devinfo/cni/shop-fast-c1_net1")])
 def test_wrong_values_name_the_key(key, value):
-    with refused(BAD_CONFIG, key, str(value) if key != "datapathSocket" else "107"):
+    with refused(BAD_CONFIG, key, str(value) if len(str(value)) < 107 else "107"):
         call("ADD", with_key(key, value))
 
 
@@ -233,9 +237,46 @@ def test_log_file():
     assert "logFile" in done.stderr.decode() and "No such file" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("kind", ["link", "link in the path", "dangling link", "pipe", "pipe with a reader",
+                                  "directory", "from the root"])
+def test_a_log_file_that_is_none(directory, kind):
+    theirs = directory / "theirs"
+    theirs.write_text("theirs")
+    with cni.name_in("/var/log") as log, contextlib.ExitStack() as open_files:
+        path = log
+        if kind == "link":
+            log.symlink_to(theirs)
+        elif kind == "link in the path":
+            log.symlink_to(directory)
+            path = log / "theirs"
+        elif kind == "dangling link":
+            log.symlink_to(directory / "new")
+        elif kind == "directory":
+            log.mkdir()
+        elif kind == "from the root":
+            path = f"/var/log/{theirs}"
+        else:
+            os.mkfifo(log)
+            if kind == "pipe with a reader":
+                open_files.callback(os.close, os.open(log, os.O_RDONLY | os.O_NONBLOCK))
+        done = cni.run("DEL", {**CONFIG, "logFile": str(path)}, timeout=20)
+        assert (done.returncode, done.stdout) == (0, b"")
+        told = done.stderr.decode()
+        assert f"cannot open logFile {path}" in told and "datapath.sock" in told, "both, on standard error"
+        assert theirs.read_text() == "theirs" and list(directory.iterdir()) == [theirs]
+
+
+def test_a_log_file_in_a_directory():
+    with cni.name_in("/var/log") as folder:
+        folder.mkdir()
+        cni.run("DEL", {**CONFIG, "logFile": f"{folder}//./cni.log"})
+        assert "datapath.sock" in (folder / "cni.log").read_text()
+
+
 def test_what_is_logged_stays_within_its_line():
     with cni.name_in("/var/log") as log:
-        done = cni.run("DEL", {**CONFIG, "logFile": str(log), "datapathSocket": "/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9"})
+        done = cni.run("DEL", {**CONFIG, "logFile": str(log),
+                               "datapathSocket": "/nonexistent/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9"})
         assert done.returncode == 0
         assert r"/x\x0assh-rsa AAAA\x0d\x1b[2J\x7f é" in log.read_text()
         assert all(" vdpa-cni: " in line for line in log.read_text().split("\n") if line)

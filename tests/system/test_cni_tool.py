@@ -1,11 +1,12 @@
 """The CNI plugin called by cnitool: another program's idea of the protocol, and results from libcni's cache."""
 
 import json
+import pathlib
 
 import pytest
 
-from cni import daemon, device_info, node  # noqa: F401 (fixtures)
-from cnitool import Tool
+from cni import DEVICE_INFO, daemon, name_in, node  # noqa: F401 (fixtures)
+from cnitool import Tool, container_of
 from datapath import network_namespace, read_json
 
 SOCKET = "/run/vdpa/nic-1/vhost.sock"
@@ -19,8 +20,8 @@ def plugin(node, directory):
 
 
 @pytest.fixture
-def tool(directory, plugin, device_info):
-    with network_namespace() as netns:
+def tool(directory, plugin):
+    with network_namespace() as netns, name_in(DEVICE_INFO, f"-{container_of(netns)}_net1") as device_info:
         yield Tool(directory, netns, [plugin], {"deviceID": "nic-1", "mac": "02:00:00:00:00:01",
                                                 "CNIDeviceInfoFile": str(device_info)},
                    "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=till")
@@ -30,13 +31,13 @@ def leases(directory):
     return [path.name for path in (directory / "leases/fast").glob("192.*")]
 
 
-def test_add_check_and_del(node, tool, directory, device_info):
+def test_add_check_and_del(node, tool, directory):
     tool.succeed("status")
     result = json.loads(tool.succeed("add"))
     assert result["cniVersion"] == "1.1.0" and result["ips"][0]["address"] == "192.0.2.2/24"
     assert result["interfaces"] == [{"name": "net1", "mac": "02:00:00:00:00:01", "mtu": 1500, "sandbox": tool.netns,
                                      "socketPath": SOCKET}]
-    assert read_json(device_info)["vhost-user"]["path"] == SOCKET
+    assert read_json(pathlib.Path(tool.capabilities["CNIDeviceInfoFile"]))["vhost-user"]["path"] == SOCKET
     owner = node.datapath.attachment("nic-1").owner
     assert (owner.pod_namespace, owner.pod_name, owner.network) == ("shop", "till", "fast")
     assert len(tool.cached()) == 1 and leases(directory) == ["192.0.2.2"]

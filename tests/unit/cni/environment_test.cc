@@ -38,6 +38,13 @@ std::string refusalOf(const Variables& variables) {
 
 }  // namespace
 
+TEST_CASE("directories of sockets are a list as CNI_PATH is") {
+  CHECK(read(full("ADD")).socketRoots.empty());
+  for (const char* command : {"ADD", "DEL", "CHECK", "GC", "STATUS"})
+    CHECK(read(with(full(command), "VDPA_CNI_ROOTS", "/a::/b:/a")).socketRoots ==
+          std::vector<std::string>{"/a", "/b"});
+}
+
 TEST_CASE("each command needs its variables and no others") {
   const auto [command, needed] = GENERATE(table<std::string, std::string>({
       {"ADD", "CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME"},

@@ -23,12 +23,21 @@ json with(const std::string& pointer, const json& value) {
   return config;
 }
 
+// What a runtime that calls for net1 of c0 sets.
+Environment environmentOf(Command command) {
+  Environment environment;
+  environment.command = command;
+  environment.containerId = "c0";
+  environment.interface = "net1";
+  return environment;
+}
+
 NetworkConfig parse(const json& config, Command command = Command::add) {
-  return parseNetworkConfig(config.dump(), command);
+  return parseNetworkConfig(config.dump(), environmentOf(command));
 }
 
 DeviceConfig device(const json& config, std::map<std::string, std::string> args = {}) {
-  Environment environment;
+  Environment environment = environmentOf(Command::add);
   environment.args = std::move(args);
   return parseDeviceConfig(parse(config), environment);
 }
@@ -36,7 +45,7 @@ DeviceConfig device(const json& config, std::map<std::string, std::string> args 
 std::string refusalOf(const json& config, Command command = Command::add) {
   return errorOf([&] {
     const auto network = parse(config, command);
-    if (command == Command::add) parseDeviceConfig(network, Environment());
+    if (command == Command::add) parseDeviceConfig(network, environmentOf(command));
   });
 }
 
@@ -129,7 +138,7 @@ TEST_CASE("a wrong type names the whole path and never prints the value") {
 
 TEST_CASE("what is not a configuration") {
   const auto error = [](const std::string& text) {
-    return errorOf([&] { parseNetworkConfig(text, Command::add); });
+    return errorOf([&] { parseNetworkConfig(text, environmentOf(Command::add)); });
   };
   CHECK(error("") == "6: the network configuration is empty");
   CHECK(error("{") == "6: the network configuration is not JSON");
@@ -217,6 +226,36 @@ TEST_CASE("DEL goes on without what it can do without") {
   config["ipam"] = {{"type", "host-local"}};
   CHECK(parse(config, Command::del).ipamType == "host-local");
   CHECK(refusalOf(with("/cniVersion", "0.1.0"), Command::del).substr(0, 2) == "1:");
+}
+
+TEST_CASE("DEL keeps every key that is right") {
+  json config = with("/datapathSocket", "/tmp/elsewhere.sock");
+  config["ipam"] = {{"type", "host-local"}};
+  const auto network = parse(config, Command::del);
+  CHECK(network.datapathSocket == "/run/vdpa/datapath.sock");
+  CHECK(network.ipamType == "host-local");
+  CHECK(network.ignored.find("datapathSocket '/tmp/elsewhere.sock': expected") == 0);
+}
+
+TEST_CASE("a text with a zero byte, after which the system would not read on") {
+  const std::string zero(1, '\0');
+  CHECK(refusalOf(with("/logFile", "/var/log/.." + zero + "/etc/x")) ==
+        "7: logFile: expected a string without zero bytes");
+}
+
+TEST_CASE("a device-info file is this attachment's own") {
+  const std::string folder = "/var/run/k8s.cni.cncf.io/devinfo/cni/";
+  const auto refusal = [](const std::string& path) {
+    return refusalOf(with("/runtimeConfig/CNIDeviceInfoFile", path));
+  };
+  CHECK(refusal(folder + "shop-fast-c0_net1") == "no error");
+  CHECK(refusal("") == "no error");
+  for (const std::string& other :
+       {folder + "shop-fast-c1_net1", folder + "shop-fast-c0_net2", folder + "c0_net1",
+        folder + "shop-fast-c0_net1.tmp", folder + "shop/fast-c0_net1",
+        folder + "../dp/shop-c0_net1", std::string("/run/vdpa/x-c0_net1"), std::string("x-c0_net1"),
+        folder})
+    CHECK(refusal(other).find("whose name ends in '-c0_net1'") != std::string::npos);
 }
 
 TEST_CASE("valid attachments") {

@@ -29,9 +29,11 @@ vdpa::datapath::v1::Attachment attachment(const std::string& device = "nic-0") {
 }
 
 NetworkConfig network(const std::string& version, const json& prevResult = nullptr) {
+  Environment environment;
+  environment.command = Command::add;
   return parseNetworkConfig(
       json{{"cniVersion", version}, {"name", "fast"}, {"prevResult", prevResult}}.dump(),
-      Command::add);
+      environment);
 }
 
 const json kAddresses = {

@@ -48,7 +48,8 @@ class Scene:
                            "ranges": [[{"subnet": "10.9.0.0/24"}]]}}
         process = subprocess.Popen([cni.PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={
             "PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_NETNS": netns,
-            "CNI_IFNAME": "net1", "CNI_PATH": str(cni.DEBIAN_PLUGINS)})
+            "CNI_IFNAME": "net1", "CNI_PATH": str(cni.DEBIAN_PLUGINS),
+            "VDPA_CNI_ROOTS": str(self.directory)})
         process.stdin.write(json.dumps(config).encode())
         process.stdin.close()
         return process

@@ -1,0 +1,116 @@
+// See the header.
+#include "cni/network_paths.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <stdexcept>
+
+#include "cni/error.h"
+#include "cni/json_object.h"
+#include "common/errors.h"
+#include "common/unix_socket.h"
+
+namespace vdpa::cni {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSockets = "/run/vdpa";
+// In the datapath's directory, the sockets of devices and of the programs that serve them: a
+// connection of ours would take the place of a pod's, or of the datapath's.
+constexpr std::string_view kNotForUs[] = {"devices", "workers", "switches"};
+constexpr std::string_view kLogs = "/var/log/";
+// Where Multus keeps them, and how it names them: newCNIRuntimeConf() of Multus 4.2.2 and 4.3.0 has
+// "<network>-<container>_<interface>", GetCNIDeviceInfoPath() of the Network Plumbing Working
+// Group's client 1.7.6 replaces '/' by '-', which neither of the last two contains.
+constexpr std::string_view kDeviceInfo = "/var/run/k8s.cni.cncf.io/devinfo/cni/";
+
+bool isBelow(const fs::path& path, const std::string& root) {
+  std::error_code error;
+  fs::path directory = fs::weakly_canonical(root, error);
+  if (error) return false;
+  if (!directory.has_filename()) directory = directory.parent_path();  // of "/tmp/"
+  const auto [rootEnd, rest] =
+      std::mismatch(directory.begin(), directory.end(), path.begin(), path.end());
+  return rootEnd == directory.end() && rest != path.end() &&
+         std::find(std::begin(kNotForUs), std::end(kNotForUs), rest->native()) ==
+             std::end(kNotForUs);
+}
+
+}  // namespace
+
+std::string confineSocket(const std::string& path, const std::vector<std::string>& roots) {
+  if (path.size() > kMaxSocketPath)
+    throw Error(Code::invalidConfig, fmt::format("datapathSocket has {} bytes; at most {} fit",
+                                                 path.size(), kMaxSocketPath));
+  std::vector<std::string> places{kSockets};
+  places.insert(places.end(), roots.begin(), roots.end());
+  std::error_code error;
+  const fs::path found = path.starts_with('/') ? fs::weakly_canonical(path, error) : fs::path();
+  const bool inside = !error && !found.empty() &&
+                      std::any_of(places.begin(), places.end(),
+                                  [&](const std::string& root) { return isBelow(found, root); });
+  if (!inside)
+    throw Error(
+        Code::invalidConfig,
+        fmt::format("datapathSocket '{}': expected vdpa-datapath's socket, below {}; for another "
+                    "directory, the node's administrator sets VDPA_CNI_ROOTS in the "
+                    "environment of Multus",
+                    path, fmt::join(places, ", ")));
+  if (found.native().size() > kMaxSocketPath)
+    throw Error(Code::invalidConfig,
+                fmt::format("datapathSocket '{}' leads to {}, which has {} "
+                            "bytes; at most {} fit",
+                            path, excerpt(found.native()), found.native().size(), kMaxSocketPath));
+  return found;
+}
+
+std::string confineLog(const std::string& path) {
+  const bool inside = path.size() > kLogs.size() && path.starts_with(kLogs) &&
+                      path.find("/../") == std::string::npos && !path.ends_with("/..");
+  if (!path.empty() && !inside)
+    throw Error(Code::invalidConfig,
+                fmt::format("logFile '{}': expected a file below {}", excerpt(path, 100), kLogs));
+  return path;
+}
+
+UniqueFd openLog(const std::string& path) {
+  // relative_path(): the part after a doubled slash must not start at the root.
+  const fs::path relative = fs::path(path.substr(kLogs.size())).relative_path();
+  // /var/log itself may be a link of the administrator's.
+  UniqueFd directory(checked(::open(kLogs.data(), O_PATH | O_DIRECTORY | O_CLOEXEC),
+                             "cannot open logFile {}", path));
+  for (const auto& part : relative.parent_path())
+    directory = UniqueFd(checked(
+        ::openat(directory.get(), part.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+        "cannot open logFile {}", path));
+  UniqueFd file(
+      checked(::openat(directory.get(), relative.filename().c_str(),
+                       O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0640),
+              "cannot open logFile {}", path));
+  struct stat status {};
+  checked(::fstat(file.get(), &status), "cannot open logFile {}", path);
+  if (!S_ISREG(status.st_mode))
+    throw std::runtime_error(fmt::format("cannot open logFile {}: not a regular file", path));
+  return file;
+}
+
+std::string confineDeviceInfo(const std::string& path, const std::string& containerId,
+                              const std::string& interface) {
+  if (path.empty()) return path;
+  const std::string ending = fmt::format("-{}_{}", containerId, interface);
+  if (!path.starts_with(kDeviceInfo) || !path.ends_with(ending) ||
+      path.find('/', kDeviceInfo.size()) != std::string::npos)
+    throw Error(Code::invalidConfig,
+                fmt::format("runtimeConfig.CNIDeviceInfoFile '{}': expected a file in {} whose "
+                            "name ends in '{}', as Multus names it; a network lists "
+                            "CNIDeviceInfoFile in its 'capabilities' and has no 'runtimeConfig'",
+                            excerpt(path, 400), kDeviceInfo, ending));
+  return path;
+}
+
+}  // namespace vdpa::cni

@@ -1,0 +1,62 @@
+// Connecting to a listener that others queue for.
+#include "common/unix_socket.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <catch2/catch.hpp>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/datapath/temporary_directory.h"
+
+using namespace vdpa;
+using namespace std::chrono_literals;
+
+namespace {
+
+int errorOf(const std::string& path, std::chrono::milliseconds patience = 0ms) {
+  try {
+    connectUnix(path, patience);
+  } catch (const std::system_error& error) {
+    return error.code().value();
+  }
+  return 0;
+}
+
+// What fits into a listener's queue.
+std::vector<UniqueFd> fill(const std::string& path) {
+  std::vector<UniqueFd> queued;
+  try {
+    for (;;) queued.push_back(connectUnix(path));
+  } catch (const std::system_error& error) {
+    REQUIRE(error.code().value() == EAGAIN);
+  }
+  return queued;
+}
+
+}  // namespace
+
+TEST_CASE("a connection waits for room as long as its patience") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.path() + "/x.sock";
+  const UniqueFd listener = listenUnix(path, 0600);
+  const auto queued = fill(path);
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK(errorOf(path, 200ms) == EAGAIN);
+  CHECK(std::chrono::steady_clock::now() - begin >= 200ms);
+
+  std::thread server([&] { UniqueFd(::accept(listener.get(), nullptr, nullptr)); });
+  const UniqueFd connected = connectUnix(path, 30s);
+  server.join();
+  CHECK((::fcntl(connected.get(), F_GETFL) & O_NONBLOCK) != 0);
+}
+
+TEST_CASE("patience is for a queue alone") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.path() + "/x.sock";
+  CHECK(errorOf(path, 30s) == ENOENT);
+  listenUnix(path, 0600);  // and closed
+  CHECK(errorOf(path, 30s) == ECONNREFUSED);
+}
