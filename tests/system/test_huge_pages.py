@@ -5,13 +5,15 @@ import contextlib
 import pytest
 
 from datapath import Datapath, owner, settings
+from guest import Guest
 from huge_pages import cgroup_root, file_of, huge_pages, release_pages, taken
 from pod import mac
+from support import wait_until
 from testpmd import Testpmd
 from vhost_front import BASE, FrontEnd
 
 pytestmark = pytest.mark.packets
-PAGES = 96
+PAGES = 144  # a guest's 256 MiB, and some more
 
 
 @pytest.fixture
@@ -60,3 +62,13 @@ def test_an_application_on_huge_pages(node):
             application(0, "flowgen", huge=True, eal=["--in-memory", "--single-file-segments"]) as sender:
         sender.wait_received(1000, "to memory of huge pages and back")
         assert taken() > 0
+
+
+def test_a_guest_on_huge_pages(node):
+    with Guest(node.directory, node.socket(), memory=",hugetlb=on,hugetlbsize=2M,prealloc=on") as guest:
+        wait_until(lambda: guest.counter("sent") > 2, lambda: f"packets:\n{guest.log()}\n{node.log()}", 120)
+
+
+def test_a_guest_whose_memory_is_not_allocated(node):
+    with Guest(node.directory, node.socket(), memory=",hugetlb=on,hugetlbsize=2M"):
+        node.wait_log("the VM's memory is not allocated: prealloc=on", 120)
