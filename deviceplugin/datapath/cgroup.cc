@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,15 @@ void fillCpuset(const fs::path& hierarchy, const fs::path& folder) {
   }
 }
 
+// v2: a cgroup has a controller's files once the cgroup above enables it. Its children keep what
+// they have.
+void enableBelow(const fs::path& hierarchy, const std::string& controller) {
+  if (!fs::exists(hierarchy / "cgroup.controllers")) return;
+  std::istringstream there(readFile((hierarchy / "cgroup.controllers").string()));
+  for (std::string name; there >> name;)
+    if (name == controller) writeTo(hierarchy / "cgroup.subtree_control", "+" + controller);
+}
+
 fs::path makeFolder(const fs::path& hierarchy) {
   fs::path folder = hierarchy / kName;
   if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
@@ -69,6 +79,29 @@ void limitOwnCgroup(const std::string& root, uint64_t memory) {
       if (fs::exists(folder / name))
         writeTo(folder / name, memory > 0 ? std::to_string(memory) : none);
   }
+}
+
+void reserveNoHugePages(const std::string& root) {
+  bool limited = false;
+  for (const auto& hierarchy : hierarchiesOf(root)) {
+    enableBelow(hierarchy, "hugetlb");
+    for (const auto& entry : fs::directory_iterator(makeFolder(hierarchy))) {
+      // One for each page size: hugetlb.2MB.rsvd.max with v2, hugetlb.2MB.rsvd.limit_in_bytes with
+      // v1 (Linux's Documentation/admin-guide/cgroup-v1/hugetlb.rst and cgroup-v2.rst).
+      const std::string name = entry.path().filename();
+      if (!name.starts_with("hugetlb.") ||
+          (!name.ends_with(".rsvd.max") && !name.ends_with(".rsvd.limit_in_bytes")))
+        continue;
+      writeTo(entry.path(), "0");
+      limited = true;
+    }
+  }
+  if (!limited)
+    throw systemError(
+        ENOENT,
+        "no hierarchy below {} limits reservations of huge pages (hugetlb controller, "
+        "Linux 5.7)",
+        root);
 }
 
 std::vector<std::string> removeOwnCgroup(const std::string& root) {

@@ -20,6 +20,13 @@ void moveToOwnCgroup(const std::string& root, pid_t pid);
 // std::system_error.
 void limitOwnCgroup(const std::string& root, uint64_t memory);
 
+// Lets what is in those cgroups reserve no huge page of any size. A mapping of a hugetlb file
+// reserves the pages that the file lacks, charged to whoever maps it: a pod's untouched file would
+// have a switch take the node's free pages. Mapping pages that the pod has allocated or reserved
+// takes none. None of our processes has huge pages of its own (start_eal.h); one that needs them
+// belongs in another cgroup. Throws std::system_error, also where the kernel cannot do it.
+void reserveNoHugePages(const std::string& root);
+
 // Removes those cgroups, which must be empty. Returns what stays, with the reason, for people.
 std::vector<std::string> removeOwnCgroup(const std::string& root);
 

@@ -49,6 +49,17 @@ void limitMemory(const std::string& cgroupRoot, uint64_t megabytes) {
   }
 }
 
+// Without the limit too.
+void limitHugePages(const std::string& cgroupRoot) {
+  if (cgroupRoot.empty()) return;
+  try {
+    reserveNoHugePages(cgroupRoot);
+  } catch (const std::exception& error) {
+    spdlog::warn("a pod's memory can have a switch reserve the node's free huge pages: {}",
+                 error.what());
+  }
+}
+
 int run(int argc, char** argv) {
   ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
   CLI::App app{
@@ -106,6 +117,7 @@ int run(int argc, char** argv) {
   programs.vswitch = findProgram("vdpa-switch", directories);
   programs.pmd = findProgram("vdpa-pmd", directories);
   limitMemory(programs.cgroupRoot, memoryLimit);
+  limitHugePages(programs.cgroupRoot);
   // One at a time: the kernel holds one lock for all.
   VdpaNetlink netlink(std::chrono::seconds(10));
   const Instance instance(

@@ -68,12 +68,13 @@ def _initramfs(directory, kernel):
 
 
 class Guest(Program):
-    def __init__(self, directory, socket, options="", connection=""):
-        """`options` of the device and `connection` of the character device, each with a leading comma. Without MSI-X (vectors=0): with it, QEMU 7.2 under emulation crashes on any vhost-user back-end."""
+    def __init__(self, directory, socket, options="", memory="", connection=""):
+        """`options` are the device's, `memory` its memory's, `connection` the character device's. Without MSI-X
+        (vectors=0): with it, QEMU 7.2 under emulation crashes on any vhost-user back-end."""
         kernel = _kernel()
         super().__init__("guest", [
             "qemu-system-x86_64", "-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max", "-m", "256",
-            "-object", "memory-backend-memfd,id=memory,size=256M,share=on", "-nodefaults", "-display", "none",
+            "-object", f"memory-backend-memfd,id=memory,size=256M,share=on{memory}", "-nodefaults", "-display", "none",
             "-serial", "stdio", "-no-reboot", "-kernel", next(kernel.glob("boot/vmlinuz-*")),
             "-initrd", _initramfs(directory, kernel), "-append", "console=ttyS0 quiet panic=-1",
             "-chardev", f"socket,id=port,path={socket}{connection}", "-netdev", "vhost-user,id=net,chardev=port",

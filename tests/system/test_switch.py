@@ -14,7 +14,7 @@ import pytest
 
 from datapath import network_namespace
 from pod import BROADCAST, Pod, exchange, frame, mac
-from support import wait_until
+from support import suspend, wait_until
 from switch import TICKS, Refused, Switch
 from testpmd import application
 from vhost_front import BASE, FrontEnd
@@ -442,6 +442,10 @@ def receive(outside, payload):
         return (tag & 0xfff if status & 0x10 else None), data  # TP_STATUS_VLAN_VALID
 
 
+def uplink(switch):
+    return next(port for port in switch.call("stats")["ports"] if port["id"] == "uplink")
+
+
 def test_uplink(directory):
     with wire() as name, Switch(directory, "--uplink", "uplink0", wrapper=["ip", "netns", "exec", name]) as switch:
         switch.wait_ready()
@@ -464,8 +468,7 @@ def test_uplink(directory):
             outside.send(frame(mac(2), mac(0x97), b"last tagged", vlan=7))
             assert plain.wait_payload(b"last plain") == [b"in plain", b"last plain"]
             assert tagged.wait_payload(b"last tagged") == [b"in tagged", b"last tagged"]
-            uplink = next(p for p in switch.call("stats")["ports"] if p["id"] == "uplink")
-            assert uplink["tx_packets"] >= 5 and uplink["rx_packets"] >= 2
+            assert uplink(switch)["tx_packets"] >= 5 and uplink(switch)["rx_packets"] >= 2
 
 
 def test_an_idle_uplink_wakes_the_switch(directory):
@@ -482,6 +485,39 @@ def test_an_idle_uplink_wakes_the_switch(directory):
                     break
             else:
                 raise AssertionError("never woken by a frame from outside")
+
+
+def test_a_burst_from_outside_fills_the_room_that_a_ring_has(directory):
+    """The uplink gives the switch twice as many frames at once as rte_vhost takes in a call."""
+    with wire() as name, Switch(directory, "--uplink", "uplink0", wrapper=["ip", "netns", "exec", name]) as switch:
+        switch.wait_ready()
+        with raw_socket(name) as outside, Pod(switch.add("p1", mac(1))) as pod:
+            switch.wait_connected("p1")
+            pod.post(128)
+            suspend(switch.pid)
+            for number in range(128):
+                outside.send(frame(mac(1), mac(0x99), b"%d of a burst" % number))
+            os.kill(switch.pid, signal.SIGCONT)
+            wait_until(lambda: uplink(switch)["tx_packets"] == 128, "all frames to be taken")
+            wait_until(lambda: switch.stats("p1")["rx_packets"] + switch.drops("p1").get("rx_full", 0) == 128,
+                       lambda: switch.stats("p1"))
+            assert switch.drops("p1") == {} and pod.received() == 128
+
+
+def test_frames_that_the_uplink_refuses_are_drops_alone(directory):
+    """Those to an uplink that is down fill its ring."""
+    with wire() as name, Switch(directory, "--uplink", "uplink0", wrapper=["ip", "netns", "exec", name]) as switch:
+        switch.wait_ready()
+        with Pod(switch.add("p1", mac(1))) as pod:
+            switch.wait_connected("p1")
+            subprocess.run(["ip", "-n", name, "link", "set", "uplink0", "down"], check=True)
+            for _ in range(1000):  # the ring has 512 places
+                pod.send_to(BROADCAST, size=100)
+            wait_until(lambda: uplink(switch)["rx_packets"] + uplink(switch)["drops"]["rx_full"] == 1000,
+                       lambda: f"all frames to be counted: {uplink(switch)}")
+            counted = uplink(switch)
+            assert counted["drops"]["rx_full"] > 0
+            assert counted["rx_bytes"] == 100 * counted["rx_packets"]
 
 
 def udp(to, sender, port, payload):

@@ -8,9 +8,10 @@
 
 namespace vdpa {
 
-enum class Drop : uint8_t { rxFull, spoofed, linkDown, tooLong, vlan, noMemory };
-inline constexpr const char* kDropNames[] = {"rx_full",  "spoofed", "link_down",
-                                             "too_long", "vlan",    "no_memory"};
+// A runt is shorter than an Ethernet header.
+enum class Drop : uint8_t { rxFull, spoofed, linkDown, tooLong, vlan, noMemory, runt };
+inline constexpr const char* kDropNames[] = {"rx_full", "spoofed",   "link_down", "too_long",
+                                             "vlan",    "no_memory", "runt"};
 inline constexpr size_t kDrops = std::size(kDropNames);
 
 // A counter with one writer: adding needs no locked instruction.

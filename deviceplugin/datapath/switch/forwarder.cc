@@ -18,6 +18,10 @@ uint64_t macAt(const rte_ether_addr& address) {
   return rte_be_to_cpu_64(octets) >> 16;
 }
 
+// The most frames that one call of rte_vhost_enqueue_burst() takes (MAX_PKT_BURST in DPDK's
+// lib/vhost/virtio_net.c).
+constexpr uint16_t kEnqueued = 32;
+
 constexpr uint64_t kGroupBit = 1ull << 40;  // of the first octet: multicast or broadcast
 
 bool isTagged(const rte_ether_hdr& header) {
@@ -53,7 +57,7 @@ inline bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& 
   Counters& counters = source.counters[poller_];
   const auto* header = rte_pktmbuf_mtod(frame, const rte_ether_hdr*);
   if (frame->data_len < sizeof *header) {
-    counters.drop(Drop::tooLong, 1);
+    counters.drop(Drop::runt, 1);
     return false;
   }
   const uint64_t sender = macAt(header->src_addr);
@@ -180,12 +184,16 @@ void Forwarder::deliver(const Snapshot& snapshot, MacTable::Port port, uint16_t 
   }
   if (fitting < offered) counters.drop(Drop::tooLong, offered - fitting);
   uint16_t sent = 0;
-  if (to.vid >= 0 && to.rxQueueCount > 0 && !guard_.left(to.vid)) {
+  if (to.vid >= 0 && to.rxQueueCount > 0) {
     const uint16_t ring = to.rxQueues[queue % to.rxQueueCount];
     serving_.begin(port, ring);
-    sent = rte_vhost_enqueue_burst(to.vid, ring, batch.frames, fitting);
+    // Fewer than a call takes: the ring is full.
+    for (uint16_t taken = kEnqueued; taken >= kEnqueued && sent < fitting; sent += taken) {
+      if (guard_.left(to.vid)) break;
+      taken = rte_vhost_enqueue_burst(to.vid, ring, batch.frames + sent, fitting - sent);
+      guard_.check(to.vid);
+    }
     serving_.end();
-    guard_.check(to.vid);
   }
   uint64_t bytes = 0;
   for (uint16_t i = 0; i < sent; ++i) bytes += lengths[i];
@@ -200,8 +208,8 @@ void Forwarder::deliverToUplink(const Snapshot& snapshot) {
   const uint16_t offered = batch.count;
   batch.count = 0;
   rte_mbuf* ready[kBurst];
+  uint64_t lengths[kBurst];
   uint16_t count = 0;
-  uint64_t bytes = 0;
   for (uint16_t i = 0; i < offered; ++i) {
     // The frame may go to pods as well, and a tag changes it: the uplink gets a copy.
     rte_mbuf* copy = rte_pktmbuf_copy(batch.frames[i], pool_, 0, UINT32_MAX);
@@ -216,10 +224,12 @@ void Forwarder::deliverToUplink(const Snapshot& snapshot) {
       counters.drop(Drop::noMemory, 1);
       continue;
     }
-    bytes += copy->pkt_len;
+    lengths[count] = copy->pkt_len;
     ready[count++] = copy;
   }
   const uint16_t sent = rte_eth_tx_burst(uplink_, uplinkQueue_, ready, count);
+  uint64_t bytes = 0;
+  for (uint16_t i = 0; i < sent; ++i) bytes += lengths[i];
   counters.rxPackets.add(sent);
   counters.rxBytes.add(bytes);
   if (sent < count) {

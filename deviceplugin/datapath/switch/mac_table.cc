@@ -31,15 +31,16 @@ bool expired(uint64_t value, uint32_t seconds) {
 
 }  // namespace
 
-MacTable::MacTable()
-    : buckets_(std::make_unique<Bucket[]>(kBuckets)),
+MacTable::MacTable(KeyedHash::Secret secret)
+    : hash_(secret),
+      buckets_(std::make_unique<Bucket[]>(kBuckets)),
       writing_(std::make_unique<std::atomic<bool>[]>(kBuckets)) {
   for (auto& limit : limit_) limit.store(kLearnedPerPort, relaxed);
 }
 
 MacTable::Bucket& MacTable::bucketOf(uint64_t key) const {
-  // Fibonacci hashing: the golden ratio spreads addresses that differ in their last bits only.
-  return buckets_[(key * 0x9e3779b97f4a7c15ull) >> 51];
+  static_assert(kBuckets == 1 << (64 - 51));
+  return buckets_[hash_(key) >> 51];
 }
 
 // A poller that meets another writer doesn't wait: the next frame repeats what it had to say.

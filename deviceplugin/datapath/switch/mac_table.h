@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "deviceplugin/datapath/switch/keyed_hash.h"
+
 namespace vdpa {
 
 class MacTable {
@@ -24,7 +26,7 @@ class MacTable {
   static constexpr uint32_t kLearnedPerPort = 128;
   static constexpr uint32_t kLearnedOnUplink = 8192;
 
-  MacTable();
+  explicit MacTable(KeyedHash::Secret secret = KeyedHash::randomSecret());
 
   // `mac` in the low 48 bits, first octet highest. `seconds` is any clock that doesn't go back.
   // Notes that `mac` was seen on `port`. A static address stays where it is.
@@ -65,6 +67,7 @@ class MacTable {
   void note(Bucket& bucket, uint64_t key, uint64_t news, uint32_t seconds);
   void drop(Bucket& bucket, size_t way);
 
+  const KeyedHash hash_;
   std::unique_ptr<Bucket[]> buckets_;
   std::unique_ptr<std::atomic<bool>[]> writing_;  // by bucket
   std::atomic<uint32_t> changes_{0};

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "common/node_memory.h"
+#include "deviceplugin/datapath/worker/huge_pages.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
 
 namespace vdpa {
@@ -119,6 +120,7 @@ MemoryTable::MemoryTable(Message message) {
           "at most {} MiB, twice this node's memory, can be shared",
           i, mapped >> 20, most >> 20);
   }
+  checkHugePages(regions_);
 }
 
 const MemoryRegion* MemoryTable::find(uint64_t address, uint64_t size) const {

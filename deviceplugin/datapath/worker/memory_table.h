@@ -20,9 +20,9 @@ class MemoryTable {
  public:
   // Checks a SET_MEM_TABLE message: count, sizes, overlaps, and that each descriptor is a file in
   // memory (memfd, tmpfs or hugetlbfs), open for reading and writing, that holds the region; and
-  // that together they are not larger than any node's pod could have them. Files
-  // of other kinds are refused because a pod could make an access to them wait for ever. Throws
-  // ProtocolError.
+  // that together they are not larger than any node's pod could have them, and that huge pages are
+  // allocated (see huge_pages.h). Files of other kinds are refused because a pod could make an
+  // access to them wait for ever. Throws ProtocolError.
   explicit MemoryTable(Message message);
 
   const std::vector<MemoryRegion>& regions() const { return regions_; }

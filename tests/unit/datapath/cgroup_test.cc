@@ -1,6 +1,8 @@
 // Moving a process out of its container's cgroups, on directories laid out as the kernel does it.
 #include "deviceplugin/datapath/cgroup.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -71,6 +73,65 @@ TEST_CASE("memory is bounded in the hierarchy that does it") {
   CHECK(v1.content("memory/vdpa/memory.limit_in_bytes").starts_with("-1"));
   CHECK(fs::exists(v1.root / "cpu/vdpa"));
   CHECK_FALSE(fs::exists(v1.root / "cpu/vdpa/memory.max"));
+}
+
+TEST_CASE("v2: no huge page of any size may be reserved, once the controller is enabled") {
+  Layout v2;
+  v2.file("cgroup.procs");
+  v2.file("cgroup.controllers", "cpuset cpu io memory hugetlb pids\n");
+  v2.file("cgroup.subtree_control");
+  for (const char* size : {"2MB", "1GB"}) {
+    v2.file(fmt::format("vdpa/hugetlb.{}.rsvd.max", size));
+    v2.file(fmt::format("vdpa/hugetlb.{}.rsvd.current", size));
+    v2.file(fmt::format("vdpa/hugetlb.{}.max", size));
+  }
+  vdpa::reserveNoHugePages(v2.root);
+  CHECK(v2.content("cgroup.subtree_control") == "+hugetlb");
+  for (const char* size : {"2MB", "1GB"}) {
+    CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.rsvd.max", size)) == "0");
+    // A page that a pod has reserved counts as used by whoever touches it first.
+    CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.max", size)).empty());
+    CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.rsvd.current", size)).empty());
+  }
+}
+
+TEST_CASE("v1: no huge page of any size may be reserved") {
+  Layout v1;
+  v1.file("cpu/cgroup.procs");
+  v1.file("hugetlb/cgroup.procs");
+  v1.file("hugetlb/vdpa/hugetlb.2MB.rsvd.limit_in_bytes");
+  v1.file("hugetlb/vdpa/hugetlb.1GB.rsvd.limit_in_bytes");
+  v1.file("hugetlb/vdpa/hugetlb.2MB.limit_in_bytes");
+  vdpa::reserveNoHugePages(v1.root);
+  CHECK(v1.content("hugetlb/vdpa/hugetlb.2MB.rsvd.limit_in_bytes") == "0");
+  CHECK(v1.content("hugetlb/vdpa/hugetlb.1GB.rsvd.limit_in_bytes") == "0");
+  CHECK(v1.content("hugetlb/vdpa/hugetlb.2MB.limit_in_bytes").empty());
+}
+
+TEST_CASE("v1 and v2 together: the controller may be v2's") {
+  Layout both;
+  both.file("cpu/cgroup.procs");
+  both.file("memory/cgroup.procs");
+  both.file("unified/cgroup.procs");
+  both.file("unified/cgroup.controllers", "hugetlb\n");
+  both.file("unified/cgroup.subtree_control");
+  both.file("unified/vdpa/hugetlb.2MB.rsvd.max");
+  vdpa::reserveNoHugePages(both.root);
+  CHECK(both.content("unified/cgroup.subtree_control") == "+hugetlb");
+  CHECK(both.content("unified/vdpa/hugetlb.2MB.rsvd.max") == "0");
+  CHECK_FALSE(fs::exists(both.root / "cpu/cgroup.subtree_control"));
+}
+
+TEST_CASE("a kernel without that limit is named") {
+  Layout layout;
+  layout.file("cgroup.procs");
+  layout.file("cgroup.controllers", "cpu memory\n");
+  layout.file("cgroup.subtree_control");
+  layout.file("vdpa/hugetlb.2MB.max");  // before Linux 5.7
+  CHECK_THROWS_WITH(vdpa::reserveNoHugePages(layout.root),
+                    Catch::Contains("limits reservations of huge pages"));
+  CHECK(layout.content("cgroup.subtree_control").empty());
+  CHECK(layout.content("vdpa/hugetlb.2MB.max").empty());
 }
 
 TEST_CASE("what is not a cgroup file system is named") {

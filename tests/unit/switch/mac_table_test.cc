@@ -2,26 +2,44 @@
 #include "deviceplugin/datapath/switch/mac_table.h"
 
 #include <catch2/catch.hpp>
+#include <functional>
 #include <thread>
 #include <utility>
 #include <vector>
 
 namespace {
 
+using vdpa::KeyedHash;
 using vdpa::MacTable;
 
 constexpr uint64_t kMac = 0x020000000001;
 constexpr MacTable::Port kA = 1, kB = 2, kC = 3;
 
-// Addresses of VLAN 0 that share a bucket: each of a few tells whether it got a place.
-std::vector<uint64_t> sharingABucket(size_t count) {
-  const auto bucketOf = [](uint64_t mac) {
-    return ((1ull << 60 | mac) * 0x9e3779b97f4a7c15ull) >> 51;
-  };
+constexpr KeyedHash::Secret kSecret{0x0123456789abcdef, 0xfedcba9876543210};
+
+uint64_t keyOf(uint64_t mac, uint64_t vlan) {
+  return 1ull << 60 | vlan << 48 | mac;
+}
+
+// Addresses of a VLAN in the bucket that `hash` has for kMac of VLAN 0. Each of a few tells whether
+// it got a place.
+std::vector<uint64_t> sharingABucket(size_t count, uint64_t vlan,
+                                     const std::function<uint64_t(uint64_t)>& hash) {
   std::vector<uint64_t> macs;
   for (uint64_t mac = kMac; macs.size() < count; ++mac)
-    if (bucketOf(mac) == bucketOf(kMac)) macs.push_back(mac);
+    if (hash(keyOf(mac, vlan)) >> 51 == hash(keyOf(kMac, 0)) >> 51) macs.push_back(mac);
   return macs;
+}
+
+std::vector<uint64_t> sharingABucket(size_t count) {
+  return sharingABucket(count, 0, KeyedHash(kSecret));
+}
+
+// Whether kMac of VLAN 0 is learned after these of VLAN 10.
+bool learnedBehind(const std::vector<uint64_t>& macs, MacTable& table) {
+  for (const uint64_t mac : macs) table.learn(mac, 10, kA, 1);
+  table.learn(kMac, 0, kB, 1);
+  return table.lookup(kMac, 0, 1) == kB;
 }
 
 }  // namespace
@@ -65,6 +83,45 @@ TEST_CASE("VLANs know nothing of each other") {
   table.learn(kMac, 20, kB, 1);
   CHECK(table.lookup(kMac, 10, 1) == kA);
   CHECK(table.lookup(kMac, 20, 1) == kB);
+}
+
+TEST_CASE("one VLAN's addresses can't be chosen to keep another's station from being learned") {
+  // Those that share a bucket under a hash that everybody knows: the golden ratio's.
+  const auto known =
+      sharingABucket(8, 10, [](uint64_t key) { return key * 0x9e3779b97f4a7c15ull; });
+  MacTable table;
+  CHECK(learnedBehind(known, table));
+}
+
+TEST_CASE("addresses that share a bucket under one secret don't under another") {
+  const auto found = sharingABucket(8, 10, KeyedHash(kSecret));
+  MacTable same(kSecret);
+  CHECK_FALSE(learnedBehind(found, same));
+  // Either half of the secret matters.
+  MacTable first({kSecret.first + 1, kSecret.second});
+  CHECK(learnedBehind(found, first));
+  MacTable second({kSecret.first, kSecret.second + 2});
+  CHECK(learnedBehind(found, second));
+}
+
+TEST_CASE("a start's secret is its own") {
+  const auto one = KeyedHash::randomSecret(), other = KeyedHash::randomSecret();
+  CHECK(one.first != other.first);
+  CHECK(one.second != other.second);
+  CHECK(one.first != one.second);
+}
+
+TEST_CASE("addresses that differ in a few bits find places") {
+  MacTable table(kSecret);
+  table.setLimit(kA, MacTable::kLearnedOnUplink);
+  const uint64_t shift = GENERATE(0u, 8u, 16u, 24u, 28u);
+  size_t known = 0;
+  for (uint64_t i = 0; i < 4096; ++i) {
+    const uint64_t mac = kMac ^ i << shift;
+    table.learn(mac, 0, kA, 1);
+    known += table.lookup(mac, 0, 1) == kA;
+  }
+  CHECK(known == 4096);
 }
 
 TEST_CASE("an address not heard of for too long is unknown") {
@@ -114,7 +171,7 @@ TEST_CASE("a port fills no more than its share") {
 }
 
 TEST_CASE("a full port's own aged address makes room for a new one") {
-  MacTable table;
+  MacTable table(kSecret);
   table.setLimit(kA, 1);
   const auto macs = sharingABucket(2);
   table.learn(macs[0], 0, kA, 1);
@@ -127,7 +184,7 @@ TEST_CASE("a full port's own aged address makes room for a new one") {
 }
 
 TEST_CASE("a full bucket keeps what it has, but for aged and static addresses") {
-  MacTable table;
+  MacTable table(kSecret);
   const auto macs = sharingABucket(10);
   for (size_t i = 0; i < 8; ++i) table.learn(macs[i], 0, kA, static_cast<uint32_t>(1 + i));
   table.learn(macs[8], 0, kB, 10);
@@ -148,7 +205,7 @@ TEST_CASE("a full bucket keeps what it has, but for aged and static addresses") 
 }
 
 TEST_CASE("a static address never takes another's place") {
-  MacTable table;
+  MacTable table(kSecret);
   const auto macs = sharingABucket(10);
   for (size_t i = 0; i < 8; ++i) table.addStatic(macs[i], 0, kA);
   table.addStatic(macs[8], 0, kB);  // flooded to, as everybody that nothing is known of
@@ -172,7 +229,7 @@ TEST_CASE("nothing is left of a removed port") {
 }
 
 TEST_CASE("threads that learn, look up, add and remove leave exact counts") {
-  MacTable table;
+  MacTable table(kSecret);
   const auto macs = sharingABucket(12);  // more than the bucket holds, so that they fight for it
   constexpr uint64_t kOwn = 0x0e0000000000;
   std::atomic<bool> stop{false}, wrong{false};

@@ -2,9 +2,12 @@
 #include "deviceplugin/datapath/worker/memory_table.h"
 
 #include <linux/memfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 
 #include <catch2/catch.hpp>
+#include <fstream>
+#include <stdexcept>
 
 #include "common/node_memory.h"
 #include "deviceplugin/datapath/worker/protocol_error.h"
@@ -30,6 +33,34 @@ void refused(Message message, const std::string& text) {
   CHECK_THROWS_WITH(MemoryTable(std::move(message)), Catch::Contains(text));
   CHECK(openDescriptors() == before);
 }
+
+// So many free huge pages more; as many as before when it goes. Tests that do so take turns.
+class HugePages {
+ public:
+  explicit HugePages(int more) : lock_(::open(kFile, O_RDONLY | O_CLOEXEC)) {
+    if (::flock(lock_.get(), LOCK_EX) < 0) throw std::runtime_error("cannot lock the huge pages");
+    before_ = read();
+    write(before_ + more);
+    if (read() == before_ + more) return;
+    write(before_);
+    throw std::runtime_error("the machine has no memory for huge pages");
+  }
+  ~HugePages() { write(before_); }
+  HugePages(const HugePages&) = delete;
+  HugePages& operator=(const HugePages&) = delete;
+
+ private:
+  static constexpr const char* kFile = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+  static int read() {
+    int number = -1;
+    std::ifstream(kFile) >> number;
+    return number;
+  }
+  static void write(int number) { std::ofstream(kFile) << number; }
+
+  const UniqueFd lock_;
+  int before_;
+};
 
 }  // namespace
 
@@ -132,16 +163,51 @@ TEST_CASE("memory of huge pages") {
   UniqueFd file(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
   REQUIRE(file);
   REQUIRE(::ftruncate(file.get(), kSize) == 0);
-  if (::fallocate(file.get(), 0, 0, kSize) < 0) {
-    WARN("no huge page is free on this machine");
-    return;
-  }
+  const HugePages pages(1);
+  REQUIRE(::fallocate(file.get(), 0, 0, kSize) == 0);
   const MemoryTable table(memoryTable(std::move(file), kSize));
   const uint32_t number = 42;
   table.write(0x10000 + 0x12344, std::as_bytes(std::span(&number, 1)));
   uint32_t value = 0;
   table.read(0x10000 + 0x12344, std::as_writable_bytes(std::span(&value, 1)));
   CHECK(value == 42);
+}
+
+TEST_CASE("huge pages that nobody has allocated are refused") {
+  constexpr size_t kPage = 2 << 20;
+  const auto file = [](size_t pages) {
+    UniqueFd made(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB));
+    REQUIRE(made);
+    REQUIRE(::ftruncate(made.get(), static_cast<off_t>(pages * kPage)) == 0);
+    return made;
+  };
+  refused(memoryTable(file(1), kPage),
+          "0 of the 2 MiB of huge pages it needs are there; the VM's "
+          "memory is not allocated: prealloc=on");
+
+  const HugePages pages(3);
+  UniqueFd part = file(4);
+  REQUIRE(::fallocate(part.get(), 0, 0, 3 * kPage) == 0);
+  const auto table = [&part](WireRegion first, WireRegion second) {
+    Message message = twoRegions(first, second);
+    message.descriptors.clear();
+    for (int i = 0; i < 2; ++i) message.descriptors.emplace_back(::dup(part.get()));
+    return message;
+  };
+  refused(memoryTable(UniqueFd(::dup(part.get())), 3 * kPage + 1),
+          "6 of the 8 MiB of huge pages it needs are there");
+  refused(table({0, 2 * kPage, 0, 0}, {1 << 30, 2 * kPage, 1 << 30, 2 * kPage}), "6 of the 8 MiB");
+  // A part of the file; two parts with the gap of a PC within a page; the same part twice.
+  CHECK(MemoryTable(memoryTable(UniqueFd(::dup(part.get())), 3 * kPage)).regions().size() == 1);
+  CHECK(MemoryTable(memoryTable(UniqueFd(::dup(part.get())), kPage, 0x10000, kPage))
+            .regions()
+            .size() == 1);
+  CHECK(MemoryTable(table({0, 0xa0000, 0, 0}, {0xc0000, 3 * kPage - 0xc0000, 0xc0000, 0xc0000}))
+            .regions()
+            .size() == 2);
+  CHECK(
+      MemoryTable(table({0, 2 * kPage, 0, 0}, {1 << 30, 2 * kPage, 1 << 30, 0})).regions().size() ==
+      2);
 }
 
 TEST_CASE("the same files are recognised by what they are, not by descriptor") {

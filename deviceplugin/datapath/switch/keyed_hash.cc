@@ -1,0 +1,18 @@
+// See the header.
+#include "deviceplugin/datapath/switch/keyed_hash.h"
+
+#include <sys/random.h>
+
+#include "common/errors.h"
+
+namespace vdpa {
+
+KeyedHash::Secret KeyedHash::randomSecret() {
+  Secret secret;
+  // Up to 256 bytes come whole, and no signal interrupts them (random(7)).
+  checked(static_cast<int>(::getrandom(&secret, sizeof secret, 0)),
+          "cannot get random bytes for the MAC table's hash");
+  return secret;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,18 @@
+// Whether the huge pages behind a pod's memory exist. An engine that maps a hugetlb file would take
+// the node's free huge pages for whatever the pod has not allocated: they belong to the pods that
+// asked the kubelet for them, and the engine's cgroup may reserve none.
+#pragma once
+
+#include <vector>
+
+#include "deviceplugin/datapath/worker/memory_table.h"
+
+namespace vdpa {
+
+// Throws ProtocolError when regions of a hugetlb file need more pages than the file has. The kernel
+// counts a file's pages in st_blocks (hugetlb_add_to_page_cache() in Linux's mm/hugetlb.c) and
+// doesn't say which parts of the file they are for: a file with as many pages elsewhere passes, and
+// its mapping then fails in the engine.
+void checkHugePages(const std::vector<MemoryRegion>& regions);
+
+}  // namespace vdpa

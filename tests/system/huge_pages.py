@@ -1,0 +1,95 @@
+"""Huge pages of this machine for one test at a time, and a cgroup that counts them."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import pathlib
+
+import pytest
+
+from support import wait_until
+
+PAGE = 2 << 20
+NUMBER = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+
+
+@contextlib.contextmanager
+def huge_pages(count):
+    """So many more than there were, all free. Whoever else changes their number this way takes turns."""
+    with open(NUMBER, encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = int(NUMBER.read_text(encoding="ascii"))
+        NUMBER.write_text(str(before + count), encoding="ascii")
+        try:
+            assert int(NUMBER.read_text(encoding="ascii")) == before + count, "the machine has no memory for huge pages"
+            yield
+        finally:
+            NUMBER.write_text(str(before), encoding="ascii")
+
+
+def taken():
+    """The huge pages in use or reserved."""
+    numbers = {name: int((NUMBER.parent / name).read_text(encoding="ascii"))
+               for name in ("nr_hugepages", "free_hugepages", "resv_hugepages")}
+    return numbers["nr_hugepages"] - numbers["free_hugepages"] + numbers["resv_hugepages"]
+
+
+def file_of(pages, allocated):
+    """The descriptor of a file of huge pages, as a pod makes it. An allocated one's pages are there."""
+    file = os.memfd_create("huge", os.MFD_HUGETLB | os.MFD_HUGE_2MB)
+    os.ftruncate(file, pages * PAGE)
+    if allocated:
+        os.posix_fallocate(file, 0, pages * PAGE)
+    return file
+
+
+def release_pages(file):
+    """Gives all pages but the first back; the file stays as long as it is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = ctypes.c_long(os.fstat(file).st_size - PAGE)
+    if libc.fallocate(file, 3, ctypes.c_long(PAGE), size) != 0:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        raise OSError(ctypes.get_errno(), "fallocate")
+
+
+def _hierarchy():
+    """The mount of the hierarchy that has the hugetlb controller; v1's or v2's."""
+    if (v1 := pathlib.Path("/sys/fs/cgroup/hugetlb")).is_dir():
+        return v1
+    for v2 in map(pathlib.Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")):
+        controllers = v2 / "cgroup.controllers"
+        if controllers.exists() and "hugetlb" in controllers.read_text(encoding="ascii").split():
+            return v2
+    pytest.skip("this kernel has no hugetlb controller")
+
+
+@contextlib.contextmanager
+def cgroup_root():
+    """A cgroup in the place of the hierarchy's top, for processes that end with what is inside."""
+    top = _hierarchy()
+    control = top / "cgroup.subtree_control"
+    enabled = not control.exists() or "hugetlb" in control.read_text(encoding="ascii").split()
+    if not enabled:
+        control.write_text("+hugetlb", encoding="ascii")
+    root = top / f"vdpa-test-{os.getpid()}"
+    root.mkdir()
+    try:
+        yield root
+    finally:
+        for folder in (root / "vdpa", root):
+            wait_until(lambda: _removed(folder), f"the processes in {folder} to end")
+        if not enabled:
+            control.write_text("-hugetlb", encoding="ascii")
+
+
+def _removed(folder):
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
