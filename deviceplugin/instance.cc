@@ -19,6 +19,7 @@
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/discovery/take_snapshot.h"
+#include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/resources/held.h"
 
 namespace vdpa {
@@ -102,6 +103,7 @@ Instance::Instance(PluginOptions options)
   watchFiles();
   configText_ = readFile(options_.config);
   config_ = parseConfig(configText_, options_.config);
+  removeLeftovers();
   // Events that come from now on lead to another snapshot.
   monitor_ = std::make_unique<Monitor>(loop_, [this] { rescan(); });
   snapshot_ = look();
@@ -128,6 +130,13 @@ Instance::~Instance() {
   plugins_.clear();
   loop_.waitForTickets();
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
+}
+
+// Resources that left the configuration while no plugin ran are among the offered ones.
+void Instance::removeLeftovers() const {
+  auto resources = offered_->names();
+  for (const auto& resource : config_.resources) resources.insert(resource.fullName());
+  removeLeftoverSockets(options_.kubeletDirectory, resources);
 }
 
 void Instance::startServer() {
@@ -186,7 +195,8 @@ void Instance::checkPaths(const Config& config) const {
   const Paths datapath(options_.runDirectory, "");
   for (const auto& resource : config.resources) {
     const std::string name = fileName(resource.fullName());
-    std::vector<std::string> paths{options_.kubeletDirectory + "/" + name + ".sock"};
+    std::vector<std::string> paths{options_.kubeletDirectory + "/" +
+                                   pluginSocketName(resource.fullName(), 0)};
     if (resource.software)
       paths.push_back(
           datapath.switchPort(name, softwareDeviceId(resource.name, resource.software->ports - 1)));
@@ -268,10 +278,6 @@ void Instance::updatePlugins() {
     }
     return gone;
   });
-  for (const auto& name :
-       offered_->names())  // of a plugin that was killed; one in force is made anew
-    if (!plugins_.contains(name))
-      ::unlink((options_.kubeletDirectory + "/" + fileName(name) + ".sock").c_str());
   for (const auto& offer : offers_)  // one that is registered with other options starts anew
     if (const auto known = plugins_.find(offer.resource.fullName());
         known != plugins_.end() && !known->second->fits(offer.resource))

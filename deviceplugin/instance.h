@@ -54,6 +54,7 @@ class Instance {
   void announce();  // health service and metrics follow the resources' state
   plugin::v1::ListResponse explain() const;
   void startServer();
+  void removeLeftovers() const;
   void watchFiles();
   void writeDeviceInfo(size_t done = 0);
   void tidyDeviceInfo();

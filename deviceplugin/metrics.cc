@@ -1,13 +1,12 @@
 // See the header.
 #include "deviceplugin/metrics.h"
 
-#include <fmt/format.h>
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
-#include <stdexcept>
+#include "common/metrics_server.h"
 
 namespace vdpa {
 
@@ -34,11 +33,7 @@ Metrics::Metrics(const std::string& address)
                       .Help("1 while the kubelet has the resource, by resource")
                       .Register(*registry_)) {
   if (address.empty()) return;
-  try {
-    exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
-  } catch (const std::exception& error) {
-    throw std::runtime_error(fmt::format("cannot serve metrics on {}: {}", address, error.what()));
-  }
+  exposer_ = serveMetrics(address);
   exposer_->RegisterCollectable(registry_);
 }
 

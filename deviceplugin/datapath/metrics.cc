@@ -7,6 +7,7 @@
 #include <prometheus/registry.h>
 
 #include "common/log.h"
+#include "common/metrics_server.h"
 
 namespace vdpa {
 namespace {
@@ -105,7 +106,7 @@ Metrics::Metrics(Attachments& attachments, const std::string& address)
                       .Register(*registry_)),
       collector_(std::make_shared<Collector>(attachments)) {
   if (address.empty()) return;
-  exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
+  exposer_ = serveMetrics(address);
   exposer_->RegisterCollectable(registry_);
   exposer_->RegisterCollectable(collector_);
   spdlog::info("metrics on http://{}/metrics", address);

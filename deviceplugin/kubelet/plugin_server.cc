@@ -39,7 +39,6 @@ PluginServer::PluginServer(std::string socketPath, DeviceList& devices, Allocati
   if (socketPath_.size() > kMaxSocketPath)
     throw std::runtime_error(fmt::format("socket path {} has {} bytes; at most {} fit", socketPath_,
                                          socketPath_.size(), kMaxSocketPath));
-  ::unlink(socketPath_.c_str());
   grpc::ServerBuilder builder;
   int bound = 0;
   builder.AddListeningPort("unix:" + socketPath_, grpc::InsecureServerCredentials(), &bound);

@@ -24,11 +24,14 @@ void Registration::kubeletVanished() {
 
 void Registration::attempted() {
   inFlight_ = true;
+  endedInFlight_ = false;
 }
 
 void Registration::succeeded(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
+  // The stream can have come and gone before the kubelet's answer.
+  if (endedInFlight_ && streams_ == 0) return expect(now);
   registered_ = true;
   due_ = now + kStreamDeadline;
 }
@@ -49,6 +52,7 @@ void Registration::streamStarted() {
 
 void Registration::streamEnded(Time now) {
   if (streams_ > 0) --streams_;
+  endedInFlight_ = inFlight_;
   // Whichever stream it was, the kubelet may have dropped this resource with it.
   expect(now);
 }

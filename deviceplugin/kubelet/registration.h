@@ -44,6 +44,7 @@ class Registration {
 
   bool kubeletThere_ = false;
   bool inFlight_ = false;
+  bool endedInFlight_ = false;  // a stream, since the Register under way began
   bool registered_ = false;
   unsigned streams_ = 0;
   std::chrono::milliseconds retry_ = kFirstRetry;

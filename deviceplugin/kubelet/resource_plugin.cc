@@ -3,8 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
+#include "common/errors.h"
 #include "common/log.h"
-#include "common/naming.h"
+#include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/register_call.h"
 
 namespace vdpa {
@@ -14,7 +17,6 @@ ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const Offer& offer, Devi
     : loop_(loop),
       paths_(std::move(paths)),
       resource_(offer.resource.fullName()),
-      endpoint_(fileName(resource_) + ".sock"),
       topology_(offer.resource.topology),
       order_(offer.resource.allocation),
       metrics_(metrics),
@@ -40,6 +42,8 @@ void ResourcePlugin::onLoop(std::function<void()> task) {
 
 void ResourcePlugin::startServer() {
   server_.reset();
+  endpoint_ = newPluginSocketName(paths_.kubeletDirectory, resource_);
+  named_ = false;
   const unsigned generation = ++generation_;
   PluginEvents events;
   events.streamStarted = [this, generation] {
@@ -54,7 +58,7 @@ void ResourcePlugin::startServer() {
       if (generation != generation_) return;
       spdlog::info("{}: the kubelet's stream ended", resource_);
       registration_.streamEnded(Loop::Clock::now());
-      if (registration_.streamsInTheWay()) startServer();
+      if (registration_.streamsInTheWay()) return restart();
       changed_();
       schedule();
     });
@@ -62,16 +66,18 @@ void ResourcePlugin::startServer() {
   events.allocated = [this](bool allowed) { metrics_.allocated(resource_, allowed); };
   server_ = std::make_unique<PluginServer>(paths_.kubeletDirectory + "/" + endpoint_, devices_,
                                            order_, allocation_, std::move(events));
+}
+
+// Registers again. Streams of the server so far end before the kubelet is asked: see attempt().
+void ResourcePlugin::restart() {
   registration_.restarted(Loop::Clock::now());
+  changed_();
+  schedule();
 }
 
 void ResourcePlugin::kubeletAppeared() {
-  // A stream that still lives belongs to a kubelet that is gone or going: end it before the new one
-  // is asked.
-  if (!registration_.due() || !server_->socketIsOurs()) startServer();
   registration_.kubeletAppeared(Loop::Clock::now());
-  changed_();
-  schedule();
+  restart();  // a stream that still lives belongs to a kubelet that is gone or going
 }
 
 void ResourcePlugin::kubeletVanished() {
@@ -80,11 +86,10 @@ void ResourcePlugin::kubeletVanished() {
 }
 
 void ResourcePlugin::ownSocketVanished() {
-  if (server_->socketIsOurs()) return;  // the event of a socket that has been replaced since
-  spdlog::info("{}: {} was deleted; making it anew", resource_, endpoint_);
-  startServer();
-  changed_();
-  schedule();
+  if (server_ && server_->socketIsOurs()) return;
+  spdlog::info("{}: {} was deleted; registering with a new socket", resource_, endpoint_);
+  startServer();  // at once: fails if the whole directory was deleted
+  restart();
 }
 
 void ResourcePlugin::schedule() {
@@ -99,8 +104,21 @@ void ResourcePlugin::schedule() {
   });
 }
 
+// Every Register names a socket of its own, because the kubelet refuses one that it still has
+// (plugin_socket.h). Streams of the server before end with it.
 void ResourcePlugin::attempt() {
   registration_.attempted();
+  try {
+    if (named_ || !server_ || !server_->socketIsOurs()) startServer();
+  } catch (const std::exception& error) {
+    // Events in a directory that takes its place are not seen: the process must start again.
+    if (!std::filesystem::exists(paths_.kubeletDirectory)) throw;
+    registration_.failed(Loop::Clock::now());
+    spdlog::warn("{}: not registered with the kubelet, which is tried again: {}", resource_,
+                 withRemedy(error));
+    return schedule();
+  }
+  named_ = true;
   const unsigned generation = generation_;
   cancel_ = registerWithKubelet(
       loop_, paths_.kubeletDirectory + "/kubelet.sock", endpoint_, resource_,

@@ -34,7 +34,7 @@ class ResourcePlugin {
   void kubeletVanished();
   void ownSocketVanished();
 
-  const std::string& endpoint() const { return endpoint_; }  // the socket's file name
+  const std::string& endpoint() const { return endpoint_; }  // the file name of the socket now
   const std::string& resource() const { return resource_; }
   // Whether this plugin may go on serving the resource as it is configured now.
   bool fits(const ResourceConfig& config) const {
@@ -45,6 +45,7 @@ class ResourcePlugin {
 
  private:
   void startServer();
+  void restart();
   void schedule();
   void attempt();
   void onLoop(std::function<void()> task);  // from any thread; dropped once this is gone
@@ -61,6 +62,7 @@ class ResourcePlugin {
   Allocation allocation_;
   Registration registration_;
   unsigned generation_ = 0;  // of the server: events of an earlier one are old news
+  bool named_ = false;       // a Register call has named endpoint_
   std::shared_ptr<ResourcePlugin*> self_;
   const std::weak_ptr<ResourcePlugin*> alive_;  // what posted tasks hold
   std::function<void()> cancel_;                // the Register call under way

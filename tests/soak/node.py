@@ -1,8 +1,10 @@
 """A node with the real programs, a kubelet's habits around them, and a supervisor that starts again what was killed."""
 
+import itertools
 import json
 import os
 import pathlib
+import re
 import socket
 import struct
 import subprocess
@@ -15,18 +17,6 @@ from switch import Control
 
 PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 RELEASE_AFTER = 1  # seconds: no round waits longer for reconciliation than it must
-
-
-class SoakKubelet(Kubelet):
-    """Ends its connection to a plugin that registers anew, as the kubelet does."""
-
-    def Register(self, request, context):
-        before = self.plugins.get(request.resource_name)
-        answer = super().Register(request, context)
-        if before:
-            before.stream.cancel()
-            before.channel.close()
-        return answer
 
 
 def software(**ports):
@@ -44,7 +34,7 @@ class Node:
         self.config_path = self.directory / "config.yaml"
         self.devinfo = self.directory / "devinfo"
         self.ipam = self.directory / "ipam"
-        self.kubelet = SoakKubelet(self.directory)
+        self.kubelet = Kubelet(self.directory)
         self.kubelet.pod_resources = self.directory / "pods.sock"
         self.configure(config)
 
@@ -143,13 +133,17 @@ class Node:
             control.close()
 
     def files(self):
-        """Every file that isn't a log, with its kind."""
+        """Every file that isn't a log, with its kind. The random part of a plugin's socket is a number instead."""
         kinds = {}
         for folder, folders, files in os.walk(self.directory):
             for name in folders + files:
                 path = pathlib.Path(folder, name)
                 if path.suffix != ".log":
-                    kinds[str(path.relative_to(self.directory))] = (
+                    shown = str(path.relative_to(self.directory))
+                    if random := re.fullmatch(r"(device-plugins/.*-)[0-9a-f]{8}(\.sock)", shown):
+                        shown = next(name for n in itertools.count(1)
+                                     if (name := f"{random[1]}{n}{random[2]}") not in kinds)
+                    kinds[shown] = (
                         "socket" if path.is_socket() else "folder" if path.is_dir() else "file")
         return kinds
 

@@ -1,6 +1,7 @@
 """A kubelet as device plugins see it: a real gRPC server in the real directory layout, with the habits of the real one."""
 
 import pathlib
+import re
 import threading
 from concurrent import futures
 
@@ -13,9 +14,10 @@ from support import wait_until
 class Plugin:
     """What the kubelet keeps for one registered resource."""
 
-    def __init__(self, resource, endpoint):
+    def __init__(self, resource, path):
         self.resource = resource
-        self.channel = channel(endpoint)
+        self.path = path
+        self.channel = channel(path)
         self.stub = deviceplugin.DevicePluginStub(self.channel)
         self.options = None
         self.lists = []       # every message of the stream: {device: health}
@@ -27,7 +29,8 @@ class Plugin:
     def devices(self):
         return self.lists[-1] if self.lists else {}
 
-    def follow(self):
+    def follow(self, ended):
+        """Calls `ended` on a thread of its own when the plugin's stream has ended."""
         self.stream = self.stub.ListAndWatch(deviceplugin.Empty())
 
         def read():
@@ -39,7 +42,13 @@ class Plugin:
             except grpc.RpcError:
                 pass
             self.ended.set()
+            ended(self)
         threading.Thread(target=read, daemon=True).start()
+
+    def disconnect(self):
+        if self.stream:
+            self.stream.cancel()
+        self.channel.close()
 
     def allocate(self, *ids):
         request = deviceplugin.AllocateRequest()
@@ -54,14 +63,26 @@ class Plugin:
 
 
 class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesListerServicer):
-    """start() deletes every socket in the directory, as a kubelet does; Register dials back before it answers."""
+    """start() deletes every socket in the directory, as a kubelet does; Register dials back before it answers.
 
-    def __init__(self, directory):
+    `keyed_by` is what it knows a plugin by. "path", from 1.37 on: a Register for a path that it still has is refused, and
+    then every other for that path until the kubelet restarts; several plugins of a resource may overlap, the youngest
+    serves. "name", before: a Register is always taken, and when any stream of a resource ends, its newest plugin is
+    disconnected.
+    """
+
+    def __init__(self, directory, keyed_by="path"):
+        self.keyed_by = keyed_by
         self.directory = pathlib.Path(directory) / "device-plugins"
         self.pod_resources = pathlib.Path(directory) / "pod-resources.sock"
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.plugins = {}
+        self.lock = threading.Lock()
+        self.plugins = {}         # the newest by resource; one whose stream ended stays until the next
+        self.connected = []       # those whose end it has not noticed yet
+        self.spoilt = set()       # paths that are refused for ever
         self.registrations = []   # (resource, endpoint)
+        self.late = 0             # so many ends of a stream are noticed only after the next plugin's first list
+        self.unnoticed = []       # plugins with such an end
         self.refusals = 0         # so many Register calls fail first
         self.held = []            # (namespace, pod, resource, device)
         self.questions = 0        # PodResources List calls
@@ -84,11 +105,11 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
 
     def stop(self):
         """As at SIGTERM: the connections end, the sockets' files stay."""
-        for plugin in self.plugins.values():
-            if plugin.stream:
-                plugin.stream.cancel()
-            plugin.channel.close()
-        self.plugins = {}
+        with self.lock:
+            left = {*self.plugins.values(), *self.connected}
+            self.plugins, self.connected, self.unnoticed, self.spoilt = {}, [], [], set()
+        for plugin in left:
+            plugin.disconnect()
         for server in self.servers:
             server.stop(None).wait()
         self.servers = []
@@ -106,11 +127,50 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
             context.abort(grpc.StatusCode.INTERNAL, "refused by the test")
         if request.version != "v1beta1" or "/" in request.endpoint:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(request))
-        plugin = Plugin(request.resource_name, self.directory / request.endpoint)
+        path = self.directory / request.endpoint
+        with self.lock:
+            if self.keyed_by == "path" and (path in self.spoilt or any(p.path == path for p in self.connected)):
+                self.spoilt.add(path)
+                context.abort(grpc.StatusCode.UNKNOWN, f"device plugin already connected: {path}")
+        plugin = Plugin(request.resource_name, path)
         plugin.options = plugin.stub.GetDevicePluginOptions(deviceplugin.Empty(), timeout=2)
-        self.plugins[request.resource_name] = plugin
-        plugin.follow()
+        with self.lock:
+            self.plugins[request.resource_name] = plugin
+            self.connected.append(plugin)
+            ended, self.unnoticed = self.unnoticed, []
+        plugin.follow(self.stream_ended)
+        if ended:
+            threading.Thread(target=self.notice_late, args=(ended, plugin), daemon=True).start()
         return deviceplugin.Empty()
+
+    def stream_ended(self, plugin):
+        with self.lock:
+            if self.late > 0:
+                self.late -= 1
+                self.unnoticed.append(plugin)
+                return
+        self.notice(plugin)
+
+    def notice_late(self, ended, plugin):
+        wait_until(lambda: plugin.lists or plugin.ended.is_set(), f"the first list from {plugin.path}")
+        for other in ended:
+            self.notice(other)
+
+    def notice(self, plugin):
+        with self.lock:
+            if plugin not in self.connected:
+                return   # disconnected already, or of the kubelet before a restart
+            self.connected.remove(plugin)
+            if self.keyed_by == "name":
+                plugin = self.plugins[plugin.resource]
+                self.connected = [p for p in self.connected if p is not plugin]
+        plugin.disconnect()
+
+    def sockets(self, resource="vdpa.io/nic"):
+        """The resource's socket files, the fixed name of release 0.1.0 among them."""
+        base = resource.replace("/", "-")
+        return [p for p in self.directory.iterdir()
+                if re.fullmatch(re.escape(base) + r"(-[0-9a-f]{8})?\.sock", p.name)]
 
     def List(self, request, context):
         self.questions += 1

@@ -1,5 +1,6 @@
 """vdpa-device-plugin as a process, between a kubelet stand-in and a datapath stand-in or none."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 import datapath as daemons
 from kubelet import Kubelet
-from rpc import datapath, deviceplugin
+from rpc import channel, datapath, deviceplugin
 from support import BUILD, Program, suspend, wait_until
 
 PLUGIN = BUILD / "deviceplugin" / "vdpa-device-plugin"
@@ -75,12 +76,12 @@ def config_text(*resources):
 
 
 class Node:
-    def __init__(self, directory):
+    def __init__(self, directory, keyed_by="path"):
         self.directory = directory
         self.config = directory / "etc" / "config.yaml"
         self.config.parent.mkdir()
         self.config.write_text(config_text(("nic", 3)))
-        self.kubelet = Kubelet(directory)
+        self.kubelet = Kubelet(directory, keyed_by)
         self.datapath = Datapath(directory)
         self.devinfo = directory / "devinfo"
 
@@ -94,8 +95,8 @@ class Node:
 
 
 @pytest.fixture
-def node(directory):
-    node = Node(directory)
+def node(directory, request):
+    node = Node(directory, getattr(request, "param", "path"))
     node.kubelet.start()
     node.datapath.start()
     yield node
@@ -124,7 +125,7 @@ def test_it_registers_lists_and_tells_the_datapath(node):
         assert [d.id for d in resource.devices] == ["nic-0", "nic-1", "nic-2"]
         assert resource.socket.mode == 0o666 and resource.software.mtu == 1500
         assert plugin.stop() == 0
-    assert not (node.kubelet.directory / "vdpa.io-nic.sock").exists()
+    assert not node.kubelet.sockets()
 
 
 def test_allocate_answers_with_mount_and_variables(node):
@@ -178,7 +179,8 @@ def restart(node):
 
 
 def delete_socket(node):
-    (node.kubelet.directory / "vdpa.io-nic.sock").unlink()
+    for path in node.kubelet.sockets():
+        path.unlink(missing_ok=True)
 
 
 def end_stream(node):
@@ -211,26 +213,31 @@ def test_it_outlives_many_kubelet_restarts(node):
             wait_until(lambda: len(node.kubelet.registrations) > before, plugin.log)
 
 
-def test_it_makes_its_socket_anew_when_that_is_deleted(node):
+def test_it_registers_a_new_socket_when_its_own_is_deleted(node):
     with node.plugin():
         wait_devices(node, HEALTHY)
-        socket = node.kubelet.directory / "vdpa.io-nic.sock"
+        (old,) = node.kubelet.sockets()
         before = len(node.kubelet.registrations)
-        socket.unlink()
+        old.unlink()
         wait_until(lambda: len(node.kubelet.registrations) == before + 1, "registered again")
-        assert socket.is_socket()
+        (new,) = node.kubelet.sockets()
+        assert new != old and node.kubelet.registrations[-1] == ("vdpa.io/nic", new.name)
         wait_devices(node, HEALTHY)
 
 
 def test_it_registers_again_when_its_stream_ends(node):
     with node.plugin():
         kubelet_side = wait_devices(node, HEALTHY)
-        second = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())   # lives on while the first ends
+        other = channel(kubelet_side.path)   # its stream lives on while the first ends
+        second = deviceplugin.DevicePluginStub(other).ListAndWatch(deviceplugin.Empty())
         next(second)
         before = len(node.kubelet.registrations)
         kubelet_side.stream.cancel()
         wait_until(lambda: len(node.kubelet.registrations) == before + 1, "registered again")
         wait_devices(node, HEALTHY)
+        with pytest.raises(grpc.RpcError):   # ended before the kubelet was asked again
+            next(second)
+        other.close()
 
 
 def test_a_refused_registration_is_tried_again(node):
@@ -330,39 +337,68 @@ def test_the_configuration_is_taken_up_and_a_bad_one_refused(node):
         lan = node.kubelet.plugins["vdpa.io/lan"]
         node.config.write_text(config_text(("nic", 1)))
         assert lan.ended.wait(5)
-        assert not (node.kubelet.directory / "vdpa.io-lan.sock").exists()
+        wait_until(lambda: not node.kubelet.sockets("vdpa.io/lan"), "its socket gone")
+
+
+class SmallDisk:
+    """A file system of 64 files at `path`, all of which fill() takes."""
+
+    def __init__(self, path):
+        self.path = path
+        self.ballast = []
+
+    def __enter__(self):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=64", "none", self.path], check=True)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", "--lazy", self.path], check=True)
+
+    def fill(self):
+        with contextlib.suppress(OSError):
+            while True:
+                file = self.path / f"ballast-{len(self.ballast)}"
+                file.touch()
+                self.ballast.append(file)
+
+    def free_one(self):
+        self.ballast.pop().unlink()
 
 
 def test_a_configuration_that_cannot_be_taken_up_whole_is_repeated(directory):
     """With a real datapath, which tells of each device once."""
     node = Node(directory)
-    node.kubelet.start()
-    in_the_way = node.kubelet.directory / "vdpa.io-other.sock"
-    try:
+    with SmallDisk(node.kubelet.directory) as disk:
+        node.kubelet.start()
         with daemons.Datapath(directory) as real, node.plugin() as program:
             wait_devices(node, HEALTHY, 20)
-            in_the_way.mkdir()
-            node.config.write_text(config_text(("nic", 3), ("other", 1), ("third", 1)))
+            disk.fill()
+            disk.free_one()
+            node.config.write_text(config_text(("nic", 3), ("third", 1), ("other", 1)))
             wait_devices(node, {"third-0": "Healthy"}, 20, "vdpa.io/third")
-            program.wait_log(f"vdpa.io/other is not offered yet, which is tried again: cannot listen on {in_the_way}")
+            program.wait_log("vdpa.io/other is not offered yet, which is tried again: cannot listen on "
+                             f"{node.kubelet.directory}/vdpa.io-other-")
             assert "the configuration stays as it was" not in program.log()
             real.wait_healthy("other-0")
             shown = subprocess.run([CTL, "explain", "--plugin-socket", directory / "run/plugin.sock", "other-0"],
                                    capture_output=True, text=True, timeout=20, check=False)
             assert "vdpa.io/other is not offered yet" in shown.stdout + shown.stderr
-            in_the_way.rmdir()
+            disk.free_one()
             wait_devices(node, {"other-0": "Healthy"}, 20, "vdpa.io/other")
-    finally:
+        disk.free_one()   # where a stopped kubelet leaves its socket
         node.kubelet.stop()
 
 
 def test_a_name_is_refused_whose_ports_would_have_too_long_paths(node):
     with node.plugin() as plugin:
         wait_devices(node, HEALTHY)
-        name = "n" * min(63, 107 - len(f"{node.kubelet.directory}/vdpa.io-.sock"))  # the kubelet's is short enough
+        room = 107 - len(f"{node.kubelet.directory}/vdpa.io--00000000.sock")
+        name = "n" * room   # the kubelet's is short enough
         node.config.write_text(config_text((name, 2)))
         plugin.wait_log(f"/switches/vdpa.io-{name}/ports/{name}-1.sock, which has")
         plugin.wait_log("the configuration stays as it was")
+        node.config.write_text(config_text((name + "n", 2)))
+        plugin.wait_log(f"{node.kubelet.directory}/vdpa.io-{name}n-00000000.sock, which has 108 bytes")
         assert node.kubelet.plugins["vdpa.io/nic"].devices == HEALTHY
 
 

@@ -83,6 +83,21 @@ TEST_CASE("a stream may start before Register has returned") {
   CHECK_FALSE(m.registration.due());
 }
 
+TEST_CASE("a stream that has ended before Register returns makes it register again at once") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now);
+  m.registration.attempted();
+  m.registration.streamStarted();
+  m.registration.streamEnded(m.now);
+  CHECK_FALSE(m.registration.due());  // one call at a time
+  m.registration.succeeded(m.now);
+  CHECK_FALSE(m.registration.registered());
+  CHECK(m.dueNow());
+  m.registerWithStream();
+  CHECK(m.registration.registered());
+  CHECK_FALSE(m.registration.due());
+}
+
 TEST_CASE("a registration without a stream is tried again after its deadline") {
   Machine m;
   m.registration.kubeletAppeared(m.now);

@@ -1,0 +1,118 @@
+"""vdpa-device-plugin with kubelets of both rules: from 1.37 on a socket path that is still known is refused for ever, before
+that the end of an old stream disconnects the new plugin (kubelet.py)."""
+
+import socket
+from concurrent import futures
+
+import grpc
+import pytest
+
+from rpc import deviceplugin
+from support import wait_until
+from test_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401, the fixture by its name
+
+both = pytest.mark.parametrize("node", ["path", "name"], indirect=True)
+
+
+def wait_other(node, before=None):
+    """The kubelet's side of a registration after `before`, whose stream lives."""
+    def living():
+        plugin = node.kubelet.plugins.get("vdpa.io/nic")
+        return plugin if plugin and plugin is not before and not plugin.ended.is_set() else None
+    wait_until(lambda: living() and living().devices == HEALTHY, lambda: f"another one; {node.kubelet.registrations}")
+    return living()
+
+
+@both
+def test_a_socket_that_is_deleted_again_and_again_is_always_registered_again(node):
+    with node.plugin() as plugin:
+        seen = wait_other(node)
+        for n in range(80):
+            node.kubelet.late = n % 2   # whether the kubelet has noticed the old stream's end at the next Register
+            seen.path.unlink(missing_ok=True)   # by name, a late end has had it replaced
+            seen = wait_other(node, seen)
+        assert "not registered" not in plugin.log()
+        wait_until(lambda: [p.name for p in node.kubelet.sockets()] == [node.kubelet.registrations[-1][1]],
+                   lambda: f"no socket but the last; {node.kubelet.sockets()}")
+
+
+@both
+def test_a_register_in_the_instant_in_which_a_stream_ends_is_taken(node):
+    with node.plugin() as plugin:
+        seen = wait_other(node)
+        for n in range(200):
+            node.kubelet.late = n % 2
+            seen.stream.cancel()
+            seen = wait_other(node, seen)
+        assert "not registered" not in plugin.log()
+        assert len({endpoint for _, endpoint in node.kubelet.registrations}) == len(node.kubelet.registrations)
+
+
+def test_a_refused_attempt_is_not_repeated_with_its_socket(node):
+    node.kubelet.refusals = 3
+    with node.plugin():
+        wait_other(node)
+        assert len({endpoint for _, endpoint in node.kubelet.registrations}) == 4
+
+
+def abandoned(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    return path
+
+
+class Release010(deviceplugin.DevicePluginServicer):
+    """The plugin of the release before: one socket name for ever. Ends as a killed one does."""
+
+    def __init__(self, node):
+        self.path = node.kubelet.directory / "vdpa.io-nic.sock"
+        self.server = grpc.server(futures.ThreadPoolExecutor(4))
+        deviceplugin.add_DevicePluginServicer_to_server(self, self.server)
+        self.server.add_insecure_port(f"unix:{self.path}")
+        self.server.start()
+        with grpc.insecure_channel(f"unix:{node.kubelet.directory}/kubelet.sock") as kubelet:
+            deviceplugin.RegistrationStub(kubelet).Register(deviceplugin.RegisterRequest(
+                version="v1beta1", endpoint=self.path.name, resource_name="vdpa.io/nic"), timeout=5)
+
+    def GetDevicePluginOptions(self, request, context):
+        return deviceplugin.DevicePluginOptions(get_preferred_allocation_available=True)
+
+    def ListAndWatch(self, request, context):
+        ended = futures.Future()
+        context.add_callback(lambda: ended.set_result(None))
+        yield deviceplugin.ListAndWatchResponse(devices=[deviceplugin.Device(ID="nic-0", health="Healthy")])
+        ended.result()
+
+    def kill(self):
+        self.server.stop(None).wait()
+        self.path.unlink(missing_ok=True)
+        abandoned(self.path)
+
+
+@both
+def test_it_follows_release_0_1_0_which_the_kubelet_has_still(node):
+    old = Release010(node)
+    seen = node.kubelet.wait_plugin()
+    node.kubelet.late = 1
+    old.kill()
+    assert seen.ended.wait(5)
+    with node.plugin() as plugin:
+        wait_other(node, seen)
+        assert "not registered" not in plugin.log()
+        assert not old.path.exists(), "the socket that 0.1.0 left"
+
+
+def test_sockets_of_a_killed_plugin_are_removed_at_the_next_start(node):
+    others = abandoned(node.kubelet.directory / "example.com-nic-0123abcd.sock")
+    node.config.write_text(config_text(("nic", 3), ("gone", 1)))
+    with node.plugin("killed") as killed:
+        wait_devices(node, HEALTHY)
+        wait_devices(node, {"gone-0": "Healthy"}, resource="vdpa.io/gone")
+        killed.kill()
+    left = node.kubelet.sockets() + node.kubelet.sockets("vdpa.io/gone")
+    assert len(left) == 2
+    node.config.write_text(config_text(("nic", 3)))
+    with node.plugin():
+        wait_other(node, node.kubelet.plugins["vdpa.io/nic"])
+        assert not any(path.exists() for path in left)
+        assert others.exists()
