@@ -16,7 +16,7 @@ from support import wait_until  # noqa: E402
 CACHE = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa"))
 DIRECTORY = CACHE / "cluster"
 SCRIPTS = ROOT / "tests" / "cluster"
-SAMPLE_IMAGE = "localhost/vdpa-sample:0.1.0"
+SAMPLE_IMAGE = "localhost/vdpa-sample:0.2.0"
 NAMESPACE = "vdpa-system"
 TESTPMD = ("exec dpdk-testpmd --no-pci --no-huge -m 128 --no-telemetry $(cat /run/vdpa/*/eal-args) "
            "-- --total-num-mbufs=4096 --stats-period=1 ")

@@ -15,7 +15,7 @@ from exchange import Exchange
 from support import wait_until
 from test_traffic import started
 
-NEXT_IMAGE = "localhost/vdpa:0.1.0-next"
+NEXT_IMAGE = "localhost/vdpa:0.2.0-next"
 
 
 @pytest.fixture
@@ -116,10 +116,10 @@ def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, ex
     now = attached_processes()
     assert workers < now and len(now) == len(pids) and now != pids, "workers stay, the switch is another one"
     versions = {a["pod"]: a["workerVersion"] for a in cluster.vdpactl("node1", "attachments")}
-    assert versions == {"near": "0.1.0", "far": "0.1.0"}
+    assert versions == {"near": "0.2.0", "far": "0.2.0"}
     assert step(exchange, steps, "datapath pod deleted, nothing to replace", replace_pod) == 0
     assert attached_processes() == now
-    step(exchange, steps, "update back", lambda c: set_image(c, "localhost/vdpa:0.1.0"))
+    step(exchange, steps, "update back", lambda c: set_image(c, "localhost/vdpa:0.2.0"))
 
     step(exchange, steps, "switch killed", kill_switch)
     assert [started(cluster, name) for name in ("near", "far")] == apps

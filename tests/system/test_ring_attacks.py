@@ -88,7 +88,7 @@ def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(direc
             assert not os.path.exists(node.control.port(f"nic-{number}")["socket"])
         for device in ("nic-0", "nic-1"):
             assert node.datapath.device(device).healthy
-            assert node.datapath.attachment(device).state == "running"
+            wait_until(lambda: node.datapath.attachment(device).state == "running", node.datapath.log)
         starts = [line for line in node.datapath.log().splitlines() if "next start in" in line]
         assert len(starts) == 2 and all("next start in 50 ms" in line for line in starts), starts
 
