@@ -181,7 +181,9 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         return response
 
     def wait_plugin(self, resource="vdpa.io/nic", timeout=5.0):
-        """The resource's plugin, once its first list is there."""
-        wait_until(lambda: resource in self.plugins and self.plugins[resource].lists,
-                   lambda: f"{resource} registered and listed; registrations: {self.registrations}", timeout)
-        return self.plugins[resource]
+        """The resource's plugin, once its first list is there; not one whose stream has ended."""
+        def living():
+            plugin = self.plugins.get(resource)
+            return plugin if plugin and plugin.lists and not plugin.ended.is_set() else None
+        return wait_until(living, lambda: f"{resource} registered and listed; registrations: {self.registrations}",
+                          timeout)
