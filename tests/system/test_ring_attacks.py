@@ -80,6 +80,8 @@ def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(direc
             reason = "vdpa-switch of vdpa.io/nic crashed with signal"
             closed = f"as it served ring 0 of nic-{number}: the port is closed for 60 s"
             node.datapath.wait_log(closed)
+            for device in ("nic-0", "nic-1"):
+                node.control.wait_connected(device)
             exchange(one, other, b"after")
             device = node.datapath.device(f"nic-{number}")
             assert not device.healthy and reason in device.reason and closed in device.reason

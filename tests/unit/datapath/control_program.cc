@@ -121,8 +121,9 @@ int main(int argc, char** argv) {
     pollfd entry{server.fd(), POLLIN, 0};
     ::poll(&entry, 1, waits ? 1 : -1);
     server.process();
-    const auto engine = options.find("switch-port");
-    if (!waits || (engine != options.end() && ::access(engine->second.c_str(), F_OK) < 0)) continue;
+    const std::string engine =
+        options.contains("engine") ? options["engine"] : options["switch-port"];
+    if (!waits || (!engine.empty() && ::access(engine.c_str(), F_OK) < 0)) continue;
     std::ofstream(options["socket"]) << "";
     ready = true;
     auto event = state();
