@@ -61,7 +61,7 @@ std::byte* map(int file, size_t size) {
   return static_cast<std::byte*>(memory);
 }
 
-constexpr int kFatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+constexpr int kFatal[] = {SIGSEGV, SIGILL, SIGFPE, SIGABRT};
 
 // A signal handler has no context but its thread.
 thread_local ServingPage::Cell* cellOfThread = nullptr;
@@ -73,24 +73,33 @@ void onFatal(int signal) {
   ::raise(signal);
 }
 
-std::optional<SwitchCrash> crashIn(const std::byte* page, size_t size, pid_t pid) {
+std::optional<Header> headerOf(const std::byte* page, size_t size) {
   Header header;
   if (size < sizeof header) return std::nullopt;
   std::memcpy(&header, page, sizeof header);
-  if (header.magic != kMagic || header.pid != static_cast<uint32_t>(pid) ||
-      header.pollers > kMaxSize || header.ports > kMaxSize ||
+  if (header.magic != kMagic || header.pollers > kMaxSize || header.ports > kMaxSize ||
       size < nameAt(header.pollers, header.ports))
     return std::nullopt;
+  return header;
+}
+
+// Nothing for a port without a proper name.
+std::string nameIn(const std::byte* page, const Header& header, uint32_t port) {
+  if (port >= header.ports) return "";
+  const auto* text = reinterpret_cast<const char*>(page + nameAt(header.pollers, port));
+  std::string name(text, ::strnlen(text, ServingPage::kMaxName));
+  const bool plain =
+      std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; });
+  return plain ? name : "";
+}
+
+std::optional<SwitchCrash> crashIn(const std::byte* page, const Header& header) {
   for (size_t poller = 0; poller < header.pollers; ++poller) {
     const auto* cell = reinterpret_cast<const ServingPage::Cell*>(page + cellAt(poller));
-    const uint32_t serving = cell->serving.load(), signal = cell->signal.load();
-    if (signal == 0 || serving == ServingPage::kNothing || serving >> 16 >= header.ports) continue;
-    const auto* name = reinterpret_cast<const char*>(page + nameAt(header.pollers, serving >> 16));
-    const std::string port(name, ::strnlen(name, ServingPage::kMaxName));
-    if (port.empty() ||
-        std::any_of(port.begin(), port.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }))
-      continue;
-    return SwitchCrash{port, serving & 0xffff, static_cast<int>(signal)};
+    const uint32_t signal = cell->signal.load(), served = cell->served.load();
+    const std::string port = nameIn(page, header, served >> 16);
+    if (signal != 0 && !port.empty())
+      return SwitchCrash{port, served & 0xffff, cell->now.load() != 0, static_cast<int>(signal)};
   }
   return std::nullopt;
 }
@@ -98,9 +107,9 @@ std::optional<SwitchCrash> crashIn(const std::byte* page, size_t size, pid_t pid
 }  // namespace
 
 ServingPage::ServingPage(const std::string& control, unsigned pollers, unsigned ports)
-    : size_(nameAt(pollers, ports)), pollers_(pollers), ports_(ports) {
+    : file_(fileOf(control)), size_(nameAt(pollers, ports)), pollers_(pollers), ports_(ports) {
   try {
-    memory_ = map(createFile(fileOf(control), size_).get(), size_);
+    memory_ = map(createFile(file_, size_).get(), size_);
   } catch (const std::system_error& error) {
     spdlog::warn("a pod that crashes this switch will not be identified: {}", withRemedy(error));
     memory_ = map(-1, size_);
@@ -111,6 +120,7 @@ ServingPage::ServingPage(const std::string& control, unsigned pollers, unsigned 
 
 ServingPage::~ServingPage() {
   ::munmap(memory_, size_);
+  ::unlink(file_.c_str());
 }
 
 ServingPage::Cell& ServingPage::cell(unsigned poller) {
@@ -135,8 +145,7 @@ void noteCrashesIn(ServingPage::Cell& cell) {
   for (const int signal : kFatal) {
     struct sigaction present {};
     checked(::sigaction(signal, nullptr, &present), "cannot look at signal {}", signal);
-    // MemoryGuard has SIGBUS, and notes what it cannot handle by itself.
-    if (present.sa_flags & SA_SIGINFO) continue;
+    if (present.sa_flags & SA_SIGINFO) continue;  // a sanitizer's, which says more
     checked(::sigaction(signal, &action, nullptr), "cannot handle signal {}", signal);
   }
 }
@@ -150,7 +159,6 @@ std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid
   try {
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!file) return std::nullopt;  // a switch of 0.1.0 has none
-    ::unlink(path.c_str());
     struct stat status {};
     checked(::fstat(file.get(), &status), "cannot look at {}", path);
     const auto size = static_cast<size_t>(status.st_size);
@@ -159,7 +167,10 @@ std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid
     const auto copy = std::make_unique<Header[]>(size / sizeof(Header) + 1);
     auto* page = reinterpret_cast<std::byte*>(copy.get());
     const ssize_t read = checked(::pread(file.get(), page, size, 0), "cannot read {}", path);
-    return crashIn(page, static_cast<size_t>(read), pid);
+    const auto header = headerOf(page, static_cast<size_t>(read));
+    if (header && header->pid != static_cast<uint32_t>(pid)) return std::nullopt;
+    ::unlink(path.c_str());
+    return header ? crashIn(page, *header) : std::nullopt;
   } catch (const std::exception& error) {
     spdlog::warn("{}", error.what());
     return std::nullopt;

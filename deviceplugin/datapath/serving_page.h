@@ -2,7 +2,8 @@
 // of a file that outlives the process: after a crash, vdpa-datapath reads there whose ring it was.
 // A pod writes its rings as it likes, so the ring being served is the first suspect.
 //
-// To say it costs a poller two plain stores a burst and no system call.
+// To say it costs a poller three plain stores a burst and no system call. A crash of another
+// thread, or a switch that hangs, names nobody.
 #pragma once
 
 #include <sys/types.h>
@@ -23,13 +24,15 @@ class ServingPage {
 
   // One poller's line of the page: written by that poller alone.
   struct alignas(64) Cell {
-    std::atomic<uint32_t> serving{kNothing};  // port number << 16 | ring
-    std::atomic<uint32_t> signal{0};          // the fatal signal of this thread; 0: none
+    std::atomic<uint32_t> served{kNothing};  // port number << 16 | ring; now, or the last one
+    std::atomic<uint32_t> now{0};            // whether it is being served
+    std::atomic<uint32_t> signal{0};         // the fatal signal of this thread; 0: none
 
     void begin(uint16_t port, uint16_t ring) {
-      serving.store(static_cast<uint32_t>(port) << 16 | ring, std::memory_order_relaxed);
+      served.store(static_cast<uint32_t>(port) << 16 | ring, std::memory_order_relaxed);
+      now.store(1, std::memory_order_relaxed);
     }
-    void end() { serving.store(kNothing, std::memory_order_relaxed); }
+    void end() { now.store(0, std::memory_order_relaxed); }
   };
 
   // Creates the page of the switch with this control socket, in place of an earlier switch's. If
@@ -45,6 +48,7 @@ class ServingPage {
   void name(uint16_t port, const std::string& id);
 
  private:
+  const std::string file_;
   size_t size_;
   std::byte* memory_;
   unsigned pollers_;
@@ -52,7 +56,8 @@ class ServingPage {
 };
 
 // Has the calling thread's fatal signals noted in `cell`, which outlives the thread, and handles
-// those signals for the process: they are noted and then end it as they always do.
+// those signals for the process: they are noted and then end it as they always do. Not SIGBUS,
+// which is MemoryGuard's.
 void noteCrashesIn(ServingPage::Cell& cell);
 // The same for a handler that has found a signal to be fatal. Async-signal-safe.
 void noteCrash(int signal) noexcept;
@@ -60,14 +65,16 @@ void noteCrash(int signal) noexcept;
 // --- vdpa-datapath's side
 
 struct SwitchCrash {
-  std::string port;  // its device ID
+  std::string port;  // the suspect: its device ID
   unsigned ring = 0;
+  bool served = false;  // at that moment; or else it was the last one before
   int signal = 0;
 };
 
 // The crash that process `pid`, which has ended, noted in the page beside this control socket; none
-// if it noted none, or served nobody then. The page is removed. What it says is the word of a
-// process that a pod may have taken over: `port` may be any text without a control character.
+// if it noted none, or served nobody before. The page is removed, unless it is another process's.
+// What it says is the word of a process that a pod may have taken over: `port` may be any text
+// without a control character.
 std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid) noexcept;
 
 }  // namespace vdpa

@@ -156,9 +156,12 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
   const bool same = running == launched;
   const auto ids = hello.value("ports", std::vector<std::string>());
   Ports kept;
-  if (std::any_of(ids.begin(), ids.end(), kept_))
-    for (auto& [id, settings] : portsOf(process.call("ports")))
+  if (!ids.empty()) {
+    const auto answer = process.call("ports");
+    learnClosures(answer);
+    for (auto& [id, settings] : portsOf(answer))
       if (kept_(id)) kept.emplace(id, settings);
+  }
   Ports ports;
   bool renewing = false;
   {
@@ -207,12 +210,27 @@ bool SwitchHandle::closeCrasher(pid_t pid) {
     const auto penalty = kFirstClosure * (1u << std::min(closure.crashes++, kMaxDoublings));
     closure.until = Clock::now() + penalty;
     closure.reason = reason = fmt::format(
-        "vdpa-switch of {} crashed with signal {} as it served ring {} of {}: the port is closed "
-        "for {} s; restart its pod, and replace its image if that happens again",
-        resource_, crash->signal, crash->ring, crash->port, penalty.count());
+        "vdpa-switch of {} crashed with signal {} {} ring {} of {}: the port is closed for {} s; "
+        "restart its pod, and look at its image if that happens again",
+        resource_, crash->signal, crash->served ? "as it served" : "after it had served",
+        crash->ring, crash->port, penalty.count());
   }
   spdlog::error("{}", reason);
   return true;
+}
+
+// From a switch that another vdpa-datapath started.
+void SwitchHandle::learnClosures(const nlohmann::json& answer) {
+  std::lock_guard lock(mutex_);
+  for (const auto& port : answer.at("ports")) {
+    const auto closed = port.find("closed");
+    if (closed == port.end()) continue;
+    closures_.try_emplace(
+        port.at("id").get<std::string>(),
+        Closure{closed->at("crashes").get<unsigned>(),
+                Clock::now() + std::chrono::milliseconds(closed->at("ms").get<int64_t>()),
+                closed->at("reason").get<std::string>()});
+  }
 }
 
 void SwitchHandle::onEvent(const nlohmann::json& event) {
@@ -234,7 +252,10 @@ nlohmann::json SwitchHandle::newPort(const std::string& id, const PortSettings& 
   if (closure == closures_.end() || closure->second.reason.empty()) return arguments;
   const auto left =
       std::chrono::ceil<std::chrono::milliseconds>(closure->second.until - Clock::now());
-  arguments["closed_ms"] = std::max<int64_t>(1, left.count());  // 1: it says when it opens
+  arguments["closed"] = {
+      {"ms", std::max<int64_t>(1, left.count())},  // at 0 it would not say "opened"
+      {"crashes", closure->second.crashes},
+      {"reason", closure->second.reason}};
   return arguments;
 }
 

@@ -70,6 +70,7 @@ class SwitchHandle {
 
   void launch();
   bool closeCrasher(pid_t pid);
+  void learnClosures(const nlohmann::json& answer);
   void onEvent(const nlohmann::json& event);
   nlohmann::json newPort(const std::string& id, const PortSettings& settings) const;
   void restart();

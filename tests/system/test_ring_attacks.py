@@ -11,7 +11,7 @@ from datapath import owner, settings
 from guest import Guest
 from pod import Pod, exchange, frame, mac
 from support import wait_until
-from switch import Switch
+from switch import Refused, Switch
 from test_traffic import running
 from test_worker import Worker
 from testpmd import engine
@@ -100,13 +100,35 @@ def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(direc
         assert node.datapath.device("nic-2").healthy
 
 
+@pytest.mark.parametrize("closed", [{"ms": 0}, {"ms": 86400001}, {"ms": 1, "crashes": 0}, 7])
+def test_a_closure_that_is_none(directory, closed):
+    with Switch(directory) as switch:
+        with pytest.raises(Refused):
+            switch.wait_ready().add("p1", mac(1), closed=closed)
+        assert switch.call("ports")["ports"] == []
+
+
+def test_a_closed_port_that_goes_leaves_nothing(directory):
+    with Switch(directory) as switch:
+        switch.wait_ready().add("p1", mac(1), closed={"ms": 60000})
+        switch.call("remove_port", id="p1")
+        assert [entry.name for entry in switch.ports_dir.iterdir()] == [".bell"]
+        assert switch.stop() == 0
+    assert not (directory / "switch.serving").exists()
+
+
 def test_a_port_that_is_added_closed_opens_by_itself(directory):
     with Switch(directory) as switch:
         with Pod(switch.wait_ready().add("p1", mac(1)), mac(1)) as one:
             switch.wait_connected("p1")
-            path = switch.add("p2", mac(2), closed_ms=3000)
-            assert not os.path.exists(path)
+            path = switch.add("p2", mac(2), closed={"ms": 3000, "crashes": 2, "reason": "it crashed"})
+            mark = switch.ports_dir / "p2.closed"  # by which a datapath finds the device without a socket
+            closed = switch.port("p2")["closed"]
+            assert not os.path.exists(path) and mark.exists()
+            assert closed == {"ms": closed["ms"], "crashes": 2, "reason": "it crashed"} and 0 < closed["ms"] <= 3000
             switch.wait_log("port p2 is open again")
+            wait_until(lambda: os.path.exists(path), "the socket")
+            assert "closed" not in switch.port("p2") and not mark.exists()
             with Pod(path, mac(2)) as two:
                 switch.wait_connected("p2")
                 exchange(one, two)

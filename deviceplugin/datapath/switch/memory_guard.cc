@@ -64,6 +64,7 @@ void onBusError(int signal, siginfo_t* info, void*) {
   if (info->si_code != BUS_ADRERR || (!replaceRegion(address) && !replacePage(address))) {
     noteCrash(signal);
     ::signal(signal, SIG_DFL);
+    ::raise(signal);  // which takes effect when this returns
     return;
   }
   const uint64_t one = 1;

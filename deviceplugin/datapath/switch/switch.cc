@@ -59,11 +59,21 @@ int64_t numberOf(const nlohmann::json& arguments, const char* name, int64_t othe
   return number;
 }
 
-// Those of a switch that was killed: a port that nobody wants any more would leave its socket for
-// ever.
+std::optional<VhostPorts::Closure> closureOf(const nlohmann::json& arguments) {
+  const auto closed = arguments.find("closed");
+  if (closed == arguments.end()) return std::nullopt;
+  return VhostPorts::Closure{
+      std::chrono::milliseconds(numberOf(*closed, "ms", 1, 1, kLongestClosure.count())),
+      static_cast<unsigned>(numberOf(*closed, "crashes", 1, 1, UINT32_MAX)),
+      closed->value("reason", "")};
+}
+
+// Those of a switch that was killed: a port that nobody wants any more would leave its socket, or
+// the mark of a closed one, for ever.
 void removeSockets(const std::string& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory))
-    if (entry.is_socket()) std::filesystem::remove(entry.path());
+    if (entry.is_socket() || entry.path().extension() == ".closed")
+      std::filesystem::remove(entry.path());
 }
 
 }  // namespace
@@ -191,9 +201,7 @@ nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json
     const auto id = arguments.at("id").get<std::string>();
     if (id.empty() || id.find('/') != std::string::npos)
       throw std::runtime_error(fmt::format("port id '{}': expected a device ID", id));
-    const std::chrono::milliseconds closed(
-        numberOf(arguments, "closed_ms", 0, 0, kLongestClosure.count()));
-    return {{"socket", ports_->add(id, settingsOf(arguments), closed)}};
+    return {{"socket", ports_->add(id, settingsOf(arguments), closureOf(arguments))}};
   }
   if (operation == "set_port") {
     ports_->set(arguments.at("id").get<std::string>(), settingsOf(arguments));

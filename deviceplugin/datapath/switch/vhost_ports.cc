@@ -1,6 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/switch/vhost_ports.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
@@ -130,7 +132,7 @@ MacTable::Port VhostPorts::freeNumber() const {
 }
 
 std::string VhostPorts::add(const std::string& id, const PortSettings& settings,
-                            std::chrono::milliseconds closed) {
+                            const std::optional<Closure>& closure) {
   auto port = std::make_unique<Port>();
   port->id = id;
   port->socket = fmt::format("{}/{}.sock", options_.directory, id);
@@ -151,8 +153,9 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings,
     publish();
   }
   try {
-    if (closed.count() > 0)
-      added.closedUntil = Clock::now() + closed;
+    added.closure = closure;
+    if (closure)
+      markClosed(added, closure->left);
     else
       registerSocket(added);
   } catch (...) {
@@ -162,7 +165,18 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings,
   return added.socket;
 }
 
+std::string VhostPorts::markOf(const Port& port) const {
+  return fmt::format("{}/{}.closed", options_.directory, port.id);
+}
+
+void VhostPorts::markClosed(Port& port, std::chrono::milliseconds time) {
+  port.closedUntil = Clock::now() + time;
+  const UniqueFd mark(::open(markOf(port).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  if (!mark) spdlog::warn("cannot create {}: {}", markOf(port), std::strerror(errno));
+}
+
 void VhostPorts::registerSocket(Port& port) {
+  ::unlink(markOf(port).c_str());
   ::unlink(port.socket.c_str());
   const char* path = port.socket.c_str();
   const auto check = [&](int result, const char* what) {
@@ -214,6 +228,7 @@ void VhostPorts::remove(const std::string& id) {
     sequence = publish();
   }
   publisher_.waitUntilSeen(sequence);
+  ::unlink(markOf(*gone).c_str());
   table_.removePort(gone->number);
   std::lock_guard lock(mutex_);
   returnAddress(gone->settings);
@@ -356,7 +371,7 @@ void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
 nlohmann::json VhostPorts::describe() const {
   std::lock_guard lock(mutex_);
   auto list = nlohmann::json::array();
-  for (const auto& [id, port] : ports_)
+  for (const auto& [id, port] : ports_) {
     list.push_back({{"id", id},
                     {"socket", port->socket},
                     {"mac", macText(port->settings.mac)},
@@ -367,6 +382,13 @@ nlohmann::json VhostPorts::describe() const {
                     {"trust", port->settings.trust},
                     {"max_tx_rate", port->settings.maxTxRate},
                     {"connected", port->vid >= 0}});
+    if (!port->closure) continue;
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(*port->closedUntil - Clock::now());
+    list.back()["closed"] = {{"ms", std::max<int64_t>(1, left.count())},
+                             {"crashes", port->closure->crashes},
+                             {"reason", port->closure->reason}};
+  }
   return list;
 }
 
@@ -431,7 +453,7 @@ void VhostPorts::close(const std::function<std::vector<int>()>& take, const char
     spdlog::warn("port {}: its pod {}; the connection is dropped and the port closed for {} s", id,
                  offence, penalty.count());
     unregisterSocket(port.socket);
-    port.closedUntil = Clock::now() + penalty;
+    markClosed(port, penalty);
     events_.connected(id, false, reason);
   }
 }
@@ -440,6 +462,7 @@ void VhostPorts::openDue() {
   for (auto& [id, port] : ports_) {
     if (!port->closedUntil || Clock::now() < *port->closedUntil) continue;
     port->closedUntil.reset();
+    port->closure.reset();
     spdlog::info("port {} is open again", id);
     registerSocket(*port);
     events_.opened(id);

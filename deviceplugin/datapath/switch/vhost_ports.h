@@ -54,10 +54,17 @@ class VhostPorts {
   // port the one that listens and the one that is connected, the bell's two, and one of its own.
   static constexpr unsigned kMost = 510;
 
-  // The socket's path; the socket itself appears after `closed`. Throws std::runtime_error naming
-  // the port.
+  // Of a port whose pod crashed an earlier switch. Kept here for a datapath that takes this over.
+  struct Closure {
+    std::chrono::milliseconds left{0};
+    unsigned crashes = 0;
+    std::string reason;
+  };
+
+  // The socket's path; with `closure` the socket itself appears later. Throws std::runtime_error
+  // naming the port.
   std::string add(const std::string& id, const PortSettings& settings,
-                  std::chrono::milliseconds closed);
+                  const std::optional<Closure>& closure);
   void set(const std::string& id, const PortSettings& settings);
   void remove(const std::string& id);
   // While held, what pods send stays in their rings; they connect and disconnect as always.
@@ -95,6 +102,7 @@ class VhostPorts {
     // Of the control thread alone:
     std::optional<Clock::time_point> closedUntil;
     unsigned offences = 0;
+    std::optional<Closure> closure;  // while it is closed for it
     std::vector<bool> enabled;       // by vring
     std::vector<Counters> counters;  // by poller
     RateLimit limit;
@@ -103,6 +111,10 @@ class VhostPorts {
   void close(const std::function<std::vector<int>()>& take, const char* offence,
              const char* reason);
   void returnAddress(const PortSettings& gone);  // mutex_ is held
+  // A file beside the socket that is missing meanwhile: "DEVICE.closed". Who looks for the devices
+  // of this switch without asking it finds them all.
+  std::string markOf(const Port& port) const;
+  void markClosed(Port& port, std::chrono::milliseconds time);
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);
   uint64_t publish();  // mutex_ is held

@@ -16,25 +16,11 @@ namespace {
 
 constexpr uint64_t kBlock = 512;  // bytes, the unit of st_blocks (stat(3type))
 
-// The parts of one file that regions name, from whole page to whole page, in the order of the
-// table.
 struct HugeFile {
-  size_t region = 0;                                 // the first of them, for the message
-  uint64_t allocated = 0;                            // bytes
-  std::vector<std::pair<uint64_t, uint64_t>> parts;  // start and end
+  size_t region = 0;       // the first in the table, for the message
+  uint64_t allocated = 0;  // bytes
+  uint64_t mapped = 0;     // the same: rte_vhost maps each region from the file's start
 };
-
-// A virtual machine's regions can share a page, or be the same memory at two addresses.
-uint64_t bytesOf(std::vector<std::pair<uint64_t, uint64_t>> parts) {
-  std::sort(parts.begin(), parts.end());
-  uint64_t bytes = 0, end = 0;
-  for (const auto& [first, last] : parts) {
-    if (last <= end) continue;
-    bytes += last - std::max(first, end);
-    end = last;
-  }
-  return bytes;
-}
 
 }  // namespace
 
@@ -47,20 +33,20 @@ void checkHugePages(const std::vector<MemoryRegion>& regions) {
     if (::fstatfs(fd, &system) < 0 || system.f_type != HUGETLBFS_MAGIC || ::fstat(fd, &status) < 0)
       continue;
     const auto page = static_cast<uint64_t>(system.f_bsize);
-    const uint64_t start = regions[i].wire.fileOffset, end = start + regions[i].wire.size;
+    const uint64_t end = regions[i].wire.fileOffset + regions[i].wire.size;
     HugeFile& file = files[{status.st_dev, status.st_ino}];
-    if (file.parts.empty()) {
+    if (file.mapped == 0) {
       file.region = i;
       file.allocated = static_cast<uint64_t>(status.st_blocks) * kBlock;
     }
-    file.parts.emplace_back(start - start % page, (end + page - 1) / page * page);
+    file.mapped = std::max(file.mapped, (end + page - 1) / page * page);
   }
   for (const auto& [identity, file] : files)
-    if (const uint64_t needed = bytesOf(file.parts); file.allocated < needed)
+    if (file.allocated < file.mapped)
       throw protocolError(
           "memory region {}: {} of the {} MiB of huge pages it needs are there; the VM's memory is "
           "not allocated: prealloc=on (QEMU) or prefault=on (Cloud Hypervisor) allocates it",
-          file.region, file.allocated >> 20, needed >> 20);
+          file.region, file.allocated >> 20, file.mapped >> 20);
 }
 
 }  // namespace vdpa

@@ -9,10 +9,12 @@
 
 namespace vdpa {
 
-// Throws ProtocolError when regions of a hugetlb file need more pages than the file has. The kernel
-// counts a file's pages in st_blocks (hugetlb_add_to_page_cache() in Linux's mm/hugetlb.c) and
-// doesn't say which parts of the file they are for: a file with as many pages elsewhere passes, and
-// its mapping then fails in the engine.
+// Throws ProtocolError when a hugetlb file has fewer pages than there are up to the end of its last
+// region, which rte_vhost maps from the file's start (vhost_user_mmap_region() in DPDK's
+// lib/vhost/vhost_user.c). The kernel counts a file's pages in st_blocks
+// (hugetlb_add_to_page_cache() in Linux's mm/hugetlb.c) and doesn't say which parts of the file
+// they are for: a file with as many pages behind its regions passes, and its mapping then fails in
+// the engine.
 void checkHugePages(const std::vector<MemoryRegion>& regions);
 
 }  // namespace vdpa

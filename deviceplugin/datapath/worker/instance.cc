@@ -264,10 +264,11 @@ void Instance::watchFront() {
 void Instance::endDisconnected() {
   // QEMU leaves without a word when the driver of its VM has agreed on more before (vhost_net_init
   // in hw/net/vhost_net.c), and comes again.
-  if (front_ && front_->session.leftForFeatures())
+  if (front_ && options_.behindSwitch && front_->session.leftForFeatures())
     return endSession(
-        fmt::format("the front-end left when it had read the features on offer ({:#x}): if its "
-                    "driver agreed on others before this node was updated, restart the VM",
+        fmt::format("the front-end left when it had read the features on offer ({:#x}): if it "
+                    "comes again and again, its driver agreed on others before this node was "
+                    "updated: restart the VM",
                     offer().features),
         true);
   endSession("the front-end disconnected", false);

@@ -12,6 +12,7 @@
 #include <functional>
 #include <thread>
 
+#include "deviceplugin/datapath/switch/memory_guard.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -48,7 +49,7 @@ class Page {
 }  // namespace
 
 TEST_CASE_METHOD(Page, "a crash names the port and ring of the thread that crashed") {
-  const int signal = GENERATE(SIGSEGV, SIGABRT, SIGILL, SIGFPE, SIGBUS);
+  const int signal = GENERATE(SIGSEGV, SIGABRT, SIGILL, SIGFPE);
   const pid_t pid = run([&](ServingPage& page) {
     page.cell(0).begin(7, 5);  // another poller's, which goes on
     std::thread([&] {
@@ -62,15 +63,44 @@ TEST_CASE_METHOD(Page, "a crash names the port and ring of the thread that crash
   REQUIRE(crash);
   CHECK(crash->port == "nic-2");
   CHECK(crash->ring == 1);
+  CHECK(crash->served);
   CHECK(crash->signal == signal);
   CHECK_FALSE(std::filesystem::exists(file()));
   CHECK_FALSE(takeSwitchCrash(control(), pid));
 }
 
+TEST_CASE_METHOD(Page, "memory that is gone and cannot be replaced is noted too") {
+  const pid_t pid = run([&](ServingPage& page) {
+    const MemoryGuard guard;
+    noteCrashesIn(page.cell(0));
+    page.cell(0).begin(3, 0);
+    ::raise(SIGBUS);  // not one for missing memory
+  });
+  CHECK(signalOfEnd() == SIGBUS);
+  const auto crash = takeSwitchCrash(control(), pid);
+  REQUIRE(crash);
+  CHECK(crash->port == "nic-2");
+  CHECK(crash->signal == SIGBUS);
+}
+
+TEST_CASE_METHOD(Page, "a crash between two bursts names the port that was served last") {
+  const pid_t pid = run([&](ServingPage& page) {
+    noteCrashesIn(page.cell(0));
+    page.cell(0).begin(3, 1);
+    page.cell(0).begin(7, 0);
+    page.cell(0).end();
+    ::raise(SIGSEGV);
+  });
+  const auto crash = takeSwitchCrash(control(), pid);
+  REQUIRE(crash);
+  CHECK(crash->port == "nic-6");
+  CHECK(crash->ring == 0);
+  CHECK_FALSE(crash->served);
+}
+
 TEST_CASE_METHOD(Page, "an end that is nobody's fault names nobody") {
   const auto ends = GENERATE(values<std::function<void(ServingPage&)>>({
-      [](ServingPage&) {}, [](ServingPage&) { ::raise(SIGKILL); },  // from outside
-      [](ServingPage& page) { page.cell(0).end(), ::raise(SIGSEGV); },
+      [](ServingPage&) {}, [](ServingPage&) { ::raise(SIGKILL); },             // from outside
       [](ServingPage& page) { page.cell(0).begin(1, 0), ::raise(SIGSEGV); },   // without a name
       [](ServingPage& page) { page.cell(0).begin(99, 0), ::raise(SIGSEGV); },  // no such port
   }));
@@ -89,8 +119,9 @@ TEST_CASE_METHOD(Page, "a page of another process, a short one and none name nob
     page.cell(0).begin(3, 1);
     ::raise(SIGSEGV);
   };
-  CHECK_FALSE(takeSwitchCrash(control(), run(crash) + 1));
   const pid_t pid = run(crash);
+  CHECK_FALSE(takeSwitchCrash(control(), pid + 1));
+  CHECK(std::filesystem::exists(file()));  // its own crash is still to be read
   std::filesystem::resize_file(file(), std::filesystem::file_size(file()) - 1);
   CHECK_FALSE(takeSwitchCrash(control(), pid));
   std::ofstream(file()) << "vdpa";
