@@ -175,6 +175,54 @@ void putHandle(nlmsghdr* request, const std::string& managementDevice) {
                     managementDevice.substr(slash == std::string::npos ? 0 : slash + 1).c_str());
 }
 
+// A MAC as six octets. Throws std::system_error.
+std::array<uint8_t, 6> parseMac(const std::string& mac) {
+  std::array<unsigned, 6> octets{};
+  if (std::sscanf(mac.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &octets[0], &octets[1], &octets[2],
+                  &octets[3], &octets[4], &octets[5]) != 6)
+    throw systemError(EINVAL, "'{}' is no MAC", mac);
+  std::array<uint8_t, 6> bytes{};
+  std::copy(octets.begin(), octets.end(), bytes.begin());
+  return bytes;
+}
+
+// Nothing but the name of one that isn't there.
+VdpaParent parentNow(Socket& socket, uint16_t family, const std::string& managementDevice) {
+  VdpaParent parent{managementDevice, 0, 0};
+  socket.run(
+      family, VDPA_CMD_MGMTDEV_GET, 0,
+      [&](nlmsghdr* request) { putHandle(request, managementDevice); },
+      [&](Socket::Attributes attributes) {
+        const auto info = parseVdpaManagement(attributes);
+        parent.maxVirtqueues = info.maxVirtqueues;
+        parent.features = info.features;
+      });
+  return parent;
+}
+
+int addNow(Socket& socket, uint16_t family, const std::string& name,
+           const std::string& managementDevice, const VdpaAttributes& attributes) {
+  return socket.run(
+      family, VDPA_CMD_DEV_NEW, 0,
+      [&](nlmsghdr* request) {
+        putHandle(request, managementDevice);
+        mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str());
+        if (attributes.queuePairs)
+          mnl_attr_put_u16(request, VDPA_ATTR_DEV_NET_CFG_MAX_VQP,
+                           static_cast<uint16_t>(*attributes.queuePairs));
+        if (attributes.mtu != 0)
+          mnl_attr_put_u16(request, VDPA_ATTR_DEV_NET_CFG_MTU,
+                           static_cast<uint16_t>(attributes.mtu));
+        if (!attributes.mac.empty()) {
+          const auto mac = parseMac(attributes.mac);
+          mnl_attr_put(request, VDPA_ATTR_DEV_NET_CFG_MACADDR, mac.size(), mac.data());
+        }
+        if (attributes.features)
+          mnl_attr_put_u64(request, VDPA_ATTR_DEV_FEATURES, *attributes.features);
+      },
+      [](Socket::Attributes) {});
+}
+
 VdpaNetlink::Dump dumpNow() {
   Socket socket;
   VdpaNetlink::Dump dump;
@@ -337,12 +385,7 @@ std::optional<VdpaDeviceInfo> VdpaNetlink::config(const std::string& name) {
 bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
   const auto result = std::make_shared<bool>(false);
   withDeadline(fmt::format("set MAC {} of vDPA device {}", mac, name), [name, mac, result] {
-    std::array<unsigned, 6> octets{};
-    if (std::sscanf(mac.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &octets[0], &octets[1], &octets[2],
-                    &octets[3], &octets[4], &octets[5]) != 6)
-      throw systemError(EINVAL, "'{}' is no MAC", mac);
-    std::array<uint8_t, 6> bytes{};
-    std::copy(octets.begin(), octets.end(), bytes.begin());
+    const auto bytes = parseMac(mac);
     Socket socket;
     const int error = socket.run(
         requireFamily(socket), kDeviceAttributeSet, 0,
@@ -359,25 +402,28 @@ bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
   return *result;
 }
 
-void VdpaNetlink::add(const std::string& name, const std::string& managementDevice) {
-  withDeadline("make vDPA device " + name, [name, managementDevice] {
+void VdpaNetlink::add(const std::string& name, const std::string& managementDevice,
+                      const VdpaAttributes& attributes) {
+  withDeadline("make vDPA device " + name, [name, managementDevice, attributes] {
     Socket socket;
-    const int error = socket.run(
-        requireFamily(socket), VDPA_CMD_DEV_NEW, 0,
-        [&](nlmsghdr* request) {
-          putHandle(request, managementDevice);
-          mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str());
-        },
-        [](Socket::Attributes) {});
+    const uint16_t family = requireFamily(socket);
+    const VdpaParent parent = parentNow(socket, family, managementDevice);
+    if (const auto reason = unsupported(attributes, parent); !reason.empty())
+      throw std::runtime_error(reason);
+    int error = 0;
+    for (const auto& way : waysToMake(attributes, parent)) {
+      error = addNow(socket, family, name, managementDevice, way);
+      if (error != EINVAL && error != EOPNOTSUPP) break;
+    }
     const char* remedy = error == EEXIST ? "one of this name, or of this function, exists already"
                          : error == ENODEV || error == ENOENT
                              ? "there is no such management device: is its driver loaded and bound?"
-                         : error == EOPNOTSUPP ? "it can't be made there"
+                         : error == EOPNOTSUPP ? "its driver can't make it, or not so"
                          : error == EPERM      ? "it needs CAP_NET_ADMIN"
                                                : "see the kernel's log";
     if (error != 0)
-      throw systemError(error, "cannot make vDPA device {} of {} ({})", name, managementDevice,
-                        remedy);
+      throw systemError(error, "cannot make vDPA device {} of {} with {} ({})", name,
+                        managementDevice, describe(attributes), remedy);
   });
 }
 

@@ -19,6 +19,8 @@
 #include <string>
 #include <vector>
 
+#include "common/vdpa_attributes.h"
+
 namespace vdpa {
 
 struct VdpaDeviceInfo {
@@ -67,8 +69,9 @@ class VdpaNetlink {
   // the kernel or the device's parent can't set it (Linux 6.12 is the first that can). Throws
   // std::system_error.
   bool setMac(const std::string& name, const std::string& mac);
-  // Throw std::system_error that names device, problem and remedy.
-  void add(const std::string& name, const std::string& managementDevice);
+  // Throw std::exception that names device, problem and remedy.
+  void add(const std::string& name, const std::string& managementDevice,
+           const VdpaAttributes& attributes);
   void remove(const std::string& name);
 
  private:

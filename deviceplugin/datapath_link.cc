@@ -27,6 +27,17 @@ void describe(const Device& device, const ResourceConfig& config, datapath::v1::
     kernel->set_provision(device.provision);
     kernel->set_pci_address(device.pciAddress);
     kernel->set_pci_driver(device.pciDriver);
+    if (device.attributes != VdpaAttributes()) {
+      auto* attributes = kernel->mutable_attributes();
+      if (const auto pairs = device.attributes.queuePairs) attributes->set_queue_pairs(*pairs);
+      if (const auto features = device.attributes.features) attributes->set_features(*features);
+      attributes->set_mtu(device.attributes.mtu);
+    }
+    auto* parent = kernel->mutable_parent();
+    parent->set_driver(device.rules.driver);
+    parent->set_mac_when_made(device.rules.macWhenMade);
+    parent->set_mtu_when_made(device.rules.mtuWhenMade);
+    parent->set_mac_later(device.rules.macLater);
   } else if (device.backend == Backend::dpdk) {
     auto* dpdk = message.mutable_dpdk();
     dpdk->set_pci_address(device.pciAddress);
@@ -55,6 +66,19 @@ std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vect
     for (const auto& device : devices) describe(device, config, *resource->add_devices());
   }
   return request;
+}
+
+// A datapath that knows no attributes makes the devices without them.
+void warnOfAttributes(const datapath::v1::SetDevicesRequest& request) {
+  for (const auto& resource : request.resources())
+    for (const auto& device : resource.devices())
+      if (device.kernel().has_attributes()) {
+        spdlog::warn(
+            "vdpa-datapath is older than this program: it makes the vDPA devices of {} with their "
+            "drivers' defaults; update it",
+            resource.name());
+        break;
+      }
 }
 
 }  // namespace
@@ -138,6 +162,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
             std::lock_guard lock(self->mutex_);
             self->setting_ = nullptr;
           }
+          if (status.ok() && !call->response.vdpa_attributes()) warnOfAttributes(*call->request);
           done(status.ok() ? "" : status.error_message());
           if (status.ok()) self->setNext();
         });

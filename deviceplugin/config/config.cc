@@ -11,6 +11,7 @@
 #include "common/atomic_file.h"
 #include "common/naming.h"
 #include "common/number_list.h"
+#include "common/virtio_features.h"
 #include "deviceplugin/config/yaml_map.h"
 
 namespace vdpa {
@@ -78,6 +79,36 @@ SoftwareConfig parseSoftware(const YAML::Node& node, const std::string& file) {
   return software;
 }
 
+uint64_t parseFeatures(const YamlMap& vdpa) {
+  uint64_t features = 0;
+  for (const auto& word : vdpa.list("features")) {
+    const auto bit = word.IsScalar() ? parseFeature(word.Scalar()) : std::nullopt;
+    if (!bit)
+      vdpa.fail(word, fmt::format("features has {}", YamlMap::shown(word)),
+                fmt::format("a feature as `vdpa mgmtdev show` names it: {}", allFeatureNames()));
+    features |= *bit;
+  }
+  return features;
+}
+
+VdpaConfig parseVdpa(const YAML::Node& node, const std::string& file) {
+  const YamlMap map(node, file, "vdpa", {"queuePairs", "mtu", "features"});
+  VdpaConfig vdpa;
+  vdpa.queuePairs = map.number("queuePairs", 1, 256).value_or(0);
+  vdpa.mtu = map.number("mtu", 68, 65535).value_or(0);
+  vdpa.features = parseFeatures(map);
+  if (vdpa.features == 0) return vdpa;
+  const auto need = [&](bool asked, const char* key, uint64_t features) {
+    if (const uint64_t missing = features & ~vdpa.features; asked && missing != 0)
+      map.fail(map.get(key),
+               fmt::format("{} needs {}, which features lacks", key, featureNames(missing)),
+               "a list of features with it, or no such list");
+  };
+  need(vdpa.queuePairs > 1, "queuePairs", kFeatureControlQueue | kFeatureMultiqueue);
+  need(vdpa.mtu != 0, "mtu", kFeatureMtu);
+  return vdpa;
+}
+
 std::string parseDevargs(const YAML::Node& node, const std::string& file) {
   const YamlMap map(node, file, "dpdk", {"devargs"});
   const char* expected = "KEY=VALUE pairs with commas, such as sw-live-migration=1";
@@ -103,9 +134,11 @@ void refuseContradictions(const YamlMap& map, const ResourceConfig& resource) {
     refuse("software", "software stands beside a backend for hardware", "backend auto or software");
   if (resource.backend == BackendChoice::software && !ports) map.require("software", "{ports: N}");
   if (!hardware)
-    for (const char* key : {"provision", "linkHealth", "allocation", "dpdk"})
+    for (const char* key : {"provision", "linkHealth", "allocation", "dpdk", "vdpa"})
       if (map.get(key).IsDefined())
         refuse(key, fmt::format("{} stands without devices", key), "devices: a list of selectors");
+  if (map.get("vdpa").IsDefined() && !resource.provision)
+    refuse("vdpa", "vdpa stands without provision", "provision: vdpa beside it");
   if (resource.attach != Attach::vhostUser && ports)
     refuse("attach", fmt::format("attach is '{}' beside software", nameOf(resource.attach)),
            "vhost-user: a software port is a socket");
@@ -118,7 +151,7 @@ void refuseContradictions(const YamlMap& map, const ResourceConfig& resource) {
 ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   const YamlMap map(node, file, "resource",
                     {"name", "prefix", "backend", "attach", "devices", "provision", "topology",
-                     "linkHealth", "allocation", "dpdk", "socket", "software"});
+                     "linkHealth", "allocation", "dpdk", "socket", "software", "vdpa"});
   ResourceConfig resource;
   map.require("name", kNameRule);
   resource.name = *map.text("name", kNameRule);
@@ -142,6 +175,7 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   resource.topology = map.flag("topology").value_or(true);
   resource.linkHealth = map.flag("linkHealth").value_or(true);
   resource.allocation = AllocationOrder(map.word("allocation", {"spread", "pack"}).value_or(0));
+  if (const auto vdpa = map.get("vdpa"); vdpa.IsDefined()) resource.vdpa = parseVdpa(vdpa, file);
   if (const auto dpdk = map.get("dpdk"); dpdk.IsDefined())
     resource.devargs = parseDevargs(dpdk, file);
   if (const auto socket = map.get("socket"); socket.IsDefined())

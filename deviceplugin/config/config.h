@@ -31,6 +31,14 @@ struct SoftwareConfig {
   bool operator==(const SoftwareConfig&) const = default;
 };
 
+// Of the vDPA devices that provisioning makes; what is 0 is the default.
+struct VdpaConfig {
+  unsigned queuePairs = 0;  // all that the management device has
+  unsigned mtu = 0;         // bytes; the parent's
+  uint64_t features = 0;    // VIRTIO_F_* and VIRTIO_NET_F_*; all
+  bool operator==(const VdpaConfig&) const = default;
+};
+
 enum class BackendChoice { automatic, kernel, dpdk, software };
 enum class AllocationOrder { spread, pack };  // over PFs
 
@@ -41,6 +49,7 @@ struct ResourceConfig {
   Attach attach = Attach::vhostUser;
   std::vector<Selector> devices;  // alternatives; empty: software ports alone
   bool provision = false;         // bind drivers and add vDPA devices where missing
+  VdpaConfig vdpa;                // with it
   bool topology = true;           // NUMA hints to the kubelet
   bool linkHealth = true;         // a device whose PF has no link is unhealthy
   AllocationOrder allocation = AllocationOrder::spread;

@@ -39,15 +39,16 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
           },
           onHealth_),
       bus_(options_.programs.sysfs, options_.programs.dev),
-      provisioner_({options_.programs.sysfs, options_.paths.provisioned(), options_.bootId,
-                    options_.addVdpa, options_.removeVdpa,
-                    [this](const std::string& id) { return table_.inUse(id); }, onHealth_},
-                   bus_),
+      provisioner_(
+          {options_.programs.sysfs, options_.paths.provisioned(), options_.bootId, options_.addVdpa,
+           options_.removeVdpa, options_.hardware ? options_.hardware->vdpaMtu : options_.vdpaMtu,
+           [this](const std::string& id) { return table_.inUse(id); }, onHealth_},
+          bus_),
       backings_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_),
       changes_(options_.hardware
                    ? *options_.hardware
                    : HardwareChanges::kernels(options_.programs.sysfs, options_.vdpaMac,
-                                              options_.setVdpaMac)) {
+                                              options_.setVdpaMac, options_.vdpaMtu)) {
   recover();
 }
 
@@ -90,11 +91,14 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   Backing& backing = backings_.of(offer.device);
   backing.settle(id, offer, request.settings);  // refused before anything else is done
 
+  Rollback afterLease;  // a device that was remade for the network gets its own attributes again
+  afterLease.add([&] { provisioner_.wake(); });
   const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
   stopStray(options_.paths.workerControl(id));  // one that the start could not stop is not ours
-  offer = backing.prepare(id, offer, deadline, calledOff);
-
   OwnerRecord record;
+  offer = prepareFor(request, offer, record.attachment.port, record.macAsked, reservation, deadline,
+                     calledOff);
+
   record.bootId = options_.bootId;
   record.netns = namespaceAt(owner.netns);
   if (record.netns == NamespaceId{})
@@ -108,10 +112,6 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   attachment.deviceId = id;
   attachment.resource = offer.resource;
   attachment.owner = owner;
-  attachment.port = backing.settle(id, offer, request.settings);
-  // A device that can't be given one keeps its own.
-  record.macAsked = !attachment.port.mac.empty();
-  attachment.port.mac = reservation.takeMac(attachment.port.mac);
   if (offer.device.backend != Backend::software) changes_.plan(record, request.settings);
   reservation.holdMac(attachment);
   attachment.socket = podSocket(id);
@@ -174,8 +174,40 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
     throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
   table_.setAttachment(lease, record, worker);
   rollback.commit();
+  afterLease.commit();
   spdlog::info("attached {} to {}", id, describeOwner(owner));
   return describe(record, worker);
+}
+
+// The device ready for this network, with its settings: a provisioned one is remade where its
+// driver takes a MAC or an MTU only then, or where the owner before had others.
+DeviceTable::Offer Attachments::prepareFor(const AttachRequest& request,
+                                           const DeviceTable::Offer& offer, PortSettings& port,
+                                           bool& macAsked, DeviceTable::Reservation& reservation,
+                                           Clock::time_point deadline,
+                                           const std::function<bool()>& calledOff) {
+  const std::string& id = request.deviceId;
+  Backing& backing = backings_.of(offer.device);
+  if (mayRemake(offer.device))
+    provisioner_.remake(id, offer.device, offer.device.attributes, deadline);
+  auto ready = backing.prepare(id, offer, deadline, calledOff);
+  port = backing.settle(id, ready, request.settings);
+  // A device that can't be given one keeps its own.
+  macAsked = !port.mac.empty();
+  port.mac = reservation.takeMac(port.mac);
+  if (!mayRemake(ready.device)) return ready;
+  const auto attributes =
+      attributesFor(ready.device, port, macAsked, changes_.factsOf(ready.device.vdpa));
+  try {
+    provisioner_.remake(id, ready.device, attributes, deadline);
+  } catch (const RefusedError&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw RefusedError(Refusal::invalidArgument,
+                       fmt::format("cannot set up {}: {}", id, error.what()));
+  }
+  // Its driver may have taken all the time there was.
+  return backing.prepare(id, std::move(ready), Clock::now() + options_.patience, calledOff);
 }
 
 // The worker has opened the device and knows it better than anybody before.

@@ -47,7 +47,9 @@ class Attachments {
     // Throws when the kubelet cannot be asked.
     std::function<std::vector<PodDevice>()> listPodDevices;
     // Make and remove a vDPA device. They throw what says why it failed.
-    std::function<void(const std::string& name, const std::string& managementDevice)> addVdpa;
+    std::function<void(const std::string& name, const std::string& managementDevice,
+                       const VdpaAttributes& attributes)>
+        addVdpa;
     std::function<void(const std::string& name)> removeVdpa;
     // How long a call waits for an owner to go or an engine to come.
     std::chrono::milliseconds patience = std::chrono::seconds(4);
@@ -60,6 +62,8 @@ class Attachments {
     std::function<bool(const std::string& name, const std::string& mac)> setVdpaMac = {};
     // Hardware for tests. Default: the kernel's.
     std::optional<HardwareChanges::Access> hardware = {};
+    // The MTU of a vDPA device, 0 if it has none.
+    std::function<unsigned(const std::string& name)> vdpaMtu = {};
   };
   // An attachment and how it does.
   struct Live {
@@ -133,6 +137,10 @@ class Attachments {
   void startSwitches(const std::vector<OwnerRecord>& live);
   void undoUnfinished(OwnerRecord record);
   DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline,
+                                const std::function<bool()>& calledOff);
+  DeviceTable::Offer prepareFor(const AttachRequest& request, const DeviceTable::Offer& offer,
+                                PortSettings& port, bool& macAsked,
+                                DeviceTable::Reservation& reservation, Clock::time_point deadline,
                                 const std::function<bool()>& calledOff);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing, bool once);

@@ -17,9 +17,23 @@ using namespace std::chrono_literals;
 // For an Attach that has been called off to end: a process it started may need its whole time.
 constexpr auto kEndOfAttach = 25s;
 
+// Tells the provisioner of a device that was let go: once its lease has ended, so before it in the
+// code, since the provisioner leaves a leased device alone.
+class WakeAtEnd {
+ public:
+  explicit WakeAtEnd(Provisioner& provisioner) : provisioner_(provisioner) {}
+  ~WakeAtEnd() { provisioner_.wake(); }
+  WakeAtEnd(const WakeAtEnd&) = delete;
+  WakeAtEnd& operator=(const WakeAtEnd&) = delete;
+
+ private:
+  Provisioner& provisioner_;
+};
+
 }  // namespace
 
 bool Attachments::detach(const AttachmentKey& key) {
+  const WakeAtEnd wake(provisioner_);
   const auto lease = table_.leaseAttached(key, Clock::now() + kEndOfAttach);
   if (!lease) return false;
   endAttachment(*lease);
@@ -36,6 +50,7 @@ bool Attachments::release(const std::string& id, const AttachmentKey& expected, 
   if (!table_.find(id))
     throw RefusedError(Refusal::notFound,
                        fmt::format("this node has no device {}; see vdpactl devices", id));
+  const WakeAtEnd wake(provisioner_);
   const auto lease = table_.lease(id, Clock::now() + options_.patience);
   const auto device = table_.find(id);
   if (!lease || !device)
@@ -126,7 +141,6 @@ void Attachments::clear(const DeviceTable::Lease& lease) {
     if (!table_.find(lease.id())) DeviceDirectory(options_.paths, lease.id()).remove();
   }
   switches_.collect();
-  provisioner_.wake();
   onHealth_();
 }
 
@@ -165,6 +179,7 @@ void Attachments::reconcile() {
                            device.record->phase == Phase::detaching});
   }
   for (const auto& due : reconciliation_.look(attachments, options_.listPodDevices, Clock::now())) {
+    const WakeAtEnd wake(provisioner_);
     // What somebody works on is looked at again the next time.
     const auto lease = table_.lease(due.deviceId, Clock::now());
     const auto device = table_.find(due.deviceId);

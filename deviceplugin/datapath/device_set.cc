@@ -34,6 +34,11 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
     need(device.vdpa, "the name of a vDPA device");
     require(isDeviceId(device.vdpa), "device {}: '{}' is no vDPA device's name", id, device.vdpa);
     if (device.provision) need(device.managementDevice, "a management device");
+    const unsigned mtu = device.attributes.mtu;
+    require(mtu == 0 || (mtu >= 68 && mtu <= 65535), "device {}: MTU {}; expected 68 to 65535", id,
+            mtu);
+    const unsigned pairs = device.attributes.queuePairs.value_or(0);
+    require(pairs <= 256, "device {}: {} queue pairs; expected at most 256", id, pairs);
   } else if (device.backend == Backend::dpdk) {
     need(device.pciAddress, "a PCI address");
     need(device.dpdkDriver, "a driver");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/backend.h"
+#include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/paths.h"
 
 namespace vdpa {
@@ -45,6 +46,8 @@ struct DeviceConfig {
   std::string managementDevice;  // "pci/0000:65:00.2", "vdpasim_net"
   std::string pciDriver;         // that provisioning binds; empty: the bound one is right
   bool provision = false;
+  VdpaAttributes attributes;  // that provisioning makes it with; without a MAC
+  VdpaRules rules;            // of its parent's driver
 
   // dpdk
   std::string dpdkDriver;  // ifc, mlx5, sfc

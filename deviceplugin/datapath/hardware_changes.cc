@@ -63,11 +63,6 @@ VfValues wantedValues(VfValues values, const Settings& settings, const PortSetti
   return values;
 }
 
-VfValues valuesOf(const PortSettings& port) {
-  return {port.vlan,       port.vlanQos, port.vlanProto, port.minTxRate, port.maxTxRate,
-          port.spoofCheck, port.trust,   port.linkState, port.mac};
-}
-
 void inForce(PortSettings& port, const VfValues& values) {
   port.vlan = values.vlan;
   port.vlanQos = values.vlanQos;
@@ -92,27 +87,35 @@ VfValues noValues() {
   return values;
 }
 
-std::string whyNoVf(const std::optional<Vf>& vf) {
+}  // namespace
+
+VfValues HardwareChanges::valuesOf(const PortSettings& port) {
+  return {port.vlan,       port.vlanQos, port.vlanProto, port.minTxRate, port.maxTxRate,
+          port.spoofCheck, port.trust,   port.linkState, port.mac};
+}
+
+std::string HardwareChanges::whyNoVf(const std::optional<Vf>& vf) {
   return vf ? fmt::format("the driver {} of its PF {} has no settings of VFs", vf->driver, vf->pf)
             : "it is no VF of a PF that has a netdev on this node";
 }
 
-// A port's is its switch's business; a netdev's is set when it is moved into the pod.
-bool hasMacToSet(const OwnerRecord& record) {
-  return record.device.backend != Backend::software && record.device.attach != Attach::virtioVdpa &&
-         !record.attachment.port.mac.empty();
-}
-
-}  // namespace
-
 HardwareChanges::Access HardwareChanges::kernels(
     const std::string& sysfs, std::function<std::string(const std::string& vdpa)> vdpaMac,
-    std::function<bool(const std::string&, const std::string&)> setVdpaMac) {
+    std::function<bool(const std::string&, const std::string&)> setVdpaMac,
+    std::function<unsigned(const std::string& vdpa)> vdpaMtu) {
   return {[sysfs](const std::string& address) {
             return std::filesystem::exists(sysfs + "/bus/pci/devices/" + address);
           },
-          [sysfs](const std::string& address) { return findVf(sysfs, address); }, writeVf,
-          std::move(vdpaMac), std::move(setVdpaMac)};
+          [sysfs](const std::string& address) { return findVf(sysfs, address); },
+          writeVf,
+          std::move(vdpaMac),
+          std::move(setVdpaMac),
+          std::move(vdpaMtu)};
+}
+
+VdpaFacts HardwareChanges::factsOf(const std::string& vdpa) const {
+  return {access_.vdpaMac ? access_.vdpaMac(vdpa) : "",
+          access_.vdpaMtu ? access_.vdpaMtu(vdpa) : 0};
 }
 
 void HardwareChanges::plan(OwnerRecord& record, const Settings& settings) const {
@@ -121,6 +124,8 @@ void HardwareChanges::plan(OwnerRecord& record, const Settings& settings) const 
   const VfValues found = vf && vf->values ? *vf->values : noValues();
   const VfValues wanted = wantedValues(found, settings, attachment.port);
   record.found.vf = found;
+  if (record.device.attach == Attach::vhostVdpa && settings.mtu != 0)
+    checkMtu(attachment.deviceId, record.device, settings.mtu, factsOf(record.device.vdpa));
   planMac(record, vf);
   for (const VfPart part : kParts) {
     if (same(part, wanted, found)) continue;
@@ -134,18 +139,6 @@ void HardwareChanges::plan(OwnerRecord& record, const Settings& settings) const 
     record.found.vfChanges.push_back(part);
   }
   inForce(attachment.port, wanted);
-}
-
-// Both ways, if there are both: which one works shows when it is tried.
-void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf) const {
-  if (!hasMacToSet(record)) return;
-  const std::string& mac = record.attachment.port.mac;
-  if (record.device.backend == Backend::kernel && access_.setVdpaMac) {
-    const std::string own = access_.vdpaMac(record.device.vdpa);
-    if (own == mac) return;
-    record.found.vdpaMac = own;
-  }
-  if (vf && vf->values && vf->values->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
 }
 
 void HardwareChanges::apply(OwnerRecord& record) const {
@@ -186,68 +179,6 @@ void HardwareChanges::write(const OwnerRecord& record, const Vf& vf, VfPart part
                       : "the VF has gone"));
 }
 
-// By the kernel's vdpa family where the device's parent supports it, else through the PF; else the
-// device's own will have to do.
-void HardwareChanges::applyMac(OwnerRecord& record) const {
-  if (!hasMacToSet(record)) return;
-  std::string& mac = record.attachment.port.mac;
-  if (applyVdpaMac(record) || applyVfMac(record)) return;
-  if (record.device.backend == Backend::dpdk) return;  // such a device tells nobody what it has
-  const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
-  if (own == mac) return;
-  if (!record.macAsked) {
-    mac = own;
-    return;
-  }
-  if (own.empty()) return;  // its worker tells, and compares
-  throw RefusedError(
-      Refusal::invalidArgument,
-      fmt::format(
-          "cannot set up {}: mac {} is asked for, but the device has {}, and can't be given "
-          "another: the parent of vDPA device {} can't set it, and {}",
-          record.attachment.deviceId, mac, own, record.device.vdpa,
-          whyNoVf(access_.find(record.device.pciAddress))));
-}
-
-bool HardwareChanges::applyVdpaMac(OwnerRecord& record) const {
-  if (!record.found.vdpaMac) return false;
-  const std::string& mac = record.attachment.port.mac;
-  const std::string& vdpa = record.device.vdpa;
-  if (!access_.setVdpaMac(vdpa, mac)) {
-    record.found.vdpaMac.reset();
-    return false;
-  }
-  std::erase(record.found.vfChanges, VfPart::mac);
-  if (const std::string now = access_.vdpaMac(vdpa); now != mac)
-    throw RefusedError(
-        Refusal::invalidArgument,
-        fmt::format("cannot set up {}: mac {} was set, but vDPA device {} has {}; its driver "
-                    "ignores it: remove it from the network's configuration",
-                    record.attachment.deviceId, mac, vdpa, now));
-  return true;
-}
-
-bool HardwareChanges::applyVfMac(OwnerRecord& record) const {
-  auto& changes = record.found.vfChanges;
-  if (std::find(changes.begin(), changes.end(), VfPart::mac) == changes.end()) {
-    // The PF has given it this one already.
-    return !record.found.vf.mac.empty() && record.found.vf.mac == record.attachment.port.mac;
-  }
-  const auto vf = access_.find(record.device.pciAddress);
-  try {
-    if (!vf || !vf->values)
-      throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: its PF has gone",
-                                                       record.attachment.deviceId));
-    write(record, *vf, VfPart::mac, valuesOf(record.attachment.port));
-    return true;
-  } catch (const RefusedError& error) {
-    if (record.macAsked) throw;
-    spdlog::info("{} keeps its own MAC: {}", record.attachment.deviceId, error.what());
-    std::erase(changes, VfPart::mac);
-    return false;
-  }
-}
-
 void HardwareChanges::restore(const OwnerRecord& record) const {
   const std::string& address = record.device.pciAddress;
   const VfValues& found = record.found.vf;
@@ -283,30 +214,12 @@ void HardwareChanges::restore(const OwnerRecord& record) const {
   if (failure) std::rethrow_exception(failure);
 }
 
-void HardwareChanges::restoreVdpaMac(const OwnerRecord& record) const {
-  const auto& found = record.found.vdpaMac;
-  const std::string& vdpa = record.device.vdpa;
-  if (!found || !access_.setVdpaMac) return;
-  const std::string now = access_.vdpaMac(vdpa);
-  if (now == *found) return;
-  try {
-    if (!access_.setVdpaMac(vdpa, found->empty() ? "00:00:00:00:00:00" : *found))
-      throw systemError(EOPNOTSUPP, "cannot set a MAC of vDPA device {}", vdpa);
-  } catch (const std::system_error& error) {
-    if (now.empty()) return;  // the device has gone
-    const auto problem = fmt::format("cannot put back mac {} of {}, vDPA device {}: it has {}: {}",
-                                     found->empty() ? "none" : *found, record.attachment.deviceId,
-                                     vdpa, now, error.what());
-    if (!found->empty()) throw std::runtime_error(problem);
-    spdlog::warn("{}", problem);  // the next owner's replaces it
-  }
-}
-
 void HardwareChanges::check(const OwnerRecord& record, Differences& differences) const {
   const FoundHardware& found = record.found;
   if (found.vdpaMac && access_.setVdpaMac)
-    differences.compare("mac of vDPA device " + record.device.vdpa, record.attachment.port.mac,
-                        access_.vdpaMac(record.device.vdpa));
+    if (const std::string now = access_.vdpaMac(record.device.vdpa); !now.empty())
+      differences.compare("mac of vDPA device " + record.device.vdpa, record.attachment.port.mac,
+                          now);
   if (found.vfChanges.empty()) return;
   const auto vf = access_.find(record.device.pciAddress);
   if (!vf || !vf->values)

@@ -9,6 +9,7 @@
 
 #include "deviceplugin/datapath/differences.h"
 #include "deviceplugin/datapath/owner_record.h"
+#include "deviceplugin/datapath/remaking.h"
 #include "deviceplugin/datapath/vf.h"
 
 namespace vdpa {
@@ -23,11 +24,14 @@ class HardwareChanges {
     // A vDPA device's MAC, empty if it tells none; and setting it, false if that isn't possible.
     std::function<std::string(const std::string& vdpa)> vdpaMac;
     std::function<bool(const std::string& vdpa, const std::string& mac)> setVdpaMac;
+    // Its MTU, 0 if it has none.
+    std::function<unsigned(const std::string& vdpa)> vdpaMtu = {};
   };
-  // By rtnetlink; without the last two a vDPA device has its own MAC.
+  // By rtnetlink; without the last three a vDPA device has its own MAC and MTU.
   static Access kernels(const std::string& sysfs,
                         std::function<std::string(const std::string& vdpa)> vdpaMac,
-                        std::function<bool(const std::string&, const std::string&)> setVdpaMac);
+                        std::function<bool(const std::string&, const std::string&)> setVdpaMac,
+                        std::function<unsigned(const std::string& vdpa)> vdpaMtu);
 
   explicit HardwareChanges(Access access) : access_(std::move(access)) {}
 
@@ -44,11 +48,17 @@ class HardwareChanges {
   void restore(const OwnerRecord& record) const;
   void check(const OwnerRecord& record, Differences& differences) const;
 
+  // A vDPA device's own report of itself.
+  VdpaFacts factsOf(const std::string& vdpa) const;
+
  private:
   void planMac(OwnerRecord& record, const std::optional<Vf>& vf) const;
   void applyMac(OwnerRecord& record) const;
   bool applyVdpaMac(OwnerRecord& record) const;
   bool applyVfMac(OwnerRecord& record) const;
+  void checkMacSeen(const OwnerRecord& record) const;
+  static VfValues valuesOf(const PortSettings& port);
+  static std::string whyNoVf(const std::optional<Vf>& vf);
   void write(const OwnerRecord& record, const Vf& vf, VfPart part, const VfValues& wanted) const;
   void restoreVdpaMac(const OwnerRecord& record) const;
 

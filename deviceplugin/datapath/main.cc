@@ -120,23 +120,27 @@ int run(int argc, char** argv) {
   limitHugePages(programs.cgroupRoot);
   // One at a time: the kernel holds one lock for all.
   VdpaNetlink netlink(std::chrono::seconds(10));
-  const Instance instance(
-      {programs, Paths(runDir, stateDir), bootId(),
-       [podResources] { return listPodDevices(podResources); },
-       [&netlink](const std::string& name, const std::string& managementDevice) {
-         netlink.add(name, managementDevice);
-       },
-       [&netlink](const std::string& name) { netlink.remove(name); }, std::chrono::seconds(4),
-       nullptr, std::chrono::seconds(releaseAfter),
-       [&netlink](const std::string& name) {
-         const auto config = netlink.config(name);
-         return config ? config->mac : "";
-       },
-       [&netlink](const std::string& name, const std::string& mac) {
-         return netlink.setMac(name, mac);
-       },
-       std::nullopt},
-      metrics);
+  const Instance instance({programs, Paths(runDir, stateDir), bootId(),
+                           [podResources] { return listPodDevices(podResources); },
+                           [&netlink](const std::string& name, const std::string& managementDevice,
+                                      const VdpaAttributes& attributes) {
+                             netlink.add(name, managementDevice, attributes);
+                           },
+                           [&netlink](const std::string& name) { netlink.remove(name); },
+                           std::chrono::seconds(4), nullptr, std::chrono::seconds(releaseAfter),
+                           [&netlink](const std::string& name) {
+                             const auto config = netlink.config(name);
+                             return config ? config->mac : "";
+                           },
+                           [&netlink](const std::string& name, const std::string& mac) {
+                             return netlink.setMac(name, mac);
+                           },
+                           std::nullopt,
+                           [&netlink](const std::string& name) {
+                             const auto config = netlink.config(name);
+                             return config ? unsigned{config->mtu} : 0;
+                           }},
+                          metrics);
   int signal = 0;
   ::sigwait(&ends, &signal);
   return 0;

@@ -52,6 +52,13 @@ DeviceConfig fromMessage(const datapath::v1::Device& message) {
     device.provision = kernel.provision();
     device.pciAddress = kernel.pci_address();
     device.pciDriver = kernel.pci_driver();
+    const auto& attributes = kernel.attributes();
+    if (attributes.has_queue_pairs()) device.attributes.queuePairs = attributes.queue_pairs();
+    if (attributes.has_features()) device.attributes.features = attributes.features();
+    device.attributes.mtu = attributes.mtu();
+    const auto& parent = kernel.parent();
+    device.rules = {parent.driver(), parent.mac_when_made(), parent.mtu_when_made(),
+                    parent.mac_later()};
   } else if (message.has_dpdk()) {
     const auto& dpdk = message.dpdk();
     device.backend = Backend::dpdk;

@@ -3,14 +3,13 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "common/atomic_file.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/paths.h"
+#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/rollback.h"
 #include "deviceplugin/datapath/sysfs_file.h"
 
 namespace vdpa {
@@ -20,41 +19,6 @@ constexpr auto kRetry = std::chrono::seconds(5);
 
 std::string orNone(const std::string& text) {
   return text.empty() ? "no driver" : text;
-}
-
-// "(null)" is how the kernel shows none.
-std::string driverOverride(const std::string& function) {
-  std::string text = readFile(function + "/driver_override");
-  while (text.ends_with('\n')) text.pop_back();
-  return text == "(null)" ? "" : text;
-}
-
-// The folder stays when its netdev is moved to another network namespace, and is empty then.
-bool holdsNetdev(const std::filesystem::path& device) {
-  return std::filesystem::exists(device / "net") && !std::filesystem::is_empty(device / "net");
-}
-
-// virtio-pci serves nobody by itself: the driver of the virtio device that it makes does.
-bool hasNetdev(const std::string& function) {
-  if (holdsNetdev(function)) return true;
-  const std::filesystem::directory_iterator entries(function);
-  return std::any_of(begin(entries), end(entries), [](const auto& entry) {
-    return entry.path().filename().string().starts_with("virtio") &&
-           (holdsNetdev(entry.path()) || !std::filesystem::exists(entry.path() / "driver"));
-  });
-}
-
-// A function whose driver serves somebody this program doesn't see is not taken from it: a virtual
-// machine's or a DPDK program's, or a netdev that another plugin has moved into a pod.
-void checkUnused(const std::string& function, const std::string& driver) {
-  if (driver == "vfio-pci" || driver == "uio_pci_generic" || driver == "igb_uio")
-    throw std::runtime_error(fmt::format(
-        "it has driver {}, so that a program may be using it: unbind it first", driver));
-  if (!hasNetdev(function))
-    throw std::runtime_error(
-        fmt::format("its driver {} shows no netdev on the node, so that a pod may have it: unbind "
-                    "it first",
-                    driver));
 }
 
 }  // namespace
@@ -123,7 +87,7 @@ void Provisioner::run() {
     }
     done = step();
     {
-      std::lock_guard lock(mutex_);
+      const std::scoped_lock lock(making_, mutex_);
       left_.clear();
       for (const auto& [id, record] : records_)
         if (!wanted_.contains(id)) left_.push_back(id);
@@ -140,6 +104,27 @@ bool Provisioner::step() {
     std::lock_guard lock(mutex_);
     wanted = wanted_;
   }
+  bool done = undoUnwanted(wanted);
+  std::map<std::string, std::string> problems;
+  for (const auto& [id, device] : wanted) {
+    try {
+      const std::lock_guard making(making_);
+      make(id, device);
+    } catch (const std::exception& error) {
+      problems[id] = fmt::format("cannot make vDPA device {}: {}", device.vdpa, error.what());
+      if (problem(id) != problems[id]) spdlog::error("{}: {}", id, problems[id]);
+      done = false;
+    }
+    std::lock_guard lock(mutex_);
+    if (stop_) return true;
+  }
+  std::lock_guard lock(mutex_);
+  problems_ = std::move(problems);
+  return done;
+}
+
+bool Provisioner::undoUnwanted(const Devices& wanted) {
+  const std::lock_guard making(making_);
   bool done = true;
   std::vector<std::string> gone;
   for (const auto& [id, record] : records_) {
@@ -158,78 +143,127 @@ bool Provisioner::step() {
     }
   }
   for (const auto& id : gone) records_.erase(id);
-
-  std::map<std::string, std::string> problems;
-  for (const auto& [id, device] : wanted) {
-    try {
-      make(id, device);
-    } catch (const std::exception& error) {
-      problems[id] = fmt::format("cannot make vDPA device {}: {}", device.vdpa, error.what());
-      if (problem(id) != problems[id]) spdlog::error("{}: {}", id, problems[id]);
-      done = false;
-    }
-    std::lock_guard lock(mutex_);
-    if (stop_) return true;
-  }
-  std::lock_guard lock(mutex_);
-  problems_ = std::move(problems);
   return done;
 }
 
+// One of this name that has no record of this boot isn't ours to change.
+bool Provisioner::isOurs(const std::string& id) const {
+  const auto record = records_.find(id);
+  return record != records_.end() && record->second.bootId == options_.bootId;
+}
+
 void Provisioner::make(const std::string& id, const DeviceConfig& device) {
-  const std::string driver = device.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
-  if (bus_.has(device.vdpa)) {
-    // One of this name that has no record isn't ours to change.
-    if (records_.contains(id) && !options_.owned(id)) bus_.bind(device.vdpa, driver);
-    return;
-  }
-  if (options_.owned(id))
+  const bool there = bus_.has(device.vdpa);
+  if (there && (options_.owned(id) || !isOurs(id))) return;
+  if (!there && options_.owned(id))
     throw std::runtime_error("it went away under its pod, whose end has to come first");
-  Record record{id,
-                device.vdpa,
-                device.pciAddress,
-                device.pciDriver,
-                device.pciAddress.empty() ? "" : linkName(function(device.pciAddress) + "/driver"),
-                device.pciAddress.empty() ? "" : driverOverride(function(device.pciAddress)),
-                options_.bootId};
+  makeNow(id, device, device.attributes);
+}
+
+bool Provisioner::remake(const std::string& id, const DeviceConfig& device,
+                         const VdpaAttributes& attributes,
+                         std::chrono::steady_clock::time_point deadline) {
+  const std::unique_lock making(making_, deadline);
+  if (!making)
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("cannot attach {} yet: vDPA devices are being made", id));
+  if (!isOurs(id)) return false;
+  const Record& record = records_.at(id);
+  if (bus_.has(device.vdpa) && record.made && record.attributes == attributes) return false;
+  Rollback changed;  // however it ends, the device was away
+  changed.add(options_.changed);
+  try {
+    makeNow(id, device, attributes);
+  } catch (const std::exception&) {
+    if (attributes != device.attributes) makeOwn(id, device);
+    throw;
+  }
+  return true;
+}
+
+void Provisioner::makeOwn(const std::string& id, const DeviceConfig& device) {
+  try {
+    makeNow(id, device, device.attributes);
+  } catch (const std::exception& error) {  // the thread tries it again
+    spdlog::error("cannot make vDPA device {} of {} again: {}", device.vdpa, id, error.what());
+  }
+}
+
+void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
+                          const VdpaAttributes& attributes) {
+  const std::string driver = device.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
+  const bool there = bus_.has(device.vdpa);
+  const auto before = records_.find(id);
+  const bool known = isOurs(id);
+  if (there && before->second.made && before->second.attributes == attributes)
+    return bus_.bind(device.vdpa, driver);
+  if (there) bus_.requireClosed(device.vdpa);
+  Record record;
+  record.device = id;
+  record.vdpa = device.vdpa;
+  record.managementDevice = device.managementDevice;
+  record.pciAddress = device.pciAddress;
+  record.pciDriver = device.pciDriver;
+  record.bootId = options_.bootId;
+  record.attributes = attributes;
+  record.made = false;
+  if (!device.pciAddress.empty()) {
+    record.foundDriver = linkName(function(device.pciAddress) + "/driver");
+    record.foundOverride = driverOverride(function(device.pciAddress));
+  }
   if (!record.foundDriver.empty() && !device.pciDriver.empty() &&
       record.foundDriver != device.pciDriver)
     checkUnused(function(device.pciAddress), record.foundDriver);
   // What was found before we came stays what is put back.
-  if (const auto before = records_.find(id);
-      before != records_.end() && before->second.bootId == options_.bootId) {
+  if (known) {
     record.foundDriver = before->second.foundDriver;
     record.foundOverride = before->second.foundOverride;
+    if (record.pciDriver.empty()) record.pciDriver = before->second.pciDriver;
+    record.foundMtu = before->second.foundMtu;
   }
-  write(record);
+  const bool mtuIsOurs = known && before->second.attributes.mtu != 0;
+  if (attributes.mtu != 0 && record.foundMtu == 0 && !mtuIsOurs && options_.mtu)
+    learnMtu(device, attributes, record);
+  write(record, Durability::disk);
   records_[id] = record;
+  if (bus_.has(device.vdpa)) options_.remove(device.vdpa);
   bindDriver(device);
-  options_.add(device.vdpa, device.managementDevice);
+  VdpaAttributes passed = attributes;
+  if (passed.mtu == 0) passed.mtu = record.foundMtu;
+  options_.add(device.vdpa, device.managementDevice, passed);
   bus_.bind(device.vdpa, driver);
-  spdlog::info("{}: made vDPA device {} of {}", id, device.vdpa, device.managementDevice);
+  records_[id].made = true;
+  if (attributes.mtu == 0) records_[id].foundMtu = 0;
+  write(records_[id], Durability::memory);  // without it, it is only made once more
+  spdlog::info("{}: made vDPA device {} of {} with {}", id, device.vdpa, device.managementDevice,
+               describe(attributes));
 }
 
-void Provisioner::bindDriver(const DeviceConfig& device) const {
-  if (device.pciAddress.empty() || device.pciDriver.empty()) return;
-  const std::string path = function(device.pciAddress);
-  const std::string bound = linkName(path + "/driver");
-  if (bound == device.pciDriver) return;
-  const std::string driver = options_.sysfs + "/bus/pci/drivers/" + device.pciDriver;
-  if (!std::filesystem::exists(driver)) {
-    std::string module = device.pciDriver;
-    std::replace(module.begin(), module.end(), '-', '_');
-    throw std::runtime_error(
-        fmt::format("the kernel has no PCI driver {}: `modprobe {}` on the "
-                    "node",
-                    device.pciDriver, module));
+// A driver keeps an MTU in its parent, where only a device reports it.
+void Provisioner::learnMtu(const DeviceConfig& device, const VdpaAttributes& attributes,
+                           Record& record) {
+  if (!bus_.has(device.vdpa)) {
+    write(record, Durability::disk);
+    records_[record.device] = record;
+    bindDriver(device);
+    VdpaAttributes without = attributes;
+    without.mtu = 0;
+    options_.add(device.vdpa, device.managementDevice, without);
   }
-  writeAttribute(path + "/driver_override", device.pciDriver);
-  if (!bound.empty()) writeAttribute(path + "/driver/unbind", device.pciAddress);
-  writeAttribute(options_.sysfs + "/bus/pci/drivers_probe", device.pciAddress);
-  if (const std::string now = linkName(path + "/driver"); now != device.pciDriver)
-    throw std::runtime_error(
-        fmt::format("driver {} did not take {}, which has {} now; see the kernel's log",
-                    device.pciDriver, device.pciAddress, orNone(now)));
+  record.foundMtu = options_.mtu(device.vdpa);
+}
+
+// Of a parent whose device has been removed.
+void Provisioner::restoreMtu(const Record& record) const {
+  VdpaAttributes attributes;
+  attributes.mtu = record.foundMtu;
+  try {
+    options_.add(record.vdpa, record.managementDevice, attributes);
+    options_.remove(record.vdpa);
+  } catch (const std::exception& error) {
+    spdlog::warn("cannot put back MTU {} of {}: {}", record.foundMtu, record.managementDevice,
+                 error.what());
+  }
 }
 
 void Provisioner::undo(const Record& record) const {
@@ -238,61 +272,12 @@ void Provisioner::undo(const Record& record) const {
   if (bus_.has(record.vdpa)) {
     bus_.requireClosed(record.vdpa);
     options_.remove(record.vdpa);
+    if (record.foundMtu != 0) restoreMtu(record);
   }
   const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
                     record.pciDriver != record.foundDriver && restoreDriver(record);
   spdlog::info("{}: removed vDPA device {}{}", record.device, record.vdpa,
                back ? ", driver back to " + orNone(record.foundDriver) : "");
-}
-
-// From every state that bindDriver can be interrupted in; false: there is nothing of ours.
-bool Provisioner::restoreDriver(const Record& record) const {
-  const std::string path = function(record.pciAddress);
-  if (!std::filesystem::exists(path)) return false;
-  const std::string bound = linkName(path + "/driver"), wanted = driverOverride(path);
-  if (wanted != record.pciDriver && wanted != record.foundDriver) return false;
-  if (!bound.empty() && bound != record.pciDriver && bound != record.foundDriver) return false;
-  if (bound == record.pciDriver) writeAttribute(path + "/driver/unbind", record.pciAddress);
-  // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then only the driver that
-  // is asked for by name takes one.
-  if (bound != record.foundDriver && !record.foundDriver.empty()) {
-    writeAttribute(path + "/driver_override", record.foundDriver);
-    writeAttribute(options_.sysfs + "/bus/pci/drivers/" + record.foundDriver + "/bind",
-                   record.pciAddress);
-  }
-  writeAttribute(path + "/driver_override",
-                 record.foundOverride.empty() ? "\n" : record.foundOverride);
-  return true;
-}
-
-void Provisioner::loadRecords() {
-  for (const auto& entry : std::filesystem::directory_iterator(options_.records)) {
-    const std::string id = entry.path().filename();
-    if (id.ends_with(".tmp")) continue;  // an unfinished write
-    try {
-      const auto json = nlohmann::json::parse(readFile(entry.path()));
-      records_[id] = {id,
-                      json.at("vdpa"),
-                      json.at("pciAddress"),
-                      json.at("pciDriver"),
-                      json.at("foundDriver"),
-                      json.at("foundOverride"),
-                      json.at("bootId")};
-    } catch (const std::exception& error) {
-      spdlog::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
-    }
-  }
-}
-
-void Provisioner::write(const Record& record) const {
-  const nlohmann::json json{{"version", 1},
-                            {"vdpa", record.vdpa},
-                            {"pciAddress", record.pciAddress},
-                            {"pciDriver", record.pciDriver},
-                            {"foundDriver", record.foundDriver},
-                            {"foundOverride", record.foundOverride},
-                            {"bootId", record.bootId}};
-  writeFileAtomically(recordPath(record.device), json.dump(2) + "\n", Durability::disk);
 }
 
 }  // namespace vdpa

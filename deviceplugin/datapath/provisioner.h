@@ -1,5 +1,9 @@
 // Makes vDPA devices where the configuration asks for it, and undoes exactly what it made: each is
 // recorded on disk before it is begun. Works on a thread of its own, since drivers take their time.
+//
+// A device that has other attributes than it should, since the configuration has changed or a pod
+// had it with a network's MAC or MTU, is remade as soon as no pod has it. The record says which
+// it has, and is written before they change: a device whose making was cut off is made again.
 #pragma once
 
 #include <chrono>
@@ -12,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/atomic_file.h"
 #include "deviceplugin/datapath/device_set.h"
 #include "deviceplugin/datapath/vdpa_bus.h"
 
@@ -25,8 +30,12 @@ class Provisioner {
     std::string records;  // directory
     std::string bootId;
     // The two netlink calls. They throw what says why it failed.
-    std::function<void(const std::string& name, const std::string& managementDevice)> add;
+    std::function<void(const std::string& name, const std::string& managementDevice,
+                       const VdpaAttributes& attributes)>
+        add;
     std::function<void(const std::string& name)> remove;
+    // A device's MTU, 0 if it has none.
+    std::function<unsigned(const std::string& name)> mtu = {};
     // Whether a pod has the device: then it is left alone.
     std::function<bool(const std::string& id)> owned;
     // problem() may be another one.
@@ -40,8 +49,14 @@ class Provisioner {
   // The whole set that should exist. What an earlier set had, and this one has not, is undone, as
   // soon as no pod has it.
   void want(Devices devices);
-  // An owner has gone: what waited for that goes on.
+  // An owner has gone: what waited for that goes on. To be called without its Lease.
   void wake();
+  // For the holder of the device's Lease: remakes it unless it has these attributes. False if that
+  // was not needed, and if it is not one of ours or is not made yet. On failure it has its own
+  // attributes again, if that is possible. Throws RefusedError (aborted) at the deadline, else what
+  // says why it failed.
+  bool remake(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes,
+              std::chrono::steady_clock::time_point deadline);
 
   // Waits until what isn't wanted is undone; returns the device IDs for which it isn't at the
   // deadline.
@@ -59,16 +74,30 @@ class Provisioner {
     std::string foundDriver;    // before; empty: none
     std::string foundOverride;  // its driver_override before; empty: none
     std::string bootId;
+    VdpaAttributes attributes;
+    bool made = true;  // false: its making has begun, and it may have those from before
+    std::string managementDevice;
+    // Of the parent, before a device with another one was made: there it outlives the device. 0: it
+    // has not been changed.
+    unsigned foundMtu = 0;
   };
 
   void run();
   bool step();  // false: something is to be tried again
+  bool undoUnwanted(const Devices& wanted);
   void make(const std::string& id, const DeviceConfig& device);
+  void makeNow(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes);
+  void makeOwn(const std::string& id, const DeviceConfig& device);
+  void learnMtu(const DeviceConfig& device, const VdpaAttributes& attributes, Record& record);
+  void restoreMtu(const Record& record) const;
+  bool isOurs(const std::string& id) const;
+  static std::string driverOverride(const std::string& function);
+  static void checkUnused(const std::string& function, const std::string& driver);
   void bindDriver(const DeviceConfig& device) const;
   void undo(const Record& record) const;
   bool restoreDriver(const Record& record) const;
   void loadRecords();
-  void write(const Record& record) const;
+  void write(const Record& record, Durability durability) const;
   std::string recordPath(const std::string& id) const { return options_.records + "/" + id; }
   std::string function(const std::string& address) const {
     return options_.sysfs + "/bus/pci/devices/" + address;
@@ -76,8 +105,11 @@ class Provisioner {
 
   const Options options_;
   const VdpaBus& bus_;
-  std::map<std::string, Record> records_;  // the thread's own
-  mutable std::mutex mutex_;
+  // Held while a device is changed: the holder of its Lease then finds it made or not, and not in
+  // between. Before mutex_.
+  std::timed_mutex making_;
+  std::map<std::string, Record> records_;  // under making_
+  mutable std::mutex mutex_;               // of the rest
   std::condition_variable changed_;
   Devices wanted_;
   bool told_ = false;  // the first set is there: nothing is undone before

@@ -47,7 +47,8 @@ Service::Service(Attachments& attachments, Watchers& watchers, Hooks hooks)
 
 grpc::Status Service::SetDevices(grpc::ServerContext*,
                                  const datapath::v1::SetDevicesRequest* request,
-                                 datapath::v1::SetDevicesResponse*) {
+                                 datapath::v1::SetDevicesResponse* response) {
+  response->set_vdpa_attributes(true);
   return answer("SetDevices", [&] {
     attachments_.setDevices(fromMessage(*request));
     hooks_.devicesChanged();

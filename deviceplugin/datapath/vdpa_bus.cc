@@ -48,15 +48,24 @@ std::string VdpaBus::netdev(const std::string& name) const {
 }
 
 // The virtio device is a child of the device that does the DMA: the parent function if there is
-// one, else the vDPA device itself (the simulator).
+// one, also of a part of it on the auxiliary bus (pds_core), else the vDPA device itself (the
+// simulator). Of several parts' virtio devices nothing shows whose each one is.
 std::string VdpaBus::virtioPath(const std::string& name) const {
   std::error_code error;
   const std::string self = fs::canonical(device(name), error);
   if (error) return "";
-  for (const std::string& parent : {self, fs::path(self).parent_path().string()})
-    if (const std::string virtio = entryStarting(parent, "virtio"); !virtio.empty())
-      return parent + "/" + virtio;
-  return "";
+  const fs::path parent = fs::path(self).parent_path();
+  for (const std::string& place : {self, parent.string()})
+    if (const std::string virtio = entryStarting(place, "virtio"); !virtio.empty())
+      return place + "/" + virtio;
+  if (linkName(parent.string() + "/subsystem") != "auxiliary") return "";
+  std::string found;
+  for (const auto& entry : fs::directory_iterator(parent.parent_path(), error)) {
+    if (!entry.path().filename().string().starts_with("virtio")) continue;
+    if (!found.empty()) return "";
+    found = entry.path();
+  }
+  return found;
 }
 
 void VdpaBus::requireClosed(const std::string& name) const {

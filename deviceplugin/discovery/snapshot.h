@@ -64,7 +64,7 @@ struct VdpaDevice {
 // Where vDPA devices can be made.
 struct ManagementDevice {
   std::string name;        // "pci/0000:65:00.2", "vdpasim_net"
-  std::string pciAddress;  // empty: not a PCI function
+  std::string pciAddress;  // of the function that it is or is part of; empty: neither
   bool makesNetwork = false;
   unsigned maxVirtqueues = 0;
   uint64_t features = 0;
@@ -87,7 +87,10 @@ struct Snapshot {
   std::map<std::string, AuxiliaryDevice> auxiliary;           // by name
   std::map<std::string, VdpaDevice> vdpaDevices;              // by name
   std::map<std::string, ManagementDevice> managementDevices;  // by name
-  std::map<std::string, Netdev> netdevs;                      // by name
+  // A function's address to its part on the auxiliary bus that is its management device where its
+  // driver has one there ("pds_core.vDPA.3").
+  std::map<std::string, std::string> parts;
+  std::map<std::string, Netdev> netdevs;         // by name
   std::map<std::string, std::string> pfNetdevs;  // PF address to the netdev that names it (its
                                                  // uplink representor in switchdev mode)
   std::map<std::string, std::string> skipped;    // sysfs path to why it was left out

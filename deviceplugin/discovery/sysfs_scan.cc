@@ -207,9 +207,15 @@ class Scan {
   void scanAuxiliaryBus() {
     const Directory devices(sysfs_ + "/bus/auxiliary/devices");
     devices.forEach([&](const std::string& name, bool) {
-      if (name.find(".sf.") == std::string::npos) return;  // parts of drivers, not of hardware
+      const bool slice = name.find(".sf.") != std::string::npos;
+      // Of the other parts of drivers, pds_core's are its VFs' management devices.
+      if (!slice && name.find(".vDPA.") == std::string::npos) return;
       const auto target = devices.link(name);
       if (!target) return skip("/bus/auxiliary/devices/" + name, kVanished);
+      if (!slice) {
+        snapshot_.parts.emplace(functionOn(*target), name);
+        return;
+      }
       AuxiliaryDevice device;
       device.name = name;
       device.pciAddress = functionOn(*target);

@@ -28,6 +28,10 @@ void addVdpa(const VdpaNetlink::Dump& dump, Snapshot& snapshot) {
                                              (info.classes >> kNetworkDevice & 1) != 0,
                                              info.maxVirtqueues, info.features};
   }
+  for (const auto& [address, part] : snapshot.parts)
+    if (const auto found = snapshot.managementDevices.find("auxiliary/" + part);
+        found != snapshot.managementDevices.end())
+      found->second.pciAddress = address;
   for (const auto& info : dump.devices) {
     const auto device = snapshot.vdpaDevices.find(info.name);
     if (device == snapshot.vdpaDevices.end()) continue;  // it came or went between the two looks

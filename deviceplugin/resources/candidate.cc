@@ -51,6 +51,9 @@ Candidate ofFunction(const Snapshot& snapshot, const PciFunction& function) {
   candidate.function = &function;
   candidate.numaNode = function.numaNode;
   candidate.management = managementOf(snapshot, "pci/" + function.address);
+  if (const auto part = snapshot.parts.find(function.address);
+      part != snapshot.parts.end() && !candidate.management)
+    candidate.management = managementOf(snapshot, "auxiliary/" + part->second);
   if (function.pf.empty()) return candidate;
   if (const auto pf = snapshot.functions.find(function.pf); pf != snapshot.functions.end())
     candidate.pf = &pf->second;
@@ -83,13 +86,29 @@ Candidate ofVdpaDevice(const Snapshot& snapshot, const VdpaDevice& vdpa) {
   return candidate;
 }
 
+// The management device of a function as a whole.
+bool isWhole(const Snapshot& snapshot, const std::string& managementDevice,
+             const std::string& address) {
+  const auto part = snapshot.parts.find(address);
+  return managementDevice == "pci/" + address ||
+         (part != snapshot.parts.end() && managementDevice == "auxiliary/" + part->second);
+}
+
 }  // namespace
 
 unsigned Candidate::queuePairs() const {
-  if (vdpa) return vdpa->queuePairs;
+  return vdpa ? vdpa->queuePairs : provisionedPairs();
+}
+
+unsigned Candidate::provisionedPairs() const {
+  if (vdpa && !hasProvisionedDevice()) return vdpa->queuePairs;
   if (management && management->maxVirtqueues > 0)
     return std::max(1u, management->maxVirtqueues / 2);
   return 0;
+}
+
+bool Candidate::hasProvisionedDevice() const {
+  return vdpa && management && vdpa->name == provisionedName(management->name);
 }
 
 std::string provisionedName(const std::string& managementDevice) {
@@ -107,9 +126,9 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
   for (const auto& [name, vdpa] : snapshot.vdpaDevices) {
     makers.insert(vdpa.managementDevice);
     const auto function = candidates.find(vdpa.pciAddress);
-    const bool whole =
-        function != candidates.end() && !function->second.vdpa &&
-        (vdpa.managementDevice.empty() || vdpa.managementDevice == "pci/" + vdpa.pciAddress);
+    const bool whole = function != candidates.end() && !function->second.vdpa &&
+                       (vdpa.managementDevice.empty() ||
+                        isWhole(snapshot, vdpa.managementDevice, vdpa.pciAddress));
     if (whole)
       function->second.vdpa = &vdpa;
     else
@@ -117,8 +136,7 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
   }
   // Management devices without a function of their own that could make their one device.
   for (const auto& [name, management] : snapshot.managementDevices) {
-    if (!management.makesNetwork || makers.contains(name) ||
-        (!management.pciAddress.empty() && name == "pci/" + management.pciAddress))
+    if (!management.makesNetwork || makers.contains(name) || !management.pciAddress.empty())
       continue;
     Candidate candidate;
     candidate.id = provisionedName(name);

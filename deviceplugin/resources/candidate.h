@@ -22,7 +22,12 @@ struct Candidate {
   int numaNode = -1;
   std::string never;  // why no resource may have it; empty: one may
 
-  unsigned queuePairs() const;  // 0: not known before it is opened
+  // Of its vDPA device, else the most that its management device makes; 0: not known.
+  unsigned queuePairs() const;
+  // The same, where one that provisioning made counts as to be made.
+  unsigned provisionedPairs() const;
+  // Its vDPA device is the one that provisioning makes.
+  bool hasProvisionedDevice() const;
 };
 
 // In natural order of their IDs.

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "common/vdpa_attributes.h"
 #include "deviceplugin/config/config.h"
 
 namespace vdpa {
@@ -24,6 +25,8 @@ struct Device {
   std::string characterDevice;   // "vhost-vdpa-3"; empty under virtio_vdpa, or not there yet
   std::string pciDriver;         // what provisioning binds; empty: nothing has to be bound
   bool provision = false;
+  VdpaAttributes attributes;  // that it is made with
+  VdpaRules rules;            // of its parent's driver
 
   // dpdk
   std::string dpdkDriver;  // ifc, mlx5, sfc

@@ -52,7 +52,7 @@ std::string pfMismatch(const char* what, const std::vector<PfSelector>& wanted,
 }  // namespace
 
 std::string mismatch(const Selector& selector, const Candidate& candidate,
-                     const std::string& provisionedDriver) {
+                     const std::string& provisionedDriver, unsigned queuePairs) {
   const PciFunction none;
   const PciFunction& function = candidate.function ? *candidate.function : none;
   if (!has(selector.pciAddresses, function.address))
@@ -77,9 +77,8 @@ std::string mismatch(const Selector& selector, const Candidate& candidate,
     return needs("management device", orNone(management), selector.managementDevices);
   if (!has(selector.numaNodes, candidate.numaNode))
     return needs("NUMA node", candidate.numaNode, selector.numaNodes);
-  const unsigned pairs = candidate.queuePairs();
-  if (pairs > 0 && pairs < selector.minQueuePairs)
-    return fmt::format("has {} queue pairs, needs {}", pairs, selector.minQueuePairs);
+  if (queuePairs > 0 && queuePairs < selector.minQueuePairs)
+    return fmt::format("has {} queue pairs, needs {}", queuePairs, selector.minQueuePairs);
   return "";
 }
 

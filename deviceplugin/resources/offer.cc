@@ -44,9 +44,10 @@ void checkLink(Device& device, const ResourceConfig& resource, const Candidate& 
 // The first of the resource's selectors that means the device; else what the first one lacks.
 std::string selectorMismatch(const ResourceConfig& resource, const Candidate& candidate) {
   const std::string provisioned = resource.provision ? vdpaDriverOf(candidate) : "";
+  const unsigned pairs = resource.provision ? candidate.provisionedPairs() : candidate.queuePairs();
   std::string first;
   for (const auto& selector : resource.devices) {
-    std::string reason = mismatch(selector, candidate, provisioned);
+    std::string reason = mismatch(selector, candidate, provisioned, pairs);
     if (reason.empty()) return "";
     if (first.empty()) first = std::move(reason);
   }

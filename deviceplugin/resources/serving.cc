@@ -3,57 +3,82 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "common/vdpa_drivers.h"
+
 namespace vdpa {
 namespace {
 
-// The network functions that a kernel driver turns into vDPA devices, first match first. Sources:
-// the drivers' PCI ID tables under drivers/vdpa in Linux 6.12; vp-vdpa takes any modern virtio
-// function it is told to.
-struct KernelDriver {
-  const char* driver;
-  const char* vendor;
-  const char* device;           // "": any
-  const char* subsystemVendor;  // "": any
-};
-constexpr KernelDriver kKernelDrivers[] = {
-    {"ifcvf", "1af4", "1041", "8086"},  {"ifcvf", "1af4", "1041", "1ed8"},
-    {"vp-vdpa", "1af4", "1041", ""},    {"eni-vdpa", "1af4", "1000", "1af4"},
-    {"mlx5_core", "15b3", "", ""},      {"snet-vdpa-driver", "d063", "1000", ""},
-    {"pds_core", "1dd8", "100b", ""},   {"octep_vdpa", "177d", "b900", ""},
-    {"octep_vdpa", "177d", "b903", ""}, {"octep_vdpa", "177d", "ba00", ""},
-    {"octep_vdpa", "177d", "ba03", ""}, {"octep_vdpa", "177d", "bd00", ""},
-    {"octep_vdpa", "177d", "bd03", ""},
-};
+constexpr const char* kVirtioVendor = "1af4";  // every vendor's virtio functions have it
 
-// DPDK 22.11's vDPA drivers and the kernel driver each needs below it.
-struct DpdkDriver {
-  const char* driver;
-  const char* kernelDriver;
-  const char* vendor;
-  const char* device;
-  const char* subsystemVendor;
-};
-constexpr DpdkDriver kDpdkDrivers[] = {
-    {"ifc", "vfio-pci", "1af4", "1041", "8086"}, {"ifc", "vfio-pci", "1af4", "1000", "8086"},
-    {"mlx5", "mlx5_core", "15b3", "101b", ""},   {"mlx5", "mlx5_core", "15b3", "101c", ""},
-    {"mlx5", "mlx5_core", "15b3", "101d", ""},   {"mlx5", "mlx5_core", "15b3", "101e", ""},
-    {"mlx5", "mlx5_core", "15b3", "101f", ""},   {"mlx5", "mlx5_core", "15b3", "1021", ""},
-    {"mlx5", "mlx5_core", "15b3", "a2d6", ""},   {"mlx5", "mlx5_core", "15b3", "a2dc", ""},
-    {"sfc", "vfio-pci", "10ee", "1100", ""},
-};
-
-template <typename Driver>
-bool fits(const Driver& driver, const PciFunction& function) {
-  return function.vendor == driver.vendor &&
-         (*driver.device == '\0' || function.device == driver.device) &&
-         (*driver.subsystemVendor == '\0' || function.subsystemVendor == driver.subsystemVendor);
+template <typename Ids>
+bool fits(const Ids& ids, const Candidate& candidate) {
+  const PciFunction* function = candidate.function;
+  return function && std::any_of(ids.begin(), ids.end(), [&](const PciId& id) {
+           return id.fits(function->vendor, function->device, function->subsystemVendor,
+                          function->subsystemDevice);
+         });
 }
 
-const DpdkDriver* dpdkDriverOf(const Candidate& candidate) {
-  if (!candidate.function) return nullptr;
-  for (const auto& driver : kDpdkDrivers)
-    if (fits(driver, *candidate.function)) return &driver;
+const KernelVdpaDriver* driverByIds(const Candidate& candidate) {
+  for (const auto& driver : kernelVdpaDrivers())
+    if (fits(driver.functions, candidate)) return &driver;
   return nullptr;
+}
+
+// The driver of a device or a management device that is there is the one that is bound, else the
+// one that takes the function. nullptr: none does.
+const KernelVdpaDriver* driverOf(const Candidate& candidate) {
+  const std::string management = candidate.vdpa         ? candidate.vdpa->managementDevice
+                                 : candidate.management ? candidate.management->name
+                                                        : "";
+  if (!candidate.vdpa && !candidate.management) return driverByIds(candidate);
+  std::string name = candidate.function ? candidate.function->driver
+                                        : management.substr(management.rfind('/') + 1);
+  if (management.starts_with("auxiliary/")) name = name.substr(0, name.find('.'));
+  const auto* driver = findKernelVdpaDriver(name);
+  return driver ? driver : &unknownVdpaDriver();
+}
+
+const DpdkVdpaDriver* dpdkDriverOf(const Candidate& candidate) {
+  for (const auto& driver : dpdkVdpaDrivers())
+    if (fits(driver.functions, candidate) || fits(driver.pfs, candidate)) return &driver;
+  return nullptr;
+}
+
+// Of a function that no kernel driver makes a vDPA device of.
+std::string whyNoDriver(const PciFunction& function) {
+  const std::string ids = function.vendor + ":" + function.device;
+  if (function.vendor != kVirtioVendor)
+    for (const auto& driver : kernelVdpaDrivers())
+      for (const auto& id : driver.functions)
+        if (function.vendor == id.vendor)
+          return fmt::format(
+              "{} is not among the functions of {} ({}), and has no kernel vDPA driver", ids,
+              driver.module, driver.hardware);
+  return ids + " has no kernel vDPA driver";
+}
+
+// The attributes of `vdpa dev add` for this resource; `problem`: what the driver can't do of it.
+VdpaAttributes attributesFor(const VdpaConfig& config, const KernelVdpaDriver& driver,
+                             std::string& problem) {
+  const auto refuse = [&](bool asked, bool can, const char* key) {
+    if (asked && !can && problem.empty())
+      problem = fmt::format("vdpa.{} is not possible: `vdpa dev add` of its driver {} takes {}",
+                            key, driver.name, addAttributes(driver));
+  };
+  refuse(config.queuePairs != 0, driver.queuePairs, "queuePairs");
+  refuse(config.mtu != 0, driver.mtu, "mtu");
+  refuse(config.features != 0, driver.features, "features");
+  VdpaAttributes attributes;
+  // A driver that gives all by itself isn't asked for it.
+  if (config.queuePairs != 0 || (driver.askForAll && driver.queuePairs))
+    attributes.queuePairs = config.queuePairs;
+  if (config.features != 0 || (driver.askForAll && driver.features))
+    attributes.features = config.features != 0 ? config.features | driver.mandatory : 0;
+  attributes.mtu = config.mtu;
+  return attributes;
 }
 
 std::string orNone(const std::string& text) {
@@ -76,23 +101,61 @@ Device deviceOf(const ResourceConfig& resource, const Candidate& candidate, Back
   return device;
 }
 
-Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate) {
+VdpaRules rulesOf(const KernelVdpaDriver& driver) {
+  return {driver.name, driver.mac, driver.mtu, driver.macLater};
+}
+
+std::string madeWith(const Device& device) {
+  return fmt::format(
+      "made with {}{}", describe(device.attributes),
+      device.rules.macWhenMade
+          ? fmt::format("; remade for a MAC{}", device.rules.mtuWhenMade ? " or an MTU" : "")
+          : "");
+}
+
+// How its vDPA device is made; what the resource asks of it that can't be, empty: nothing.
+std::string provision(const ResourceConfig& resource, const Candidate& candidate,
+                      const KernelVdpaDriver& driver, Device& device) {
+  std::string problem;
+  device.provision = true;
+  device.attributes = attributesFor(resource.vdpa, driver, problem);
+  if (!problem.empty()) return problem;
+  if (!candidate.vdpa && resource.vdpa.queuePairs != 0)
+    device.queuePairs = resource.vdpa.queuePairs;
+  if (const auto* management = candidate.management)
+    problem = unsupported(device.attributes,
+                          {management->name, management->maxVirtqueues, management->features});
+  // A driver that somebody bound in place of the usual one stays.
+  if (candidate.function && (!candidate.management || candidate.function->driver == driver.name))
+    device.pciDriver = vdpaDriverOf(candidate);
+  return problem;
+}
+
+Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
+                     const KernelVdpaDriver& driver) {
   const VdpaDevice& vdpa = *candidate.vdpa;
   Device device = deviceOf(resource, candidate, Backend::kernel);
   device.vdpa = vdpa.name;
   device.managementDevice = vdpa.managementDevice;
   device.characterDevice = vdpa.characterDevice;
   // One that we made stays ours to undo.
-  const bool ours = resource.provision && candidate.management &&
-                    vdpa.name == provisionedName(candidate.management->name);
+  const bool ours = resource.provision && candidate.hasProvisionedDevice();
   device.provision = ours;
-  if (ours) device.pciDriver = candidate.function ? vdpaDriverOf(candidate) : "";
+  device.rules = rulesOf(driver);
+  std::string made;
+  if (ours) {
+    if (const auto problem = provision(resource, candidate, driver, device); !problem.empty())
+      return {std::nullopt, problem};
+    made = madeWith(device);
+  } else if (resource.provision) {
+    made = "made by somebody else, whose attributes it has";
+  }
   const std::string needed = resource.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
   if (vdpa.busDriver != needed) {
     if (ours) {  // it is being bound
       device.unhealthy =
           fmt::format("its vDPA device {} is not bound to {} yet", vdpa.name, needed);
-      return {device, "vDPA device " + vdpa.name};
+      return {device, fmt::format("vDPA device {}, {}", vdpa.name, made)};
     }
     return {std::nullopt,
             fmt::format("its vDPA device {} is bound to {}, needs {}; try `modprobe {}`, then "
@@ -102,63 +165,73 @@ Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate)
   }
   if (needed == "vhost_vdpa" && vdpa.characterDevice.empty())
     device.unhealthy = fmt::format("its vDPA device {} has no character device yet", vdpa.name);
-  return {device, fmt::format("vDPA device {} under {}", vdpa.name, vdpa.busDriver)};
+  return {device, fmt::format("vDPA device {} under {}{}{}", vdpa.name, vdpa.busDriver,
+                              made.empty() ? "" : ", ", made)};
 }
 
 Serving asKernelDevice(const ResourceConfig& resource, const Candidate& candidate) {
-  if (candidate.vdpa) return asVdpaDevice(resource, candidate);
-  const std::string driver = vdpaDriverOf(candidate);
+  const KernelVdpaDriver* driver = driverOf(candidate);
+  if (!driver) return {std::nullopt, whyNoDriver(*candidate.function)};
+  if (resource.attach == Attach::vhostUser && *driver->notOverSocket != '\0')
+    return {std::nullopt, driver->notOverSocket};
+  if (candidate.vdpa) return asVdpaDevice(resource, candidate, *driver);
   const bool bound = candidate.management != nullptr;
-  if (driver.empty() && !bound)
-    return {std::nullopt, fmt::format("{}:{} has no kernel vDPA driver", candidate.function->vendor,
-                                      candidate.function->device)};
-  if (resource.provision && (bound || !driver.empty())) {
+  if (resource.provision) {
+    if (*driver->notProvisioned != '\0') return {std::nullopt, driver->notProvisioned};
     Device device = deviceOf(resource, candidate, Backend::kernel);
+    device.rules = rulesOf(*driver);
+    if (const auto problem = provision(resource, candidate, *driver, device); !problem.empty())
+      return {std::nullopt, problem};
     device.managementDevice =
         bound ? candidate.management->name : "pci/" + candidate.function->address;
     device.vdpa = provisionedName(device.managementDevice);
-    device.provision = true;
-    if (candidate.function) device.pciDriver = driver;
     device.unhealthy = fmt::format("its vDPA device {} is being made", device.vdpa);
-    return {device, fmt::format("vDPA device {}, to be made", device.vdpa)};
+    return {device, fmt::format("vDPA device {}, to be {}", device.vdpa, madeWith(device))};
   }
   if (bound)
     return {std::nullopt, fmt::format("{} has no vDPA device; `vdpa dev add name NAME mgmtdev {}` "
                                       "or `provision: vdpa` would make one",
                                       candidate.management->name, candidate.management->name)};
-  if (candidate.function->driver == driver)
-    return {std::nullopt,
-            fmt::format("its driver {} offers no vDPA device; is the driver's vDPA part loaded?",
-                        driver)};
-  return {std::nullopt, fmt::format("driver is {}, needs {}; `provision: vdpa` would bind it",
-                                    orNone(candidate.function->driver), driver)};
+  if (candidate.function->driver == driver->name)
+    return {
+        std::nullopt,
+        fmt::format("its driver {} offers no vDPA device; is the driver's vDPA part ({}) loaded?",
+                    driver->name, driver->module)};
+  return {
+      std::nullopt,
+      fmt::format("driver is {}, needs {}; {}", orNone(candidate.function->driver), driver->name,
+                  *driver->notProvisioned != '\0' ? driver->notProvisioned
+                                                  : "`provision: vdpa` would bind it")};
 }
 
 Serving asDpdkDevice(const ResourceConfig& resource, const Candidate& candidate) {
-  const DpdkDriver* driver = dpdkDriverOf(candidate);
+  const DpdkVdpaDriver* driver = dpdkDriverOf(candidate);
   if (!driver) {
     const std::string what = candidate.function
                                  ? candidate.function->vendor + ":" + candidate.function->device
                                  : candidate.id;
     return {std::nullopt, what + " has no DPDK vDPA driver"};
   }
+  if (resource.backend != BackendChoice::dpdk && fits(driver->pfs, candidate))
+    return {std::nullopt,
+            fmt::format("is a PF, which only `backend: dpdk` gives to DPDK's {}", driver->name)};
   if (candidate.function->driver != driver->kernelDriver)
     return {std::nullopt,
             fmt::format("driver is {}, needs {} for DPDK's {}", orNone(candidate.function->driver),
-                        driver->kernelDriver, driver->driver)};
+                        driver->kernelDriver, driver->name)};
   Device device = deviceOf(resource, candidate, Backend::dpdk);
-  device.dpdkDriver = driver->driver;
+  device.dpdkDriver = driver->name;
   device.queuePairs = 0;
-  return {device, fmt::format("DPDK driver {} over {}", driver->driver, driver->kernelDriver)};
+  const std::string devargs = defaultDevargs(*driver, resource.devargs);
+  return {device, fmt::format("DPDK driver {} over {}{}", driver->name, driver->kernelDriver,
+                              devargs.empty() ? "" : ", with " + devargs)};
 }
 
 }  // namespace
 
 std::string vdpaDriverOf(const Candidate& candidate) {
-  if (!candidate.function) return "";
-  for (const auto& driver : kKernelDrivers)
-    if (fits(driver, *candidate.function)) return driver.driver;
-  return "";
+  const auto* driver = driverByIds(candidate);
+  return driver && *driver->notProvisioned == '\0' ? driver->name : "";
 }
 
 Serving serve(const ResourceConfig& resource, const Candidate& candidate) {
@@ -169,12 +242,15 @@ Serving serve(const ResourceConfig& resource, const Candidate& candidate) {
                          candidate.function &&
                          candidate.function->driver != vdpaDriverOf(candidate);
   if ((kernel.device && !elsewhere) || resource.attach != Attach::vhostUser) return kernel;
+  // DPDK's drivers have no such attributes.
+  if (!kernel.device && resource.vdpa != VdpaConfig()) return kernel;
   // What is bound for DPDK already, it gets: provisioning takes nothing from such a driver. Else
   // what the kernel lacks is the better advice.
   Serving dpdk = asDpdkDevice(resource, candidate);
   if (dpdk.device) return dpdk;
-  if (const DpdkDriver* driver = dpdkDriverOf(candidate); driver && !kernel.device)
-    kernel.why += fmt::format(" (or {} for DPDK's {})", driver->kernelDriver, driver->driver);
+  if (const auto* driver = dpdkDriverOf(candidate);
+      driver && !kernel.device && !fits(driver->pfs, candidate))
+    kernel.why += fmt::format(" (or {} for DPDK's {})", driver->kernelDriver, driver->name);
   return kernel;
 }
 

@@ -16,7 +16,7 @@ struct Serving {
   std::string why;
 };
 
-// The kernel driver that makes a vDPA device of this function; empty if none is known to.
+// The kernel driver that provisioning binds to make a vDPA device of this function; empty: none.
 std::string vdpaDriverOf(const Candidate& candidate);
 
 // The first backend that fits, as `resource` asks for it.

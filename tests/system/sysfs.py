@@ -68,10 +68,10 @@ class Sysfs:
         (self.root / "bus/pci/devices" / address).symlink_to(path)
         return path
 
-    def set_driver(self, address, driver):
+    def set_driver(self, address, driver, ids="1AF4:1041", subsystem="1AF4:1100"):
         line = f"DRIVER={driver}\n" if driver else ""
         (self.path(address) / "uevent").write_text(
-            f"{line}PCI_CLASS=20000\nPCI_ID=1AF4:1041\nPCI_SUBSYS_ID=1AF4:1100\nPCI_SLOT_NAME={address}\n")
+            f"{line}PCI_CLASS=20000\nPCI_ID={ids}\nPCI_SUBSYS_ID={subsystem}\nPCI_SLOT_NAME={address}\n")
 
     def set_link(self, n, state):
         path = self.path(self.pf(n)) / f"net/eth{n}"

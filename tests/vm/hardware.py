@@ -8,6 +8,8 @@ VIRTIO_VFS = [f"0000:41:00.{n}" for n in (1, 2, 3, 4)]
 IGB_PF = "0000:01:00.0"
 IGB_VFS = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.4", "0000:01:10.6", "0000:01:11.0", "0000:01:11.2", "0000:01:11.4"]
 
+PLAIN = "0000:02:00.0"   # a virtio-net function that is no PF
+
 PCI = "/sys/bus/pci/devices"
 
 
@@ -59,8 +61,14 @@ class Hardware:
         """name: parent and what else the kernel tells."""
         return json.loads(self._guest.check("vdpa -j dev show") or "{}").get("dev", {})
 
+    def load_test_nic(self):
+        self._guest.check("[ -e /sys/module/testnic ] || insmod /share/testnic.ko")
+
     def clear(self):
         for name in self.vdpa_devices():
             self.delete_vdpa(name)
         for pf in (VIRTIO_PF, IGB_PF):
             self._guest.check(f"echo 0 > {PCI}/{pf}/sriov_numvfs")
+        self._guest.check(f"""[ ! -e /sys/module/testnic ] || rmmod testnic
+            echo > {PCI}/{PLAIN}/driver_override
+            [ -e {PCI}/{PLAIN}/driver ] || echo {PLAIN} > /sys/bus/pci/drivers_probe""")

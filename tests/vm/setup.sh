@@ -1,9 +1,11 @@
 #!/bin/bash
 # Builds the parts of the test machine, a QEMU guest with SR-IOV NICs and the kernel's vDPA drivers, from Debian packages:
 #   DIR/qemu           QEMU 11, the first with virtio VFs, from trixie-backports, unpacked beside the system
-#   DIR/kernel         Linux 6.12 and its modules, and those vDPA modules that Debian leaves out, built from its source
+#   DIR/kernel         Linux 6.12 and its modules, those vDPA modules that Debian leaves out, built from its source, and
+#                      what testnic needs to be built
+#   DIR/testnic.ko     the module of testnic/, built again when that has changed
 #   DIR/initramfs.gz   what finds the host's file system and hands over to agent.py
-# Usage: setup.sh [DIR]; by default ~/.cache/vdpa/vm. Two minutes the first time; a part that is there is kept, and one
+# Usage: setup.sh [DIR]; by default ~/.cache/vdpa/vm. Three minutes the first time; a part that is there is kept, and one
 # that was interrupted is made again. Nothing outside of DIR is changed.
 set -euo pipefail
 
@@ -75,7 +77,7 @@ kernel() {
 
   # The headers name each other by absolute paths; and with no vmlinux beside them no BTF is made, which needs more tools.
   headers=$root/usr/src/linux-headers-$version-amd64
-  sed -i "s|/usr/src/|$root/usr/src/|" "$headers/Makefile"
+  sed -i "s|/usr/src/|../|" "$headers/Makefile"
   rm -f "$headers/vmlinux"
   tar -xJf "$root/usr/src/linux-source-6.12.tar.xz" -C "$work" --transform 's|^[^/]*/drivers|modules|' --wildcards \
     '*/drivers/vdpa/vdpa_sim/*' '*/drivers/vdpa/virtio_pci/*' '*/drivers/vhost/vringh.c'
@@ -85,10 +87,27 @@ kernel() {
     CONFIG_VP_VDPA=m modules
   mkdir "$root/lib/modules/$version-amd64/updates"
   find "$work/modules" -name '*.ko' -exec cp {} "$root/lib/modules/$version-amd64/updates/" \;
-  rm -rf "$root/usr"
   depmod -b "$root" "$version-amd64"
+  mkdir "$root/vdpa_sim"
+  mv "$work/modules/Module.symvers" "$work/modules/vdpa/vdpa_sim/vdpa_sim.h" "$root/vdpa_sim/"
+  rm "$root/usr/src/linux-source-6.12.tar.xz"
   echo "$version-amd64" > "$root/version"
+  rm -rf "$dir/kernel"
   mv "$root" "$dir/kernel"
+}
+
+testnic() {
+  local stamp vdpa_sim=$dir/kernel/vdpa_sim
+  stamp=$(cat "$dir/kernel/version" "$here"/testnic/{Kbuild,*.[ch]} | sha256sum)
+  [ ! -f "$dir/testnic.ko" ] || [ "$(cat "$dir/testnic.stamp" 2> /dev/null)" != "$stamp" ] || return 0
+  say "building testnic"
+  mkdir "$work/testnic"
+  cp "$here"/testnic/{Kbuild,*.[ch]} "$work/testnic/"
+  make -s -j"$(nproc)" -C "$dir/kernel/usr/src/linux-headers-$(cat "$dir/kernel/version")" M="$work/testnic" \
+    VDPA_SIM="$vdpa_sim" KBUILD_EXTRA_SYMBOLS="$vdpa_sim/Module.symvers" KCFLAGS=-Werror modules
+  strip --strip-debug "$work/testnic/testnic.ko"
+  mv "$work/testnic/testnic.ko" "$dir/testnic.ko"
+  echo "$stamp" > "$dir/testnic.stamp"
 }
 
 initramfs() {
@@ -107,6 +126,7 @@ initramfs() {
 
 mkdir "$work"
 [ -d "$dir/qemu" ] || { say "downloading QEMU"; qemu; }
-[ -d "$dir/kernel" ] || { say "downloading Linux"; kernel; }
+[ -d "$dir/kernel/vdpa_sim" ] || { say "downloading Linux"; kernel; }
+testnic
 initramfs
 say "ready in $dir, Linux $(cat "$dir/kernel/version")"

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from hardware import IGB_PF, IGB_VFS, VIRTIO_PF, VIRTIO_VFS
+from hardware import IGB_PF, IGB_VFS, PLAIN, VIRTIO_PF, VIRTIO_VFS
 from support import ROOT, wait_until
 
 
@@ -58,6 +58,36 @@ def test_the_simulator(guest, hardware):
     assert "mac 02:00:00:00:00:01" in guest.check("vdpa dev config show sim0")
     hardware.delete_vdpa("sim0")
     assert guest.run(f"test -e {path}").code == 1
+
+
+def test_the_vendors_drivers_of_the_test_nic(guest, hardware):
+    """What each makes of `vdpa dev add`, as the driver of Linux 6.12 whose name it has."""
+    hardware.load_test_nic()
+    hardware.make_vfs(VIRTIO_PF, 4)
+    mlx5, pds, ifcvf, octep = VIRTIO_VFS
+    for vf, driver in zip(VIRTIO_VFS, ("mlx5_core", "pds_core", "ifcvf", "octep_vdpa")):
+        hardware.bind(vf, driver)
+    hardware.bind(PLAIN, "mlx5_core")
+    assert "PCI_ID=15B3:101E\n" in guest.check(f"cat /sys/bus/pci/devices/{mlx5}/uevent")
+
+    def added(parent, *settings):
+        hardware.add_vdpa("nic", parent, *settings)
+        told = guest.check("vdpa dev config show nic")
+        hardware.delete_vdpa("nic")
+        return told
+    mac = "02:00:00:00:00:01"
+    sfs = ["auxiliary/mlx5_core.sf.0", "auxiliary/mlx5_core.sf.1"]
+    for parent in f"pci/{mlx5}", *sfs:
+        bare = added(parent)
+        assert "mac" not in bare and "max_vq_pairs 1 mtu 1500" in bare
+        assert f"mac {mac} " in added(parent, "mac", mac)
+        assert "max_vq_pairs 4 mtu 9000" in added(parent, "max_vqp", "4", "mtu", "9000")
+        assert "mtu 9000" in added(parent), "it is the port's"
+    assert f"mac {mac} " in added("auxiliary/pds_core.vDPA.2", "mac", mac)
+    assert "mac 52:54:00:00:0a:01 link up link_announce false max_vq_pairs 4" in added("auxiliary/pds_core.vDPA.2")
+    assert "mac 52:54:00:00:0a:02 " in added(f"pci/{ifcvf}") and "mac 52:54:00:00:0a:03 " in added(f"pci/{octep}")
+    for parent in f"pci/{ifcvf}", f"pci/{octep}":
+        assert "attributes are not supported" in guest.run(f"vdpa dev add name nic mgmtdev {parent} mac {mac}").output
 
 
 def test_frames_pass_between_two_vfs(guest, hardware):

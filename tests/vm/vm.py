@@ -6,7 +6,7 @@
     0000:02:00.0  virtio-net
 
 The guest sees the host's files (not /run and /dev, which are its own) and may write to all of them without the host
-noticing; Guest.share is /share in the guest and shared. One boot, about 15 s, serves many tests: Guest.run and Guest.start.
+noticing; Guest.share is /share in the guest and shared, and has testnic.ko. One boot, about 15 s, serves many tests: Guest.run and Guest.start.
 By hand: vm.py COMMAND boots, runs the command and powers off; without one it reads commands from standard input.
 """
 
@@ -44,6 +44,7 @@ class Guest:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-vm-", dir="/tmp"))
         self.share = self.directory / "share"
         self.share.mkdir()
+        shutil.copy(CACHE / "testnic.ko", self.share)
         self._answers = {}
         self._changed = threading.Condition()
         self._ended = False

@@ -3,9 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
+
+#include "common/vdpa_drivers.h"
 
 namespace vdpa {
 namespace {
@@ -13,11 +16,16 @@ namespace {
 namespace fs = std::filesystem;
 
 const Driver kDrivers[] = {
-    {"ifc", "librte_vdpa_ifc.so", "vfio-pci", "vdpa=1", 16,
-     "1af4:1041 of subsystem 8086:001a and 1af4:1000 of subsystem 8086:0001"},
-    {"mlx5", "librte_vdpa_mlx5.so", "mlx5_core", "class=vdpa", 64, "15b3, from ConnectX-6 on"},
-    {"sfc", "librte_vdpa_sfc.so", "vfio-pci", "class=vdpa", 16, "10ee:1100"},
+    {"ifc", "librte_vdpa_ifc.so", "vfio-pci", "vdpa=1", 16},
+    {"mlx5", "librte_vdpa_mlx5.so", "mlx5_core", "class=vdpa", 64},
+    {"sfc", "librte_vdpa_sfc.so", "vfio-pci", "class=vdpa", 16},
 };
+
+const DpdkVdpaDriver& rowOf(const Driver& driver) {
+  const auto rows = dpdkVdpaDrivers();
+  return *std::find_if(rows.begin(), rows.end(),
+                       [&](const auto& row) { return row.name == driver.name; });
+}
 
 std::string readId(const fs::path& file) {
   std::string text;
@@ -34,6 +42,21 @@ const Driver& findDriver(const std::string& name) {
     names += (names.empty() ? "" : ", ") + driver.name;
   }
   throw std::runtime_error(fmt::format("driver '{}': expected one of {}", name, names));
+}
+
+std::string functionsOf(const Driver& driver) {
+  std::string text;
+  const DpdkVdpaDriver& known = rowOf(driver);
+  for (const auto& ids : {known.functions, known.pfs})
+    for (const auto& id : ids) text += (text.empty() ? "" : ", ") + describe(id);
+  return text;
+}
+
+std::string devargsOf(const Driver& driver, const std::string& operators) {
+  std::string devargs = driver.selector;
+  if (const auto more = defaultDevargs(rowOf(driver), operators); !more.empty())
+    devargs += "," + more;
+  return operators.empty() ? devargs : devargs + "," + operators;
 }
 
 void checkFunction(const std::string& sysfs, const std::string& address, const Driver& driver) {

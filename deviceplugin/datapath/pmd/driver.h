@@ -11,8 +11,14 @@ struct Driver {
   std::string kernelDriver;  // the function must be bound to
   std::string selector;      // devarg that asks for vDPA: other drivers know these devices too
   unsigned megabytes;        // of DPDK memory it needs
-  std::string devices;       // which it knows, for messages
 };
+
+// The functions that it knows, for messages: "15b3:101e, 15b3:101d".
+std::string functionsOf(const Driver& driver);
+
+// The device's arguments for DPDK: the driver's selector, what the operator gives, and what the
+// driver is given where the operator says nothing of it.
+std::string devargsOf(const Driver& driver, const std::string& operators);
 
 // Throws std::runtime_error that lists the drivers there are.
 const Driver& findDriver(const std::string& name);

@@ -28,11 +28,6 @@ std::string driverLibrary(const Driver& driver) {
   return driver.library + (version == std::string::npos ? "" : file.substr(version + 3));
 }
 
-std::string join(const std::string& device, const std::string& selector,
-                 const std::string& devargs) {
-  return device + "," + selector + (devargs.empty() ? "" : "," + devargs);
-}
-
 std::vector<std::string> argumentsOf(const PmdOptions& options) {
   std::vector<std::string> words{"--iova-mode=va", DpdkLog::eal()};
   unsigned megabytes = kMegabytes;
@@ -41,7 +36,7 @@ std::vector<std::string> argumentsOf(const PmdOptions& options) {
   } else {
     const Driver& driver = findDriver(options.driver);
     megabytes = driver.megabytes;
-    words.insert(words.end(), {"-a", join(options.pci, driver.selector, options.devargs), "-d",
+    words.insert(words.end(), {"-a", options.pci + "," + devargsOf(driver, options.devargs), "-d",
                                driverLibrary(driver)});
   }
   if (options.megabytes) megabytes = options.megabytes;

@@ -26,7 +26,7 @@ std::string nameOf(const PmdOptions& options) {
 }
 
 std::string known(const PmdOptions& options) {
-  return options.vdev.empty() ? ": " + findDriver(options.driver).devices : "";
+  return options.vdev.empty() ? ": " + functionsOf(findDriver(options.driver)) : "";
 }
 
 // What the kernel answers with nothing but ENOMEM.

@@ -174,7 +174,9 @@ Offer Instance::offer() const {
   offer.queueSize = std::min(options_.queueSize, limits.queueSize);
   // The device's own is the truth; what was asked for is compared with it by whoever asked.
   if (const auto mac = limits.mac ? limits.mac : options_.mac) offer.config.mac = *mac;
-  if (const auto mtu = options_.mtu ? options_.mtu : limits.mtu) offer.config.mtu = *mtu;
+  if (limits.mtu) offer.config.mtu = *limits.mtu;
+  if (const auto mtu = options_.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))
+    offer.config.mtu = *mtu;
   offer.config.maxQueuePairs = static_cast<uint16_t>(offer.queuePairs);
   if (options_.behindSwitch) keepToSafeRings(offer);
   return offer;

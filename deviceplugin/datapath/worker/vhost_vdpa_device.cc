@@ -73,12 +73,13 @@ VhostVdpaDevice::VhostVdpaDevice(const std::string& path, uint64_t inode)
   ioctl(VHOST_GET_FEATURES, &facts_.features, "ask for its features");
   ioctl(VHOST_GET_BACKEND_FEATURES, &facts_.backendFeatures, "ask for the kernel's features");
   if ((facts_.backendFeatures & kNeededBackend) != kNeededBackend)
-    throw systemError(ENOTSUP, "{}: this kernel's vhost-vdpa is too old: expected Linux 5.15",
+    throw systemError(ENOTSUP, "{}: this kernel's vhost-vdpa is too old: expected Linux 5.18",
                       path_);
   facts_.backendFeatures &= kUsedBackend;
   ioctl(VHOST_SET_BACKEND_FEATURES, &facts_.backendFeatures, "agree on the kernel's features");
   ioctl(VHOST_VDPA_GET_VRING_NUM, &facts_.queueSize, "ask for its ring size");
-  ioctl(VHOST_VDPA_GET_VQS_COUNT, &facts_.virtqueues, "ask for its queues");
+  ioctl(VHOST_VDPA_GET_VQS_COUNT, &facts_.virtqueues,
+        "ask for its queues, for which Linux 5.18 is needed");
   vhost_vdpa_iova_range range{};
   ioctl(VHOST_VDPA_GET_IOVA_RANGE, &range, "ask for its range of addresses");
   facts_.firstIova = range.first;

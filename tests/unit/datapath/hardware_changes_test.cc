@@ -23,8 +23,11 @@ struct Hardware {
   std::set<VfPart> ignored;  // success, but nothing changes
   bool goneOnWrite = false;  // the PF isn't seen any more
   bool vdpaSettable = false;
+  bool vdpaShown = true;  // the device has VIRTIO_NET_F_MAC
   VfValues values{};
+  bool vdpaIgnores = false;
   std::string vdpaMac = kOwn;
+  unsigned vdpaMtu = 1500;
   std::vector<VfPart> written;
 
   HardwareChanges changes() {
@@ -41,11 +44,12 @@ struct Hardware {
            if (!ignored.contains(part)) take(part, wanted);
            return 0;
          },
-         [this](const std::string&) { return vdpaMac; },
+         [this](const std::string&) { return vdpaShown ? vdpaMac : ""; },
          [this](const std::string&, const std::string& mac) {
-           if (vdpaSettable) vdpaMac = mac;
+           if (vdpaSettable && !vdpaIgnores) vdpaMac = mac;
            return vdpaSettable;
-         }});
+         },
+         [this](const std::string&) { return vdpaMtu; }});
   }
 
   void take(VfPart part, const VfValues& wanted) {
@@ -324,6 +328,70 @@ TEST_CASE("hardware changes: a vDPA device that told no MAC tells none again") {
   CHECK(hardware.vdpaMac == kWanted);
   changes.restore(record);
   CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+}
+
+TEST_CASE(
+    "hardware changes: a device that shows no MAC, whatever is set, as mlx5's without F_MAC") {
+  Hardware hardware;
+  hardware.isVf = false;
+  hardware.vdpaMac = "00:00:00:00:00:00";
+  hardware.vdpaShown = false;
+  hardware.vdpaSettable = true;
+  const auto changes = hardware.changes();
+  SECTION("nobody asks for one: it is set, and not demanded") {
+    auto record = recordFor({});
+    record.device.rules = {"mlx5_core", true, true, false};
+    changes.plan(record, {});
+    changes.apply(record);
+    CHECK(hardware.vdpaMac == kWanted);
+    CHECK(record.attachment.port.mac == kWanted);
+    CHECK(differences(changes, record).empty());
+    changes.restore(record);
+    CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+  }
+  SECTION("one that is asked for is refused, with what would help") {
+    hardware.vdpaSettable = GENERATE(true, false);
+    Settings settings;
+    settings.mac = kWanted;
+    auto record = recordFor(settings);
+    record.device.rules = {"mlx5_core", true, true, false};
+    changes.plan(record, settings);
+    CHECK_THROWS_WITH(changes.apply(record),
+                      Catch::Contains("mac 02:00:00:00:00:01 is asked for, but vDPA device vdpa0 "
+                                      "shows no MAC: its driver mlx5_core takes it when the device "
+                                      "is made: use `provision: vdpa`"));
+    changes.restore(record);
+    CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+  }
+}
+
+TEST_CASE("hardware changes: a driver that ignores a MAC is believed where nobody asked for it") {
+  Hardware hardware;
+  hardware.isVf = false;
+  hardware.vdpaSettable = hardware.vdpaIgnores = true;
+  const auto changes = hardware.changes();
+  auto record = recordFor({});
+  changes.plan(record, {});
+  changes.apply(record);
+  CHECK(record.attachment.port.mac == kOwn);
+  Settings settings;
+  settings.mac = kWanted;
+  record = recordFor(settings);
+  changes.plan(record, settings);
+  CHECK_THROWS_WITH(changes.apply(record), Catch::Contains("its driver ignores it"));
+}
+
+TEST_CASE("hardware changes: an MTU beyond that of a character device that was handed out") {
+  Hardware hardware;
+  hardware.isVf = false;
+  const auto changes = hardware.changes();
+  Settings settings;
+  settings.mtu = 1501;
+  auto record = recordFor(settings);
+  record.device.attach = Attach::vhostVdpa;
+  CHECK_THROWS_WITH(changes.plan(record, settings), Catch::Contains("mtu 1501 is asked for"));
+  settings.mtu = 1500;
+  CHECK_NOTHROW(changes.plan(record, settings));
 }
 
 TEST_CASE("hardware changes: a software port's MAC is not hardware's") {

@@ -55,6 +55,8 @@ OwnerRecord example(const std::string& device = "nic-0") {
                    "pci/0000:65:00.2",
                    "vp-vdpa",
                    true,
+                   {},  // not kept: only an Attach goes by them
+                   {},
                    "",
                    ""};
   record.found.vdpaMac = "02:00:00:00:00:09";

@@ -3,6 +3,7 @@
 // it is the test machine's to show.
 #include "deviceplugin/datapath/provisioner.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -17,6 +18,10 @@ using namespace vdpa;
 namespace {
 
 const std::string kVf = "0000:65:00.2";
+
+std::string withWords(const VdpaAttributes& attributes) {
+  return attributes == VdpaAttributes() ? "" : " with " + describe(attributes);
+}
 
 class Node {
  public:
@@ -46,29 +51,33 @@ class Node {
   // Waits for what `devices` lead to.
   void want(const Provisioner::Devices& devices = {}) {
     std::promise<void> stepped;
-    Provisioner provisioner({.sysfs = tree.path(),
-                             .records = directory.path() + "/provisioned",
-                             .bootId = "this",
-                             .add =
-                                 [this](const std::string& name, const std::string& management) {
-                                   calls.push_back("add " + name + " at " + management);
-                                   tree.addVdpa(kVf, name, "vhost_vdpa", 3);
-                                 },
-                             .remove =
-                                 [this](const std::string& name) {
-                                   calls.push_back("remove " + name);
-                                   if (!kernelRefuses.empty())
-                                     throw std::runtime_error(kernelRefuses);
-                                 },
-                             .owned = [this](const std::string&) { return owned; },
-                             .changed =
-                                 [&stepped, once = false]() mutable {
-                                   if (!once) stepped.set_value();
-                                   once = true;
-                                 }},
-                            bus);
+    std::atomic<bool> once = false;
+    Provisioner provisioner(
+        {.sysfs = tree.path(),
+         .records = directory.path() + "/provisioned",
+         .bootId = "this",
+         .add =
+             [this](const std::string& name, const std::string& management,
+                    const VdpaAttributes& attributes) {
+               calls.push_back("add " + name + " at " + management + withWords(attributes));
+               if (attributes == refusedAttributes) throw std::runtime_error("Invalid argument");
+               tree.addVdpa(kVf, name, "vhost_vdpa", 3);
+             },
+         .remove =
+             [this](const std::string& name) {
+               calls.push_back("remove " + name);
+               if (!kernelRefuses.empty()) throw std::runtime_error(kernelRefuses);
+               tree.removeVdpa(name);
+             },
+         .owned = [this](const std::string&) { return owned; },
+         .changed =
+             [&] {
+               if (!once.exchange(true)) stepped.set_value();
+             }},
+        bus);
     provisioner.want(devices);
     stepped.get_future().wait();
+    if (after) after(provisioner);
     problem = provisioner.problem(kVf);
     left = provisioner.waitUndone(std::chrono::steady_clock::now());
   }
@@ -83,6 +92,8 @@ class Node {
   VdpaBus bus{tree.path(), "/dev"};
   std::vector<std::string> calls;
   std::string problem, kernelRefuses;
+  std::optional<VdpaAttributes> refusedAttributes;
+  std::function<void(Provisioner&)> after;
   std::vector<std::string> left;
   bool owned = false;
 };
@@ -246,4 +257,147 @@ TEST_CASE_METHOD(Node, "a driver that the kernel lacks, or that takes nothing, i
   CHECK_THAT(problem, Catch::Contains("driver vp-vdpa did not take " + kVf));
   CHECK(told("bus/pci/drivers_probe") == kVf);
   CHECK(told("bus/pci/drivers/virtio-pci/unbind") == kVf);
+}
+
+namespace {
+
+const VdpaAttributes kAll{0, 0, 0, ""};
+
+DeviceConfig deviceWith(const VdpaAttributes& attributes) {
+  DeviceConfig config = device("vp-vdpa");
+  config.attributes = attributes;
+  return config;
+}
+
+VdpaAttributes withMac(const std::string& mac) {
+  VdpaAttributes attributes = kAll;
+  attributes.mac = mac;
+  return attributes;
+}
+
+// A provisioned device that was made with all of its parent's.
+class Provisioned : public Node {
+ public:
+  Provisioned() {
+    is("vp-vdpa", "(null)");
+    want({{kVf, deviceWith(kAll)}});
+    REQUIRE(calls == std::vector<std::string>{kAdd + " with all queue pairs, all features"});
+    calls.clear();
+  }
+  const std::string kAdd = "add vdpa7 at pci/" + kVf;
+};
+
+const auto kSoon = [] { return std::chrono::steady_clock::now() + std::chrono::seconds(10); };
+
+}  // namespace
+
+TEST_CASE_METHOD(Provisioned, "other attributes remake a free device, once") {
+  VdpaAttributes larger = kAll;
+  larger.mtu = 9000;
+  want({{kVf, deviceWith(larger)}});
+  const std::vector<std::string> made{"remove vdpa7",
+                                      kAdd + " with all queue pairs, mtu 9000, all features"};
+  CHECK(calls == made);
+  want({{kVf, deviceWith(larger)}});
+  CHECK(calls == made);
+  CHECK(problem.empty());
+}
+
+TEST_CASE_METHOD(Provisioned, "a pod's device is remade when the pod has gone") {
+  owned = true;
+  want({{kVf, deviceWith({})}});
+  CHECK(calls.empty());
+  CHECK(problem.empty());
+  owned = false;
+  want({{kVf, deviceWith({})}});
+  CHECK(calls == std::vector<std::string>{"remove vdpa7", kAdd});
+}
+
+TEST_CASE_METHOD(Node, "a device of 0.1.0, which knew no attributes, gets those it should have") {
+  is("vp-vdpa", "(null)");
+  tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
+  record("this");
+  SECTION("none: it stays") {
+    want({{kVf, deviceWith({})}});
+    CHECK(calls.empty());
+  }
+  SECTION("all") {
+    want({{kVf, deviceWith(kAll)}});
+    CHECK(calls.size() == 2);
+    CHECK(readFile(recordPath()).find("virtio-pci") != std::string::npos);  // what it found stays
+  }
+}
+
+TEST_CASE_METHOD(Provisioned, "a making that was cut off is done again, wherever that was") {
+  // As it is on disk from before the old device goes until the new one is there.
+  auto json = readFile(recordPath());
+  const auto made = json.find("\"made\": true");
+  REQUIRE(made != std::string::npos);
+  std::ofstream(recordPath()) << json.replace(made, 12, "\"made\": false");
+  SECTION("before the old one was removed, or after the new one was made") {
+    want({{kVf, deviceWith(kAll)}});
+    CHECK(calls ==
+          std::vector<std::string>{"remove vdpa7", kAdd + " with all queue pairs, all features"});
+  }
+  SECTION("in between") {
+    tree.removeVdpa("vdpa7");
+    want({{kVf, deviceWith(kAll)}});
+    CHECK(calls == std::vector<std::string>{kAdd + " with all queue pairs, all features"});
+  }
+  CHECK(readFile(recordPath()).find("\"made\": true") != std::string::npos);
+  calls.clear();
+  want({{kVf, deviceWith(kAll)}});
+  CHECK(calls.empty());
+}
+
+TEST_CASE_METHOD(Provisioned, "the holder of its lease remakes it, and the resource's come back") {
+  const std::string mac = "02:00:00:00:00:01";
+  owned = true;
+  after = [&](Provisioner& provisioner) {
+    CHECK_FALSE(provisioner.remake(kVf, deviceWith(kAll), kAll, kSoon()));
+    CHECK(calls.empty());
+    CHECK(provisioner.remake(kVf, deviceWith(kAll), withMac(mac), kSoon()));
+    CHECK_FALSE(provisioner.remake(kVf, deviceWith(kAll), withMac(mac), kSoon()));
+  };
+  want({{kVf, deviceWith(kAll)}});
+  CHECK(calls == std::vector<std::string>{"remove vdpa7", kAdd + " with all queue pairs, mac " +
+                                                              mac + ", all features"});
+  calls.clear();
+  after = nullptr;
+  want({{kVf, deviceWith(kAll)}});  // as the next start finds it, with its pod
+  CHECK(calls.empty());
+  owned = false;
+  want({{kVf, deviceWith(kAll)}});
+  CHECK(calls ==
+        std::vector<std::string>{"remove vdpa7", kAdd + " with all queue pairs, all features"});
+}
+
+TEST_CASE_METHOD(Provisioned, "attributes that the kernel refuses leave the device as it was") {
+  refusedAttributes = withMac("01:00:00:00:00:01");
+  owned = true;
+  after = [&](Provisioner& provisioner) {
+    CHECK_THROWS_WITH(provisioner.remake(kVf, deviceWith(kAll), *refusedAttributes, kSoon()),
+                      Catch::Contains("Invalid argument"));
+  };
+  want({{kVf, deviceWith(kAll)}});
+  CHECK(bus.has("vdpa7"));
+  calls.clear();
+  owned = false;
+  after = nullptr;
+  want({{kVf, deviceWith(kAll)}});
+  CHECK(calls.empty());
+}
+
+TEST_CASE_METHOD(Node, "somebody else's device is not remade") {
+  is("vp-vdpa", "(null)");
+  tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
+  SECTION("without a record") {}
+  SECTION("with one of another boot") {
+    record("another");
+  }
+  after = [&](Provisioner& provisioner) {
+    CHECK_FALSE(provisioner.remake(kVf, deviceWith(kAll), withMac("02:00:00:00:00:01"), kSoon()));
+  };
+  want({{kVf, deviceWith(kAll)}});
+  CHECK(calls.empty());
 }

@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/vdpa_bus.h"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "common/atomic_file.h"
 #include "tests/unit/discovery/sysfs_tree.h"
@@ -33,6 +34,23 @@ TEST_CASE("a device under each driver, and none") {
   CHECK_FALSE(bus.has("vdpa9"));
   CHECK(bus.driver("vdpa9").empty());
   CHECK(bus.netdev("vdpa9").empty());
+}
+
+TEST_CASE("the netdev of a part of a function is below the function, which does the DMA") {
+  SysfsTree tree;
+  const std::string vf = "0000:65:00.2";
+  tree.add({.address = vf, .driver = "pds_core"});
+  tree.addSlice(vf, "pds_core.vDPA.2", 2);
+  std::filesystem::create_directory_symlink(
+      tree.path() + "/bus/auxiliary",
+      tree.path() + "/" + tree.pathOf(vf) + "/pds_core.vDPA.2/subsystem");
+  tree.addVdpa("pds_core.vDPA.2", "vdpa0", "");
+  const VdpaBus bus(tree.path(), "/devices-here");
+  CHECK(bus.netdev("vdpa0").empty());
+  tree.write(tree.pathOf(vf) + "/virtio4/net/eth7/operstate", "up\n");
+  CHECK(bus.netdev("vdpa0") == "eth7");
+  tree.write(tree.pathOf(vf) + "/virtio5/net/eth8/operstate", "up\n");
+  CHECK(bus.netdev("vdpa0").empty());  // which of them it is, nothing tells
 }
 
 TEST_CASE("binding to a bus driver") {

@@ -17,6 +17,8 @@ std::string errorOf(const std::string& text) {
 }
 
 const std::string kStart = "resources:\n  - name: nic\n    software: {ports: 2}\n";
+const std::string kHardware = "resources:\n  - name: nic\n    devices: [{vendors: ['15b3']}]\n";
+const std::string kProvisioned = kHardware + "    provision: vdpa\n";
 
 }  // namespace
 
@@ -88,6 +90,14 @@ TEST_CASE("a resource of hardware devices") {
           .devargs == "sw-live-migration=1");
 }
 
+TEST_CASE("the attributes of vDPA devices: defaults, and all of them") {
+  CHECK(parseConfig(kProvisioned, "f").resources[0].vdpa == VdpaConfig());
+  const std::string vdpa =
+      "    vdpa: {queuePairs: 4, mtu: 9000, features: [MAC, MTU, MQ, CTRL_VQ, bit_40]}\n";
+  CHECK(parseConfig(kProvisioned + vdpa, "f").resources[0].vdpa ==
+        VdpaConfig{4, 9000, 1ull << 40 | 1u << 22 | 1u << 17 | 1u << 5 | 1u << 3});
+}
+
 TEST_CASE("errors name place, problem and what was expected") {
   const auto [text, start] = GENERATE(table<std::string, std::string>({
       {"", "f:1:1: the file holds 0 YAML documents; expected one"},
@@ -130,6 +140,21 @@ TEST_CASE("errors name place, problem and what was expected") {
       {kStart + "    devices: [{numaNodes: [-1]}]\n", "f:4:28: an entry of numaNodes is '-1'"},
       {kStart + "    devices: [{minQueuePairs: 0}]\n", "f:4:31: minQueuePairs is '0'"},
       {kStart + "    provision: vdpa\n", "f:4:16: provision stands without devices"},
+      {kStart + "    vdpa: {mtu: 9000}\n", "f:4:11: vdpa stands without devices"},
+      {kHardware + "    vdpa: {mtu: 9000}\n",
+       "f:4:11: vdpa stands without provision; expected provision: vdpa beside it"},
+      {kProvisioned + "    vdpa: {count: 2}\n",
+       "f:5:12: unknown key 'count' in vdpa; expected one of queuePairs, mtu, features"},
+      {kProvisioned + "    vdpa: {queuePairs: 0}\n", "f:5:24: queuePairs is '0'"},
+      {kProvisioned + "    vdpa: {mtu: 65536}\n", "f:5:17: mtu is '65536'"},
+      {kProvisioned + "    vdpa: {features: [MAC, CTRL_VQUEUE]}\n",
+       "f:5:28: features has 'CTRL_VQUEUE'; expected a feature as `vdpa mgmtdev show` names it: "
+       "CSUM, GUEST_CSUM, "},
+      {kProvisioned + "    vdpa: {features: MAC}\n", "f:5:22: features is 'MAC'"},
+      {kProvisioned + "    vdpa: {queuePairs: 2, features: [MAC, MQ]}\n",
+       "f:5:24: queuePairs needs CTRL_VQ, which features lacks"},
+      {kProvisioned + "    vdpa: {mtu: 9000, features: [MAC]}\n",
+       "f:5:17: mtu needs MTU, which features lacks"},
       {kStart + "    topology: maybe\n", "f:4:15: topology is 'maybe'; expected true or false"},
       {kStart + "    backend: software\n    devices: [{vendors: ['15b3']}]\n",
        "f:5:14: devices stands beside backend: software"},

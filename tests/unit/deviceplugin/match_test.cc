@@ -45,7 +45,7 @@ TEST_CASE("a VF that matches every key") {
                             "pciAddresses: ['0000:65:00.4'], pfNames: ['ens1f0#0-1,2'], "
                             "rootDevices: ['0000:65:00.0#2'], numaNodes: [0, 1], minQueuePairs: 2, "
                             "managementDevices: ['pci/0000:65:00.4']}"),
-                 node.vf(), "") == "");
+                 node.vf(), "", node.vf().queuePairs()) == "");
 }
 
 TEST_CASE("the first key that doesn't match says so") {
@@ -64,15 +64,17 @@ TEST_CASE("the first key that doesn't match says so") {
       {"{managementDevices: [vdpasim_net]}",
        "management device is pci/0000:65:00.4, needs vdpasim_net"},
   }));
-  CHECK(mismatch(selectorOf(selector), node.vf(), "") == reason);
+  CHECK(mismatch(selectorOf(selector), node.vf(), "", node.vf().queuePairs()) == reason);
 }
 
 TEST_CASE("a driver that provisioning binds counts as the one asked for") {
   Node node;
   node.snapshot.functions.at("0000:65:00.4").driver = "vp-vdpa";
   const auto selector = selectorOf("{drivers: [virtio-pci]}");
-  CHECK(mismatch(selector, node.vf(), "vp-vdpa") == "");
-  CHECK(mismatch(selector, node.vf(), "") == "driver is vp-vdpa, needs virtio-pci");
+  CHECK(mismatch(selector, node.vf(), "vp-vdpa", node.vf().queuePairs()) == "");
+  CHECK(mismatch(selector, node.vf(), "", node.vf().queuePairs()) ==
+        "driver is vp-vdpa, needs virtio-pci");
   node.snapshot.functions.at("0000:65:00.4").driver = "";
-  CHECK(mismatch(selector, node.vf(), "vp-vdpa") == "driver is none, needs virtio-pci");
+  CHECK(mismatch(selector, node.vf(), "vp-vdpa", node.vf().queuePairs()) ==
+        "driver is none, needs virtio-pci");
 }

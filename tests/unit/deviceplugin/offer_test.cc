@@ -169,6 +169,81 @@ TEST_CASE("software ports stand in only where no device matches") {
   CHECK(idsOf(node.offers(config).resources[0]) == std::vector<std::string>{Node::address(0)});
 }
 
+TEST_CASE("a PF and a ConnectX-4 that a selector means are not offered, but software ports are") {
+  Node node;
+  node.snapshot = Snapshot();
+  const auto add = [&](const std::string& address, const char* device, const std::string& pf) {
+    PciFunction function;
+    function.address = address;
+    function.vendor = function.subsystemVendor = "15b3";
+    function.device = device;
+    function.classCode = 0x020000;
+    function.driver = "mlx5_core";
+    function.pf = pf;
+    node.snapshot.functions[address] = function;
+  };
+  add("0000:65:00.0", "101d", "");              // a PF of a ConnectX-6 Dx
+  add("0000:66:00.0", "1013", "");              // a ConnectX-4
+  add("0000:66:00.2", "1014", "0000:66:00.0");  // and its VF
+  node.snapshot.functions.at("0000:66:00.0").vfCount = 1;
+  const std::string config =
+      "  - {name: nic, devices: [{vendors: ['15b3']}], provision: vdpa, software: {ports: 2}}\n";
+  auto offers = node.offers(config);
+  CHECK(idsOf(offers.resources[0]) == std::vector<std::string>{"nic-0", "nic-1"});
+  CHECK_THAT(verdictOf(offers, "0000:65:00.0").refusals.at("vdpa.io/nic"),
+             Catch::Contains("15b3:101d is not among the functions of mlx5_vdpa"));
+  CHECK_THAT(verdictOf(offers, "0000:66:00.2").refusals.at("vdpa.io/nic"),
+             Catch::Contains("15b3:1014 is not among the functions of mlx5_vdpa"));
+
+  add("0000:65:00.2", "101e", "0000:65:00.0");
+  offers = node.offers(config);
+  CHECK(idsOf(offers.resources[0]) == std::vector<std::string>{"0000:65:00.2"});
+}
+
+TEST_CASE("with provisioning, the queue pairs that count are those that can be made") {
+  Node node;
+  node.addVdpa(0, "vdpa-" + Node::address(0));
+  node.snapshot.managementDevices.at("pci/" + Node::address(0)).maxVirtqueues = 9;
+  const std::string selector = "  - {name: nic, devices: [{minQueuePairs: 4}]";
+  const auto offered = [&](const std::string& more) {
+    const auto ids = idsOf(node.offers(selector + more + "}\n").resources[0]);
+    return !ids.empty() && ids[0] == Node::address(0);
+  };
+  CHECK(offered(", provision: vdpa"));  // it has one pair, and is remade with four
+  CHECK_FALSE(offered(""));
+  node.snapshot.managementDevices.at("pci/" + Node::address(0)).maxVirtqueues = 7;
+  CHECK_FALSE(offered(", provision: vdpa"));
+}
+
+TEST_CASE("a management device on the auxiliary bus is that of the function it is part of") {
+  Node node;
+  auto& vf = node.snapshot.functions.at(Node::address(0));
+  vf.vendor = "1dd8";
+  vf.device = "100b";
+  vf.driver = "pds_core";
+  node.snapshot.parts[vf.address] = "pds_core.vDPA.3";
+  const std::string name = "auxiliary/pds_core.vDPA.3";
+  node.snapshot.managementDevices[name] = {name, vf.address, true, 9, 0};
+  const std::string config = "  - {name: nic, devices: [{vendors: ['1dd8']}], provision: vdpa}\n";
+  const bool made = GENERATE(false, true);
+  if (made) {
+    VdpaDevice vdpa;
+    vdpa.name = "vdpa-pds_core.vDPA.3";
+    vdpa.managementDevice = name;
+    vdpa.pciAddress = vf.address;
+    vdpa.busDriver = "vhost_vdpa";
+    vdpa.characterDevice = "vhost-vdpa-4";
+    node.snapshot.vdpaDevices[vdpa.name] = vdpa;
+  }
+  const auto offers = node.offers(config);
+  REQUIRE(idsOf(offers.resources[0]) == std::vector<std::string>{vf.address});
+  const Device& device = offers.resources[0].devices[0];
+  CHECK(device.managementDevice == name);
+  CHECK(device.vdpa == "vdpa-pds_core.vDPA.3");
+  CHECK(device.provision);
+  CHECK(device.rules.driver == "pds_core");
+}
+
 TEST_CASE("a device that the host uses is never offered") {
   Node node;
   node.addVdpa(0, "vdpa0");
@@ -265,6 +340,7 @@ TEST_CASE("DPDK's drivers get what is bound to their kernel driver") {
   Node node;
   auto& vf = node.snapshot.functions.at(Node::address(0));
   vf.subsystemVendor = "8086";
+  vf.subsystemDevice = "001a";
   vf.driver = "vfio-pci";
   const auto automatic = node.offers(kNic + "}\n");
   REQUIRE(automatic.resources[0].devices.size() == 1);

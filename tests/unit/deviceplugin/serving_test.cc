@@ -4,6 +4,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "common/virtio_features.h"
+
 using namespace vdpa;
 
 namespace {
@@ -13,25 +15,40 @@ struct Card {
   const char* vendor;
   const char* device;
   const char* subsystemVendor;
-  const char* kernelDriver;  // that makes vDPA devices; "": none does
+  const char* subsystemDevice;
+  const char* kernelDriver;  // that provisioning binds; "": none makes a vDPA device of it
   const char* dpdkDriver;    // "": none
   const char* belowDpdk;     // the kernel driver that one needs
 };
+// From the drivers' tables of IDs, and their neighbours that no driver takes.
 constexpr Card kCards[] = {
-    {"Intel N3000", "1af4", "1041", "8086", "ifcvf", "ifc", "vfio-pci"},
-    {"SiliconWare", "1af4", "1041", "1ed8", "ifcvf", "", ""},
-    {"virtio", "1af4", "1041", "1af4", "vp-vdpa", "", ""},
-    {"Alibaba ENI", "1af4", "1000", "1af4", "eni-vdpa", "", ""},
-    {"Intel, transitional", "1af4", "1000", "8086", "", "ifc", "vfio-pci"},
-    {"ConnectX-6 Dx VF", "15b3", "101e", "15b3", "mlx5_core", "mlx5", "mlx5_core"},
-    {"ConnectX-7", "15b3", "1021", "15b3", "mlx5_core", "mlx5", "mlx5_core"},
-    {"ConnectX-5 VF", "15b3", "1018", "15b3", "mlx5_core", "", ""},
-    {"BlueField-2", "15b3", "a2d6", "15b3", "mlx5_core", "mlx5", "mlx5_core"},
-    {"SolidRun", "d063", "1000", "d063", "snet-vdpa-driver", "", ""},
-    {"Pensando", "1dd8", "100b", "1dd8", "pds_core", "", ""},
-    {"Octeon", "177d", "b903", "177d", "octep_vdpa", "", ""},
-    {"Xilinx EF100", "10ee", "1100", "10ee", "", "sfc", "vfio-pci"},
-    {"Intel 82576 VF", "8086", "10ca", "8086", "", "", ""},
+    {"Intel N3000", "1af4", "1041", "8086", "001a", "ifcvf", "ifc", "vfio-pci"},
+    {"Intel C5000X-PL", "1af4", "1000", "8086", "0001", "ifcvf", "ifc", "vfio-pci"},
+    {"Intel, another modern one", "1af4", "1041", "8086", "0001", "vp-vdpa", "", ""},
+    {"Intel, another transitional one", "1af4", "1000", "8086", "001a", "", "", ""},
+    {"SiliconWare", "1af4", "1041", "1ed8", "0001", "vp-vdpa", "", ""},
+    {"virtio", "1af4", "1041", "1af4", "1100", "vp-vdpa", "", ""},
+    {"ConnectX-6 Dx VF", "15b3", "101e", "15b3", "0058", "mlx5_core", "mlx5", "mlx5_core"},
+    {"ConnectX-6 VF", "15b3", "101c", "15b3", "0058", "", "mlx5", "mlx5_core"},
+    {"ConnectX-4", "15b3", "1013", "15b3", "0058", "", "", ""},
+    {"ConnectX-4 VF", "15b3", "1014", "15b3", "0058", "", "", ""},
+    {"ConnectX-5 VF", "15b3", "1018", "15b3", "0058", "", "", ""},
+    {"ConnectX-6 Dx", "15b3", "101d", "15b3", "0058", "", "mlx5", "mlx5_core"},
+    {"ConnectX-7", "15b3", "1021", "15b3", "0058", "", "mlx5", "mlx5_core"},
+    {"BlueField-2", "15b3", "a2d6", "15b3", "0058", "", "mlx5", "mlx5_core"},
+    {"Pensando VF", "1dd8", "100b", "1dd8", "5001", "pds_core", "", ""},
+    {"Pensando", "1dd8", "1002", "1dd8", "5001", "", "", ""},
+    {"Octeon CN106K VF", "177d", "b903", "177d", "b903", "octep_vdpa", "", ""},
+    {"Octeon CN105K VF", "177d", "ba03", "177d", "ba03", "octep_vdpa", "", ""},
+    {"Octeon CN103K VF", "177d", "bd03", "177d", "bd03", "octep_vdpa", "", ""},
+    {"Octeon CN106K", "177d", "b900", "177d", "b900", "", "", ""},
+    {"Xilinx EF100", "10ee", "1100", "10ee", "0001", "", "sfc", "vfio-pci"},
+    {"Intel 82576 VF", "8086", "10ca", "8086", "a03c", "", "", ""},
+};
+// Their drivers make the vDPA device by themselves.
+constexpr Card kByThemselves[] = {
+    {"SolidRun", "d063", "1000", "d063", "1000", "snet-vdpa-driver", "", ""},
+    {"Alibaba ENI", "1af4", "1000", "1af4", "0001", "alibaba-eni-vdpa", "", ""},
 };
 
 PciFunction vfOf(const Card& card, const char* driver) {
@@ -41,18 +58,54 @@ PciFunction vfOf(const Card& card, const char* driver) {
   vf.vendor = card.vendor;
   vf.device = card.device;
   vf.subsystemVendor = card.subsystemVendor;
+  vf.subsystemDevice = card.subsystemDevice;
   vf.driver = driver;
   return vf;
 }
 
-Serving served(const PciFunction& vf, BackendChoice backend, bool provision = false) {
+// Octeon's can't serve the default, a socket: asked for what every driver can.
+Serving served(const PciFunction& vf, BackendChoice backend, bool provision = false,
+               Attach attach = Attach::virtioVdpa) {
   ResourceConfig resource;
   resource.backend = backend;
   resource.provision = provision;
+  resource.attach = attach;
   Candidate candidate;
   candidate.id = vf.address;
   candidate.function = &vf;
   return serve(resource, candidate);
+}
+
+// A function with its management device, as mlx5_core shows one with four pairs.
+class Managed {
+ public:
+  explicit Managed(const Card& card) : vf_(vfOf(card, card.kernelDriver)) {
+    management_ = {"pci/" + vf_.address, vf_.address, true, 9, kFeatures};
+  }
+  static constexpr uint64_t kFeatures =
+      kFeatureMac | kFeatureMtu | kFeatureControlQueue | kFeatureMultiqueue | kFeatureVersion1;
+
+  Serving served(const VdpaConfig& vdpa, Attach attach = Attach::vhostUser) const {
+    ResourceConfig resource;
+    resource.provision = true;
+    resource.attach = attach;
+    resource.vdpa = vdpa;
+    Candidate candidate;
+    candidate.id = vf_.address;
+    candidate.function = &vf_;
+    candidate.management = &management_;
+    return serve(resource, candidate);
+  }
+
+ private:
+  PciFunction vf_;
+  ManagementDevice management_;
+};
+
+const Card& card(const std::string& name) {
+  for (const auto& card : kCards)
+    if (card.name == name) return card;
+  throw std::runtime_error("no card " + name);
 }
 
 }  // namespace
@@ -75,6 +128,7 @@ TEST_CASE("the kernel driver of each card") {
     REQUIRE(made.device);
     CHECK(made.device->backend == Backend::kernel);
     CHECK(made.device->pciDriver == card.kernelDriver);
+    CHECK(made.device->rules.driver == card.kernelDriver);
     CHECK(made.device->managementDevice == "pci/0000:65:00.2");
     CHECK(made.device->pf == "0000:65:00.0");
     CHECK_THAT(refused.why, Catch::StartsWith(std::string("driver is other, needs ") +
@@ -82,10 +136,66 @@ TEST_CASE("the kernel driver of each card") {
   }
 }
 
+TEST_CASE("a driver without a management device is not provisioned, and says how it is used") {
+  for (const auto& card : kByThemselves) {
+    CAPTURE(card.name);
+    const auto refused = served(vfOf(card, card.kernelDriver), BackendChoice::kernel, true);
+    CHECK_FALSE(refused.device);
+    CHECK_THAT(refused.why, Catch::Contains("leave out `provision: vdpa`"));
+    CHECK_THAT(served(vfOf(card, ""), BackendChoice::kernel).why,
+               Catch::StartsWith(std::string("driver is none, needs ") + card.kernelDriver));
+  }
+}
+
+TEST_CASE("what mlx5_core makes less of by itself is asked for; another driver is asked nothing") {
+  const auto mlx5 = Managed(card("ConnectX-6 Dx VF")).served({});
+  REQUIRE(mlx5.device);
+  CHECK(mlx5.device->attributes == VdpaAttributes{0, 0, 0, ""});  // all pairs, all features
+  CHECK(mlx5.device->rules == VdpaRules{"mlx5_core", true, true, false});
+  CHECK(mlx5.why ==
+        "vDPA device vdpa-0000:65:00.2, to be made with all queue pairs, all features; remade "
+        "for a MAC or an MTU");
+  const auto virtio = Managed(card("virtio")).served({});
+  REQUIRE(virtio.device);
+  CHECK(virtio.device->attributes == VdpaAttributes());
+  CHECK(virtio.why == "vDPA device vdpa-0000:65:00.2, to be made with the driver's defaults");
+}
+
+TEST_CASE("attributes of the configuration: passed, or refused by name with what there is") {
+  const Managed mlx5(card("ConnectX-6 Dx VF"));
+  const auto some = mlx5.served({2, 9000, kFeatureMac | kFeatureMtu});
+  REQUIRE(some.device);
+  CHECK(some.device->attributes == VdpaAttributes{2, kFeatureMac | kFeatureMtu, 9000, ""});
+  CHECK(some.device->queuePairs == 2);
+
+  CHECK(mlx5.served({5, 0, 0}).why == "vdpa.queuePairs is 5, but pci/0000:65:00.2 makes at most 4");
+  CHECK(mlx5.served({0, 0, kFeatureMac | *parseFeature("RSS")}).why ==
+        "vdpa.features has RSS, which pci/0000:65:00.2 does not support; it supports MTU, MAC, "
+        "CTRL_VQ, MQ, VERSION_1");
+  const auto refused = Managed(card("Intel N3000")).served({0, 9000, 0});
+  CHECK_FALSE(refused.device);
+  CHECK(refused.why ==
+        "vdpa.mtu is not possible: `vdpa dev add` of its driver ifcvf takes features");
+}
+
+TEST_CASE("Octeon is refused behind a socket with the reason, and not as a netdev") {
+  const Managed octeon(card("Octeon CN106K VF"));
+  const auto refused = octeon.served({});
+  CHECK_FALSE(refused.device);
+  CHECK_THAT(refused.why, Catch::Contains("ignores the kicks of a socket's queues") &&
+                              Catch::Contains("NOTIFICATION_DATA") &&
+                              Catch::Contains("`attach: virtio-vdpa` works"));
+  CHECK(octeon.served({}, Attach::virtioVdpa).device);
+  const auto listed = octeon.served({0, 0, kFeatureMac}, Attach::virtioVdpa);
+  CHECK_FALSE(listed.device);  // this one lacks what the driver demands of every list
+  CHECK_THAT(listed.why, Catch::Contains("RING_PACKED, NOTIFICATION_DATA"));
+}
+
 TEST_CASE("the DPDK driver of each card, over the kernel driver that it needs") {
   for (const auto& card : kCards) {
     CAPTURE(card.name);
-    const auto bound = served(vfOf(card, card.belowDpdk), BackendChoice::dpdk);
+    const auto bound =
+        served(vfOf(card, card.belowDpdk), BackendChoice::dpdk, false, Attach::vhostUser);
     if (*card.dpdkDriver == '\0') {
       CHECK_FALSE(bound.device);
       CHECK_THAT(bound.why, Catch::EndsWith(" has no DPDK vDPA driver"));
@@ -94,28 +204,50 @@ TEST_CASE("the DPDK driver of each card, over the kernel driver that it needs") 
     REQUIRE(bound.device);
     CHECK(bound.device->backend == Backend::dpdk);
     CHECK(bound.device->dpdkDriver == card.dpdkDriver);
-    const auto other = served(vfOf(card, "other"), BackendChoice::dpdk);
+    const auto other = served(vfOf(card, "other"), BackendChoice::dpdk, false, Attach::vhostUser);
     CHECK_FALSE(other.device);
     CHECK_THAT(other.why, Catch::Contains(std::string("needs ") + card.belowDpdk));
   }
 }
 
 TEST_CASE("by itself it takes what is ready, and else advises what comes first") {
-  const Card& intel = kCards[0];
+  const auto automatic = [](const Card& card, const char* driver, bool provision = false) {
+    return served(vfOf(card, driver), BackendChoice::automatic, provision, Attach::vhostUser);
+  };
+  const Card& intel = card("Intel N3000");
   for (const bool provision : {false, true})
-    CHECK(served(vfOf(intel, "vfio-pci"), BackendChoice::automatic, provision).device->backend ==
-          Backend::dpdk);
-  CHECK(served(vfOf(intel, "virtio-pci"), BackendChoice::automatic, true).device->backend ==
-        Backend::kernel);
-  const Card& mellanox = kCards[5];  // both need the same driver
-  CHECK(served(vfOf(mellanox, "mlx5_core"), BackendChoice::automatic, true).device->backend ==
-        Backend::kernel);
-  CHECK(served(vfOf(mellanox, "mlx5_core"), BackendChoice::automatic).device->backend ==
-        Backend::dpdk);
-  CHECK(served(vfOf(intel, ""), BackendChoice::automatic).why ==
+    CHECK(automatic(intel, "vfio-pci", provision).device->backend == Backend::dpdk);
+  CHECK(automatic(intel, "virtio-pci", true).device->backend == Backend::kernel);
+  const Card& mellanox = card("ConnectX-6 Dx VF");  // both need the same driver
+  CHECK(automatic(mellanox, "mlx5_core", true).device->backend == Backend::kernel);
+  CHECK(automatic(mellanox, "mlx5_core").device->backend == Backend::dpdk);
+  CHECK(automatic(intel, "").why ==
         "driver is none, needs ifcvf; `provision: vdpa` would bind it (or vfio-pci for DPDK's "
         "ifc)");
-  CHECK(served(vfOf(intel, "ifcvf"), BackendChoice::automatic).why ==
-        "its driver ifcvf offers no vDPA device; is the driver's vDPA part loaded? (or vfio-pci "
-        "for DPDK's ifc)");
+  CHECK(automatic(intel, "ifcvf").why ==
+        "its driver ifcvf offers no vDPA device; is the driver's vDPA part (ifcvf) loaded? (or "
+        "vfio-pci for DPDK's ifc)");
+}
+
+TEST_CASE("what DPDK's mlx5 is given by default is said, and left out where the operator has it") {
+  const PciFunction vf = vfOf(card("ConnectX-6 Dx VF"), "mlx5_core");
+  Candidate candidate;
+  candidate.function = &vf;
+  ResourceConfig resource;
+  resource.backend = BackendChoice::dpdk;
+  CHECK(serve(resource, candidate).why == "DPDK driver mlx5 over mlx5_core, with event_mode=2");
+  resource.devargs = "queues=4,event_mode=0";
+  CHECK(serve(resource, candidate).why == "DPDK driver mlx5 over mlx5_core");
+}
+
+TEST_CASE("a PF is given to DPDK only by name") {
+  const PciFunction pf = vfOf(card("ConnectX-6 Dx"), "mlx5_core");
+  for (const bool provision : {false, true}) {
+    const auto refused = served(pf, BackendChoice::automatic, provision, Attach::vhostUser);
+    CHECK_FALSE(refused.device);
+    CHECK(refused.why ==
+          "15b3:101d is not among the functions of mlx5_vdpa (VFs of ConnectX-6 Dx, BlueField-2 "
+          "and later, and their scalable functions), and has no kernel vDPA driver");
+  }
+  CHECK(served(pf, BackendChoice::dpdk, false, Attach::vhostUser).device);
 }

@@ -92,6 +92,16 @@ TEST_CASE("a scalable function and the vDPA device on it") {
   CHECK(vdpa.characterDevice == "vhost-vdpa-2");
 }
 
+TEST_CASE("a function's part on the auxiliary bus, as pds_core's, is no slice of it") {
+  SysfsTree tree;
+  tree.add({.address = "0000:65:00.2", .ids = "1DD8:100B", .driver = "pds_core"});
+  tree.addPart("0000:65:00.2", "pds_core.vDPA.3");
+  tree.addPart("0000:65:00.2", "pds_core.fwctl.3");
+  const auto found = scan(tree);
+  CHECK(found.auxiliary.empty());
+  CHECK(found.parts == std::map<std::string, std::string>{{"0000:65:00.2", "pds_core.vDPA.3"}});
+}
+
 TEST_CASE("vDPA devices under both bus drivers, under none, and without hardware") {
   SysfsTree tree;
   for (const char* vf : {"0000:41:00.1", "0000:41:00.2", "0000:41:00.3"})

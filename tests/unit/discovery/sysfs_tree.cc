@@ -107,6 +107,23 @@ void SysfsTree::addVdpa(const std::string& parent, const std::string& name,
   link(path, "bus/vdpa/devices/" + name);
 }
 
+void SysfsTree::removeVdpa(const std::string& name) {
+  const std::string link = root_ + "/bus/vdpa/devices/" + name;
+  fs::remove_all(fs::canonical(link));
+  fs::remove(link);
+  for (const std::string folder : {"/dev/char", "/class/net"}) {
+    if (!fs::exists(root_ + folder)) continue;
+    for (const auto& entry : fs::directory_iterator(root_ + folder))
+      if (!fs::exists(entry.path())) fs::remove(entry.path());
+  }
+}
+
+void SysfsTree::addPart(const std::string& function, const std::string& name) {
+  const std::string path = pathOf(function) + "/" + name;
+  fs::create_directories(root_ + "/" + path);
+  link(path, "bus/auxiliary/devices/" + name);
+}
+
 void SysfsTree::addSlice(const std::string& function, const std::string& name, int number) {
   const std::string path = pathOf(function) + "/" + name;
   write(path + "/sfnum", fmt::format("{}\n", number));

@@ -36,6 +36,9 @@ class SysfsTree {
   // virtio_vdpa or empty; `number` that of the character device.
   void addVdpa(const std::string& parent, const std::string& name, const std::string& driver,
                int number = 0);
+  void removeVdpa(const std::string& name);
+  // A part of a function on the auxiliary bus that is no slice.
+  void addPart(const std::string& function, const std::string& name);
   void addSlice(const std::string& function, const std::string& name, int number);
   void addVirtual(const std::string& netdev);
   // A PF with so many virtio VFs, each with a vDPA device under vhost_vdpa; `bus` tells PFs apart.

@@ -100,5 +100,5 @@ TEST_CASE("a kernel without vDPA has no devices, and says what is missing when a
   VdpaNetlink netlink;
   const auto dump = netlink.dump();
   CHECK(dump.problem == "");
-  if (dump.management.empty()) CHECK_THROWS(netlink.add("vdpa0", "no-such-device"));
+  if (dump.management.empty()) CHECK_THROWS(netlink.add("vdpa0", "no-such-device", {}));
 }

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "system"))
 
 from node import Node  # noqa: E402
+from vendor_nic import VendorNic  # noqa: E402
 
 
 def pytest_configure():
@@ -41,3 +42,11 @@ def node():
     machine.clear()
     yield machine
     machine.clear()
+
+
+@pytest.fixture
+def vendor_nic(node):
+    """Functions under the names of vendors' drivers, without VFs at first."""
+    nic = VendorNic(node)
+    yield nic
+    nic.unload()

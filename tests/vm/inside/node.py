@@ -1,11 +1,14 @@
 """What an operator does with a node's devices: VFs, drivers, vDPA devices."""
 
+import fcntl
 import json
 import pathlib
 import subprocess
 
+VHOST_GET_FEATURES = 0x8008af00   # include/uapi/linux/vhost.h
 PCI = pathlib.Path("/sys/bus/pci")
 VIRTIO_PF = "0000:41:00.0"
+PLAIN = "0000:02:00.0"   # a virtio-net function that is no PF
 IGB_PF = next((d.name for d in (PCI / "devices").iterdir() if (d / "device").read_text().strip() == "0x10c9"), "")
 
 
@@ -62,6 +65,23 @@ class Node:
 
     def vdpa_devices(self):
         return json.loads(run("vdpa", "-j", "dev", "show") or "{}").get("dev", {})
+
+    def vdpa_config(self, name):
+        """mac, mtu, max_vq_pairs, ... as far as the device has them; None while there is no such device."""
+        shown = subprocess.run(["vdpa", "-j", "dev", "config", "show", name], capture_output=True, text=True, timeout=60)
+        return json.loads(shown.stdout)["config"][name] if shown.returncode == 0 else None
+
+    def vdpa_features(self, name):
+        """What the device offers; nobody may have it open."""
+        bits = bytearray(8)
+        with open(self.character_device(name), "rb+", buffering=0) as device:
+            fcntl.ioctl(device, VHOST_GET_FEATURES, bits)
+        return int.from_bytes(bits, "little")
+
+    def queue_statistics(self, name, queue):
+        """The driver's own, for a device that runs."""
+        [statistics] = json.loads(run("vdpa", "-j", "dev", "vstats", "show", name, "qidx", queue))["vstats"].values()
+        return statistics
 
     def set_link(self, netdev, up):
         run("ip", "link", "set", netdev, "up" if up else "down")

@@ -19,10 +19,11 @@ WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
 
 
 class Worker(Program):
-    def __init__(self, directory, device, path, name="worker", **popen):
+    def __init__(self, directory, device, path, name="worker", pairs=1, **popen):
         self.socket = directory / f"{name}.sock"
-        super().__init__(name, [WORKER, "--device", device, "--socket", self.socket, "--vhost-vdpa", path, "--control",
-                                directory / f"{name}.control", "--log-level", "debug"], directory, **popen)
+        super().__init__(name, [WORKER, "--device", device, "--socket", self.socket, "--vhost-vdpa", path,
+                                "--queue-pairs", pairs, "--control", directory / f"{name}.control", "--log-level", "debug"],
+                         directory, **popen)
 
     def wait_ready(self):
         self.wait_log("listening on")

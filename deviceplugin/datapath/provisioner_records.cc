@@ -1,0 +1,70 @@
+// What is kept on disk of each vDPA device that was made: how, and what was found before.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/provisioner.h"
+
+namespace vdpa {
+namespace {
+
+nlohmann::json toJson(const VdpaAttributes& attributes) {
+  nlohmann::json json{{"mtu", attributes.mtu}, {"mac", attributes.mac}};
+  if (attributes.queuePairs) json["queuePairs"] = *attributes.queuePairs;
+  if (attributes.features) json["features"] = *attributes.features;
+  return json;
+}
+
+VdpaAttributes attributesFromJson(const nlohmann::json& json) {
+  VdpaAttributes attributes;
+  json.at("mtu").get_to(attributes.mtu);
+  json.at("mac").get_to(attributes.mac);
+  if (json.contains("queuePairs")) attributes.queuePairs = json.at("queuePairs").get<unsigned>();
+  if (json.contains("features")) attributes.features = json.at("features").get<uint64_t>();
+  return attributes;
+}
+
+}  // namespace
+
+void Provisioner::loadRecords() {
+  for (const auto& entry : std::filesystem::directory_iterator(options_.records)) {
+    const std::string id = entry.path().filename();
+    if (id.ends_with(".tmp")) continue;  // an unfinished write
+    try {
+      const auto json = nlohmann::json::parse(readFile(entry.path()));
+      Record record;
+      record.device = id;
+      json.at("vdpa").get_to(record.vdpa);
+      json.at("pciAddress").get_to(record.pciAddress);
+      json.at("pciDriver").get_to(record.pciDriver);
+      json.at("foundDriver").get_to(record.foundDriver);
+      json.at("foundOverride").get_to(record.foundOverride);
+      json.at("bootId").get_to(record.bootId);
+      // 0.1.0 writes none of these, and passes no attributes.
+      if (json.contains("attributes")) record.attributes = attributesFromJson(json["attributes"]);
+      record.made = json.value("made", true);
+      record.managementDevice = json.value("managementDevice", "");
+      record.foundMtu = json.value("foundMtu", 0u);
+      records_[id] = std::move(record);
+    } catch (const std::exception& error) {
+      spdlog::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
+    }
+  }
+}
+
+void Provisioner::write(const Record& record, Durability durability) const {
+  const nlohmann::json json{{"version", 1},
+                            {"vdpa", record.vdpa},
+                            {"pciAddress", record.pciAddress},
+                            {"pciDriver", record.pciDriver},
+                            {"foundDriver", record.foundDriver},
+                            {"foundOverride", record.foundOverride},
+                            {"bootId", record.bootId},
+                            {"attributes", toJson(record.attributes)},
+                            {"made", record.made},
+                            {"managementDevice", record.managementDevice},
+                            {"foundMtu", record.foundMtu}};
+  writeFileAtomically(recordPath(record.device), json.dump(2) + "\n", durability);
+}
+
+}  // namespace vdpa

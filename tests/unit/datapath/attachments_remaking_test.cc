@@ -1,0 +1,220 @@
+// A provisioned device that is remade for a network, and has its resource's attributes again
+// when the pod is gone: also after a crash, in a call to the kernel or between two of them. The
+// kernel's part is a sysfs of files, and a file that says how the device was made.
+#include "deviceplugin/datapath/refused_error.h"
+#include "tests/unit/datapath/node.h"
+
+using namespace vdpa;
+
+namespace {
+
+constexpr const char* kVf = "0000:65:00.2";
+constexpr const char* kMac = "02:00:00:00:00:01";
+const std::string kOwn = "all queue pairs, all features";
+
+class MadeNode {
+ public:
+  MadeNode() {
+    tree_.add({.address = kVf, .driver = "vp-vdpa"});
+    tree_.write(tree_.pathOf(kVf) + "/driver_override", "(null)\n");
+    writeFileAtomically(directory_.path() + "/vhost-vdpa-3", "", Durability::memory);
+  }
+  ~MadeNode() { stopStray(paths().workerControl("nic-0")); }
+
+  Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
+
+  // `at` is called with every step, those of the kernel's calls among them.
+  std::unique_ptr<Attachments> start(
+      std::function<void(std::string_view)> at = [](auto) {},
+      const DeviceConfig& wanted = device()) {
+    Programs programs;
+    programs.worker = CONTROL_PROGRAM;
+    programs.sysfs = tree_.path();
+    programs.dev = directory_.path();
+    HardwareChanges::Access hardware{
+        [](const std::string&) { return true; },
+        [](const std::string&) -> std::optional<Vf> { return std::nullopt; },
+        [](const Vf&, VfPart, const VfValues&) { return EOPNOTSUPP; },
+        [this](const std::string&) { return made("mac"); },
+        [](const std::string&, const std::string&) { return false; },
+        [this](const std::string&) {
+          const std::string mtu = made("mtu");
+          return mtu.empty() ? 1500u : static_cast<unsigned>(std::stoul(mtu));
+        }};
+    auto attachments = std::make_unique<Attachments>(
+        Attachments::Options{
+            programs, paths(), "boot", [] { return std::vector<PodDevice>(); },
+            [this, at](const std::string& name, const std::string&, const VdpaAttributes& with) {
+              at("before add");
+              add(name, with);
+              at("after add");
+            },
+            [this, at](const std::string& name) {
+              at("before remove");
+              tree_.removeVdpa(name);
+              at("after remove");
+            },
+            std::chrono::seconds(4), at, std::chrono::seconds(0), nullptr, nullptr, hardware},
+        [] {});
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", wanted}}}});
+    return attachments;
+  }
+
+  static DeviceConfig device() {
+    DeviceConfig device;
+    device.backend = Backend::kernel;
+    device.vdpa = "vdpa7";
+    device.managementDevice = std::string("pci/") + kVf;
+    device.pciAddress = kVf;
+    device.pciDriver = "vp-vdpa";
+    device.provision = true;
+    device.attributes = {0, 0, 0, ""};
+    device.rules = {"mlx5_core", true, true, false};
+    return device;
+  }
+
+  std::string made(const std::string& what) const {
+    const std::string file = directory_.path() + "/made-" + what;
+    return std::filesystem::exists(file) ? readFile(file) : "";
+  }
+  bool waitMade(const std::string& with) const {
+    for (int i = 0; i < 4000; ++i) {
+      if (made("with") == with &&
+          std::filesystem::exists(tree_.path() + "/bus/vdpa/devices/vdpa7/driver"))
+        return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    UNSCOPED_INFO("made with " << made("with"));
+    return false;
+  }
+
+ private:
+  void add(const std::string& name, const VdpaAttributes& with) {
+    if (with.mtu > 9000) throw std::runtime_error("Invalid argument");
+    tree_.addVdpa(kVf, name, "vhost_vdpa", 3);
+    writeFileAtomically(directory_.path() + "/made-mac", with.mac, Durability::memory);
+    if (with.mtu != 0)  // as mlx5's: the parent's, which stays
+      writeFileAtomically(directory_.path() + "/made-mtu", std::to_string(with.mtu),
+                          Durability::memory);
+    // The last one: it is what is waited for.
+    writeFileAtomically(directory_.path() + "/made-with", vdpa::describe(with), Durability::memory);
+  }
+
+  SysfsTree tree_;
+  TemporaryDirectory directory_;
+};
+
+AttachRequest requestOf(const std::string& mac, unsigned mtu) {
+  AttachRequest request{kOwner, "nic-0", {}, {}, {}};
+  request.settings.mac = mac;
+  request.settings.mtu = mtu;
+  return request;
+}
+
+}  // namespace
+
+TEST_CASE("a network's MAC and MTU remake a device, and the resource's attributes come back") {
+  MadeNode node;
+  const auto attachments = node.start();
+  REQUIRE(node.waitMade(kOwn));
+  const auto live = attachments->attach(requestOf(kMac, 9000), kNever);
+  CHECK(node.made("with") ==
+        "all queue pairs, mtu 9000, mac " + std::string(kMac) + ", all features");
+  CHECK(live.attachment.port.mac == kMac);
+  CHECK(live.attachment.port.mtu == 9000);
+  CHECK(attachments->detach(kOwner.key()));
+  CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's is put back
+}
+
+TEST_CASE("the parent's MTU is put back when the configuration has none any more") {
+  MadeNode node;
+  auto large = MadeNode::device();
+  large.attributes.mtu = 9000;
+  const bool fromTheStart = GENERATE(true, false);
+  const auto attachments = node.start([](auto) {}, fromTheStart ? large : MadeNode::device());
+  if (!fromTheStart) {
+    REQUIRE(node.waitMade(kOwn));
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", large}}}});
+  }
+  CHECK(node.waitMade("all queue pairs, mtu 9000, all features"));
+  SECTION("of the resource") {
+    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", MadeNode::device()}}}});
+    CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));
+  }
+  SECTION("of the device") {
+    attachments->setDevices({});
+    for (int i = 0; i < 4000 && node.made("mtu") != "1500"; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  CHECK(node.made("mtu") == "1500");
+}
+
+TEST_CASE("a device without a MAC gets the one that is chosen for its pod") {
+  MadeNode node;
+  const auto attachments = node.start();
+  REQUIRE(node.waitMade(kOwn));
+  const auto live = attachments->attach(requestOf("", 0), kNever);
+  CHECK(node.made("mac") == live.attachment.port.mac);
+  CHECK_FALSE(node.made("mac").empty());
+  CHECK(attachments->detach(kOwner.key()));
+  CHECK(node.waitMade(kOwn));
+}
+
+TEST_CASE("what the kernel refuses is reported, and the device is free with its own attributes") {
+  MadeNode node;
+  const auto attachments = node.start();
+  REQUIRE(node.waitMade(kOwn));
+  CHECK_THROWS_WITH(attachments->attach(requestOf(kMac, 9001), kNever),
+                    "cannot set up nic-0: Invalid argument");
+  CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // as the parent had it
+  CHECK(attachments->list().empty());
+  CHECK(attachments->attach(requestOf(kMac, 1500), kNever).attachment.port.mac == kMac);
+}
+
+TEST_CASE("a crash at every step of a remake leaves a device that the next pod can have") {
+  const std::string step = GENERATE("before remove", "after remove", "before add", "after add",
+                                    "worker started", "recorded", "engine");
+  INFO(step);
+  MadeNode node;
+  { REQUIRE((node.start(), node.waitMade(kOwn))); }
+  const pid_t child = ::fork();
+  if (child == 0) {
+    try {
+      node.start([&](std::string_view at) {
+            if (at == step) ::_exit(42);
+          })
+          ->attach(requestOf(kMac, 0), kNever);
+    } catch (...) {
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  REQUIRE(WEXITSTATUS(status) == 42);
+
+  const auto attachments = node.start();
+  CHECK(node.waitMade(kOwn));
+  CHECK(attachments->list().empty());
+  CHECK(attachments->attach(requestOf(kMac, 0), kNever).attachment.port.mac == kMac);
+  CHECK(node.made("mac") == kMac);
+  CHECK(attachments->detach(kOwner.key()));
+  CHECK(node.waitMade(kOwn));
+}
+
+TEST_CASE("a pod keeps its device as it is over a restart and a change of the configuration") {
+  MadeNode node;
+  {
+    const auto attachments = node.start();
+    REQUIRE(node.waitMade(kOwn));
+    attachments->attach(requestOf(kMac, 0), kNever);
+  }
+  const std::string withMac = node.made("with");
+  const auto attachments = node.start();
+  auto changed = MadeNode::device();
+  changed.attributes.mtu = 9000;
+  attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", changed}}}});
+  waitHealthy(*attachments);
+  CHECK(node.made("with") == withMac);
+  CHECK(attachments->detach(kOwner.key()));
+  CHECK(node.waitMade("all queue pairs, mtu 9000, all features"));
+}

@@ -1,0 +1,98 @@
+// When a device is remade for a network, with what, and what is said where it can't be.
+#include "deviceplugin/datapath/remaking.h"
+
+#include <catch2/catch.hpp>
+
+using namespace vdpa;
+
+namespace {
+
+constexpr const char* kMac = "02:00:00:00:00:01";
+constexpr const char* kOther = "52:54:00:00:00:01";
+const VdpaRules kMlx5{"mlx5_core", true, true, false};
+const VdpaRules kSimulator{"vdpasim_net", true, true, true};
+const VdpaRules kVirtio{"vp-vdpa", false, false, false};
+
+DeviceConfig deviceOf(const VdpaRules& rules, Attach attach = Attach::vhostUser) {
+  DeviceConfig device;
+  device.backend = Backend::kernel;
+  device.attach = attach;
+  device.vdpa = "vdpa7";
+  device.provision = true;
+  device.attributes = {0, 0, 0, ""};
+  device.rules = rules;
+  return device;
+}
+
+// The MAC that it is made with for one that is asked for, or chosen by us; empty: it isn't.
+std::string macFor(const DeviceConfig& device, bool asked, const std::string& now) {
+  PortSettings port;
+  port.mac = kMac;
+  port.mtu = 0;
+  return attributesFor(device, port, asked, {now, 1500}).mac;
+}
+
+unsigned mtuFor(const DeviceConfig& device, unsigned asked) {
+  PortSettings port;
+  port.mtu = asked;
+  return attributesFor(device, port, false, {kOther, 1500}).mtu;
+}
+
+}  // namespace
+
+TEST_CASE("a MAC that is asked for remakes what takes one only then") {
+  CHECK(macFor(deviceOf(kMlx5), true, kOther) == kMac);
+  CHECK(macFor(deviceOf(kMlx5), true, "") == kMac);
+  CHECK(macFor(deviceOf(kMlx5), true, kMac).empty());         // it has it
+  CHECK(macFor(deviceOf(kSimulator), true, kOther).empty());  // it is set
+  CHECK(macFor(deviceOf(kSimulator), true, "") == kMac);      // and wouldn't be seen
+  CHECK(macFor(deviceOf(kVirtio), true, kOther).empty());
+}
+
+TEST_CASE("a MAC that nobody asks for is given to a device that has none, and else not") {
+  CHECK(macFor(deviceOf(kMlx5), false, "") == kMac);
+  CHECK(macFor(deviceOf(kMlx5), false, kOther).empty());
+  CHECK(macFor(deviceOf(kVirtio), false, "").empty());
+}
+
+TEST_CASE("a netdev makes a MAC of its own, and gets one that is asked for") {
+  CHECK(macFor(deviceOf(kMlx5, Attach::virtioVdpa), false, "").empty());
+  CHECK(macFor(deviceOf(kMlx5, Attach::virtioVdpa), true, "") == kMac);
+}
+
+TEST_CASE("an MTU that is asked for remakes what takes one only then") {
+  CHECK(mtuFor(deviceOf(kMlx5), 9000) == 9000);
+  CHECK(mtuFor(deviceOf(kMlx5), 1400) == 1400);
+  CHECK(mtuFor(deviceOf(kMlx5), 1500) == 0);
+  CHECK(mtuFor(deviceOf(kMlx5), 0) == 0);
+  CHECK(mtuFor(deviceOf(kVirtio), 9000) == 0);
+}
+
+TEST_CASE("what was handed out, or made by somebody else, is never remade") {
+  DeviceConfig device = deviceOf(kMlx5, Attach::vhostVdpa);
+  CHECK_FALSE(mayRemake(device));
+  CHECK(macFor(device, true, "").empty());
+  CHECK_THAT(whyNotRemade(device, "mac"), Catch::Contains("its driver mlx5_core") &&
+                                              Catch::Contains("`attach: vhost-vdpa`") &&
+                                              Catch::Contains("remove mac"));
+  device = deviceOf(kMlx5);
+  device.provision = false;
+  CHECK_FALSE(mayRemake(device));
+  CHECK(mtuFor(device, 9000) == 0);
+  CHECK_THAT(whyNotRemade(device, "mac"), Catch::Contains("use `provision: vdpa`"));
+}
+
+TEST_CASE("the MTU of a handed out character device is compared, since nobody else does") {
+  const DeviceConfig handedOut = deviceOf(kMlx5, Attach::vhostVdpa);
+  CHECK_THROWS_WITH(
+      checkMtu("nic", handedOut, 9000, {kMac, 1500}),
+      Catch::StartsWith("cannot set up nic: mtu 9000 is asked for, but vDPA device vdpa7 has 1500: "
+                        "its driver mlx5_core takes it when the device is made, but with `attach: "
+                        "vhost-vdpa`") &&
+          Catch::Contains("remove mtu"));
+  CHECK_THROWS_WITH(checkMtu("nic", deviceOf(kVirtio, Attach::vhostVdpa), 9000, {kMac, 1500}),
+                    Catch::EndsWith("has 1500"));
+  CHECK_NOTHROW(checkMtu("nic", handedOut, 1500, {kMac, 1500}));
+  CHECK_NOTHROW(checkMtu("nic", handedOut, 9000, {kMac, 0}));
+  CHECK_NOTHROW(checkMtu("nic", deviceOf(kMlx5), 9000, {kMac, 1500}));  // its worker compares
+}

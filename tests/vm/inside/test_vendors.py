@@ -1,0 +1,226 @@
+"""The rules of vendors' drivers, which the test NIC has: what is passed to them, what of a network they take and when."""
+
+import contextlib
+import json
+
+import pytest
+from datapath import Datapath, network_namespace, owner, refused, settings
+from grpc import StatusCode
+from kubelet import Kubelet
+from node import PLAIN
+from pod import Pod, exchange
+from support import wait_until
+from test_attach import netdevs
+from test_plugin import Plugin
+
+ASKED, OTHER = "02:00:00:00:00:09", "02:00:00:00:00:0a"
+OWN = "52:54:00:00:0a:00"   # the first function's, where the driver gives functions one
+MRG_RXBUF, CTRL_VQ, MQ = 1 << 15, 1 << 17, 1 << 22
+
+
+class Offer:
+    """A resource of vdpa-device-plugin, served by vdpa-datapath."""
+
+    def __init__(self, directory, kubelet, resource):
+        self.datapath = Datapath(directory).__enter__()
+        self.kubelet = kubelet
+        self.plugin = Plugin(directory, {"resources": [resource]})
+        self.resource = resource
+        self.plugin.__enter__()
+        wait_until((self.plugin.run_dir / "plugin.sock").exists, self.plugin.log)
+
+    def stop(self):
+        for program in self.plugin, self.datapath:
+            program.__exit__(None, None, None)
+
+    def change(self, **keys):
+        self.resource |= keys
+        self.plugin.config.write_text(json.dumps({"resources": [self.resource]}))
+
+    def healthy(self):
+        found = self.kubelet.plugins.get("vdpa.io/nic")
+        return sorted(i for i, health in found.devices.items() if health == "Healthy") if found else []
+
+    def wait_healthy(self, *devices):
+        wait_until(lambda: self.healthy() == sorted(devices), lambda: (self.healthy(), self.plugin.log(), self.datapath.log()), 60)
+        return self
+
+    @contextlib.contextmanager
+    def attached(self, device, **asked):
+        """To a pod of its own; yields the attachment and the path of the pod's network namespace."""
+        with network_namespace() as netns:
+            pod = owner("c-" + device.replace(":", "-"), netns=netns)
+            live = self.datapath.attach(pod, device, settings(**asked))
+            yield live, netns
+            assert self.datapath.check(pod, device, settings(**asked)) == []
+            assert self.datapath.detach(pod)
+
+    def refuses(self, device, *words, **asked):
+        with network_namespace() as netns, refused(StatusCode.INVALID_ARGUMENT, device, *words):
+            self.datapath.attach(owner("c-" + device.replace(":", "-"), netns=netns), device, settings(**asked))
+        assert self.datapath.attachment(device) is None
+
+
+@pytest.fixture
+def offer(node, vendor_nic, directory):
+    """Call it with the resource's keys."""
+    kubelet = Kubelet(directory).start()
+    started = []
+
+    def start(*addresses, **keys):
+        started.append(Offer(directory, kubelet, {"name": "nic", "provision": "vdpa",
+                                                  "devices": [{"pciAddresses": list(addresses)}]} | keys))
+        return started[-1]
+    yield start
+    for one in started:
+        one.stop()
+    kubelet.stop()
+
+
+@pytest.fixture
+def made(node):
+    """Waits until the vDPA device is as it should be, which takes a moment after an attachment's end."""
+    def wait(name, **expected):
+        def as_expected():
+            config = node.vdpa_config(name)
+            return config is not None and node.character_device(name) and \
+                expected == {key: config.get(key) for key in expected}
+        wait_until(as_expected, lambda: f"{expected}: {node.vdpa_config(name)}", 30)
+    return wait
+
+
+def test_mlx5_gives_what_it_is_asked_for(node, vendor_nic, offer, made):
+    """Its functions have no MAC: a device without one shows none, whatever is set afterwards."""
+    first, second = vendor_nic.bind_vfs("mlx5_core", "mlx5_core")
+    offered = offer(first, second).wait_healthy(first, second)
+    names = [f"vdpa-{address}" for address in (first, second)]
+    own = {"mac": None, "mtu": 1500, "max_vq_pairs": 4}
+    for name in names:
+        made(name, **own)
+        assert node.vdpa_features(name) & (MRG_RXBUF | CTRL_VQ | MQ) == MRG_RXBUF | CTRL_VQ | MQ
+    with offered.attached(first) as (live, _):
+        assert node.vdpa_config(names[0])["mac"] == live.settings.mac, "a pod has one, asked for or not"
+        assert live.queue_pairs == 4
+    made(names[0], **own)
+    with offered.attached(first, mac=ASKED, mtu=9000) as (live, _), offered.attached(second, mac=OTHER) as (other, _):
+        made(names[0], mac=ASKED, mtu=9000, max_vq_pairs=4)
+        made(names[1], mac=OTHER, mtu=1500)
+        assert (live.settings.mac, live.settings.mtu, other.settings.mac) == (ASKED, 9000, OTHER)
+        with Pod(offered.datapath.socket(first), ASKED) as one, Pod(offered.datapath.socket(second), OTHER) as two:
+            exchange(one, two, b"between remade devices")
+    for name in names:
+        made(name, **own)
+
+
+def test_mlx5_as_a_netdev(node, vendor_nic, offer):
+    [first] = vendor_nic.bind_vfs("mlx5_core")
+    offered = offer(first, attach="virtio-vdpa").wait_healthy(first)
+    with offered.attached(first, mac=ASKED, mtu=9000) as (live, netns):
+        link = netdevs(netns)["net1"]
+        assert (link["address"], link["mtu"]) == (ASKED, 9000) == (live.settings.mac, live.settings.mtu)
+        assert node.vdpa_config(f"vdpa-{first}")["mac"] == ASKED
+    wait_until(lambda: node.vdpa_config(f"vdpa-{first}") and "mac" not in node.vdpa_config(f"vdpa-{first}"), "its own")
+    wait_until(lambda: node.vdpa_config(f"vdpa-{first}")["mtu"] == 1500, lambda: node.vdpa_config(f"vdpa-{first}"))
+
+
+def test_a_character_device_that_was_handed_out_is_not_made_anew(vendor_nic, offer, made):
+    [first] = vendor_nic.bind_vfs("mlx5_core")
+    offered = offer(first, attach="vhost-vdpa").wait_healthy(first)
+    for asked in {"mac": ASKED}, {"mtu": 9000}:
+        [(key, value)] = asked.items()
+        offered.refuses(first, f"{key} {value} is asked for", "attach: vhost-vdpa", f"remove {key}", **asked)
+    with offered.attached(first) as (live, _):
+        assert live.state == "direct"
+    made(f"vdpa-{first}", mac=None, mtu=1500)
+
+
+def test_mlx5_with_a_device_that_an_operator_made(node, vendor_nic, offer, made):
+    """The kernel says yes to a MAC that is set, but without VIRTIO_NET_F_MAC nobody sees it."""
+    [first] = vendor_nic.bind_vfs("mlx5_core")
+    node.add_vdpa("vdpa0", f"pci/{first}")
+    offered = offer(first, provision="none").wait_healthy(first)
+    with offered.attached(first):
+        pass   # nobody asked for a MAC
+    offered.refuses(first, ASKED, "vdpa0 shows no MAC", "provision: vdpa", mac=ASKED)
+    node.delete_vdpa("vdpa0")
+    node.add_vdpa("vdpa0", f"pci/{first}", "mac", OTHER)
+    offered.wait_healthy(first)
+    with offered.attached(first, mac=ASKED):
+        made("vdpa0", mac=ASKED)
+    made("vdpa0", mac=OTHER)
+
+
+def test_a_driver_that_takes_a_mac_only_when_the_device_is_made(vendor_nic, offer, made):
+    [first] = vendor_nic.bind_vfs("pds_core")
+    offered = offer(first, vdpa={"queuePairs": 2}).wait_healthy(first)
+    name = f"vdpa-pds_core.vDPA.{int(first[-1])}"
+    made(name, mac=OWN, max_vq_pairs=2)
+    with offered.attached(first, mac=ASKED) as (live, _):
+        assert live.settings.mac == ASKED
+        made(name, mac=ASKED, max_vq_pairs=2)
+    made(name, mac=OWN, max_vq_pairs=2)
+    offered.refuses(first, "mtu 9000", mtu=9000)
+    made(name, mac=OWN, max_vq_pairs=2)
+
+
+def test_the_netdev_of_a_vf_whose_vdpa_device_is_below_an_auxiliary_device(vendor_nic, offer):
+    [first] = vendor_nic.bind_vfs("pds_core")
+    offered = offer(first, attach="virtio-vdpa").wait_healthy(first)
+    with offered.attached(first, mac=ASKED) as (live, netns):
+        assert netdevs(netns)["net1"]["address"] == live.settings.mac == ASKED
+
+
+def test_a_driver_that_takes_no_mac(vendor_nic, offer, made):
+    [first] = vendor_nic.bind_vfs("ifcvf")
+    offered = offer(first).wait_healthy(first)
+    made(f"vdpa-{first}", mac=OWN, max_vq_pairs=4)
+    offered.refuses(first, f"mac {ASKED} is asked for", f"the device has {OWN}", mac=ASKED)
+    with offered.attached(first) as (live, _):
+        assert live.settings.mac == OWN
+    offered.change(vdpa={"mtu": 1400})
+    wait_until(lambda: "vdpa.mtu is not possible" in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+
+
+def test_attributes_of_the_resource(node, vendor_nic, offer, made):
+    [first] = vendor_nic.bind_vfs("mlx5_core")
+    offered = offer(first, vdpa={"queuePairs": 2, "mtu": 1400, "features": ["MTU", "CTRL_VQ", "MQ"]}).wait_healthy(first)
+    name = f"vdpa-{first}"
+    made(name, mac=None, mtu=1400, max_vq_pairs=2)
+    assert node.vdpa_features(name) & (MRG_RXBUF | MQ) == MQ
+    with offered.attached(first, mac=ASKED):
+        made(name, mac=ASKED, mtu=1400, max_vq_pairs=2)
+        offered.change(vdpa={"queuePairs": 3})
+        wait_until(lambda: "3 queue pairs" in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+        made(name, mac=ASKED, max_vq_pairs=2)   # while the pod has it
+    made(name, mac=None, max_vq_pairs=3)
+    assert node.vdpa_features(name) & MRG_RXBUF
+    for attributes, words in (({"queuePairs": 5}, "makes at most 4"), ({"features": ["CSUM"]}, "it supports MTU, MAC, MRG_RXBUF")):
+        offered.change(vdpa=attributes)
+        wait_until(lambda: words in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+
+
+def test_octep_is_served_as_a_netdev_only(vendor_nic, offer):
+    [first] = vendor_nic.bind_vfs("octep_vdpa")
+    offered = offer(first)
+    wait_until(lambda: "demands NOTIFICATION_DATA and RING_PACKED" in offered.plugin.explain(first),
+               lambda: offered.plugin.explain(first))
+    assert offered.healthy() == []
+    offered.change(attach="virtio-vdpa")
+    offered.wait_healthy(first)
+    with offered.attached(first) as (_, netns):
+        assert netdevs(netns)["net1"]["mtu"] == 1500
+
+
+def test_scalable_functions_of_mlx5(vendor_nic, offer, made):
+    functions = vendor_nic.bind_scalable_functions()
+    names = [f"vdpa-{function}" for function in functions]
+    offered = offer(devices=[{"managementDevices": [f"auxiliary/{function}" for function in functions], "minQueuePairs": 4}])
+    offered.wait_healthy(*names)
+    assert f"VF" not in offered.plugin.explain(PLAIN)
+    with offered.attached(names[0], mac=ASKED), offered.attached(names[1]) as (other, _):
+        made(names[0], mac=ASKED, max_vq_pairs=4)
+        made(names[1], mac=other.settings.mac, max_vq_pairs=4)
+        with Pod(offered.datapath.socket(names[0])) as one, Pod(offered.datapath.socket(names[1])) as two:
+            exchange(one, two, b"between scalable functions")
+    for name in names:
+        made(name, mac=None, max_vq_pairs=4)
