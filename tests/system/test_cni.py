@@ -338,6 +338,18 @@ def test_a_device_info_file_that_is_there(node, device_info, there, left):
                                    "vhost-user": {"mode": "client", "path": SOCKET, **more}}
 
 
+def test_del_removes_what_a_killed_add_left_beside_the_device_info(node, device_info):
+    config = {"runtimeConfig": {"CNIDeviceInfoFile": str(device_info)}}
+    node.add(**config)
+    left, another = (device_info.with_name(f".{device_info.name}{ending}") for ending in ("", "-c1_net1"))
+    with contextlib.ExitStack() as stack:
+        for path in left, another:
+            path.touch()
+            stack.callback(path.unlink, missing_ok=True)
+        node.delete(**config)
+        assert not left.exists() and another.exists() and device_info.exists()
+
+
 def test_an_add_that_cannot_write_its_device_info_is_undone(node, device_info):
     device_info.mkdir()
     with refused(5, str(device_info), "remove it"):
