@@ -153,6 +153,12 @@ std::string del(const Environment& environment, const NetworkConfig& network) {
   };
   if (!network.ignored.empty())
     warn("goes on without a part of the configuration: " + network.ignored);
+  try {
+    const std::string info = parseDeviceInfo(network, environment);
+    if (!info.empty()) removeUnfinishedDeviceInfo(info);
+  } catch (const std::exception& error) {
+    warn(error.what());  // no more than a file is left
+  }
   std::exception_ptr failure;
   if (!network.ipamType.empty()) {
     const Ipam ipam = ipamOf(network, environment);

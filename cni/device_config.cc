@@ -119,9 +119,14 @@ DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& 
   device.mtu = object.number("mtu", 68, 65535).value_or(0);
   device.mac = findMac(object, environment);
   device.deviceId = findDeviceId(object);
-  device.infoFile = confineDeviceInfo(object.object("runtimeConfig").string("CNIDeviceInfoFile"),
-                                      environment.containerId, environment.interface);
+  device.infoFile = parseDeviceInfo(network, environment);
   return device;
+}
+
+std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment) {
+  return confineDeviceInfo(
+      JsonObject(network.json).object("runtimeConfig").string("CNIDeviceInfoFile"),
+      environment.containerId, environment.interface);
 }
 
 }  // namespace vdpa::cni

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <utility>
 
 #include "cni/result.h"
 #include "common/errors.h"
@@ -56,12 +57,25 @@ json readInfo(int directory, const std::string& name, const std::string& path) {
   return found.is_object() ? found : json::object();
 }
 
+// As unique as the name's end, and no longer than a name may be.
+std::string temporaryOf(const std::string& name) {
+  return "." + name.substr(name.size() - std::min<size_t>(name.size(), NAME_MAX - 1));
+}
+
+UniqueFd openDirectory(const std::string& path) {
+  return UniqueFd(checked(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+                          "cannot open {}", path));
+}
+
+std::pair<std::string, std::string> split(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return {path.substr(0, slash), path.substr(slash + 1)};
+}
+
 // Readers see the old file or the new one, and other names of the old file keep their content.
 void replaceInfo(int directory, const std::string& name, const std::string& text,
                  const std::string& path) {
-  // As unique as the name's end, and no longer than a name may be.
-  const std::string temporary =
-      "." + name.substr(name.size() - std::min<size_t>(name.size(), NAME_MAX - 1));
+  const std::string temporary = temporaryOf(name);
   ::unlinkat(directory, temporary.c_str(), 0);  // of a plugin that was killed
   const UniqueFd file(checked(::openat(directory, temporary.c_str(),
                                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644),
@@ -83,17 +97,22 @@ void replaceInfo(int directory, const std::string& name, const std::string& text
 }  // namespace
 
 void writeDeviceInfo(const std::string& path, const datapath::v1::Attachment& attachment) {
-  const auto slash = path.rfind('/');
-  const std::string parent = path.substr(0, slash), name = path.substr(slash + 1);
+  const auto [parent, name] = split(path);
   std::filesystem::create_directories(parent);
-  const UniqueFd directory(
-      checked(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
-              "cannot open {}", parent));
+  const UniqueFd directory = openDirectory(parent);
   const json ours = describe(attachment), found = readInfo(directory.get(), name, path);
   json wanted = found.value("type", json()) == ours.at("type") ? found : json::object();
   wanted.merge_patch(ours);
   if (wanted == found) return;
   replaceInfo(directory.get(), name, wanted.dump(), path);
+}
+
+void removeUnfinishedDeviceInfo(const std::string& path) {
+  const auto [parent, name] = split(path);
+  if (!std::filesystem::exists(parent)) return;
+  const std::string temporary = temporaryOf(name);
+  if (::unlinkat(openDirectory(parent).get(), temporary.c_str(), 0) < 0 && errno != ENOENT)
+    throw systemError(errno, "cannot remove {}/{}", parent, temporary);
 }
 
 }  // namespace vdpa::cni

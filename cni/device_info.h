@@ -17,4 +17,8 @@ namespace vdpa::cni {
 // std::runtime_error (std::system_error where a call failed).
 void writeDeviceInfo(const std::string& path, const datapath::v1::Attachment& attachment);
 
+// Removes the temporary file that writeDeviceInfo() leaves when it is killed; the file itself
+// stays. Throws std::system_error.
+void removeUnfinishedDeviceInfo(const std::string& path);
+
 }  // namespace vdpa::cni

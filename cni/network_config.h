@@ -56,6 +56,9 @@ NetworkConfig parseNetworkConfig(const std::string& text, const Environment& env
 // runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.
 DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment);
 
+// Its infoFile alone, for DEL. Throws likewise.
+std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment);
+
 // The cniVersion to answer with when the configuration itself is the problem.
 std::string answerVersion(const std::string& text);
 

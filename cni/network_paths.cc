@@ -19,26 +19,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSockets = "/run/vdpa";
-// In the datapath's directory, the sockets of devices and of the programs that serve them: a
-// connection of ours would take the place of a pod's, or of the datapath's.
-constexpr std::string_view kNotForUs[] = {"devices", "workers", "switches"};
+// On most nodes /var/run is a link to /run.
+constexpr const char* kSockets[] = {"/run/vdpa", "/var/run/vdpa"};
+// The datapath's own socket (deviceplugin/datapath/paths.h). Those of devices and of the programs
+// that serve them are in folders beside it: a connection of ours would take the place of a pod's,
+// or of the datapath's.
+constexpr std::string_view kSocketName = "datapath.sock";
 constexpr std::string_view kLogs = "/var/log/";
 // Where Multus keeps them, and how it names them: newCNIRuntimeConf() of Multus 4.2.2 and 4.3.0 has
 // "<network>-<container>_<interface>", GetCNIDeviceInfoPath() of the Network Plumbing Working
 // Group's client 1.7.6 replaces '/' by '-', which neither of the last two contains.
 constexpr std::string_view kDeviceInfo = "/var/run/k8s.cni.cncf.io/devinfo/cni/";
 
-bool isBelow(const fs::path& path, const std::string& root) {
-  std::error_code error;
-  fs::path directory = fs::weakly_canonical(root, error);
-  if (error) return false;
-  if (!directory.has_filename()) directory = directory.parent_path();  // of "/tmp/"
-  const auto [rootEnd, rest] =
+bool isBelow(const fs::path& path, const fs::path& directory) {
+  const auto [end, rest] =
       std::mismatch(directory.begin(), directory.end(), path.begin(), path.end());
-  return rootEnd == directory.end() && rest != path.end() &&
-         std::find(std::begin(kNotForUs), std::end(kNotForUs), rest->native()) ==
-             std::end(kNotForUs);
+  return end == directory.end() && rest != path.end();
+}
+
+// As the administrator gave it, and where its links lead.
+std::vector<fs::path> namesOf(const fs::path& root) {
+  std::vector<fs::path> names{root.lexically_normal()};
+  std::error_code error;
+  if (auto real = fs::weakly_canonical(root, error); !error) names.push_back(std::move(real));
+  for (auto& name : names)
+    if (!name.has_filename()) name = name.parent_path();  // of "/tmp/"
+  return names;
 }
 
 }  // namespace
@@ -47,20 +53,26 @@ std::string confineSocket(const std::string& path, const std::vector<std::string
   if (path.size() > kMaxSocketPath)
     throw Error(Code::invalidConfig, fmt::format("datapathSocket has {} bytes; at most {} fit",
                                                  path.size(), kMaxSocketPath));
-  std::vector<std::string> places{kSockets};
+  std::vector<std::string> places(std::begin(kSockets), std::end(kSockets));
   places.insert(places.end(), roots.begin(), roots.end());
+  std::vector<fs::path> directories;
+  for (const auto& place : places)
+    for (auto& name : namesOf(place)) directories.push_back(std::move(name));
+  const auto inside = [&](const fs::path& candidate) {
+    return std::any_of(directories.begin(), directories.end(),
+                       [&](const fs::path& directory) { return isBelow(candidate, directory); });
+  };
+  // Nothing elsewhere is looked at: a lookup on a dead NFS mount does not return.
+  const fs::path named = fs::path(path).lexically_normal();
   std::error_code error;
-  const fs::path found = path.starts_with('/') ? fs::weakly_canonical(path, error) : fs::path();
-  const bool inside = !error && !found.empty() &&
-                      std::any_of(places.begin(), places.end(),
-                                  [&](const std::string& root) { return isBelow(found, root); });
-  if (!inside)
-    throw Error(
-        Code::invalidConfig,
-        fmt::format("datapathSocket '{}': expected vdpa-datapath's socket, below {}; for another "
-                    "directory, the node's administrator sets VDPA_CNI_ROOTS in the "
-                    "environment of Multus",
-                    path, fmt::join(places, ", ")));
+  fs::path found;
+  if (named.is_absolute() && inside(named)) found = fs::weakly_canonical(named, error);
+  if (error || found.filename() != kSocketName || !inside(found))
+    throw Error(Code::invalidConfig,
+                fmt::format("datapathSocket '{}': expected vdpa-datapath's socket, {} below {}; "
+                            "for another directory, the node's administrator sets VDPA_CNI_ROOTS "
+                            "in the environment of Multus",
+                            path, kSocketName, fmt::join(places, ", ")));
   if (found.native().size() > kMaxSocketPath)
     throw Error(Code::invalidConfig,
                 fmt::format("datapathSocket '{}' leads to {}, which has {} "

@@ -9,9 +9,10 @@
 
 namespace vdpa::cni {
 
-// `path` with its links resolved. Throws Error (invalidConfig) if that is not below /run/vdpa or
-// one of `roots`, if it is where a datapath has the sockets of its devices, or if it is too long
-// for a socket's address. Nothing needs to exist there.
+// `path` with its links resolved. Throws Error (invalidConfig) unless both are below /run/vdpa or
+// one of `roots` (a ".." in `path` takes the name before it away, even a link's), and if the result
+// is not named datapath.sock or is too long for a socket's address. Looks up no name outside of
+// those directories. Nothing needs to exist there.
 std::string confineSocket(const std::string& path, const std::vector<std::string>& roots);
 
 // An empty path stays empty. Throws Error (invalidConfig) for what is not below /var/log.

@@ -81,27 +81,42 @@ void limitOwnCgroup(const std::string& root, uint64_t memory) {
   }
 }
 
-void reserveNoHugePages(const std::string& root) {
-  bool limited = false;
-  for (const auto& hierarchy : hierarchiesOf(root)) {
-    enableBelow(hierarchy, "hugetlb");
-    for (const auto& entry : fs::directory_iterator(makeFolder(hierarchy))) {
-      // One for each page size: hugetlb.2MB.rsvd.max with v2, hugetlb.2MB.rsvd.limit_in_bytes with
-      // v1 (Linux's Documentation/admin-guide/cgroup-v1/hugetlb.rst and cgroup-v2.rst).
-      const std::string name = entry.path().filename();
-      if (!name.starts_with("hugetlb.") ||
-          (!name.ends_with(".rsvd.max") && !name.ends_with(".rsvd.limit_in_bytes")))
-        continue;
-      writeTo(entry.path(), "0");
-      limited = true;
+std::vector<std::system_error> reserveNoHugePages(const std::string& root) {
+  std::vector<std::system_error> failures;
+  const auto attempt = [&](const auto& step) {
+    try {
+      step();
+    } catch (const std::system_error& error) {
+      failures.push_back(error);
     }
+  };
+  bool found = false;
+  for (const auto& hierarchy : hierarchiesOf(root)) {
+    attempt([&] { enableBelow(hierarchy, "hugetlb"); });
+    attempt([&] {
+      const fs::path folder = makeFolder(hierarchy);
+      std::error_code error;
+      const fs::directory_iterator entries(folder, error);
+      if (error) throw systemError(error.value(), "cannot read {}", folder.string());
+      for (const auto& entry : entries) {
+        // One for each page size: hugetlb.2MB.rsvd.max with v2, hugetlb.2MB.rsvd.limit_in_bytes
+        // with v1 (Linux's Documentation/admin-guide/cgroup-v1/hugetlb.rst and cgroup-v2.rst).
+        const std::string name = entry.path().filename();
+        if (!name.starts_with("hugetlb.") ||
+            (!name.ends_with(".rsvd.max") && !name.ends_with(".rsvd.limit_in_bytes")))
+          continue;
+        found = true;
+        attempt([&] { writeTo(entry.path(), "0"); });
+      }
+    });
   }
-  if (!limited)
+  if (!found && failures.empty())
     throw systemError(
         ENOENT,
         "no hierarchy below {} limits reservations of huge pages (hugetlb controller, "
         "Linux 5.7)",
         root);
+  return failures;
 }
 
 std::vector<std::string> removeOwnCgroup(const std::string& root) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace vdpa {
@@ -24,8 +25,9 @@ void limitOwnCgroup(const std::string& root, uint64_t memory);
 // reserves the pages that the file lacks, charged to whoever maps it: a pod's untouched file would
 // have a switch take the node's free pages. Mapping pages that the pod has allocated or reserved
 // takes none. None of our processes has huge pages of its own (start_eal.h); one that needs them
-// belongs in another cgroup. Throws std::system_error, also where the kernel cannot do it.
-void reserveNoHugePages(const std::string& root);
+// belongs in another cgroup. Returns the failures: EBUSY is the kernel's answer while such pages
+// are charged to the cgroup. Throws std::system_error where the kernel has no such limit.
+std::vector<std::system_error> reserveNoHugePages(const std::string& root);
 
 // Removes those cgroups, which must be empty. Returns what stays, with the reason, for people.
 std::vector<std::string> removeOwnCgroup(const std::string& root);

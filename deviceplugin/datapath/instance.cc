@@ -28,8 +28,10 @@ std::string prepared(const Paths& paths) {
 
 }  // namespace
 
-Instance::Instance(Attachments::Options options, const std::string& metricsAddress)
+Instance::Instance(Attachments::Options options, const std::string& metricsAddress,
+                   std::function<bool()> unfinished)
     : lock_(prepared(options.paths)),
+      unfinished_(std::move(unfinished)),
       attachments_(options, [this] { health_.raise(); }),
       metrics_(attachments_, metricsAddress),
       service_(
@@ -90,6 +92,7 @@ void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interva
       attachments_.retryFailed();
       health_.raise();  // devices of the kernel's change without telling us
       attachments_.reconcile();
+      if (unfinished_ && unfinished_()) unfinished_ = nullptr;
     } catch (const std::exception& error) {
       spdlog::warn("cannot look after the attachments: {}", error.what());
     }

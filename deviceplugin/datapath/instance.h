@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,8 +21,10 @@ namespace vdpa {
 
 class Instance {
  public:
-  // `metricsAddress`: host:port; empty for none. Throws what prevents the start.
-  Instance(Attachments::Options options, const std::string& metricsAddress);
+  // `metricsAddress`: host:port; empty for none. `unfinished`: called now and then, from a thread
+  // of this, until it returns true; may be empty. Throws what prevents the start.
+  Instance(Attachments::Options options, const std::string& metricsAddress,
+           std::function<bool()> unfinished);
   // Stops serving; workers and switches run on.
   ~Instance();
 
@@ -48,6 +51,7 @@ class Instance {
   Signal health_;
   Signal never_;
   Signal devices_;
+  std::function<bool()> unfinished_;  // of reconcile()'s thread
   Watchers watchers_;
   Attachments attachments_;
   Metrics metrics_;

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <sstream>
 
 #include "common/atomic_file.h"
@@ -49,15 +50,31 @@ void limitMemory(const std::string& cgroupRoot, uint64_t megabytes) {
   }
 }
 
-// Without the limit too.
-void limitHugePages(const std::string& cgroupRoot) {
-  if (cgroupRoot.empty()) return;
+// Without the limit too. False while huge pages that were reserved before (release 0.1.0 has no
+// such limit) are charged: to be called again then, at another level of the log.
+bool limitHugePages(const std::string& cgroupRoot, spdlog::level::level_enum level) {
+  bool busy = false;
   try {
-    reserveNoHugePages(cgroupRoot);
+    std::vector<std::string> reasons;
+    for (const auto& failure : reserveNoHugePages(cgroupRoot)) {
+      reasons.emplace_back(failure.what());
+      if (failure.code() == std::errc::device_or_resource_busy) busy = true;
+    }
+    if (reasons.empty()) return true;
+    spdlog::log(level, "a pod's memory can have a switch reserve the node's free huge pages: {}{}",
+                fmt::join(reasons, "; "),
+                busy ? "; retrying until the pods that have reserved such pages end" : "");
   } catch (const std::exception& error) {
-    spdlog::warn("a pod's memory can have a switch reserve the node's free huge pages: {}",
-                 error.what());
+    spdlog::log(level, "a pod's memory can have a switch reserve the node's free huge pages: {}",
+                error.what());
   }
+  return !busy;
+}
+
+bool retryHugePages(const std::string& cgroupRoot) {
+  if (!limitHugePages(cgroupRoot, spdlog::level::debug)) return false;
+  spdlog::info("no switch can reserve huge pages from now on");
+  return true;
 }
 
 int run(int argc, char** argv) {
@@ -117,7 +134,10 @@ int run(int argc, char** argv) {
   programs.vswitch = findProgram("vdpa-switch", directories);
   programs.pmd = findProgram("vdpa-pmd", directories);
   limitMemory(programs.cgroupRoot, memoryLimit);
-  limitHugePages(programs.cgroupRoot);
+  const std::string& cgroupRoot = programs.cgroupRoot;
+  std::function<bool()> unfinished;
+  if (!cgroupRoot.empty() && !limitHugePages(cgroupRoot, spdlog::level::warn))
+    unfinished = [&cgroupRoot] { return retryHugePages(cgroupRoot); };
   // One at a time: the kernel holds one lock for all.
   VdpaNetlink netlink(std::chrono::seconds(10));
   const Instance instance({programs, Paths(runDir, stateDir), bootId(),
@@ -140,7 +160,7 @@ int run(int argc, char** argv) {
                              const auto config = netlink.config(name);
                              return config ? unsigned{config->mtu} : 0;
                            }},
-                          metrics);
+                          metrics, std::move(unfinished));
   int signal = 0;
   ::sigwait(&ends, &signal);
   return 0;

@@ -14,6 +14,7 @@ void Registration::expect(Time now) {
 void Registration::kubeletAppeared(Time now) {
   kubeletThere_ = true;
   inFlight_ = false;  // an answer of the old kubelet doesn't count
+  briefStreams_ = 0;
   expect(now);
 }
 
@@ -30,8 +31,8 @@ void Registration::attempted() {
 void Registration::succeeded(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
-  // The stream can have come and gone before the kubelet's answer.
-  if (endedInFlight_ && streams_ == 0) return expect(now);
+  // The stream can have come and gone before the kubelet's answer: due_ is streamEnded()'s.
+  if (endedInFlight_ && streams_ == 0) return;
   registered_ = true;
   due_ = now + kStreamDeadline;
 }
@@ -40,26 +41,38 @@ void Registration::failed(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
   registered_ = streams_ > 0;  // the kubelet may have taken us and been late to say so
+  backOff(now);
+}
+
+void Registration::backOff(Time now) {
   due_ = now + retry_;
   retry_ = std::min(retry_ * 2, kLongestRetry);
 }
 
-void Registration::streamStarted() {
+void Registration::streamStarted(Time now) {
   ++streams_;
-  retry_ = kFirstRetry;
+  streamStart_ = now;
   registered_ = kubeletThere_;
 }
 
 void Registration::streamEnded(Time now) {
   if (streams_ > 0) --streams_;
   endedInFlight_ = inFlight_;
+  briefStreams_ = now - streamStart_ < kBriefStream ? briefStreams_ + 1 : 0;
   // Whichever stream it was, the kubelet may have dropped this resource with it.
-  expect(now);
+  if (briefStreams_ <= kBriefStreams) return expect(now);
+  registered_ = false;
+  backOff(now);
+}
+
+void Registration::streamsGivenUp() {
+  streams_ = 0;
+  inFlight_ = false;
 }
 
 void Registration::restarted(Time now) {
-  streams_ = 0;
-  inFlight_ = false;
+  streamsGivenUp();
+  briefStreams_ = 0;
   expect(now);
 }
 

@@ -4,7 +4,9 @@
 // The kubelet forgets a plugin when it restarts (it then deletes every socket in its directory) and
 // when the plugin's ListAndWatch stream ends; and it leaks the old stream of a plugin that
 // registers while that lives. So: register when the kubelet's socket is there, ours is listening
-// and no stream lives; again after each of those events; with back-off after a failure.
+// and no stream lives; again after each of those events; with back-off after a failure. Streams
+// that end at once, one after the other, are failures too, but for the first few: older kubelets
+// end a new stream with the old one.
 #pragma once
 
 #include <chrono>
@@ -22,14 +24,19 @@ class Registration {
   // a failure.
   static constexpr std::chrono::milliseconds kStreamDeadline{2000};
 
+  // A stream that ends sooner is a brief one, and so many of them in a row are no failure.
+  static constexpr std::chrono::milliseconds kBriefStream{1000};
+  static constexpr unsigned kBriefStreams = 3;
+
   // --- events
   void kubeletAppeared(Time now);  // its socket was created: a new kubelet
   void kubeletVanished();
   void attempted();  // a Register call is under way
   void succeeded(Time now);
   void failed(Time now);
-  void streamStarted();
+  void streamStarted(Time now);
   void streamEnded(Time now);
+  void streamsGivenUp();     // those in the way: the next attempt ends them
   void restarted(Time now);  // our own socket is a new one; streams of the old don't count
 
   // --- decisions
@@ -41,12 +48,15 @@ class Registration {
 
  private:
   void expect(Time now);
+  void backOff(Time now);
 
   bool kubeletThere_ = false;
   bool inFlight_ = false;
   bool endedInFlight_ = false;  // a stream, since the Register under way began
   bool registered_ = false;
   unsigned streams_ = 0;
+  unsigned briefStreams_ = 0;  // in a row
+  Time streamStart_{};         // of the latest
   std::chrono::milliseconds retry_ = kFirstRetry;
   Time due_{};
 };

@@ -49,7 +49,7 @@ void ResourcePlugin::startServer() {
   events.streamStarted = [this, generation] {
     onLoop([this, generation] {
       if (generation != generation_) return;
-      registration_.streamStarted();
+      registration_.streamStarted(Loop::Clock::now());
       changed_();
     });
   };
@@ -58,7 +58,7 @@ void ResourcePlugin::startServer() {
       if (generation != generation_) return;
       spdlog::info("{}: the kubelet's stream ended", resource_);
       registration_.streamEnded(Loop::Clock::now());
-      if (registration_.streamsInTheWay()) return restart();
+      if (registration_.streamsInTheWay()) registration_.streamsGivenUp();
       changed_();
       schedule();
     });

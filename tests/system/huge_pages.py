@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -51,6 +53,23 @@ def release_pages(file):
     size = ctypes.c_long(os.fstat(file).st_size - PAGE)
     if libc.fallocate(file, 3, ctypes.c_long(PAGE), size) != 0:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         raise OSError(ctypes.get_errno(), "fallocate")
+
+
+@contextlib.contextmanager
+def reserved_in(cgroup, pages):
+    """A process of that cgroup has pages reserved; the limits on it, which count them, are given."""
+    file = file_of(pages, allocated=False)
+    code = f"import mmap, sys; there = mmap.mmap({file}, {pages * PAGE}); print(flush=True); sys.stdin.read()"
+    join = f"import os; open('{cgroup}/cgroup.procs', 'w').write(str(os.getpid())); "
+    with subprocess.Popen([sys.executable, "-c", join + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          pass_fds=[file]) as process:
+        try:
+            assert process.stdout.readline() == b"\n", "the pages are reserved"
+            yield [path for path in cgroup.iterdir()
+                   if path.name in ("hugetlb.2MB.rsvd.max", "hugetlb.2MB.rsvd.limit_in_bytes")]
+        finally:
+            os.close(file)
+            process.stdin.close()
 
 
 def _hierarchy():

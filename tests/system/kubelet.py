@@ -84,6 +84,7 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         self.late = 0             # so many ends of a stream are noticed only after the next plugin's first list
         self.unnoticed = []       # plugins with such an end
         self.refusals = 0         # so many Register calls fail first
+        self.brief = 0            # so many streams are ended at their first list
         self.held = []            # (namespace, pod, resource, device)
         self.questions = 0        # PodResources List calls
         self.servers = []
@@ -139,9 +140,17 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
             self.connected.append(plugin)
             ended, self.unnoticed = self.unnoticed, []
         plugin.follow(self.stream_ended)
+        if self.brief > 0:
+            self.brief -= 1
+            threading.Thread(target=self.end_at_first_list, args=(plugin,), daemon=True).start()
         if ended:
             threading.Thread(target=self.notice_late, args=(ended, plugin), daemon=True).start()
         return deviceplugin.Empty()
+
+    @staticmethod
+    def end_at_first_list(plugin):
+        wait_until(lambda: plugin.lists, f"the first list from {plugin.path}")
+        plugin.stream.cancel()
 
     def stream_ended(self, plugin):
         with self.lock:

@@ -338,6 +338,18 @@ def test_a_device_info_file_that_is_there(node, device_info, there, left):
                                    "vhost-user": {"mode": "client", "path": SOCKET, **more}}
 
 
+def test_del_removes_what_a_killed_add_left_beside_the_device_info(node, device_info):
+    config = {"runtimeConfig": {"CNIDeviceInfoFile": str(device_info)}}
+    node.add(**config)
+    left, another = (device_info.with_name(f".{device_info.name}{ending}") for ending in ("", "-c1_net1"))
+    with contextlib.ExitStack() as stack:
+        for path in left, another:
+            path.touch()
+            stack.callback(path.unlink, missing_ok=True)
+        node.delete(**config)
+        assert not left.exists() and another.exists() and device_info.exists()
+
+
 def test_an_add_that_cannot_write_its_device_info_is_undone(node, device_info):
     device_info.mkdir()
     with refused(5, str(device_info), "remove it"):
@@ -434,7 +446,7 @@ def full_backlog(path):
 
 
 def test_a_socket_without_room_for_a_connection(node, directory):
-    path = directory / "full.sock"
+    path = directory / "datapath.sock"
     with full_backlog(path):
         begin = time.monotonic()
         with refused(TRY_AGAIN, f"cannot connect to {path}", "is the vdpa-datapath DaemonSet"):
@@ -446,7 +458,7 @@ def test_a_socket_without_room_for_a_connection(node, directory):
 
 def test_a_socket_that_speaks_too_little(node, directory):
     """One byte of SETTINGS now and then is not an answer."""
-    path = directory / "slow.sock"
+    path = directory / "datapath.sock"
     with socket.socket(socket.AF_UNIX) as listener, futures.ThreadPoolExecutor(1) as pool:
         listener.bind(str(path))
         listener.listen()
@@ -472,17 +484,28 @@ def test_sockets_outside_of_their_place(node, directory):
         with refused(BAD_CONFIG, f"datapathSocket '{path}'", "below /run/vdpa", "VDPA_CNI_ROOTS"):
             call("ADD", node.config(), {"VDPA_CNI_ROOTS": roots})
     assert node.owners() == {}
-    (directory / "link.sock").symlink_to(path)
-    with refused(BAD_CONFIG, "link.sock", str(directory)):
-        call("ADD", node.config(datapathSocket=str(directory / "link.sock")), {"VDPA_CNI_ROOTS": str(directory)})
+    (directory / "datapath.sock").symlink_to(path)
+    with refused(BAD_CONFIG, "datapath.sock", str(directory)):
+        call("ADD", node.config(datapathSocket=str(directory / "datapath.sock")), {"VDPA_CNI_ROOTS": str(directory)})
     assert call("ADD", node.config(), {"VDPA_CNI_ROOTS": str(node.datapath.run_dir)})
     done = run("DEL", node.config(), {"VDPA_CNI_ROOTS": None})
     assert done.returncode == 0 and f"datapathSocket '{path}'" in done.stderr.decode()
     node.delete()
 
 
+def test_sockets_of_devices_and_engines(node):
+    """They are below VDPA_CNI_ROOTS as the datapath's own is."""
+    node.add()
+    run_dir = node.datapath.run_dir
+    sockets = [path for path in run_dir.rglob("*") if path.is_socket() and path != run_dir / "datapath.sock"]
+    assert node.datapath.socket() in sockets and len(sockets) >= 4
+    for path in sockets:
+        with refused(BAD_CONFIG, f"datapathSocket '{path}'", "datapath.sock below"):
+            node.add(device="nic-1", interface="net2", datapathSocket=str(path))
+
+
 def test_something_else_listens(node, directory):
-    path = directory / "other.sock"
+    path = directory / "datapath.sock"
     with socket.socket(socket.AF_UNIX) as listener, futures.ThreadPoolExecutor(1) as pool:
         listener.bind(str(path))
         listener.listen()

@@ -169,7 +169,8 @@ def test_wrong_types_name_the_key(key, values, expected):
     ("logFile", "/var/log/"),
     ("mac", "02:00:00:00:00"), ("mac", "01:00:00:00:00:01"), ("mac", "00:00:00:00:00:00"), ("mac", "02-00-00-00-00-01"),
     ("runtimeConfig.mac", "x"), ("args.cni.mac", "x"), ("datapathSocket", "/" + "x" * 107),
-    ("datapathSocket", "/etc/x.sock"), ("datapathSocket", "/nonexistent/../etc/x.sock"), ("datapathSocket", "x.sock"),
+    ("datapathSocket", "/etc/datapath.sock"), ("datapathSocket", "/nonexistent/../etc/datapath.sock"),
+    ("datapathSocket", "datapath.sock"), ("datapathSocket", "/nonexistent/vhost.sock"),
     ("runtimeConfig.CNIDeviceInfoFile", "/var/run/k8s.cni.cncf.io/devinfo/cni/shop-fast-c1_net1")])
 def test_wrong_values_name_the_key(key, value):
     with refused(BAD_CONFIG, key, str(value) if len(str(value)) < 107 else "107"):
@@ -276,9 +277,9 @@ def test_a_log_file_in_a_directory():
 def test_what_is_logged_stays_within_its_line():
     with cni.name_in("/var/log") as log:
         done = cni.run("DEL", {**CONFIG, "logFile": str(log),
-                               "datapathSocket": "/nonexistent/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9"})
+                               "datapathSocket": "/nonexistent/x\nssh-rsa AAAA\r\x1b[2J\x7f \u00e9/datapath.sock"})
         assert done.returncode == 0
-        assert r"/x\x0assh-rsa AAAA\x0d\x1b[2J\x7f é" in log.read_text()
+        assert r"/x\x0assh-rsa AAAA\x0d\x1b[2J\x7f é/datapath.sock" in log.read_text()
         assert all(" vdpa-cni: " in line for line in log.read_text().split("\n") if line)
 
 

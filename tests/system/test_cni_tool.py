@@ -60,5 +60,5 @@ def test_garbage_collection_from_the_cache(node, tool, directory):
 
 
 def test_status_without_the_daemon(tool, plugin, directory):
-    tool.write([{**plugin, "datapathSocket": str(directory / "gone.sock")}])
-    assert "gone.sock" in tool.fail("status")
+    tool.write([{**plugin, "datapathSocket": str(directory / "gone/datapath.sock")}])
+    assert "gone/datapath.sock" in tool.fail("status")

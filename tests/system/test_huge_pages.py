@@ -6,7 +6,7 @@ import pytest
 
 from datapath import Datapath, owner, settings
 from guest import Guest
-from huge_pages import cgroup_root, file_of, huge_pages, release_pages, taken
+from huge_pages import cgroup_root, file_of, huge_pages, release_pages, reserved_in, taken
 from pod import mac
 from support import wait_until
 from testpmd import Testpmd
@@ -37,6 +37,23 @@ def test_memory_that_is_not_allocated_is_refused(node):
         node.wait_log(f"0 of the {2 * PAGES} MiB of huge pages it needs are there; the VM's memory is not allocated: "
                       "prealloc=on")
         assert taken() == before
+
+
+def test_a_reservation_from_before_the_start_delays_the_limit(directory):
+    """Made by a switch of release 0.1.0: the kernel refuses the limit while it is charged."""
+    with huge_pages(2), cgroup_root() as root:
+        control = root / "cgroup.subtree_control"
+        if control.exists():
+            control.write_text("+hugetlb", encoding="ascii")
+        (root / "vdpa").mkdir()
+        with contextlib.ExitStack() as stack:
+            with reserved_in(root / "vdpa", 2) as limits:
+                assert limits
+                datapath = stack.enter_context(Datapath(directory, "--cgroup-root", root, "--release-after=1"))
+                datapath.wait_serving().wait_log("Device or resource busy; retrying")
+                assert all(limit.read_text(encoding="ascii") != "0\n" for limit in limits)
+            datapath.wait_log("no switch can reserve huge pages from now on")
+            assert all(limit.read_text(encoding="ascii") == "0\n" for limit in limits)
 
 
 def test_a_switch_reserves_none_for_memory_that_a_pod_has_given_back(node):

@@ -2,6 +2,7 @@
 that the end of an old stream disconnects the new plugin (kubelet.py)."""
 
 import socket
+import time
 from concurrent import futures
 
 import grpc
@@ -14,12 +15,12 @@ from test_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401, 
 both = pytest.mark.parametrize("node", ["path", "name"], indirect=True)
 
 
-def wait_other(node, before=None):
+def wait_other(node, before=None, resource="vdpa.io/nic", devices=HEALTHY):
     """The kubelet's side of a registration after `before`, whose stream lives."""
     def living():
-        plugin = node.kubelet.plugins.get("vdpa.io/nic")
+        plugin = node.kubelet.plugins.get(resource)
         return plugin if plugin and plugin is not before and not plugin.ended.is_set() else None
-    wait_until(lambda: living() and living().devices == HEALTHY, lambda: f"another one; {node.kubelet.registrations}")
+    wait_until(lambda: living() and living().devices == devices, lambda: f"another one; {node.kubelet.registrations}")
     return living()
 
 
@@ -38,14 +39,28 @@ def test_a_socket_that_is_deleted_again_and_again_is_always_registered_again(nod
 
 @both
 def test_a_register_in_the_instant_in_which_a_stream_ends_is_taken(node):
+    """200 times; of many resources, since several brief streams of one are followed by a back-off."""
+    names = [f"nic{n}" for n in range(50)]
+    node.config.write_text(config_text(*((name, 1) for name in names)))
     with node.plugin() as plugin:
-        seen = wait_other(node)
-        for n in range(200):
-            node.kubelet.late = n % 2
-            seen.stream.cancel()
-            seen = wait_other(node, seen)
+        for name in names:
+            this = {"resource": f"vdpa.io/{name}", "devices": {f"{name}-0": "Healthy"}}
+            seen = wait_other(node, **this)
+            for late in (0, 1, 0, 1):
+                node.kubelet.late = late
+                seen.stream.cancel()
+                seen = wait_other(node, seen, **this)
         assert "not registered" not in plugin.log()
         assert len({endpoint for _, endpoint in node.kubelet.registrations}) == len(node.kubelet.registrations)
+
+
+def test_a_kubelet_that_ends_every_stream_at_once_is_asked_less_and_less(node):
+    node.kubelet.brief = 10
+    begin = time.monotonic()
+    with node.plugin():
+        wait_until(lambda: len(node.kubelet.registrations) == 11, lambda: f"11; {node.kubelet.registrations}")
+        wait_other(node)
+        assert time.monotonic() - begin >= 0.05 * (2 ** 7 - 1), "the first three ends are followed at once, then it doubles"
 
 
 def test_a_refused_attempt_is_not_repeated_with_its_socket(node):

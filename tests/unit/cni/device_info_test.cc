@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "common/atomic_file.h"
+#include "common/unique_fd.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -97,6 +98,25 @@ TEST_CASE("what a killed plugin has left beside it is not written through") {
   CHECK(isOurs(path));
   CHECK(readFile(other) == kOther);
   CHECK(entriesOf(directory.path()) == 2);
+}
+
+TEST_CASE("what a killed plugin has left is removed, and nothing else") {
+  const TemporaryDirectory directory;
+  const std::string folder = directory.path() + "/cni";
+  cni::removeUnfinishedDeviceInfo(folder + "/x-c0_net1");  // nothing is there
+  for (const std::string& name : {std::string("x-c0_net1"), std::string(255, 'n')}) {
+    const std::string path = folder + "/" + name, temporary = folder + "/." + name.substr(0, 254);
+    cni::writeDeviceInfo(path, attachment());
+    cni::removeUnfinishedDeviceInfo(path);
+    REQUIRE(UniqueFd(::creat(temporary.c_str(), 0600)));
+    cni::removeUnfinishedDeviceInfo(path);
+    CHECK(isOurs(path));
+    CHECK_FALSE(fs::exists(temporary));
+  }
+  fs::create_directory_symlink(folder, directory.path() + "/link");
+  writeFileAtomically(folder + "/.x-c0_net1", kOther, Durability::memory);
+  CHECK_THROWS(cni::removeUnfinishedDeviceInfo(directory.path() + "/link/x-c0_net1"));
+  CHECK(fs::exists(folder + "/.x-c0_net1"));
 }
 
 TEST_CASE("the folder itself is not reached through a link in its place") {

@@ -2,6 +2,7 @@
 #include "cni/network_paths.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
@@ -18,27 +19,55 @@ std::string refusalOf(const std::string& path, const std::vector<std::string>& r
   return errorOf([&] { confineSocket(path, roots); });
 }
 
+// Of the link itself. Following it updates it once, on a file system that keeps it.
+time_t accessTime(const std::string& link) {
+  struct stat status {};
+  REQUIRE(::lstat(link.c_str(), &status) == 0);
+  return status.st_atim.tv_sec;
+}
+
+constexpr const char* kRefusal = "expected vdpa-datapath's socket, datapath.sock below /run/vdpa, ";
+
 }  // namespace
 
 TEST_CASE("sockets in their place, which need not exist") {
   CHECK(confineSocket("/run/vdpa/datapath.sock", {}) == "/run/vdpa/datapath.sock");
   CHECK(confineSocket("/run//./vdpa/x/../datapath.sock", {}) == "/run/vdpa/datapath.sock");
-  CHECK(confineSocket("/nonexistent/x.sock", {"/elsewhere", "/nonexistent/"}) ==
-        "/nonexistent/x.sock");
+  CHECK(confineSocket("/var/run/vdpa/datapath.sock", {}) ==
+        fs::weakly_canonical("/var/run/vdpa/datapath.sock"));
+  CHECK(confineSocket("/nonexistent/datapath.sock", {"/elsewhere", "/nonexistent/"}) ==
+        "/nonexistent/datapath.sock");
 }
 
 TEST_CASE("sockets elsewhere") {
-  for (const char* path : {"/tmp/x.sock", "/run/vdpa", "/run/vdpa2/x.sock", "/run/vdpa/../x.sock",
-                           "/run/vdpa/x/../../x.sock", "run/vdpa/x.sock", "x.sock", "",
-                           "/run/vdpa/devices/nic-0/vhost.sock", "/run/vdpa/workers/nic-0.sock",
-                           "/run/vdpa/x/../switches/nic/control.sock"}) {
+  for (const char* path :
+       {"/tmp/datapath.sock", "/run/vdpa", "/run/vdpa/", "/run/vdpa2/datapath.sock",
+        "/run/vdpa/../datapath.sock", "/run/vdpa/x/../../datapath.sock", "run/vdpa/datapath.sock",
+        "datapath.sock", ""}) {
     CAPTURE(path);
-    CHECK(refusalOf(path).find(
-              "expected vdpa-datapath's socket, below /run/vdpa; for another directory") !=
-          std::string::npos);
+    CHECK(refusalOf(path).find(kRefusal) != std::string::npos);
   }
-  CHECK(refusalOf("/tmp/x.sock", {"/a", "/b"}).find("/run/vdpa, /a, /b;") != std::string::npos);
+  CHECK(refusalOf("run/datapath.sock", {"run"}).find(kRefusal) != std::string::npos);
+  CHECK(refusalOf("/tmp/x.sock", {"/a", "/b"}).find(", /a, /b; for another directory") !=
+        std::string::npos);
   CHECK(refusalOf("/tmp/x.sock").find("VDPA_CNI_ROOTS") != std::string::npos);
+}
+
+TEST_CASE("of a datapath's sockets, only its own") {
+  for (const char* path :
+       {"devices/nic-0/vhost.sock", "devices/nic-0/vhost.sock~", "workers/nic-0.sock",
+        "switches/vdpa.io-nic/control.sock", "switches/vdpa.io-nic/ports/nic-0.sock",
+        "pmds/0000:65:00.2/control.sock", "pmds/0000:65:00.2/vhost.sock", "plugin.sock"})
+    for (const std::string run : {"/run/vdpa/", "/nonexistent/node/run/"}) {
+      CAPTURE(run, path);
+      CHECK(refusalOf(run + path, {"/nonexistent"}).find(kRefusal) != std::string::npos);
+    }
+  const vdpa::TemporaryDirectory directory;
+  fs::create_directories(directory.path() + "/devices");
+  vdpa::UniqueFd(::creat((directory.path() + "/devices/vhost.sock").c_str(), 0600));
+  fs::create_symlink("devices/vhost.sock", directory.path() + "/datapath.sock");
+  CHECK(refusalOf(directory.path() + "/datapath.sock", {directory.path()}).find(kRefusal) !=
+        std::string::npos);
 }
 
 TEST_CASE("links count for where they lead") {
@@ -48,21 +77,33 @@ TEST_CASE("links count for where they lead") {
   fs::create_directories(top + "/other");
   fs::create_directory_symlink(top + "/root", top + "/link-to-root");
   fs::create_directory_symlink(top + "/other", top + "/root/link-out");
-  fs::create_symlink(top + "/other/x.sock", top + "/root/x.sock");
-  fs::create_symlink(top + "/root/below", top + "/other/link-in");
-  const std::vector<std::string> roots{top + "/link-to-root"};
+  fs::create_directory_symlink(top + "/root/below", top + "/root/link-below");
+  fs::create_symlink(top + "/other/datapath.sock", top + "/root/datapath.sock");
+  const std::vector<std::string> roots{top + "/link-to-root/"};
   const std::string real = fs::canonical(top + "/root");
-  CHECK(confineSocket(top + "/root/a.sock", roots) == real + "/a.sock");
-  CHECK(confineSocket(top + "/link-to-root/a.sock", roots) == real + "/a.sock");
-  CHECK(confineSocket(top + "/other/link-in/a.sock", roots) == real + "/below/a.sock");
-  CHECK(refusalOf(top + "/root/link-out/x.sock", roots)
-            .find("expected vdpa-datapath's socket, below") != std::string::npos);
-  CHECK(refusalOf(top + "/other/link-in/../../other/x.sock", roots)
-            .find("expected vdpa-datapath's socket, below") != std::string::npos);
+  CHECK(confineSocket(top + "/root/datapath.sock", roots) == real + "/datapath.sock");
+  CHECK(confineSocket(top + "/link-to-root/datapath.sock", roots) == real + "/datapath.sock");
+  CHECK(confineSocket(top + "/link-to-root/link-below/datapath.sock", roots) ==
+        real + "/below/datapath.sock");
+  CHECK(refusalOf(top + "/root/link-out/datapath.sock", roots).find(kRefusal) != std::string::npos);
   // One that has something at its end; one that has nothing is refused by the system.
-  vdpa::UniqueFd(::creat((top + "/other/x.sock").c_str(), 0600));
-  CHECK(refusalOf(top + "/root/x.sock", roots).find("expected vdpa-datapath's socket, below") !=
-        std::string::npos);
+  vdpa::UniqueFd(::creat((top + "/other/datapath.sock").c_str(), 0600));
+  CHECK(refusalOf(top + "/root/datapath.sock", roots).find(kRefusal) != std::string::npos);
+}
+
+TEST_CASE("links elsewhere are not followed, even to a place that is allowed") {
+  const vdpa::TemporaryDirectory directory;
+  const std::string root = directory.path() + "/root", link = directory.path() + "/other/link-in";
+  fs::create_directories(root);
+  fs::create_directories(directory.path() + "/other");
+  fs::create_symlink(root, link);
+  const timespec accessAndChange[] = {{1, 0}, {2, 0}};
+  REQUIRE(::utimensat(AT_FDCWD, link.c_str(), accessAndChange, AT_SYMLINK_NOFOLLOW) == 0);
+  CHECK(refusalOf(link + "/datapath.sock", {root}).find(kRefusal) != std::string::npos);
+  CHECK(accessTime(link) == 1);
+  CHECK(confineSocket(link + "/../../root/datapath.sock", {root}) ==
+        fs::canonical(root).native() + "/datapath.sock");
+  CHECK(accessTime(link) == 1);
 }
 
 TEST_CASE("an address has room for 107 bytes, also of where a link leads") {
@@ -72,6 +113,6 @@ TEST_CASE("an address has room for 107 bytes, also of where a link leads") {
   const std::string deep = directory.path() + "/" + std::string(100, 'd');
   fs::create_directories(deep);
   fs::create_directory_symlink(deep, directory.path() + "/short");
-  CHECK(refusalOf(directory.path() + "/short/x.sock", {directory.path()}).find("at most 107 fit") !=
-        std::string::npos);
+  CHECK(refusalOf(directory.path() + "/short/datapath.sock", {directory.path()})
+            .find("at most 107 fit") != std::string::npos);
 }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -85,7 +86,7 @@ TEST_CASE("v2: no huge page of any size may be reserved, once the controller is 
     v2.file(fmt::format("vdpa/hugetlb.{}.rsvd.current", size));
     v2.file(fmt::format("vdpa/hugetlb.{}.max", size));
   }
-  vdpa::reserveNoHugePages(v2.root);
+  CHECK(vdpa::reserveNoHugePages(v2.root).empty());
   CHECK(v2.content("cgroup.subtree_control") == "+hugetlb");
   for (const char* size : {"2MB", "1GB"}) {
     CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.rsvd.max", size)) == "0");
@@ -102,7 +103,7 @@ TEST_CASE("v1: no huge page of any size may be reserved") {
   v1.file("hugetlb/vdpa/hugetlb.2MB.rsvd.limit_in_bytes");
   v1.file("hugetlb/vdpa/hugetlb.1GB.rsvd.limit_in_bytes");
   v1.file("hugetlb/vdpa/hugetlb.2MB.limit_in_bytes");
-  vdpa::reserveNoHugePages(v1.root);
+  CHECK(vdpa::reserveNoHugePages(v1.root).empty());
   CHECK(v1.content("hugetlb/vdpa/hugetlb.2MB.rsvd.limit_in_bytes") == "0");
   CHECK(v1.content("hugetlb/vdpa/hugetlb.1GB.rsvd.limit_in_bytes") == "0");
   CHECK(v1.content("hugetlb/vdpa/hugetlb.2MB.limit_in_bytes").empty());
@@ -116,10 +117,38 @@ TEST_CASE("v1 and v2 together: the controller may be v2's") {
   both.file("unified/cgroup.controllers", "hugetlb\n");
   both.file("unified/cgroup.subtree_control");
   both.file("unified/vdpa/hugetlb.2MB.rsvd.max");
-  vdpa::reserveNoHugePages(both.root);
+  CHECK(vdpa::reserveNoHugePages(both.root).empty());
   CHECK(both.content("unified/cgroup.subtree_control") == "+hugetlb");
   CHECK(both.content("unified/vdpa/hugetlb.2MB.rsvd.max") == "0");
   CHECK_FALSE(fs::exists(both.root / "cpu/cgroup.subtree_control"));
+}
+
+TEST_CASE("a limit that cannot be set is named and keeps no other from being set") {
+  Layout layout;
+  layout.file("cpu/cgroup.procs");
+  layout.file("cpu/vdpa");  // no cgroup can be made
+  layout.file("hugetlb/cgroup.procs");
+  layout.file("unified/cgroup.procs");
+  layout.file("unified/cgroup.controllers", "hugetlb\n");
+  layout.file("unified/cgroup.subtree_control/x");  // cannot be written
+  std::vector<std::string> names{"cpu/vdpa", "unified/cgroup.subtree_control"};
+  for (const char* hierarchy : {"hugetlb", "unified"})
+    for (const char* name : {"rsvd.max", "rsvd.limit_in_bytes"}) {
+      names.push_back(fmt::format("{}/vdpa/hugetlb.1GB.{}", hierarchy, name));
+      fs::create_directories(layout.root / names.back());
+      layout.file(fmt::format("{}/vdpa/hugetlb.2MB.{}", hierarchy, name));
+    }
+  const auto failures = vdpa::reserveNoHugePages(layout.root);
+  for (const auto& name : names) {
+    CAPTURE(name);
+    CHECK(std::count_if(failures.begin(), failures.end(), [&](const auto& failure) {
+            return std::string(failure.what()).find(layout.root / name) != std::string::npos;
+          }) == 1);
+  }
+  CHECK(failures.size() == names.size());
+  for (const char* hierarchy : {"hugetlb", "unified"})
+    for (const char* name : {"rsvd.max", "rsvd.limit_in_bytes"})
+      CHECK(layout.content(fmt::format("{}/vdpa/hugetlb.2MB.{}", hierarchy, name)) == "0");
 }
 
 TEST_CASE("a kernel without that limit is named") {

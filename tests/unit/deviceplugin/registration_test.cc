@@ -19,7 +19,7 @@ struct Machine {
   void registerWithStream() {
     registration.attempted();
     registration.succeeded(now);
-    registration.streamStarted();
+    registration.streamStarted(now);
   }
 };
 
@@ -34,7 +34,7 @@ TEST_CASE("nothing is due before the kubelet is there, then at once") {
   CHECK_FALSE(m.registration.due());  // one call at a time
   m.registration.succeeded(m.now);
   CHECK(m.registration.registered());
-  m.registration.streamStarted();
+  m.registration.streamStarted(m.now);
   m.now += 24h;
   CHECK_FALSE(m.registration.due());  // never while the stream lives
 }
@@ -53,21 +53,67 @@ TEST_CASE("one of two streams that ends may have been the kubelet's: the other i
   Machine m;
   m.registration.kubeletAppeared(m.now);
   m.registerWithStream();
-  m.registration.streamStarted();
+  m.registration.streamStarted(m.now);
   CHECK_FALSE(m.registration.streamsInTheWay());
   m.registration.streamEnded(m.now);
   CHECK_FALSE(m.registration.registered());
   CHECK_FALSE(m.registration.due());
   CHECK(m.registration.streamsInTheWay());
-  m.registration.restarted(m.now);
+  m.registration.streamsGivenUp();
+  CHECK_FALSE(m.registration.streamsInTheWay());
   CHECK(m.dueNow());
+}
+
+TEST_CASE("streams that end at once, one after the other, back off after the third") {
+  Machine m;
+  const bool answered = GENERATE(true, false);  // before the stream starts, or after it has ended
+  const bool another = GENERATE(false, true);   // stream, which is left in the way
+  CAPTURE(answered, another);
+  const auto registerBriefly = [&] {
+    REQUIRE(m.dueNow());
+    m.registration.attempted();
+    if (answered) m.registration.succeeded(m.now);
+    if (another) m.registration.streamStarted(m.now);
+    m.registration.streamStarted(m.now);
+    m.now += Registration::kBriefStream - 1ms;
+    m.registration.streamEnded(m.now);
+    if (another) m.registration.streamsGivenUp();
+    if (!answered) m.registration.succeeded(m.now + 1ms);
+    CHECK_FALSE(m.registration.registered());
+  };
+  const auto backsOff = [&] {
+    for (unsigned i = 0; i < Registration::kBriefStreams; ++i) registerBriefly();
+    CHECK(m.dueNow());
+    auto expected = Registration::kFirstRetry;
+    for (int i = 0; i < 12; ++i) {
+      registerBriefly();
+      CHECK(*m.registration.due() - m.now == expected);
+      m.now = *m.registration.due();
+      expected = std::min(expected * 2, Registration::kLongestRetry);
+    }
+    CHECK(expected == Registration::kLongestRetry);
+  };
+  m.registration.kubeletAppeared(m.now);
+  backsOff();
+  SECTION("until one lives") {
+    m.registerWithStream();
+    m.now += Registration::kBriefStream;
+    m.registration.streamEnded(m.now);
+  }
+  SECTION("until a new kubelet") {
+    m.registration.kubeletAppeared(m.now);
+  }
+  SECTION("until our own socket was deleted") {
+    m.registration.restarted(m.now);
+  }
+  backsOff();
 }
 
 TEST_CASE("a Register that runs into its deadline while the stream lives is a registration") {
   Machine m;
   m.registration.kubeletAppeared(m.now);
   m.registration.attempted();
-  m.registration.streamStarted();
+  m.registration.streamStarted(m.now);
   m.registration.failed(m.now + 5s);
   CHECK(m.registration.registered());
   CHECK_FALSE(m.registration.due());
@@ -77,7 +123,7 @@ TEST_CASE("a stream may start before Register has returned") {
   Machine m;
   m.registration.kubeletAppeared(m.now);
   m.registration.attempted();
-  m.registration.streamStarted();
+  m.registration.streamStarted(m.now);
   m.registration.succeeded(m.now);
   CHECK(m.registration.registered());
   CHECK_FALSE(m.registration.due());
@@ -87,7 +133,7 @@ TEST_CASE("a stream that has ended before Register returns makes it register aga
   Machine m;
   m.registration.kubeletAppeared(m.now);
   m.registration.attempted();
-  m.registration.streamStarted();
+  m.registration.streamStarted(m.now);
   m.registration.streamEnded(m.now);
   CHECK_FALSE(m.registration.due());  // one call at a time
   m.registration.succeeded(m.now);
