@@ -140,7 +140,7 @@ void SupervisedProcess::run() {
     }
     if (handlers_.onChange) handlers_.onChange();
     if (!pause(nextPause)) break;
-    nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kLongestPause);
+    if (!settled) nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kLongestPause);
   }
   end();
 }

@@ -51,6 +51,15 @@ def flood(sender, receiver, ended):
     wait_until(sent, "the switch to crash", interval=0.001)
 
 
+def connected(node, device):
+    """Also while the switch is not there."""
+    try:
+        return node.control.port(device)["connected"]
+    except (OSError, StopIteration):
+        node.control.close()
+        return False
+
+
 @pytest.mark.release
 def test_the_switch_leaves_a_note_of_whom_it_served(directory):
     with Switch(directory) as switch:
@@ -59,8 +68,8 @@ def test_the_switch_leaves_a_note_of_whom_it_served(directory):
             switch.wait_connected("p2")
             flood(one, mac(2), lambda: not switch.running())
         note = (directory / "switch.serving").read_bytes()
-    serving, signal = struct.unpack_from("<II", note, 64)
-    assert (serving >> 16, serving & 0xffff) == (2, 0) and signal in (6, 7, 11)
+    served, now, signal = struct.unpack_from("<III", note, 64)
+    assert (served >> 16, served & 0xffff, now) == (2, 0, 1) and signal in (6, 7, 11)
 
 
 @pytest.mark.release
@@ -80,8 +89,7 @@ def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(direc
             reason = "vdpa-switch of vdpa.io/nic crashed with signal"
             closed = f"as it served ring 0 of nic-{number}: the port is closed for 60 s"
             node.datapath.wait_log(closed)
-            for device in ("nic-0", "nic-1"):
-                node.control.wait_connected(device)
+            wait_until(lambda: connected(node, "nic-0") and connected(node, "nic-1"), node.datapath.log)
             exchange(one, other, b"after")
             device = node.datapath.device(f"nic-{number}")
             assert not device.healthy and reason in device.reason and closed in device.reason
