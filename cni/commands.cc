@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <functional>
 #include <optional>
 
 #include "cni/datapath_client.h"
 #include "cni/device_info.h"
 #include "cni/error.h"
+#include "cni/guard.h"
 #include "cni/ipam.h"
 #include "cni/network_config.h"
 #include "cni/network_paths.h"
@@ -26,26 +26,6 @@ using nlohmann::json;
 constexpr std::chrono::seconds kStatusTime{1};
 // A pod that ends doesn't wait longer for an IPAM plugin.
 constexpr std::chrono::seconds kIpamDelTime{10};
-
-// Runs `undo` unless committed.
-class Guard {
- public:
-  explicit Guard(std::function<void()> undo) : undo_(std::move(undo)) {}
-  ~Guard() {
-    if (!undo_) return;
-    try {
-      undo_();
-    } catch (const std::exception& error) {
-      spdlog::error("while undoing: {}", error.what());
-    }
-  }
-  Guard(const Guard&) = delete;
-  Guard& operator=(const Guard&) = delete;
-  void commit() { undo_ = nullptr; }
-
- private:
-  std::function<void()> undo_;
-};
 
 std::string argument(const Environment& environment, const char* key) {
   const auto found = environment.args.find(key);
