@@ -402,9 +402,10 @@ bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
   return *result;
 }
 
-void VdpaNetlink::add(const std::string& name, const std::string& managementDevice,
-                      const VdpaAttributes& attributes) {
-  withDeadline("make vDPA device " + name, [name, managementDevice, attributes] {
+VdpaAttributes VdpaNetlink::add(const std::string& name, const std::string& managementDevice,
+                                const VdpaAttributes& attributes) {
+  const auto taken = std::make_shared<VdpaAttributes>();
+  withDeadline("make vDPA device " + name, [name, managementDevice, attributes, taken] {
     Socket socket;
     const uint16_t family = requireFamily(socket);
     const VdpaParent parent = parentNow(socket, family, managementDevice);
@@ -413,6 +414,7 @@ void VdpaNetlink::add(const std::string& name, const std::string& managementDevi
     int error = 0;
     for (const auto& way : waysToMake(attributes, parent)) {
       error = addNow(socket, family, name, managementDevice, way);
+      *taken = way;
       if (error != EINVAL && error != EOPNOTSUPP) break;
     }
     const char* remedy = error == EEXIST ? "one of this name, or of this function, exists already"
@@ -425,6 +427,7 @@ void VdpaNetlink::add(const std::string& name, const std::string& managementDevi
       throw systemError(error, "cannot make vDPA device {} of {} with {} ({})", name,
                         managementDevice, describe(attributes), remedy);
   });
+  return *taken;
 }
 
 void VdpaNetlink::remove(const std::string& name) {
