@@ -8,13 +8,13 @@
 namespace vdpa {
 namespace {
 
-// What an attribute needs, and any virtio 1 device; as far as the parent has it. The kernel refuses
-// attributes whose features are missing from a list of features.
+// What a network's MAC or MTU needs, and any virtio 1 device; as far as the parent has it. The
+// kernel refuses attributes whose features are missing from a list of features. Queue pairs add
+// none: the configuration has no more than one without MQ in its list.
 uint64_t impliedFeatures(const VdpaAttributes& attributes) {
   uint64_t features = kFeatureVersion1 | kFeatureAccessPlatform;
   if (!attributes.mac.empty()) features |= kFeatureMac;
   if (attributes.mtu != 0) features |= kFeatureMtu;
-  if (attributes.queuePairs.value_or(1) != 1) features |= kFeatureMultiqueue | kFeatureControlQueue;
   return features;
 }
 
@@ -24,7 +24,8 @@ std::string describe(const VdpaAttributes& attributes) {
   std::string text;
   const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
   if (const auto pairs = attributes.queuePairs)
-    add(*pairs == 0 ? "all queue pairs" : fmt::format("{} queue pairs", *pairs));
+    add(*pairs == 0 ? "all queue pairs"
+                    : fmt::format("{} queue pair{}", *pairs, *pairs == 1 ? "" : "s"));
   if (attributes.mtu != 0) add(fmt::format("mtu {}", attributes.mtu));
   if (!attributes.mac.empty()) add("mac " + attributes.mac);
   if (const auto features = attributes.features)
@@ -43,23 +44,28 @@ std::string unsupported(const VdpaAttributes& attributes, const VdpaParent& pare
   return "";
 }
 
+bool dependsOnMac(const VdpaAttributes& wanted, const VdpaParent& parent) {
+  VdpaParent withMac = parent;
+  withMac.hasMac = true;
+  const auto features = waysToMake(wanted, withMac)[0].features;
+  return wanted.mac.empty() && (features.value_or(0) & kFeatureMac) != 0;
+}
+
 std::vector<VdpaAttributes> waysToMake(const VdpaAttributes& wanted, const VdpaParent& parent) {
   VdpaAttributes first = wanted;
   if (wanted.queuePairs == 0u) {
     const unsigned most = parent.maxVirtqueues / 2;
-    first.queuePairs = most > 1 ? std::optional(most) : std::nullopt;
+    const bool onePair =
+        wanted.features.value_or(0) != 0 && !(*wanted.features & kFeatureMultiqueue);
+    first.queuePairs = most > 1 && !onePair ? std::optional(most) : std::nullopt;
   }
   if (wanted.features == uint64_t{0})
     first.features = parent.features != 0 ? std::optional(parent.features) : std::nullopt;
   else if (wanted.features)
     *first.features |= impliedFeatures(first) & parent.features;
+  if (first.features && wanted.mac.empty() && !parent.hasMac) *first.features &= ~kFeatureMac;
   std::vector<VdpaAttributes> ways{first};
 
-  const bool allFeatures = wanted.features == uint64_t{0} && first.features;
-  if (allFeatures && wanted.mac.empty() && (*first.features & kFeatureMac)) {
-    ways.push_back(first);
-    *ways.back().features &= ~kFeatureMac;
-  }
   VdpaAttributes asked = first;
   if (wanted.queuePairs == 0u) asked.queuePairs.reset();
   if (wanted.features == uint64_t{0}) asked.features.reset();

@@ -35,6 +35,7 @@ struct VdpaParent {
   std::string name;  // "pci/0000:65:00.2"
   unsigned maxVirtqueues = 0;
   uint64_t features = 0;
+  bool hasMac = false;  // a device that is made without a MAC shows one
 };
 
 // "4 queue pairs, mtu 9000, all features"; "the driver's defaults" if there are none.
@@ -43,10 +44,17 @@ std::string describe(const VdpaAttributes& attributes);
 // Why this parent can't make such a device, with what it can; empty: it may.
 std::string unsupported(const VdpaAttributes& attributes, const VdpaParent& parent);
 
-// The attributes as they are passed, without "all": first as wanted. The others are for when the
-// kernel refuses the one before with EINVAL or EOPNOTSUPP, and leave out only what nobody asked
-// for: the feature MAC, which mlx5_vdpa refuses to a function whose MAC is zero, then all of it, as
-// kernels need that don't know the attributes yet.
+// Whether it matters if the parent has a MAC: its features are listed with MAC, and no MAC is
+// given.
+bool dependsOnMac(const VdpaAttributes& wanted, const VdpaParent& parent);
+
+// The attributes as they are passed, without "all": first as wanted. The second, if there is one,
+// is for when the kernel refuses the first with EINVAL or EOPNOTSUPP: it leaves out what nobody
+// asked for, as kernels need that don't know these attributes yet.
+//
+// The feature MAC is never listed without a MAC for a parent that has none, whoever asked for it:
+// mlx5_vdpa_dev_add() takes a path for its errors then ("No mac address provisioned?") that can
+// crash the kernel (CVE-2024-47687).
 std::vector<VdpaAttributes> waysToMake(const VdpaAttributes& wanted, const VdpaParent& parent);
 
 }  // namespace vdpa

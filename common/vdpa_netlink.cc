@@ -223,6 +223,34 @@ int addNow(Socket& socket, uint16_t family, const std::string& name,
       [](Socket::Attributes) {});
 }
 
+int configNow(Socket& socket, uint16_t family, const std::string& name,
+              std::optional<VdpaDeviceInfo>& found) {
+  return socket.run(
+      family, VDPA_CMD_DEV_CONFIG_GET, 0,
+      [&](nlmsghdr* request) { mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str()); },
+      [&](Socket::Attributes attributes) { found = parseVdpaDevice(attributes); });
+}
+
+void removeNow(Socket& socket, uint16_t family, const std::string& name) {
+  const int error = socket.run(
+      family, VDPA_CMD_DEV_DEL, 0,
+      [&](nlmsghdr* request) { mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str()); },
+      [](Socket::Attributes) {});
+  if (error != 0 && error != ENODEV)
+    throw systemError(error, "cannot remove vDPA device {}{}", name,
+                      error == EBUSY ? " (a program has it open)" : "");
+}
+
+// By making a device with the driver's defaults, which every driver takes.
+bool showsMac(Socket& socket, uint16_t family, const std::string& name,
+              const std::string& managementDevice) {
+  if (addNow(socket, family, name, managementDevice, {}) != 0) return false;
+  std::optional<VdpaDeviceInfo> found;
+  configNow(socket, family, name, found);  // one that says nothing shows none
+  removeNow(socket, family, name);
+  return found && !found->mac.empty();
+}
+
 VdpaNetlink::Dump dumpNow() {
   Socket socket;
   VdpaNetlink::Dump dump;
@@ -371,10 +399,7 @@ std::optional<VdpaDeviceInfo> VdpaNetlink::config(const std::string& name) {
   const auto found = std::make_shared<std::optional<VdpaDeviceInfo>>();
   withDeadline("ask for vDPA device " + name, [name, found] {
     Socket socket;
-    const int error = socket.run(
-        requireFamily(socket), VDPA_CMD_DEV_CONFIG_GET, 0,
-        [&](nlmsghdr* request) { mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str()); },
-        [&](Socket::Attributes attributes) { *found = parseVdpaDevice(attributes); });
+    const int error = configNow(socket, requireFamily(socket), name, *found);
     // EAGAIN: its features are being set up; EOPNOTSUPP: not a network device.
     if (error != 0 && error != ENODEV && error != EAGAIN && error != EOPNOTSUPP)
       throw systemError(error, "cannot ask for vDPA device {}", name);
@@ -402,17 +427,21 @@ bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
   return *result;
 }
 
-void VdpaNetlink::add(const std::string& name, const std::string& managementDevice,
-                      const VdpaAttributes& attributes) {
-  withDeadline("make vDPA device " + name, [name, managementDevice, attributes] {
+VdpaAttributes VdpaNetlink::add(const std::string& name, const std::string& managementDevice,
+                                const VdpaAttributes& attributes) {
+  const auto taken = std::make_shared<VdpaAttributes>();
+  withDeadline("make vDPA device " + name, [name, managementDevice, attributes, taken] {
     Socket socket;
     const uint16_t family = requireFamily(socket);
-    const VdpaParent parent = parentNow(socket, family, managementDevice);
+    VdpaParent parent = parentNow(socket, family, managementDevice);
     if (const auto reason = unsupported(attributes, parent); !reason.empty())
       throw std::runtime_error(reason);
+    if (dependsOnMac(attributes, parent))
+      parent.hasMac = showsMac(socket, family, name, managementDevice);
     int error = 0;
     for (const auto& way : waysToMake(attributes, parent)) {
       error = addNow(socket, family, name, managementDevice, way);
+      *taken = way;
       if (error != EINVAL && error != EOPNOTSUPP) break;
     }
     const char* remedy = error == EEXIST ? "one of this name, or of this function, exists already"
@@ -425,18 +454,13 @@ void VdpaNetlink::add(const std::string& name, const std::string& managementDevi
       throw systemError(error, "cannot make vDPA device {} of {} with {} ({})", name,
                         managementDevice, describe(attributes), remedy);
   });
+  return *taken;
 }
 
 void VdpaNetlink::remove(const std::string& name) {
   withDeadline("remove vDPA device " + name, [name] {
     Socket socket;
-    const int error = socket.run(
-        requireFamily(socket), VDPA_CMD_DEV_DEL, 0,
-        [&](nlmsghdr* request) { mnl_attr_put_strz(request, VDPA_ATTR_DEV_NAME, name.c_str()); },
-        [](Socket::Attributes) {});
-    if (error != 0 && error != ENODEV)
-      throw systemError(error, "cannot remove vDPA device {}{}", name,
-                        error == EBUSY ? " (a program has it open)" : "");
+    removeNow(socket, requireFamily(socket), name);
   });
 }
 

@@ -69,9 +69,10 @@ class VdpaNetlink {
   // the kernel or the device's parent can't set it (Linux 6.12 is the first that can). Throws
   // std::system_error.
   bool setMac(const std::string& name, const std::string& mac);
-  // Throw std::exception that names device, problem and remedy.
-  void add(const std::string& name, const std::string& managementDevice,
-           const VdpaAttributes& attributes);
+  // These two throw std::exception that names device, problem and remedy. add() returns what the
+  // kernel took of the attributes: an older one takes fewer (waysToMake()).
+  VdpaAttributes add(const std::string& name, const std::string& managementDevice,
+                     const VdpaAttributes& attributes);
   void remove(const std::string& name);
 
  private:

@@ -98,14 +98,15 @@ VdpaConfig parseVdpa(const YAML::Node& node, const std::string& file) {
   vdpa.mtu = map.number("mtu", 68, 65535).value_or(0);
   vdpa.features = parseFeatures(map);
   if (vdpa.features == 0) return vdpa;
-  const auto need = [&](bool asked, const char* key, uint64_t features) {
+  const auto need = [&](bool asked, const char* key, const char* what, uint64_t features) {
     if (const uint64_t missing = features & ~vdpa.features; asked && missing != 0)
       map.fail(map.get(key),
-               fmt::format("{} needs {}, which features lacks", key, featureNames(missing)),
+               fmt::format("{} needs {}, which features lacks", what, featureNames(missing)),
                "a list of features with it, or no such list");
   };
-  need(vdpa.queuePairs > 1, "queuePairs", kFeatureControlQueue | kFeatureMultiqueue);
-  need(vdpa.mtu != 0, "mtu", kFeatureMtu);
+  need(vdpa.queuePairs > 1, "queuePairs", "queuePairs", kFeatureControlQueue | kFeatureMultiqueue);
+  need(vdpa.features & kFeatureMultiqueue, "features", "MQ", kFeatureControlQueue);
+  need(vdpa.mtu != 0, "mtu", "mtu", kFeatureMtu);
   return vdpa;
 }
 
@@ -117,6 +118,19 @@ std::string parseDevargs(const YAML::Node& node, const std::string& file) {
   if (devargs.empty() || devargs.size() > 500 || hasUnprintable(devargs))
     map.fail(map.get("devargs"), fmt::format("devargs is '{}'", devargs.substr(0, 80)), expected);
   return devargs;
+}
+
+// Selectors for more queue pairs than the devices are made with.
+void refuseTooFewPairs(const YamlMap& map, const ResourceConfig& resource) {
+  const unsigned pairs = resource.vdpa.pairs();
+  const YAML::Node selectors = map.get("devices");
+  for (size_t i = 0; i < resource.devices.size(); ++i)
+    if (const unsigned least = resource.devices[i].minQueuePairs; pairs != 0 && least > pairs)
+      map.fail(selectors[i]["minQueuePairs"],
+               fmt::format("minQueuePairs is {}, but vdpa makes devices of {} queue pair{}{}",
+                           least, pairs, pairs == 1 ? "" : "s",
+                           resource.vdpa.queuePairs == 0 ? " (its features lack MQ)" : ""),
+               fmt::format("at most {}, or more in vdpa", pairs));
 }
 
 // Keys that are right by themselves but can't stand together.
@@ -183,6 +197,7 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   if (const auto software = map.get("software"); software.IsDefined())
     resource.software = parseSoftware(software, file);
   refuseContradictions(map, resource);
+  refuseTooFewPairs(map, resource);
   return resource;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/backend.h"
+#include "common/virtio_features.h"
 #include "deviceplugin/config/selector.h"
 
 namespace vdpa {
@@ -36,6 +37,12 @@ struct VdpaConfig {
   unsigned queuePairs = 0;  // all that the management device has
   unsigned mtu = 0;         // bytes; the parent's
   uint64_t features = 0;    // VIRTIO_F_* and VIRTIO_NET_F_*; all
+
+  // 0: all. A list of features without MQ means one.
+  unsigned pairs() const {
+    const bool one = features != 0 && (features & kFeatureMultiqueue) == 0;
+    return queuePairs == 0 && one ? 1 : queuePairs;
+  }
   bool operator==(const VdpaConfig&) const = default;
 };
 

@@ -47,8 +47,8 @@ class Attachments {
     // Throws when the kubelet cannot be asked.
     std::function<std::vector<PodDevice>()> listPodDevices;
     // Make and remove a vDPA device. They throw what says why it failed.
-    std::function<void(const std::string& name, const std::string& managementDevice,
-                       const VdpaAttributes& attributes)>
+    std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
+                                 const VdpaAttributes& attributes)>
         addVdpa;
     std::function<void(const std::string& name)> removeVdpa;
     // How long a call waits for an owner to go or an engine to come.

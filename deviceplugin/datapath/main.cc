@@ -144,7 +144,7 @@ int run(int argc, char** argv) {
                            [podResources] { return listPodDevices(podResources); },
                            [&netlink](const std::string& name, const std::string& managementDevice,
                                       const VdpaAttributes& attributes) {
-                             netlink.add(name, managementDevice, attributes);
+                             return netlink.add(name, managementDevice, attributes);
                            },
                            [&netlink](const std::string& name) { netlink.remove(name); },
                            std::chrono::seconds(4), nullptr, std::chrono::seconds(releaseAfter),

@@ -230,13 +230,13 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
   bindDriver(device);
   VdpaAttributes passed = attributes;
   if (passed.mtu == 0) passed.mtu = record.foundMtu;
-  options_.add(device.vdpa, device.managementDevice, passed);
+  records_[id].taken = options_.add(device.vdpa, device.managementDevice, passed);
   bus_.bind(device.vdpa, driver);
   records_[id].made = true;
   if (attributes.mtu == 0) records_[id].foundMtu = 0;
   write(records_[id], Durability::memory);  // without it, it is only made once more
-  spdlog::info("{}: made vDPA device {} of {} with {}", id, device.vdpa, device.managementDevice,
-               describe(attributes));
+  spdlog::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
+               device.managementDevice, describe(attributes), describe(records_[id].taken));
 }
 
 // A driver keeps an MTU in its parent, where only a device reports it.

@@ -29,9 +29,10 @@ class Provisioner {
     std::string sysfs;
     std::string records;  // directory
     std::string bootId;
-    // The two netlink calls. They throw what says why it failed.
-    std::function<void(const std::string& name, const std::string& managementDevice,
-                       const VdpaAttributes& attributes)>
+    // The two netlink calls. They throw what says why it failed; add() returns what the kernel took
+    // of the attributes.
+    std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
+                                 const VdpaAttributes& attributes)>
         add;
     std::function<void(const std::string& name)> remove;
     // A device's MTU, 0 if it has none.
@@ -75,7 +76,8 @@ class Provisioner {
     std::string foundOverride;  // its driver_override before; empty: none
     std::string bootId;
     VdpaAttributes attributes;
-    bool made = true;  // false: its making has begun, and it may have those from before
+    VdpaAttributes taken;  // of them by the kernel, once it is made
+    bool made = true;      // false: its making has begun, and it may have those from before
     std::string managementDevice;
     // Of the parent, before a device with another one was made: there it outlives the device. 0: it
     // has not been changed.

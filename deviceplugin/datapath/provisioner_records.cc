@@ -42,6 +42,7 @@ void Provisioner::loadRecords() {
       json.at("bootId").get_to(record.bootId);
       // 0.1.0 writes none of these, and passes no attributes.
       if (json.contains("attributes")) record.attributes = attributesFromJson(json["attributes"]);
+      if (json.contains("taken")) record.taken = attributesFromJson(json["taken"]);
       record.made = json.value("made", true);
       record.managementDevice = json.value("managementDevice", "");
       record.foundMtu = json.value("foundMtu", 0u);
@@ -61,6 +62,7 @@ void Provisioner::write(const Record& record, Durability durability) const {
                             {"foundOverride", record.foundOverride},
                             {"bootId", record.bootId},
                             {"attributes", toJson(record.attributes)},
+                            {"taken", toJson(record.taken)},
                             {"made", record.made},
                             {"managementDevice", record.managementDevice},
                             {"foundMtu", record.foundMtu}};

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "common/vdpa_drivers.h"
+#include "common/virtio_features.h"
 
 namespace vdpa {
 namespace {
@@ -73,8 +74,8 @@ VdpaAttributes attributesFor(const VdpaConfig& config, const KernelVdpaDriver& d
   refuse(config.features != 0, driver.features, "features");
   VdpaAttributes attributes;
   // A driver that gives all by itself isn't asked for it.
-  if (config.queuePairs != 0 || (driver.askForAll && driver.queuePairs))
-    attributes.queuePairs = config.queuePairs;
+  if (driver.queuePairs && (config.pairs() != 0 || driver.askForAll))
+    attributes.queuePairs = config.pairs();
   if (config.features != 0 || (driver.askForAll && driver.features))
     attributes.features = config.features != 0 ? config.features | driver.mandatory : 0;
   attributes.mtu = config.mtu;
@@ -113,6 +114,37 @@ std::string madeWith(const Device& device) {
           : "");
 }
 
+// What a device has otherwise than its attributes say, as the kernel tells it; empty: nothing. A
+// feature MAC that is not there is no difference: its function has none.
+std::string differences(const VdpaAttributes& wanted, const VdpaDevice& vdpa,
+                        const ManagementDevice& management) {
+  std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
+  unsigned pairs = wanted.queuePairs.value_or(vdpa.queuePairs);
+  if (pairs == 0) pairs = std::max(1u, management.maxVirtqueues / 2);
+  if (pairs != vdpa.queuePairs)
+    add(fmt::format("{} queue pair{}", vdpa.queuePairs, vdpa.queuePairs == 1 ? "" : "s"));
+  if (wanted.mtu != 0 && vdpa.mtu != 0 && wanted.mtu != vdpa.mtu)
+    add(fmt::format("mtu {}", vdpa.mtu));
+  uint64_t features = wanted.features.value_or(vdpa.features);
+  if (features == 0) features = management.features;
+  features &= ~kFeatureMac;
+  if (pairs == 1) features &= ~kFeatureMultiqueue;
+  if (const uint64_t missing = features & ~vdpa.features; vdpa.features != 0 && missing != 0)
+    add("no " + featureNames(missing));
+  return text;
+}
+
+// Of one that has the name of those that provisioning makes: which attributes it has.
+std::string asMade(const Device& device, const Candidate& candidate) {
+  const std::string other = differences(device.attributes, *candidate.vdpa, *candidate.management);
+  if (other.empty()) return madeWith(device);
+  return fmt::format(
+      "to be made with {}, but it has {}: for a pod's network, or it was made by an older kernel "
+      "or vdpa-datapath or by somebody else; `vdpa dev del {}` while no pod has it makes it again",
+      describe(device.attributes), other, device.vdpa);
+}
+
 // How its vDPA device is made; what the resource asks of it that can't be, empty: nothing.
 std::string provision(const ResourceConfig& resource, const Candidate& candidate,
                       const KernelVdpaDriver& driver, Device& device) {
@@ -120,8 +152,7 @@ std::string provision(const ResourceConfig& resource, const Candidate& candidate
   device.provision = true;
   device.attributes = attributesFor(resource.vdpa, driver, problem);
   if (!problem.empty()) return problem;
-  if (!candidate.vdpa && resource.vdpa.queuePairs != 0)
-    device.queuePairs = resource.vdpa.queuePairs;
+  if (!candidate.vdpa && resource.vdpa.pairs() != 0) device.queuePairs = resource.vdpa.pairs();
   if (const auto* management = candidate.management)
     problem = unsupported(device.attributes,
                           {management->name, management->maxVirtqueues, management->features});
@@ -146,9 +177,12 @@ Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
   if (ours) {
     if (const auto problem = provision(resource, candidate, driver, device); !problem.empty())
       return {std::nullopt, problem};
-    made = madeWith(device);
+    made = asMade(device, candidate);
   } else if (resource.provision) {
-    made = "made by somebody else, whose attributes it has";
+    made = fmt::format(
+        "made by somebody else, whose attributes it has: `vdpa dev del {}` while no pod has it "
+        "lets it be made here",
+        vdpa.name);
   }
   const std::string needed = resource.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
   if (vdpa.busDriver != needed) {

@@ -12,7 +12,8 @@ namespace {
 
 constexpr uint64_t kAll = kFeatureMac | kFeatureMtu | kFeatureControlQueue | kFeatureMultiqueue |
                           kFeatureVersion1 | kFeatureAccessPlatform;
-const VdpaParent kParent{"pci/0000:65:00.2", 9, kAll};
+const VdpaParent kParent{"pci/0000:65:00.2", 9, kAll, true};  // its function has a MAC
+const VdpaParent kWithoutMac{"pci/0000:65:00.2", 9, kAll};
 
 }  // namespace
 
@@ -27,10 +28,26 @@ TEST_CASE("features have iproute2's names, and back") {
 
 TEST_CASE("all is what the parent has, less of it where the kernel refuses that") {
   const auto ways = waysToMake({0, 0, 0, ""}, kParent);
-  REQUIRE(ways.size() == 3);
+  REQUIRE(ways.size() == 2);
   CHECK(ways[0] == VdpaAttributes{4, kAll, 0, ""});
-  CHECK(ways[1] == VdpaAttributes{4, kAll & ~kFeatureMac, 0, ""});  // mlx5_vdpa without a MAC
-  CHECK(ways[2] == VdpaAttributes());                               // a kernel without attributes
+  CHECK(ways[1] == VdpaAttributes());  // a kernel without attributes
+}
+
+TEST_CASE("a parent without a MAC is never asked for the feature MAC alone") {
+  const std::string mac = "02:00:00:00:00:01";
+  const std::optional<uint64_t> none, all = 0, listed = kFeatureMac | kFeatureMtu;
+  for (const auto& features : {none, all, listed}) {
+    for (const auto& way : waysToMake({0, features, 0, ""}, kWithoutMac))
+      CHECK_FALSE((way.features.value_or(0) & kFeatureMac));
+    // With one that is given, or that the function has, it is.
+    CHECK(waysToMake({0, features, 0, mac}, kWithoutMac) ==
+          waysToMake({0, features, 0, mac}, kParent));
+    CHECK(dependsOnMac({0, features, 0, ""}, kWithoutMac) == features.has_value());
+    CHECK_FALSE(dependsOnMac({0, features, 0, mac}, kWithoutMac));
+  }
+  const auto given = waysToMake({0, listed, 0, mac}, kWithoutMac);
+  CHECK((*given[0].features & (kFeatureMac | kFeatureMtu)) == *listed);
+  CHECK_FALSE(dependsOnMac({0, kFeatureMtu, 0, ""}, kWithoutMac));  // nobody asks for it
 }
 
 TEST_CASE("what somebody asked for is never left out") {
@@ -51,11 +68,19 @@ TEST_CASE("a list of features gets what the attributes and virtio 1 need of it")
   CHECK(first({std::nullopt, kFeatureMac, 1400, ""}) == (kFeatureMac | kFeatureMtu | base));
   CHECK(first({std::nullopt, kFeatureMtu, 0, "02:00:00:00:00:01"}) ==
         (kFeatureMac | kFeatureMtu | base));
-  CHECK(first({0, kFeatureMac, 0, ""}) ==
-        (kFeatureMac | kFeatureControlQueue | kFeatureMultiqueue | base));
   // Only what the parent has: the kernel refuses the rest.
-  CHECK(*waysToMake({std::nullopt, kFeatureMac, 0, ""}, {"p", 3, kFeatureMac})[0].features ==
+  CHECK(*waysToMake({std::nullopt, kFeatureMac, 0, ""}, {"p", 3, kFeatureMac, true})[0].features ==
         kFeatureMac);
+}
+
+TEST_CASE("a list of features without MQ is not widened: it means one pair") {
+  const uint64_t base = kFeatureVersion1 | kFeatureAccessPlatform;
+  CHECK(waysToMake({0, kFeatureMtu, 0, ""}, kParent)[0] ==
+        VdpaAttributes{std::nullopt, kFeatureMtu | base, 0, ""});
+  CHECK(waysToMake({1, kFeatureMtu, 0, ""}, kParent)[0] ==
+        VdpaAttributes{1, kFeatureMtu | base, 0, ""});
+  const uint64_t several = kFeatureMultiqueue | kFeatureControlQueue;
+  CHECK(waysToMake({0, several, 0, ""}, kParent)[0] == VdpaAttributes{4, several | base, 0, ""});
 }
 
 TEST_CASE("a parent of one pair, or of which nothing is known, is asked for no more") {

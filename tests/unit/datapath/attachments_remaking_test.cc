@@ -48,6 +48,7 @@ class MadeNode {
               at("before add");
               add(name, with);
               at("after add");
+              return with;
             },
             [this, at](const std::string& name) {
               at("before remove");

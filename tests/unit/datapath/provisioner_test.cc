@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <nlohmann/json.hpp>
 
 #include "common/atomic_file.h"
 #include "tests/unit/datapath/temporary_directory.h"
@@ -62,6 +63,7 @@ class Node {
                calls.push_back("add " + name + " at " + management + withWords(attributes));
                if (attributes == refusedAttributes) throw std::runtime_error("Invalid argument");
                tree.addVdpa(kVf, name, "vhost_vdpa", 3);
+               return takes.value_or(attributes);
              },
          .remove =
              [this](const std::string& name) {
@@ -93,6 +95,7 @@ class Node {
   std::vector<std::string> calls;
   std::string problem, kernelRefuses;
   std::optional<VdpaAttributes> refusedAttributes;
+  std::optional<VdpaAttributes> takes;  // of an old kernel; else all
   std::function<void(Provisioner&)> after;
   std::vector<std::string> left;
   bool owned = false;
@@ -301,6 +304,17 @@ TEST_CASE_METHOD(Provisioned, "other attributes remake a free device, once") {
   want({{kVf, deviceWith(larger)}});
   CHECK(calls == made);
   CHECK(problem.empty());
+}
+
+TEST_CASE_METHOD(Provisioned, "the record says what the kernel took of the attributes") {
+  VdpaAttributes larger = kAll;
+  larger.mtu = 9000;
+  takes = VdpaAttributes{std::nullopt, std::nullopt, 9000, ""};
+  want({{kVf, deviceWith(larger)}});
+  const auto recorded = nlohmann::json::parse(readFile(recordPath()));
+  CHECK(recorded["attributes"] ==
+        nlohmann::json{{"queuePairs", 0}, {"features", 0}, {"mtu", 9000}, {"mac", ""}});
+  CHECK(recorded["taken"] == nlohmann::json{{"mtu", 9000}, {"mac", ""}});
 }
 
 TEST_CASE_METHOD(Provisioned, "a pod's device is remade when the pod has gone") {

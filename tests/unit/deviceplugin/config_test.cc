@@ -19,6 +19,8 @@ std::string errorOf(const std::string& text) {
 const std::string kStart = "resources:\n  - name: nic\n    software: {ports: 2}\n";
 const std::string kHardware = "resources:\n  - name: nic\n    devices: [{vendors: ['15b3']}]\n";
 const std::string kProvisioned = kHardware + "    provision: vdpa\n";
+const std::string kFourPairs =
+    "resources:\n  - name: nic\n    provision: vdpa\n    devices: [{minQueuePairs: 4}]\n";
 
 }  // namespace
 
@@ -94,6 +96,8 @@ TEST_CASE("the attributes of vDPA devices: defaults, and all of them") {
   CHECK(parseConfig(kProvisioned, "f").resources[0].vdpa == VdpaConfig());
   const std::string vdpa =
       "    vdpa: {queuePairs: 4, mtu: 9000, features: [MAC, MTU, MQ, CTRL_VQ, bit_40]}\n";
+  CHECK(parseConfig(kFourPairs + vdpa, "f").resources[0].vdpa.pairs() == 4);
+  CHECK(parseConfig(kFourPairs + "    vdpa: {mtu: 9000}\n", "f").resources[0].vdpa.pairs() == 0);
   CHECK(parseConfig(kProvisioned + vdpa, "f").resources[0].vdpa ==
         VdpaConfig{4, 9000, 1ull << 40 | 1u << 22 | 1u << 17 | 1u << 5 | 1u << 3});
 }
@@ -153,6 +157,14 @@ TEST_CASE("errors name place, problem and what was expected") {
       {kProvisioned + "    vdpa: {features: MAC}\n", "f:5:22: features is 'MAC'"},
       {kProvisioned + "    vdpa: {queuePairs: 2, features: [MAC, MQ]}\n",
        "f:5:24: queuePairs needs CTRL_VQ, which features lacks"},
+      {kProvisioned + "    vdpa: {queuePairs: 1, features: [MAC, MQ]}\n",
+       "f:5:37: MQ needs CTRL_VQ, which features lacks"},
+      {kFourPairs + "    vdpa: {queuePairs: 2}\n",
+       "f:4:31: minQueuePairs is 4, but vdpa makes devices of 2 queue pairs; expected at most 2, "
+       "or "
+       "more in vdpa"},
+      {kFourPairs + "    vdpa: {features: [MAC, MTU]}\n",
+       "f:4:31: minQueuePairs is 4, but vdpa makes devices of 1 queue pair (its features lack MQ)"},
       {kProvisioned + "    vdpa: {mtu: 9000, features: [MAC]}\n",
        "f:5:17: mtu needs MTU, which features lacks"},
       {kStart + "    topology: maybe\n", "f:4:15: topology is 'maybe'; expected true or false"},

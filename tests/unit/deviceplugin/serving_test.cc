@@ -85,6 +85,18 @@ class Managed {
   static constexpr uint64_t kFeatures =
       kFeatureMac | kFeatureMtu | kFeatureControlQueue | kFeatureMultiqueue | kFeatureVersion1;
 
+  // One of this name on the vdpa bus, as the kernel reports it.
+  void add(const std::string& name, unsigned queuePairs, unsigned mtu, uint64_t features) {
+    vdpa_.name = name;
+    vdpa_.managementDevice = management_.name;
+    vdpa_.pciAddress = vf_.address;
+    vdpa_.busDriver = "vhost_vdpa";
+    vdpa_.characterDevice = "vhost-vdpa-3";
+    vdpa_.queuePairs = queuePairs;
+    vdpa_.mtu = mtu;
+    vdpa_.features = features;
+  }
+
   Serving served(const VdpaConfig& vdpa, Attach attach = Attach::vhostUser) const {
     ResourceConfig resource;
     resource.provision = true;
@@ -94,12 +106,14 @@ class Managed {
     candidate.id = vf_.address;
     candidate.function = &vf_;
     candidate.management = &management_;
+    if (!vdpa_.name.empty()) candidate.vdpa = &vdpa_;
     return serve(resource, candidate);
   }
 
  private:
   PciFunction vf_;
   ManagementDevice management_;
+  VdpaDevice vdpa_;
 };
 
 const Card& card(const std::string& name) {
@@ -167,6 +181,13 @@ TEST_CASE("attributes of the configuration: passed, or refused by name with what
   REQUIRE(some.device);
   CHECK(some.device->attributes == VdpaAttributes{2, kFeatureMac | kFeatureMtu, 9000, ""});
   CHECK(some.device->queuePairs == 2);
+  // A list without MQ means one pair, of a driver that makes more by itself too.
+  for (const char* name : {"ConnectX-6 Dx VF", "Pensando VF"}) {
+    const auto one = Managed(card(name)).served({0, 0, kFeatureMtu});
+    REQUIRE(one.device);
+    CHECK(one.device->attributes == VdpaAttributes{1, kFeatureMtu, 0, ""});
+    CHECK(one.device->queuePairs == 1);
+  }
 
   CHECK(mlx5.served({5, 0, 0}).why == "vdpa.queuePairs is 5, but pci/0000:65:00.2 makes at most 4");
   CHECK(mlx5.served({0, 0, kFeatureMac | *parseFeature("RSS")}).why ==
@@ -176,6 +197,31 @@ TEST_CASE("attributes of the configuration: passed, or refused by name with what
   CHECK_FALSE(refused.device);
   CHECK(refused.why ==
         "vdpa.mtu is not possible: `vdpa dev add` of its driver ifcvf takes features");
+}
+
+TEST_CASE("a device that has other attributes than it should is explained with those it has") {
+  constexpr uint64_t kFeatures = Managed::kFeatures;
+  Managed mlx5(card("ConnectX-6 Dx VF"));
+  const std::string name = "vdpa-0000:65:00.2",
+                    under = "vDPA device " + name + " under vhost_vdpa, ";
+  mlx5.add(name, 4, 1500, kFeatures & ~kFeatureMac);  // its function has no MAC
+  CHECK(mlx5.served({}).why ==
+        under + "made with all queue pairs, all features; remade for a MAC or an MTU");
+
+  mlx5.add(name, 1, 1500, kFeatures & ~kFeatureMultiqueue);
+  const auto less = mlx5.served({0, 9000, 0}).why;
+  CHECK_THAT(less, Catch::StartsWith(under +
+                                     "to be made with all queue pairs, mtu 9000, all features, but "
+                                     "it has 1 queue pair, mtu 1500, no MQ: "));
+  CHECK_THAT(less, Catch::Contains("`vdpa dev del " + name + "`"));
+  CHECK_THAT(mlx5.served({1, 0, 0}).why, Catch::StartsWith(under + "made with 1 queue pair"));
+
+  mlx5.add("vdpa0", 1, 1500, kFeatures);
+  const auto others = mlx5.served({});
+  REQUIRE(others.device);
+  CHECK_FALSE(others.device->provision);
+  CHECK_THAT(others.why, Catch::Contains("made by somebody else, whose attributes it has") &&
+                             Catch::Contains("`vdpa dev del vdpa0`"));
 }
 
 TEST_CASE("Octeon is refused behind a socket with the reason, and not as a netdev") {

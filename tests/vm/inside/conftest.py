@@ -49,4 +49,6 @@ def vendor_nic(node):
     """Functions under the names of vendors' drivers, without VFs at first."""
     nic = VendorNic(node)
     yield nic
+    zero_macs = nic.zero_macs()
     nic.unload()
+    assert zero_macs == 0, "the kernel's mlx5_vdpa may crash there"

@@ -60,6 +60,10 @@ class Node:
         found = list(pathlib.Path(f"/sys/bus/vdpa/devices/{name}").glob("vhost-vdpa-*"))
         return f"/dev/{found[0].name}" if found else None
 
+    def identity(self, name):
+        """Another one when the device was made again, and only then."""
+        return pathlib.Path(f"/sys/bus/vdpa/devices/{name}/").stat().st_ino
+
     def delete_vdpa(self, name, timeout=20):
         run("vdpa", "dev", "del", name, timeout=timeout)
 

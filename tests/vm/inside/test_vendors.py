@@ -182,21 +182,41 @@ def test_a_driver_that_takes_no_mac(vendor_nic, offer, made):
 
 
 def test_attributes_of_the_resource(node, vendor_nic, offer, made):
-    [first] = vendor_nic.bind_vfs("mlx5_core")
-    offered = offer(first, vdpa={"queuePairs": 2, "mtu": 1400, "features": ["MTU", "CTRL_VQ", "MQ"]}).wait_healthy(first)
+    first, second = vendor_nic.bind_vfs("mlx5_core", "mlx5_core")
+    offered = offer(first, vdpa={"queuePairs": 2, "mtu": 1400, "features": ["MAC", "MTU", "MQ", "CTRL_VQ"]}).wait_healthy(first)
     name = f"vdpa-{first}"
     made(name, mac=None, mtu=1400, max_vq_pairs=2)
     assert node.vdpa_features(name) & (MRG_RXBUF | MQ) == MQ
     with offered.attached(first, mac=ASKED):
         made(name, mac=ASKED, mtu=1400, max_vq_pairs=2)
-        offered.change(vdpa={"queuePairs": 3})
-        wait_until(lambda: "3 queue pairs" in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
-        made(name, mac=ASKED, max_vq_pairs=2)   # while the pod has it
+        the_pods = node.identity(name)
+        offered.change(vdpa={"queuePairs": 3}, devices=[{"pciAddresses": [first, second]}])
+        made(f"vdpa-{second}", max_vq_pairs=3)   # the change has arrived; devices are made in the order of their names
+        assert "to be made with 3 queue pairs" in offered.plugin.explain(first)
+        assert "it has 2 queue pairs, no MRG_RXBUF" in offered.plugin.explain(first)
+        assert node.identity(name) == the_pods, "made again under its pod"
     made(name, mac=None, max_vq_pairs=3)
     assert node.vdpa_features(name) & MRG_RXBUF
     for attributes, words in (({"queuePairs": 5}, "makes at most 4"), ({"features": ["CSUM"]}, "it supports MTU, MAC, MRG_RXBUF")):
         offered.change(vdpa=attributes)
         wait_until(lambda: words in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+
+
+def test_mlx5_whose_functions_have_a_mac(node, vendor_nic, offer, made):
+    """Another one is given only when the device is made: one that is set leaves the NIC's switch with the one before."""
+    [first] = vendor_nic.set(vport_mac="Y").bind_vfs("mlx5_core")
+    offered = offer(first).wait_healthy(first)
+    name = f"vdpa-{first}"
+    made(name, mac=OWN, max_vq_pairs=4)
+    assert node.vdpa_features(name) & (MRG_RXBUF | MQ) == MRG_RXBUF | MQ
+    own = node.identity(name)
+    with offered.attached(first) as (live, _):
+        assert (live.settings.mac, node.vdpa_config(name)["mac"], node.identity(name)) == (OWN, OWN, own)
+    assert node.identity(name) == own, "made again for a pod that asked for nothing"
+    with offered.attached(first, mac=ASKED) as (live, _):
+        assert (live.settings.mac, node.vdpa_config(name)["mac"]) == (ASKED, ASKED)
+        assert node.identity(name) != own, "set, and not made with it"
+    made(name, mac=OWN, max_vq_pairs=4)
 
 
 def test_octep_is_served_as_a_netdev_only(vendor_nic, offer):
@@ -216,7 +236,7 @@ def test_scalable_functions_of_mlx5(vendor_nic, offer, made):
     names = [f"vdpa-{function}" for function in functions]
     offered = offer(devices=[{"managementDevices": [f"auxiliary/{function}" for function in functions], "minQueuePairs": 4}])
     offered.wait_healthy(*names)
-    assert f"VF" not in offered.plugin.explain(PLAIN)
+    assert "management device is none, needs auxiliary/" in offered.plugin.explain(PLAIN), "their function itself"
     with offered.attached(names[0], mac=ASKED), offered.attached(names[1]) as (other, _):
         made(names[0], mac=ASKED, max_vq_pairs=4)
         made(names[1], mac=other.settings.mac, max_vq_pairs=4)

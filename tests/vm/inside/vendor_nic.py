@@ -31,6 +31,10 @@ class VendorNic:
         self.node.bind(PLAIN, "mlx5_core")
         return sorted(path.name for path in (PCI / "devices" / PLAIN).glob("mlx5_core.sf.*"))
 
+    def zero_macs(self):
+        """How often a device was asked for with the feature MAC and without a MAC, where none was there."""
+        return int((PARAMETERS / "zero_macs").read_text())
+
     def unload(self):
         for name in self.node.vdpa_devices():
             self.node.delete_vdpa(name)

@@ -138,11 +138,12 @@ static int choose(struct function *function, const struct vdpa_dev_set_config *a
 		return 0;
 	if (function->model->random_mac)
 		eth_random_addr(mac);
-	else if (named)
-		return -EINVAL;
-	else
+	else if (!named)
 		*features &= ~BIT_ULL(VIRTIO_NET_F_MAC);	/* no MAC is ever shown then, also not one that is set */
-	return 0;
+	if (!is_zero_ether_addr(mac) || !has(*features, VIRTIO_NET_F_MAC))
+		return 0;
+	zero_macs++;
+	return -EINVAL;
 }
 
 int nic_add(struct vdpa_mgmt_dev *mgmt, const char *name, const struct vdpa_dev_set_config *asked)

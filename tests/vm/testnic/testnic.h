@@ -89,6 +89,7 @@ extern const int model_count;
 /* main.c: the module's parameters, which a function takes over when it appears. */
 extern uint pairs, vport_mtu;
 extern bool vport_mac;
+extern uint zero_macs;	/* how often F_MAC was asked for without a MAC */
 
 /* function.c */
 struct function *function_create(const struct model *model, struct pci_dev *pci, struct device *device);
