@@ -17,7 +17,8 @@ from test_traffic import started
 
 IMAGE = "localhost/vdpa:0.2.0"
 NEXT_IMAGE = f"{IMAGE}-next"
-GAP = 2000  # ms that packets wait while their switch is replaced; README has 0.3 to 0.7 s, of a machine that does nothing else
+# Milliseconds that packets may wait while their switch is replaced. README has 300 to 700, measured on an idle machine.
+GAP = 2000
 
 
 @pytest.fixture
