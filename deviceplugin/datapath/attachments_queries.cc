@@ -64,8 +64,9 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
     differences.add("the network namespace {} is gone", attachment.owner.netns);
   if (!device->worker && attachment.socket == podSocket(id))
     differences.add("{} has no worker", id);
-  else if (device->worker && device->worker->state().starts_with("failed: "))
-    differences.add("{}", device->worker->state().substr(8));
+  else if (device->worker)
+    if (const auto state = device->worker->settledState(); state.starts_with("failed: "))
+      differences.add("{}", state.substr(8));
   compareFiles(differences, options_.paths.device(id), record);
   OwnerRecord expected = record;
   if (record.device.attach == Attach::virtioVdpa) {

@@ -161,7 +161,7 @@ void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
   const auto process = find(record.attachment.deviceId);
   if (!process)
     differences.add("{} has no vdpa-pmd", record.attachment.deviceId);
-  else if (const auto status = process->status(); !status.up)
+  else if (const auto status = process->settled(); !status.up)
     differences.add("{}", status.reason);
 }
 

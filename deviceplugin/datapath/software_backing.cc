@@ -57,7 +57,7 @@ void SoftwareBacking::check(const OwnerRecord& record, Differences& differences)
   const Attachment& attachment = record.attachment;
   const auto vswitch = switches_.find(attachment.resource);
   if (!vswitch) return differences.add("the switch of {} is not there", attachment.resource);
-  const auto status = vswitch->status();
+  const auto status = vswitch->process()->settled();
   if (!status.up) return differences.add("{}", status.reason);
   const auto ports = vswitch->readPorts();
   if (const auto port = ports.find(attachment.deviceId); port != ports.end())

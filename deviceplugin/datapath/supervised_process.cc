@@ -21,6 +21,7 @@ constexpr auto kLongestPause = 10s;
 constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
 constexpr auto kStartTime = 15s;  // from its start to its control socket
 constexpr auto kPoll = 400us;     // for the control socket
+constexpr auto kSettling = 3s;    // two of them within the CNI plugin's 10 s for a CHECK
 constexpr auto kAnswerTime = 5s;  // to a question for a sign of life
 constexpr auto kMostMissed = 2;   // answers in a row
 
@@ -112,6 +113,11 @@ bool SupervisedProcess::waitUp(Clock::time_point deadline, bool once) const {
     return status_.up || wanted_ != Wanted::running || (once && status_.deaths > 0);
   });
   return status_.up;
+}
+
+SupervisedProcess::Status SupervisedProcess::settled() const {
+  waitUp(Clock::now() + kSettling, true);
+  return status();
 }
 
 nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments) {

@@ -61,6 +61,8 @@ class SupervisedProcess {
   Status status() const;
   // False when it isn't up at the deadline, or, with `once`, as soon as it has died.
   bool waitUp(std::chrono::steady_clock::time_point deadline, bool once = false) const;
+  // Its status, for which one that is being started or taken over gets a moment.
+  Status settled() const;
   // See ControlClient::call. Throws std::system_error (ENOTCONN) while the process is not there.
   nlohmann::json call(const std::string& op,
                       const nlohmann::json& arguments = nlohmann::json::object());

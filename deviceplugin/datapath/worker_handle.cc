@@ -136,6 +136,11 @@ void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, boo
                                  reason_.empty() ? "its engine does not answer" : reason_));
 }
 
+std::string WorkerHandle::settledState() const {
+  process_.settled();
+  return state();
+}
+
 std::string WorkerHandle::state() const {
   const auto status = process_.status();
   if (!status.up) return "failed: " + status.reason;

@@ -47,6 +47,8 @@ class WorkerHandle {
   SupervisedProcess::Status status() const { return process_.status(); }
   // "waiting", "connected", "running" or "failed: <reason>".
   std::string state() const;
+  // The same, for which a worker that is being started or taken over gets a moment.
+  std::string settledState() const;
   Facts facts() const;
 
  private:

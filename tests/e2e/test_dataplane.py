@@ -15,7 +15,10 @@ from exchange import Exchange
 from support import wait_until
 from test_traffic import started
 
-NEXT_IMAGE = "localhost/vdpa:0.2.0-next"
+IMAGE = "localhost/vdpa:0.2.0"
+NEXT_IMAGE = f"{IMAGE}-next"
+# Milliseconds that packets may wait while their switch is replaced. README has 300 to 700, measured on an idle machine.
+GAP = 2000
 
 
 @pytest.fixture
@@ -23,6 +26,16 @@ def exchange(cluster):
     # A VLAN of its own: nothing else on the uplink's network reaches it.
     cluster.apply(network("quiet", vlan=77))
     return Exchange(cluster)
+
+
+@pytest.fixture
+def image(cluster):
+    """The tests after this one get the usual image back, also when this one fails."""
+    yield
+    found = cluster.get("daemonset", "vdpa-datapath", NAMESPACE)["spec"]["template"]["spec"]
+    if any(c["image"] != IMAGE for c in found.get("initContainers", []) + found["containers"]):
+        cluster.run("-n", NAMESPACE, "set", "image", "daemonset/vdpa-datapath", f"*={IMAGE}")
+        replace_pod(cluster)
 
 
 def restarts(cluster, name):
@@ -84,6 +97,7 @@ def set_image(cluster, image):
     replace_pod(cluster)
     found = wait_until(lambda: re.search(r"replaced vdpa-switch of vdpa.io/nic: up again after (\d+) ms, its pods after "
                                          r"(\d+) ms", log(cluster)), lambda: log(cluster), 60, 0.5)
+    assert int(found[2]) <= GAP, found[0]
     return f"the switch was away for {found[1]} ms, its pods' packets for {found[2]} ms"
 
 
@@ -102,7 +116,7 @@ def step(exchange, steps, name, action):
     return lost
 
 
-def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, exchange, steps):
+def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, image, exchange, steps):
     apps = [started(cluster, name) for name in ("near", "far")]
     pids = attached_processes()
     assert step(exchange, steps, "datapath pod deleted", replace_pod) == 0
@@ -110,8 +124,7 @@ def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, ex
     assert step(exchange, steps, "datapath killed", kill_datapath) == 0
     assert attached_processes() == pids
 
-    lost = step(exchange, steps, "update to another version: switch replaced", lambda c: set_image(c, NEXT_IMAGE))
-    assert lost <= 128
+    assert step(exchange, steps, "update to another version: switch replaced", lambda c: set_image(c, NEXT_IMAGE)) == 0
     workers = {p for p in pids if p[1] == "vdpa-worker"}
     now = attached_processes()
     assert workers < now and len(now) == len(pids) and now != pids, "workers stay, the switch is another one"
@@ -119,7 +132,7 @@ def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, ex
     assert versions == {"near": "0.2.0", "far": "0.2.0"}
     assert step(exchange, steps, "datapath pod deleted, nothing to replace", replace_pod) == 0
     assert attached_processes() == now
-    step(exchange, steps, "update back", lambda c: set_image(c, "localhost/vdpa:0.2.0"))
+    assert step(exchange, steps, "update back", lambda c: set_image(c, IMAGE)) == 0
 
     step(exchange, steps, "switch killed", kill_switch)
     assert [started(cluster, name) for name in ("near", "far")] == apps

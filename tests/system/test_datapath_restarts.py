@@ -127,12 +127,20 @@ def test_switch_and_datapath_killed_together(datapath):
         wait_until(lambda: second.check(owner()) == [], lambda: str(second.check(owner())), 20)
 
 
-def test_health_follows_the_switch(datapath):
-    suspend(datapath.switch_pid())
-    os.kill(datapath.switch_pid(), signal.SIGKILL)
-    wait_until(lambda: not datapath.device().healthy or datapath.log().count("started vdpa-switch") == 2, "noticed")
-    datapath.wait_log("vdpa-switch of vdpa.io/nic is not running: killed by signal 9 (Killed), next start in 50 ms")
-    datapath.wait_healthy()
+def test_health_follows_the_switch(directory):
+    programs = directory / "programs"
+    programs.mkdir()
+    for program in "worker", "switch", "pmd":
+        (programs / f"vdpa-{program}").symlink_to(BUILD / f"deviceplugin/datapath/{program}/vdpa-{program}")
+    with Datapath(directory, worker_dirs=programs) as datapath:
+        datapath.wait_serving().offer().wait_healthy()
+        (programs / "vdpa-switch").rename(programs / "away")  # no other one starts
+        os.kill(datapath.switch_pid(), signal.SIGKILL)
+        wait_until(lambda: not datapath.device().healthy, "noticed")
+        datapath.wait_log("vdpa-switch of vdpa.io/nic is not running: killed by signal 9 (Killed), next start in 50 ms")
+        assert "vdpa-switch" in datapath.device().reason
+        (programs / "away").rename(programs / "vdpa-switch")
+        datapath.wait_healthy()
 
 
 def test_switch_that_cannot_run_makes_devices_unhealthy(directory):
@@ -269,3 +277,22 @@ def test_stop_ends_waiting_calls_and_leaves_processes(datapath):
         assert datapath.processes() == running
         datapath.stop()
 
+
+@pytest.mark.parametrize("program", ["nic-0", "vdpa.io-nic"], ids=["worker", "switch"])
+def test_a_check_waits_for_what_is_being_taken_over(datapath, program):
+    """It runs and serves its pod: that it has not answered yet is no difference."""
+    datapath.attach(owner())
+    datapath.kill()
+    pid = datapath.processes()[program]
+    suspend(pid)
+    try:
+        with datapath.restarted() as second:
+            second.offer()
+            check = second.stub.Check.future(rpc.datapath.CheckRequest(owner=owner(), device_id="nic-0"), timeout=20)
+            assert second.attachment().device_id == "nic-0", "it goes on answering others"
+            assert not check.done(), check.result()
+            os.kill(pid, signal.SIGCONT)
+            assert list(check.result().differences) == []
+            assert second.processes()[program] == pid
+    finally:
+        os.kill(pid, signal.SIGCONT)

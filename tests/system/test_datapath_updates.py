@@ -1,11 +1,15 @@
 """vdpa-datapath updated to another version: engines are replaced one by one under their pods, workers stay."""
 
+import contextlib
 import os
 import re
 import subprocess
+import threading
 
+import grpc
 import pytest
 
+import rpc
 from datapath import BUILD, NEXT, WORKER_DIRS, Datapath, owner, resource, settings
 from support import wait_until
 
@@ -69,15 +73,35 @@ def test_engines_are_replaced_one_by_one_and_workers_stay(datapath):
             assert "replac" not in third.log()
 
 
+def follow(stream, healthy, worse):
+    """Until the stream ends: the devices that became healthy, and the states of those that then were not any more."""
+    with contextlib.suppress(grpc.RpcError):
+        for message in stream:
+            for state in message.devices:
+                if state.healthy:
+                    healthy.add(state.id)
+                elif state.id in healthy:
+                    worse.append(state)
+
+
 def test_devices_stay_healthy_while_their_switch_is_replaced(datapath):
     attach_two(datapath)
     datapath.kill()
     with datapath.updated() as second:
         second.set_devices(resource(), resource("vdpa.io/other", 2))
-        seen = set()
-        wait_until(lambda: second.wait_healthy() and seen.add(second.device().healthy) or
-                   "replaced vdpa-switch of vdpa.io/other" in second.log(), "the replacement", 40)
-        assert seen == {True}
+        # Every change of a device's health comes over the stream. Until its switch is taken over, a device is not healthy.
+        healthy, worse = set(), []
+        stream = second.stub.Watch(rpc.datapath.WatchRequest(), timeout=60)
+        follower = threading.Thread(target=follow, args=(stream, healthy, worse))
+        follower.start()
+        for name in "nic", "other":
+            second.wait_log(f"replaced vdpa-switch of vdpa.io/{name}")
+        second.set_devices(resource(), resource("vdpa.io/other", 2), resource("vdpa.io/last", 1))  # after all of that
+        wait_until(lambda: "last-0" in healthy, lambda: str(worse), 20)
+        stream.cancel()
+        follower.join()
+        assert {"nic-0", "nic-3", "other-0", "other-1"} <= healthy
+        assert not worse, worse
 
 
 def test_installed_programs_of_the_old_version_are_no_reason_to_replace(datapath):

@@ -1,6 +1,7 @@
 """vdpa-device-plugin on a generated sysfs, with events of the real kernel: what comes and goes shows at once."""
 
 import json
+import statistics
 import subprocess
 import time
 
@@ -50,18 +51,19 @@ def test_what_comes_and_goes_shows_within_a_tenth_of_a_second(scene):
     sysfs, plugin, kubelet = scene
     everything = {sysfs.vf(n, i) for n in range(2) for i in range(2)}
     assert listed(kubelet) == everything
-    took = []
-    for _ in range(4):
+    removals, additions = [], []
+    for _ in range(5):
         sysfs.remove_vdpa(1, 1, "vdpa3")
         began = inject(plugin.pid, "vdpa", "/devices/x/vdpa3", "remove")
         wait_until(lambda: listed(kubelet) == everything - {sysfs.vf(1, 1)}, plugin.log, interval=0.001)
-        took.append(time.monotonic() - began)
+        removals.append(time.monotonic() - began)
         sysfs.add_vdpa(1, 1, "vdpa3", 3)
         began = inject(plugin.pid, "vdpa", "/devices/x/vdpa3", "add")
         wait_until(lambda: listed(kubelet) == everything, plugin.log, interval=0.001)
-        took.append(time.monotonic() - began)
+        additions.append(time.monotonic() - began)
     # This machine may be busy with something else now and then; the plugin may not.
-    assert min(took) < 0.1, took
+    assert statistics.median(removals) < 0.1, removals
+    assert statistics.median(additions) < 0.1, additions
 
 
 def test_drivers_functions_and_links(scene):
@@ -126,9 +128,9 @@ def test_a_held_device_that_went_while_the_plugin_was_down_is_listed_with_the_re
     with Plugin(directory, sysfs, resources) as plugin:
         wait_until(lambda: "it is gone from the node" in refusal(kubelet, vf), plugin.log)
         assert listed(kubelet) == {sysfs.vf(0, 0), vf}
+        assert info.stat().st_ino == written, "the file of the pod that holds it is left alone"
         kubelet.held.clear()
         wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0)}, plugin.log)
-    assert not info.exists() or info.stat().st_ino == written
 
 
 def test_events_about_others_change_nothing(scene):

@@ -363,7 +363,7 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
             hostile.send_to(one.mac, b"never acknowledged")
         start = time.monotonic()
         exchange(one, other, b"after")
-        assert time.monotonic() - start < 1, "the others stood still for longer than a second"
+        assert time.monotonic() - start < 5, "the others stood still for far longer than the guard's 50 ms"
         assert hostile.closed()
         switch.wait_log("port p3: its pod lets a call eventfd block")
         wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to be opened again")
@@ -540,13 +540,17 @@ def test_every_poller_wakes_for_its_frames_from_outside(directory, other):
         if other == "busy":
             stack.enter_context(application(directory, sender, mode="txonly", arguments=[f"--eth-peer=0,{mac(3)}"]))
             wait_until(lambda: switch.stats("p1")["tx_packets"] > 10000, "a busy poller")
-        slow = 0
-        for port in range(2000, 2030):
+
+        def seconds(port, number):
+            payload = b"flow %d, frame %d" % (port, number)
             start = time.monotonic()
-            outside.send(udp(mac(2), mac(0x99), port, b"flow %d" % port))
-            wait_until(lambda: any(b"flow %d" % port in data for data in pod.take()), f"flow {port}", interval=0.001)
-            slow += time.monotonic() - start > 0.7  # a poller that nobody wakes looks every second
-        assert slow == 0, f"{slow} of 30 frames woke nobody"
+            outside.send(udp(mac(2), mac(0x99), port, payload))
+            wait_until(lambda: any(payload in data for data in pod.take()), payload, interval=0.001)
+            return time.monotonic() - start
+        # A poller that nobody wakes looks every second: right after a look, the next frame waits for all of that. One of
+        # several frames may be late for another reason.
+        slowest = max(min(seconds(port, number) for number in range(5)) for port in range(2000, 2030))
+        assert slowest < 0.5, "the frames of a flow woke nobody"
 
 
 def test_the_socket_of_a_killed_switch_goes_with_the_next_one(directory):

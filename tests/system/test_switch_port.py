@@ -90,7 +90,8 @@ def sender(directory, socket, size, queues=1, name="sender"):
 
 def mbits(switch, port="p1", seconds=1.0):
     """What the pod of a port sends at, measured over an interval of at least so many seconds."""
-    before, start = switch.stats(port)["tx_bytes"], time.monotonic()
+    # The clock around both readings: an interval that is too long shows a lower rate, never a higher one.
+    start, before = time.monotonic(), switch.stats(port)["tx_bytes"]
     wait_until(lambda: time.monotonic() >= start + seconds, "the end of the measurement", interval=0.1)
     return (switch.stats(port)["tx_bytes"] - before) * 8 / (time.monotonic() - start) / 1e6
 

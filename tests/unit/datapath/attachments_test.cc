@@ -4,6 +4,7 @@
 #include "common/atomic_file.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "tests/unit/datapath/node.h"
+#include "tests/unit/datapath/wait_until.h"
 
 using namespace vdpa;
 using namespace std::chrono_literals;
@@ -18,8 +19,10 @@ TEST_CASE("a worker that died and came again is waited for like one that did not
   WorkerHandle worker(node.options().programs, node.paths(), record,
                       WorkerHandle::Engine::vhostUser(engine), WorkerHandle::Begin::start, [] {});
   const auto waitUp = [&](unsigned deaths) {
-    for (;; std::this_thread::sleep_for(1ms))
-      if (const auto status = worker.status(); status.up && status.deaths == deaths) return;
+    waitUntil("a worker that is up", [&] {
+      const auto status = worker.status();
+      return status.up && status.deaths == deaths;
+    });
   };
   waitUp(0);
   ::kill(node.workerPid(), SIGKILL);
@@ -37,7 +40,8 @@ TEST_CASE("addresses that follow wait for a worker that dies meanwhile") {
   attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
   waitWaiting(*attachments);
   ::kill(node.workerPid(), SIGKILL);
-  while (attachments->list().at(0).state == "waiting") std::this_thread::sleep_for(1ms);
+  waitUntil("the worker's end to be seen",
+            [&] { return attachments->list().at(0).state != "waiting"; });
   CHECK(attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}).state == "waiting");
   attachments->detach(kOwner.key());
 }

@@ -2,13 +2,19 @@
 // effect.
 #include "deviceplugin/datapath/switch_handle.h"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <thread>
 
+#include "common/atomic_file.h"
 #include "tests/unit/datapath/temporary_directory.h"
+#include "tests/unit/datapath/wait_until.h"
 
 using namespace vdpa;
 using namespace std::chrono_literals;
@@ -91,6 +97,11 @@ const PortSettings kPort = [] {
   return port;
 }();
 
+bool isAsleep(pid_t thread) {
+  const std::string stat = readFile(fmt::format("/proc/self/task/{}/stat", thread));
+  return stat.at(stat.rfind(')') + 2) == 'S';
+}
+
 }  // namespace
 
 TEST_CASE_METHOD(Node, "other cores take effect when the last port of an adopted switch goes") {
@@ -122,10 +133,15 @@ TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't
   SwitchHandle handle(
       programs, paths(), "vdpa.io/nic", {1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}},
       [](const std::string&) { return false; }, [] {});
-  while (!std::filesystem::exists(control + ".held")) std::this_thread::sleep_for(1ms);
-  std::thread removal([&] { handle.removePort("nic-1"); });
-  while (handle.hasPort("nic-1")) std::this_thread::sleep_for(1ms);
-  std::this_thread::sleep_for(50ms);  // its request reaches the switch before that for the port
+  waitUntil("the first port", [&] { return std::filesystem::exists(control + ".held"); });
+  std::atomic<pid_t> remover = 0;
+  std::jthread removal([&] {
+    remover = ::gettid();
+    handle.removePort("nic-1");
+  });
+  waitUntil("the removal to be known", [&] { return !handle.hasPort("nic-1"); });
+  // Its request is then on its way, before that for the second port.
+  waitUntil("the removal to wait for its answer", [&] { return isAsleep(remover); });
   std::filesystem::remove(control + ".hold");
   removal.join();
   REQUIRE(handle.waitUp(std::chrono::steady_clock::now() + 20s));

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import time
@@ -117,29 +118,36 @@ def test_a_device_with_more_queue_pairs_than_its_driver_gives_it(node, directory
             c.wait_received(50, "back from d")
 
 
-def test_from_connect_to_traffic_takes_the_kernel_s_time(node, directory):
-    """
-    What the worker itself adds is its time outside of the kernel: it never waits. How long that is depends on how fast the
-    machine emulates at the moment, so it is held against what the application, in Python, needs for its side of the same.
-    """
+class Counting(FrontEnd):
+    messages = 0
+
+    def send(self, *arguments):
+        self.messages += 1
+        super().send(*arguments)
+
+
+def test_a_session_wakes_the_worker_by_its_messages_alone(node, directory):
+    """What comes on top of the kernel's part from connect to traffic: the worker waits for its pod and for no time."""
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
+    trace, sessions, messages = directory / "trace", 10, 0
     with Worker(directory, "sim0", node.character_device("sim0")) as worker:
         worker.wait_ready()
-
-        def connect(times):
-            for _ in range(times):
-                with FrontEnd(worker.socket) as front:
-                    front.running()
-
-        def own_seconds():
-            return int(open(f"/proc/{worker.pid}/stat").read().rsplit(")", 1)[1].split()[11]) / os.sysconf("SC_CLK_TCK")
-        connect(5)
-        own, application, begin, count = own_seconds(), os.times().user, time.monotonic(), 100
-        connect(count)
-        took, application, own = ((after - before) / count * 1000 for after, before in (
-            (time.monotonic(), begin), (os.times().user, application), (own_seconds(), own)))
-        print(f"a session took {took:.1f} ms, of which the worker itself {own:.1f} ms and the application {application:.1f} ms")
-        assert own < 2 * application
+        with Program("strace", ["strace", "--follow-forks", "--output", trace, "--attach", worker.pid], directory) as strace:
+            strace.wait_log("attached")
+            for number in range(sessions):
+                with Counting(worker.socket) as front:
+                    messages += front.running().messages
+                wait_until(lambda number=number: worker.log().count("front-end disconnected") > number, worker.log)
+            strace.stop()
+    calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
+    waits = [call for call in calls if re.match(r"(epoll_p?wait|p?poll|p?select|.*nanosleep)\(", call)]
+    assert sum("SET_VRING" in call or "VHOST" in call for call in calls) > sessions, "the trace has the engine's calls"
+    assert not [call for call in waits if "nanosleep" in call or call.endswith("(Timeout)")], "it waited for a time"
+    wakes = [call for call in waits if call.startswith("epoll")]
+    print(f"{messages} messages in {sessions} sessions: {len(wakes)} wake-ups, {len(calls)} system calls")
+    # Beside the messages: the pod's coming and going, and the timer for the state that the datapath is told.
+    assert len(wakes) <= messages + 4 * sessions
+    assert len(calls) <= 16 * messages
 
 
 def test_an_application_is_killed_and_another_finds_the_device_clean(pair, directory):
