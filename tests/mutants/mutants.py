@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -129,23 +130,32 @@ def output_of_any(command):
 
 
 def passes(test):
-    """Whether the test passes, and the end of its output. A test that cannot be run at all is a Failure."""
+    """Whether the test passes, and its output. A test that cannot be run at all is a Failure."""
     environment = {**os.environ, "VDPA_BUILD": str(BUILD), "README": str(TREE / "README.md")}
-    with subprocess.Popen(command_of(test), cwd=TREE, env=environment, text=True, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:
-        try:
-            output, _ = process.communicate(timeout=TEST_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)  # pytest tears down what it has set up
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        with subprocess.Popen(command_of(test), cwd=TREE, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                              stderr=subprocess.STDOUT, start_new_session=True) as process:
             try:
-                output, _ = process.communicate(timeout=20)
+                status = process.wait(TEST_TIMEOUT)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                output, _ = process.communicate()
-            return False, output
-    if is_pytest(test) and (process.returncode not in (0, 1) or " passed" not in output + " passed" * process.returncode):
-        raise Failure(f"pytest ran no test {test} (status {process.returncode}):\n{output[-1500:]}")
-    return process.returncode == 0, output
+                status = None
+            finally:
+                end(process)
+        log.seek(0)
+        output = log.read()
+    if is_pytest(test) and status is not None and status != 1 and not (status == 0 and " passed" in output):
+        raise Failure(f"pytest ran no test {test} (status {status}):\n{output[-1500:]}")
+    return status == 0, output
+
+
+def end(process):
+    """Ends a test that runs still, after pytest has torn down what it had set up, and whatever a crashed one left."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Unmutated:
