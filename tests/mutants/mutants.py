@@ -208,6 +208,7 @@ def main():
     parser.add_argument("-v", "--verbose", action="store_true", help="shows what the failing test said")
     arguments = parser.parse_args()
     mutants = chosen(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also then the copy is put right, and a test ended
     TREE.mkdir(parents=True, exist_ok=True)
     os.environ["CCACHE_BASEDIR"] = str(TREE)
     failed = 0
