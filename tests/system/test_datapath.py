@@ -108,13 +108,17 @@ def test_modes_of_directories_and_sockets(datapath):
     assert mode(datapath.path(file="device.json")) == 0o644
 
 
+LABEL = "system_u:object_r:container_file_t:s0"
+
+
 def test_socket_options(directory):
     with Datapath(directory) as datapath:
         datapath.wait_serving().set_devices(resource(
-            socket=rpc.datapath.SocketOptions(uid=1234, gid=4321, mode=0o620))).wait_healthy()
+            socket=rpc.datapath.SocketOptions(uid=1234, gid=4321, mode=0o620, selinux_label=LABEL))).wait_healthy()
         datapath.attach(owner())
         status = datapath.socket().stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 4321, 0o620)
+        assert os.getxattr(datapath.socket(), "security.selinux").rstrip(b"\0").decode() == LABEL
 
 
 def test_default_macs_are_stable_and_differ(datapath):

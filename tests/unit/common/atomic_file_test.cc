@@ -28,5 +28,11 @@ TEST_CASE("a file is replaced whole and a failure leaves it alone") {
                     Catch::Contains(path + ".tmp"));
   CHECK(readFile(path) == "second");
   CHECK_THROWS_WITH(readFile(directory + "/none"), Catch::Contains("none: No such file"));
+
+  const std::string folder = directory + "/folder";  // which no file can replace
+  std::filesystem::create_directory(folder);
+  CHECK_THROWS_WITH(writeFileAtomically(folder, "third", Durability::disk),
+                    Catch::Contains("cannot rename"));
+  CHECK_FALSE(std::filesystem::exists(folder + ".tmp"));
   std::filesystem::remove_all(directory);
 }

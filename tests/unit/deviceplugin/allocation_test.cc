@@ -131,3 +131,13 @@ TEST_CASE("what discovery says against a device outweighs the datapath's word") 
   scene.list.setDevices({device});
   CHECK(scene.list.healthOf("nic-0").healthy);
 }
+
+TEST_CASE("without topology the kubelet is told no NUMA node") {
+  Device device = port("nic-0");
+  device.numaNode = 1;
+  const auto nodes = [&](bool topology) {
+    return DeviceList({device}, topology).current().first->devices(0).topology().nodes_size();
+  };
+  CHECK(nodes(true) == 1);
+  CHECK(nodes(false) == 0);
+}

@@ -79,7 +79,8 @@ TEST_CASE("VLANs know nothing of each other") {
   table.learn(kMac, 10, kA, 1);
   CHECK(table.lookup(kMac, 10, 1) == kA);
   CHECK(table.lookup(kMac, 0, 1) == MacTable::kNoPort);
-  CHECK(table.lookup(kMac, 20, 1) == MacTable::kNoPort);
+  for (const uint16_t vlan : {20, 10 + 256, 10 + 2048})
+    CHECK(table.lookup(kMac, vlan, 1) == MacTable::kNoPort);
   table.learn(kMac, 20, kB, 1);
   CHECK(table.lookup(kMac, 10, 1) == kA);
   CHECK(table.lookup(kMac, 20, 1) == kB);
