@@ -222,10 +222,17 @@ def refusal(directory, *arguments):
     """The last line of a start that fails, which a datapath hears, too."""
     with Program("refused", [PROGRAM, "--device", "nic-7", "--socket", directory / "v.sock", "--control",
                              directory / "c.sock", *arguments], directory) as program:
+        control = Control(directory / "c.sock")
+
+        def greeted():
+            try:
+                return control.call("hello")
+            except OSError:  # the file is there a moment before somebody listens
+                control.close()
+                return None
         wait_until(lambda: not program.running() or (directory / "c.sock").exists(), "it to start")
         if program.running():
-            control = Control(directory / "c.sock")
-            hello = control.call("hello")
+            hello = wait_until(greeted, program.log)
             assert control.call("stop") == {}
             control.close()
             assert not hello["ready"] and program.log().endswith(f"vdpa-pmd: {hello['reason']}\n")

@@ -27,6 +27,15 @@ def wait_gone(datapath, device="nic-0"):
     wait_until(lambda: datapath.attachment(device) is None, lambda: str(datapath.attachment(device)))
 
 
+def test_by_default_an_abandoned_device_is_kept_for_half_a_minute(directory):
+    with network_namespace() as netns, Kubelet(directory), Datapath(directory) as datapath:
+        datapath.wait_serving().offer().wait_healthy()
+        datapath.attach(owner(netns=netns, pod="pod"))
+        delete_namespace(netns)
+        wait_outlook(datapath, "abandoned: detached in ")
+        assert datapath.attachment("nic-0").outlook in [f"abandoned: detached in {left} s" for left in range(20, 31)]
+
+
 def test_nothing_is_detached_because_the_kubelet_lists_nothing(datapath, directory):
     """As after a kubelet restart while the API server is away: PodResources is empty, and the pods run."""
     with network_namespace() as running, network_namespace() as gone, Kubelet(directory):

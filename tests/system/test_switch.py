@@ -195,6 +195,19 @@ def test_wrong_arguments_give_one_clear_error(directory, arguments, words):
         assert not switch.path.exists()
 
 
+@pytest.mark.parametrize("core", [0, 1])
+def test_a_poller_stays_on_its_core(directory, core):
+    def cores():
+        """Of each poller, by its name."""
+        return {(task / "comm").read_text().strip(): os.sched_getaffinity(int(task.name))
+                for task in pathlib.Path(f"/proc/{switch.pid}/task").iterdir()
+                if (task / "comm").read_text().startswith("poller-")}
+
+    with Switch(directory, "--cores", core) as switch:
+        switch.wait_ready()
+        wait_until(lambda: cores() == {"poller-0": {core}}, lambda: str(cores()))
+
+
 def test_events_and_stats(switch):
     path = switch.add("p1", mac(1))
     switch.add("p2", mac(2))
