@@ -95,10 +95,9 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   afterLease.add([&] { provisioner_.wake(); });
   const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
   stopStray(options_.paths.workerControl(id));  // one that the start could not stop is not ours
-  OwnerRecord record;
-  offer = prepareFor(request, offer, record.attachment.port, record.macAsked, reservation, deadline,
-                     calledOff);
+  offer = prepareOwn(id, offer, deadline, calledOff);
 
+  OwnerRecord record;
   record.bootId = options_.bootId;
   record.netns = namespaceAt(owner.netns);
   if (record.netns == NamespaceId{})
@@ -112,8 +111,11 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   attachment.deviceId = id;
   attachment.resource = offer.resource;
   attachment.owner = owner;
-  if (offer.device.backend != Backend::software) changes_.plan(record, request.settings);
-  reservation.holdMac(attachment);
+  attachment.port = backing.settle(id, offer, request.settings);
+  // A device that can't be given one keeps its own.
+  record.macAsked = !attachment.port.mac.empty();
+  attachment.port.mac = reservation.takeMac(attachment.port.mac);
+  prepareFor(record, request.settings, reservation, deadline, calledOff);
   attachment.socket = podSocket(id);
   attachment.queuePairs = offer.device.backend == Backend::software ? offer.software.queuePairs
                                                                     : offer.device.queuePairs;
@@ -177,37 +179,6 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   afterLease.commit();
   spdlog::info("attached {} to {}", id, describeOwner(owner));
   return describe(record, worker);
-}
-
-// The device ready for this network, with its settings: a provisioned one is remade where its
-// driver takes a MAC or an MTU only then, or where the owner before had others.
-DeviceTable::Offer Attachments::prepareFor(const AttachRequest& request,
-                                           const DeviceTable::Offer& offer, PortSettings& port,
-                                           bool& macAsked, DeviceTable::Reservation& reservation,
-                                           Clock::time_point deadline,
-                                           const std::function<bool()>& calledOff) {
-  const std::string& id = request.deviceId;
-  Backing& backing = backings_.of(offer.device);
-  if (mayRemake(offer.device))
-    provisioner_.remake(id, offer.device, offer.device.attributes, deadline);
-  auto ready = backing.prepare(id, offer, deadline, calledOff);
-  port = backing.settle(id, ready, request.settings);
-  // A device that can't be given one keeps its own.
-  macAsked = !port.mac.empty();
-  port.mac = reservation.takeMac(port.mac);
-  if (!mayRemake(ready.device)) return ready;
-  const auto attributes =
-      attributesFor(ready.device, port, macAsked, changes_.factsOf(ready.device.vdpa));
-  try {
-    provisioner_.remake(id, ready.device, attributes, deadline);
-  } catch (const RefusedError&) {
-    throw;
-  } catch (const std::exception& error) {
-    throw RefusedError(Refusal::invalidArgument,
-                       fmt::format("cannot set up {}: {}", id, error.what()));
-  }
-  // Its driver may have taken all the time there was.
-  return backing.prepare(id, std::move(ready), Clock::now() + options_.patience, calledOff);
 }
 
 // The worker has opened the device and knows it better than anybody before.

@@ -138,10 +138,11 @@ class Attachments {
   void undoUnfinished(OwnerRecord record);
   DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline,
                                 const std::function<bool()>& calledOff);
-  DeviceTable::Offer prepareFor(const AttachRequest& request, const DeviceTable::Offer& offer,
-                                PortSettings& port, bool& macAsked,
-                                DeviceTable::Reservation& reservation, Clock::time_point deadline,
-                                const std::function<bool()>& calledOff);
+  DeviceTable::Offer prepareOwn(const std::string& id, DeviceTable::Offer offer,
+                                Clock::time_point deadline, const std::function<bool()>& calledOff);
+  void prepareFor(OwnerRecord& record, const Settings& settings,
+                  DeviceTable::Reservation& reservation, Clock::time_point deadline,
+                  const std::function<bool()>& calledOff);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing, bool once);
   Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker) const;

@@ -118,7 +118,8 @@ VdpaFacts HardwareChanges::factsOf(const std::string& vdpa) const {
           access_.vdpaMtu ? access_.vdpaMtu(vdpa) : 0};
 }
 
-void HardwareChanges::plan(OwnerRecord& record, const Settings& settings) const {
+void HardwareChanges::plan(OwnerRecord& record, const Settings& settings,
+                           const std::string& madeWith) const {
   Attachment& attachment = record.attachment;
   const auto vf = access_.find(record.device.pciAddress);
   const VfValues found = vf && vf->values ? *vf->values : noValues();
@@ -126,7 +127,7 @@ void HardwareChanges::plan(OwnerRecord& record, const Settings& settings) const 
   record.found.vf = found;
   if (record.device.attach == Attach::vhostVdpa && settings.mtu != 0)
     checkMtu(attachment.deviceId, record.device, settings.mtu, factsOf(record.device.vdpa));
-  planMac(record, vf);
+  planMac(record, vf, madeWith);
   for (const VfPart part : kParts) {
     if (same(part, wanted, found)) continue;
     // A link that nobody can disable is enabled.

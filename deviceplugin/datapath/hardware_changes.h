@@ -36,8 +36,10 @@ class HardwareChanges {
   explicit HardwareChanges(Access access) : access_(std::move(access)) {}
 
   // Into `record`: what is found, what will be changed, and the settings that are in force then.
-  // Changes nothing. Throws RefusedError (invalidArgument) that names what can't be set, and where.
-  void plan(OwnerRecord& record, const Settings& settings) const;
+  // Changes nothing. `madeWith`: a MAC that the vDPA device is remade with before apply(); empty:
+  // it keeps what it has. Throws RefusedError (invalidArgument) that names what can't be set, and
+  // where.
+  void plan(OwnerRecord& record, const Settings& settings, const std::string& madeWith = {}) const;
   // Changes what is planned and looks at it again. A MAC that nobody asked for and that the device
   // can't be given becomes the device's own, or empty if it tells none. Throws what names device,
   // setting and PF.
@@ -52,11 +54,12 @@ class HardwareChanges {
   VdpaFacts factsOf(const std::string& vdpa) const;
 
  private:
-  void planMac(OwnerRecord& record, const std::optional<Vf>& vf) const;
+  void planMac(OwnerRecord& record, const std::optional<Vf>& vf, const std::string& madeWith) const;
+  std::string ownMac(const OwnerRecord& record) const;
   void applyMac(OwnerRecord& record) const;
   bool applyVdpaMac(OwnerRecord& record) const;
   bool applyVfMac(OwnerRecord& record) const;
-  void checkMacSeen(const OwnerRecord& record) const;
+  static void keepOwnMac(OwnerRecord& record, const std::string& own);
   static VfValues valuesOf(const PortSettings& port);
   static std::string whyNoVf(const std::optional<Vf>& vf);
   void write(const OwnerRecord& record, const Vf& vf, VfPart part, const VfValues& wanted) const;

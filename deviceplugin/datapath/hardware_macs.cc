@@ -18,16 +18,44 @@ bool hasMacToSet(const OwnerRecord& record) {
 
 }  // namespace
 
-// Both ways, if there are both: which one works shows when it is tried.
-void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf) const {
+std::string HardwareChanges::ownMac(const OwnerRecord& record) const {
+  return access_.vdpaMac ? access_.vdpaMac(record.device.vdpa) : "";
+}
+
+// Both ways, if there are both: which one works shows when it is tried. Neither where the driver
+// takes a MAC only when the device is made: mlx5_vdpa's `vdpa dev set` gives the NIC's multi-PF
+// switch the MAC from before (mlx5_vdpa_set_attr() in Linux 6.12). A device without
+// VIRTIO_NET_F_MAC shows none whatever is set, and frames to one that a pod counts on may not reach
+// it.
+void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
+                              const std::string& madeWith) const {
   if (!hasMacToSet(record)) return;
   const std::string& mac = record.attachment.port.mac;
-  if (record.device.backend == Backend::kernel && access_.setVdpaMac) {
-    const std::string own = access_.vdpaMac(record.device.vdpa);
+  const DeviceConfig& device = record.device;
+  if (device.backend == Backend::kernel) {
+    const std::string own = madeWith.empty() ? ownMac(record) : madeWith;
     if (own == mac) return;
-    record.found.vdpaMac = own;
+    if (takesMacOnlyWhenMade(device.rules) ||
+        (record.macAsked && device.rules.macWhenMade && own.empty()))
+      return keepOwnMac(record, own);
+    // Of a driver without a name it isn't known.
+    if (access_.setVdpaMac && (device.rules.macLater || device.rules.driver.empty()))
+      record.found.vdpaMac = own;
   }
   if (vf && vf->values && vf->values->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
+}
+
+// One that shows none may have the chosen one: nobody else has that.
+void HardwareChanges::keepOwnMac(OwnerRecord& record, const std::string& own) {
+  std::string& mac = record.attachment.port.mac;
+  if (record.macAsked)
+    throw RefusedError(
+        Refusal::invalidArgument,
+        fmt::format("cannot set up {}: mac {} is asked for, but vDPA device {} {}: {}",
+                    record.attachment.deviceId, mac, record.device.vdpa,
+                    own.empty() ? "shows no MAC" : "has " + own,
+                    whyNotRemade(record.device, "mac")));
+  if (!own.empty()) mac = own;
 }
 
 // By the kernel's vdpa family where the device's parent supports it, else through the PF; else the
@@ -36,7 +64,6 @@ void HardwareChanges::applyMac(OwnerRecord& record) const {
   if (!hasMacToSet(record)) return;
   std::string& mac = record.attachment.port.mac;
   const bool set = applyVdpaMac(record);
-  checkMacSeen(record);
   if (set || applyVfMac(record)) return;
   if (record.device.backend == Backend::dpdk) return;  // such a device tells nobody what it has
   const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
@@ -79,20 +106,6 @@ bool HardwareChanges::applyVdpaMac(OwnerRecord& record) const {
       fmt::format("cannot set up {}: mac {} was set, but vDPA device {} has {}; its driver "
                   "ignores it: remove it from the network's configuration",
                   record.attachment.deviceId, mac, vdpa, now));
-}
-
-// A device without VIRTIO_NET_F_MAC shows none whatever was set, and frames to one that a pod
-// counts on may not reach it. Where the driver takes one when the device is made, it can be had.
-void HardwareChanges::checkMacSeen(const OwnerRecord& record) const {
-  const DeviceConfig& device = record.device;
-  if (!record.macAsked || device.backend != Backend::kernel || !device.rules.macWhenMade ||
-      !access_.vdpaMac || !access_.vdpaMac(device.vdpa).empty())
-    return;
-  throw RefusedError(
-      Refusal::invalidArgument,
-      fmt::format("cannot set up {}: mac {} is asked for, but vDPA device {} shows no MAC: {}",
-                  record.attachment.deviceId, record.attachment.port.mac, device.vdpa,
-                  whyNotRemade(device, "mac")));
 }
 
 bool HardwareChanges::applyVfMac(OwnerRecord& record) const {

@@ -5,10 +5,12 @@
 
 #include <filesystem>
 #include <stdexcept>
+#include <utility>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/remaking.h"
 #include "deviceplugin/datapath/rollback.h"
 #include "deviceplugin/datapath/sysfs_file.h"
 
@@ -87,7 +89,7 @@ void Provisioner::run() {
     }
     done = step();
     {
-      const std::scoped_lock lock(making_, mutex_);
+      const std::lock_guard lock(mutex_);
       left_.clear();
       for (const auto& [id, record] : records_)
         if (!wanted_.contains(id)) left_.push_back(id);
@@ -108,7 +110,7 @@ bool Provisioner::step() {
   std::map<std::string, std::string> problems;
   for (const auto& [id, device] : wanted) {
     try {
-      const std::lock_guard making(making_);
+      const std::lock_guard lock(making(id));
       make(id, device);
     } catch (const std::exception& error) {
       problems[id] = fmt::format("cannot make vDPA device {}: {}", device.vdpa, error.what());
@@ -124,32 +126,45 @@ bool Provisioner::step() {
 }
 
 bool Provisioner::undoUnwanted(const Devices& wanted) {
-  const std::lock_guard making(making_);
+  std::vector<std::string> unwanted;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, record] : records_)
+      if (!wanted.contains(id)) unwanted.push_back(id);
+  }
   bool done = true;
-  std::vector<std::string> gone;
-  for (const auto& [id, record] : records_) {
-    if (wanted.contains(id)) continue;
+  for (const auto& id : unwanted) {
+    const std::lock_guard lock(making(id));
     if (options_.owned(id)) {  // looked at again: it is let go at any moment
       done = false;
       continue;
     }
     try {
-      undo(record);
-      std::filesystem::remove(recordPath(id));
-      gone.push_back(id);
+      undo(id);
     } catch (const std::exception& error) {
       spdlog::error("cannot undo the provisioning of {}: {}", id, error.what());
       done = false;
     }
   }
-  for (const auto& id : gone) records_.erase(id);
   return done;
 }
 
-// One of this name that has no record of this boot isn't ours to change.
-bool Provisioner::isOurs(const std::string& id) const {
+std::optional<Provisioner::Record> Provisioner::ours(const std::string& id) const {
+  std::lock_guard lock(mutex_);
   const auto record = records_.find(id);
-  return record != records_.end() && record->second.bootId == options_.bootId;
+  if (record == records_.end() || record->second.bootId != options_.bootId) return std::nullopt;
+  return record->second;
+}
+
+std::timed_mutex& Provisioner::making(const std::string& id) {
+  std::lock_guard lock(mutex_);
+  return making_[id];
+}
+
+void Provisioner::keep(const Record& record, Durability durability) {
+  write(record, durability);
+  std::lock_guard lock(mutex_);
+  records_[record.device] = record;
 }
 
 void Provisioner::make(const std::string& id, const DeviceConfig& device) {
@@ -163,13 +178,14 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
 bool Provisioner::remake(const std::string& id, const DeviceConfig& device,
                          const VdpaAttributes& attributes,
                          std::chrono::steady_clock::time_point deadline) {
-  const std::unique_lock making(making_, deadline);
-  if (!making)
-    throw RefusedError(Refusal::aborted,
-                       fmt::format("cannot attach {} yet: vDPA devices are being made", id));
-  if (!isOurs(id)) return false;
-  const Record& record = records_.at(id);
-  if (bus_.has(device.vdpa) && record.made && record.attributes == attributes) return false;
+  const std::unique_lock lock(making(id), deadline);
+  if (!lock)
+    throw RefusedError(
+        Refusal::aborted,
+        fmt::format("cannot attach {} yet: vDPA device {} is being made", id, device.vdpa));
+  const auto record = ours(id);
+  if (!record) return false;
+  if (bus_.has(device.vdpa) && record->made && record->attributes == attributes) return false;
   Rollback changed;  // however it ends, the device was away
   changed.add(options_.changed);
   try {
@@ -193,11 +209,32 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
                           const VdpaAttributes& attributes) {
   const std::string driver = device.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
   const bool there = bus_.has(device.vdpa);
-  const auto before = records_.find(id);
-  const bool known = isOurs(id);
-  if (there && before->second.made && before->second.attributes == attributes)
+  if (const auto before = ours(id);
+      there && before && before->made && before->attributes == attributes)
     return bus_.bind(device.vdpa, driver);
   if (there) bus_.requireClosed(device.vdpa);
+  Record record = recordFor(id, device);
+  record.attributes = attributes;
+  if (attributes.mtu != 0 && !record.foundMtu && options_.mtu) learnMtu(device, record);
+  clearWay(device, record);
+  VdpaAttributes passed = attributes;
+  const bool putBack = attributes.mtu == 0 && record.foundMtu.value_or(0) != 0;
+  if (putBack && mayHaveMtu(attributes))
+    passed.mtu = *record.foundMtu;
+  else if (putBack)
+    restoreMtu(record);
+  record.taken = options_.add(device.vdpa, device.managementDevice, passed);
+  record.made = true;
+  if (putBack) record.foundMtu.reset();
+  keep(record, Durability::memory);  // without it, it is only made once more
+  spdlog::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
+               device.managementDevice, describe(attributes), describe(record.taken));
+  bus_.bind(device.vdpa, driver);
+}
+
+// Of a device whose making begins.
+Provisioner::Record Provisioner::recordFor(const std::string& id,
+                                           const DeviceConfig& device) const {
   Record record;
   record.device = id;
   record.vdpa = device.vdpa;
@@ -205,7 +242,6 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
   record.pciAddress = device.pciAddress;
   record.pciDriver = device.pciDriver;
   record.bootId = options_.bootId;
-  record.attributes = attributes;
   record.made = false;
   if (!device.pciAddress.empty()) {
     record.foundDriver = linkName(function(device.pciAddress) + "/driver");
@@ -215,69 +251,43 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
       record.foundDriver != device.pciDriver)
     checkUnused(function(device.pciAddress), record.foundDriver);
   // What was found before we came stays what is put back.
-  if (known) {
-    record.foundDriver = before->second.foundDriver;
-    record.foundOverride = before->second.foundOverride;
-    if (record.pciDriver.empty()) record.pciDriver = before->second.pciDriver;
-    record.foundMtu = before->second.foundMtu;
+  if (const auto before = ours(id)) {
+    record.foundDriver = before->foundDriver;
+    record.foundOverride = before->foundOverride;
+    if (record.pciDriver.empty()) record.pciDriver = before->pciDriver;
+    record.foundMtu = before->foundMtu;
   }
-  const bool mtuIsOurs = known && before->second.attributes.mtu != 0;
-  if (attributes.mtu != 0 && record.foundMtu == 0 && !mtuIsOurs && options_.mtu)
-    learnMtu(device, attributes, record);
-  write(record, Durability::disk);
-  records_[id] = record;
+  return record;
+}
+
+// For a device that is made with what `record` says.
+void Provisioner::clearWay(const DeviceConfig& device, const Record& record) {
+  keep(record, Durability::disk);
   if (bus_.has(device.vdpa)) options_.remove(device.vdpa);
   bindDriver(device);
-  VdpaAttributes passed = attributes;
-  if (passed.mtu == 0) passed.mtu = record.foundMtu;
-  records_[id].taken = options_.add(device.vdpa, device.managementDevice, passed);
-  bus_.bind(device.vdpa, driver);
-  records_[id].made = true;
-  if (attributes.mtu == 0) records_[id].foundMtu = 0;
-  write(records_[id], Durability::memory);  // without it, it is only made once more
-  spdlog::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
-               device.managementDevice, describe(attributes), describe(records_[id].taken));
 }
 
-// A driver keeps an MTU in its parent, where only a device reports it.
-void Provisioner::learnMtu(const DeviceConfig& device, const VdpaAttributes& attributes,
-                           Record& record) {
-  if (!bus_.has(device.vdpa)) {
-    write(record, Durability::disk);
-    records_[record.device] = record;
-    bindDriver(device);
-    VdpaAttributes without = attributes;
-    without.mtu = 0;
-    options_.add(device.vdpa, device.managementDevice, without);
+void Provisioner::undo(const std::string& id) {
+  Record record;
+  {
+    std::lock_guard lock(mutex_);
+    record = records_.at(id);
   }
-  record.foundMtu = options_.mtu(device.vdpa);
-}
-
-// Of a parent whose device has been removed.
-void Provisioner::restoreMtu(const Record& record) const {
-  VdpaAttributes attributes;
-  attributes.mtu = record.foundMtu;
-  try {
-    options_.add(record.vdpa, record.managementDevice, attributes);
-    options_.remove(record.vdpa);
-  } catch (const std::exception& error) {
-    spdlog::warn("cannot put back MTU {} of {}: {}", record.foundMtu, record.managementDevice,
-                 error.what());
-  }
-}
-
-void Provisioner::undo(const Record& record) const {
   // After a restart of the node nothing of it is left.
-  if (record.bootId != options_.bootId) return;
-  if (bus_.has(record.vdpa)) {
-    bus_.requireClosed(record.vdpa);
-    options_.remove(record.vdpa);
-    if (record.foundMtu != 0) restoreMtu(record);
+  if (record.bootId == options_.bootId) {
+    if (bus_.has(record.vdpa)) bus_.requireClosed(record.vdpa);
+    const bool putBack = record.foundMtu.value_or(0) != 0 && hasParent(record);
+    if (putBack && std::exchange(record.made, false)) keep(record, Durability::disk);
+    if (bus_.has(record.vdpa)) options_.remove(record.vdpa);
+    if (putBack) restoreMtu(record);
+    const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
+                      record.pciDriver != record.foundDriver && restoreDriver(record);
+    spdlog::info("{}: removed vDPA device {}{}", id, record.vdpa,
+                 back ? ", driver back to " + orNone(record.foundDriver) : "");
   }
-  const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
-                    record.pciDriver != record.foundDriver && restoreDriver(record);
-  spdlog::info("{}: removed vDPA device {}{}", record.device, record.vdpa,
-               back ? ", driver back to " + orNone(record.foundDriver) : "");
+  std::filesystem::remove(recordPath(id));
+  std::lock_guard lock(mutex_);
+  records_.erase(id);
 }
 
 }  // namespace vdpa

@@ -3,7 +3,9 @@
 //
 // A device that has other attributes than it should, since the configuration has changed or a pod
 // had it with a network's MAC or MTU, is remade as soon as no pod has it. The record says which
-// it has, and is written before they change: a device whose making was cut off is made again.
+// it has, and is written before they change: a device whose making was cut off is made again. A
+// parent keeps an MTU that a device was made with (mlx5_vdpa sets its function's): the one that it
+// had before is learned and recorded first, and put back before the record goes.
 #pragma once
 
 #include <chrono>
@@ -11,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -58,6 +61,9 @@ class Provisioner {
   // says why it failed.
   bool remake(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes,
               std::chrono::steady_clock::time_point deadline);
+  // Whether it was made by us since the node's start. One of its name that was not isn't ours to
+  // change.
+  bool isOurs(const std::string& id) const { return ours(id).has_value(); }
 
   // Waits until what isn't wanted is undone; returns the device IDs for which it isn't at the
   // deadline.
@@ -79,9 +85,9 @@ class Provisioner {
     VdpaAttributes taken;  // of them by the kernel, once it is made
     bool made = true;      // false: its making has begun, and it may have those from before
     std::string managementDevice;
-    // Of the parent, before a device with another one was made: there it outlives the device. 0: it
-    // has not been changed.
-    unsigned foundMtu = 0;
+    // Of the parent, before a device with another one was made. Absent: it has not been changed. 0:
+    // the kernel did not show it.
+    std::optional<unsigned> foundMtu;
   };
 
   void run();
@@ -90,16 +96,21 @@ class Provisioner {
   void make(const std::string& id, const DeviceConfig& device);
   void makeNow(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes);
   void makeOwn(const std::string& id, const DeviceConfig& device);
-  void learnMtu(const DeviceConfig& device, const VdpaAttributes& attributes, Record& record);
+  Record recordFor(const std::string& id, const DeviceConfig& device) const;
+  void clearWay(const DeviceConfig& device, const Record& record);
+  void learnMtu(const DeviceConfig& device, Record& record);
   void restoreMtu(const Record& record) const;
-  bool isOurs(const std::string& id) const;
+  bool hasParent(const Record& record) const;
   static std::string driverOverride(const std::string& function);
   static void checkUnused(const std::string& function, const std::string& driver);
   void bindDriver(const DeviceConfig& device) const;
-  void undo(const Record& record) const;
+  void undo(const std::string& id);
   bool restoreDriver(const Record& record) const;
   void loadRecords();
   void write(const Record& record, Durability durability) const;
+  void keep(const Record& record, Durability durability);
+  std::optional<Record> ours(const std::string& id) const;
+  std::timed_mutex& making(const std::string& id);
   std::string recordPath(const std::string& id) const { return options_.records + "/" + id; }
   std::string function(const std::string& address) const {
     return options_.sysfs + "/bus/pci/devices/" + address;
@@ -107,11 +118,11 @@ class Provisioner {
 
   const Options options_;
   const VdpaBus& bus_;
-  // Held while a device is changed: the holder of its Lease then finds it made or not, and not in
-  // between. Before mutex_.
-  std::timed_mutex making_;
-  std::map<std::string, Record> records_;  // under making_
-  mutable std::mutex mutex_;               // of the rest
+  mutable std::mutex mutex_;  // of all that follows
+  // One for each device, held while it and its record are changed: the holder of its Lease then
+  // finds it made or not, and not in between. Locked before mutex_.
+  std::map<std::string, std::timed_mutex> making_;
+  std::map<std::string, Record> records_;
   std::condition_variable changed_;
   Devices wanted_;
   bool told_ = false;  // the first set is there: nothing is undone before

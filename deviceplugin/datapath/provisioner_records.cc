@@ -45,7 +45,7 @@ void Provisioner::loadRecords() {
       if (json.contains("taken")) record.taken = attributesFromJson(json["taken"]);
       record.made = json.value("made", true);
       record.managementDevice = json.value("managementDevice", "");
-      record.foundMtu = json.value("foundMtu", 0u);
+      if (json.contains("foundMtu")) record.foundMtu = json["foundMtu"].get<unsigned>();
       records_[id] = std::move(record);
     } catch (const std::exception& error) {
       spdlog::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
@@ -54,18 +54,18 @@ void Provisioner::loadRecords() {
 }
 
 void Provisioner::write(const Record& record, Durability durability) const {
-  const nlohmann::json json{{"version", 1},
-                            {"vdpa", record.vdpa},
-                            {"pciAddress", record.pciAddress},
-                            {"pciDriver", record.pciDriver},
-                            {"foundDriver", record.foundDriver},
-                            {"foundOverride", record.foundOverride},
-                            {"bootId", record.bootId},
-                            {"attributes", toJson(record.attributes)},
-                            {"taken", toJson(record.taken)},
-                            {"made", record.made},
-                            {"managementDevice", record.managementDevice},
-                            {"foundMtu", record.foundMtu}};
+  nlohmann::json json{{"version", 1},
+                      {"vdpa", record.vdpa},
+                      {"pciAddress", record.pciAddress},
+                      {"pciDriver", record.pciDriver},
+                      {"foundDriver", record.foundDriver},
+                      {"foundOverride", record.foundOverride},
+                      {"bootId", record.bootId},
+                      {"attributes", toJson(record.attributes)},
+                      {"taken", toJson(record.taken)},
+                      {"made", record.made},
+                      {"managementDevice", record.managementDevice}};
+  if (record.foundMtu) json["foundMtu"] = *record.foundMtu;
   writeFileAtomically(recordPath(record.device), json.dump(2) + "\n", durability);
 }
 

@@ -3,9 +3,15 @@
 
 #include <fmt/format.h>
 
+#include "common/virtio_features.h"
 #include "deviceplugin/datapath/refused_error.h"
 
 namespace vdpa {
+namespace {
+
+constexpr unsigned kMtuUnshown = 1500;
+
+}  // namespace
 
 bool mayRemake(const DeviceConfig& device) {
   return device.backend == Backend::kernel && device.provision &&
@@ -13,8 +19,17 @@ bool mayRemake(const DeviceConfig& device) {
          (device.rules.macWhenMade || device.rules.mtuWhenMade);
 }
 
-VdpaAttributes attributesFor(const DeviceConfig& device, const PortSettings& port, bool macAsked,
-                             const VdpaFacts& now) {
+bool takesMacOnlyWhenMade(const VdpaRules& rules) {
+  return rules.macWhenMade && !rules.macLater;
+}
+
+bool mayHaveMtu(const VdpaAttributes& attributes) {
+  const uint64_t features = attributes.features.value_or(0);
+  return features == 0 || (features & kFeatureMtu) != 0;
+}
+
+VdpaAttributes attributesFor(const std::string& deviceId, const DeviceConfig& device,
+                             const PortSettings& port, bool macAsked, const VdpaFacts& now) {
   VdpaAttributes attributes = device.attributes;
   if (!mayRemake(device)) return attributes;
   const VdpaRules& rules = device.rules;
@@ -24,8 +39,24 @@ VdpaAttributes attributesFor(const DeviceConfig& device, const PortSettings& por
   const bool needed = macAsked || (socket && now.mac.empty());
   const bool settable = socket && rules.macLater && !now.mac.empty();
   if (rules.macWhenMade && needed && !settable && now.mac != port.mac) attributes.mac = port.mac;
-  if (rules.mtuWhenMade && port.mtu != 0 && port.mtu != now.mtu) attributes.mtu = port.mtu;
+  if (!rules.mtuWhenMade || port.mtu == 0 || port.mtu == now.mtu) return attributes;
+  if (!mayHaveMtu(device.attributes))
+    throw RefusedError(
+        Refusal::invalidArgument,
+        fmt::format("cannot set up {}: mtu {} is asked for, but vDPA device {} is made without the "
+                    "feature MTU: add MTU to `vdpa.features` of its resource, or remove mtu from "
+                    "the network's configuration",
+                    deviceId, port.mtu, device.vdpa));
+  attributes.mtu = port.mtu;
   return attributes;
+}
+
+VdpaAttributes requiredOf(const VdpaAttributes& wanted, const DeviceConfig& device, bool macAsked,
+                          const VdpaFacts& now) {
+  VdpaAttributes required = wanted;
+  if (!macAsked) required.mac = device.attributes.mac;
+  if (required.mtu < now.mtu) required.mtu = device.attributes.mtu;
+  return required;
 }
 
 std::string whyNotRemade(const DeviceConfig& device, const std::string& key) {
@@ -37,6 +68,12 @@ std::string whyNotRemade(const DeviceConfig& device, const std::string& key) {
         "was handed to the pod before: remove {} from the network's configuration, or use `attach: "
         "vhost-user` or `virtio-vdpa` with `provision: vdpa`",
         driver, key);
+  if (device.provision)
+    return fmt::format(
+        "{} takes it when the device is made, and it was made by somebody else: remove it with "
+        "`vdpa dev del {}`, so that it is made as its resource has it, or remove {} from the "
+        "network's configuration",
+        driver, device.vdpa, key);
   return fmt::format(
       "{} takes it when the device is made: use `provision: vdpa`, give it with `vdpa dev add ... "
       "{}`, or remove it from the network's configuration",
@@ -45,11 +82,11 @@ std::string whyNotRemade(const DeviceConfig& device, const std::string& key) {
 
 void checkMtu(const std::string& deviceId, const DeviceConfig& device, unsigned asked,
               const VdpaFacts& now) {
-  if (device.attach != Attach::vhostVdpa || now.mtu == 0 || asked <= now.mtu) return;
+  if (device.attach != Attach::vhostVdpa || asked <= (now.mtu != 0 ? now.mtu : kMtuUnshown)) return;
   throw RefusedError(
       Refusal::invalidArgument,
-      fmt::format("cannot set up {}: mtu {} is asked for, but vDPA device {} has {}{}", deviceId,
-                  asked, device.vdpa, now.mtu,
+      fmt::format("cannot set up {}: mtu {} is asked for, but vDPA device {} {}{}", deviceId, asked,
+                  device.vdpa, now.mtu != 0 ? fmt::format("has {}", now.mtu) : "shows no MTU",
                   device.rules.mtuWhenMade ? ": " + whyNotRemade(device, "mtu") : ""));
 }
 

@@ -1,6 +1,9 @@
 // A provisioned device that is remade for a network, and has its resource's attributes again
 // when the pod is gone: also after a crash, in a call to the kernel or between two of them. The
 // kernel's part is a sysfs of files, and a file that says how the device was made.
+#include <atomic>
+
+#include "common/virtio_features.h"
 #include "deviceplugin/datapath/refused_error.h"
 #include "tests/unit/datapath/node.h"
 
@@ -38,6 +41,7 @@ class MadeNode {
         [this](const std::string&) { return made("mac"); },
         [](const std::string&, const std::string&) { return false; },
         [this](const std::string&) {
+          if (!showsMtu) return 0u;
           const std::string mtu = made("mtu");
           return mtu.empty() ? 1500u : static_cast<unsigned>(std::stoul(mtu));
         }};
@@ -53,11 +57,14 @@ class MadeNode {
             [this, at](const std::string& name) {
               at("before remove");
               tree_.removeVdpa(name);
+              ++removed;
               at("after remove");
             },
             std::chrono::seconds(4), at, std::chrono::seconds(0), nullptr, nullptr, hardware},
         [] {});
-    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", wanted}}}});
+    std::vector<Resource> resources;
+    if (offered) resources.push_back({"vdpa.io/nic", {}, {}, {{"nic-0", wanted}}});
+    attachments->setDevices(resources);
     return attachments;
   }
 
@@ -88,9 +95,24 @@ class MadeNode {
     UNSCOPED_INFO("made with " << made("with"));
     return false;
   }
+  // For a parent's MTU without a device that would be waited for.
+  bool waitParentMtu(const std::string& mtu) const {
+    for (int i = 0; i < 4000 && made("mtu") != mtu; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return made("mtu") == mtu;
+  }
+
+  bool offered = true;  // to what starts
+  bool refusesMac = false;
+  unsigned leastMtu = 68;
+  std::atomic<bool> showsMtu = true;  // of a device that is made without an MTU
+  std::atomic<int> removed = 0;
 
  private:
   void add(const std::string& name, const VdpaAttributes& with) {
+    if (refusesMac && !with.mac.empty()) throw std::runtime_error("Operation not supported");
+    if (with.mtu != 0 && with.mtu < leastMtu) throw std::runtime_error("Invalid argument");
+    if (with.features.value_or(0) & kFeatureMtu) showsMtu = true;
     if (with.mtu > 9000) throw std::runtime_error("Invalid argument");
     tree_.addVdpa(kVf, name, "vhost_vdpa", 3);
     writeFileAtomically(directory_.path() + "/made-mac", with.mac, Durability::memory);
@@ -144,10 +166,68 @@ TEST_CASE("the parent's MTU is put back when the configuration has none any more
   }
   SECTION("of the device") {
     attachments->setDevices({});
-    for (int i = 0; i < 4000 && node.made("mtu") != "1500"; ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    CHECK(node.waitParentMtu("1500"));
   }
   CHECK(node.made("mtu") == "1500");
+}
+
+TEST_CASE("the parent's MTU is learned although the resource's list of features has no MTU") {
+  MadeNode node;
+  node.showsMtu = false;
+  auto large = MadeNode::device();
+  large.attributes = {0, kFeatureMac, 9000, ""};
+  const auto attachments = node.start([](auto) {}, large);
+  CHECK(node.waitMade("all queue pairs, mtu 9000, features MAC"));
+  attachments->setDevices({});
+  CHECK(node.waitParentMtu("1500"));
+}
+
+TEST_CASE("a network's MTU is refused where the resource's list of features has no MTU") {
+  MadeNode node;
+  auto device = MadeNode::device();
+  device.attributes.features = kFeatureMac;
+  const auto attachments = node.start([](auto) {}, device);
+  REQUIRE(node.waitMade("all queue pairs, features MAC"));
+  CHECK_THROWS_WITH(attachments->attach(requestOf(kMac, 9000), kNever),
+                    Catch::Contains("add MTU to `vdpa.features`"));
+  CHECK(node.removed == 0);
+}
+
+TEST_CASE("a crash at every step leaves the parent's MTU to be put back") {
+  const std::string step = GENERATE("before add", "after add", "before remove", "after remove");
+  const bool undoing = GENERATE(false, true);
+  INFO(step << (undoing ? ", undoing" : ", making"));
+  MadeNode node;
+  auto large = MadeNode::device();
+  large.attributes.mtu = 9000;
+  const std::string kLarge = "all queue pairs, mtu 9000, all features";
+  if (undoing) REQUIRE((node.start([](auto) {}, large), node.waitMade(kLarge)));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto attachments = node.start(
+        [&](std::string_view at) {
+          if (at == step) ::_exit(42);
+        },
+        large);
+    if (undoing) attachments->setDevices({});
+    std::this_thread::sleep_for(std::chrono::seconds(10));
+    ::_exit(1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  REQUIRE(WEXITSTATUS(status) == 42);
+  SECTION("of a device that is made again") {
+    const auto attachments = node.start([](auto) {}, large);
+    CHECK(node.waitMade(kLarge));
+    attachments->setDevices({});
+    CHECK(node.waitParentMtu("1500"));
+  }
+  SECTION("of one that is not wanted any more") {
+    if (node.made("mtu").empty()) return;  // it was not changed
+    node.offered = false;
+    const auto attachments = node.start();
+    CHECK(node.waitParentMtu("1500"));
+  }
 }
 
 TEST_CASE("a device without a MAC gets the one that is chosen for its pod") {
@@ -159,6 +239,32 @@ TEST_CASE("a device without a MAC gets the one that is chosen for its pod") {
   CHECK_FALSE(node.made("mac").empty());
   CHECK(attachments->detach(kOwner.key()));
   CHECK(node.waitMade(kOwn));
+}
+
+TEST_CASE("what nobody asked for, or the worker offers by itself, refuses no pod") {
+  MadeNode node;
+  const auto attachments = node.start();
+  REQUIRE(node.waitMade(kOwn));
+  SECTION("a MAC that was chosen") {
+    node.refusesMac = true;
+    CHECK_FALSE(attachments->attach(requestOf("", 0), kNever).attachment.port.mac.empty());
+  }
+  SECTION("an MTU below the device's") {
+    node.leastMtu = 1500;
+    CHECK(attachments->attach(requestOf(kMac, 1400), kNever).attachment.port.mtu == 1400);
+    CHECK(node.made("mac") == kMac);
+  }
+}
+
+TEST_CASE("what is refused otherwise costs no remake") {
+  MadeNode node;
+  const auto attachments = node.start();
+  REQUIRE(node.waitMade(kOwn));
+  auto request = requestOf(kMac, 9000);
+  request.settings.vlan = 100;
+  CHECK_THROWS_WITH(attachments->attach(request, kNever), Catch::Contains("vlan 100"));
+  CHECK(node.removed == 0);
+  CHECK(node.made("with") == kOwn);
 }
 
 TEST_CASE("what the kernel refuses is reported, and the device is free with its own attributes") {
@@ -175,7 +281,10 @@ TEST_CASE("what the kernel refuses is reported, and the device is free with its 
 TEST_CASE("a crash at every step of a remake leaves a device that the next pod can have") {
   const std::string step = GENERATE("before remove", "after remove", "before add", "after add",
                                     "worker started", "recorded", "engine");
-  INFO(step);
+  const unsigned mtu = GENERATE(0u, 9000u);
+  INFO(step << ", mtu " << mtu);
+  // The parent's MTU is put back.
+  const std::string own = mtu == 0 ? kOwn : "all queue pairs, mtu 1500, all features";
   MadeNode node;
   { REQUIRE((node.start(), node.waitMade(kOwn))); }
   const pid_t child = ::fork();
@@ -184,7 +293,7 @@ TEST_CASE("a crash at every step of a remake leaves a device that the next pod c
       node.start([&](std::string_view at) {
             if (at == step) ::_exit(42);
           })
-          ->attach(requestOf(kMac, 0), kNever);
+          ->attach(requestOf(kMac, mtu), kNever);
     } catch (...) {
     }
     ::_exit(1);
@@ -194,12 +303,12 @@ TEST_CASE("a crash at every step of a remake leaves a device that the next pod c
   REQUIRE(WEXITSTATUS(status) == 42);
 
   const auto attachments = node.start();
-  CHECK(node.waitMade(kOwn));
+  CHECK(node.waitMade(own));
   CHECK(attachments->list().empty());
-  CHECK(attachments->attach(requestOf(kMac, 0), kNever).attachment.port.mac == kMac);
+  CHECK(attachments->attach(requestOf(kMac, mtu), kNever).attachment.port.mac == kMac);
   CHECK(node.made("mac") == kMac);
   CHECK(attachments->detach(kOwner.key()));
-  CHECK(node.waitMade(kOwn));
+  CHECK(node.waitMade(own));
 }
 
 TEST_CASE("a pod keeps its device as it is over a restart and a change of the configuration") {

@@ -338,15 +338,13 @@ TEST_CASE(
   hardware.vdpaShown = false;
   hardware.vdpaSettable = true;
   const auto changes = hardware.changes();
-  SECTION("nobody asks for one: it is set, and not demanded") {
+  SECTION("nobody asks for one: it has none") {
     auto record = recordFor({});
     record.device.rules = {"mlx5_core", true, true, false};
     changes.plan(record, {});
     changes.apply(record);
-    CHECK(hardware.vdpaMac == kWanted);
-    CHECK(record.attachment.port.mac == kWanted);
+    CHECK(record.attachment.port.mac.empty());
     CHECK(differences(changes, record).empty());
-    changes.restore(record);
     CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
   }
   SECTION("one that is asked for is refused, with what would help") {
@@ -355,14 +353,54 @@ TEST_CASE(
     settings.mac = kWanted;
     auto record = recordFor(settings);
     record.device.rules = {"mlx5_core", true, true, false};
-    changes.plan(record, settings);
-    CHECK_THROWS_WITH(changes.apply(record),
+    CHECK_THROWS_WITH(changes.plan(record, settings),
                       Catch::Contains("mac 02:00:00:00:00:01 is asked for, but vDPA device vdpa0 "
                                       "shows no MAC: its driver mlx5_core takes it when the device "
                                       "is made: use `provision: vdpa`"));
-    changes.restore(record);
     CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
   }
+  SECTION("that a driver sets, and doesn't show, is refused before it is set") {
+    Settings settings;
+    settings.mac = kWanted;
+    auto record = recordFor(settings);
+    record.device.rules = {"vdpasim_net", true, true, true};
+    CHECK_THROWS_WITH(changes.plan(record, settings), Catch::Contains("shows no MAC"));
+    CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+  }
+}
+
+TEST_CASE("hardware changes: a MAC that a driver takes only when the device is made is never set") {
+  Hardware hardware;
+  hardware.values = asFound();
+  hardware.vdpaSettable = true;
+  const auto changes = hardware.changes();
+  Settings settings;
+  SECTION("nobody asks for one: it keeps its own") {
+    auto record = recordFor(settings);
+    record.device.rules = {"mlx5_core", true, true, false};
+    changes.plan(record, settings);
+    changes.apply(record);
+    CHECK(record.attachment.port.mac == kOwn);
+  }
+  SECTION("one that is asked for is refused") {
+    settings.mac = kWanted;
+    auto record = recordFor(settings);
+    record.device.rules = {"mlx5_core", true, true, false};
+    CHECK_THROWS_WITH(changes.plan(record, settings),
+                      Catch::Contains("vDPA device vdpa0 has 52:54:00:00:00:01: its driver "
+                                      "mlx5_core takes it when the device is made: use `provision: "
+                                      "vdpa`"));
+  }
+  SECTION("unless the device is remade with it") {
+    settings.mac = kWanted;
+    auto record = recordFor(settings);
+    record.device.rules = {"mlx5_core", true, true, false};
+    changes.plan(record, settings, kWanted);
+    CHECK_FALSE(record.found.vdpaMac);
+    CHECK(record.attachment.port.mac == kWanted);
+  }
+  CHECK(hardware.vdpaMac == kOwn);
+  CHECK(hardware.written.empty());
 }
 
 TEST_CASE("hardware changes: a driver that ignores a MAC is believed where nobody asked for it") {

@@ -63,6 +63,7 @@ class Node {
                calls.push_back("add " + name + " at " + management + withWords(attributes));
                if (attributes == refusedAttributes) throw std::runtime_error("Invalid argument");
                tree.addVdpa(kVf, name, "vhost_vdpa", 3);
+               if (onAdd) onAdd(name);
                return takes.value_or(attributes);
              },
          .remove =
@@ -77,6 +78,7 @@ class Node {
                if (!once.exchange(true)) stepped.set_value();
              }},
         bus);
+    running = &provisioner;
     provisioner.want(devices);
     stepped.get_future().wait();
     if (after) after(provisioner);
@@ -95,6 +97,8 @@ class Node {
   std::vector<std::string> calls;
   std::string problem, kernelRefuses;
   std::optional<VdpaAttributes> refusedAttributes;
+  std::function<void(const std::string& name)> onAdd;
+  Provisioner* running = nullptr;
   std::optional<VdpaAttributes> takes;  // of an old kernel; else all
   std::function<void(Provisioner&)> after;
   std::vector<std::string> left;
@@ -414,4 +418,31 @@ TEST_CASE_METHOD(Node, "somebody else's device is not remade") {
   };
   want({{kVf, deviceWith(kAll)}});
   CHECK(calls.empty());
+}
+
+TEST_CASE_METHOD(Node, "a device that can't be bound is not made again for that") {
+  is("vp-vdpa", "(null)");
+  onAdd = [this](const std::string&) {
+    std::filesystem::remove_all(tree.path() + "/bus/vdpa/drivers/vhost_vdpa");
+  };
+  for (int i = 0; i < 2; ++i) {
+    want({{kVf, deviceWith(kAll)}});
+    CHECK_THAT(problem, Catch::Contains("`modprobe vhost-vdpa`"));
+    CHECK(calls.size() == 1);
+  }
+}
+
+TEST_CASE_METHOD(Provisioned, "a pod's device is not waited for while others are made") {
+  DeviceConfig other = deviceWith(kAll);
+  other.vdpa = "vdpa8";
+  bool remade = false;
+  onAdd = [&](const std::string& name) {
+    if (name != "vdpa8") return;
+    remade = std::async(std::launch::async, [this] {
+               return running->remake(kVf, deviceWith(kAll), withMac("02:00:00:00:00:01"),
+                                      std::chrono::steady_clock::now() + std::chrono::seconds(1));
+             }).get();
+  };
+  want({{kVf, deviceWith(kAll)}, {"other", other}});
+  CHECK(remade);
 }

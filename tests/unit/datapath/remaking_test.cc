@@ -29,13 +29,13 @@ std::string macFor(const DeviceConfig& device, bool asked, const std::string& no
   PortSettings port;
   port.mac = kMac;
   port.mtu = 0;
-  return attributesFor(device, port, asked, {now, 1500}).mac;
+  return attributesFor("nic", device, port, asked, {now, 1500}).mac;
 }
 
 unsigned mtuFor(const DeviceConfig& device, unsigned asked) {
   PortSettings port;
   port.mtu = asked;
-  return attributesFor(device, port, false, {kOther, 1500}).mtu;
+  return attributesFor("nic", device, port, false, {kOther, 1500}).mtu;
 }
 
 }  // namespace
@@ -80,6 +80,8 @@ TEST_CASE("what was handed out, or made by somebody else, is never remade") {
   CHECK_FALSE(mayRemake(device));
   CHECK(mtuFor(device, 9000) == 0);
   CHECK_THAT(whyNotRemade(device, "mac"), Catch::Contains("use `provision: vdpa`"));
+  device.provision = true;
+  CHECK_THAT(whyNotRemade(device, "mac"), Catch::Contains("`vdpa dev del vdpa7`"));
 }
 
 TEST_CASE("the MTU of a handed out character device is compared, since nobody else does") {
@@ -93,6 +95,7 @@ TEST_CASE("the MTU of a handed out character device is compared, since nobody el
   CHECK_THROWS_WITH(checkMtu("nic", deviceOf(kVirtio, Attach::vhostVdpa), 9000, {kMac, 1500}),
                     Catch::EndsWith("has 1500"));
   CHECK_NOTHROW(checkMtu("nic", handedOut, 1500, {kMac, 1500}));
-  CHECK_NOTHROW(checkMtu("nic", handedOut, 9000, {kMac, 0}));
+  CHECK_NOTHROW(checkMtu("nic", handedOut, 1500, {kMac, 0}));
+  CHECK_THROWS_WITH(checkMtu("nic", handedOut, 1501, {kMac, 0}), Catch::Contains("shows no MTU"));
   CHECK_NOTHROW(checkMtu("nic", deviceOf(kMlx5), 9000, {kMac, 1500}));  // its worker compares
 }
