@@ -62,7 +62,7 @@ class Node {
                     const VdpaAttributes& attributes) {
                calls.push_back("add " + name + " at " + management + withWords(attributes));
                if (attributes == refusedAttributes) throw std::runtime_error("Invalid argument");
-               tree.addVdpa(kVf, name, "vhost_vdpa", 3);
+               tree.addVdpa(kVf, name, "vhost_vdpa", name == "vdpa7" ? 3 : 4);
                if (onAdd) onAdd(name);
                return takes.value_or(attributes);
              },
