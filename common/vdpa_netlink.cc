@@ -313,7 +313,7 @@ VdpaDeviceInfo parseVdpaDevice(std::span<const std::byte> attributes) {
       case VDPA_ATTR_DEV_NET_CFG_MTU:
         info.mtu = attribute.number<uint16_t>();
         break;
-      case VDPA_ATTR_VDPA_DEV_SUPPORTED_FEATURES:
+      case VDPA_ATTR_DEV_FEATURES:
         info.features = attribute.number<uint64_t>();
         break;
       default:

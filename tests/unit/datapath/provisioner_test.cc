@@ -62,7 +62,7 @@ class Node {
                     const VdpaAttributes& attributes) {
                calls.push_back("add " + name + " at " + management + withWords(attributes));
                if (attributes == refusedAttributes) throw std::runtime_error("Invalid argument");
-               tree.addVdpa(kVf, name, "vhost_vdpa", 3);
+               tree.addVdpa(kVf, name, "vhost_vdpa", name == "vdpa7" ? 3 : 4);
                if (onAdd) onAdd(name);
                return takes.value_or(attributes);
              },
@@ -97,9 +97,9 @@ class Node {
   std::vector<std::string> calls;
   std::string problem, kernelRefuses;
   std::optional<VdpaAttributes> refusedAttributes;
-  std::optional<VdpaAttributes> takes;  // of an old kernel; else all
   std::function<void(const std::string& name)> onAdd;
   Provisioner* running = nullptr;
+  std::optional<VdpaAttributes> takes;  // of an old kernel; else all
   std::function<void(Provisioner&)> after;
   std::vector<std::string> left;
   bool owned = false;

@@ -46,7 +46,7 @@ Attributes device() {
       .number<uint16_t>(VDPA_ATTR_DEV_NET_CFG_MAX_VQP, 2)
       .number<uint16_t>(VDPA_ATTR_DEV_NET_CFG_MTU, 1500)
       .bytes(VDPA_ATTR_DEV_NET_CFG_MACADDR, mac, sizeof mac)
-      .number<uint64_t>(VDPA_ATTR_VDPA_DEV_SUPPORTED_FEATURES, 0x300000000);
+      .number<uint64_t>(VDPA_ATTR_DEV_FEATURES, 0x300000000);
   return attributes;
 }
 
