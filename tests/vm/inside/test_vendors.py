@@ -145,9 +145,12 @@ def test_mlx5_with_a_device_that_an_operator_made(node, vendor_nic, offer, made)
     node.delete_vdpa("vdpa0")
     node.add_vdpa("vdpa0", f"pci/{first}", "mac", OTHER)
     offered.wait_healthy(first)
-    with offered.attached(first, mac=ASKED):
-        made("vdpa0", mac=ASKED)
-    made("vdpa0", mac=OTHER)
+    offered.refuses(first, ASKED, f"vdpa0 has {OTHER}", "takes it when the device is made", mac=ASKED)
+    made("vdpa0", mac=OTHER)   # also not set and put back: the NIC's switch would not know it
+    with offered.attached(first, mac=OTHER) as (live, _):
+        assert live.settings.mac == OTHER
+    with offered.attached(first) as (live, _):
+        assert (live.settings.mac, node.vdpa_config("vdpa0")["mac"]) == (OTHER, OTHER)
 
 
 def test_a_driver_that_takes_a_mac_only_when_the_device_is_made(vendor_nic, offer, made):
