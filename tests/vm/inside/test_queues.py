@@ -63,7 +63,8 @@ def test_a_kick_runs_in_the_context_of_the_pod(node, directory, devices):
             for _ in range(KICKS):
                 one.kick(1)
             assert wake_ups(os.getpid()) == own, "nobody is waited for"
-            assert wake_ups(w0.pid) == worker, "no kick is relayed"
+            woken = sum(wake_ups(w0.pid).values()) - sum(worker.values())
+            assert woken < KICKS // 1000, "no kick is relayed; the worker may have work of its own"
             if counted:
                 after = node.queue_statistics("vdpa0", 1)
                 assert (after["kicks"], after["kicker"]) == (counted["kicks"] + KICKS, os.getpid())
