@@ -178,7 +178,7 @@ TEST_CASE_METHOD(Node, "a port that crashed its switch is closed, for longer eac
   CHECK(closure("nic-0") <= 60000);
   CHECK(closure("nic-1") == 0);
   CHECK_THAT(handle->portProblem("nic-0"),
-             Catch::Contains("vdpa-switch of vdpa.io/nic crashed with signal 11 as it served ring "
+             Catch::Contains("vdpa-switch of vdpa.io/nic crashed with signal 6 as it served ring "
                              "1 of nic-0: the port is closed for 60 s"));
   CHECK(handle->portProblem("nic-1") == "");
   CHECK(handle->problem() == "");
