@@ -110,7 +110,7 @@ bool Provisioner::step() {
   std::map<std::string, std::string> problems;
   for (const auto& [id, device] : wanted) {
     try {
-      const std::lock_guard lock(making(id));
+      const Turn turn(*this, id);
       make(id, device);
     } catch (const std::exception& error) {
       problems[id] = fmt::format("cannot make vDPA device {}: {}", device.vdpa, error.what());
@@ -134,7 +134,7 @@ bool Provisioner::undoUnwanted(const Devices& wanted) {
   }
   bool done = true;
   for (const auto& id : unwanted) {
-    const std::lock_guard lock(making(id));
+    const Turn turn(*this, id);
     if (options_.owned(id)) {  // looked at again: it is let go at any moment
       done = false;
       continue;
@@ -156,9 +156,25 @@ std::optional<Provisioner::Record> Provisioner::ours(const std::string& id) cons
   return record->second;
 }
 
-std::timed_mutex& Provisioner::making(const std::string& id) {
-  std::lock_guard lock(mutex_);
-  return making_[id];
+Provisioner::Turn::Turn(Provisioner& provisioner, const std::string& id,
+                        std::optional<std::chrono::steady_clock::time_point> deadline)
+    : provisioner_(provisioner), id_(id) {
+  std::unique_lock lock(provisioner_.mutex_);
+  const auto free = [&] { return !provisioner_.making_.contains(id_); };
+  if (!deadline)
+    provisioner_.changed_.wait(lock, free);
+  else if (!provisioner_.changed_.wait_until(lock, *deadline, free))
+    return;
+  has_ = provisioner_.making_.insert(id_).second;
+}
+
+Provisioner::Turn::~Turn() {
+  if (!has_) return;
+  {
+    std::lock_guard lock(provisioner_.mutex_);
+    provisioner_.making_.erase(id_);
+  }
+  provisioner_.changed_.notify_all();
 }
 
 void Provisioner::keep(const Record& record, Durability durability) {
@@ -178,8 +194,8 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
 bool Provisioner::remake(const std::string& id, const DeviceConfig& device,
                          const VdpaAttributes& attributes,
                          std::chrono::steady_clock::time_point deadline) {
-  const std::unique_lock lock(making(id), deadline);
-  if (!lock)
+  const Turn turn(*this, id, deadline);
+  if (!turn)
     throw RefusedError(
         Refusal::aborted,
         fmt::format("cannot attach {} yet: vDPA device {} is being made", id, device.vdpa));

@@ -73,6 +73,23 @@ class Provisioner {
   std::string problem(const std::string& id) const;
 
  private:
+  // One at a time for each device, while it and its record are changed: the holder of its Lease
+  // then finds it made or not, and not in between. False at the deadline. Taken without mutex_.
+  class Turn {
+   public:
+    Turn(Provisioner& provisioner, const std::string& id,
+         std::optional<std::chrono::steady_clock::time_point> deadline = std::nullopt);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    explicit operator bool() const { return has_; }
+
+   private:
+    Provisioner& provisioner_;
+    const std::string id_;
+    bool has_ = false;
+  };
+
   struct Record {
     std::string device;
     std::string vdpa;
@@ -110,7 +127,6 @@ class Provisioner {
   void write(const Record& record, Durability durability) const;
   void keep(const Record& record, Durability durability);
   std::optional<Record> ours(const std::string& id) const;
-  std::timed_mutex& making(const std::string& id);
   std::string recordPath(const std::string& id) const { return options_.records + "/" + id; }
   std::string function(const std::string& address) const {
     return options_.sysfs + "/bus/pci/devices/" + address;
@@ -118,10 +134,8 @@ class Provisioner {
 
   const Options options_;
   const VdpaBus& bus_;
-  mutable std::mutex mutex_;  // of all that follows
-  // One for each device, held while it and its record are changed: the holder of its Lease then
-  // finds it made or not, and not in between. Locked before mutex_.
-  std::map<std::string, std::timed_mutex> making_;
+  mutable std::mutex mutex_;      // of all that follows
+  std::set<std::string> making_;  // devices that have a Turn
   std::map<std::string, Record> records_;
   std::condition_variable changed_;
   Devices wanted_;
