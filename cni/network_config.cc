@@ -119,7 +119,7 @@ void parseKeys(NetworkConfig& config, const Environment& environment) {
                   fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', "
                               "'.' or '-', at most {} bytes",
                               excerpt(config.name, 40), kMaxNetworkName));
-    // Others read these; what is wrong with them is told all the same.
+    // Others read these; an error in them is reported all the same.
     object.string("type");
     object.object("dns");
     object.object("capabilities");

@@ -56,7 +56,7 @@ NetworkConfig parseNetworkConfig(const std::string& text, const Environment& env
 // runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.
 DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment);
 
-// Its infoFile alone, for DEL. Throws likewise.
+// Its infoFile alone, for DEL. Throws as parseDeviceConfig() does.
 std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment);
 
 // The cniVersion to answer with when the configuration itself is the problem.

@@ -32,8 +32,8 @@ struct VdpaDeviceInfo {
   uint16_t maxQueuePairs = 0;  // 0: not told, which means one
   std::string mac;             // lower case; empty: not told
   uint16_t mtu = 0;            // 0: not told
-  // 0: not told, as by Linux 6.1, which uses another number than VDPA_ATTR_DEV_FEATURES: in 6.12
-  // that is a block device's capacity.
+  // 0: not reported, as by Linux 6.1, which uses another number than VDPA_ATTR_DEV_FEATURES:
+  // in 6.12 that is a block device's capacity.
   uint64_t features = 0;
   bool operator==(const VdpaDeviceInfo&) const = default;
 };

@@ -17,8 +17,8 @@ using namespace std::chrono_literals;
 // For an Attach that has been called off to end: a process it started may need its whole time.
 constexpr auto kEndOfAttach = 25s;
 
-// Tells the provisioner of a device that was let go: once its lease has ended, so before it in the
-// code, since the provisioner leaves a leased device alone.
+// Wakes the provisioner for a device that was released: once its lease has ended, so before it in
+// the code, since the provisioner leaves a leased device alone.
 class WakeAtEnd {
  public:
   explicit WakeAtEnd(Provisioner& provisioner) : provisioner_(provisioner) {}

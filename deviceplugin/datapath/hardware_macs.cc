@@ -63,9 +63,8 @@ void HardwareChanges::keepOwnMac(OwnerRecord& record, const std::string& own) {
 void HardwareChanges::applyMac(OwnerRecord& record) const {
   if (!hasMacToSet(record)) return;
   std::string& mac = record.attachment.port.mac;
-  const bool set = applyVdpaMac(record);
-  if (set || applyVfMac(record)) return;
-  if (record.device.backend == Backend::dpdk) return;  // such a device tells nobody what it has
+  if (applyVdpaMac(record) || applyVfMac(record)) return;
+  if (record.device.backend == Backend::dpdk) return;  // such a device does not report what it has
   const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
   if (own == mac) return;
   if (!record.macAsked) {

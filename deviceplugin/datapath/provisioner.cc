@@ -19,10 +19,6 @@ namespace {
 
 constexpr auto kRetry = std::chrono::seconds(5);
 
-std::string orNone(const std::string& text) {
-  return text.empty() ? "no driver" : text;
-}
-
 }  // namespace
 
 Provisioner::Provisioner(Options options, const VdpaBus& bus)

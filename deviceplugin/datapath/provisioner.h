@@ -118,6 +118,7 @@ class Provisioner {
   void learnMtu(const DeviceConfig& device, Record& record);
   void restoreMtu(const Record& record) const;
   bool hasParent(const Record& record) const;
+  static std::string orNone(const std::string& driver);
   static std::string driverOverride(const std::string& function);
   static void checkUnused(const std::string& function, const std::string& driver);
   void bindDriver(const DeviceConfig& device) const;

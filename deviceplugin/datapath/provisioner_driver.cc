@@ -11,10 +11,6 @@
 namespace vdpa {
 namespace {
 
-std::string orNone(const std::string& text) {
-  return text.empty() ? "no driver" : text;
-}
-
 // The folder stays when its netdev is moved to another network namespace, and is empty then.
 bool holdsNetdev(const std::filesystem::path& device) {
   return std::filesystem::exists(device / "net") && !std::filesystem::is_empty(device / "net");
@@ -31,6 +27,10 @@ bool hasNetdev(const std::string& function) {
 }
 
 }  // namespace
+
+std::string Provisioner::orNone(const std::string& driver) {
+  return driver.empty() ? "no driver" : driver;
+}
 
 // "(null)" is how the kernel shows none.
 std::string Provisioner::driverOverride(const std::string& function) {
