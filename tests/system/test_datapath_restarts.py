@@ -210,7 +210,7 @@ def test_killed_in_the_middle_of_attaching_many(datapath):
              "    stub.Attach(rpc.datapath.AttachRequest(owner=d.owner('c%d' % i), device_id='nic-%d' % (i % 4)))\n" \
              "    stub.Detach(rpc.datapath.DetachRequest(container_id='c%d' % i, interface='net1'))\n"
     for round_number in range(6):
-        client = subprocess.Popen([sys.executable, "-c", script, os.path.dirname(__file__),
+        client = subprocess.Popen([sys.executable, "-c", script, os.path.dirname(rpc.__file__),
                                    str(datapath.run_dir / "datapath.sock")], stderr=subprocess.DEVNULL)
         done = datapath.log().count("detached nic-")
         wait_until(lambda: datapath.log().count("detached nic-") > done + 1, "calls under way", 20)

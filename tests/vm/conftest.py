@@ -7,7 +7,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "system"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "harness"))
 
 from hardware import Hardware  # noqa: E402
 from vm import Guest  # noqa: E402

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "system"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "harness"))
 
 from node import Node  # noqa: E402
 from vendor_nic import VendorNic  # noqa: E402
