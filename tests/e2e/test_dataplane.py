@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network
+from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network, started
 from conftest import PORTS
 from exchange import Exchange
 from support import wait_until
-from test_traffic import started
 
 IMAGE = "localhost/vdpa:0.2.0"
 NEXT_IMAGE = f"{IMAGE}-next"

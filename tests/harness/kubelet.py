@@ -62,7 +62,48 @@ class Plugin:
         return list(self.stub.GetPreferredAllocation(request, timeout=5).container_responses[0].deviceIDs)
 
 
-class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesListerServicer):
+class PodResources(podresources.PodResourcesListerServicer):
+    """A kubelet's PodResources socket, for who needs nothing else of a kubelet."""
+
+    def __init__(self, directory):
+        self.pod_resources = pathlib.Path(directory) / "pods.sock"
+        self.pods = {}       # (namespace, pod): (resource, [device ids])
+        self.questions = 0   # List calls
+        self._pods_server = None
+
+    def start(self):
+        self._pods_server = serve(self.pod_resources, podresources.add_PodResourcesListerServicer_to_server, self)
+        return self
+
+    def stop(self):
+        if self._pods_server:
+            self._pods_server.stop(None).wait()
+            self._pods_server = None
+
+    def List(self, request, context):
+        self.questions += 1
+        response = podresources.ListPodResourcesResponse()
+        for (namespace, name), (resource, devices) in list(self.pods.items()):
+            pod = response.pod_resources.add(namespace=namespace, name=name)
+            pod.containers.add(name="app").devices.add(resource_name=resource, device_ids=devices)
+        return response
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def serve(path, add, service):
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    add(service, server)
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    return server
+
+
+class Kubelet(PodResources, deviceplugin.RegistrationServicer):
     """start() deletes every socket in the directory, as a kubelet does; Register dials back before it answers.
 
     `keyed_by` is what it knows a plugin by. "path", from 1.37 on: a Register for a path that it still has is refused, and
@@ -72,9 +113,9 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
     """
 
     def __init__(self, directory, keyed_by="path"):
+        super().__init__(directory)
         self.keyed_by = keyed_by
         self.directory = pathlib.Path(directory) / "device-plugins"
-        self.pod_resources = pathlib.Path(directory) / "pod-resources.sock"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.lock = threading.Lock()
         self.plugins = {}         # the newest by resource; one whose stream ended stays until the next
@@ -85,23 +126,15 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         self.unnoticed = []       # plugins with such an end
         self.refusals = 0         # so many Register calls fail first
         self.brief = 0            # so many streams are ended at their first list
-        self.held = []            # (namespace, pod, resource, device)
-        self.questions = 0        # PodResources List calls
-        self.servers = []
+        self._registration_server = None
 
     def start(self):
         for path in self.directory.iterdir():
             if path.is_socket():
                 path.unlink(missing_ok=True)  # the plugin may be making it anew
-        self.servers = []
-        for path, add, service in (
-                (self.pod_resources, podresources.add_PodResourcesListerServicer_to_server, self),
-                (self.directory / "kubelet.sock", deviceplugin.add_RegistrationServicer_to_server, self)):
-            server = grpc.server(futures.ThreadPoolExecutor(8))
-            add(service, server)
-            server.add_insecure_port(f"unix:{path}")
-            server.start()
-            self.servers.append(server)
+        super().start()
+        self._registration_server = serve(self.directory / "kubelet.sock",
+                                          deviceplugin.add_RegistrationServicer_to_server, self)
         return self
 
     def stop(self):
@@ -111,9 +144,10 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
             self.plugins, self.connected, self.unnoticed, self.spoilt = {}, [], [], set()
         for plugin in left:
             plugin.disconnect()
-        for server in self.servers:
-            server.stop(None).wait()
-        self.servers = []
+        super().stop()
+        if self._registration_server:
+            self._registration_server.stop(None).wait()
+            self._registration_server = None
         (self.directory / "kubelet.sock").touch()
 
     def restart(self):
@@ -180,14 +214,6 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         base = resource.replace("/", "-")
         return [p for p in self.directory.iterdir()
                 if re.fullmatch(re.escape(base) + r"(-[0-9a-f]{8})?\.sock", p.name)]
-
-    def List(self, request, context):
-        self.questions += 1
-        response = podresources.ListPodResourcesResponse()
-        for namespace, name, resource, device in self.held:
-            pod = response.pod_resources.add(name=name, namespace=namespace)
-            pod.containers.add(name="app").devices.add(resource_name=resource, device_ids=[device])
-        return response
 
     def wait_plugin(self, resource="vdpa.io/nic", timeout=5.0):
         """The resource's plugin, once its first list is there; not one whose stream has ended."""

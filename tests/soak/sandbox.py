@@ -19,8 +19,7 @@ class Sandbox:
         self.node, self.prefix, self.resource, self.device = node, prefix, resource, device
         self.name = f"pod-{next(_numbers)}"
         self.result = None
-        self._held = ("soak", self.name, resource, device)
-        node.kubelet.held.append(self._held)
+        node.kubelet.pods["soak", self.name] = resource, [device]
         self._new_namespace()
 
     def _new_namespace(self):
@@ -87,7 +86,7 @@ class Sandbox:
     def end(self):
         """After DEL."""
         self._delete_namespace()
-        self.node.kubelet.held.remove(self._held)
+        del self.node.kubelet.pods["soak", self.name]
 
     @property
     def socket(self):

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 import rpc
-from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
+from datapath import Datapath, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
+from kubelet import PodResources
 from support import wait_until
 from switch import Control
 
@@ -252,19 +253,19 @@ def test_takeover_when_the_owners_namespace_is_gone(datapath, held_directory):
 
 
 def test_takeover_when_the_kubelet_gave_the_device_to_another_pod(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory) as kubelet:
+    with network_namespace() as netns, PodResources(directory) as kubelet:
         kubelet.pods["default", "old-pod"] = "vdpa.io/nic", ["nic-0"]
         datapath.attach(owner("old", netns=netns, pod="old-pod"))
         with refused(ABORTED, "old-pod"):
             datapath.attach(owner("new", pod="new-pod"))
-        assert kubelet.calls.is_set()
+        assert kubelet.questions
         kubelet.pods = {("default", "new-pod"): ("vdpa.io/nic", ["nic-0"])}
         assert datapath.attach(owner("new", pod="new-pod")).owner.pod_name == "new-pod"
         assert not datapath.detach(owner("old"))
 
 
 def test_absence_from_pod_resources_alone_takes_nothing(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory):
+    with network_namespace() as netns, PodResources(directory):
         datapath.attach(owner("old", netns=netns, pod="old-pod"))
         with refused(ABORTED, "old-pod"):
             datapath.attach(owner("new", pod="new-pod"))

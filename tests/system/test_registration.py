@@ -8,9 +8,9 @@ from concurrent import futures
 import grpc
 import pytest
 
+from device_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401, the fixture by its name
 from rpc import deviceplugin
 from support import wait_until
-from test_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401, the fixture by its name
 
 both = pytest.mark.parametrize("node", ["path", "name"], indirect=True)
 

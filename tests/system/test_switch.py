@@ -14,8 +14,9 @@ import pytest
 
 from datapath import network_namespace
 from pod import BROADCAST, Pod, exchange, frame, mac
+from processes import TICKS, asleep
 from support import suspend, wait_until
-from switch import TICKS, Refused, Switch
+from switch import Refused, Switch
 from testpmd import application
 from vhost_front import BASE, FrontEnd
 
@@ -388,17 +389,11 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
 def test_idle_pods_cost_nothing(switch):
     with pods(switch, 2) as (one, other):
         exchange(one, other)
-        wait_until(lambda: _sleeping(switch), "the switch to fall asleep")
+        wait_until(lambda: asleep(switch.pid), "the switch to fall asleep")
         ticks, start = switch.cpu_ticks(), time.monotonic()
         wait_until(lambda: time.monotonic() - start >= 5, "the end of the measurement", interval=0.5)
         assert (switch.cpu_ticks() - ticks) / TICKS < 0.01 * 5
         exchange(one, other, b"awake")
-
-
-def _sleeping(switch):
-    states = [(task / "stat").read_text().rsplit(")", 1)[1].split()[0]
-              for task in pathlib.Path(f"/proc/{switch.pid}/task").iterdir()]
-    return set(states) == {"S"}
 
 
 # --- the uplink
@@ -490,7 +485,7 @@ def test_an_idle_uplink_wakes_the_switch(directory):
         with raw_socket(name) as outside, Pod(switch.add("p1", mac(1))) as pod:
             switch.wait_connected("p1")
             for number in range(10):
-                wait_until(lambda: _sleeping(switch), "the switch to fall asleep")
+                wait_until(lambda: asleep(switch.pid), "the switch to fall asleep")
                 start = time.monotonic()
                 outside.send(frame(mac(1), mac(0x99), b"wake %d" % number))
                 pod.wait_payload(b"wake %d" % number)
