@@ -64,9 +64,6 @@ class Node:
 
     # --- what a runtime needs
 
-    def plugin_of(self, resource):
-        return self.kubelet.plugins[resource]
-
     def call(self, command, container, netns, device, pod):
         """Starts the CNI plugin as Multus does; answer() waits for it."""
         environment = {"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(self.directory), "CNI_COMMAND": command,
