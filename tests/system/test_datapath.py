@@ -121,6 +121,20 @@ def test_socket_options(directory):
         assert os.getxattr(datapath.socket(), "security.selinux").rstrip(b"\0").decode() == LABEL
 
 
+@pytest.mark.parametrize("given", [("--memory-limit=512",), ()], ids=["given", "half of the node's"])
+def test_a_memory_limit_reaches_the_cgroup(directory, given):
+    """A hand-made hierarchy, as cgroup v2 has it; the clusters' nodes have real ones."""
+    root = directory / "cgroup"
+    (root / "vdpa").mkdir(parents=True)
+    (root / "cgroup.procs").touch()
+    limit = root / "vdpa/memory.max"
+    limit.write_text("max", encoding="ascii")
+    with Datapath(directory, "--cgroup-root", root, *given) as datapath:
+        datapath.wait_serving()
+    node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    assert int(limit.read_text(encoding="ascii")) == (512 if given else node // 2 >> 20) << 20
+
+
 def test_default_macs_are_stable_and_differ(datapath):
     macs = {device: datapath.attach(owner(f"c{device}", pod="pod", interface=f"net{device}"), device).settings.mac
             for device in ("nic-0", "nic-1", "nic-2")}
