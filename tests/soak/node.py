@@ -1,5 +1,6 @@
 """A node with the real programs, a kubelet's habits around them, and a supervisor that starts again what was killed."""
 
+import errno
 import itertools
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import grpc
 from datapath import Datapath
 from kubelet import Kubelet
-from support import BUILD, Program
+from support import BUILD, Program, wait_until
 from switch import Control
 
 PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
@@ -36,9 +37,11 @@ class Node:
         self.ipam = self.directory / "ipam"
         self.kubelet = Kubelet(self.directory)
         self.kubelet.pod_resources = self.directory / "pods.sock"
+        self.cgroup = hierarchy() / self.directory.name  # stands for the top
         self.configure(config)
 
     def __enter__(self):
+        self.cgroup.mkdir()
         self.kubelet.start()
         self.start_datapath()
         self.start_plugin()
@@ -52,6 +55,8 @@ class Node:
         for pids in self.processes().values():
             for pid in pids:
                 kill(pid)
+        for folder in reversed(self.cgroups()):
+            wait_until(lambda: removed(folder), f"the processes in {folder} to end")
 
     def configure(self, config):
         """As a ConfigMap's volume is changed: the file is replaced."""
@@ -61,7 +66,8 @@ class Node:
         new.rename(self.config_path)
 
     def start_datapath(self):
-        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, log_level=self.log_level)
+        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, "--cgroup-root", self.cgroup,
+                                 log_level=self.log_level)
 
     def start_plugin(self):
         self.plugin = Program("plugin", [
@@ -148,6 +154,11 @@ class Node:
         return kinds
 
 
+    def cgroups(self):
+        """Every one, the upper before the lower."""
+        return [self.cgroup, *(path for path in sorted(self.cgroup.rglob("*")) if path.is_dir())]
+
+
 class Call:
     """One exec of the CNI plugin."""
 
@@ -184,6 +195,22 @@ def listener(path):
             return struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     except OSError:
         return None
+
+
+def hierarchy():
+    """One of the host's cgroup file systems."""
+    v1 = pathlib.Path("/sys/fs/cgroup/pids")
+    return v1 if v1.is_dir() else v1.parent
+
+
+def removed(cgroup):
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def kill(pid):
