@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network, started
 from conftest import PORTS
 from exchange import Exchange
