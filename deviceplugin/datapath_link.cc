@@ -77,21 +77,46 @@ std::string keyOf(const std::string& field) {
   return field;
 }
 
+std::set<std::string> unknownKeys(const datapath::v1::Receiver* receiver,
+                                  const datapath::v1::Resource& resource) {
+  std::set<std::string> keys;
+  for (const auto& field : unknownTo(receiver, resource)) keys.insert(keyOf(field));
+  return keys;
+}
+
+// Without what nobody configured: that devices get all that their parents have.
+datapath::v1::Resource configuredOf(datapath::v1::Resource resource) {
+  for (auto& device : *resource.mutable_devices()) {
+    const auto& attributes = device.kernel().attributes();
+    if (attributes.queue_pairs() == 0 && attributes.features() == 0 && attributes.mtu() == 0 &&
+        device.has_kernel())
+      device.mutable_kernel()->clear_attributes();
+  }
+  return resource;
+}
+
 // Why the devices of a resource must not be given to pods: by device ID, of every resource of which
-// the datapath did not understand all.
+// the datapath does not know everything.
 std::map<std::string, std::string> lackingOf(const datapath::v1::SetDevicesRequest& request,
                                              const datapath::v1::SetDevicesResponse& response) {
   const auto* receiver = response.has_receiver() ? &response.receiver() : nullptr;
+  const std::string version = receiver ? receiver->version() : "0.1.0";
   std::map<std::string, std::string> lacking;
   for (const auto& resource : request.resources()) {
-    std::set<std::string> keys;
-    for (const auto& field : unknownTo(receiver, resource)) keys.insert(keyOf(field));
+    const auto keys = unknownKeys(receiver, resource);
     if (keys.empty()) continue;
+    const auto configured = unknownKeys(receiver, configuredOf(resource));
+    if (configured.empty()) {
+      spdlog::warn(
+          "{}: vdpa-datapath {} is older than this program and makes vDPA devices with their "
+          "drivers' defaults: update it",
+          resource.name(), version);
+      continue;
+    }
     const std::string reason = fmt::format(
         "{}: {} is not in force: vdpa-datapath {} does not know it, vdpa-device-plugin {} does: "
         "update vdpa-datapath on this node (delete its pod), or remove it from the configuration",
-        resource.name(), fmt::join(keys, ", "), receiver ? receiver->version() : "0.1.0",
-        programVersion());
+        resource.name(), fmt::join(configured, ", "), version, programVersion());
     spdlog::warn("{}", reason);
     for (const auto& device : resource.devices()) lacking[device.id()] = reason;
   }

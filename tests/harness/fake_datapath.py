@@ -13,6 +13,7 @@ class FakeDatapath(datapath.DatapathServicer):
         self.path = directory / "run" / "datapath.sock"
         self.sets = []
         self.changes = []   # messages for the watchers after the first
+        self.receiver = datapath.Receiver(version="0.2.0")  # None: release 0.1.0
         self.server = None
 
     def start(self):
@@ -30,7 +31,7 @@ class FakeDatapath(datapath.DatapathServicer):
     def SetDevices(self, request, context):
         self.sets.append(request)
         self.changes.append(self.everything())
-        return datapath.SetDevicesResponse()
+        return datapath.SetDevicesResponse(receiver=self.receiver)
 
     def everything(self):
         message = datapath.WatchResponse()

@@ -190,6 +190,7 @@ def record_software(directory):
         with Pod(datapath.socket(), NETWORK["mac"]):
             wait_until(lambda: datapath.attachment().state == "running", "a running pod")
         wait_until(lambda: datapath.attachment().state == "waiting", "the pod gone")
+        datapath.stub.Stats(rpc.datapath.StatsRequest(), timeout=20)
         keep_files(directory, datapath.run_dir)
         write("cni.json", {"config": CONFIG, "calls": outputs, "grpc": proxy.calls}, directory)
         write("plugin.json", {"config": CONFIG, "grpc": plugin_calls}, directory)
