@@ -82,11 +82,17 @@ class Updates:
         begin = time.monotonic()
         pod = Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{self.random.randrange(2, 6)}")
         operation, delay = self.random.choice(("ADD", "DEL", "nothing")), self.random.random() * OPERATION
+        exact = operation != "nothing" and self.random.random() < 0.5
         pod.allocate()
         if operation != "ADD":
             pod.add()
         call = pod.call(operation) if operation != "nothing" else None
-        time.sleep(delay)  # the moment that is drawn
+        record = self.directory / f"state/owners/{pod.device}.json"
+        if exact:  # the record tells the moment better than a clock
+            wait_until(lambda: record.exists() == (operation == "ADD") or call.process.poll() is not None,
+                       f"a change of {record}", interval=0)
+        else:
+            time.sleep(delay)  # the moment that is drawn
         self._exchange(build)
         outcome = ""
         if operation == "ADD":
@@ -108,8 +114,9 @@ class Updates:
         self._named(build)
         assert self._workers() == self.workers, f"workers of the running pods: {self._workers()}, not {self.workers}"
         losses = self.traffic.losses()
-        print(f"change {number + 1} to {self.versions[build]}: the daemons ended {delay * 1000:.0f} ms into {operation}, at rest "
-              f"after {time.monotonic() - begin:.1f} s{outcome}", flush=True)
+        moment = "at the owner record's change" if exact else f"{delay * 1000:.0f} ms in"
+        print(f"change {number + 1} to {self.versions[build]}: {operation}, the daemons ended {moment}, at rest after "
+              f"{time.monotonic() - begin:.1f} s{outcome}", flush=True)
         assert not any(gaps or twice for gaps, twice in losses.values()), f"packets of running pods: {losses}"
 
     def _answers(self):
