@@ -226,7 +226,9 @@ void DatapathLink::connect() {
       [this, alive, &loop = loop_](const datapath::v1::WatchResponse& response) {
         Changes changes;
         for (const auto& device : response.devices())
-          if (!device.removed()) changes[device.id()] = {device.healthy(), device.reason()};
+          changes[device.id()] = device.removed()
+                                     ? DeviceList::Health()
+                                     : DeviceList::Health{device.healthy(), device.reason()};
         loop.post([this, alive, changes = std::move(changes)] {
           if (!alive.lock()) return;
           if (!lastReason_.empty()) spdlog::info("vdpa-datapath on {} is reached", socketPath_);
