@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from measure import Figures, header, node_directories, private_kib, resident_kib, row
+from measure import Figures, blocks, finish, header, node_directories, private_kib, resident_kib, row
 
 import datapath
 from device_plugin import command
@@ -12,7 +12,7 @@ from support import BUILD
 from sysfs import Sysfs, inject
 
 TIMER = BUILD / "tests/bench/snapshot-timer"
-ROUNDS = 9
+ROUNDS = blocks(9)
 CALLS = 12000   # the first tenth, which is not counted, allocates every device once and so writes its device-info file
 CHANGES = 20
 
@@ -98,3 +98,4 @@ def main():
 
 
 main()
+finish()

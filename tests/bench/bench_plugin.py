@@ -1,12 +1,12 @@
 """vdpa-device-plugin: from exec to registered, Allocate beside the least possible plugin, memory of every program."""
 
-from measure import Figures, header, node_directories, private_kib, row
+from measure import Figures, blocks, finish, header, node_directories, private_kib, row
 
 import datapath
 from device_plugin import command
 from plugin import FLOOR, MeasuredPlugin
 
-ROUNDS = 9
+ROUNDS = blocks(9)
 CALLS = 2000
 
 
@@ -66,3 +66,4 @@ def memory(daemon, ours):
 
 
 main()
+finish()

@@ -22,11 +22,11 @@ class Datapath(Program):
     """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
 
     def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS, log_level="debug",
-                 run_dir=None, program=PROGRAM):
+                 run_dir=None, program=PROGRAM, wrapper=()):
         self.directory = directory
         self.run_dir = run_dir or directory / "run"
         self.state_dir = directory / "state"
-        super().__init__(name, [program, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
+        super().__init__(name, [*wrapper, program, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
                                 "--worker-dir", worker_dirs, "--pod-resources", directory / "pods.sock",
                                 "--log-level", log_level, *arguments], directory)
         self._channel = None

@@ -1,5 +1,6 @@
 """A node with the real programs, a kubelet's habits around them, and a supervisor that starts again what was killed."""
 
+import errno
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ from datapath import Datapath
 from device_plugin import DevicePlugin
 from kubelet import Kubelet
 from processes import kill, listener
-from support import BUILD
+from support import BUILD, wait_until
 from switch import Control
 
 RELEASE_AFTER = 1  # seconds: no round waits longer for reconciliation than it must
@@ -29,9 +30,11 @@ class Node:
         self.devinfo = self.directory / "devinfo"
         self.ipam = self.directory / "ipam"
         self.kubelet = Kubelet(self.directory)
+        self.cgroup = hierarchy() / self.directory.name  # stands for the top
         self.configure(config)
 
     def __enter__(self):
+        self.cgroup.mkdir()
         self.kubelet.start()
         self.start_datapath()
         self.start_plugin()
@@ -45,6 +48,8 @@ class Node:
         for pids in self.processes().values():
             for pid in pids:
                 kill(pid)
+        for folder in reversed(self.cgroups()):
+            wait_until(lambda: removed(folder), f"the processes in {folder} to end")
 
     def configure(self, config):
         """As a ConfigMap's volume is changed: the file is replaced."""
@@ -54,7 +59,8 @@ class Node:
         new.rename(self.config_path)
 
     def start_datapath(self):
-        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, log_level=self.log_level)
+        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, "--cgroup-root", self.cgroup,
+                                 log_level=self.log_level)
 
     def start_plugin(self):
         self.plugin = DevicePlugin(self.directory, self.config_path, log_level=self.log_level)
@@ -134,6 +140,11 @@ class Node:
         return kinds
 
 
+    def cgroups(self):
+        """Every one, the upper before the lower."""
+        return [self.cgroup, *(path for path in sorted(self.cgroup.rglob("*")) if path.is_dir())]
+
+
 class Call:
     """One exec of the CNI plugin."""
 
@@ -160,6 +171,22 @@ def unreachable(error):
 
 def unhealthy(error):
     return error.code() == grpc.StatusCode.FAILED_PRECONDITION and "is unhealthy: " in error.details()
+
+
+def hierarchy():
+    """One of the host's cgroup file systems."""
+    v1 = pathlib.Path("/sys/fs/cgroup/pids")
+    return v1 if v1.is_dir() else v1.parent
+
+
+def removed(cgroup):
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def title(pid):

@@ -31,22 +31,6 @@ def test_it_registers_lists_and_tells_the_datapath(node):
     assert not node.kubelet.sockets()
 
 
-def test_every_setting_of_software_ports_reaches_the_datapath(node):
-    node.config.write_text(json.dumps({"resources": [{
-        "name": "nic", "backend": "software",
-        "socket": {"uid": 107, "gid": 108, "mode": "0620", "selinuxLabel": "system_u:object_r:vdpa_t:s0"},
-        "software": {"ports": 1, "queuePairs": 3, "mtu": 9000, "uplink": {"netdev": "lo"}, "cores": "0-1"}}]}))
-    with node.plugin() as plugin:
-        wait_until(lambda: node.datapath.sets, plugin.log)
-        resource = node.datapath.sets[-1].resources[0]
-        socket, software = resource.socket, resource.software
-        assert (socket.uid, socket.gid, socket.mode) == (107, 108, 0o620)
-        assert socket.selinux_label == "system_u:object_r:vdpa_t:s0"
-        assert (software.queue_pairs, software.mtu) == (3, 9000)
-        assert (software.uplink_netdev, software.cores) == ("lo", "0-1")
-        assert [(d.attach, d.queue_pairs) for d in resource.devices] == [("vhost-user", 3)]
-
-
 def test_allocate_answers_with_mount_and_variables(node):
     with node.plugin():
         kubelet_side = wait_devices(node, HEALTHY)

@@ -91,21 +91,3 @@ def test_octeon_is_refused_behind_a_socket_and_offered_as_a_netdev(scene):
     plugin.configure({**octeon, "attach": "virtio-vdpa"})
     wait_until(lambda: set(kubelet.wait_plugin().devices) == {vf}, plugin.log)
     wait_until(lambda: (told := kernel_side(datapath)) and told.parent.driver == "octep_vdpa", plugin.log)
-
-
-def test_the_way_of_attaching_reaches_the_datapath(scene):
-    sysfs, _, datapath, start = scene
-    sysfs.set_driver(sysfs.vf(0, 0), "mlx5_core", "15B3:101E", "15B3:0058")
-    plugin = start({**MELLANOX, "attach": "vhost-vdpa"})
-    wait_until(lambda: kernel_side(datapath), plugin.log)
-    assert datapath.sets[-1].resources[0].devices[0].attach == "vhost-vdpa"
-
-
-def test_the_operator_s_devargs_reach_the_datapath(scene):
-    sysfs, _, datapath, start = scene
-    vf = sysfs.vf(0, 0)
-    sysfs.set_driver(vf, "mlx5_core", "15B3:101E", "15B3:0058")
-    plugin = start({"name": "nic", "devices": [{"vendors": ["15b3"]}], "backend": "dpdk", "dpdk": {"devargs": "queues=4"}})
-    wait_until(lambda: datapath.sets and datapath.sets[-1].resources[0].devices, plugin.log)
-    dpdk = datapath.sets[-1].resources[0].devices[0].dpdk
-    assert (dpdk.pci_address, dpdk.driver, dpdk.devargs) == (vf, "mlx5", "queues=4")
