@@ -14,13 +14,13 @@ import statistics
 import subprocess
 import time
 
-from measure import Figures, header, install, node_directories, private_kib, row
+from measure import Figures, blocks, finish, header, install, node_directories, private_kib, row
 
 import datapath
 from support import wait_until
 
 PLUGINS = pathlib.Path("/usr/lib/cni")
-BLOCKS = 5
+BLOCKS = blocks(5)
 ROUNDS = {"warm": 30, "cold": 10, "16 at once": 6}  # in a block, of all contenders in turn
 PARALLEL = 16
 COMMANDS = ("VERSION", "ADD", "CHECK", "DEL")
@@ -223,3 +223,4 @@ def main():
 
 
 main()
+finish()

@@ -3,15 +3,16 @@
 import json
 import subprocess
 
-from measure import Figures, header, node_directories, private_kib, resident_kib, row
+from measure import Figures, blocks, finish, header, node_directories, private_kib, resident_kib, row
 
 import datapath
-from plugin import FLOOR, MeasuredPlugin, command
+from device_plugin import command
+from plugin import FLOOR, MeasuredPlugin
 from support import BUILD
 from sysfs import Sysfs, inject
 
 TIMER = BUILD / "tests/bench/snapshot-timer"
-ROUNDS = 9
+ROUNDS = blocks(9)
 CALLS = 12000   # the first tenth, which is not counted, allocates every device once and so writes its device-info file
 CHANGES = 20
 
@@ -44,8 +45,9 @@ class Node:
         self.config.write_text("resources:\n  - name: nic\n    devices: [{vendors: [1af4]}]\n")
 
     def start(self, *options, calls=0, run_dir=None):
-        return MeasuredPlugin(self.directory / "kubelet", self.vfs, calls,
-                              [*command(self.directory, self.config, run_dir), "--sysfs", self.sysfs.root], *options)
+        return MeasuredPlugin(self.directory / "device-plugins", self.vfs, calls,
+                              command(self.directory, self.config, "--sysfs", self.sysfs.root, run_dir=run_dir,
+                                      log_level="error"), *options)
 
     def rows(self, look_target="", registered_target=""):
         looks = json.loads(subprocess.check_output([TIMER, "--sysfs", self.sysfs.root, "--rounds", "50"]))
@@ -96,3 +98,4 @@ def main():
 
 
 main()
+finish()

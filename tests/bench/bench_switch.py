@@ -11,7 +11,7 @@ import pathlib
 import signal
 import subprocess
 
-from measure import Figures, header, node_directories, row
+from measure import Figures, blocks, finish, header, node_directories, row
 
 import datapath
 from support import BUILD, Program, wait_until
@@ -20,7 +20,7 @@ GENERATOR = BUILD / "tests/bench/packet-generator"
 OVS = pathlib.Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 HUGEPAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 PAGES = 1024  # of 2 MiB, for the two peers
-ROUNDS = 5
+ROUNDS = blocks(5)
 SECONDS = 2
 RUNS = [  # bytes, ways, UDP flows, rings
     (64, "one", 1, "split"), (64, "both", 1, "split"), (64, "one", 10000, "split"), (64, "one", 1, "packed"),
@@ -156,3 +156,4 @@ def main():
 
 
 main()
+finish()

@@ -5,15 +5,8 @@ import subprocess
 
 from support import BUILD
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 KUBELET = BUILD / "tests/bench/measuring-kubelet"
 FLOOR = BUILD / "tests/bench/floor-plugin"
-
-
-def command(directory, config, run_dir=None):
-    """Ours, with everything that it keeps below the directory."""
-    return [PLUGIN, "--config", config, "--kubelet-dir", directory / "kubelet", "--run-dir", run_dir or directory / "run",
-            "--devinfo-dir", directory / "devinfo", "--pod-resources", directory / "pods.sock", "--log-level", "error"]
 
 
 class MeasuredPlugin:

@@ -2,15 +2,16 @@
 
 import mmap
 import os
-import pathlib
 import struct
 
 import pytest
 from pod import Pod, exchange, mac
+from processes import switches
 from support import wait_until
 from switch import Control
-from test_worker import Worker, application
+from testpmd import device_application as application
 from vhost_front import BASE, SET_VRING_ENABLE, VERSION_1, FrontEnd
+from worker import kernel_worker
 
 KICKS = 20000
 PAIRS = 4
@@ -25,8 +26,8 @@ def two_devices(node, vendor_nic):
 
 
 def test_traffic_on_all_of_four_pairs(node, directory, two_devices):
-    with Worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
-            Worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
+    with kernel_worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
+            kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
         several = {"options": f",queues={PAIRS}", "queues": PAIRS}
         with application(directory, w1.wait_ready().socket, "b", "macswap", 1, **several) as b, \
                 application(directory, w0.wait_ready().socket, "a", "flowgen", 0, **several) as a:
@@ -100,8 +101,8 @@ class Receiver(FrontEnd):
 
 def test_the_number_of_pairs_changes_under_traffic(node, directory, two_devices):
     """The device spreads what comes over the pairs that it was told of by the worker."""
-    with Worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
-            Worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
+    with kernel_worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
+            kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
         with application(directory, w1.wait_ready().socket, "sender", "txonly", 1, options=f",queues={PAIRS}", queues=PAIRS), \
                 Receiver(w0.wait_ready().socket, PAIRS) as pod:
             pod.wait_received(*range(PAIRS))
@@ -129,14 +130,14 @@ def test_the_number_of_pairs_changes_under_traffic(node, directory, two_devices)
 
 def test_the_next_worker_and_a_pod_with_fewer_pairs(node, directory, two_devices):
     path = node.character_device("vdpa0")
-    with Worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1, \
+    with kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1, \
             application(directory, w1.wait_ready().socket, "sender", "txonly", 1, options=f",queues={PAIRS}", queues=PAIRS):
-        with Worker(directory, "w0", path, "w0", PAIRS) as w0:
+        with kernel_worker(directory, "w0", path, "w0", PAIRS) as w0:
             with Receiver(w0.wait_ready().socket, PAIRS) as pod:
                 pod.wait_received(*range(PAIRS))
                 w0.kill()
                 assert pod.closed()
-        with Worker(directory, "w0", path, "next", PAIRS) as w0:
+        with kernel_worker(directory, "w0", path, "next", PAIRS) as w0:
             for life, pairs in enumerate((2, 1, PAIRS)):
                 with Receiver(w0.wait_ready().socket, pairs) as pod:
                     pod.wait_received(*range(pairs))
@@ -145,8 +146,7 @@ def test_the_next_worker_and_a_pod_with_fewer_pairs(node, directory, two_devices
 
 def wake_ups(pid):
     """How often each thread of a process slept and was woken."""
-    return {task.name: int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
-            for task in pathlib.Path(f"/proc/{pid}/task").iterdir() for status in [(task / "status").read_text()]}
+    return {task: count for task, [count] in switches(pid, "voluntary_ctxt_switches").items()}
 
 
 @pytest.fixture(params=["vp-vdpa", "mlx5_core"])
@@ -163,8 +163,8 @@ def devices(request, node):
 
 
 def test_a_kick_runs_in_the_context_of_the_pod(node, directory, devices):
-    with Worker(directory, "w0", node.character_device("vdpa0"), "w0") as w0, \
-            Worker(directory, "w1", node.character_device("vdpa1"), "w1") as w1:
+    with kernel_worker(directory, "w0", node.character_device("vdpa0"), "w0") as w0, \
+            kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1") as w1:
         with Pod(w0.wait_ready().socket, mac(1)) as one, Pod(w1.wait_ready().socket, mac(2)) as other:
             exchange(one, other, b"before")
             own, worker = wake_ups(os.getpid()), wake_ups(w0.pid)
