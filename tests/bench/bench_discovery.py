@@ -6,7 +6,8 @@ import subprocess
 from measure import Figures, blocks, finish, header, node_directories, private_kib, resident_kib, row
 
 import datapath
-from plugin import FLOOR, SRIOV, MeasuredPlugin, command, on_node
+from device_plugin import command
+from plugin import FLOOR, SRIOV, MeasuredPlugin, on_node
 from support import BUILD
 from sysfs import Sysfs, inject
 
@@ -55,8 +56,9 @@ class Node:
                 (self.sysfs.path(self.sysfs.pf(n)) / name).write_text(f"{self.vfs // pfs}\n")
 
     def start(self, *options, calls=0, run_dir=None):
-        return MeasuredPlugin(self.directory / "kubelet", self.vfs, calls,
-                              [*command(self.directory, self.config, run_dir), "--sysfs", self.sysfs.root], *options)
+        return MeasuredPlugin(self.directory / "device-plugins", self.vfs, calls,
+                              command(self.directory, self.config, "--sysfs", self.sysfs.root, run_dir=run_dir,
+                                      log_level="error"), *options)
 
     def rows(self, look_target="", registered_target=""):
         looks = json.loads(subprocess.check_output([TIMER, "--sysfs", self.sysfs.root, "--rounds", "50"]))
@@ -103,7 +105,7 @@ def beside_sriov(node):
     found = {"ours": [], "peer": []}
     for _ in range(ROUNDS):
         for kind, kubelet, plugin in (
-                ("ours", "kubelet", command(directory, node.config)),
+                ("ours", "device-plugins", command(directory, node.config, log_level="error")),
                 ("peer", "sriov", [SRIOV, "--config-file", directory / "sriov.json", "--resource-prefix", "peer.example"])):
             kubelet = directory / kubelet
             kubelet.mkdir(exist_ok=True)

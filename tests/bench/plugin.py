@@ -6,17 +6,8 @@ import subprocess
 
 from support import BUILD
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 KUBELET = BUILD / "tests/bench/measuring-kubelet"
 FLOOR = BUILD / "tests/bench/floor-plugin"
-
-
-def command(directory, config, run_dir=None):
-    """Ours, with everything that it keeps below the directory."""
-    return [PLUGIN, "--config", config, "--kubelet-dir", directory / "kubelet", "--run-dir", run_dir or directory / "run",
-            "--devinfo-dir", directory / "devinfo", "--pod-resources", directory / "pods.sock", "--log-level", "error"]
-
-
 # The program sriovdp of sriov-network-device-plugin, where one is installed; its module is not among those that ./run builds.
 SRIOV = os.environ.get("SRIOV_DEVICE_PLUGIN")
 

@@ -48,12 +48,6 @@ class Pmd(Control, Program):
     def packets(self, queue):
         return next(q["packets"] for q in self.call("stats")["queues"] if q["queue"] == queue)
 
-    def resident_kib(self, kind="VmRSS"):
-        for line in open(f"/proc/{self.pid}/status"):
-            if line.startswith(kind + ":"):
-                return int(line.split()[1])
-        raise AssertionError(f"no {kind}")
-
     def __exit__(self, *_):
         self.close()
         super().__exit__()

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import time
 
+import processes
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VDPA_BUILD", ROOT / "build" / "gcc"))
 # A sanitizer's build takes memory and time of its own, and is not linked statically.
@@ -62,6 +64,12 @@ class Program:
                 raise AssertionError(f"{self.name} ended ({self.process.returncode}) before '{text}':\n{self.log()}")
             return False
         wait_until(check, lambda: f"'{text}' in the log of {self.name}:\n{self.log()}", timeout)
+
+    def cpu_ticks(self):
+        return processes.cpu_ticks(self.pid)
+
+    def memory_kib(self, kind="VmRSS"):
+        return processes.memory_kib(self.pid, kind)
 
     def running(self):
         return self.process.poll() is None

@@ -6,24 +6,18 @@ import json
 import os
 import pathlib
 import re
-import socket
-import struct
 import subprocess
 
 import grpc
+import processes
 from datapath import Datapath
+from device_plugin import DevicePlugin
 from kubelet import Kubelet
-from support import BUILD, Program, wait_until
+from processes import kill, listener
+from support import BUILD, wait_until
 from switch import Control
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 RELEASE_AFTER = 1  # seconds: no round waits longer for reconciliation than it must
-
-
-def software(**ports):
-    """A configuration by the number of ports of each resource."""
-    return {"resources": [{"name": name, "backend": "software", "software": {"ports": count}}
-                          for name, count in ports.items()]}
 
 
 class Node:
@@ -36,7 +30,6 @@ class Node:
         self.devinfo = self.directory / "devinfo"
         self.ipam = self.directory / "ipam"
         self.kubelet = Kubelet(self.directory)
-        self.kubelet.pod_resources = self.directory / "pods.sock"
         self.cgroup = hierarchy() / self.directory.name  # stands for the top
         self.configure(config)
 
@@ -70,18 +63,12 @@ class Node:
                                  log_level=self.log_level)
 
     def start_plugin(self):
-        self.plugin = Program("plugin", [
-            PLUGIN, "--config", self.config_path, "--kubelet-dir", self.kubelet.directory, "--pod-resources",
-            self.kubelet.pod_resources, "--run-dir", self.directory / "run", "--devinfo-dir", self.devinfo,
-            "--log-level", self.log_level], self.directory)
+        self.plugin = DevicePlugin(self.directory, self.config_path, log_level=self.log_level)
 
     def restart(self, name):
         getattr(self, f"start_{name}")()
 
     # --- what a runtime needs
-
-    def plugin_of(self, resource):
-        return self.kubelet.plugins[resource]
 
     def call(self, command, container, netns, device, pod):
         """Starts the CNI plugin as Multus does; answer() waits for it."""
@@ -107,15 +94,14 @@ class Node:
         """The pids of everything of this node, by program and what it serves; zombies are "zombie of ..."."""
         found, zombies = {}, {}
         ours = (self.plugin.pid, self.datapath.pid)
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            try:
-                if f"RUNTIME_DIRECTORY={self.directory}\0" in open(f"/proc/{pid}/environ", errors="replace").read():
-                    if pid != os.getpid():
-                        found.setdefault(title(pid), []).append(pid)
-                elif is_zombie(pid):
-                    zombies[pid] = parent(pid)
-            except OSError:
-                continue
+
+        def sort(pid):
+            if processes.environment_has(pid, "RUNTIME_DIRECTORY", self.directory):
+                if pid != os.getpid():
+                    found.setdefault(title(pid), []).append(pid)
+            elif processes.is_zombie(pid):
+                zombies[pid] = processes.parent(pid)
+        list(processes.find(sort))
         names = {pid: name for name, pids in found.items() for pid in pids}
         for pid, owner in zombies.items():
             if owner == os.getpid() and pid not in ours:
@@ -187,16 +173,6 @@ def unhealthy(error):
     return error.code() == grpc.StatusCode.FAILED_PRECONDITION and "is unhealthy: " in error.details()
 
 
-def listener(path):
-    """The pid of who listens on a unix socket, or None."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
-            return struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    except OSError:
-        return None
-
-
 def hierarchy():
     """One of the host's cgroup file systems."""
     v1 = pathlib.Path("/sys/fs/cgroup/pids")
@@ -213,22 +189,6 @@ def removed(cgroup):
     return True
 
 
-def kill(pid):
-    try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        pass
-
-
 def title(pid):
-    arguments = open(f"/proc/{pid}/cmdline").read().rstrip("\0").split("\0")
-    options = dict(a[2:].split("=", 1) for a in arguments if a.startswith("--") and "=" in a)
-    return " ".join(filter(None, [os.path.basename(arguments[0]), options.get("device") or options.get("name")]))
-
-
-def parent(pid):
-    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
-
-
-def is_zombie(pid):
-    return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+    options = processes.options(pid)
+    return " ".join(filter(None, [os.path.basename(processes.arguments(pid)[0]), options.get("device") or options.get("name")]))

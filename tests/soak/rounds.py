@@ -9,7 +9,8 @@ import threading
 import time
 
 from invariants import SETTLED
-from node import kill, software
+from device_plugin import software
+from processes import kill
 from sandbox import Sandbox
 from support import wait_until
 from traffic import RATE

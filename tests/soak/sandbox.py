@@ -4,7 +4,7 @@ import itertools
 import subprocess
 import time
 
-import grpc
+from kubelet import Rejected
 from node import unhealthy, unreachable
 from support import wait_until
 
@@ -19,8 +19,6 @@ class Sandbox:
         self.node, self.prefix, self.resource, self.device = node, prefix, resource, device
         self.name = f"pod-{next(_numbers)}"
         self.result = None
-        self._held = ("soak", self.name, resource, device)
-        node.kubelet.held.append(self._held)
         self._new_namespace()
 
     def _new_namespace(self):
@@ -35,14 +33,11 @@ class Sandbox:
         """Until a pod is admitted: a refusal is final for one, and its controller makes another. A kubelet asks only for
         what it believes to be healthy, which may have changed by then."""
         def admitted():
-            plugin = self.node.plugin_of(self.resource)
-            if plugin.devices.get(self.device) != "Healthy":
-                return None
             try:
-                return plugin.allocate(self.device)
-            except (grpc.RpcError, ValueError) as error:  # ValueError: of a channel that was closed meanwhile
-                assert isinstance(error, ValueError) or unreachable(error) or unhealthy(error), \
-                    f"Allocate of {self.device}: {error}"
+                return self.node.kubelet.admit(self.name, self.resource, namespace="soak", only=[self.device])
+            except Rejected as rejected:
+                cause = rejected.cause
+                assert cause is None or unreachable(cause) or unhealthy(cause), f"Allocate of {self.device}: {rejected}"
         return wait_until(admitted, f"Allocate of {self.device}", PATIENCE)
 
     def call(self, command):
@@ -87,7 +82,7 @@ class Sandbox:
     def end(self):
         """After DEL."""
         self._delete_namespace()
-        self.node.kubelet.held.remove(self._held)
+        self.node.kubelet.end(self.name, "soak")
 
     @property
     def socket(self):

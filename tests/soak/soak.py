@@ -171,6 +171,7 @@ class Soak:
 
     def _cycle(self, n, times):
         pod = Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{n}")
+        pod.allocate()
         for _ in range(times):
             pod.add()
             pod.delete()

@@ -10,7 +10,9 @@ import grpc
 import pytest
 
 import rpc
-from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
+from datapath import Datapath, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
+from kubelet import PodResources
+from pod import BROADCAST, Pod, mac
 from support import wait_until
 from switch import Control
 
@@ -119,6 +121,20 @@ def test_socket_options(directory):
         status = datapath.socket().stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 4321, 0o620)
         assert os.getxattr(datapath.socket(), "security.selinux").rstrip(b"\0").decode() == LABEL
+
+
+@pytest.mark.parametrize("given", [("--memory-limit=512",), ()], ids=["given", "half of the node's"])
+def test_a_memory_limit_reaches_the_cgroup(directory, given):
+    """A hand-made hierarchy, as cgroup v2 has it; the clusters' nodes have real ones."""
+    root = directory / "cgroup"
+    (root / "vdpa").mkdir(parents=True)
+    (root / "cgroup.procs").touch()
+    limit = root / "vdpa/memory.max"
+    limit.write_text("max", encoding="ascii")
+    with Datapath(directory, "--cgroup-root", root, *given) as datapath:
+        datapath.wait_serving()
+    node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    assert int(limit.read_text(encoding="ascii")) == (512 if given else node // 2 >> 20) << 20
 
 
 def test_default_macs_are_stable_and_differ(datapath):
@@ -252,19 +268,19 @@ def test_takeover_when_the_owners_namespace_is_gone(datapath, held_directory):
 
 
 def test_takeover_when_the_kubelet_gave_the_device_to_another_pod(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory) as kubelet:
+    with network_namespace() as netns, PodResources(directory) as kubelet:
         kubelet.pods["default", "old-pod"] = "vdpa.io/nic", ["nic-0"]
         datapath.attach(owner("old", netns=netns, pod="old-pod"))
         with refused(ABORTED, "old-pod"):
             datapath.attach(owner("new", pod="new-pod"))
-        assert kubelet.calls.is_set()
+        assert kubelet.questions
         kubelet.pods = {("default", "new-pod"): ("vdpa.io/nic", ["nic-0"])}
         assert datapath.attach(owner("new", pod="new-pod")).owner.pod_name == "new-pod"
         assert not datapath.detach(owner("old"))
 
 
 def test_absence_from_pod_resources_alone_takes_nothing(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory):
+    with network_namespace() as netns, PodResources(directory):
         datapath.attach(owner("old", netns=netns, pod="old-pod"))
         with refused(ABORTED, "old-pod"):
             datapath.attach(owner("new", pod="new-pod"))
@@ -415,14 +431,23 @@ def test_health_service(datapath):
     assert answer.status == rpc.health.HealthCheckResponse.SERVING
 
 
-def test_metrics(directory):
-    # Every address of 127/8 is this machine's; the one of our process's number is nobody else's.
-    address = "127.%d.%d.%d:9101" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
+@pytest.fixture
+def address():
+    """For metrics. Every address of 127/8 is this machine's; the one of our process's number is nobody else's."""
+    return "127.%d.%d.%d:9101" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
+
+
+def scrape(address):
+    return urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+
+
+def test_metrics(directory, address):
     with Datapath(directory, "--metrics-address", address) as datapath:
         datapath.wait_serving().offer().wait_healthy()
         datapath.attach(owner())
-        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        text = scrape(address)
         assert "vdpa_attachments 1\n" in text
+        assert 'vdpa_devices{healthy="true"} 4\n' in text
         assert 'vdpa_device_packets_total{device="nic-0",direction="rx"}' in text
         assert 'vdpa_attach_seconds_count{result="ok"} 1\n' in text
         for name in "vdpa_abandoned_attachments", "vdpa_reconciliation_detached_total", "vdpa_withheld_devices":
@@ -435,7 +460,25 @@ def test_metrics(directory):
         datapath.attach(owner(netns=netns), "nic-1")
         delete_namespace(netns)
         wait_until(lambda: datapath.attachment("nic-1") is None, "reconciliation")
-        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        text = scrape(address)
         for line in "vdpa_attachments 0", "vdpa_reconciliation_detached_total 1", "vdpa_withheld_devices 1":
             assert f"{line}\n" in text
 
+
+def test_metrics_of_packets(directory, address):
+    with Datapath(directory, "--metrics-address", address) as datapath:
+        datapath.wait_serving().offer().wait_healthy()
+        datapath.attach(owner(), settings=settings(mac=mac(1)))
+        control = Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")
+        with Pod(datapath.socket(), mac(1)) as pod:
+            control.wait_connected("nic-0")
+            pod.push(b"x")
+            pod.send_to(BROADCAST, size=100)
+            wait_until(lambda: control.stats("nic-0")["tx_packets"] == 2, lambda: control.stats("nic-0"))
+        stats, text = control.stats("nic-0"), scrape(address)
+        assert (stats["tx_bytes"], stats["rx_packets"]) == (101, 0)
+        for what in "packets", "bytes":
+            for direction in "rx", "tx":
+                line = f'vdpa_device_{what}_total{{device="nic-0",direction="{direction}"}} {stats[f"{direction}_{what}"]}\n'
+                assert line in text
+        assert 'vdpa_device_dropped_packets_total{device="nic-0",reason="runt"} 1\n' in text

@@ -8,8 +8,9 @@ import pytest
 from grpc import StatusCode
 
 import rpc
-from datapath import NEXT, WORKER_DIRS, Datapath, Kubelet, owner, read_json, refused
+from datapath import NEXT, WORKER_DIRS, Datapath, owner, read_json, refused
 from pmd import PROGRAM, driver, sysfs
+from kubelet import PodResources
 from support import wait_until
 from testpmd import application
 
@@ -45,7 +46,7 @@ def resource(devargs=""):
 
 @pytest.fixture
 def scene(directory):
-    with Kubelet(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
+    with PodResources(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
                                       worker_dirs=f"{programs(directory)}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving()
         datapath.set_devices(resource())

@@ -1,13 +1,14 @@
 """Several queue pairs of a device, and what a kick costs: vdpa-worker on devices of the kernel."""
 
 import os
-import pathlib
 
 import pytest
 from pod import Pod, exchange, mac
+from processes import switches
 from support import wait_until
 from switch import Control
-from test_worker import Worker, application
+from testpmd import device_application as application
+from worker import kernel_worker
 
 KICKS = 20000
 PAIRS = 4
@@ -21,8 +22,8 @@ def two_devices(node, vendor_nic):
 
 
 def test_traffic_on_all_of_four_pairs(node, directory, two_devices):
-    with Worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
-            Worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
+    with kernel_worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
+            kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
         several = {"options": f",queues={PAIRS}", "queues": PAIRS}
         with application(directory, w1.wait_ready().socket, "b", "macswap", 1, **several) as b, \
                 application(directory, w0.wait_ready().socket, "a", "flowgen", 0, **several) as a:
@@ -35,8 +36,7 @@ def test_traffic_on_all_of_four_pairs(node, directory, two_devices):
 
 def wake_ups(pid):
     """How often each thread of a process slept and was woken."""
-    return {task.name: int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
-            for task in pathlib.Path(f"/proc/{pid}/task").iterdir() for status in [(task / "status").read_text()]}
+    return {task: count for task, [count] in switches(pid, "voluntary_ctxt_switches").items()}
 
 
 @pytest.fixture(params=["vp-vdpa", "mlx5_core"])
@@ -53,8 +53,8 @@ def devices(request, node):
 
 
 def test_a_kick_runs_in_the_context_of_the_pod(node, directory, devices):
-    with Worker(directory, "w0", node.character_device("vdpa0"), "w0") as w0, \
-            Worker(directory, "w1", node.character_device("vdpa1"), "w1") as w1:
+    with kernel_worker(directory, "w0", node.character_device("vdpa0"), "w0") as w0, \
+            kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1") as w1:
         with Pod(w0.wait_ready().socket, mac(1)) as one, Pod(w1.wait_ready().socket, mac(2)) as other:
             exchange(one, other, b"before")
             own, worker = wake_ups(os.getpid()), wake_ups(w0.pid)

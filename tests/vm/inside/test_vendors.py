@@ -1,17 +1,16 @@
 """The rules of vendors' drivers, which the test NIC has: what is passed to them, what of a network they take and when."""
 
 import contextlib
-import json
 
 import pytest
 from datapath import Datapath, network_namespace, owner, refused, settings
 from grpc import StatusCode
+from device_plugin import DevicePlugin, write_config
 from kubelet import Kubelet
-from node import PLAIN
+from hardware import PLAIN
+from kernel_devices import netdevs
 from pod import Pod, exchange
 from support import wait_until
-from test_attach import netdevs
-from test_plugin import Plugin
 
 ASKED, OTHER = "02:00:00:00:00:09", "02:00:00:00:00:0a"
 OWN = "52:54:00:00:0a:00"   # the first function's, where the driver gives functions one
@@ -24,10 +23,10 @@ class Offer:
     def __init__(self, directory, kubelet, resource):
         self.datapath = Datapath(directory).__enter__()
         self.kubelet = kubelet
-        self.plugin = Plugin(directory, {"resources": [resource]})
+        self.plugin = DevicePlugin(directory, write_config(directory, resource))
         self.resource = resource
         self.plugin.__enter__()
-        wait_until((self.plugin.run_dir / "plugin.sock").exists, self.plugin.log)
+        wait_until(self.plugin.socket.exists, self.plugin.log)
 
     def stop(self):
         for program in self.plugin, self.datapath:
@@ -35,7 +34,7 @@ class Offer:
 
     def change(self, **keys):
         self.resource |= keys
-        self.plugin.config.write_text(json.dumps({"resources": [self.resource]}))
+        self.plugin.configure(self.resource)
 
     def healthy(self):
         found = self.kubelet.plugins.get("vdpa.io/nic")
