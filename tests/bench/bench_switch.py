@@ -204,6 +204,12 @@ def running(contender):
         contender.signal(signal.SIGCONT)
 
 
+def transparent_mib(pids):
+    """Of huge pages that the kernel gave these processes by itself."""
+    return sum(int(size) for pid in pids for size in re.findall(
+        r"AnonHugePages: +(\d+) kB", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))) // 1024
+
+
 def limit(runs):
     """Which of the two bounds the packets: medians of their runs."""
     busy, switch, full = (statistics.median(run[name] for run in runs) for name in ("busy", "switch", "full"))
@@ -213,8 +219,9 @@ def limit(runs):
 def main():
     with hugepages(), our_switch() as ours, testpmd() as io, ovs() as bridge:
         header("vdpa-switch: packets per second between two ports")
-        print(f"switches on core {SWITCH_CORE}, the generator on core {GENERATOR_CORE}; packets of all on 2 MiB pages: ours "
-              "transparent ones, the peers' reserved ones", flush=True)
+        print(f"switches on core {SWITCH_CORE}, the generator on core {GENERATOR_CORE}, its memory on ordinary pages; the "
+              f"switches' packets on pages of 2 MiB, the peers' on reserved ones, ours on transparent ones: "
+              f"{transparent_mib(ours.pids[1:])} MiB", flush=True)
         for run in RUNS:
             results = {contender: [] for contender in (ours, io, bridge)}
             for _ in range(ROUNDS):

@@ -78,6 +78,12 @@ class Soak:
                 self.durations.add("DEL", pod.delete())
                 pod.end()
             self.invariants.remember()
+        self._assert_no_loss()
+
+    def _assert_no_loss(self):
+        """Since the last look at the losses, in which nothing was killed."""
+        for device, (gaps, twice) in self.traffic.losses().items():
+            assert not gaps and not twice, f"{device} missed packets of a running pod, in rows of {gaps}; twice: {twice}"
 
     def reloaded(self):
         """Whether the kubelet knows what the configuration offers, and nothing else."""
@@ -166,8 +172,7 @@ class Soak:
               f"{int(count * SETTLING)} on:\n{footprint.table()}", flush=True)
         grown = list(footprint.growth(LEAK))
         assert not grown, "grown: " + "; ".join(grown)
-        losses = self.traffic.losses()
-        assert not any(gaps or twice for gaps, twice in losses.values()), f"packets of running pods: {losses}"
+        self._assert_no_loss()
 
     def _cycle(self, n, times):
         pod = Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{n}")
