@@ -15,6 +15,7 @@ LOOK = 0.2   # seconds between two looks at whether a watcher has gone
 class FakeDatapath(datapath.DatapathServicer):
     def __init__(self, directory):
         self.path = directory / "run" / "datapath.sock"
+        self.receiver = datapath.Receiver(version="0.2.0")  # None: release 0.1.0
         self.calls = 0            # of SetDevices, the refused ones among them
         self.sets = []            # that were taken
         self.refusal = None       # (status code, message) of every SetDevices
@@ -49,7 +50,7 @@ class FakeDatapath(datapath.DatapathServicer):
             self._states = {device.id: self._states.get(device.id, (resource.name, True, ""))
                             for resource in request.resources for device in resource.devices}
             self._changed.notify_all()
-        return datapath.SetDevicesResponse()
+        return datapath.SetDevicesResponse(receiver=self.receiver)
 
     def report(self, device, healthy, reason=""):
         with self._changed:

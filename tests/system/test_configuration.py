@@ -188,7 +188,7 @@ def test_what_is_told_is_the_default_and_changes_with_the_key(directory, row):
         with scene.start() as plugin:
             wait_until(lambda: seen() == row.default, lambda: f"{row.default}; is {seen()}:\n{plugin.log()}")
             scene.configure(row.base | row.keys)
-            wait_until(lambda: seen() == row.expected, lambda: f"{row.expected}; is {seen()}:\n{plugin.log()}")
+            wait_until(lambda: seen() == row.expected, lambda: f"{row.expected}; is {seen()}:\n{plugin.log()}", 15)
     finally:
         scene.stop()
 

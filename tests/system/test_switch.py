@@ -201,7 +201,7 @@ def test_a_poller_counts_the_time_that_frames_take(switch):
     def busy():
         return switch.call("stats")["busy_ns"]
     with pods(switch, 2) as (one, other):
-        one.restart_ring(1)  # the poller wakes and looks around
+        one.kick(1)  # the poller wakes and looks around
         assert busy() == [0], "no frame came"
         exchange(one, other)
         first, = busy()
