@@ -27,19 +27,18 @@ def left(directory):
         yield start
 
 
-def test_settings_of_a_vf_and_a_mac_are_put_back(igb, simulator, left):
+def test_settings_of_a_vf_and_a_mac_are_put_back(node, igb, left):
     record = read_json(HARDWARE / f"owners/{igb.vf}.json")
     asked, before = record["port"], igb.found()
-    mac = vdpa_mac("sim0")
+    node.add_vdpa("sim0", "vdpasim_net", "mac", asked["mac"])
     run("ip", "link", "set", igb.pf, "vf", 0, "vlan", asked["vlan"], "qos", asked["vlanQos"], "spoofchk", "off", "trust", "on",
         "max_tx_rate", asked["maxTxRate"])
-    run("vdpa", "dev", "set", "name", "sim0", "mac", asked["mac"])
-    assert record["found"]["vdpaMac"] == mac and igb.found() != before
+    assert igb.found() != before
     datapath = left(igb.vf)
     datapath.set_devices(igb.offered()).wait_healthy(igb.vf)
     assert datapath.attachment(igb.vf).settings.mac == asked["mac"]
     assert datapath.detach(owner("c3"))
-    assert igb.found() == before and vdpa_mac("sim0") == mac
+    assert igb.found() == before and vdpa_mac("sim0") == record["found"]["vdpaMac"]
 
 
 def test_a_device_that_it_made_is_served_and_undone(node, left):
@@ -54,5 +53,5 @@ def test_a_device_that_it_made_is_served_and_undone(node, left):
     assert node.identity(f"vdpa-{made}") == identity, "it was made again under its pod"
     assert datapath.detach(owner("c4"))
     datapath.set_devices()
-    wait_until(lambda: node.driver(made) == "virtio-pci", datapath.log)
-    assert not list((datapath.state_dir / "provisioned").iterdir())
+    wait_until(lambda: not list((datapath.state_dir / "provisioned").iterdir()), datapath.log)
+    assert node.driver(made) == "virtio-pci" and node.vdpa_devices() == {}
