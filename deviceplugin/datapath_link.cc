@@ -295,6 +295,7 @@ void DatapathLink::take(const datapath::v1::WatchResponse& response) {
   for (const auto& device : response.devices()) {
     if (device.removed()) {
       told_.erase(device.id());
+      changes[device.id()] = {};
       continue;
     }
     told_[device.id()] = {device.healthy(), device.reason()};

@@ -18,8 +18,8 @@ namespace vdpa {
 class DatapathLink {
  public:
   using Changes = std::map<std::string, DeviceList::Health>;
-  struct Handlers {  // on the loop's thread
-    std::function<void(const Changes&)> health;
+  struct Handlers {                              // on the loop's thread
+    std::function<void(const Changes&)> health;  // a default one: the datapath has it no more
     std::function<void(const std::string& reason)>
         lost;  // every device's state is unknown from now on
   };

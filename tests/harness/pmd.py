@@ -102,7 +102,8 @@ exec {program} "${{words[@]}}" --vdev="vdpa_test0,queues=2$devargs" --load={driv
 
 
 def sysfs(directory, address="0000:65:00.2", driver=None, vendor="0x1af4", group=True):
-    """A /sys with one PCI function."""
+    """A /sys with one PCI function, made by hand: as much as vdpa-datapath looks at before it starts vdpa-pmd. The functions of
+    real machines have the same files; none was copied."""
     function = directory / "sys/bus/pci/devices" / address
     function.mkdir(parents=True)
     (function / "vendor").write_text(vendor + "\n")

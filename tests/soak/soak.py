@@ -32,7 +32,7 @@ from updates import Updates  # noqa: E402
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 1, 36, 0x40000000
 SAMPLES = 20            # of the footprint, over all cycles
-SETTLING = 0.2          # the part of the cycles before the first: allocators and thread pools reach their size
+SETTLING = 0.4          # the part of the cycles before the first: allocators and thread pools reach their size
 ATTEMPTS = 10           # of a round, each with another moment
 SHARE, ENOUGH = 0.5, 10  # of the kills of each kind that has so many, and of all, must hit
 LEAK = 512              # KiB in 10,000 cycles are 50 bytes each: less than anything that is kept per attachment
@@ -78,6 +78,12 @@ class Soak:
                 self.durations.add("DEL", pod.delete())
                 pod.end()
             self.invariants.remember()
+        self._assert_no_loss()
+
+    def _assert_no_loss(self):
+        """Since the last look at the losses, in which nothing was killed."""
+        for device, (gaps, twice) in self.traffic.losses().items():
+            assert not gaps and not twice, f"{device} missed packets of a running pod, in rows of {gaps}; twice: {twice}"
 
     def reloaded(self):
         """Whether the kubelet knows what the configuration offers, and nothing else."""
@@ -153,8 +159,7 @@ class Soak:
               f"{int(count * SETTLING)} on:\n{footprint.table()}", flush=True)
         grown = list(footprint.growth(LEAK))
         assert not grown, "grown: " + "; ".join(grown)
-        losses = self.traffic.losses()
-        assert not any(gaps or twice for gaps, twice in losses.values()), f"packets of running pods: {losses}"
+        self._assert_no_loss()
 
     def _cycle(self, n, times):
         pod = Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{n}")
