@@ -11,13 +11,13 @@ import grpc
 import pytest
 import yaml
 
+from device_plugin import PROGRAM, DevicePlugin, write_config
+from fake_datapath import FakeDatapath
 from kubelet import Kubelet
 from rpc import deviceplugin
-from support import BUILD, ROOT, Program, wait_until
+from support import ROOT, wait_until
 from sysfs import Sysfs
-from test_plugin import Datapath
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 
 # Two VFs each of eth0 and eth2, on NUMA node 0, with vDPA devices of vp-vdpa; of eth1, on node 1 and without a link, two of
 # mlx5_core, the second without a vDPA device.
@@ -31,17 +31,17 @@ class Scene:
     """The plugin between a kubelet and a datapath, which say what they have been told."""
 
     def __init__(self, directory):
-        sysfs = Sysfs(directory / "sys", pfs=3, vfs=2)
+        self.directory = directory
+        self.sysfs = sysfs = Sysfs(directory / "sys", pfs=3, vfs=2)
         for vf in B0, B1:
             sysfs.set_driver(vf, "mlx5_core", "15B3:101E", "15B3:0058")
         sysfs.remove_vdpa(1, 1, "vdpa3")
         sysfs.set_link(1, "down")
-        self.config = directory / "config/config.yaml"
-        self.config.parent.mkdir()
-        self.kubelet, self.datapath = Kubelet(directory).start(), Datapath(directory).start()
-        self.arguments = ["unshare", "--net", PLUGIN, "--config", self.config, "--sysfs", sysfs.root, "--kubelet-dir",
-                          self.kubelet.directory, "--pod-resources", self.kubelet.pod_resources, "--run-dir",
-                          directory / "run", "--devinfo-dir", directory / "dp"]
+        self.config = write_config(directory)
+        self.kubelet, self.datapath = Kubelet(directory).start(), FakeDatapath(directory).start()
+
+    def start(self):
+        return DevicePlugin(self.directory, self.config, "--sysfs", self.sysfs.root, own_network=True)
 
     def stop(self):
         self.kubelet.stop()
@@ -185,10 +185,10 @@ def test_what_is_told_is_the_default_and_changes_with_the_key(directory, row):
             return repr(error)
     try:
         scene.configure(row.base)
-        with Program("plugin", scene.arguments, directory) as plugin:
+        with scene.start() as plugin:
             wait_until(lambda: seen() == row.default, lambda: f"{row.default}; is {seen()}:\n{plugin.log()}")
             scene.configure(row.base | row.keys)
-            wait_until(lambda: seen() == row.expected, lambda: f"{row.expected}; is {seen()}:\n{plugin.log()}")
+            wait_until(lambda: seen() == row.expected, lambda: f"{row.expected}; is {seen()}:\n{plugin.log()}", 15)
     finally:
         scene.stop()
 
@@ -197,7 +197,7 @@ def known(directory, document):
     """The keys that the map may have which ends this document with one that does not exist; none: it is no map."""
     config = directory / "config.yaml"
     config.write_text(json.dumps(document({"no-such-key": 1})))
-    done = subprocess.run([PLUGIN, "--validate", "--config", config], capture_output=True, text=True, check=False)
+    done = subprocess.run([PROGRAM, "--validate", "--config", config], capture_output=True, text=True, check=False)
     found = re.search(r"unknown key 'no-such-key' in .*; expected one of (.*)", done.stdout + done.stderr)
     return found[1].split(", ") if found else []
 

@@ -10,9 +10,9 @@ import struct
 import pytest
 
 from datapath import Datapath, owner
+from device_plugin import PluginNode
 from pod import BROADCAST, Pod, frame
 from support import wait_until
-from test_plugin import Node
 from vhost_front import SET_PROTOCOL_FEATURES, FrontEnd
 from wire import raw_socket, wire
 
@@ -51,7 +51,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(module_directory):
-    node = Node(module_directory)
+    node = PluginNode(module_directory)
     node.config.write_text(CONFIGURATION)
     node.kubelet.start()
     with wire() as namespace, Datapath(module_directory, wrapper=["ip", "netns", "exec", namespace]) as datapath, \

@@ -122,9 +122,11 @@ def test_mlx5_as_a_netdev(node, vendor_nic, offer):
     wait_until(lambda: node.vdpa_config(f"vdpa-{first}")["mtu"] == 1500, lambda: node.vdpa_config(f"vdpa-{first}"))
 
 
-def test_a_character_device_that_was_handed_out_is_not_made_anew(vendor_nic, offer, made):
+def test_a_character_device_that_was_handed_out_is_not_made_anew(node, vendor_nic, offer, made):
     [first] = vendor_nic.bind_vfs("mlx5_core")
     offered = offer(first, attach="vhost-vdpa").wait_healthy(first)
+    [handed] = offered.kubelet.wait_plugin().allocate(first).devices
+    assert (handed.host_path, handed.permissions) == (node.character_device(f"vdpa-{first}"), "rw")
     for asked in {"mac": ASKED}, {"mtu": 9000}:
         [(key, value)] = asked.items()
         offered.refuses(first, f"{key} {value} is asked for", "attach: vhost-vdpa", f"remove {key}", **asked)
@@ -202,6 +204,19 @@ def test_attributes_of_the_resource(node, vendor_nic, offer, made):
     for attributes, words in (({"queuePairs": 5}, "makes at most 4"), ({"features": ["CSUM"]}, "it supports MTU, MAC, MRG_RXBUF")):
         offered.change(vdpa=attributes)
         wait_until(lambda: words in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+
+
+def test_selectors_of_what_the_kernel_tells(node, vendor_nic, offer):
+    """Queue pairs and management devices are not in sysfs."""
+    first, second = vendor_nic.bind_vfs("mlx5_core", "mlx5_core")
+    for name, address, pairs in ("vdpa0", first, 4), ("vdpa1", second, 2):
+        node.add_vdpa(name, f"pci/{address}", "mac", ASKED, "max_vqp", str(pairs))
+    offered = offer(provision="none", devices=[{"vendors": ["15b3"]}]).wait_healthy(first, second)
+    offered.change(devices=[{"vendors": ["15b3"], "minQueuePairs": 3}])
+    offered.wait_healthy(first)
+    assert "has 2 queue pairs, needs 3" in offered.plugin.explain(second)
+    offered.change(devices=[{"managementDevices": [f"pci/{second}"]}])
+    offered.wait_healthy(second)
 
 
 def test_mlx5_whose_functions_have_a_mac(node, vendor_nic, offer, made):
