@@ -69,8 +69,9 @@ class Contender:
         vdevs = [f"net_virtio_user{number},path={socket},mac=02:00:00:00:00:0{number},queue_size=256,{FEATURES}{RINGS[rings]}"
                  for number, socket in enumerate(self.sockets)]
         with tempfile.TemporaryFile("w+") as log, subprocess.Popen(
-                [GENERATOR, "--lcores", f"0@{GENERATOR_CORE}", "--no-pci", "--no-huge", "-m", "256", "--no-telemetry",
-                 "--log-level=pmd.net.virtio.init:debug", f"--file-prefix=generator{os.getpid()}",
+                ["taskset", "-c", str(GENERATOR_CORE), GENERATOR, "--lcores", f"0@{GENERATOR_CORE}", "--no-pci", "--no-huge",
+                 "-m", "256", "--no-telemetry", "--log-level=pmd.net.virtio.init:debug",
+                 f"--file-prefix=generator{os.getpid()}",
                  *(word for vdev in vdevs for word in ("--vdev", vdev)), "--", str(size), ways, str(flows), str(SECONDS)],
                 stdout=subprocess.PIPE, stderr=log, text=True) as generator:
             # The log of DPDK goes where the C library's errors go; of its output only the last three lines are JSON.
