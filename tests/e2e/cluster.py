@@ -5,12 +5,12 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "harness"))
 
 import rpc  # noqa: E402
+import yaml  # noqa: E402
 from support import wait_until  # noqa: E402
 
 CACHE = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa"))
@@ -35,6 +35,10 @@ class Cluster:
 
     def apply(self, *objects):
         self.run("apply", "-f", "-", stdin="\n---\n".join(json.dumps(o) for o in objects))
+
+    def manifests(self, folder="manifests"):
+        """What `kubectl apply -k` applies."""
+        return list(yaml.safe_load_all(self.run("kustomize", str(ROOT / folder))))
 
     def get(self, kind, name=None, namespace="default"):
         arguments = ["get", kind, "-n", namespace, "-o", "json"] + ([name] if name else ["--ignore-not-found"])
@@ -146,6 +150,18 @@ class OnNode:
                 for devices in container.devices if devices.resource_name == "vdpa.io/nic"
                 for device in devices.device_ids]
 
+    def files(self):
+        """All there is below the directories that are a node's own, but what the container runtime and the kubelet keep
+        for pods of any kind; as paths of the node."""
+        others = ("run/containerd", "run/netns", "var/log", "var/lib/kubelet/pods", "var/lib/cni")
+        found = set()
+        for top in "run", "var", "opt":
+            for folder, folders, names in os.walk(self.root / top):
+                inside = pathlib.Path(folder).relative_to(self.root)
+                folders[:] = [name for name in folders if str(inside / name) not in others]
+                found.update(f"/{inside / name}" for name in [*folders, *names])
+        return found
+
     def list(self):
         return self.datapath.List(rpc.datapath.ListRequest(), timeout=10)
 
@@ -159,6 +175,12 @@ class OnNode:
     def packets(self):
         """Received on the node's devices so far."""
         return sum(d.rx_packets for d in self.datapath.Stats(rpc.datapath.StatsRequest(), timeout=10).devices)
+
+
+def own_cgroups():
+    """Where vdpa-datapath of both nodes moves its processes."""
+    root = pathlib.Path("/sys/fs/cgroup")
+    return {path.parent for path in [*root.glob("vdpa/cgroup.procs"), *root.glob("*/vdpa/cgroup.procs")]}
 
 
 def attached_processes():
@@ -212,5 +234,33 @@ def receiver(name, **more):
     return pod(name, TESTPMD + "--forward-mode=rxonly", **more)
 
 
-def now():
-    return time.monotonic()
+def started(cluster, name):
+    status = cluster.get("pod", name)["status"]["containerStatuses"][0]
+    return status["state"]["running"]["startedAt"], status["restartCount"]
+
+
+def check_two_attachments(cluster, name):
+    """What the cluster publishes, by which app-netutil finds sockets, agrees with what the application reads."""
+    statuses = [s for s in cluster.network_status(name) if s["name"].endswith("/fast")]
+    paths = {s["device-info"]["vhost-user"]["path"] for s in statuses}
+    assert {s["interface"] for s in statuses} == {"net1", "net2"}
+    assert len(paths) == 2
+    for status in statuses:
+        assert status["device-info"]["type"] == "vhost-user"
+        assert status["device-info"]["vhost-user"]["mode"] == "client"
+    described = {}
+    decoder, rest = json.JSONDecoder(), cluster.exec(name, "sh", "-c", "cat /run/vdpa/*/device.json; true").strip()
+    while rest:
+        device, end = decoder.raw_decode(rest)
+        described[device["interface"]] = device
+        rest = rest[end:].strip()
+    for status in statuses:
+        device = described[status["interface"]]
+        assert device["socket"] == status["device-info"]["vhost-user"]["path"]
+        assert (device["mac"], device["mtu"]) == (status["mac"], status.get("mtu", device["mtu"]))
+        assert [ip.split("/")[0] for ip in device["ips"]] == status.get("ips", [])
+
+
+def wait_event(cluster, name, *words):
+    wait_until(lambda: all(w in cluster.events(name) for w in words),
+               lambda: f"{words} in the events of {name}:\n{cluster.events(name)}", 60, 0.3)

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from cluster import DIRECTORY, NAMESPACE, ROOT, Cluster, network  # noqa: E402
+from cluster import DIRECTORY, NAMESPACE, ROOT, Cluster, OnNode, network  # noqa: E402
 from support import wait_until  # noqa: E402
 
 IMAGES = ROOT / "build" / "image"
@@ -64,7 +64,13 @@ def install(cluster, manifests, config, nodes):
 
 
 @pytest.fixture(scope="session")
-def cluster(bare_cluster):
+def files_before(bare_cluster):
+    """What was on node1 before the project came."""
+    return OnNode("node1").files()
+
+
+@pytest.fixture(scope="session")
+def cluster(bare_cluster, files_before):
     install(bare_cluster, "manifests", None, ["node1"])
     bare_cluster.apply(network())
     bare_cluster.wait_allocatable("node1", PORTS)

@@ -8,12 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
-from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network
+from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network, started
 from conftest import PORTS
 from exchange import Exchange
 from support import wait_until
-from test_traffic import started
 
 IMAGE = "localhost/vdpa:0.2.0"
 NEXT_IMAGE = f"{IMAGE}-next"
@@ -78,8 +76,7 @@ def replace_pod(cluster):
 def delete_and_apply(cluster):
     cluster.run("delete", "daemonset", "-n", NAMESPACE, "vdpa-datapath", timeout=60)
     wait_until(lambda: datapath(cluster) is None, "its pod gone", 60, 0.2)
-    cluster.apply(*[o for o in yaml.safe_load_all(cluster.run("kustomize", str(ROOT / "manifests")))
-                    if o["kind"] == "DaemonSet" and o["metadata"]["name"] == "vdpa-datapath"])
+    cluster.apply(*[o for o in cluster.manifests() if o["metadata"]["name"] == "vdpa-datapath"])
     wait_datapath(cluster)
 
 

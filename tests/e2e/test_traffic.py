@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import rpc
-from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, OnNode, attached_processes, network, pod, receiver, sender
+from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, OnNode, attached_processes, network, pod, receiver, sender, started
 from conftest import PORTS
 from support import wait_until
 
@@ -15,11 +15,6 @@ def two_pods(cluster):
     cluster.wait_running("receiver")
     cluster.wait_running("sender")
     cluster.wait_traffic("receiver")
-
-
-def started(cluster, name):
-    status = cluster.get("pod", name)["status"]["containerStatuses"][0]
-    return status["state"]["running"]["startedAt"], status["restartCount"]
 
 
 def test_packets_between_two_pods_of_one_node(cluster):
@@ -68,6 +63,24 @@ def test_the_plugin_can_be_restarted_under_traffic(cluster):
     assert before == (started(cluster, "receiver"), started(cluster, "sender"))
     cluster.apply(pod("third"))
     cluster.wait_running("third")
+
+
+def test_the_plugin_can_be_deleted_and_applied_again_under_traffic(cluster):
+    two_pods(cluster)
+    before, pids = (started(cluster, "receiver"), started(cluster, "sender")), attached_processes()
+    cluster.run("delete", "daemonset", "-n", NAMESPACE, "vdpa-device-plugin", timeout=60)
+    try:
+        wait_until(lambda: cluster.daemon("vdpa-device-plugin", "node1") is None, "the plugin's pod gone", 60, 0.2)
+        cluster.wait_allocatable("node1", 0)
+        cluster.wait_traffic("receiver")
+    finally:
+        cluster.apply(*[o for o in cluster.manifests() if o["metadata"]["name"] == "vdpa-device-plugin"])
+    cluster.wait_allocatable("node1", PORTS)
+    cluster.apply(pod("third"))
+    cluster.wait_running("third")
+    cluster.wait_traffic("receiver")
+    assert before == (started(cluster, "receiver"), started(cluster, "sender"))
+    assert pids < attached_processes(), "those of the two pods, and the third's worker"
 
 
 def test_ten_kubelet_restarts_under_traffic_with_pods_coming_and_going(cluster):

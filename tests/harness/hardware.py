@@ -1,4 +1,4 @@
-"""What an operator does with a node's devices: VFs, drivers, vDPA devices."""
+"""What an operator does with a node's devices: VFs, drivers, vDPA devices. The addresses are the test machine's."""
 
 import fcntl
 import json
@@ -6,17 +6,19 @@ import pathlib
 import subprocess
 
 VHOST_GET_FEATURES = 0x8008af00   # include/uapi/linux/vhost.h
-PCI = pathlib.Path("/sys/bus/pci")
+PCI, VDPA = pathlib.Path("/sys/bus/pci"), pathlib.Path("/sys/bus/vdpa")
 VIRTIO_PF = "0000:41:00.0"
+VIRTIO_VFS = [f"0000:41:00.{n}" for n in (1, 2, 3, 4)]
 PLAIN = "0000:02:00.0"   # a virtio-net function that is no PF
-IGB_PF = next((d.name for d in (PCI / "devices").iterdir() if (d / "device").read_text().strip() == "0x10c9"), "")
+IGB_PF = "0000:01:00.0"
+IGB_VFS = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.4", "0000:01:10.6", "0000:01:11.0", "0000:01:11.2", "0000:01:11.4"]
 
 
 def run(*arguments, timeout=60):
     return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=True, timeout=timeout).stdout
 
 
-class Node:
+class Hardware:
     def make_vfs(self, pf, count, probe=False):
         device = PCI / "devices" / pf
         (device / "sriov_drivers_autoprobe").write_text("1" if probe else "0")
@@ -40,12 +42,18 @@ class Node:
             (PCI / "devices" / address / "driver" / "unbind").write_text(address)
 
     def add_vdpa(self, name, parent, *settings, driver="vhost_vdpa"):
-        bus = pathlib.Path("/sys/bus/vdpa")
-        (bus / "drivers_autoprobe").write_text("0")
-        run("vdpa", "dev", "add", "name", name, "mgmtdev", parent, *settings)
-        (bus / "devices" / name / "driver_override").write_text(driver)
-        (bus / "drivers" / driver / "bind").write_text(name)
-        (bus / "drivers_autoprobe").write_text("1")
+        """Under this driver from the first moment on."""
+        self._autoprobe(False)
+        try:
+            run("vdpa", "dev", "add", "name", name, "mgmtdev", parent, *settings)
+            (VDPA / "devices" / name / "driver_override").write_text(driver)
+            (VDPA / "drivers" / driver / "bind").write_text(name)
+        finally:
+            self._autoprobe(True)
+
+    @staticmethod
+    def _autoprobe(on):
+        (VDPA / "drivers_autoprobe").write_text(str(int(on)))
 
     def add_vf_devices(self, count=2, driver="vhost_vdpa"):
         """VFs under vp-vdpa with one vDPA device each, as vdpa0, vdpa1, ...; returns their addresses."""
@@ -99,8 +107,3 @@ class Node:
         for pf in (VIRTIO_PF, IGB_PF):
             (PCI / "devices" / pf / "sriov_numvfs").write_text("0")
         self.set_link(self.pf_netdev(), True)
-
-
-def cpu_ticks(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
