@@ -12,9 +12,17 @@ import processes
 import rpc
 from support import BUILD, Program, wait_until
 
-PROGRAM = BUILD / "deviceplugin/datapath/vdpa-datapath"
+
+def program_of(build):
+    return build / "deviceplugin/datapath/vdpa-datapath"
+
+
+def worker_dirs_of(build):
+    return ":".join(str(build / "deviceplugin/datapath" / folder) for folder in ("worker", "switch", "pmd"))
+
+
+PROGRAM, WORKER_DIRS = program_of(BUILD), worker_dirs_of(BUILD)
 NEXT = BUILD / "tests/next"  # the programs of another version
-WORKER_DIRS = ":".join(str(BUILD / "deviceplugin" / "datapath" / d) for d in ("worker", "switch", "pmd"))
 _numbers = itertools.count()
 
 
@@ -84,9 +92,9 @@ class Datapath(Program):
 
     def processes(self):
         """The pids of the workers and switches of this directory, by device or resource."""
-        return dict(self._served())
+        return dict(self.served())
 
-    def _served(self):
+    def served(self):
         """Also of a vdpa-pmd, which has the device of its worker."""
         def ours(pid):
             return processes.options(pid).get("control", "").startswith(f"{self.run_dir}/") and not processes.is_zombie(pid)
@@ -114,7 +122,7 @@ class Datapath(Program):
 
     def __exit__(self, *_):
         super().__exit__()
-        for _, pid in self._served():
+        for _, pid in self.served():
             processes.kill(pid)
 
 

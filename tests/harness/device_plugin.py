@@ -16,9 +16,9 @@ HEALTHY = {"nic-0": "Healthy", "nic-1": "Healthy", "nic-2": "Healthy"}
 UNHEALTHY = {device: "Unhealthy" for device in HEALTHY}
 
 
-def command(directory, config, *arguments, run_dir=None, log_level="debug"):
+def command(directory, config, *arguments, run_dir=None, log_level="debug", program=PROGRAM):
     """With everything that it keeps below the directory, where Kubelet and Datapath have theirs."""
-    return [PROGRAM, "--config", config, "--kubelet-dir", directory / "device-plugins", "--pod-resources",
+    return [program, "--config", config, "--kubelet-dir", directory / "device-plugins", "--pod-resources",
             directory / "pods.sock", "--run-dir", run_dir or directory / "run", "--devinfo-dir", directory / "devinfo",
             "--log-level", log_level, *arguments]
 

@@ -15,6 +15,12 @@ SANITIZED = b"__asan_init" in (BUILD / "deviceplugin/datapath/worker/vdpa-worker
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa"
 
 
+def own_address():
+    """To listen on, without a look for a free port, which another may take meanwhile: every address of 127/8 is this machine's,
+    and the one of our process's number is nobody else's."""
+    return "127.%d.%d.%d" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
+
+
 def wait_until(condition, what, timeout=30.0, interval=0.01):
     """Returns the condition's first true value; fails with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -10,7 +10,7 @@ import subprocess
 
 import grpc
 import processes
-from datapath import Datapath
+from datapath import Datapath, program_of, worker_dirs_of
 from device_plugin import DevicePlugin
 from kubelet import Kubelet
 from processes import kill, listener
@@ -25,6 +25,7 @@ class Node:
 
     def __init__(self, directory, config, log_level="debug"):
         self.directory = pathlib.Path(directory)
+        self.build = BUILD  # where the programs are that are started next
         self.log_level = log_level
         self.config_path = self.directory / "config.yaml"
         self.devinfo = self.directory / "devinfo"
@@ -60,10 +61,12 @@ class Node:
 
     def start_datapath(self):
         self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, "--cgroup-root", self.cgroup,
-                                 log_level=self.log_level)
+                                 log_level=self.log_level, program=program_of(self.build),
+                                 worker_dirs=worker_dirs_of(self.build))
 
     def start_plugin(self):
-        self.plugin = DevicePlugin(self.directory, self.config_path, log_level=self.log_level)
+        self.plugin = DevicePlugin(self.directory, self.config_path, log_level=self.log_level,
+                                   program=self.build / "deviceplugin/vdpa-device-plugin")
 
     def restart(self, name):
         getattr(self, f"start_{name}")()
@@ -80,7 +83,7 @@ class Node:
                   "datapathSocket": str(self.directory / "run/datapath.sock"),
                   "logLevel": self.log_level,
                   "ipam": {"type": "host-local", "dataDir": str(self.ipam), "ranges": [[{"subnet": "10.9.0.0/16"}]]}}
-        return Call(json.dumps(config), environment, self.directory / "cni.log")
+        return Call(self.build / "cni/vdpa", json.dumps(config), environment, self.directory / "cni.log")
 
     # --- what is looked at from outside
 
@@ -148,9 +151,9 @@ class Node:
 class Call:
     """One exec of the CNI plugin."""
 
-    def __init__(self, config, environment, log):
+    def __init__(self, program, config, environment, log):
         with open(log, "ab") as errors:
-            self.process = subprocess.Popen([BUILD / "cni/vdpa"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=errors, env=environment)
         self.config = config.encode()
 

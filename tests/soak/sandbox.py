@@ -4,8 +4,10 @@ import itertools
 import subprocess
 import time
 
+import rpc
 from kubelet import Rejected
 from node import unhealthy, unreachable
+from pod import Pod, frame
 from support import wait_until
 
 PATIENCE = 60.0  # seconds, for what a kubelet tries again for ever
@@ -83,6 +85,22 @@ class Sandbox:
         """After DEL."""
         self._delete_namespace()
         self.node.kubelet.end(self.name, "soak")
+
+    def use(self, peer):
+        """Its application connects, and a frame that it sends to another pod reaches the switch."""
+        def connected():
+            try:
+                return Pod(self.socket, self.mac)
+            except OSError:
+                return None
+        application = wait_until(connected, f"a connection to {self.socket}")
+        with application:
+            def delivered():
+                if application.idle():
+                    application.offer(frame(peer.mac, self.mac, b"used"))
+                counters = self.node.datapath.stub.Stats(rpc.datapath.StatsRequest(device_ids=[self.device]), timeout=5)
+                return any(device.tx_packets for device in counters.devices)  # none while the switch is away
+            wait_until(delivered, f"a frame from {self.device} in the switch")
 
     @property
     def socket(self):

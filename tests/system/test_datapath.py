@@ -13,7 +13,7 @@ import rpc
 from datapath import Datapath, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
 from kubelet import PodResources
 from pod import BROADCAST, Pod, mac
-from support import wait_until
+from support import own_address, wait_until
 from switch import Control
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -443,8 +443,8 @@ def test_health_service(datapath):
 
 @pytest.fixture
 def address():
-    """For metrics. Every address of 127/8 is this machine's; the one of our process's number is nobody else's."""
-    return "127.%d.%d.%d:9101" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
+    """For metrics."""
+    return f"{own_address()}:9101"
 
 
 def scrape(address):

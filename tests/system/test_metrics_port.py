@@ -8,7 +8,7 @@ import pytest
 
 from datapath import Datapath
 from device_plugin import DevicePlugin, software, write_config
-from support import wait_until
+from support import own_address, wait_until
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x"
 
@@ -29,15 +29,9 @@ class Port:
         return client
 
 
-def unused_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()
-
-
 @pytest.fixture(params=["vdpa-device-plugin", "vdpa-datapath"])
 def port(directory, request):
-    address = unused_address()
+    address = own_address(), 9102
     option = "--metrics-address=%s:%d" % address
     with contextlib.ExitStack() as stack:
         if request.param == "vdpa-datapath":

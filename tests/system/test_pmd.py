@@ -164,9 +164,7 @@ def test_new_memory_under_traffic(directory):
         with FrontEnd(worker.socket).running() as front:
             pmd.wait_state(connected=True)
             first = memory_files(pmd) - own
-            old = front.memory
             front.share(0x40000)
-            os.close(old)
             worker.wait_state(front="running", engine="up")
             pmd.wait_state(connected=True)
             second = memory_files(pmd) - own

@@ -109,9 +109,7 @@ def test_second_memory_table_under_traffic(directory):
         worker.wait_ready()
         with FrontEnd(worker.socket).running() as front:
             worker.wait_state(front="running")
-            old = front.memory
             front.share(0x40000)
-            os.close(old)
             worker.wait_state(front="running", engine="up")
             assert front.stop_ring(0) == 0
 

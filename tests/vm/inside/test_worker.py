@@ -66,7 +66,7 @@ def test_memory_comes_under_the_rings_of_a_device_that_stops_and_goes_on(node, d
             around(pod, b"before")
             copy = os.memfd_create("copy")
             os.ftruncate(copy, os.fstat(pod.memory).st_size)
-            os.pwrite(copy, pod.bytes[:], 0)
+            os.pwrite(copy, pod.map.read(BASE, os.fstat(pod.memory).st_size), 0)
             pod.move(copy)
             around(pod, b"in the copy")
             pod.restart_ring(1)
