@@ -152,16 +152,19 @@ class OnNode:
                 for device in devices.device_ids]
 
     def files(self):
-        """All there is below the directories that are a node's own, but what the container runtime and the kubelet keep
-        for pods of any kind; as paths of the node."""
-        others = ("run/containerd", "run/netns", "var/log", "var/lib/kubelet/pods", "var/lib/cni")
+        """All there is below the directories that are a node's own, but what the container runtime, the kubelet and other
+        CNI plugins keep for themselves; as paths of the node."""
+        others = ("run/containerd", "run/netns", "run/k8s.cni.cncf.io/devinfo/cni", "var/log", "var/lib/kubelet",
+                  "var/lib/cni")
         found = set()
         for top in "run", "var", "opt":
             for folder, folders, names in os.walk(self.root / top):
                 inside = pathlib.Path(folder).relative_to(self.root)
                 folders[:] = [name for name in folders if str(inside / name) not in others]
                 found.update(f"/{inside / name}" for name in [*folders, *names])
-        return found
+        return found | {f"/var/lib/kubelet/{path.relative_to(self.var / 'lib/kubelet')}"
+                        for path in (self.var / "lib/kubelet/device-plugins").glob("*")
+                        if path.name not in ("kubelet.sock", "kubelet_internal_checkpoint")}
 
     def list(self):
         return self.datapath.List(rpc.datapath.ListRequest(), timeout=10)
