@@ -2,6 +2,7 @@
 are; Intel's IDs, by which the driver knows its own, are laid over the kernel's files. Such a device carries no packets: ifc
 does not get it to start its queues."""
 
+import contextlib
 import pathlib
 import threading
 
@@ -64,9 +65,15 @@ def pinned(pid):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmLck:"))
 
 
+def attach(datapath, function, netns):
+    """As Multus does, again while DPDK starts, which takes its time under emulation."""
+    with contextlib.suppress(rpc.grpc.RpcError):
+        return datapath.attach(owner(netns=netns), function)
+
+
 def test_probed_given_memory_and_taken_away_through_vfio(node, function, datapath):
     with network_namespace() as netns:
-        attached = datapath.attach(owner(netns=netns), function, timeout=60)
+        attached = wait_until(lambda: attach(datapath, function, netns), datapath.log, 240, 1)
         assert attached.backend == "dpdk"
         pid = pmd_pid(datapath)
         assert pinned(pid) == 0, "nothing of its own"
