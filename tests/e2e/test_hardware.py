@@ -83,8 +83,8 @@ def attachment(cluster, name):
 def test_a_character_device_and_a_netdev_exchange_packets(hardware):
     """A pod that opens the one VF itself answers the ping of the kernel of another, which has the netdev of the next."""
     # README says what such a pod needs: the device is root's, and pins the pod's memory.
-    answers = with_device("chardev", "answers", COMMAND.format(core=1), user=0)
-    answers["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["IPC_LOCK"]}}
+    answers = with_device("chardev", "answers", "ulimit -l unlimited; " + COMMAND.format(core=1), user=0)
+    answers["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["SYS_RESOURCE"]}}
     hardware.apply(answers, with_device("netdev", "asks"))
     hardware.wait_running("answers", 240)
     hardware.wait_running("asks", 240)
