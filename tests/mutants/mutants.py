@@ -91,10 +91,35 @@ def build(test, within):
         wanted = [executable_and_case(test)[0]]
         if wanted[0] == "tests/unit/datapath/test-datapath":
             wanted.append("tests/unit/datapath/control-program")
-    result = subprocess.run([*within, "nice", "ninja", "-C", str(BUILD), *wanted], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, check=False)
-    if result.returncode != 0:
-        raise Failure("it does not build:\n" + "\n".join(result.stdout.splitlines()[-15:]))
+    status, output = run([*within, "nice", "ninja", "-C", str(BUILD), *wanted])
+    if status != 0:
+        raise Failure("it does not build:\n" + "\n".join(output.splitlines()[-15:]))
+
+
+def run(command, timeout=None):
+    """Its status, None if it missed the deadline, and its output. None of it outlives this, whatever happens."""
+    environment = {**os.environ, "VDPA_BUILD": str(BUILD), "README": str(ROOT / "README.md")}
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                              stderr=subprocess.STDOUT, start_new_session=True) as process:
+            try:
+                status = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                end(process)
+        log.seek(0)
+        return status, log.read()
+
+
+def end(process):
+    """Ends what runs still, after pytest has torn down what it had set up, and whatever a crashed test left."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def is_pytest(test):
@@ -118,31 +143,10 @@ def command_of(test):
 
 def passes(test, within=()):
     """Whether the test passes, and its output. A test that cannot be run at all is a Failure."""
-    environment = {**os.environ, "VDPA_BUILD": str(BUILD), "README": str(ROOT / "README.md")}
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        with subprocess.Popen([*within, *command_of(test)], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                              stderr=subprocess.STDOUT, start_new_session=True) as process:
-            try:
-                status = process.wait(TEST_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                status = None
-            finally:
-                end(process)
-        log.seek(0)
-        output = log.read()
+    status, output = run([*within, *command_of(test)], TEST_TIMEOUT)
     if is_pytest(test) and status is not None and status != 1 and not (status == 0 and " passed" in output):
         raise Failure(f"pytest ran no test {test} (status {status}):\n{output[-1500:]}")
     return status == 0, output
-
-
-def end(process):
-    """Ends a test that runs still, after pytest has torn down what it had set up, and whatever a crashed one left."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Unmutated:
