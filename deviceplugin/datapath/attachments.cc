@@ -37,6 +37,11 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
             const auto device = table_.find(id);
             return device && device->withheld();
           },
+          [this](const std::string& id) {
+            const auto device = table_.find(id);
+            return device && device->record ? describeOwner(device->record->attachment.owner)
+                                            : std::string("nobody that is known");
+          },
           onHealth_),
       bus_(options_.programs.sysfs, options_.programs.dev),
       provisioner_(

@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -60,6 +61,19 @@ void enableBelow(const fs::path& hierarchy, const std::string& controller) {
     if (name == controller) writeTo(hierarchy / "cgroup.subtree_control", "+" + controller);
 }
 
+// The number behind `name` in a file of lines such as "oom_kill 1".
+std::optional<uint64_t> valueIn(const fs::path& file, const std::string& name) {
+  std::istringstream words(readFile(file.string()));
+  for (std::string word; words >> word;)
+    if (uint64_t value; word == name && words >> value) return value;
+  return std::nullopt;
+}
+
+uint64_t bytesIn(const fs::path& file) {
+  const std::string text = readFile(file.string());
+  return text.starts_with("max") ? std::numeric_limits<uint64_t>::max() : std::stoull(text);
+}
+
 fs::path makeFolder(const fs::path& hierarchy) {
   fs::path folder = hierarchy / kName;
   if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
@@ -79,6 +93,30 @@ void limitOwnCgroup(const std::string& root, uint64_t memory) {
       if (fs::exists(folder / name))
         writeTo(folder / name, memory > 0 ? std::to_string(memory) : none);
   }
+}
+
+std::optional<OwnMemory> ownMemory(const std::string& root) noexcept {
+  struct Files {
+    const char* kills;
+    const char* used;
+    const char* limit;
+  };
+  constexpr Files kFiles[] = {
+      {"memory.events", "memory.current", "memory.max"},
+      {"memory.oom_control", "memory.usage_in_bytes", "memory.limit_in_bytes"}};
+  if (root.empty()) return std::nullopt;
+  try {
+    for (const auto& hierarchy : hierarchiesOf(root))
+      for (const auto& files : kFiles) {
+        const fs::path folder = hierarchy / kName;
+        if (!fs::exists(folder / files.kills)) continue;
+        if (const auto kills = valueIn(folder / files.kills, "oom_kill"))
+          return OwnMemory{bytesIn(folder / files.used), bytesIn(folder / files.limit), *kills};
+      }
+  } catch (const std::exception&) {
+    // It is for the words of a message.
+  }
+  return std::nullopt;
 }
 
 std::vector<std::system_error> reserveNoHugePages(const std::string& root) {

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -20,6 +21,15 @@ void moveToOwnCgroup(const std::string& root, pid_t pid);
 // shared memory to whoever touches it first, and pods let our processes do that. Throws
 // std::system_error.
 void limitOwnCgroup(const std::string& root, uint64_t memory);
+
+// What is in those cgroups together.
+struct OwnMemory {
+  uint64_t used = 0;   // bytes
+  uint64_t limit = 0;  // bytes; UINT64_MAX or another great number: none
+  uint64_t kills = 0;  // processes that the kernel ended for lack of memory, so far
+};
+// Nothing where the kernel doesn't tell, and for an empty `root`.
+std::optional<OwnMemory> ownMemory(const std::string& root) noexcept;
 
 // Lets what is in those cgroups reserve no huge page of any size. A mapping of a hugetlb file
 // reserves the pages that the file lacks, charged to whoever maps it: a pod's untouched file would

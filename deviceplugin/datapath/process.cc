@@ -92,8 +92,10 @@ bool Process::waitEnd(std::chrono::microseconds timeout) {
   if (::ppoll(&ended, 1, &time, nullptr) <= 0) return false;
   siginfo_t info{};
   // ECHILD: adopted, its status is for somebody else.
-  if (::waitid(P_PIDFD, static_cast<id_t>(fd_.get()), &info, WEXITED) == 0)
+  if (::waitid(P_PIDFD, static_cast<id_t>(fd_.get()), &info, WEXITED) == 0) {
     ending_ = describe(info);
+    killed_ = info.si_code != CLD_EXITED && info.si_status == SIGKILL;
+  }
   ended_ = true;
   return true;
 }

@@ -27,6 +27,8 @@ class Process {
   bool waitEnd(std::chrono::microseconds timeout);
   // After its end, in words: "exited with status 1".
   const std::string& ending() const { return ending_; }
+  // After its end: by SIGKILL, or nobody told us how.
+  bool killed() const { return killed_; }
 
  private:
   Process(pid_t pid, UniqueFd fd) : pid_(pid), fd_(std::move(fd)) {}
@@ -35,6 +37,7 @@ class Process {
   UniqueFd fd_;
   bool ended_ = false;
   std::string ending_ = "ended";
+  bool killed_ = true;
 };
 
 // Looks for the program in the directories, in order. Throws std::runtime_error naming them.

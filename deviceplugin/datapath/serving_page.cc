@@ -104,6 +104,18 @@ std::optional<SwitchCrash> crashIn(const std::byte* page, const Header& header) 
   return std::nullopt;
 }
 
+std::optional<SwitchCrash> killIn(const std::byte* page, const Header& header) {
+  std::optional<SwitchCrash> found;
+  for (size_t poller = 0; poller < header.pollers; ++poller) {
+    const auto* cell = reinterpret_cast<const ServingPage::Cell*>(page + cellAt(poller));
+    if (cell->now.load() == 0) continue;
+    if (found) return std::nullopt;
+    const uint32_t served = cell->served.load();
+    found = SwitchCrash{nameIn(page, header, served >> 16), served & 0xffff, true, SIGKILL};
+  }
+  return found && !found->port.empty() ? found : std::nullopt;
+}
+
 }  // namespace
 
 ServingPage::ServingPage(const std::string& control, unsigned pollers, unsigned ports)
@@ -154,7 +166,8 @@ void noteCrash(int signal) noexcept {
   if (cellOfThread) cellOfThread->signal.store(static_cast<uint32_t>(signal));
 }
 
-std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid) noexcept {
+std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid,
+                                           bool killed) noexcept {
   const std::string path = fileOf(control);
   try {
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -170,7 +183,8 @@ std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid
     const auto header = headerOf(page, static_cast<size_t>(read));
     if (header && header->pid != static_cast<uint32_t>(pid)) return std::nullopt;
     ::unlink(path.c_str());
-    return header ? crashIn(page, *header) : std::nullopt;
+    if (!header) return std::nullopt;
+    return killed ? killIn(page, *header) : crashIn(page, *header);
   } catch (const std::exception& error) {
     spdlog::warn("{}", error.what());
     return std::nullopt;

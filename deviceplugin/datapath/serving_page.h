@@ -73,8 +73,11 @@ struct SwitchCrash {
 
 // The crash that process `pid`, which has ended, noted in the page beside this control socket; none
 // if it noted none, or served nobody before. The page is removed, unless it is another process's.
+// `killed`: by SIGKILL, of which it can note nothing: its crash was at the one ring that it served
+// then, if all pollers together served one.
 // What it says is the word of a process that a pod may have taken over: `port` may be any text
 // without a control character.
-std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid) noexcept;
+std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid,
+                                           bool killed = false) noexcept;
 
 }  // namespace vdpa

@@ -135,9 +135,10 @@ void SupervisedProcess::run() {
   for (;;) {
     const auto begin = Clock::now();
     last_ = 0;
+    outOfMemory_ = false;
     if (bringUp()) watch();
     if (!wanted()) break;
-    const bool settled = last_ != 0 && handlers_.onEnd && handlers_.onEnd(last_);
+    const bool settled = last_ != 0 && handlers_.onEnd && handlers_.onEnd(last_, outOfMemory_);
     if (settled || Clock::now() - begin > kStable) nextPause = kFirstPause;
     {
       std::lock_guard lock(mutex_);
@@ -163,6 +164,7 @@ bool SupervisedProcess::bringUp() {
     Process process = found ? std::move(*running)
                             : Process::start(plan_.arguments, lockForStart(plan_.control).get());
     const pid_t pid = process.pid();
+    kills_ = memoryKills();
     if (!found) spdlog::info("started {}, process {}", plan_.title, pid);
     leaveContainer(process);
     {
@@ -235,13 +237,16 @@ bool SupervisedProcess::connect(Process process) {
   // One that is ending says why in its last words: it gets the time for them.
   const bool ended = process_->waitEnd(1s);
   if (!ended && !endProcess(nullptr, *process_, plan_.stopTime)) problem = hanging(*process_);
-  fail(ended ? process_->ending() + "; its last words are in the log" : problem);
+  fail(ended ? ending() + "; its last words are in the log" : problem);
   return false;
 }
 
 void SupervisedProcess::watch() {
   for (int missed = 0; !waitForEnd();) {
-    missed = answers() ? 0 : missed + 1;
+    const uint64_t before = memoryKills();
+    const bool alive = answers();
+    if (alive) kills_ = before;
+    missed = alive ? 0 : missed + 1;
     if (missed < kMostMissed) continue;
     spdlog::warn("{} hangs: no answer for {} s, killed", plan_.title,
                  (missed * (plan_.heartbeat + kAnswerTime)).count());
@@ -250,7 +255,23 @@ void SupervisedProcess::watch() {
   if (!wanted()) return;
   // Nothing answers any more: if it hasn't ended by itself, it is of no use.
   const bool ended = process_->waitEnd(1s) || endProcess(nullptr, *process_, plan_.stopTime);
-  fail(ended ? process_->ending() : hanging(*process_));
+  fail(ended ? ending() : hanging(*process_));
+}
+
+uint64_t SupervisedProcess::memoryKills() const {
+  const auto memory = ownMemory(plan_.cgroupRoot);
+  return memory ? memory->kills : 0;
+}
+
+// How the process ended, in words. The kernel counts its kills before it sends the signal.
+std::string SupervisedProcess::ending() {
+  const auto memory = ownMemory(plan_.cgroupRoot);
+  outOfMemory_ = memory && memory->kills > kills_ && process_->killed();
+  if (!outOfMemory_) return process_->ending();
+  return fmt::format(
+      "{}, for lack of memory: workers and switches have {} of at most {} MiB together{}",
+      process_->ending(), memory->used >> 20, memory->limit >> 20,
+      plan_.serves.empty() ? "" : ", and this one serves " + plan_.serves);
 }
 
 // True when the connection has closed or the process isn't wanted; false when it is time for a sign

@@ -27,7 +27,8 @@ class SupervisedProcess {
     // 0: none are asked.
     std::chrono::seconds heartbeat{0};
     std::chrono::milliseconds stopTime = std::chrono::seconds(3);  // until force, and after it
-    bool mayRun = true;  // or none does, as whoever starts it has seen
+    bool mayRun = true;       // or none does, as whoever starts it has seen
+    std::string serves = {};  // a pod, for a message that asks whose memory it has
   };
   // All run on threads of the process's own and must not destroy it.
   struct Handlers {
@@ -35,9 +36,9 @@ class SupervisedProcess {
     std::function<void(SupervisedProcess& process, const nlohmann::json& hello)> onUp;
     std::function<void(const nlohmann::json& event)> onEvent;
     std::function<void()> onChange;  // status() is another one
-    // Process `pid` has ended unasked. True: its cause is dealt with, and the next start
-    // does not wait longer than the first does.
-    std::function<bool(pid_t pid)> onEnd = {};
+    // Process `pid` has ended unasked; `outOfMemory`: the kernel ended it for lack of memory.
+    // True: its cause is dealt with, and the next start does not wait longer than the first does.
+    std::function<bool(pid_t pid, bool outOfMemory)> onEnd = {};
   };
   struct Status {
     bool up = false;
@@ -77,6 +78,8 @@ class SupervisedProcess {
   void watch();
   bool waitForEnd();
   bool answers();
+  uint64_t memoryKills() const;
+  std::string ending();
   void end();
   void fail(const std::string& reason);
   bool wanted() const;
@@ -92,6 +95,8 @@ class SupervisedProcess {
   Status status_;
   std::shared_ptr<ControlClient> client_;
   pid_t last_ = 0;                  // of the thread: the process of the last attempt
+  uint64_t kills_ = 0;              // of the thread: OwnMemory's, when the process was seen alive
+  bool outOfMemory_ = false;        // of the thread: how the last one ended
   std::optional<Process> process_;  // of the thread, and when that has ended, of stop()
   std::thread thread_;
 };

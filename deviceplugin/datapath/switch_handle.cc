@@ -83,12 +83,14 @@ void tell(SupervisedProcess& process, const char* operation, const nlohmann::jso
 SwitchHandle::SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
                            SwitchConfig config, Ports ports,
                            std::function<bool(const std::string& id)> kept,
+                           std::function<std::string(const std::string& id)> podOf,
                            std::function<void()> onChange)
     : programs_(programs),
       paths_(paths),
       resource_(std::move(resource)),
       name_(fileName(resource_)),
       kept_(std::move(kept)),
+      podOf_(std::move(podOf)),
       onChange_(std::move(onChange)),
       wanted_(config),
       ports_(std::move(ports)),
@@ -118,7 +120,7 @@ void SwitchHandle::launch() {
             onUp(started, hello, config);
           },
           [this](const nlohmann::json& event) { onEvent(event); }, onChange_,
-          [this](pid_t pid) { return closeCrasher(pid); }});
+          [this](pid_t pid, bool outOfMemory) { return closeCrasher(pid, outOfMemory); }});
   std::lock_guard lock(mutex_);
   process_ = std::move(process);
 }
@@ -199,9 +201,15 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
 }
 
 // On the process's own thread, between its end and its next start.
-bool SwitchHandle::closeCrasher(pid_t pid) {
-  const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid);
+bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
+  const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid, outOfMemory);
   if (!crash) return false;
+  const std::string event =
+      outOfMemory ? fmt::format(
+                        "was killed for lack of memory (most likely the pod shares memory "
+                        "that it has not touched: {})",
+                        podOf_(crash->port))
+                  : fmt::format("crashed with signal {}", crash->signal);
   std::string reason;
   {
     std::lock_guard lock(mutex_);
@@ -210,10 +218,10 @@ bool SwitchHandle::closeCrasher(pid_t pid) {
     const auto penalty = kFirstClosure * (1u << std::min(closure.crashes++, kMaxDoublings));
     closure.until = Clock::now() + penalty;
     closure.reason = reason = fmt::format(
-        "vdpa-switch of {} crashed with signal {} {} ring {} of {}: the port is closed for {} s; "
+        "vdpa-switch of {} {} {} ring {} of {}: the port is closed for {} s; "
         "restart its pod, and look at its image if that happens again",
-        resource_, crash->signal, crash->served ? "as it served" : "after it had served",
-        crash->ring, crash->port, penalty.count());
+        resource_, event, crash->served ? "as it served" : "after it had served", crash->ring,
+        crash->port, penalty.count());
   }
   spdlog::error("{}", reason);
   return true;

@@ -23,9 +23,11 @@ class SwitchHandle {
 
   // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
   // records. A port of the switch that runs, which isn't among them and is `kept`, stays as it is.
+  // `podOf` names who has a device, for people.
   // `onChange` is called from threads of its own when health() may be another one.
   SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
                SwitchConfig config, Ports ports, std::function<bool(const std::string& id)> kept,
+               std::function<std::string(const std::string& id)> podOf,
                std::function<void()> onChange);
 
   // What it runs with. A new configuration takes effect at once while there are no ports, else
@@ -69,7 +71,7 @@ class SwitchHandle {
   };
 
   void launch();
-  bool closeCrasher(pid_t pid);
+  bool closeCrasher(pid_t pid, bool outOfMemory);
   void learnClosures(const nlohmann::json& answer);
   void onEvent(const nlohmann::json& event);
   nlohmann::json newPort(const std::string& id, const PortSettings& settings) const;
@@ -81,6 +83,7 @@ class SwitchHandle {
   const std::string resource_;
   const std::string name_;  // the resource's file name
   const std::function<bool(const std::string& id)> kept_;
+  const std::function<std::string(const std::string& id)> podOf_;
   const std::function<void()> onChange_;
   std::mutex changing_;  // one change of ports or configuration at a time; held over calls
   SwitchConfig wanted_;

@@ -11,10 +11,12 @@ namespace vdpa {
 
 SwitchSet::SwitchSet(const Programs& programs, const Paths& paths,
                      std::function<bool(const std::string& id)> withheld,
+                     std::function<std::string(const std::string& id)> podOf,
                      std::function<void()> onChange)
     : programs_(programs),
       paths_(paths),
       withheld_(std::move(withheld)),
+      podOf_(std::move(podOf)),
       onChange_(std::move(onChange)) {
   makeDirectory(paths_.switches(), 0700);
 }
@@ -28,7 +30,7 @@ void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
 void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
                     SwitchHandle::Ports ports) {
   auto handle = std::make_shared<SwitchHandle>(programs_, paths_, resource, config,
-                                               std::move(ports), withheld_, onChange_);
+                                               std::move(ports), withheld_, podOf_, onChange_);
   std::lock_guard lock(mutex_);
   switches_[resource] = std::move(handle);
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 
 namespace vdpa {
@@ -53,7 +54,8 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
                 .control = paths.workerControl(deviceId_),
                 .cgroupRoot = programs.cgroupRoot,
                 .heartbeat = kHeartbeat,
-                .mayRun = begin == Begin::takeOver},
+                .mayRun = begin == Begin::takeOver,
+                .serves = describeOwner(record.attachment.owner)},
                {[this](SupervisedProcess& process, const nlohmann::json& hello) {
                   greet(process, hello);
                 },

@@ -3,6 +3,7 @@
 
 Usage: hardware_node.py DIR [IMAGE.tar...], while the cluster of up.sh DIR runs. It says "node3 is ready" and stays until
 it gets SIGTERM or its standard input ends; then the node is taken away. Under emulation the node needs a minute or two.
+A line "reboot" on its standard input cuts the node's power and starts it again with its disk; "node3 is ready" follows.
 """
 
 import json
@@ -10,6 +11,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -32,7 +34,9 @@ ip link set $eth name uplink || true
 ip address add {ADDRESS}/24 dev uplink
 ip link set uplink up
 mount -t cgroup2 none /sys/fs/cgroup
+modprobe -a virtio_blk ext4
 """
+DISK = 4 << 30   # bytes, most of them never written
 
 
 def run(*command, check=True):
@@ -46,17 +50,24 @@ class Node:
         run("ip", "link", "del", LINK, check=False)
         run("ip", "tuntap", "add", "dev", LINK, "mode", "tap")
         self.guest = None
+        self.boot = None
+        self.disk = tempfile.NamedTemporaryFile(prefix="vdpa-node3-")
+        self.disk.truncate(DISK)
 
     def start(self):
         run("ip", "link", "set", LINK, "master", "vdpa-test0", "up")
-        self.guest = Guest(memory=3072, tap=LINK)
+        self.guest = Guest(memory=3072, tap=LINK, disk=self.disk.name)
         self.guest.check(PREPARE)
+        if not self.boot:
+            self.guest.check("mkfs.ext4 -q /dev/vda")
         home = self.directory / "run" / NAME
         # Container layers are overlays, which can't stand on the guest's own overlay.
-        self.guest.check(f"mkdir -p {home} {self.directory}/run/log && mount -t tmpfs tmpfs {home} && "
+        self.guest.check(f"mkdir -p {home} {self.directory}/run/log && mount /dev/vda {home} && "
                          f"mount -t tmpfs tmpfs {self.directory}/run/log")
+        images = [] if self.boot else self.images   # the disk has them
+        self.boot = self.guest.check("cat /proc/sys/kernel/random/boot_id").strip()
         self.node = self.guest.start(f"{HERE}/node.sh {self.directory} {NAME} {ADDRESS} "
-                                     + " ".join(str(image) for image in self.images), "node")
+                                     + " ".join(str(image) for image in images), "node")
         deadline = time.monotonic() + 420
         while not self.ready():
             if not self.node.running() or time.monotonic() > deadline:
@@ -68,8 +79,14 @@ class Node:
         found = run(*self.kubectl, "get", "node", NAME, "-o", "json", check=False)
         if found.returncode != 0:
             return False
-        conditions = json.loads(found.stdout)["status"].get("conditions", [])
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        status = json.loads(found.stdout)["status"]
+        conditions = status.get("conditions", [])
+        return status.get("nodeInfo", {}).get("bootID") == self.boot and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def reboot(self):
+        self.guest.check("sync")   # what containerd and the kubelet wrote; the project syncs for itself
+        self.guest.cut_power()
+        self.start()
 
     def stop(self):
         if self.guest:
@@ -90,7 +107,10 @@ def main():
     try:
         node.start()
         print(f"{NAME} is ready", flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            if line == "reboot\n":
+                node.reboot()
+                print(f"{NAME} is ready", flush=True)
     finally:
         node.stop()
 

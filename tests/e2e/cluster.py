@@ -97,6 +97,25 @@ class Cluster:
                 return pod["metadata"]["name"]
         return None
 
+    def log(self, node):
+        return self.run("-n", NAMESPACE, "logs", self.daemon("vdpa-datapath", node), "--tail=400")
+
+    def set_memory_limit(self, mib, *nodes):
+        """Of workers and switches, on these nodes; None: as the manifests have it, for new pods of the datapath."""
+        arguments = [*next(o for o in self.manifests() if o["kind"] == "DaemonSet" and o["metadata"]["name"] == "vdpa-datapath")
+                     ["spec"]["template"]["spec"]["containers"][0]["args"], *([f"--memory-limit={mib}"] if mib else [])]
+        patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]
+        self.run("-n", NAMESPACE, "patch", "daemonset", "vdpa-datapath", "--type=json", "-p", json.dumps(patch))
+        for node in nodes:
+            old = self.daemon("vdpa-datapath", node)
+            self.run("delete", "pod", "-n", NAMESPACE, old, timeout=60)
+            wait_until(lambda: (name := self.daemon("vdpa-datapath", node)) not in (None, old) and self.ready(name, NAMESPACE),
+                       lambda: self.run("-n", NAMESPACE, "get", "pods", check=False), 120, 0.2)
+
+    def node_ready(self, node):
+        conditions = self.get("node", node)["status"]["conditions"]
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
     def vdpactl(self, node, *arguments):
         out = self.exec(self.daemon("vdpa-datapath", node), "vdpactl", "-o", "json", *arguments, namespace=NAMESPACE)
         return json.loads(out)
@@ -151,16 +170,19 @@ class OnNode:
                 for device in devices.device_ids]
 
     def files(self):
-        """All there is below the directories that are a node's own, but what the container runtime and the kubelet keep
-        for pods of any kind; as paths of the node."""
-        others = ("run/containerd", "run/netns", "var/log", "var/lib/kubelet/pods", "var/lib/cni")
+        """All there is below the directories that are a node's own, but what the container runtime, the kubelet and other
+        CNI plugins keep for themselves; as paths of the node."""
+        others = ("run/containerd", "run/netns", "run/k8s.cni.cncf.io/devinfo/cni", "var/log", "var/lib/kubelet",
+                  "var/lib/cni")
         found = set()
         for top in "run", "var", "opt":
             for folder, folders, names in os.walk(self.root / top):
                 inside = pathlib.Path(folder).relative_to(self.root)
                 folders[:] = [name for name in folders if str(inside / name) not in others]
                 found.update(f"/{inside / name}" for name in [*folders, *names])
-        return found
+        return found | {f"/var/lib/kubelet/{path.relative_to(self.var / 'lib/kubelet')}"
+                        for path in (self.var / "lib/kubelet/device-plugins").glob("*")
+                        if path.name not in ("kubelet.sock", "kubelet_internal_checkpoint")}
 
     def list(self):
         return self.datapath.List(rpc.datapath.ListRequest(), timeout=10)

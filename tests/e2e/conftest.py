@@ -21,6 +21,10 @@ CONFIG = f"""resources:
 """
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; left to ./run soak cluster")
+
+
 def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(STEPS, [])
     if rows:

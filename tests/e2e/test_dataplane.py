@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, attached_processes, network, started
+from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, network, own_cgroups, pod, started
 from conftest import PORTS
 from exchange import Exchange
+from pod import Sparse
 from support import wait_until
 
 IMAGE = "localhost/vdpa:0.2.0"
@@ -154,6 +155,35 @@ def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
     limits = {memory_limit(pid) for pid, _ in attached_processes()}
     assert {limit >> 20 for limit, _ in limits} == {half >> 20}
     assert all(cgroup.endswith("/vdpa") for _, cgroup in limits)
+
+
+def test_the_pod_that_takes_all_memory_is_named_and_the_node_goes_on(cluster, exchange):
+    """cgroup v1, as this machine has it; test_hardware has v2."""
+    cluster.apply(network("sparse", vlan=78), pod("sparse", networks="sparse"))
+    cluster.wait_running("sparse")
+    apps = [started(cluster, name) for name in ("near", "far", "sparse")]
+    [cgroup] = [c for c in own_cgroups() if (c / "memory.usage_in_bytes").exists()]
+    limit = (int((cgroup / "memory.usage_in_bytes").read_text()) >> 20) + 64
+    device = cluster.device_of("sparse")
+    before = attached_processes()
+    cluster.set_memory_limit(limit, "node1")
+    try:
+        exchange.start()
+        exchange.wait_passing()
+        with Sparse(OnNode("node1").root / f"run/vdpa/devices/{device}/vhost.sock") as front:
+            front.have_allocated(lambda: attached_processes() != before)
+            named = r"was killed for lack of memory \(most likely the pod shares memory that it has not touched: default/sparse "
+            wait_until(lambda: re.search(named, log(cluster)), lambda: log(cluster), 60, 0.5)
+            wait_until(lambda: "default/sparse" in next(d for d in cluster.vdpactl("node1", "devices")
+                                                        if d["device"] == device)["reason"],
+                       lambda: str(cluster.vdpactl("node1", "devices")), 30, 0.5)
+            exchange.wait_passing()
+            assert cluster.node_ready("node1")
+            assert apps == [started(cluster, name) for name in ("near", "far", "sparse")]
+    finally:
+        cluster.set_memory_limit(None, "node1")
+    cluster.delete("sparse", force=True)
+    cluster.wait_allocatable("node1", PORTS, timeout=90)
 
 
 def test_a_killed_worker_ends_its_own_pods_session_alone_and_is_reported(cluster, exchange, steps):

@@ -97,12 +97,12 @@ def cgroup_root():
         yield root
     finally:
         for folder in (root / "vdpa", root):
-            wait_until(lambda: _removed(folder), f"the processes in {folder} to end")
+            wait_until(lambda: removed(folder), f"the processes in {folder} to end")
         if not enabled:
             control.write_text("-hugetlb", encoding="ascii")
 
 
-def _removed(folder):
+def removed(folder):
     try:
         folder.rmdir()
     except FileNotFoundError:

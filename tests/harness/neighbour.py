@@ -33,15 +33,20 @@ def exchanges(dialogue):
     return [(request, answers[request["id"]]) for request in requests]
 
 
+def here(record):
+    """A record as if it were of this boot, and of the network namespace of here."""
+    record["bootId"] = BOOT_ID.read_text().strip()
+    if "owner" in record:
+        namespace = os.stat(NETNS)
+        record["owner"] |= {"netnsDevice": namespace.st_dev, "netnsInode": namespace.st_ino}
+    return record
+
+
 def leave_state(directory, *devices):
-    """In the state and run directories of a Datapath, what the previous release left of these devices: only the boot and
-    the network namespace, which a record is about, are those of here."""
-    here = os.stat(NETNS)
+    """In the state and run directories of a Datapath, what the previous release left of these devices."""
     (directory / "state/owners").mkdir(parents=True)
     for device in devices:
-        record = json.loads((RECORDED / f"state/owners/{device}.json").read_text())
-        record["bootId"] = BOOT_ID.read_text().strip()
-        record["owner"] |= {"netnsDevice": here.st_dev, "netnsInode": here.st_ino}
+        record = here(json.loads((RECORDED / f"state/owners/{device}.json").read_text()))
         (directory / f"state/owners/{device}.json").write_text(json.dumps(record, indent=2))
         shutil.copytree(RECORDED / "run/devices" / device, directory / "run/devices" / device)
 

@@ -196,3 +196,23 @@ def exchange(one, other, payload=b"ping", timeout=30):
     other.wait_payload(payload + b"-there", timeout)
     other.send_to(one.mac, payload + b"-back")
     one.wait_payload(payload + b"-back", timeout)
+
+
+class Sparse(Pod):
+    """Shares much memory that it has not touched, and sends what is there: whoever reads it has it allocated."""
+
+    SIZE, PAGE = 1 << 30, 4096
+
+    def __init__(self, path, address=mac(1)):
+        super().__init__(path, address, self.SIZE)
+        self._next = BASE + (1 << 20)
+
+    def have_allocated(self, enough):
+        """Page after page, until `enough` says so."""
+        def done():
+            if self.idle():
+                for _ in range(COUNT):
+                    self.offer_from(self._next, 1500)
+                    self._next += self.PAGE
+            return enough()
+        wait_until(done, "the switch to have allocated enough", 60, interval=0.001)

@@ -1,6 +1,6 @@
 """Records what programs of the previous release say and leave behind, for tests/system/test_neighbour.py to replay.
 
-record.py: needs the programs of build.sh and DPDK's test driver of build/gcc, and writes the folder of the release's version
+record.py: needs the programs of build.sh, DPDK's test driver of build/gcc and the test machine of ../vm, and writes the folder of the release's version
 beside this file. Made once for each release; what is recorded is what the real programs said, but for the random folder, which
 is "{dir}". A pod's network namespace is /proc/self/ns/net, so that recorded messages are good everywhere.
 """
@@ -244,12 +244,25 @@ exec {pmd.PROGRAM} "${{words[@]}}" --vdev=vdpa_test0,queues=2 --load={pmd.driver
             keep_dialogues(datapath.dialogues(), second.dialogues(), directory, programs=("vdpa-worker", "vdpa-pmd"))
 
 
+def record_hardware():
+    """In the test machine, where the devices are real."""
+    sys.path.insert(0, str(HERE.parent / "vm"))
+    from vm import Guest
+    with Guest(memory=1536) as guest:
+        guest.check("modprobe -a virtio_net igb vhost_vdpa virtio_vdpa vp_vdpa vdpa_sim_net veth")
+        guest.check(f"VDPA_BUILD={BUILD} XDG_CACHE_HOME={CACHE.parent} /usr/bin/python3 -B {HERE}/hardware.py /share/state", 300)
+        for path in sorted((guest.share / "state").rglob("*")):
+            if path.is_file():
+                write(f"hardware/{path.relative_to(guest.share / 'state')}", json.loads(path.read_text()), "{dir}")
+
+
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     for record in record_software, record_dpdk:
         directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-record-", dir="/tmp"))
         record(directory)
         shutil.rmtree(directory)
+    record_hardware()
     (OUT / "datapath.proto").write_text(subprocess.run(
         ["git", "-C", HERE.parents[1], "show", f"{COMMIT}:common/proto/datapath.proto"], capture_output=True, text=True,
         check=True).stdout)

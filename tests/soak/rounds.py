@@ -115,7 +115,8 @@ class Round:
         self.device = f"nic-{self.random.randrange(len(soak.pods), 6)}"
         self.target = self.random.choice(soak.pods).device     # the running pod whose worker may be the victim
         self.config = self.random.choice([c for c in CONFIGS if c != self.node.config])
-        self.delay = self.random.random() * PARTS.get(kind, PART) * soak.durations.of(self._timed_as())
+        # Earlier every time: a machine that was busy when the durations were measured is faster now.
+        self.delay = self.random.random() * PARTS.get(kind, PART) * soak.durations.of(self._timed_as()) / (1 + attempt)
         self.pause = self.random.random() * RESTART
         exact = self.operation in ("ADD", "DEL") and kind not in PARTS and self.random.random() < 0.5
         self.file = self.random.choice(FILES).format(self.device) if exact else None

@@ -5,6 +5,7 @@ is cut off by the end of one release's daemons and has to be finished by those o
 offered, healthy and named by that release's vdpactl, the running pods' workers are the same processes, their switch is of the
 new release, and no packet is lost."""
 
+import concurrent.futures
 import json
 import pathlib
 import random
@@ -24,7 +25,7 @@ from switch import Control
 from traffic import Traffic
 
 CONFIG = software(nic=6, aux=2)
-OPERATION = 0.15  # seconds: about how long an ADD or a DEL takes, within which the daemons end
+OPERATION = 0.06  # seconds: about how long an ADD or a DEL takes, within which the daemons end
 
 
 def version_of(build):
@@ -36,6 +37,7 @@ class Updates:
     def __init__(self, directory, releases, seed, prefix):
         self.directory, self.random = pathlib.Path(directory), random.Random(f"{seed}/updates")
         self.prefix = f"{prefix}-u"
+        self.threads = concurrent.futures.ThreadPoolExecutor(1)
         name = (pathlib.Path(__file__).parents[1] / "neighbour/previous-release").read_text().split()[0]
         self.previous, self.this = releases / name, BUILD
         self.versions = {build: version_of(build) for build in (self.previous, self.this)}
@@ -86,23 +88,23 @@ class Updates:
         pod.allocate()
         if operation != "ADD":
             pod.add()
-        call = pod.call(operation) if operation != "nothing" else None
+        running = self.threads.submit(pod.call(operation).answer) if operation != "nothing" else None
         record = self.directory / f"state/owners/{pod.device}.json"
         if exact:  # the record tells the moment better than a clock
-            wait_until(lambda: record.exists() == (operation == "ADD") or call.process.poll() is not None,
+            wait_until(lambda: record.exists() == (operation == "ADD") or running.done(),
                        f"a change of {record}", interval=0)
         else:
             time.sleep(delay)  # the moment that is drawn
         self._exchange(build)
         outcome = ""
         if operation == "ADD":
-            good, answer = pod.added(call)
-            outcome = "" if good else f"; {' '.join(str(answer).split())}"
+            good, pod.result = running.result()
             if not good:
+                outcome = f"; {' '.join(str(pod.result).split())}"
                 pod.fail()
                 pod.add()
         elif operation == "DEL":
-            call.answer()
+            running.result()
         if operation != "DEL":
             wait_until(self._answers, "vdpa-datapath to answer")
             pod.use(self.pods[0])

@@ -110,7 +110,7 @@ def test_a_held_device_that_went_while_the_plugin_was_down_is_listed_with_the_re
     sysfs.remove_vf(0, 1)
     with started(directory, config, sysfs) as plugin:
         wait_until(lambda: "it is gone from the node" in refusal(kubelet, vf), plugin.log)
-        assert listed(kubelet) == {sysfs.vf(0, 0), vf}
+        wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0), vf}, plugin.log)
         assert info.stat().st_ino == written, "the file of the pod that holds it is left alone"
         kubelet.pods.clear()
         wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0)}, plugin.log)

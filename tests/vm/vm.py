@@ -38,8 +38,9 @@ class GuestError(Exception):
 class Guest:
     """Boots at once; close() powers off. A test's command goes through bash in the guest, as root."""
 
-    def __init__(self, memory=1024, tap=None, boot_timeout=180):
-        """memory in MiB. tap is a link of the host's, to which the guest is then connected by a NIC at 0000:00:10.0."""
+    def __init__(self, memory=1024, tap=None, boot_timeout=180, disk=None):
+        """memory in MiB. tap is a link of the host's, to which the guest is then connected by a NIC at 0000:00:10.0. disk is
+        a file of the host's, the guest's disk of 0000:00:12.0, which outlives it."""
         subprocess.run([HERE / "setup.sh", CACHE], check=True, stdout=subprocess.DEVNULL)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-vm-", dir="/tmp"))
         self.share = self.directory / "share"
@@ -51,7 +52,7 @@ class Guest:
         self._numbers = itertools.count(1)
         self._connection = None
         with open(self.directory / "console", "wb") as console:
-            self._qemu = subprocess.Popen(self._in_network(tap, self._arguments(memory, tap)), stdin=subprocess.DEVNULL, stdout=console,
+            self._qemu = subprocess.Popen(self._in_network(tap, self._arguments(memory, tap, disk)), stdin=subprocess.DEVNULL, stdout=console,
                                           stderr=subprocess.STDOUT, start_new_session=True)
         try:
             self._connection = self._connect(time.monotonic() + 10)
@@ -89,6 +90,12 @@ class Guest:
         log = f"{name}-{next(self._numbers)}.log"
         pid = self._ask({"do": "start", "command": command, "log": f"/share/{log}"}, 30)["pid"]
         return Background(self, name, pid, self.share / log)
+
+    def cut_power(self):
+        """It ends at once, whatever it is at."""
+        self._qemu.kill()
+        self._qemu.wait()
+        self.close()
 
     def close(self):
         """Powers off: QEMU ends when the guest's agent finds the host gone. After 20 s it is killed."""
@@ -167,7 +174,7 @@ class Guest:
             wire += f" && ip tuntap add {end} mode tap multi_queue && ip link set {end} master wire up"
         return ["unshare", "--net", "sh", "-c", f'{wire} && exec "$@"', "sh", *qemu]
 
-    def _arguments(self, memory, tap):
+    def _arguments(self, memory, tap, disk):
         libraries, version = CACHE / "qemu/usr/lib/x86_64-linux-gnu", (CACHE / "kernel/version").read_text().strip()
         firmware = [CACHE / "qemu/usr" / folder for folder in ("share/qemu", "share/seabios", "lib/ipxe/qemu")]
         return [
@@ -181,6 +188,8 @@ class Guest:
             "-device", "virtio-serial-pci,bus=pcie.0,addr=0x11",
             "-chardev", f"socket,id=agent,path={self.directory / 'agent'},server=on,wait=off",
             "-device", "virtserialport,chardev=agent,name=vdpa.agent",
+            *(["-drive", f"file={disk},format=raw,if=none,id=disk", "-device",
+               "virtio-blk-pci,bus=pcie.0,addr=0x12,drive=disk"] if disk else []),
             *(["-netdev", f"tap,id=tap,ifname={tap},script=no,downscript=no",
                "-device", "virtio-net-pci,bus=pcie.0,addr=0x10,netdev=tap,mac=52:54:00:00:09:01"] if tap else [])]
 

@@ -184,3 +184,33 @@ TEST_CASE("our cgroups are removed where they are empty, and named where they ar
   CHECK_THAT(left[0], Catch::Contains((layout.root / "unified/vdpa").string()) &&
                           Catch::Contains("Directory not empty"));
 }
+
+TEST_CASE("what is in the cgroup, how much it may have, and how often the kernel ended a process") {
+  Layout v2;
+  v2.file("cgroup.procs");
+  v2.file("vdpa/memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n");
+  v2.file("vdpa/memory.current", "1048576\n");
+  v2.file("vdpa/memory.max", "max\n");
+  const auto two = vdpa::ownMemory(v2.root);
+  REQUIRE(two);
+  CHECK(two->kills == 2);
+  CHECK(two->used == 1 << 20);
+  CHECK(two->limit == UINT64_MAX);
+
+  Layout v1;
+  v1.file("cpu/cgroup.procs");
+  v1.file("memory/cgroup.procs");
+  v1.file("memory/vdpa/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n");
+  v1.file("memory/vdpa/memory.usage_in_bytes", "4096\n");
+  v1.file("memory/vdpa/memory.limit_in_bytes", "8192\n");
+  const auto one = vdpa::ownMemory(v1.root);
+  REQUIRE(one);
+  CHECK(one->kills == 7);
+  CHECK(one->used == 4096);
+  CHECK(one->limit == 8192);
+
+  Layout without;
+  without.file("cgroup.procs");
+  CHECK_FALSE(vdpa::ownMemory(without.root));
+  CHECK_FALSE(vdpa::ownMemory(""));
+}

@@ -111,6 +111,12 @@ int main(int argc, char** argv) {
           page.cell(0).begin(1, 1);
           ::raise(SIGABRT);  // which sanitizers leave to us
         }
+        if (op == "serve") {  // at the same place, until it is killed
+          static vdpa::ServingPage page(options["control"], 1, 2);
+          page.name(1, id);
+          page.cell(0).begin(1, 1);
+          return nlohmann::json::object();
+        }
         if (op == "open") {
           self->broadcast({{"event", "opened"}, {"id", id}});
           return nlohmann::json::object();

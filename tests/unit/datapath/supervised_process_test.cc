@@ -12,6 +12,8 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
+#include <vector>
 
 #include "common/atomic_file.h"
 #include "common/control_lock.h"
@@ -268,4 +270,63 @@ TEST_CASE("a stray process is ended, and a stray socket removed") {
   CHECK(eventually([&] { return !runs(pid); }));
   CHECK_FALSE(std::filesystem::exists(control));
   stopStray(control);  // nothing there
+}
+
+TEST_CASE("a process that the kernel ends for lack of memory says so, and which pod it served") {
+  const TemporaryDirectory directory;
+  const std::string root = directory.path() + "/cgroup";
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::ofstream(root + "/" + name) << text;
+  };
+  const auto kills = [&](int count) {
+    write("vdpa/memory.events", fmt::format("oom 0\noom_kill {}\n", count));
+  };
+  std::filesystem::create_directories(root + "/vdpa");
+  write("cgroup.procs", "");
+  write("vdpa/cgroup.procs", "");
+  write("vdpa/memory.current", "262144000");
+  write("vdpa/memory.max", "268435456");
+  kills(3);  // others, before
+
+  auto limited = plan(directory);
+  limited.cgroupRoot = root;
+  limited.serves = "default/app";
+  std::mutex mutex;
+  std::vector<std::pair<std::string, bool>> ends;
+  SupervisedProcess* self = nullptr;
+  SupervisedProcess process(limited, {nullptr, nullptr, nullptr, [&](pid_t, bool outOfMemory) {
+                                        std::lock_guard lock(mutex);
+                                        ends.emplace_back(self->status().reason, outOfMemory);
+                                        return true;
+                                      }});
+  self = &process;
+  const auto end = [&](size_t number, int signal) {
+    REQUIRE(process.waitUp(soon()));
+    ::kill(process.status().pid, signal);
+    REQUIRE(eventually([&] {
+      std::lock_guard lock(mutex);
+      return ends.size() == number;
+    }));
+    std::lock_guard lock(mutex);
+    return ends.back();
+  };
+
+  const auto killed = end(1, SIGKILL);  // by a person
+  CHECK_FALSE(killed.second);
+  CHECK_THAT(killed.first, Catch::Contains("killed by signal 9") && !Catch::Contains("memory"));
+
+  REQUIRE(eventually([&] { return process.status().up; }));
+  kills(4);
+  const auto ended = end(2, SIGKILL);
+  CHECK(ended.second);
+  CHECK_THAT(ended.first,
+             Catch::Contains("for lack of memory: workers and switches have 250 of at "
+                             "most 256 MiB together, and this one serves default/app"));
+
+  REQUIRE(eventually([&] { return process.status().up; }));
+  kills(5);  // another's; this one has a bug of its own
+  const auto crashed = end(3, SIGSEGV);
+  CHECK_FALSE(crashed.second);
+  CHECK_THAT(crashed.first, !Catch::Contains("memory"));
+  process.stop();
 }

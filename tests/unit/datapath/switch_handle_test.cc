@@ -3,6 +3,7 @@
 #include "deviceplugin/datapath/switch_handle.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -30,12 +31,25 @@ class Node {
   std::unique_ptr<SwitchHandle> meet(const SwitchConfig& config, SwitchHandle::Ports ports) {
     Programs programs;
     programs.vswitch = CONTROL_PROGRAM;
+    programs.cgroupRoot = cgroupRoot_;
     makeDirectory(paths().switches(), 0700);
     auto handle = std::make_unique<SwitchHandle>(
         programs, paths(), "vdpa.io/nic", config, std::move(ports),
-        [](const std::string&) { return false; }, [this] { noteChange(); });
+        [](const std::string&) { return false; },
+        [](const std::string& id) { return "the pod of " + id; }, [this] { noteChange(); });
     REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
     return handle;
+  }
+
+  // A cgroup v2 in which the kernel has ended so many processes, for the switches of meet().
+  void haveKilled(int count) {
+    cgroupRoot_ = directory_.path() + "/cgroup";
+    std::filesystem::create_directories(cgroupRoot_ + "/vdpa");
+    for (const char* name : {"/cgroup.procs", "/vdpa/cgroup.procs"})
+      std::ofstream(cgroupRoot_ + name) << "";
+    for (const char* name : {"/vdpa/memory.current", "/vdpa/memory.max"})
+      std::ofstream(cgroupRoot_ + name) << "268435456";
+    std::ofstream(cgroupRoot_ + "/vdpa/memory.events") << "oom_kill " << count;
   }
 
   // From now on lastPause() is this switch's; null: nobody's.
@@ -85,6 +99,7 @@ class Node {
   }
 
   TemporaryDirectory directory_;
+  std::string cgroupRoot_;
   mutable std::mutex mutex_;
   const SwitchHandle* watched_ = nullptr;
   std::string lastPause_;
@@ -132,7 +147,8 @@ TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't
   programs.vswitch = CONTROL_PROGRAM;
   SwitchHandle handle(
       programs, paths(), "vdpa.io/nic", {1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}},
-      [](const std::string&) { return false; }, [] {});
+      [](const std::string&) { return false; },
+      [](const std::string& id) { return "the pod of " + id; }, [] {});
   waitUntil("the first port", [&] { return std::filesystem::exists(control + ".held"); });
   std::atomic<pid_t> remover = 0;
   std::jthread removal([&] {
@@ -217,6 +233,32 @@ TEST_CASE_METHOD(Node, "a port that crashed its switch is closed, for longer eac
     handle->addPort("nic-0", kPort);
     CHECK(closure("nic-0") == 0);
   }
+}
+
+TEST_CASE_METHOD(Node, "a port whose pod has the switch allocate memory without end is closed") {
+  haveKilled(0);
+  const auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}});
+  call("serve", "nic-0");
+  haveKilled(1);
+  ::kill(handle->status().pid, SIGKILL);
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (handle->portProblem("nic-0").empty() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(1ms);
+  CHECK(handle->portProblem("nic-0") ==
+        "vdpa-switch of vdpa.io/nic was killed for lack of memory (most likely the pod shares "
+        "memory that it has not touched: the pod of nic-0) as it served ring 1 of nic-0: the port "
+        "is closed for 60 s; restart its pod, and look at its image if that happens again");
+  REQUIRE(handle->waitUp(deadline));
+  CHECK(closure("nic-0") > 50000);
+  CHECK(handle->portProblem("nic-1") == "");
+
+  // Killed by somebody else.
+  call("serve", "nic-1");
+  ::kill(handle->status().pid, SIGKILL);
+  while (handle->status().deaths < 2 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(1ms);
+  REQUIRE(handle->waitUp(deadline));
+  CHECK(handle->portProblem("nic-1") == "");
 }
 
 TEST_CASE_METHOD(Node, "crashes whose cause is known do not make the others wait longer") {

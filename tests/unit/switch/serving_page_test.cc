@@ -98,6 +98,33 @@ TEST_CASE_METHOD(Page, "a crash between two bursts names the port that was serve
   CHECK_FALSE(crash->served);
 }
 
+TEST_CASE_METHOD(Page, "a kill for lack of memory was at the only ring that was served") {
+  const bool alone = GENERATE(true, false);
+  const pid_t pid = run([&](ServingPage& page) {
+    page.cell(0).begin(7, 0);
+    if (alone) page.cell(0).end();
+    page.cell(1).begin(3, 1);
+    ::raise(SIGKILL);
+  });
+  const auto crash = takeSwitchCrash(control(), pid, true);
+  CHECK_FALSE(std::filesystem::exists(file()));
+  REQUIRE(crash.has_value() == alone);
+  if (!alone) return;
+  CHECK(crash->port == "nic-2");
+  CHECK(crash->ring == 1);
+  CHECK(crash->served);
+  CHECK(crash->signal == SIGKILL);
+}
+
+TEST_CASE_METHOD(Page, "a kill for lack of memory between two bursts names nobody") {
+  const pid_t pid = run([&](ServingPage& page) {
+    page.cell(0).begin(3, 1);
+    page.cell(0).end();
+    ::raise(SIGKILL);
+  });
+  CHECK_FALSE(takeSwitchCrash(control(), pid, true));
+}
+
 TEST_CASE_METHOD(Page, "an end that is nobody's fault names nobody") {
   const auto ends = GENERATE(values<std::function<void(ServingPage&)>>({
       [](ServingPage&) {}, [](ServingPage&) { ::raise(SIGKILL); },             // from outside

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Builds the image as README says, from the Containerfile as it stands, and compares it with that of `./run image`: the same
+# files, and programs that start. Without a registry, Debian's base image is made by mmdebstrap. It downloads half a gigabyte
+# of packages and compiles everything without a cache: 10 to 20 minutes on two cores.
+# Usage: containerfile.sh IMAGE.tar, which is that of images.sh.
+set -euo pipefail
+
+cd "$(dirname "$0")/../.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/context" "$work/expected" "$work/tmp"
+tar -xf "$1" -C "$work" layer.tar
+(git ls-files --cached --others --exclude-standard | tar -c -T -) | tar -x -C "$work/context"
+export TMPDIR=$work/tmp
+build=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
+
+mmdebstrap --variant=minbase --quiet bookworm "$work/base.tar"
+container=$("${build[@]}" from scratch)
+"${build[@]}" add --quiet "$container" "$work/base.tar" /
+"${build[@]}" commit --quiet --rm "$container" docker.io/library/debian:12
+rm "$work/base.tar"
+
+"${build[@]}" bud --isolation chroot --network host --pull=false -t registry.example/vdpa:test -f Containerfile "$work/context"
+container=$("${build[@]}" from --pull=false registry.example/vdpa:test)
+root=$("${build[@]}" mount "$container")
+(cd "$root" && find . ! -type d | sort) > "$work/files"
+# A container has what is mounted there; the archive names a directory as "x/".
+tar -tf "$work/layer.tar" | sed 's|^|./|' | grep -v '/$' | sort > "$work/expected-files"
+diff "$work/expected-files" "$work/files"
+for program in vdpa-device-plugin vdpactl vdpa-datapath vdpa-worker vdpa-switch vdpa-pmd; do
+  chroot "$root" "$program" --version
+done
+chroot "$root" sh -c 'CNI_COMMAND=VERSION vdpa < /dev/null' | grep -q cniVersion

@@ -1,0 +1,68 @@
+"""The manifests as kubectl renders them: what README promises of rights, and the image that it says how to set."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from cluster import ROOT
+
+README = (ROOT / "README.md").read_text()
+# Beside each the reason, in manifests/base.
+CAPABILITIES = {"vdpa-datapath": {"CHOWN", "NET_RAW", "NET_ADMIN"}, "make-cgroup": {"DAC_OVERRIDE"}}
+
+
+def containers(objects):
+    specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "DaemonSet"]
+    found = {c["name"]: c for spec in specs for c in [*spec.get("initContainers", []), *spec["containers"]]}
+    assert set(found) == {"vdpa-device-plugin", "vdpa-datapath", "install-cni", "make-cgroup"}
+    return found
+
+
+def privileged(objects):
+    return {name for name, c in containers(objects).items() if c["securityContext"].get("privileged")}
+
+
+def test_as_it_stands_no_container_is_privileged(cluster):
+    objects = cluster.manifests()
+    assert privileged(objects) == set()
+    for name, container in containers(objects).items():
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"] is True, name
+        assert context["capabilities"]["drop"] == ["ALL"], name
+        assert set(context["capabilities"].get("add", [])) == CAPABILITIES.get(name, set()), name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+
+
+def test_on_hardware_the_datapath_alone_is_privileged(cluster):
+    objects = cluster.manifests("manifests/hardware")
+    assert privileged(objects) == {"vdpa-datapath"}
+    usual, here = (containers(o)["vdpa-device-plugin"]["securityContext"] for o in (cluster.manifests(), objects))
+    assert here == usual
+
+
+@pytest.mark.parametrize("file", ["datapath.yaml", "device-plugin.yaml"])
+def test_each_capability_and_host_path_is_explained_beside_it(file):
+    lines = (ROOT / "manifests/base" / file).read_text().splitlines()
+    wanted = [lines[i - 1] for i, line in enumerate(lines) if "hostPath:" in line]
+    adding = False
+    for line in lines:
+        if re.search(r"^\s+add:", line):
+            adding = True
+        elif adding and re.search(r"^\s+- [A-Z_]+", line):
+            wanted.append(line)
+        elif "#" not in line:
+            adding = False
+    assert wanted
+    assert [line for line in wanted if "#" not in line] == []
+
+
+def test_readme_s_command_sets_the_image_of_every_container(cluster, tmp_path):
+    [install] = [block for block in re.findall("```sh\n(.*?)```", README, re.DOTALL) if "podman build" in block]
+    image = re.search(r"podman build -t (\S+) ", install)[1]
+    [command] = [line for line in install.splitlines() if line.startswith("sed ")]
+    shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    for folder in "manifests", "manifests/hardware":
+        rendered = cluster.manifests(tmp_path / folder)
+        assert {c["image"] for c in containers(rendered).values()} == {image}
