@@ -84,7 +84,12 @@ bool DatapathClient::detach(const std::string& containerId, const std::string& i
 
 std::vector<std::string> DatapathClient::check(const datapath::v1::CheckRequest& request) {
   const auto response = call<datapath::v1::CheckResponse>("Check", request, kCallTime);
-  return {response.differences().begin(), response.differences().end()};
+  std::vector<std::string> differences(response.differences().begin(),
+                                       response.differences().end());
+  for (const auto& field : response.receiver().unknown_fields())
+    differences.push_back(fmt::format("field {} is not in force: vdpa-datapath {} does not know it",
+                                      field, response.receiver().version()));
+  return differences;
 }
 
 datapath::v1::ListResponse DatapathClient::list(std::chrono::seconds timeout) {

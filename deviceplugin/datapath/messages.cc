@@ -75,6 +75,13 @@ void requireAtMost(size_t most, int count, const char* what) {
                        fmt::format("{} {}: at most {} are possible", count, what, most));
 }
 
+// What serves it is a field of a later release: it is no port of a switch, though nothing that is
+// known here says otherwise. The answer reports the field (Receiver).
+bool isOfUnknownKind(const datapath::v1::Device& device, const datapath::v1::Resource& resource) {
+  return device.behind_case() == datapath::v1::Device::BEHIND_NOT_SET && !resource.has_software() &&
+         !device.unknown_fields().empty();
+}
+
 template <typename Message>
 std::vector<std::string> ipsOf(const Message& message) {
   requireAtMost(kMostAddresses, message.ips_size(), "ips");
@@ -117,11 +124,13 @@ std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message
     if (from.has_software())
       resource.software = {software.queue_pairs(), software.mtu(), software.uplink_netdev(),
                            software.cores()};
-    for (const auto& device : from.devices())
+    for (const auto& device : from.devices()) {
+      if (isOfUnknownKind(device, from)) continue;
       if (!resource.devices.emplace(device.id(), fromMessage(device)).second)
         throw RefusedError(
             Refusal::invalidArgument,
             fmt::format("resource {}: device {} is given twice", from.name(), device.id()));
+    }
     resources.push_back(std::move(resource));
   }
   return resources;

@@ -39,7 +39,8 @@ void Provisioner::loadRecords() {
     if (id.ends_with(".tmp")) continue;  // an unfinished write
     try {
       const auto json = nlohmann::json::parse(readFile(entry.path()));
-      if (const int version = json.at("version").get<int>(); version > kLatestVersion)
+      if (const int version = json.at("version").get<int>();
+          version < 1 || version > kLatestVersion)
         throw std::runtime_error(fmt::format(
             "it has version {}; this program reads versions up to {}", version, kLatestVersion));
       Record record;

@@ -102,6 +102,7 @@ grpc::Status Service::Drain(grpc::ServerContext*, const datapath::v1::DrainReque
 
 grpc::Status Service::Check(grpc::ServerContext*, const datapath::v1::CheckRequest* request,
                             datapath::v1::CheckResponse* response) {
+  *response->mutable_receiver() = receiverOf(*request);
   return answer("Check", [&] {
     for (auto& difference : attachments_.check(fromMessage(*request)))
       response->add_differences(std::move(difference));

@@ -316,6 +316,19 @@ def test_the_datapath_reports_what_it_does_not_know(directory):
         addresses = rpc.datapath.SetAddressesRequest(container_id="c0", interface="net1", ips=["10.9.0.7/16"])
         addresses.routes.add(destination="10.0.0.0/8").MergeFromString(UNKNOWN)
         assert list(datapath.stub.SetAddresses(addresses, timeout=20).receiver.unknown_fields) == ["Route.99"]
+        check = rpc.datapath.CheckRequest(owner=owner(), device_id="nic-0")
+        check.settings.MergeFromString(UNKNOWN)
+        assert list(datapath.stub.Check(check, timeout=20).receiver.unknown_fields) == ["Settings.99"]
+
+
+def test_a_device_of_a_kind_that_the_datapath_does_not_know_is_no_port_of_a_switch(directory):
+    with Datapath(directory) as datapath:
+        devices = rpc.datapath.SetDevicesRequest.FromString(DEVICES)
+        later = devices.resources.add(name="vdpa.io/later").devices.add(id="later-0")
+        later.MergeFromString(UNKNOWN)
+        assert "Device.99" in datapath.wait_serving().stub.SetDevices(devices, timeout=20).receiver.unknown_fields
+        datapath.wait_healthy()
+        assert "later-0" not in [device.id for device in datapath.list().devices]
 
 
 def resources(nic, other):
