@@ -11,6 +11,7 @@
 #include "cni/device_info.h"
 #include "cni/error.h"
 #include "cni/guard.h"
+#include "cni/in_force.h"
 #include "cni/ipam.h"
 #include "cni/network_config.h"
 #include "cni/network_paths.h"
@@ -70,7 +71,9 @@ json addAddresses(const Environment& environment, const NetworkConfig& network,
   request.set_interface(environment.interface);
   for (const auto& address : addressesOf(given, type)) request.add_ips(address);
   for (const auto& route : routesOf(given, type)) *request.add_routes() = route;
-  attachment = datapath.setAddresses(request);
+  const auto response = datapath.setAddresses(request);
+  requireInForce(request, response);
+  attachment = response.attachment();
   return given;
 }
 
@@ -105,8 +108,10 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   request.set_addresses_follow(hasIpam);
 
   // A second ADD is refused here, before it could touch what belongs to the first.
-  auto attachment = datapath.attach(request);
+  const auto response = datapath.attach(request);
   Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
+  requireInForce(request, response);
+  auto attachment = response.attachment();
   // An IPAM plugin that failed half-way may have reserved something too.
   if (network.ipamType == "dhcp") requireInterface(attachment);
   Guard addresses([&] {

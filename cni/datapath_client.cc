@@ -65,15 +65,14 @@ Response DatapathClient::call(const char* method, const Request& request,
   return response;
 }
 
-datapath::v1::Attachment DatapathClient::attach(const datapath::v1::AttachRequest& request) {
-  return call<datapath::v1::AttachResponse>("Attach", request, kAttachTime).attachment();
+datapath::v1::AttachResponse DatapathClient::attach(const datapath::v1::AttachRequest& request) {
+  return call<datapath::v1::AttachResponse>("Attach", request, kAttachTime);
 }
 
-datapath::v1::Attachment DatapathClient::setAddresses(
+datapath::v1::SetAddressesResponse DatapathClient::setAddresses(
     const datapath::v1::SetAddressesRequest& request) {
   return call<datapath::v1::SetAddressesResponse>("SetAddresses", request, kCallTime,
-                                                  Code::unknownContainer)
-      .attachment();
+                                                  Code::unknownContainer);
 }
 
 bool DatapathClient::detach(const std::string& containerId, const std::string& interface) {

@@ -15,9 +15,9 @@ class DatapathClient {
   // Every call makes a connection of its own.
   explicit DatapathClient(std::string socketPath);
 
-  datapath::v1::Attachment attach(const datapath::v1::AttachRequest& request);
+  datapath::v1::AttachResponse attach(const datapath::v1::AttachRequest& request);
   // Throws Error (unknownContainer) when a DEL came in between.
-  datapath::v1::Attachment setAddresses(const datapath::v1::SetAddressesRequest& request);
+  datapath::v1::SetAddressesResponse setAddresses(const datapath::v1::SetAddressesRequest& request);
   // False if there was nothing to detach.
   bool detach(const std::string& containerId, const std::string& interface);
   std::vector<std::string> check(const datapath::v1::CheckRequest& request);

@@ -2,9 +2,12 @@
 #include "deviceplugin/datapath_link.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <grpcpp/grpcpp.h>
 
+#include "common/known_fields.h"
 #include "common/log.h"
+#include "common/version.h"
 
 namespace vdpa {
 namespace {
@@ -68,17 +71,56 @@ std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vect
   return request;
 }
 
-// A datapath that knows no attributes makes the devices without them.
-void warnOfAttributes(const datapath::v1::SetDevicesRequest& request) {
-  for (const auto& resource : request.resources())
-    for (const auto& device : resource.devices())
-      if (device.kernel().has_attributes()) {
-        spdlog::warn(
-            "vdpa-datapath is older than this program: it makes the vDPA devices of {} with their "
-            "drivers' defaults; update it",
-            resource.name());
-        break;
-      }
+// As the configuration calls what a field carries.
+std::string keyOf(const std::string& field) {
+  if (field == "KernelDevice.attributes") return "vdpa";
+  return field;
+}
+
+std::set<std::string> unknownKeys(const datapath::v1::Receiver* receiver,
+                                  const datapath::v1::Resource& resource) {
+  std::set<std::string> keys;
+  for (const auto& field : unknownTo(receiver, resource)) keys.insert(keyOf(field));
+  return keys;
+}
+
+// Without what nobody configured: that devices get all that their parents have.
+datapath::v1::Resource configuredOf(datapath::v1::Resource resource) {
+  for (auto& device : *resource.mutable_devices()) {
+    const auto& attributes = device.kernel().attributes();
+    if (attributes.queue_pairs() == 0 && attributes.features() == 0 && attributes.mtu() == 0 &&
+        device.has_kernel())
+      device.mutable_kernel()->clear_attributes();
+  }
+  return resource;
+}
+
+// Why the devices of a resource must not be given to pods: by device ID, of every resource of which
+// the datapath does not know everything.
+std::map<std::string, std::string> lackingOf(const datapath::v1::SetDevicesRequest& request,
+                                             const datapath::v1::SetDevicesResponse& response) {
+  const auto* receiver = response.has_receiver() ? &response.receiver() : nullptr;
+  const std::string version = receiver ? receiver->version() : "0.1.0";
+  std::map<std::string, std::string> lacking;
+  for (const auto& resource : request.resources()) {
+    const auto keys = unknownKeys(receiver, resource);
+    if (keys.empty()) continue;
+    const auto configured = unknownKeys(receiver, configuredOf(resource));
+    if (configured.empty()) {
+      spdlog::warn(
+          "{}: vdpa-datapath {} is older than this program and makes vDPA devices with their "
+          "drivers' defaults: update it",
+          resource.name(), version);
+      continue;
+    }
+    const std::string reason = fmt::format(
+        "{}: {} is not in force: vdpa-datapath {} does not know it, vdpa-device-plugin {} does: "
+        "update vdpa-datapath on this node (delete its pod), or remove it from the configuration",
+        resource.name(), fmt::join(configured, ", "), version, programVersion());
+    spdlog::warn("{}", reason);
+    for (const auto& device : resource.devices()) lacking[device.id()] = reason;
+  }
+  return lacking;
 }
 
 }  // namespace
@@ -89,10 +131,14 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
                               public std::enable_shared_from_this<Session> {
  public:
   using Read = std::function<void(const datapath::v1::WatchResponse&)>;
+  using Set = std::function<void(std::map<std::string, std::string> lacking)>;
   using Done = std::function<void(const std::string&)>;
 
-  Session(Loop& loop, const std::string& socketPath, Read onRead, Done onDone)
-      : ticket_(loop), onRead_(std::move(onRead)), onDone_(std::move(onDone)) {
+  Session(Loop& loop, const std::string& socketPath, Set onSet, Read onRead, Done onDone)
+      : ticket_(loop),
+        onSet_(std::move(onSet)),
+        onRead_(std::move(onRead)),
+        onDone_(std::move(onDone)) {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -162,7 +208,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
             std::lock_guard lock(self->mutex_);
             self->setting_ = nullptr;
           }
-          if (status.ok() && !call->response.vdpa_attributes()) warnOfAttributes(*call->request);
+          if (status.ok()) self->onSet_(lackingOf(*call->request, call->response));
           done(status.ok() ? "" : status.error_message());
           if (status.ok()) self->setNext();
         });
@@ -188,6 +234,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   }
 
   Loop::Ticket ticket_;  // first, so that it outlives the rest
+  Set onSet_;
   Read onRead_;
   Done onDone_;
   std::mutex mutex_;
@@ -223,15 +270,14 @@ void DatapathLink::connect() {
   const std::weak_ptr<DatapathLink*> alive = self_;
   session_ = std::make_shared<Session>(
       loop_, socketPath_,
+      [this, alive, &loop = loop_](std::map<std::string, std::string> lacking) {
+        loop.post([this, alive, lacking = std::move(lacking)] {
+          if (alive.lock()) lack(lacking);
+        });
+      },
       [this, alive, &loop = loop_](const datapath::v1::WatchResponse& response) {
-        Changes changes;
-        for (const auto& device : response.devices())
-          if (!device.removed()) changes[device.id()] = {device.healthy(), device.reason()};
-        loop.post([this, alive, changes = std::move(changes)] {
-          if (!alive.lock()) return;
-          if (!lastReason_.empty()) spdlog::info("vdpa-datapath on {} is reached", socketPath_);
-          lastReason_.clear();
-          handlers_.health(changes);
+        loop.post([this, alive, response] {
+          if (alive.lock()) take(response);
         });
       },
       [this, alive, &loop = loop_](const std::string& reason) {
@@ -242,8 +288,41 @@ void DatapathLink::connect() {
   session_->start(devices_);
 }
 
+void DatapathLink::take(const datapath::v1::WatchResponse& response) {
+  if (!lastReason_.empty()) spdlog::info("vdpa-datapath on {} is reached", socketPath_);
+  lastReason_.clear();
+  Changes changes;
+  for (const auto& device : response.devices()) {
+    if (device.removed()) {
+      told_.erase(device.id());
+      changes[device.id()] = {};
+      continue;
+    }
+    told_[device.id()] = {device.healthy(), device.reason()};
+    changes[device.id()] = healthOf(device.id());
+  }
+  handlers_.health(changes);
+}
+
+// After each set, before what the first Watch after it brings.
+void DatapathLink::lack(const std::map<std::string, std::string>& lacking) {
+  Changes changes;
+  const auto before = std::exchange(lacking_, lacking);
+  for (const auto& [id, reason] : before)
+    if (told_.contains(id)) changes[id] = healthOf(id);
+  for (const auto& [id, reason] : lacking_) changes[id] = healthOf(id);
+  if (!changes.empty()) handlers_.health(changes);
+}
+
+DeviceList::Health DatapathLink::healthOf(const std::string& id) const {
+  const auto lacking = lacking_.find(id);
+  return lacking == lacking_.end() ? told_.at(id) : DeviceList::Health{false, lacking->second};
+}
+
 void DatapathLink::sessionEnded(const std::string& reason) {
   session_.reset();
+  told_.clear();
+  lacking_.clear();
   const std::string text =
       fmt::format("vdpa-datapath on {} is not reached: {}", socketPath_, reason);
   if (text != lastReason_) spdlog::warn("{}", text);

@@ -1,5 +1,6 @@
 // The plugin's side of vdpa.datapath.v1: tells the set of devices and hears of their health, over
-// restarts of the datapath.
+// restarts of the datapath. Devices of a resource of which a datapath of another release does not
+// know everything are not healthy.
 #pragma once
 
 #include <functional>
@@ -17,8 +18,8 @@ namespace vdpa {
 class DatapathLink {
  public:
   using Changes = std::map<std::string, DeviceList::Health>;
-  struct Handlers {  // on the loop's thread
-    std::function<void(const Changes&)> health;
+  struct Handlers {                              // on the loop's thread
+    std::function<void(const Changes&)> health;  // a default one: the datapath has it no more
     std::function<void(const std::string& reason)>
         lost;  // every device's state is unknown from now on
   };
@@ -32,6 +33,9 @@ class DatapathLink {
  private:
   class Session;
   void connect();
+  void take(const datapath::v1::WatchResponse& response);
+  void lack(const std::map<std::string, std::string>& lacking);
+  DeviceList::Health healthOf(const std::string& id) const;
   void sessionEnded(const std::string& reason);
 
   Loop& loop_;
@@ -41,6 +45,8 @@ class DatapathLink {
   std::shared_ptr<Session> session_;
   std::shared_ptr<DatapathLink*> self_;
   std::string lastReason_;
+  Changes told_;                                // by the datapath
+  std::map<std::string, std::string> lacking_;  // device ID -> what of its resource isn't in force
 };
 
 }  // namespace vdpa

@@ -89,7 +89,11 @@ Instance::Instance(PluginOptions options)
   datapath_ = std::make_unique<DatapathLink>(
       loop_, options_.datapathSocket,
       DatapathLink::Handlers{[this](const DatapathLink::Changes& changes) {
-                               for (const auto& [id, health] : changes) health_[id] = health;
+                               for (const auto& [id, health] : changes)
+                                 if (health == DeviceList::Health())
+                                   health_.erase(id);
+                                 else
+                                   health_[id] = health;
                                for (auto& [name, plugin] : plugins_)
                                  plugin->devices().setHealth(changes);
                                announce();
@@ -282,13 +286,12 @@ void Instance::updatePlugins() {
     if (const auto known = plugins_.find(offer.resource.fullName());
         known != plugins_.end() && !known->second->fits(offer.resource))
       plugins_.erase(known);
-  forgetHealth();
   const bool kubeletThere = std::filesystem::exists(options_.kubeletDirectory + "/kubelet.sock");
   incomplete_ = false;
   for (const auto& offer : offers_) {
     const std::string name = offer.resource.fullName();
     if (const auto known = plugins_.find(name); known != plugins_.end()) {
-      if (known->second->devices().setDevices(offer.devices))
+      if (known->second->devices().setDevices(offer.devices, health_))
         spdlog::info("{}: {} devices now", name, offer.devices.size());
       continue;
     }
@@ -314,14 +317,6 @@ void Instance::updatePlugins() {
   loop_.runAfter(std::chrono::milliseconds(100),
                  [this] { writeDeviceInfo(); });  // registration comes first
   loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
-}
-
-// Of devices that are not offered any more: they may be others when they come back.
-void Instance::forgetHealth() {
-  std::set<std::string> offered;
-  for (const auto& offer : offers_)
-    for (const auto& device : offer.devices) offered.insert(device.id);
-  std::erase_if(health_, [&](const auto& entry) { return !offered.contains(entry.first); });
 }
 
 // Those after the first `done`; devices that are listed for their pod alone have theirs. Other

@@ -58,7 +58,6 @@ class Instance {
   void watchFiles();
   void writeDeviceInfo(size_t done = 0);
   void tidyDeviceInfo();
-  void forgetHealth();
   void checkPaths(const Config& config) const;
 
   PluginOptions options_;
@@ -85,7 +84,9 @@ class Instance {
   std::unique_ptr<OfferedResources> offered_;
   const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
-  DatapathLink::Changes health_;  // what the datapath told, for a plugin that is made later
+  // What the datapath told of every device that it has, those that are not offered just now among
+  // them: it says nothing of one that comes back before it heard that it was gone.
+  DatapathLink::Changes health_;
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
   std::unique_ptr<Monitor> monitor_;

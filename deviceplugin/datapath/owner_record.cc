@@ -6,12 +6,14 @@
 #include <initializer_list>
 #include <stdexcept>
 
-#include "common/naming.h"
-
 namespace vdpa {
 namespace {
 
+// A record has the lowest version whose readers understand it, so that the release before can still
+// read it after a rollback: whatever is written of it that such a reader must not ignore raises the
+// version of the records that have it, and of no other. Readers ignore keys that they don't know.
 constexpr int kVersion = 1;
+constexpr int kLatestVersion = 1;
 
 const char* nameOf(Phase phase) {
   switch (phase) {
@@ -189,9 +191,9 @@ nlohmann::json toJson(const OwnerRecord& record) {
 
 OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   const int version = json.at("version").get<int>();
-  if (version != kVersion)
-    throw std::runtime_error(
-        fmt::format("it has version {}; this program reads version {}", version, kVersion));
+  if (version < 1 || version > kLatestVersion)
+    throw std::runtime_error(fmt::format("it has version {}; this program reads versions up to {}",
+                                         version, kLatestVersion));
   OwnerRecord record;
   json.at("bootId").get_to(record.bootId);
   record.phase =
@@ -205,10 +207,7 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   json.at("queueSize").get_to(attachment.queueSize);
   json.at("ips").get_to(attachment.ips);
 
-  // Records of the first release have none.
-  for (const auto& route : json.value("routes", nlohmann::json::array()))
-    record.routes.push_back(routeFromJson(route));
-
+  for (const auto& route : json.at("routes")) record.routes.push_back(routeFromJson(route));
   if (json.contains("found")) record.found = foundFromJson(json.at("found"));
 
   const auto& owner = json.at("owner");
@@ -226,15 +225,13 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   port.at("mac").get_to(attachment.port.mac);
   port.at("vlan").get_to(attachment.port.vlan);
   port.at("mtu").get_to(attachment.port.mtu);
+  port.at("vlanQos").get_to(attachment.port.vlanQos);
+  port.at("vlanProto").get_to(attachment.port.vlanProto);
+  port.at("linkState").get_to(attachment.port.linkState);
   port.at("spoofCheck").get_to(attachment.port.spoofCheck);
-  PortSettings& settings = attachment.port;
-  settings.vlanQos = port.value("vlanQos", settings.vlanQos);
-  settings.vlanProto = port.value("vlanProto", settings.vlanProto);
-  // Records of the first release know only whether it is up.
-  settings.linkState = port.value("linkState", port.value("linkUp", true) ? "enable" : "disable");
-  settings.trust = port.value("trust", settings.trust);
-  settings.minTxRate = port.value("minTxRate", settings.minTxRate);
-  settings.maxTxRate = port.value("maxTxRate", settings.maxTxRate);
+  port.at("trust").get_to(attachment.port.trust);
+  port.at("minTxRate").get_to(attachment.port.minTxRate);
+  port.at("maxTxRate").get_to(attachment.port.maxTxRate);
 
   const auto& socket = json.at("socket");
   socket.at("uid").get_to(record.socket.uid);
@@ -248,9 +245,6 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   software.at("uplink").get_to(record.software.uplink);
   software.at("cores").get_to(record.software.cores);
 
-  // Records of the first release have none: they are of software ports.
-  attachment.socket = podSocket(attachment.deviceId);
-  if (!json.contains("backing")) return record;
   const auto& backing = json.at("backing");
   DeviceConfig& device = record.device;
   device.backend =

@@ -1,12 +1,19 @@
 // What is kept on disk of each vDPA device that was made: how, and what was found before.
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/provisioner.h"
 
 namespace vdpa {
 namespace {
+
+// As of owner records: raised for those records alone that an older reader must not use.
+constexpr int kVersion = 1;
+constexpr int kLatestVersion = 1;
 
 nlohmann::json toJson(const VdpaAttributes& attributes) {
   nlohmann::json json{{"mtu", attributes.mtu}, {"mac", attributes.mac}};
@@ -32,6 +39,9 @@ void Provisioner::loadRecords() {
     if (id.ends_with(".tmp")) continue;  // an unfinished write
     try {
       const auto json = nlohmann::json::parse(readFile(entry.path()));
+      if (const int version = json.at("version").get<int>(); version > kLatestVersion)
+        throw std::runtime_error(fmt::format(
+            "it has version {}; this program reads versions up to {}", version, kLatestVersion));
       Record record;
       record.device = id;
       json.at("vdpa").get_to(record.vdpa);
@@ -54,7 +64,7 @@ void Provisioner::loadRecords() {
 }
 
 void Provisioner::write(const Record& record, Durability durability) const {
-  nlohmann::json json{{"version", 1},
+  nlohmann::json json{{"version", kVersion},
                       {"vdpa", record.vdpa},
                       {"pciAddress", record.pciAddress},
                       {"pciDriver", record.pciDriver},

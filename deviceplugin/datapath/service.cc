@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/service.h"
 
 #include "common/errors.h"
+#include "common/known_fields.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/messages.h"
 #include "deviceplugin/datapath/refused_error.h"
@@ -48,7 +49,7 @@ Service::Service(Attachments& attachments, Watchers& watchers, Hooks hooks)
 grpc::Status Service::SetDevices(grpc::ServerContext*,
                                  const datapath::v1::SetDevicesRequest* request,
                                  datapath::v1::SetDevicesResponse* response) {
-  response->set_vdpa_attributes(true);
+  *response->mutable_receiver() = receiverOf(*request);
   return answer("SetDevices", [&] {
     attachments_.setDevices(fromMessage(*request));
     hooks_.devicesChanged();
@@ -59,6 +60,7 @@ grpc::Status Service::Attach(grpc::ServerContext* context,
                              const datapath::v1::AttachRequest* request,
                              datapath::v1::AttachResponse* response) {
   const auto begin = std::chrono::steady_clock::now();
+  *response->mutable_receiver() = receiverOf(*request);
   auto status = answer("Attach", [&] {
     *response->mutable_attachment() = toMessage(
         attachments_.attach(fromMessage(*request), [context] { return context->IsCancelled(); }));
@@ -81,6 +83,7 @@ grpc::Status Service::Detach(grpc::ServerContext*, const datapath::v1::DetachReq
 grpc::Status Service::SetAddresses(grpc::ServerContext*,
                                    const datapath::v1::SetAddressesRequest* request,
                                    datapath::v1::SetAddressesResponse* response) {
+  *response->mutable_receiver() = receiverOf(*request);
   return answer("SetAddresses", [&] {
     *response->mutable_attachment() = toMessage(attachments_.setAddresses(
         {request->container_id(), request->interface()}, fromMessage(*request)));

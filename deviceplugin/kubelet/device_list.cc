@@ -13,15 +13,19 @@ DeviceList::Health DeviceList::Entry::health() const {
   return device.unhealthy.empty() ? datapath : Health{false, device.unhealthy};
 }
 
-bool DeviceList::setDevices(const std::vector<Device>& devices) {
+bool DeviceList::setDevices(const std::vector<Device>& devices,
+                            const std::map<std::string, Health>& told) {
   std::lock_guard lock(mutex_);
   std::map<std::string, Entry> entries;
   order_.clear();
   for (const auto& device : devices) {
     order_.push_back(device.id);
-    const auto known = entries_.find(device.id);
-    entries.emplace(device.id,
-                    Entry{device, known == entries_.end() ? Health() : known->second.datapath});
+    Health health;
+    if (const auto known = entries_.find(device.id); known != entries_.end())
+      health = known->second.datapath;
+    else if (const auto said = told.find(device.id); said != told.end())
+      health = said->second;
+    entries.emplace(device.id, Entry{device, std::move(health)});
   }
   entries_ = std::move(entries);
   const Message before = message_;

@@ -32,7 +32,9 @@ class DeviceList {
 
   // From any thread. A device is healthy if neither its own `unhealthy` nor what the datapath says
   // of it speaks against.
-  bool setDevices(const std::vector<Device>& devices);           // whether that changed the list
+  // Whether that changed the list. `told` is what the datapath said of devices that are new to it.
+  bool setDevices(const std::vector<Device>& devices,
+                  const std::map<std::string, Health>& told = {});
   void setHealth(const std::map<std::string, Health>& changes);  // unknown IDs are ignored
   void setAllHealth(const Health& health);
   void resend();                                 // the same list once more

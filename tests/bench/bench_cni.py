@@ -1,5 +1,6 @@
 """The CNI plugin as a runtime calls it, by exec, beside Debian's bridge and host-device: alone and sixteen at once, with
-and without host-local, and when the programs have to be read from the disk first.
+and without host-local, and when the programs and their libraries have to be read from the disk first (but for the dynamic
+linker, which only the peers use).
 
 The measurement is in a network namespace of its own, which stands for the node's.
 """
@@ -7,20 +8,23 @@ The measurement is in a network namespace of its own, which stands for the node'
 import contextlib
 import ctypes
 import json
+import mmap
 import os
 import pathlib
+import re
 import select
+import shutil
 import statistics
 import subprocess
 import time
 
-from measure import Figures, header, install, node_directories, private_kib, row
+from measure import Figures, blocks, finish, header, install, node_directories, private_kib, row
 
 import datapath
 from support import wait_until
 
 PLUGINS = pathlib.Path("/usr/lib/cni")
-BLOCKS = 5
+BLOCKS = blocks(5)
 ROUNDS = {"warm": 30, "cold": 10, "16 at once": 6}  # in a block, of all contenders in turn
 PARALLEL = 16
 COMMANDS = ("VERSION", "ADD", "CHECK", "DEL")
@@ -34,7 +38,7 @@ class Attachment:
         self.program, self.config = str(program), config
         self.input, self.output = directory / f"{name}.json", directory / f"{name}.out"
         self.environment = {"CNI_CONTAINERID": f"bench-{name}", "CNI_IFNAME": "net1", "CNI_NETNS": netns,
-                            "CNI_PATH": str(PLUGINS), "PATH": os.environ["PATH"],
+                            "CNI_PATH": os.path.dirname(program), "PATH": os.environ["PATH"],
                             "VDPA_CNI_ROOTS": os.path.dirname(config.get("datapathSocket", ""))}
         self.configure()
 
@@ -60,17 +64,36 @@ class Attachment:
         return took
 
 
-class Contender:
-    """A plugin with as many attachments as are made at once, and the programs that it consists of."""
+def resident(file):
+    """Whether any page of it is in memory."""
+    size = os.fstat(file.fileno()).st_size
+    pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE) as mapping:  # writable, so that ctypes finds its address
+        view = ctypes.c_char.from_buffer(mapping)
+        failed = libc.mincore(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(size), pages)
+        del view
+    if failed:
+        raise OSError(ctypes.get_errno(), "mincore")
+    return any(page[0] & 1 for page in zip(pages.raw))
 
-    def __init__(self, name, attachments, programs, commands=COMMANDS):
+
+class Contender:
+    """A plugin with as many attachments as are made at once, the programs that it consists of, and the libraries of any."""
+
+    def __init__(self, name, attachments, programs, libraries, commands=COMMANDS):
         self.name, self.attachments, self.programs, self.commands = name, attachments, programs, commands
+        self.libraries = libraries
 
     def forget(self):
-        """Has the kernel drop the programs' files from its memory, as long as nobody runs them."""
-        for program in self.programs:
-            with open(program, "rb") as file:
+        """Has the kernel drop what would be read of the programs' files and libraries."""
+        for attachment in self.attachments:
+            attachment.environment["LD_LIBRARY_PATH"] = str(self.libraries)
+        for path in [*self.programs, *self.libraries.iterdir()]:
+            with open(path, "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                if resident(file):
+                    raise SystemExit(f"{path} stays in memory: whatever starts it is not cold")
 
     def alone(self, command):
         self.attachments[0].start(command)
@@ -161,16 +184,30 @@ def plugins(directory, programs, daemon, ipam):
             stack.callback(subprocess.run, ["ip", "link", "del", link], check=True)
         contenders = []
         for name, config in configs.items():
-            program = programs / "vdpa" if name == "vdpa" else PLUGINS / name
+            program = programs / name
             attachments = [
                 Attachment(directory, f"{name}-{n}", program, stack.enter_context(datapath.network_namespace()),
                            {"cniVersion": "1.0.0", "name": f"{name}-bench", "type": name, **config(n)})
                 for n in range(PARALLEL)]
             # Without IPAM, bridge's CHECK fails.
             commands = tuple(c for c in COMMANDS if c != "CHECK" or name != "bridge" or ipam)
-            contenders.append(Contender(name, attachments, [program, *([PLUGINS / "host-local"] if ipam else [])],
-                                        commands))
+            contenders.append(Contender(name, attachments, [program, *([programs / "host-local"] if ipam else [])],
+                                        programs / "lib", commands))
         yield contenders
+
+
+def install_all(directory):
+    """Ours, the peers and their libraries side by side, each a copy of its own that nobody else runs. All are written to the
+    disk, without which the kernel does not drop them."""
+    programs = install(directory)
+    (programs / "lib").mkdir()
+    for name in ("bridge", "host-device", "host-local"):
+        shutil.copy(PLUGINS / name, programs)
+        linked = subprocess.run(["ldd", PLUGINS / name], check=True, capture_output=True, text=True).stdout
+        for library in re.findall(r"=> (/\S+)", linked):
+            shutil.copy(library, programs / "lib")
+    os.sync()
+    return programs
 
 
 def memory(directory, programs, daemon):
@@ -208,7 +245,7 @@ def main():
         raise SystemExit(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}; run as root")
     with contextlib.ExitStack() as stack:
         directory, run_dir = stack.enter_context(node_directories())
-        programs = install(directory)
+        programs = install_all(directory)
         daemon = stack.enter_context(datapath.Datapath(directory, run_dir=run_dir, log_level="info",
                                                        program=programs / "vdpa-datapath", worker_dirs=str(programs)))
         daemon.wait_serving().offer(PARALLEL).wait_healthy()
@@ -223,3 +260,4 @@ def main():
 
 
 main()
+finish()

@@ -3,15 +3,16 @@
 import json
 import subprocess
 
-from measure import Figures, header, node_directories, private_kib, resident_kib, row
+from measure import Figures, blocks, finish, header, node_directories, private_kib, resident_kib, row
 
 import datapath
-from plugin import FLOOR, MeasuredPlugin, command
+from device_plugin import command
+from plugin import FLOOR, SRIOV, MeasuredPlugin, on_node
 from support import BUILD
 from sysfs import Sysfs, inject
 
 TIMER = BUILD / "tests/bench/snapshot-timer"
-ROUNDS = 9
+ROUNDS = blocks(9)
 CALLS = 12000   # the first tenth, which is not counted, allocates every device once and so writes its device-info file
 CHANGES = 20
 
@@ -40,12 +41,24 @@ class Node:
         self.directory, self.vfs = directory, vfs
         self.what = f"{vfs} VFs on {pfs} PFs"
         self.sysfs = Sysfs(directory / f"sys-{pfs}-{vfs}", pfs, vfs // pfs)
+        self._add_what_the_peer_reads(pfs)
         self.config = directory / "config.yaml"
         self.config.write_text("resources:\n  - name: nic\n    devices: [{vendors: [1af4]}]\n")
 
+    def _add_what_the_peer_reads(self, pfs):
+        """Files that every node has and our plugin does not read."""
+        for device in (self.sysfs.root / "bus/pci/devices").iterdir():
+            (device / "modalias").write_text("pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00\n")
+            driver = (device / "uevent").read_text().split("\n")[0].removeprefix("DRIVER=")
+            (device / "driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
+        for n in range(pfs):
+            for name in ("sriov_totalvfs", "sriov_numvfs"):
+                (self.sysfs.path(self.sysfs.pf(n)) / name).write_text(f"{self.vfs // pfs}\n")
+
     def start(self, *options, calls=0, run_dir=None):
-        return MeasuredPlugin(self.directory / "kubelet", self.vfs, calls,
-                              [*command(self.directory, self.config, run_dir), "--sysfs", self.sysfs.root], *options)
+        return MeasuredPlugin(self.directory / "device-plugins", self.vfs, calls,
+                              command(self.directory, self.config, "--sysfs", self.sysfs.root, run_dir=run_dir,
+                                      log_level="error"), *options)
 
     def rows(self, look_target="", registered_target=""):
         looks = json.loads(subprocess.check_output([TIMER, "--sysfs", self.sysfs.root, "--rounds", "50"]))
@@ -84,6 +97,25 @@ def allocate(node, directory):
             *(Figures([r[key] for r in pairs[kind]], "us") for kind in ("ours", "floor")), "<= 1.5")
 
 
+def beside_sriov(node):
+    """sriov-network-device-plugin on the same tree, both in such a namespace. What it lists it calls healthy."""
+    directory = node.directory
+    (directory / "sriov.json").write_text(json.dumps({"resourceList": [
+        {"resourceName": "nic", "selectors": [{"vendors": ["1af4"]}]}]}))
+    found = {"ours": [], "peer": []}
+    for _ in range(ROUNDS):
+        for kind, kubelet, plugin in (
+                ("ours", "device-plugins", command(directory, node.config, log_level="error")),
+                ("peer", "sriov", [SRIOV, "--config-file", directory / "sriov.json", "--resource-prefix", "peer.example"])):
+            kubelet = directory / kubelet
+            kubelet.mkdir(exist_ok=True)
+            with MeasuredPlugin(kubelet, node.vfs, 0, on_node(kubelet, node.sysfs.root, plugin), "--any-health") as running:
+                found[kind].append({**running.result, "private": private_kib(running.pid) / 1024})
+    for what, key, unit in (("exec to registered", "registered_ms", "ms"), ("exec to all listed", "listed_ms", "ms"),
+                            ("private memory", "private", "MiB")):
+        row(f"{what}, {node.what}: sriov", *(Figures([r[key] for r in found[kind]], unit) for kind in found))
+
+
 def main():
     with node_directories() as (_, directory):
         header("discovery: a generated sysfs in memory")
@@ -93,6 +125,11 @@ def main():
         full = Node(directory, 8, 1024)
         full.rows("< 20 ms", "<= 50 ms")
         allocate(full, directory)
+        if SRIOV:
+            beside_sriov(full)
+        else:
+            print("beside sriov-network-device-plugin: not measured, SRIOV_DEVICE_PLUGIN names no program")
 
 
 main()
+finish()

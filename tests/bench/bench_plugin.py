@@ -1,11 +1,12 @@
 """vdpa-device-plugin: from exec to registered, Allocate beside the least possible plugin, memory of every program."""
 
-from measure import Figures, header, node_directories, private_kib, row
+from measure import Figures, blocks, finish, header, node_directories, private_kib, row
 
 import datapath
-from plugin import FLOOR, MeasuredPlugin, command
+from device_plugin import command
+from plugin import FLOOR, MeasuredPlugin
 
-ROUNDS = 9
+ROUNDS = blocks(9)
 CALLS = 2000
 
 
@@ -19,7 +20,8 @@ def measure(directory, daemon):
     def ours(ports, calls=0):
         config = directory / f"config-{ports}.yaml"
         config.write_text(f"resources:\n  - name: nic\n    backend: software\n    software: {{ports: {ports}}}\n")
-        return MeasuredPlugin(directory / "kubelet", ports, calls, command(directory, config, daemon.run_dir))
+        return MeasuredPlugin(directory / "device-plugins", ports, calls,
+                              command(directory, config, run_dir=daemon.run_dir, log_level="error"))
 
     def floor(ports, calls=0):
         return MeasuredPlugin(directory / "floor", ports, calls, [FLOOR, directory / "floor", ports])
@@ -64,3 +66,4 @@ def memory(daemon, ours):
 
 
 main()
+finish()

@@ -1,7 +1,10 @@
 """What the measurements share: repeated figures, their rows, and a process's memory."""
 
 import contextlib
+import operator
+import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -13,8 +16,19 @@ sys.path.insert(0, str(ROOT / "tests/harness"))
 from support import BUILD
 
 
+BLOCKS = int(os.environ.get("BENCH_BLOCKS", 0))  # fewer than usual, to see that everything runs
+missed = []
+# What is terminated leaves no processes that poll, no namespaces and no huge pages either.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+
+
+def blocks(usual):
+    """How often something is measured, which `./run bench` lets a person choose."""
+    return BLOCKS or usual
+
+
 class Figures:
-    """The same figure measured several times: its median, least and greatest."""
+    """The same figure measured several times, a block each: its median, least and greatest."""
 
     def __init__(self, values, unit, digits=1):
         self.values, self.unit, self.digits = list(values), unit, digits
@@ -23,21 +37,59 @@ class Figures:
     def median(self):
         return statistics.median(self.values)
 
+    def spread(self):
+        """Half of the blocks are no farther than that from each other."""
+        if len(self.values) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
+        return high - low
+
+    def beside(self, peer):
+        """The ratios of the blocks that were measured one after the other."""
+        assert len(self.values) == len(peer.values), "as many blocks of one as of the other"
+        return Figures([one / other for one, other in zip(self.values, peer.values)], "", 2)
+
     def __str__(self):
         low, middle, high = (f"{value:.{self.digits}f}" for value in (min(self.values), self.median, max(self.values)))
         return f"{middle} {self.unit} ({low}-{high})"
+
+
+class Target:
+    """A bound as it is printed: "<= 1.5", ">= 0.7", "< 20 ms"; in the unit of the figures."""
+
+    COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+    def __init__(self, text):
+        comparison, bound, *_ = text.split()
+        self.reached, self.bound = self.COMPARISONS[comparison], float(bound)
+
+    def verdict(self, figures):
+        """A median beyond the bound by no more than the spread of its blocks is no miss: the noise could have made it."""
+        if self.reached(figures.median, self.bound):
+            return ""
+        return "MISSED" if abs(figures.median - self.bound) > figures.spread() else "within the spread"
 
 
 def header(title):
     print(f"\n{title}\n{'what':<48} {'ours: median (least-most)':<34} {'peer':<34} {'ratio':>7}  to reach", flush=True)
 
 
-def row(what, ours, peer=None, target="", ratio=None):
-    """`target` is the ratio to reach; a row without a peer gives its own."""
-    if peer is not None:
-        ratio = ours.median / peer.median
-    shown = f"{ratio:.2f}" if ratio is not None else ""
-    print(f"{what:<48} {str(ours):<34} {str(peer or ''):<34} {shown:>7}  {target}", flush=True)
+def row(what, ours, peer=None, target="", limit=""):
+    """`target` is the ratio to reach; a row without a peer gives its own. `limit` tells what bounds the figures."""
+    ratio = ours.beside(peer) if peer is not None else None
+    verdict = Target(target).verdict(ratio or ours) if target else ""
+    if verdict == "MISSED":
+        missed.append(f"{what}: {ratio or ours}, to reach: {target}")
+    end = "; ".join(filter(None, [f"{target} {verdict}".strip(), limit]))
+    print(f"{what:<48} {str(ours):<34} {str(peer or ''):<34} {f'{ratio.median:.2f}' if ratio else '':>7}  {end}".rstrip(),
+          flush=True)
+
+
+def finish():
+    """The end of a measurement: its status tells whether every target was reached."""
+    for line in missed:
+        print(f"MISSED {line}", flush=True)
+    sys.exit(1 if missed else 0)
 
 
 @contextlib.contextmanager

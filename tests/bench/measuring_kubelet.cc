@@ -1,7 +1,9 @@
 // A kubelet's side of the device plugin interface with a stopwatch: starts a plugin, times how long
 // it takes to register and to list its devices, and how long its Allocate takes. Prints one line of
 // JSON, then a line for every later list, and ends when its input does: the caller looks at the
-// plugin meanwhile and makes devices come and go.
+// plugin meanwhile and makes devices come and go. It has no rules of a kubelet beyond that, and no
+// PodResources: the tests have those (tests/harness/kubelet.py). Ours and the peers are measured by
+// this one, since a kubelet in Python would take longer than what it measures.
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spawn.h>

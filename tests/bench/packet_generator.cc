@@ -1,5 +1,6 @@
 // A DPDK application on two virtio ports: sends UDP from the first to the second, or both ways, as
-// fast as the other side takes it, and counts what arrives. Prints one line of JSON.
+// fast as the other side takes it, and counts what arrives. Prints three lines of JSON: the
+// frequency of its clock, at the beginning and at the end of the time that counts, and the result.
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_ethdev.h>
@@ -54,10 +55,10 @@ class Port {
     headers_.udp.dgram_len = rte_cpu_to_be_16(ipLength - sizeof(rte_ipv4_hdr));
   }
 
-  // What a full ring leaves is offered again the next time.
-  void send() {
+  // What a full ring leaves is offered again the next time. Returns how many packets it took.
+  unsigned send() {
     if (pending_ == 0) {
-      if (rte_pktmbuf_alloc_bulk(pool_, frames_.data(), kBurst) != 0) return;
+      if (rte_pktmbuf_alloc_bulk(pool_, frames_.data(), kBurst) != 0) return 0;
       for (rte_mbuf* frame : frames_) {
         frame->data_len = length_;
         frame->pkt_len = length_;
@@ -67,7 +68,9 @@ class Port {
       }
       pending_ = kBurst;
     }
-    pending_ -= rte_eth_tx_burst(id_, 0, frames_.data() + (kBurst - pending_), pending_);
+    const uint16_t sent = rte_eth_tx_burst(id_, 0, frames_.data() + (kBurst - pending_), pending_);
+    pending_ -= sent;
+    return sent;
   }
 
   uint64_t receive() {
@@ -88,16 +91,28 @@ class Port {
   uint16_t pending_ = 0;
 };
 
-double run(std::array<Port, 2>& ports, bool both, double seconds) {
+struct Result {
+  double pps;
+  double busy;  // the share of the time in which packets were moved
+  double full;  // the share in which the other side's ring had no room for any of a burst
+};
+
+Result run(std::array<Port, 2>& ports, bool both, double seconds) {
   const uint64_t hz = rte_get_tsc_hz();
   const uint64_t begin = rte_rdtsc(), end = begin + static_cast<uint64_t>(seconds * hz);
-  uint64_t received = 0;
-  while (rte_rdtsc() < end) {
-    ports[0].send();
-    if (both) ports[1].send();
-    received += ports[0].receive() + ports[1].receive();
+  uint64_t received = 0, busy = 0, full = 0, now = begin;
+  while (now < end) {
+    unsigned sent = ports[0].send();
+    if (both) sent += ports[1].send();
+    const uint64_t came = ports[0].receive() + ports[1].receive();
+    received += came;
+    const uint64_t then = rte_rdtsc();
+    if (sent + came > 0) busy += then - now;
+    if (sent == 0) full += then - now;
+    now = then;
   }
-  return static_cast<double>(received) * hz / static_cast<double>(rte_rdtsc() - begin);
+  const double total = static_cast<double>(now - begin);
+  return {static_cast<double>(received) * hz / total, busy / total, full / total};
 }
 
 }  // namespace
@@ -120,10 +135,19 @@ int main(int argc, char** argv) {
     std::array<Port, 2> ports = {Port(0, pool, length, flows), Port(1, pool, length, flows)};
     // Until the other side is connected and has learned both addresses, packets count for nothing.
     const uint64_t patience = rte_rdtsc() + 20 * rte_get_tsc_hz();
-    while (run(ports, true, 0.2) < 10000)
+    while (run(ports, true, 0.2).pps < 10000)
       if (rte_rdtsc() > patience) throw std::runtime_error("no packets arrive");
     run(ports, both, 0.5);
-    std::printf("{\"pps\": %.0f}\n", run(ports, both, seconds));
+    // The other side's own count of its work is read at these two moments.
+    const auto mark = [] {
+      std::printf("{\"hz\": %lu}\n", rte_get_tsc_hz());
+      std::fflush(stdout);
+    };
+    mark();
+    const Result result = run(ports, both, seconds);
+    mark();
+    std::printf("{\"pps\": %.0f, \"busy\": %.3f, \"full\": %.3f}\n", result.pps, result.busy,
+                result.full);
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "packet-generator: %s\n", error.what());

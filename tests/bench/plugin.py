@@ -1,19 +1,22 @@
 """A device plugin under the measuring kubelet, for the measurements."""
 
 import json
+import os
 import subprocess
 
 from support import BUILD
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 KUBELET = BUILD / "tests/bench/measuring-kubelet"
 FLOOR = BUILD / "tests/bench/floor-plugin"
+# The program sriovdp of sriov-network-device-plugin, where one is installed; its module is not among those that ./run builds.
+SRIOV = os.environ.get("SRIOV_DEVICE_PLUGIN")
 
 
-def command(directory, config, run_dir=None):
-    """Ours, with everything that it keeps below the directory."""
-    return [PLUGIN, "--config", config, "--kubelet-dir", directory / "kubelet", "--run-dir", run_dir or directory / "run",
-            "--devinfo-dir", directory / "devinfo", "--pod-resources", directory / "pods.sock", "--log-level", "error"]
+def on_node(kubelet, sysfs, plugin):
+    """A plugin that finds its kubelet and the kernel's devices where every node has them: in a mount namespace."""
+    script = ('mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && '
+              'mount --bind "$1" /var/lib/kubelet/device-plugins && mount --bind "$2" /sys && shift 2 && exec "$@" 2> /dev/null')
+    return ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, "sh", kubelet, sysfs, *plugin]
 
 
 class MeasuredPlugin:

@@ -5,7 +5,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "harness"))
@@ -257,5 +256,33 @@ def receiver(name, **more):
     return pod(name, TESTPMD + "--forward-mode=rxonly", **more)
 
 
-def now():
-    return time.monotonic()
+def started(cluster, name):
+    status = cluster.get("pod", name)["status"]["containerStatuses"][0]
+    return status["state"]["running"]["startedAt"], status["restartCount"]
+
+
+def check_two_attachments(cluster, name):
+    """What the cluster publishes, by which app-netutil finds sockets, agrees with what the application reads."""
+    statuses = [s for s in cluster.network_status(name) if s["name"].endswith("/fast")]
+    paths = {s["device-info"]["vhost-user"]["path"] for s in statuses}
+    assert {s["interface"] for s in statuses} == {"net1", "net2"}
+    assert len(paths) == 2
+    for status in statuses:
+        assert status["device-info"]["type"] == "vhost-user"
+        assert status["device-info"]["vhost-user"]["mode"] == "client"
+    described = {}
+    decoder, rest = json.JSONDecoder(), cluster.exec(name, "sh", "-c", "cat /run/vdpa/*/device.json; true").strip()
+    while rest:
+        device, end = decoder.raw_decode(rest)
+        described[device["interface"]] = device
+        rest = rest[end:].strip()
+    for status in statuses:
+        device = described[status["interface"]]
+        assert device["socket"] == status["device-info"]["vhost-user"]["path"]
+        assert (device["mac"], device["mtu"]) == (status["mac"], status.get("mtu", device["mtu"]))
+        assert [ip.split("/")[0] for ip in device["ips"]] == status.get("ips", [])
+
+
+def wait_event(cluster, name, *words):
+    wait_until(lambda: all(w in cluster.events(name) for w in words),
+               lambda: f"{words} in the events of {name}:\n{cluster.events(name)}", 60, 0.3)

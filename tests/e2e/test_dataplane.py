@@ -8,12 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, network, own_cgroups, pod
+from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, network, own_cgroups, pod, started
 from conftest import PORTS
 from exchange import Exchange
 from pod import Sparse
 from support import wait_until
-from test_traffic import started
 
 IMAGE = "localhost/vdpa:0.2.0"
 NEXT_IMAGE = f"{IMAGE}-next"

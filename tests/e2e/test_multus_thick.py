@@ -2,10 +2,9 @@
 
 import pytest
 
-from cluster import network, pod
+from cluster import check_two_attachments, network, pod, wait_event
 from conftest import PORTS
 from support import wait_until
-from test_placement import check_two_attachments, wait_event
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 
-from cluster import network, pod
+from cluster import check_two_attachments, network, pod, wait_event
 from conftest import PORTS
 from support import wait_until
 
@@ -55,33 +55,6 @@ def test_two_attachments_are_two_devices_with_device_info_for_both(cluster):
     cluster.apply(pod("double", networks="fast,fast", devices=2))
     cluster.wait_running("double")
     check_two_attachments(cluster, "double")
-
-
-def check_two_attachments(cluster, name):
-    """What the cluster publishes, by which app-netutil finds sockets, agrees with what the application reads."""
-    statuses = [s for s in cluster.network_status(name) if s["name"].endswith("/fast")]
-    paths = {s["device-info"]["vhost-user"]["path"] for s in statuses}
-    assert {s["interface"] for s in statuses} == {"net1", "net2"}
-    assert len(paths) == 2
-    for status in statuses:
-        assert status["device-info"]["type"] == "vhost-user"
-        assert status["device-info"]["vhost-user"]["mode"] == "client"
-    described = {}
-    decoder, rest = json.JSONDecoder(), cluster.exec(name, "sh", "-c", "cat /run/vdpa/*/device.json; true").strip()
-    while rest:
-        device, end = decoder.raw_decode(rest)
-        described[device["interface"]] = device
-        rest = rest[end:].strip()
-    for status in statuses:
-        device = described[status["interface"]]
-        assert device["socket"] == status["device-info"]["vhost-user"]["path"]
-        assert (device["mac"], device["mtu"]) == (status["mac"], status.get("mtu", device["mtu"]))
-        assert [ip.split("/")[0] for ip in device["ips"]] == status.get("ips", [])
-
-
-def wait_event(cluster, name, *words):
-    wait_until(lambda: all(w in cluster.events(name) for w in words),
-               lambda: f"{words} in the events of {name}:\n{cluster.events(name)}", 60, 0.3)
 
 
 def test_a_network_without_the_resource_says_so(cluster):

@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import rpc
-from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, OnNode, attached_processes, network, pod, receiver, sender
+from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, OnNode, attached_processes, network, pod, receiver, sender, started
 from conftest import PORTS
 from support import wait_until
 
@@ -15,11 +15,6 @@ def two_pods(cluster):
     cluster.wait_running("receiver")
     cluster.wait_running("sender")
     cluster.wait_traffic("receiver")
-
-
-def started(cluster, name):
-    status = cluster.get("pod", name)["status"]["containerStatuses"][0]
-    return status["state"]["running"]["startedAt"], status["restartCount"]
 
 
 def test_packets_between_two_pods_of_one_node(cluster):

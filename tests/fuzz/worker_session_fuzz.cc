@@ -3,8 +3,6 @@
 // descriptors, and records of raw bytes. What must hold: no crash, no descriptor left open, and a
 // ring that runs is one that could be handed to an engine.
 #include <fcntl.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -16,6 +14,7 @@
 #include "deviceplugin/datapath/worker/protocol_error.h"
 #include "deviceplugin/datapath/worker/ring_position.h"
 #include "deviceplugin/datapath/worker/session.h"
+#include "tests/unit/worker/front_end.h"
 
 namespace vdpa {
 namespace {
@@ -36,9 +35,8 @@ class Input {
 };
 
 UniqueFd memory(Input& input) {
-  UniqueFd fd(::memfd_create("fuzz", MFD_CLOEXEC));
   const off_t size = off_t{input.byte()} << 12;
-  if (::ftruncate(fd.get(), size) < 0) std::abort();
+  UniqueFd fd = test::memoryFile(static_cast<size_t>(size), "fuzz");
   // Its beginning is the input's as well: rings to find a position in.
   const auto content = input.take(input.byte());
   if (size > 0 && ::pwrite(fd.get(), content.data(), content.size(), 0) < 0) std::abort();
@@ -48,7 +46,7 @@ UniqueFd memory(Input& input) {
 UniqueFd descriptor(Input& input) {
   switch (input.byte() % 6) {
     case 0:
-      return UniqueFd(::eventfd(0, EFD_CLOEXEC));
+      return test::eventFd();
     case 1:
     case 2:
       return memory(input);
@@ -77,12 +75,6 @@ void checkDevice(PodDevice& device) {
   }
 }
 
-template <typename T>
-std::vector<std::byte> bytesOf(const T& value) {
-  const auto bytes = std::as_bytes(std::span(&value, 1));
-  return {bytes.begin(), bytes.end()};
-}
-
 std::vector<std::byte> memoryTable(Input& input) {
   WireMemoryTable table{};
   table.regionCount = 1 + input.byte() % 3;
@@ -91,7 +83,7 @@ std::vector<std::byte> memoryTable(Input& input) {
     table.regions[i] = {address, uint64_t{input.byte()} << 12, address,
                         uint64_t{input.byte()} % 4 << 12};
   }
-  auto bytes = bytesOf(table);
+  auto bytes = test::bytesOf(table);
   bytes.resize(offsetof(WireMemoryTable, regions) + table.regionCount * sizeof(WireRegion));
   return bytes;
 }
@@ -106,30 +98,32 @@ std::vector<std::byte> shapedPayload(Request request, const Offer& offer, Input&
   switch (request) {
     case Request::SetFeatures: {
       const uint64_t packed = input.byte() % 2 ? feature::kPackedRing : 0;
-      return bytesOf(feature::kVersion1 | feature::kProtocolFeatures | packed);
+      return test::bytesOf(feature::kVersion1 | feature::kProtocolFeatures | packed);
     }
     case Request::SetProtocolFeatures:
-      return bytesOf(offer.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
+      return test::bytesOf(offer.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
     case Request::SetStatus:
     case Request::NetSetMtu:
-      return bytesOf(uint64_t{input.byte()} * input.byte());
+      return test::bytesOf(uint64_t{input.byte()} * input.byte());
     case Request::SetVringNum:
     case Request::SetVringBase:
     case Request::GetVringBase:
-      return bytesOf(VringState{input.byte() % 5u, uint32_t{input.byte()} << (input.byte() % 12)});
+      return test::bytesOf(
+          VringState{input.byte() % 5u, uint32_t{input.byte()} << (input.byte() % 12)});
     case Request::SetVringEnable:
-      return bytesOf(VringState{input.byte() % 5u, input.byte() % 3u});
+      return test::bytesOf(VringState{input.byte() % 5u, input.byte() % 3u});
     case Request::SetVringAddr:
-      return bytesOf(addresses(input));
+      return test::bytesOf(addresses(input));
     case Request::SetVringKick:
     case Request::SetVringCall:
     case Request::SetVringErr:
-      return bytesOf(uint64_t{input.byte() % 5u} | (input.byte() > 200 ? kVringNoDescriptor : 0));
+      return test::bytesOf(uint64_t{input.byte() % 5u} |
+                           (input.byte() > 200 ? kVringNoDescriptor : 0));
     case Request::SetMemTable:
       return memoryTable(input);
     case Request::GetConfig:
     case Request::SetConfig: {
-      auto bytes = bytesOf(ConfigHeader{input.byte(), input.byte(), 0});
+      auto bytes = test::bytesOf(ConfigHeader{input.byte(), input.byte(), 0});
       bytes.resize(bytes.size() + static_cast<size_t>(bytes[4]));
       return bytes;
     }
@@ -175,21 +169,14 @@ std::optional<Message> rawBytes(MessageReader& reader, Input& input) {
   return reader.add(bytes, std::move(fds));
 }
 
-Message message(Request request, std::vector<std::byte> payload, UniqueFd descriptor = UniqueFd()) {
-  Message message{request, kVersion, std::move(payload), {}};
-  if (descriptor) message.descriptors.push_back(std::move(descriptor));
-  return message;
-}
-
 // What few inputs get to by themselves: memory whose rings the input has filled, and a ring that
 // runs.
 void startRing(Session& session, Input& input) {
-  constexpr uint64_t kBase = 0x10000, kSize = 0x10000;
+  constexpr uint64_t kSize = 0x10000;
   const bool packed = input.byte() % 2;
   const auto entries =
       static_cast<uint32_t>(packed ? 1 + input.byte() % 40 : 1 << input.byte() % 6);
-  UniqueFd file(::memfd_create("fuzz", MFD_CLOEXEC));
-  if (::ftruncate(file.get(), kSize) < 0) std::abort();
+  UniqueFd file = test::memoryFile(kSize, "fuzz");
   const uint16_t indexes[] = {input.byte(), input.byte()};
   if (::pwrite(file.get(), &indexes[0], 2, 0x1002) != 2) std::abort();
   if (::pwrite(file.get(), &indexes[1], 2, 0x2002) != 2) std::abort();
@@ -201,31 +188,19 @@ void startRing(Session& session, Input& input) {
       std::abort();
   }
   const UniqueFd copy(::dup(file.get()));
-  WireMemoryTable table{1, 0, {{kBase, kSize, kBase, 0}}};
-  auto tableBytes = bytesOf(table);
-  tableBytes.resize(offsetof(WireMemoryTable, regions) + sizeof(WireRegion));
-  session.handle(message(Request::SetFeatures,
-                         bytesOf(feature::kVersion1 | (packed ? feature::kPackedRing : 0))));
-  session.handle(message(Request::SetMemTable, tableBytes, std::move(file)));
-  session.handle(message(Request::SetVringNum, bytesOf(VringState{0, entries})));
-  session.handle(message(Request::SetVringAddr,
-                         bytesOf(VringAddresses{0, 0, kBase, kBase + 0x2000, kBase + 0x1000, 0})));
   session.handle(
-      message(Request::SetVringKick, bytesOf(uint64_t{0}), UniqueFd(::eventfd(0, EFD_CLOEXEC))));
+      test::with(Request::SetFeatures, feature::kVersion1 | (packed ? feature::kPackedRing : 0)));
+  session.handle(test::memoryTable(std::move(file), kSize));
+  session.handle(test::state(Request::SetVringNum, 0, entries));
+  session.handle(test::addresses(0));
+  session.handle(test::with(Request::SetVringKick, 0, test::eventFd()));
   const uint8_t pages = input.byte();
   if (pages < 16 && ::ftruncate(copy.get(), off_t{pages} << 12) < 0) std::abort();
   checkDevice(session.device());
 }
 
 void runSession(Input& input) {
-  Offer offer;
-  offer.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
-                   feature::kEventIndex | feature::kMultiqueue;
-  offer.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
-                           protocol_feature::kMtu | protocol_feature::kConfig |
-                           protocol_feature::kResetDevice | protocol_feature::kStatus;
-  offer.queuePairs = 2;
-  offer.queueSize = 1024;
+  const Offer offer = test::offer(2, 1024);
   Session session(offer);
   MessageReader reader;
   try {

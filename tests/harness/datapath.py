@@ -4,19 +4,25 @@ import contextlib
 import itertools
 import json
 import os
-import signal
 import subprocess
-import threading
-from concurrent import futures
 
 import grpc
 
+import processes
 import rpc
 from support import BUILD, Program, wait_until
 
-PROGRAM = BUILD / "deviceplugin/datapath/vdpa-datapath"
+
+def program_of(build):
+    return build / "deviceplugin/datapath/vdpa-datapath"
+
+
+def worker_dirs_of(build):
+    return ":".join(str(build / "deviceplugin/datapath" / folder) for folder in ("worker", "switch", "pmd"))
+
+
+PROGRAM, WORKER_DIRS = program_of(BUILD), worker_dirs_of(BUILD)
 NEXT = BUILD / "tests/next"  # the programs of another version
-WORKER_DIRS = ":".join(str(BUILD / "deviceplugin" / "datapath" / d) for d in ("worker", "switch", "pmd"))
 _numbers = itertools.count()
 
 
@@ -24,11 +30,11 @@ class Datapath(Program):
     """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
 
     def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS, log_level="debug",
-                 run_dir=None, program=PROGRAM):
+                 run_dir=None, program=PROGRAM, wrapper=()):
         self.directory = directory
         self.run_dir = run_dir or directory / "run"
         self.state_dir = directory / "state"
-        super().__init__(name, [program, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
+        super().__init__(name, [*wrapper, program, "--run-dir", self.run_dir, "--state-dir", self.state_dir,
                                 "--worker-dir", worker_dirs, "--pod-resources", directory / "pods.sock",
                                 "--log-level", log_level, *arguments], directory)
         self._channel = None
@@ -86,20 +92,17 @@ class Datapath(Program):
 
     def processes(self):
         """The pids of the workers and switches of this directory, by device or resource."""
-        return dict(self._served())
+        return dict(self.served())
 
-    def _served(self):
+    def served(self):
         """Also of a vdpa-pmd, which has the device of its worker."""
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                arguments = open(f"/proc/{pid}/cmdline").read().split("\0")
-                zombie = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
-            except OSError:
-                continue
-            options = dict(argument[2:].split("=", 1) for argument in arguments
-                           if argument.startswith("--") and "=" in argument)
-            if not zombie and options.get("control", "").startswith(f"{self.run_dir}/"):
-                yield options.get("device") or options["name"], int(pid)
+        def ours(pid):
+            return processes.options(pid).get("control", "").startswith(f"{self.run_dir}/") and not processes.is_zombie(pid)
+        for pid in processes.find(ours):
+            with contextlib.suppress(OSError):  # it ends now
+                options = processes.options(pid)
+                if options:
+                    yield options.get("device") or options["name"], pid
 
     def worker_pid(self, device="nic-0"):
         return self.processes()[device]
@@ -119,9 +122,8 @@ class Datapath(Program):
 
     def __exit__(self, *_):
         super().__exit__()
-        for _, pid in self._served():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for _, pid in self.served():
+            processes.kill(pid)
 
 
 def resource(name="vdpa.io/nic", count=4, ids=None, queue_pairs=1, mtu=1500, socket=None, **software):
@@ -154,32 +156,6 @@ def network_namespace():
 
 def delete_namespace(path):
     subprocess.run(["ip", "netns", "del", os.path.basename(path)], stderr=subprocess.DEVNULL)
-
-
-class Kubelet(rpc.podresources.PodResourcesListerServicer):
-    """A kubelet's PodResources socket."""
-
-    def __init__(self, directory):
-        self.pods = {}  # (namespace, pod) -> (resource, [device ids])
-        self.calls = threading.Event()
-        self._server = grpc.server(futures.ThreadPoolExecutor(4))
-        rpc.podresources.add_PodResourcesListerServicer_to_server(self, self._server)
-        self._server.add_insecure_port(f"unix:{directory}/pods.sock")
-        self._server.start()
-
-    def List(self, request, context):
-        self.calls.set()
-        answer = rpc.podresources.ListPodResourcesResponse()
-        for (namespace, name), (resource_name, ids) in self.pods.items():
-            pod = answer.pod_resources.add(namespace=namespace, name=name)
-            pod.containers.add(name="app").devices.add(resource_name=resource_name, device_ids=ids)
-        return answer
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._server.stop(None)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,15 @@
-"""A kubelet as device plugins see it: a real gRPC server in the real directory layout, with the habits of the real one."""
+"""A kubelet as device plugins see it: a real gRPC server in the real directory layout, with the habits of the real one.
 
+They follow pkg/kubelet/cm/devicemanager of Kubernetes 1.34 and, for the registration, 1.37. Pods have one container.
+"""
+
+import contextlib
+import json
 import pathlib
+import random
 import re
 import threading
+import time
 from concurrent import futures
 
 import grpc
@@ -23,14 +30,15 @@ class Plugin:
         self.lists = []       # every message of the stream: {device: health}
         self.repeated = []    # devices that a message had more than once
         self.ended = threading.Event()
+        self.ended_at = None
         self.stream = None
 
     @property
     def devices(self):
         return self.lists[-1] if self.lists else {}
 
-    def follow(self, ended):
-        """Calls `ended` on a thread of its own when the plugin's stream has ended."""
+    def follow(self, listed, ended):
+        """Calls both on a thread of its own: after each list, and when the plugin's stream has ended."""
         self.stream = self.stub.ListAndWatch(deviceplugin.Empty())
 
         def read():
@@ -39,8 +47,10 @@ class Plugin:
                     ids = [d.ID for d in message.devices]
                     self.repeated += [i for i in set(ids) if ids.count(i) > 1]
                     self.lists.append({d.ID: d.health for d in message.devices})
+                    listed()
             except grpc.RpcError:
                 pass
+            self.ended_at = time.monotonic()
             self.ended.set()
             ended(self)
         threading.Thread(target=read, daemon=True).start()
@@ -62,21 +72,78 @@ class Plugin:
         return list(self.stub.GetPreferredAllocation(request, timeout=5).container_responses[0].deviceIDs)
 
 
-class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesListerServicer):
+class PodResources(podresources.PodResourcesListerServicer):
+    """A kubelet's PodResources socket, for who needs nothing else of a kubelet."""
+
+    def __init__(self, directory):
+        self.pod_resources = pathlib.Path(directory) / "pods.sock"
+        self.pods = {}       # (namespace, pod): (resource, [device ids])
+        self.questions = 0   # List calls
+        self._pods_server = None
+
+    def start(self):
+        self._pods_server = serve(self.pod_resources, podresources.add_PodResourcesListerServicer_to_server, self)
+        return self
+
+    def stop(self):
+        if self._pods_server:
+            self._pods_server.stop(None).wait()
+            self._pods_server = None
+
+    def List(self, request, context):
+        self.questions += 1
+        response = podresources.ListPodResourcesResponse()
+        for (namespace, name), (resource, devices) in list(self.pods.items()):
+            pod = response.pod_resources.add(namespace=namespace, name=name)
+            pod.containers.add(name="app").devices.add(resource_name=resource, device_ids=devices)
+        return response
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def serve(path, add, service):
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    add(service, server)
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    return server
+
+
+class Rejected(Exception):
+    """A pod's end in UnexpectedAdmissionError, in the kubelet's words. `cause` is the plugin's error, if it was one."""
+
+    def __init__(self, why, cause=None):
+        super().__init__(f"Allocate failed due to {why}, which is unexpected")
+        self.cause = cause
+
+
+class Kubelet(PodResources, deviceplugin.RegistrationServicer):
     """start() deletes every socket in the directory, as a kubelet does; Register dials back before it answers.
 
     `keyed_by` is what it knows a plugin by. "path", from 1.37 on: a Register for a path that it still has is refused, and
     then every other for that path until the kubelet restarts; several plugins of a resource may overlap, the youngest
     serves. "name", before: a Register is always taken, and when any stream of a resource ends, its newest plugin is
-    disconnected.
+    disconnected. "newest", of the kubelets before those: a Register ends the old plugin's stream.
+
+    Who has which device is in its checkpoint, a file in the plugins' directory, which it writes after an admission and
+    after each list of a plugin, and reads when it starts. A pod that has ended has its devices there until the kubelet both
+    knows all pods (`knows_pods`, False for a while after a start) and is asked for them or admits another pod.
     """
 
-    def __init__(self, directory, keyed_by="path"):
+    def __init__(self, directory, keyed_by="path", grace=300.0):
+        super().__init__(directory)
         self.keyed_by = keyed_by
+        self.grace = grace        # seconds: a resource without a plugin is forgotten then
         self.directory = pathlib.Path(directory) / "device-plugins"
-        self.pod_resources = pathlib.Path(directory) / "pod-resources.sock"
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = self.directory / "kubelet_internal_checkpoint"
         self.lock = threading.Lock()
+        self.admission = threading.Lock()
+        self.writing = threading.Lock()
         self.plugins = {}         # the newest by resource; one whose stream ended stays until the next
         self.connected = []       # those whose end it has not noticed yet
         self.spoilt = set()       # paths that are refused for ever
@@ -85,23 +152,24 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         self.unnoticed = []       # plugins with such an end
         self.refusals = 0         # so many Register calls fail first
         self.brief = 0            # so many streams are ended at their first list
-        self.held = []            # (namespace, pod, resource, device)
-        self.questions = 0        # PodResources List calls
-        self.servers = []
+        self.known = {}           # resource: since when it has no plugin, of those that the checkpoint names
+        self.ended_pods = set()   # (namespace, pod) that the API server has no more
+        self.knows_pods = True
+        self._registration_server = None
 
-    def start(self):
+    def start(self, knows_pods=True):
         for path in self.directory.iterdir():
             if path.is_socket():
                 path.unlink(missing_ok=True)  # the plugin may be making it anew
-        self.servers = []
-        for path, add, service in (
-                (self.pod_resources, podresources.add_PodResourcesListerServicer_to_server, self),
-                (self.directory / "kubelet.sock", deviceplugin.add_RegistrationServicer_to_server, self)):
-            server = grpc.server(futures.ThreadPoolExecutor(8))
-            add(service, server)
-            server.add_insecure_port(f"unix:{path}")
-            server.start()
-            self.servers.append(server)
+        if self.checkpoint.exists():
+            with self.writing:
+                saved = json.loads(self.checkpoint.read_text())
+            self.pods = {(namespace, pod): (resource, devices) for namespace, pod, resource, devices in saved["pods"]}
+            self.known = dict.fromkeys(saved["resources"], time.monotonic())
+        self.knows_pods = knows_pods
+        super().start()
+        self._registration_server = serve(self.directory / "kubelet.sock",
+                                          deviceplugin.add_RegistrationServicer_to_server, self)
         return self
 
     def stop(self):
@@ -111,15 +179,101 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
             self.plugins, self.connected, self.unnoticed, self.spoilt = {}, [], [], set()
         for plugin in left:
             plugin.disconnect()
-        for server in self.servers:
-            server.stop(None).wait()
-        self.servers = []
+        super().stop()
+        if self._registration_server:
+            self._registration_server.stop(None).wait()
+            self._registration_server = None
         (self.directory / "kubelet.sock").touch()
 
-    def restart(self):
+    def restart(self, knows_pods=True):
         self.stop()
         (self.directory / "kubelet.sock").unlink(missing_ok=True)
-        return self.start()
+        return self.start(knows_pods)
+
+    # --- pods
+
+    def admit(self, pod, resource="vdpa.io/nic", count=1, namespace="default", only=None):
+        """The pod's devices, for which the plugin was asked; or Rejected. `only` is the test's choice among them."""
+        with self.admission:
+            self._free_ended()
+            given = self.pods.get((namespace, pod), (resource, []))[1]
+            healthy = self.healthy(resource)
+            if healthy is None:
+                raise Rejected(f"cannot allocate unregistered device {resource}")
+            if not healthy:
+                raise Rejected(f"no healthy devices present; cannot allocate unhealthy devices {resource}")
+            if not healthy.issuperset(given):
+                raise Rejected(f"previously allocated devices are no longer healthy; cannot allocate unhealthy devices "
+                               f"{resource}")
+            if given:
+                return given
+            free = healthy - self._in_use(resource)
+            if only is not None:
+                free &= set(only)
+            if len(free) < count:
+                raise Rejected(f"requested number of devices unavailable for {resource}. Requested: {count}, "
+                               f"Available: {len(free)}")
+            devices = self._allocate(self.plugins[resource], free, count)
+            self.pods[namespace, pod] = resource, devices
+            self._write_checkpoint()
+            return devices
+
+    @staticmethod
+    def _allocate(plugin, free, count):
+        free = random.sample(sorted(free), len(free))   # in a Go map's order
+        try:
+            if plugin.options.get_preferred_allocation_available:
+                devices = plugin.prefer(free, size=count)
+                assert len(devices) == count and set(devices) <= set(free), f"preferred {devices} of {free}"
+            else:
+                devices = free[:count]
+            plugin.allocate(*devices)
+            return devices
+        except grpc.RpcError as error:
+            raise Rejected(f"rpc error: code = {error.code()} desc = {error.details()}", error) from error
+        except ValueError as error:   # the channel was closed meanwhile
+            raise Rejected(str(error)) from error
+
+    def end(self, pod, namespace="default"):
+        """The API server has it no more, and its containers have stopped."""
+        self.ended_pods.add((namespace, pod))
+
+    def _free_ended(self):
+        if self.knows_pods:
+            for pod in list(self.ended_pods):
+                self.ended_pods.discard(pod)
+                self.pods.pop(pod, None)
+
+    def _in_use(self, resource):
+        return {device for name, devices in list(self.pods.values()) if name == resource for device in devices}
+
+    def healthy(self, resource="vdpa.io/nic"):
+        """The devices that may be given to pods; None of a resource that it doesn't know, or has forgotten."""
+        plugin = self.plugins.get(resource)
+        if plugin and plugin.lists and not plugin.ended.is_set():
+            return {device for device, health in plugin.devices.items() if health == "Healthy"}
+        since = plugin.ended_at if plugin and plugin.ended.is_set() else self.known.get(resource)
+        return set() if since is not None and time.monotonic() - since < self.grace else None
+
+    def _write_checkpoint(self):
+        """In place: on a full disk, too, as long as it doesn't grow. A kubelet that can't goes on."""
+        saved = {"pods": [(*pod, *given) for pod, given in list(self.pods.items())],
+                 "resources": sorted({*self.known, *self.plugins})}
+        with self.writing, contextlib.suppress(OSError):
+            self.checkpoint.write_text(json.dumps(saved))
+
+    def _listed(self, plugin):
+        if plugin in self.connected:   # not of the kubelet before a restart
+            self._write_checkpoint()
+
+    def List(self, request, context):
+        if not self.knows_pods:
+            self.questions += 1
+            return podresources.ListPodResourcesResponse()
+        self._free_ended()
+        return super().List(request, context)
+
+    # --- plugins
 
     def Register(self, request, context):
         self.registrations.append((request.resource_name, request.endpoint))
@@ -136,10 +290,13 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         plugin = Plugin(request.resource_name, path)
         plugin.options = plugin.stub.GetDevicePluginOptions(deviceplugin.Empty(), timeout=2)
         with self.lock:
+            old = self.plugins.get(request.resource_name)
             self.plugins[request.resource_name] = plugin
             self.connected.append(plugin)
             ended, self.unnoticed = self.unnoticed, []
-        plugin.follow(self.stream_ended)
+        if self.keyed_by == "newest" and old:
+            old.disconnect()
+        plugin.follow(lambda: self._listed(plugin), self.stream_ended)
         if self.brief > 0:
             self.brief -= 1
             threading.Thread(target=self.end_at_first_list, args=(plugin,), daemon=True).start()
@@ -180,14 +337,6 @@ class Kubelet(deviceplugin.RegistrationServicer, podresources.PodResourcesLister
         base = resource.replace("/", "-")
         return [p for p in self.directory.iterdir()
                 if re.fullmatch(re.escape(base) + r"(-[0-9a-f]{8})?\.sock", p.name)]
-
-    def List(self, request, context):
-        self.questions += 1
-        response = podresources.ListPodResourcesResponse()
-        for namespace, name, resource, device in self.held:
-            pod = response.pod_resources.add(name=name, namespace=namespace)
-            pod.containers.add(name="app").devices.add(resource_name=resource, device_ids=[device])
-        return response
 
     def wait_plugin(self, resource="vdpa.io/nic", timeout=5.0):
         """The resource's plugin, once its first list is there; not one whose stream has ended."""

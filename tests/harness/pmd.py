@@ -48,12 +48,6 @@ class Pmd(Control, Program):
     def packets(self, queue):
         return next(q["packets"] for q in self.call("stats")["queues"] if q["queue"] == queue)
 
-    def resident_kib(self, kind="VmRSS"):
-        for line in open(f"/proc/{self.pid}/status"):
-            if line.startswith(kind + ":"):
-                return int(line.split()[1])
-        raise AssertionError(f"no {kind}")
-
     def __exit__(self, *_):
         self.close()
         super().__exit__()
@@ -87,8 +81,29 @@ class Events:
         self._connection.close()
 
 
+def programs(directory, name="programs", program=PROGRAM):
+    """A folder with a vdpa-pmd that is the real one; only its function is exchanged for the test's device, which gets the
+    devargs."""
+    folder = directory / name
+    folder.mkdir()
+    wrapper = folder / "vdpa-pmd"
+    wrapper.write_text(f"""#!/bin/bash
+for word; do
+  case $word in
+    --pci=*|--driver=*) ;;
+    --devargs=*) devargs=",${{word#*=}}" ;;
+    *) words+=("$word") ;;
+  esac
+done
+exec {program} "${{words[@]}}" --vdev="vdpa_test0,queues=2$devargs" --load={driver()}
+""")
+    wrapper.chmod(0o755)
+    return folder
+
+
 def sysfs(directory, address="0000:65:00.2", driver=None, vendor="0x1af4", group=True):
-    """A /sys with one PCI function."""
+    """A /sys with one PCI function, made by hand: as much as vdpa-datapath looks at before it starts vdpa-pmd. The functions of
+    real machines have the same files; none was copied."""
     function = directory / "sys/bus/pci/devices" / address
     function.mkdir(parents=True)
     (function / "vendor").write_text(vendor + "\n")

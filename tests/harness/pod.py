@@ -1,14 +1,16 @@
-"""A pod that sends and receives chosen frames: a vhost-user front-end with split rings by hand."""
+"""A pod that sends and receives chosen frames, with a driver by hand: split or packed rings (vrings.py), in one region or
+several, with event index, indirect descriptors, mergeable buffers and in-flight descriptors where they are negotiated."""
 
-import mmap
 import os
 import struct
 
 from support import wait_until
-from vhost_front import BASE, VERSION_1, FrontEnd
+from vhost_front import (BASE, EVENT_INDEX, INDIRECT, INFLIGHT, MERGEABLE, REPLY_ACK, RING_PACKED, VERSION_1, FrontEnd)
+from vrings import WRITE, Buffer, PackedRing, SplitRing
 
 RING, SIZE = 0x4000, 256  # bytes from ring to ring; descriptors
 BUFFERS, BUFFER, COUNT = 0x8000, 0x800, 24  # where the first is, bytes of each, how many a ring has
+APART = 1 << 32  # from region to region, where there are several
 HEADER = bytes(12)  # virtio-net's
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 
@@ -25,37 +27,47 @@ def frame(to, sender, payload=b"", vlan=None, size=60):
 
 
 class Pod(FrontEnd):
-    """Connected, its rings running and its receive buffers posted. Ring 0 receives, ring 1 sends."""
+    """Connected, its rings running and its receive buffers posted. Ring 0 receives, ring 1 sends.
 
-    def __init__(self, path, address=mac(1), size=0x20000, entries=SIZE):
+    `features` are agreed on besides VERSION_1; the other side must offer them. With three `regions` the rings, the receive
+    buffers and what is sent are each in one of their own.
+    """
+
+    def __init__(self, path, address=mac(1), size=0x20000, entries=SIZE, features=0, regions=1):
         super().__init__(path)
         self.mac = address
         self.entries = entries
-        self.negotiate(VERSION_1)
-        self.share(size)
-        self.bytes = mmap.mmap(self.memory, size)
-        self._words = memoryview(self.bytes).cast("H")  # written and read whole, as struct doesn't
-        self._sent = self._taken = 0
+        self.features = VERSION_1 | features
+        offered, protocol = self.offered()
+        assert features & ~offered == 0, f"{features & ~offered:#x} is not offered"
+        self.negotiate(self.features, REPLY_ACK | (protocol & INFLIGHT))
+        self._receive, self._send = BASE + BUFFERS, BASE + BUFFERS + COUNT * BUFFER
+        if regions == 3:
+            self._receive, self._send = BASE + APART, BASE + 2 * APART
+            for start in (self._receive, self._send):
+                self.map.add(start, COUNT * BUFFER)
+        self.map.add(BASE, size)
+        self.set_memory(*self.map.table())
+        kind = PackedRing if features & RING_PACKED else SplitRing
+        self.rings = [kind(self.map, BASE + n * RING, entries, bool(features & EVENT_INDEX),
+                           bool(features & INDIRECT) and n == 1) for n in range(2)]
+        self._unsent = list(range(COUNT))   # buffers
+        self._sending = {}                  # those of each frame, by the first
+        self._partial = []                  # of a frame in several buffers
+        self.inflight = self.get_inflight(2, entries) if protocol & INFLIGHT else None
+        if self.inflight:
+            self.keep(self.inflight[1])
+            self.set_inflight(*self.inflight)
         for slot in range(COUNT):
-            self._describe(0, slot, BUFFER, writable=True)
-            self._make_available(0, slot, slot)
-        self.start_ring(0, entries)
-        self.start_ring(1, entries)
+            self._post(slot)
+        for ring in range(2):
+            self.start_ring(ring, entries, base=kind.BASE)
+        self.kick(0)
 
-    def __exit__(self, *_):
-        self._words.release()
-        self.bytes.close()
-        super().__exit__()
-
-    def move(self, memory):
+    def move(self, file):
         """Goes on in another file at the same addresses, which has a copy of all."""
-        self._words.release()
-        self.bytes.close()
-        self.bytes = mmap.mmap(memory, 0)
-        self._words = memoryview(self.bytes).cast("H")
-        self.set_memory((BASE, memory))
-        os.close(self.memory)
-        self.memory = memory
+        self.map.adopt(BASE, file)
+        self.set_memory(*self.map.table())
 
     def restart_ring(self, ring):
         """As a driver that takes it away and gives it again."""
@@ -67,27 +79,45 @@ class Pod(FrontEnd):
     def kick(self, ring):
         os.eventfd_write(self.kicks[ring], 1)
 
+    def _kick_wanted(self, number, before):
+        ring = self.rings[number]
+        if ring.wants_kick(before):
+            ring.kicks += 1
+            self.kick(number)
+
+    # --- sending
+
     def offer(self, data):
-        """Sends a frame, whoever takes it."""
-        slot = self._sent % COUNT
-        at = BUFFERS + (COUNT + slot) * BUFFER
-        self.bytes[at:at + len(HEADER) + len(data)] = HEADER + data
-        self._describe(1, slot, len(HEADER) + len(data), writable=False)
-        self._make_available(1, self._sent, slot)
-        self._sent += 1
-        self.kick(1)
+        """Sends a frame, whoever takes it; in as many buffers as it needs."""
+        self._reap()
+        data = HEADER + data
+        parts = [data[start:start + BUFFER] for start in range(0, len(data), BUFFER)]
+        assert len(parts) <= len(self._unsent), "nobody takes what is sent"
+        slots = [self._unsent.pop(0) for _ in parts]
+        for slot, part in zip(slots, parts):
+            self.map.write(self._send + slot * BUFFER, part)
+        self._transmit(slots, [Buffer(self._send + slot * BUFFER, len(part), False) for slot, part in zip(slots, parts)])
 
     def offer_from(self, address, length):
         """Sends what is there, virtio-net's header first."""
-        slot = self._sent % COUNT
-        struct.pack_into("<QIHH", self.bytes, RING + slot * 16, address, length, 0, 0)
-        self._make_available(1, self._sent, slot)
-        self._sent += 1
-        self.kick(1)
+        self._reap()
+        self._transmit([], [Buffer(address, length, False)])
+
+    def _transmit(self, slots, buffers):
+        ring, before = self.rings[1], self.rings[1].added
+        token = slots[0] if slots else COUNT + before % self.entries   # no other one under way
+        self._sending[token] = slots
+        ring.add(token, buffers)
+        self._kick_wanted(1, before)
+
+    def _reap(self):
+        for token, _ in self.rings[1].take():
+            self._unsent += self._sending.pop(token)
 
     def idle(self):
         """Whether all that was sent has been taken."""
-        return self._used(1) == self._sent & 0xffff
+        self._reap()
+        return self.rings[1].taken == self.rings[1].added
 
     def push(self, *frames):
         """Sends frames and waits until the other side has taken them."""
@@ -99,16 +129,27 @@ class Pod(FrontEnd):
     def send_to(self, address, payload=b"", sender=None, **other):
         return self.push(frame(address, sender or self.mac, payload, **other))
 
+    # --- receiving
+
+    def _post(self, slot):
+        self.rings[0].add(slot, [Buffer(self._receive + slot * BUFFER, BUFFER, True)])
+
     def take(self):
         """The frames that came since the last call; their buffers are posted again."""
-        frames = []
-        while self._taken & 0xffff != self._used(0):
-            at = 0x2000 + 4 + self._taken % self.entries * 8
-            slot, length = struct.unpack_from("<II", self.bytes, at)
-            start = BUFFERS + slot * BUFFER + len(HEADER)
-            frames.append(bytes(self.bytes[start:start + length - len(HEADER)]))
-            self._make_available(0, self._taken + COUNT, slot)
-            self._taken += 1
+        frames, before = [], self.rings[0].added
+        for slot, length in self.rings[0].take():
+            data = self.map.read(self._receive + slot * BUFFER, length)
+            self._post(slot)
+            if not self._partial:
+                self._left = struct.unpack_from("<H", data, 10)[0] if self.features & MERGEABLE else 1
+                data = data[len(HEADER):]
+            self._partial.append(data)
+            self._left -= 1
+            if self._left == 0:
+                frames.append(b"".join(self._partial))
+                self._partial = []
+        if self.rings[0].added != before:
+            self._kick_wanted(0, before)
         return frames
 
     def payloads(self):
@@ -125,39 +166,28 @@ class Pod(FrontEnd):
         wait_until(arrived, lambda: f"{payload} among {came}", timeout, interval=0.001)
         return came
 
+    # --- of a pod with split rings that takes nothing
+
     def post(self, count):
         """Gives the receiving ring so many more buffers: the same again, for frames that are only counted."""
-        for index in range(COUNT, COUNT + count):
-            self._make_available(0, index, index % COUNT)
+        for index in range(count):
+            self.rings[0].expose(index % COUNT)
 
     def received(self):
-        """How many frames came, of a pod that takes none."""
-        return self._used(0)
+        """How many frames came."""
+        return self.rings[0].used_index
 
     def fill_rings(self, address, length):
         """From now on every descriptor of both rings names this memory; only push_rings() makes sense then."""
-        for ring in (0, 1):
+        for number, ring in enumerate(self.rings):
             for slot in range(self.entries):
-                struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, address, length, 0 if ring else 2, 0)
-                self._words[(ring * RING + 0x1004) // 2 + slot] = slot
+                ring.describe(slot, address, length, 0 if number else WRITE)
 
     def push_rings(self):
         """Makes all the descriptors available."""
-        for ring in (0, 1):
-            self._words[(ring * RING + 0x1002) // 2] = self._used(ring) + self.entries & 0xffff
-            self.kick(ring)
-
-    def _used(self, ring):
-        return self._words[(ring * RING + 0x2002) // 2]
-
-    def _describe(self, ring, slot, length, writable):
-        buffer = BASE + BUFFERS + (slot if ring == 0 else COUNT + slot) * BUFFER
-        struct.pack_into("<QIHH", self.bytes, ring * RING + slot * 16, buffer, length, 2 if writable else 0, 0)
-
-    def _make_available(self, ring, index, slot):
-        available = (ring * RING + 0x1000) // 2
-        self._words[available + 2 + index % self.entries] = slot
-        self._words[available + 1] = (index + 1) & 0xffff
+        for number, ring in enumerate(self.rings):
+            ring.expose_all()
+            self.kick(number)
 
 
 def exchange(one, other, payload=b"ping", timeout=30):

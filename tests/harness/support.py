@@ -6,11 +6,19 @@ import signal
 import subprocess
 import time
 
+import processes
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VDPA_BUILD", ROOT / "build" / "gcc"))
 # A sanitizer's build takes memory and time of its own, and is not linked statically.
 SANITIZED = b"__asan_init" in (BUILD / "deviceplugin/datapath/worker/vdpa-worker").read_bytes()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa"
+
+
+def own_address():
+    """To listen on, without a look for a free port, which another may take meanwhile: every address of 127/8 is this machine's,
+    and the one of our process's number is nobody else's."""
+    return "127.%d.%d.%d" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
 
 
 def wait_until(condition, what, timeout=30.0, interval=0.01):
@@ -62,6 +70,12 @@ class Program:
                 raise AssertionError(f"{self.name} ended ({self.process.returncode}) before '{text}':\n{self.log()}")
             return False
         wait_until(check, lambda: f"'{text}' in the log of {self.name}:\n{self.log()}", timeout)
+
+    def cpu_ticks(self):
+        return processes.cpu_ticks(self.pid)
+
+    def memory_kib(self, kind="VmRSS"):
+        return processes.memory_kib(self.pid, kind)
 
     def running(self):
         return self.process.poll() is None

@@ -1,7 +1,6 @@
 """vdpa-switch as a process, and its control channel."""
 
 import json
-import os
 import socket
 
 from support import BUILD, Program, wait_until
@@ -71,17 +70,6 @@ class Switch(Control, Program):
         self.wait_log("switch vdpa.io-nic:")
         return self
 
-    def cpu_ticks(self):
-        return cpu_ticks(self.pid)
-
     def __exit__(self, *_):
         self.close()
         super().__exit__()
-
-
-def cpu_ticks(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
-TICKS = os.sysconf("SC_CLK_TCK")

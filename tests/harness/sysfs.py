@@ -1,4 +1,7 @@
-"""A sysfs as vdpa-device-plugin reads it, generated, and the kernel's events about it, injected."""
+"""A sysfs as vdpa-device-plugin reads it, made by hand, and the kernel's events about it, injected.
+
+The tree is no copy of a machine: PFs and VFs are linked as the test machine's virtio NIC has them (../vm/inside), and the
+vdpa bus as vp_vdpa fills it there. No public listing of vendors' vDPA devices was found to follow."""
 
 import pathlib
 import shutil

@@ -3,9 +3,12 @@
 import itertools
 import re
 
+import pytest
+
 from support import Program, wait_until
 
 _numbers = itertools.count()
+RINGS = pytest.mark.parametrize("ring", ["split", "packed"])
 
 
 class Testpmd(Program):
@@ -52,3 +55,16 @@ def engine(directory, socket, name="engine", queues=1, core=1):
     """An engine that sends every packet back."""
     socket.unlink(missing_ok=True)  # rte_vhost doesn't replace the file of one that was killed
     return Testpmd(name, directory, [f"net_vhost0,iface={socket},queues={queues}"], "io", queues, core)
+
+
+def option(ring):
+    """For an application's options: the kind of its rings, one of RINGS."""
+    return ",packed_vq=1" if ring == "packed" else ""
+
+
+def device_application(directory, socket, name, mode, core=0, options="", user=65534, **other):
+    """An ordinary user's application for a device, on the machine's huge pages: it needs pages that stay."""
+    directory.chmod(0o777)
+    return Testpmd(name, directory, [f"net_virtio_user0,path={socket}{options}"], mode, core=core, memory=64,
+                   eal=["--iova-mode=va", "--in-memory", "--single-file-segments"], huge=True,
+                   user=user, group=user, extra_groups=[], **other)

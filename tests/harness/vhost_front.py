@@ -1,7 +1,9 @@
-"""A vhost-user front-end by hand: for what no proper application does."""
+"""A vhost-user front-end by hand: messages, memory in several regions, the buffer of in-flight descriptors. vrings.py has the
+rings, pod.py puts both together into one that exchanges frames."""
 
 import array
 import fcntl
+import mmap
 import os
 import socket
 import struct
@@ -9,10 +11,63 @@ import struct
 VERSION, REPLY, NEED_REPLY = 1, 4, 8
 (GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE, SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE,
  SET_VRING_KICK, SET_VRING_CALL) = (1, 2, 3, 5, 8, 9, 10, 11, 12, 13)
-SET_PROTOCOL_FEATURES, SET_VRING_ENABLE, GET_CONFIG = 16, 18, 24
+GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, SET_VRING_ENABLE, GET_CONFIG = 15, 16, 18, 24
+GET_INFLIGHT_FD, SET_INFLIGHT_FD = 31, 32
 VERSION_1, RING_PACKED, PROTOCOL_FEATURES = 1 << 32, 1 << 34, 1 << 30
-REPLY_ACK, CONFIG = 1 << 3, 1 << 9
+MERGEABLE, INDIRECT, EVENT_INDEX = 1 << 15, 1 << 28, 1 << 29
+REPLY_ACK, CONFIG, INFLIGHT = 1 << 3, 1 << 9, 1 << 12
 BASE = 0x10000  # where the memory is, in the addresses of this front-end
+
+
+class Memory:
+    """What a front-end shares: files, each mapped here and known to the other side by an address."""
+
+    def __init__(self):
+        self._regions = {}   # address: (size, file, mapping, its words)
+
+    def add(self, address, size, seals=0):
+        file = os.memfd_create("front", os.MFD_ALLOW_SEALING)
+        os.ftruncate(file, size)
+        self.adopt(address, file)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+
+    def adopt(self, address, file):
+        """A file that is the memory's from now on; it replaces the one of that address."""
+        self.remove(address)
+        mapping = mmap.mmap(file, 0)
+        self._regions[address] = len(mapping), file, mapping, memoryview(mapping).cast("H")
+
+    def remove(self, address):
+        if address in self._regions:
+            _, file, mapping, words = self._regions.pop(address)
+            words.release()
+            mapping.close()
+            os.close(file)
+
+    def close(self):
+        for address in list(self._regions):
+            self.remove(address)
+
+    def table(self):
+        return [(address, file) for address, (_, file, _, _) in self._regions.items()]
+
+    def at(self, address):
+        """The mapping that has the address, and where in it."""
+        for start, (size, _, mapping, _) in self._regions.items():
+            if start <= address < start + size:
+                return mapping, address - start
+        raise AssertionError(f"{address:#x} is in no region")
+
+    def words(self, mapping):
+        return next(words for _, _, other, words in self._regions.values() if other is mapping)
+
+    def write(self, address, data):
+        mapping, at = self.at(address)
+        mapping[at:at + len(data)] = data
+
+    def read(self, address, length):
+        mapping, at = self.at(address)
+        return bytes(mapping[at:at + length])
 
 
 class FrontEnd:
@@ -20,17 +75,27 @@ class FrontEnd:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(10)
         self.socket.connect(str(path))
-        self.memory = None
-        self.kicks, self.calls = {}, {}
+        self.map = Memory()
+        self.kicks, self.calls, self.kept = {}, {}, []
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.socket.close()
-        for fd in [self.memory, *self.kicks.values(), *self.calls.values()]:
-            if fd is not None:
-                os.close(fd)
+        self.map.close()
+        for fd in [*self.kept, *self.kicks.values(), *self.calls.values()]:
+            os.close(fd)
+
+    def keep(self, file):
+        """Until the end of this front-end."""
+        self.kept.append(file)
+        return file
+
+    @property
+    def memory(self):
+        """The file of the region at BASE."""
+        return dict(self.map.table())[BASE]
 
     def send(self, request, payload=b"", fds=(), flags=VERSION):
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -39,6 +104,14 @@ class FrontEnd:
     def reply(self):
         header = self._exactly(12)
         return self._exactly(struct.unpack("<III", header)[2])
+
+    def reply_with_files(self):
+        header, ancillary, _, _ = self.socket.recvmsg(12, socket.CMSG_SPACE(4 * 8))
+        files = array.array("i")
+        for level, kind, data in ancillary:
+            assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+            files.frombytes(data)
+        return self._exactly(struct.unpack("<III", header)[2]), list(files)
 
     def _exactly(self, size):
         data = b""
@@ -66,16 +139,19 @@ class FrontEnd:
             pass
         return True
 
-    def negotiate(self, features=VERSION_1):
+    def offered(self):
+        """(device's features, protocol's features)"""
+        return tuple(struct.unpack("<Q", self.ask(request))[0] for request in (GET_FEATURES, GET_PROTOCOL_FEATURES))
+
+    def negotiate(self, features=VERSION_1, protocol=REPLY_ACK):
         self.send(SET_OWNER)
-        self.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", REPLY_ACK))
+        self.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", protocol))
         self.acknowledged(SET_FEATURES, struct.pack("<Q", features | PROTOCOL_FEATURES))
 
     def share(self, size=0x20000, seals=0):
-        self.memory = os.memfd_create("front", os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.memory, size)
-        fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, seals)
-        self.set_memory((BASE, self.memory))
+        """The region at BASE, alone; another one if there was one."""
+        self.map.add(BASE, size, seals)
+        self.set_memory(*self.map.table())
 
     def set_memory(self, *regions):
         """Each is an address and a file, which is shared whole."""
@@ -98,6 +174,16 @@ class FrontEnd:
 
     def stop_ring(self, index):
         return struct.unpack("<II", self.ask(GET_VRING_BASE, struct.pack("<II", index, 0)))[1]
+
+    def get_inflight(self, rings, entries):
+        """The back-end's buffer for the descriptors that it has in flight: a description and the file, of which the front-end
+        takes care over the back-end's restarts."""
+        self.send(GET_INFLIGHT_FD, struct.pack("<QQHHI", 0, 0, rings, entries, 0))
+        payload, [file] = self.reply_with_files()
+        return payload, file
+
+    def set_inflight(self, payload, file):
+        self.acknowledged(SET_INFLIGHT_FD, payload, [file])
 
     def running(self, features=VERSION_1):
         base = 0x8000 if features & RING_PACKED else 0

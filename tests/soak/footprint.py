@@ -1,4 +1,5 @@
-"""What the programs of a node take: private memory, descriptors, threads; and how many files there are."""
+"""What the programs of a node take: private memory, descriptors, threads; and how many files, cgroups and tasks in those
+there are."""
 
 import os
 
@@ -24,11 +25,13 @@ class Footprint:
         self.node = node
         self.samples = []   # {program: (values by COLUMNS)}
         self.pids = {name: pids[0] for name, pids in node.processes().items()}
-        self.files = []
+        self.things = []    # {kind: how many}
 
     def sample(self):
         self.samples.append({name: of_process(pid) for name, pid in self.pids.items()})
-        self.files.append(len(self.node.files()))
+        cgroups = self.node.cgroups()
+        self.things.append({"files below the node directory": len(self.node.files()), "cgroups": len(cgroups),
+                            "processes in them": sum(len((path / "cgroup.procs").read_text().split()) for path in cgroups)})
 
     def table(self):
         """The first sample, the last and the most of each."""
@@ -39,15 +42,19 @@ class Footprint:
             cells = "".join(f"{rows[0][i]:>10}{rows[-1][i]:>9}{max(row[i] for row in rows):>9}"
                             for i in range(len(COLUMNS)))
             lines.append(f"{name:34}{cells}")
-        lines.append(f"{'files below the node directory':34}{self.files[0]:>10}{self.files[-1]:>9}{max(self.files):>9}")
+        for kind in self.things[0]:
+            counts = [sample[kind] for sample in self.things]
+            lines.append(f"{kind:34}{counts[0]:>10}{counts[-1]:>9}{max(counts):>9}")
         return "\n".join(lines)
 
     def growth(self, allowed):
-        """What has grown since the first sample: descriptors and files at all, memory beyond `allowed` KiB."""
+        """What has grown since the first sample: descriptors, files and cgroups at all, memory beyond `allowed` KiB."""
         for name in sorted(self.pids):
             first, last = self.samples[0][name], self.samples[-1][name]
             for i, column in enumerate(COLUMNS):
                 if last[i] > first[i] + (allowed if "KiB" in column else CALLERS if column == "threads" else 0):
                     yield f"{name}: {column} {first[i]} to {last[i]}"
-        if self.files[-1] > self.files[0]:
-            yield f"files: {self.files[0]} to {self.files[-1]}"
+        first, last = self.things[0], self.things[-1]
+        for kind in first:
+            if last[kind] > first[kind]:
+                yield f"{kind}: {first[kind]} to {last[kind]}"

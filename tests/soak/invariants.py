@@ -105,7 +105,7 @@ class Invariants:
             yield f"network devices: {self._links()}"
 
     def _traffic(self, before):
-        for device in self.traffic.ended:
+        for device in list(self.traffic.ended):
             yield f"the session of {device} has ended"
         for device, count in self.traffic.received().items():
             if count < before[device] + FRAMES:

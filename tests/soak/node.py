@@ -1,28 +1,23 @@
 """A node with the real programs, a kubelet's habits around them, and a supervisor that starts again what was killed."""
 
+import errno
 import itertools
 import json
 import os
 import pathlib
 import re
-import socket
-import struct
 import subprocess
 
 import grpc
-from datapath import Datapath
+import processes
+from datapath import Datapath, program_of, worker_dirs_of
+from device_plugin import DevicePlugin
 from kubelet import Kubelet
-from support import BUILD, Program
+from processes import kill, listener
+from support import BUILD, wait_until
 from switch import Control
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 RELEASE_AFTER = 1  # seconds: no round waits longer for reconciliation than it must
-
-
-def software(**ports):
-    """A configuration by the number of ports of each resource."""
-    return {"resources": [{"name": name, "backend": "software", "software": {"ports": count}}
-                          for name, count in ports.items()]}
 
 
 class Node:
@@ -30,15 +25,17 @@ class Node:
 
     def __init__(self, directory, config, log_level="debug"):
         self.directory = pathlib.Path(directory)
+        self.build = BUILD  # where the programs are that are started next
         self.log_level = log_level
         self.config_path = self.directory / "config.yaml"
         self.devinfo = self.directory / "devinfo"
         self.ipam = self.directory / "ipam"
         self.kubelet = Kubelet(self.directory)
-        self.kubelet.pod_resources = self.directory / "pods.sock"
+        self.cgroup = hierarchy() / self.directory.name  # stands for the top
         self.configure(config)
 
     def __enter__(self):
+        self.cgroup.mkdir()
         self.kubelet.start()
         self.start_datapath()
         self.start_plugin()
@@ -52,6 +49,8 @@ class Node:
         for pids in self.processes().values():
             for pid in pids:
                 kill(pid)
+        for folder in reversed(self.cgroups()):
+            wait_until(lambda: removed(folder), f"the processes in {folder} to end")
 
     def configure(self, config):
         """As a ConfigMap's volume is changed: the file is replaced."""
@@ -61,21 +60,18 @@ class Node:
         new.rename(self.config_path)
 
     def start_datapath(self):
-        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, log_level=self.log_level)
+        self.datapath = Datapath(self.directory, "--release-after", RELEASE_AFTER, "--cgroup-root", self.cgroup,
+                                 log_level=self.log_level, program=program_of(self.build),
+                                 worker_dirs=worker_dirs_of(self.build))
 
     def start_plugin(self):
-        self.plugin = Program("plugin", [
-            PLUGIN, "--config", self.config_path, "--kubelet-dir", self.kubelet.directory, "--pod-resources",
-            self.kubelet.pod_resources, "--run-dir", self.directory / "run", "--devinfo-dir", self.devinfo,
-            "--log-level", self.log_level], self.directory)
+        self.plugin = DevicePlugin(self.directory, self.config_path, log_level=self.log_level,
+                                   program=self.build / "deviceplugin/vdpa-device-plugin")
 
     def restart(self, name):
         getattr(self, f"start_{name}")()
 
     # --- what a runtime needs
-
-    def plugin_of(self, resource):
-        return self.kubelet.plugins[resource]
 
     def call(self, command, container, netns, device, pod):
         """Starts the CNI plugin as Multus does; answer() waits for it."""
@@ -87,7 +83,7 @@ class Node:
                   "datapathSocket": str(self.directory / "run/datapath.sock"),
                   "logLevel": self.log_level,
                   "ipam": {"type": "host-local", "dataDir": str(self.ipam), "ranges": [[{"subnet": "10.9.0.0/16"}]]}}
-        return Call(json.dumps(config), environment, self.directory / "cni.log")
+        return Call(self.build / "cni/vdpa", json.dumps(config), environment, self.directory / "cni.log")
 
     # --- what is looked at from outside
 
@@ -101,15 +97,14 @@ class Node:
         """The pids of everything of this node, by program and what it serves; zombies are "zombie of ..."."""
         found, zombies = {}, {}
         ours = (self.plugin.pid, self.datapath.pid)
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            try:
-                if f"RUNTIME_DIRECTORY={self.directory}\0" in open(f"/proc/{pid}/environ", errors="replace").read():
-                    if pid != os.getpid():
-                        found.setdefault(title(pid), []).append(pid)
-                elif is_zombie(pid):
-                    zombies[pid] = parent(pid)
-            except OSError:
-                continue
+
+        def sort(pid):
+            if processes.environment_has(pid, "RUNTIME_DIRECTORY", self.directory):
+                if pid != os.getpid():
+                    found.setdefault(title(pid), []).append(pid)
+            elif processes.is_zombie(pid):
+                zombies[pid] = processes.parent(pid)
+        list(processes.find(sort))
         names = {pid: name for name, pids in found.items() for pid in pids}
         for pid, owner in zombies.items():
             if owner == os.getpid() and pid not in ours:
@@ -148,12 +143,17 @@ class Node:
         return kinds
 
 
+    def cgroups(self):
+        """Every one, the upper before the lower."""
+        return [self.cgroup, *(path for path in sorted(self.cgroup.rglob("*")) if path.is_dir())]
+
+
 class Call:
     """One exec of the CNI plugin."""
 
-    def __init__(self, config, environment, log):
+    def __init__(self, program, config, environment, log):
         with open(log, "ab") as errors:
-            self.process = subprocess.Popen([BUILD / "cni/vdpa"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=errors, env=environment)
         self.config = config.encode()
 
@@ -176,32 +176,22 @@ def unhealthy(error):
     return error.code() == grpc.StatusCode.FAILED_PRECONDITION and "is unhealthy: " in error.details()
 
 
-def listener(path):
-    """The pid of who listens on a unix socket, or None."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
-            return struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    except OSError:
-        return None
+def hierarchy():
+    """One of the host's cgroup file systems."""
+    v1 = pathlib.Path("/sys/fs/cgroup/pids")
+    return v1 if v1.is_dir() else v1.parent
 
 
-def kill(pid):
+def removed(cgroup):
     try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        pass
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def title(pid):
-    arguments = open(f"/proc/{pid}/cmdline").read().rstrip("\0").split("\0")
-    options = dict(a[2:].split("=", 1) for a in arguments if a.startswith("--") and "=" in a)
-    return " ".join(filter(None, [os.path.basename(arguments[0]), options.get("device") or options.get("name")]))
-
-
-def parent(pid):
-    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
-
-
-def is_zombie(pid):
-    return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] == "Z"
+    options = processes.options(pid)
+    return " ".join(filter(None, [os.path.basename(processes.arguments(pid)[0]), options.get("device") or options.get("name")]))

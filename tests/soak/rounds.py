@@ -1,15 +1,19 @@
 """One round: an operation, a victim, a moment, all drawn from the seed; then what a cluster does about it; then the look."""
 
 import collections
+import os
 import random
+import signal
 import statistics
 import threading
 import time
 
 from invariants import SETTLED
-from node import kill, software
+from device_plugin import software
+from processes import kill
 from sandbox import Sandbox
 from support import wait_until
+from traffic import RATE
 
 # A pod's worker may be that of the pod which the operation is about, or of one that runs.
 VICTIMS = {
@@ -19,9 +23,16 @@ VICTIMS = {
     "reload": ("plugin", "datapath", "switch", "running worker"),
 }
 # Moments that a file tells more exactly than a clock: it appears in ADD and vanishes in DEL.
-FILES = ("state/owners/{}.json", "run/workers/{}.sock", "run/devices/{}/vhost.sock", "run/devices/{}/device.json",
-         "run/devices/.spare-{}", "ipam/fast/lock")
+FILES = ("state/owners/{}.json", "run/workers/{}.lock", "run/workers/{}.sock", "run/switches/vdpa.io-nic/ports/{}.sock",
+         "run/devices/{}/eal-args", "run/devices/{}/vhost.sock", "run/devices/{}/device.json")
+# The part of an operation from which a clock draws the moment; the rest is its caller's end. DEL ends the worker first of
+# all, before any file goes.
+PART = 0.9
+PARTS = {("DEL", "worker"): 0.3}
 CONFIGS = (software(nic=6), software(nic=8), software(nic=6, aux=2))
+# Packets of running pods are lost in one row each, while the switch or the pod's worker is away: so many seconds' packets
+# beyond the time in which that pod had no session. Who isn't listed takes none with it.
+LOSSES = {"switch": 2.0, "running worker": 2.0}
 RESTART = 0.4    # seconds at most until a supervisor starts again what was killed
 
 
@@ -32,7 +43,8 @@ class Killer(threading.Thread):
         super().__init__(name="killer")
         self.round = round_
         self.over = threading.Event()   # the operation
-        self.killed_after = None        # seconds from its start
+        self.struck = threading.Event()
+        self.killed_at = None
         self.failure = None
         self.begin = time.monotonic()
         self.start()
@@ -43,16 +55,19 @@ class Killer(threading.Thread):
                 self._strike()
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
+        finally:
+            self.struck.set()
 
     def _moment(self):
+        """Whether it came before the operation ended."""
         round_ = self.round
-        if round_.file:
-            path, present = round_.node.directory / round_.file, (round_.node.directory / round_.file).exists()
-            while path.exists() == present:
-                if self.over.is_set():
-                    return False
-            return True
-        self.over.wait(round_.delay)
+        if not round_.file:
+            return not self.over.wait(round_.delay)
+        path = round_.node.directory / round_.file
+        before = identity(path)
+        while identity(path) == before:
+            if self.over.is_set():
+                return False
         return True
 
     def _strike(self):
@@ -60,19 +75,19 @@ class Killer(threading.Thread):
         if round_.victim in ("datapath", "plugin"):
             program = getattr(node, round_.victim)
             program.process.kill()
-            self.killed_after = time.monotonic() - self.begin
+            self.killed_at = time.monotonic()
+            self.struck.set()
             program.process.wait()
             time.sleep(round_.pause)
             node.restart(round_.victim)
             return
-        while True:
+        while not self.over.is_set():
             pid = round_.victim_pid()
             if pid:
                 kill(pid)
-                self.killed_after = time.monotonic() - self.begin
+                self.killed_at = time.monotonic()
                 return
-            if self.over.wait(0.0005):
-                return
+            time.sleep(0.0005)
 
     def finish(self):
         self.over.set()
@@ -81,21 +96,33 @@ class Killer(threading.Thread):
             raise self.failure
 
 
+def identity(path):
+    """Another one when the file appears, goes, or is replaced or written."""
+    try:
+        state = os.stat(path)
+        return state.st_ino, state.st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 class Round:
-    def __init__(self, soak, number):
+    """`attempt` is above 0 when the kill of the last one hit nothing."""
+
+    def __init__(self, soak, number, kind, attempt):
         self.soak, self.node, self.number = soak, soak.node, number
-        self.random = random.Random(f"{soak.seed}/{number}")
-        self.operation = self.random.choice(list(VICTIMS))
-        self.victim = self.random.choice(VICTIMS[self.operation])
+        self.random = random.Random(f"{soak.seed}/{number}/{attempt}")
+        self.operation, self.victim = kind
         self.device = f"nic-{self.random.randrange(len(soak.pods), 6)}"
         self.target = self.random.choice(soak.pods).device     # the running pod whose worker may be the victim
-        self.delay = self.random.random() * 1.1 * soak.durations.of(self.operation)
-        self.pause = self.random.random() * RESTART
-        exact = self.operation in ("ADD", "DEL") and self.random.random() < 0.5
-        self.file = self.random.choice(FILES).format(self.device) if exact else None
         self.config = self.random.choice([c for c in CONFIGS if c != self.node.config])
+        # Earlier every time: a machine that was busy when the durations were measured is faster now.
+        self.delay = self.random.random() * PARTS.get(kind, PART) * soak.durations.of(self._timed_as()) / (1 + attempt)
+        self.pause = self.random.random() * RESTART
+        exact = self.operation in ("ADD", "DEL") and kind not in PARTS and self.random.random() < 0.5
+        self.file = self.random.choice(FILES).format(self.device) if exact else None
         self.patient = self.random.random() < 0.8  # a second DEL comes when the datapath is there again
         self.call = None
+        self.calls = []     # when each began and ended
         self.outcome = ""
 
     def __str__(self):
@@ -103,6 +130,10 @@ class Round:
         when = f"at a change of {self.file}" if self.file else f"{self.delay * 1000:.1f} ms in"
         subject = "" if self.operation == "reload" else f" of {self.device}"
         return f"round {self.number}: {self.operation}{subject}, {victim} killed {when}"
+
+    def _timed_as(self):
+        """One reload takes as long as another only if it leads to the same."""
+        return f"reload {self.config}" if self.operation == "reload" else self.operation
 
     def victim_pid(self):
         if self.victim == "cni":
@@ -112,26 +143,54 @@ class Round:
         return self.node.worker_pid(self.target if self.victim == "running worker" else self.device)
 
     def run(self):
+        """Returns how far into the operation the kill hit, in seconds, or None if it did not."""
         before = self.node.datapath.log().count(f"vdpa-worker of {self.target} is not running")
         killer = getattr(self, f"_{self.operation.lower()}")()
-        if self.victim == "running worker" and killer.killed_after is not None:
+        if self.victim == "running worker" and killer.killed_at is not None:
             wait_until(lambda: self.target in self.soak.traffic.ended, f"the end of {self.target}'s session", 30)
             wait_until(lambda: self.node.datapath.log().count(f"vdpa-worker of {self.target} is not running") > before,
                        f"a report of the end of {self.target}'s worker", 30)
             self.soak.traffic.restart(self.target)
-        assert self.soak.traffic.ended <= set(), f"sessions of {self.soak.traffic.ended} ended"
+        assert not self.soak.traffic.ended, f"sessions of {list(self.soak.traffic.ended)} ended"
         rest = time.monotonic()
         self.soak.invariants.wait()
-        return killer.killed_after, time.monotonic() - rest
+        self.rest = time.monotonic() - rest
+        self._check_losses()
+        return self._hit(killer)
+
+    def _hit(self, killer):
+        if self.victim == "cni" and self.call.process.returncode != -signal.SIGKILL:
+            return None
+        for begin, end in self.calls:
+            if killer.killed_at is not None and begin <= killer.killed_at <= end:
+                return killer.killed_at - begin
+        return None
+
+    def _check_losses(self):
+        self.lost = 0
+        seconds = LOSSES.get(self.victim, 0)
+        most = (self.soak.traffic.away() + seconds) * RATE if seconds else 0
+        for device, (gaps, twice) in self.soak.traffic.losses().items():
+            self.lost += sum(gaps)
+            assert len(gaps) <= (1 if seconds else 0) and sum(gaps) <= most, \
+                f"{device} missed packets of a running pod, in rows of {gaps}"
+            assert not twice, f"{device} got {twice} packets of a running pod twice"
 
     def _killed(self, operation):
         """Runs it with the killer beside it."""
         killer = Killer(self)
         try:
-            operation()
+            self._timed(operation)
         finally:
             killer.finish()
         return killer
+
+    def _timed(self, operation):
+        begin = time.monotonic()
+        try:
+            operation()
+        finally:
+            self.calls.append((begin, time.monotonic()))
 
     def _sandbox(self):
         return Sandbox(self.node, self.soak.prefix, "vdpa.io/nic", self.device)
@@ -168,11 +227,15 @@ class Round:
         return killer
 
     def _allocate(self):
+        """One after the other, since one of them is over before a clock wakes anybody."""
         pod = self._sandbox()
-        begin = time.monotonic()
-        killer = self._killed(pod.allocate)
-        if killer.killed_after is None:
-            self.soak.durations.add("Allocate", time.monotonic() - begin)
+        killer = Killer(self)
+        try:
+            while not killer.struck.is_set():
+                self._timed(pod.allocate)
+            pod.allocate()
+        finally:
+            killer.finish()
         pod.add()
         self._use_and_end(pod)
         return killer

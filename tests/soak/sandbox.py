@@ -4,8 +4,10 @@ import itertools
 import subprocess
 import time
 
-import grpc
+import rpc
+from kubelet import Rejected
 from node import unhealthy, unreachable
+from pod import Pod, frame
 from support import wait_until
 
 PATIENCE = 60.0  # seconds, for what a kubelet tries again for ever
@@ -19,8 +21,6 @@ class Sandbox:
         self.node, self.prefix, self.resource, self.device = node, prefix, resource, device
         self.name = f"pod-{next(_numbers)}"
         self.result = None
-        self._held = ("soak", self.name, resource, device)
-        node.kubelet.held.append(self._held)
         self._new_namespace()
 
     def _new_namespace(self):
@@ -35,14 +35,11 @@ class Sandbox:
         """Until a pod is admitted: a refusal is final for one, and its controller makes another. A kubelet asks only for
         what it believes to be healthy, which may have changed by then."""
         def admitted():
-            plugin = self.node.plugin_of(self.resource)
-            if plugin.devices.get(self.device) != "Healthy":
-                return None
             try:
-                return plugin.allocate(self.device)
-            except (grpc.RpcError, ValueError) as error:  # ValueError: of a channel that was closed meanwhile
-                assert isinstance(error, ValueError) or unreachable(error) or unhealthy(error), \
-                    f"Allocate of {self.device}: {error}"
+                return self.node.kubelet.admit(self.name, self.resource, namespace="soak", only=[self.device])
+            except Rejected as rejected:
+                cause = rejected.cause
+                assert cause is None or unreachable(cause) or unhealthy(cause), f"Allocate of {self.device}: {rejected}"
         return wait_until(admitted, f"Allocate of {self.device}", PATIENCE)
 
     def call(self, command):
@@ -87,7 +84,23 @@ class Sandbox:
     def end(self):
         """After DEL."""
         self._delete_namespace()
-        self.node.kubelet.held.remove(self._held)
+        self.node.kubelet.end(self.name, "soak")
+
+    def use(self, peer):
+        """Its application connects, and a frame that it sends to another pod reaches the switch."""
+        def connected():
+            try:
+                return Pod(self.socket, self.mac)
+            except OSError:
+                return None
+        application = wait_until(connected, f"a connection to {self.socket}")
+        with application:
+            def delivered():
+                if application.idle():
+                    application.offer(frame(peer.mac, self.mac, b"used"))
+                counters = self.node.datapath.stub.Stats(rpc.datapath.StatsRequest(device_ids=[self.device]), timeout=5)
+                return any(device.tx_packets for device in counters.devices)  # none while the switch is away
+            wait_until(delivered, f"a frame from {self.device} in the switch")
 
     @property
     def socket(self):

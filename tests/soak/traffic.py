@@ -1,6 +1,11 @@
-"""Pods that exchange packets all the time: a frame to the other one whenever the last was taken."""
+"""Pods that exchange packets all the time: numbered ones, in bursts, to the other one whenever the last were taken.
+
+A switch that has one poller keeps the order of a flow, so a number that is left out is a lost packet as soon as a later one
+comes, and an earlier one is a packet that came twice.
+"""
 
 import select
+import struct
 import threading
 import time
 
@@ -8,12 +13,39 @@ from pod import Pod, frame
 from support import wait_until
 
 PAUSE = 0.005  # seconds between two turns: little work for a processor, and a loss shows at once
+BURST = 4      # packets of a turn; several are in the switch's hands at once, and twice as many fit into the peer's ring
+RATE = BURST / PAUSE  # packets a second, at most
+NAME = b"soak-number"
+
+
+class Flow:
+    """What one pod receives of the other's numbers."""
+
+    def __init__(self):
+        self.next = self.received = 0
+        self.gaps = []       # the numbers of packets that are missing in a row
+        self.twice = 0
+
+    def take(self, number):
+        self.received += 1
+        if number < self.next:
+            self.twice += 1
+            return
+        if number > self.next:
+            self.gaps.append(number - self.next)
+        self.next = number + 1
+
+    def losses(self):
+        """Since the last call."""
+        losses, self.gaps, self.twice = (self.gaps, self.twice), [], 0
+        return losses
 
 
 class Application:
     def __init__(self, sandbox, peer):
         self.sandbox, self.peer = sandbox, peer
-        self.received = 0
+        self.flow = Flow()
+        self.sent = 0
         self.pod = None
         self.start()
 
@@ -26,9 +58,13 @@ class Application:
             self.pod = None
 
     def turn(self):
-        self.received += len(self.pod.take())
+        for data in self.pod.take():
+            if data[14:].startswith(NAME):
+                self.flow.take(struct.unpack_from("!Q", data, 14 + len(NAME))[0])
         if self.pod.idle():
-            self.pod.offer(frame(self.peer.mac, self.sandbox.mac, b"running"))
+            for _ in range(BURST):
+                self.pod.offer(frame(self.peer.mac, self.sandbox.mac, NAME + struct.pack("!Q", self.sent)))
+                self.sent += 1
 
     def disconnected(self):
         ready, _, _ = select.select([self.pod.socket], [], [], 0)
@@ -40,7 +76,8 @@ class Traffic:
 
     def __init__(self, one, other):
         self.applications = {one.device: Application(one, other), other.device: Application(other, one)}
-        self.ended = set()      # devices whose worker ended the session
+        self.ended = {}         # when the worker of a device ended the session
+        self._away = 0.0        # seconds that sessions had ended
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._failure = None
@@ -64,7 +101,7 @@ class Traffic:
                         if device in self.ended:
                             continue
                         if application.disconnected():
-                            self.ended.add(device)
+                            self.ended[device] = time.monotonic()
                         else:
                             application.turn()
                 time.sleep(PAUSE)
@@ -73,7 +110,17 @@ class Traffic:
 
     def received(self):
         assert self._failure is None, f"the traffic's own failure: {self._failure!r}"
-        return {device: application.received for device, application in self.applications.items()}
+        return {device: application.flow.received for device, application in self.applications.items()}
+
+    def losses(self):
+        """What each device missed since the last call: the lengths of the gaps, and how many packets came twice."""
+        with self._lock:
+            return {device: application.flow.losses() for device, application in self.applications.items()}
+
+    def away(self):
+        """For how many seconds a pod had no session since the last call."""
+        away, self._away = self._away, 0.0
+        return away
 
     def restart(self, device):
         """As the application of a pod whose worker was killed: once the socket is there again."""
@@ -82,7 +129,7 @@ class Traffic:
                 with self._lock:
                     self.applications[device].stop()
                     self.applications[device].start()
-                    self.ended.discard(device)
+                    self._away += time.monotonic() - self.ended.pop(device)
                 return True
             except OSError:
                 return False

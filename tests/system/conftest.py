@@ -19,9 +19,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "release: what it measures is the release build's")
 
 
-@pytest.fixture
-def directory():
+def _directory():
     """A short-lived directory with a short path: unix sockets below it must fit 107 bytes."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+directory = pytest.fixture(_directory)
+module_directory = pytest.fixture(_directory, scope="module")   # for what several tests only look at

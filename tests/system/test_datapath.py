@@ -10,8 +10,10 @@ import grpc
 import pytest
 
 import rpc
-from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
-from support import wait_until
+from datapath import Datapath, delete_namespace, network_namespace, owner, read_json, refused, resource, settings
+from kubelet import PodResources
+from pod import BROADCAST, Pod, mac
+from support import own_address, wait_until
 from switch import Control
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -121,6 +123,20 @@ def test_socket_options(directory):
         assert os.getxattr(datapath.socket(), "security.selinux").rstrip(b"\0").decode() == LABEL
 
 
+@pytest.mark.parametrize("given", [("--memory-limit=512",), ()], ids=["given", "half of the node's"])
+def test_a_memory_limit_reaches_the_cgroup(directory, given):
+    """A hand-made hierarchy, as cgroup v2 has it; the clusters' nodes have real ones."""
+    root = directory / "cgroup"
+    (root / "vdpa").mkdir(parents=True)
+    (root / "cgroup.procs").touch()
+    limit = root / "vdpa/memory.max"
+    limit.write_text("max", encoding="ascii")
+    with Datapath(directory, "--cgroup-root", root, *given) as datapath:
+        datapath.wait_serving()
+    node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    assert int(limit.read_text(encoding="ascii")) == (512 if given else node // 2 >> 20) << 20
+
+
 def test_default_macs_are_stable_and_differ(datapath):
     macs = {device: datapath.attach(owner(f"c{device}", pod="pod", interface=f"net{device}"), device).settings.mac
             for device in ("nic-0", "nic-1", "nic-2")}
@@ -195,12 +211,29 @@ def test_unknown_device_and_repeated_attach(datapath):
         datapath.check(owner("c7"))
 
 
+def under_way(datapath, who, timeout=5):
+    """Whether an Attach is: then another for the same interface is refused before anything else is looked at."""
+    try:
+        datapath.attach(who, "nic-9", timeout=timeout)
+    except grpc.RpcError as error:
+        return error.code() == grpc.StatusCode.ALREADY_EXISTS
+    raise AssertionError("nic-9 attached")
+
+
 def test_attach_waits_for_the_first_set(directory):
+    def attach():
+        """The question whether it is under way may come first, and then this is refused."""
+        while True:
+            try:
+                return datapath.attach(owner())
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+                    raise
     with Datapath(directory) as datapath:
         datapath.wait_serving()
         with futures.ThreadPoolExecutor(1) as pool:
-            attaching = pool.submit(datapath.attach, owner())
-            wait_until(lambda: not attaching.done(), "an Attach that waits")
+            attaching = pool.submit(attach)
+            wait_until(lambda: under_way(datapath, owner(), 0.2), "an Attach that waits", interval=0.2)
             datapath.offer()
             assert attaching.result(20).device_id == "nic-0"
     with Datapath(directory, name="second") as datapath:
@@ -252,19 +285,19 @@ def test_takeover_when_the_owners_namespace_is_gone(datapath, held_directory):
 
 
 def test_takeover_when_the_kubelet_gave_the_device_to_another_pod(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory) as kubelet:
+    with network_namespace() as netns, PodResources(directory) as kubelet:
         kubelet.pods["default", "old-pod"] = "vdpa.io/nic", ["nic-0"]
         datapath.attach(owner("old", netns=netns, pod="old-pod"))
         with refused(ABORTED, "old-pod"):
             datapath.attach(owner("new", pod="new-pod"))
-        assert kubelet.calls.is_set()
+        assert kubelet.questions
         kubelet.pods = {("default", "new-pod"): ("vdpa.io/nic", ["nic-0"])}
         assert datapath.attach(owner("new", pod="new-pod")).owner.pod_name == "new-pod"
         assert not datapath.detach(owner("old"))
 
 
 def test_absence_from_pod_resources_alone_takes_nothing(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory):
+    with network_namespace() as netns, PodResources(directory):
         datapath.attach(owner("old", netns=netns, pod="old-pod"))
         with refused(ABORTED, "old-pod"):
             datapath.attach(owner("new", pod="new-pod"))
@@ -285,14 +318,7 @@ def test_an_attach_whose_caller_has_gone_takes_nothing(datapath):
     with network_namespace() as netns:
         datapath.attach(owner("old", netns=netns))
         attaching = datapath.stub.Attach.future(rpc.datapath.AttachRequest(owner=owner("new"), device_id="nic-0"))
-
-        def under_way():
-            """Then another Attach for the same interface is refused before anything else is looked at."""
-            try:
-                datapath.attach(owner("new"), "nic-9", timeout=5)
-            except grpc.RpcError as error:
-                return error.code() == grpc.StatusCode.ALREADY_EXISTS
-        wait_until(under_way, "the Attach to be under way", 3)
+        wait_until(lambda: under_way(datapath, owner("new")), "the Attach to be under way", 3)
         attaching.cancel()
         datapath.wait_log("attaching nic-0 was called off", 3)
         assert datapath.attachment().owner.container_id == "old"
@@ -415,14 +441,23 @@ def test_health_service(datapath):
     assert answer.status == rpc.health.HealthCheckResponse.SERVING
 
 
-def test_metrics(directory):
-    # Every address of 127/8 is this machine's; the one of our process's number is nobody else's.
-    address = "127.%d.%d.%d:9101" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
+@pytest.fixture
+def address():
+    """For metrics."""
+    return f"{own_address()}:9101"
+
+
+def scrape(address):
+    return urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+
+
+def test_metrics(directory, address):
     with Datapath(directory, "--metrics-address", address) as datapath:
         datapath.wait_serving().offer().wait_healthy()
         datapath.attach(owner())
-        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        text = scrape(address)
         assert "vdpa_attachments 1\n" in text
+        assert 'vdpa_devices{healthy="true"} 4\n' in text
         assert 'vdpa_device_packets_total{device="nic-0",direction="rx"}' in text
         assert 'vdpa_attach_seconds_count{result="ok"} 1\n' in text
         for name in "vdpa_abandoned_attachments", "vdpa_reconciliation_detached_total", "vdpa_withheld_devices":
@@ -435,7 +470,25 @@ def test_metrics(directory):
         datapath.attach(owner(netns=netns), "nic-1")
         delete_namespace(netns)
         wait_until(lambda: datapath.attachment("nic-1") is None, "reconciliation")
-        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        text = scrape(address)
         for line in "vdpa_attachments 0", "vdpa_reconciliation_detached_total 1", "vdpa_withheld_devices 1":
             assert f"{line}\n" in text
 
+
+def test_metrics_of_packets(directory, address):
+    with Datapath(directory, "--metrics-address", address) as datapath:
+        datapath.wait_serving().offer().wait_healthy()
+        datapath.attach(owner(), settings=settings(mac=mac(1)))
+        control = Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")
+        with Pod(datapath.socket(), mac(1)) as pod:
+            control.wait_connected("nic-0")
+            pod.push(b"x")
+            pod.send_to(BROADCAST, size=100)
+            wait_until(lambda: control.stats("nic-0")["tx_packets"] == 2, lambda: control.stats("nic-0"))
+        stats, text = control.stats("nic-0"), scrape(address)
+        assert (stats["tx_bytes"], stats["rx_packets"]) == (101, 0)
+        for what in "packets", "bytes":
+            for direction in "rx", "tx":
+                line = f'vdpa_device_{what}_total{{device="nic-0",direction="{direction}"}} {stats[f"{direction}_{what}"]}\n'
+                assert line in text
+        assert 'vdpa_device_dropped_packets_total{device="nic-0",reason="runt"} 1\n' in text

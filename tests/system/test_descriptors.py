@@ -9,7 +9,7 @@ from datapath import Datapath
 from pmd import Pmd
 from support import wait_until
 from switch import Switch
-from test_worker import Worker
+from worker import Worker
 
 START = {
     "vdpa-datapath": Datapath,

@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from datapath import Datapath, owner, read_json, refused
-from support import Program, wait_until
-from test_plugin import Node, config_text, wait_devices
+from device_plugin import config_text, node, wait_devices  # noqa: F401 (a fixture)
+from support import wait_until
 
 INTERNAL = grpc.StatusCode.INTERNAL
 FULL = ("No space left on device", "make room on its disk")
@@ -138,16 +138,6 @@ def test_full_run_directory(directory):
             second.attach(owner("c1"), "nic-1")
 
 
-@pytest.fixture
-def node(directory):
-    node = Node(directory)
-    node.kubelet.start()
-    node.datapath.start()
-    yield node
-    node.kubelet.stop()
-    node.datapath.stop()
-
-
 @pytest.mark.parametrize("what, words", [("full", FULL), ("read-only", READ_ONLY)])
 def test_device_information_that_cannot_be_written(node, what, words):
     healthy = {"nic-0": "Healthy"}
@@ -157,7 +147,7 @@ def test_device_information_that_cannot_be_written(node, what, words):
             trouble.callback(fill(disk).unlink)
         else:
             trouble.enter_context(read_only(disk))
-        with Program("plugin", node.arguments(), node.directory) as plugin:
+        with node.plugin() as plugin:
             wait_devices(node, healthy)
             plugin.wait_log(f"{disk}/vdpa.io-nic-nic-0-device.json.tmp")
             plugin.wait_log("until then network-status lacks device information")

@@ -8,33 +8,14 @@ import pytest
 from grpc import StatusCode
 
 import rpc
-from datapath import NEXT, WORKER_DIRS, Datapath, Kubelet, owner, read_json, refused
-from pmd import PROGRAM, driver, sysfs
+from datapath import NEXT, WORKER_DIRS, Datapath, owner, read_json, refused
+from pmd import PROGRAM, programs, sysfs
+from kubelet import PodResources
 from support import wait_until
 from testpmd import application
 
 pytestmark = pytest.mark.packets
 DEVICE = "0000:65:00.2"
-
-
-def programs(directory, name="programs", program=PROGRAM):
-    """A folder with a vdpa-pmd that is the real one; only its function is exchanged for the test's device, which gets the
-    devargs."""
-    folder = directory / name
-    folder.mkdir()
-    wrapper = folder / "vdpa-pmd"
-    wrapper.write_text(f"""#!/bin/bash
-for word; do
-  case $word in
-    --pci=*|--driver=*) ;;
-    --devargs=*) devargs=",${{word#*=}}" ;;
-    *) words+=("$word") ;;
-  esac
-done
-exec {program} "${{words[@]}}" --vdev="vdpa_test0,queues=2$devargs" --load={driver()}
-""")
-    wrapper.chmod(0o755)
-    return folder
 
 
 def resource(devargs=""):
@@ -45,7 +26,7 @@ def resource(devargs=""):
 
 @pytest.fixture
 def scene(directory):
-    with Kubelet(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
+    with PodResources(directory), Datapath(directory, "--sysfs", sysfs(directory, DEVICE, "vfio-pci"),
                                       worker_dirs=f"{programs(directory)}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving()
         datapath.set_devices(resource())

@@ -1,44 +1,28 @@
 """vdpa-device-plugin on a generated sysfs, with events of the real kernel: what comes and goes shows at once."""
 
-import json
 import statistics
-import subprocess
 import time
 
 import grpc
 import pytest
+from device_plugin import DevicePlugin, write_config
 from kubelet import Kubelet
-from support import BUILD, Program, wait_until
+from support import wait_until
 from sysfs import Sysfs, inject
 
 pytestmark = pytest.mark.release
 
-PLUGIN, CTL = BUILD / "deviceplugin/vdpa-device-plugin", BUILD / "deviceplugin/ctl/vdpactl"
 
-
-class Plugin(Program):
-    """In a network namespace of its own, so that an injected event is this plugin's alone."""
-
-    def __init__(self, directory, sysfs, resources):
-        (directory / "config").mkdir(exist_ok=True)
-        config = directory / "config/config.yaml"
-        config.write_text(json.dumps({"resources": resources}))
-        self.run_dir = directory / "run"
-        super().__init__("plugin", ["unshare", "--net", PLUGIN, "--config", config, "--sysfs", sysfs.root, "--kubelet-dir",
-                                    directory / "device-plugins", "--pod-resources", directory / "pod-resources.sock",
-                                    "--run-dir", self.run_dir, "--devinfo-dir", directory / "dp", "--log-level", "debug"],
-                         directory)
-
-    def explain(self, device):
-        return subprocess.run([CTL, "explain", "--plugin-socket", self.run_dir / "plugin.sock", device],
-                              capture_output=True, text=True, check=True).stdout
+def started(directory, config, sysfs):
+    return DevicePlugin(directory, config, "--sysfs", sysfs.root, own_network=True)
 
 
 @pytest.fixture
 def scene(directory):
     sysfs = Sysfs(directory / "sys", pfs=2, vfs=2)
     kubelet = Kubelet(directory).start()
-    with Plugin(directory, sysfs, [{"name": "nic", "devices": [{"vendors": ["1af4"]}]}]) as plugin:
+    config = write_config(directory, {"name": "nic", "devices": [{"vendors": ["1af4"]}]})
+    with started(directory, config, sysfs) as plugin:
         yield sysfs, plugin, kubelet
     kubelet.stop()
 
@@ -94,8 +78,7 @@ def refusal(kubelet, device):
 
 
 def unknown(plugin, device):
-    return subprocess.run([CTL, "explain", "--plugin-socket", plugin.run_dir / "plugin.sock", device],
-                          capture_output=True, text=True).stderr
+    return plugin.ask("explain", device).stderr
 
 
 def test_a_held_device_that_goes_stays_listed_with_the_reason(scene):
@@ -103,33 +86,33 @@ def test_a_held_device_that_goes_stays_listed_with_the_reason(scene):
     everything = listed(kubelet)
     vf = sysfs.vf(0, 1)
     questions = kubelet.questions
-    kubelet.held.append(("default", "app", "vdpa.io/nic", vf))
+    kubelet.pods["default", "app"] = "vdpa.io/nic", [vf]
     wait_until(lambda: kubelet.questions > questions + 1, "the plugin to ask who holds what")
     sysfs.remove_vdpa(0, 1, "vdpa1")
     inject(plugin.pid, "vdpa", "/devices/x/vdpa1", "remove")
     wait_until(lambda: "vp-vdpa offers no vDPA device" in plugin.explain(vf), lambda: plugin.explain(vf))
     assert listed(kubelet) == everything
     assert kubelet.plugins["vdpa.io/nic"].devices[vf] == "Unhealthy"
-    kubelet.held.clear()
+    kubelet.pods.clear()
     wait_until(lambda: listed(kubelet) == everything - {vf}, plugin.log)
 
 
 def test_a_held_device_that_went_while_the_plugin_was_down_is_listed_with_the_reason(directory):
     sysfs = Sysfs(directory / "sys", pfs=1, vfs=2)
     kubelet = Kubelet(directory).start()
-    resources = [{"name": "nic", "devices": [{"vendors": ["1af4"]}]}]
-    vf, info = sysfs.vf(0, 1), directory / "dp" / f"vdpa.io-nic-{sysfs.vf(0, 1)}-device.json"
-    with Plugin(directory, sysfs, resources):
+    config = write_config(directory, {"name": "nic", "devices": [{"vendors": ["1af4"]}]})
+    vf, info = sysfs.vf(0, 1), directory / "devinfo" / f"vdpa.io-nic-{sysfs.vf(0, 1)}-device.json"
+    with started(directory, config, sysfs):
         assert vf in listed(kubelet)
         wait_until(info.exists, "the device information")
     written = info.stat().st_ino
-    kubelet.held.append(("default", "app", "vdpa.io/nic", vf))
+    kubelet.pods["default", "app"] = "vdpa.io/nic", [vf]
     sysfs.remove_vf(0, 1)
-    with Plugin(directory, sysfs, resources) as plugin:
+    with started(directory, config, sysfs) as plugin:
         wait_until(lambda: "it is gone from the node" in refusal(kubelet, vf), plugin.log)
-        assert listed(kubelet) == {sysfs.vf(0, 0), vf}
+        wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0), vf}, plugin.log)
         assert info.stat().st_ino == written, "the file of the pod that holds it is left alone"
-        kubelet.held.clear()
+        kubelet.pods.clear()
         wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0)}, plugin.log)
 
 

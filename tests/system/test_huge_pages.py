@@ -30,9 +30,9 @@ def test_memory_that_is_not_allocated_is_refused(node):
     before = taken()
     with FrontEnd(node.socket()) as front:
         front.negotiate()
-        front.memory = file_of(PAGES, allocated=False)
+        file = front.keep(file_of(PAGES, allocated=False))
         with contextlib.suppress(ConnectionError):
-            front.set_memory((BASE, front.memory))
+            front.set_memory((BASE, file))
         assert front.closed()
         node.wait_log(f"0 of the {2 * PAGES} MiB of huge pages it needs are there; the VM's memory is not allocated: "
                       "prealloc=on")
@@ -61,9 +61,9 @@ def test_a_switch_reserves_none_for_memory_that_a_pod_has_given_back(node):
     before = taken()
     with FrontEnd(node.socket()) as front:
         front.negotiate()
-        front.memory = file_of(PAGES, allocated=True)
-        front.set_memory((BASE, front.memory))
-        release_pages(front.memory)
+        file = front.keep(file_of(PAGES, allocated=True))
+        front.set_memory((BASE, file))
+        release_pages(file)
         assert taken() == before + 1  # the rings'
         with contextlib.suppress(ConnectionError):
             front.start_ring(0)

@@ -1,40 +1,30 @@
 """What a node takes on which nobody sends: all programs together, with pods attached and connected."""
 
-import json
-import pathlib
 import time
 
 import pytest
 from datapath import Datapath, owner, settings
+from device_plugin import DevicePlugin, software, write_config
 from kubelet import Kubelet
 from pod import Pod, exchange, mac
-from support import BUILD, SANITIZED, Program, wait_until
+from processes import cpu_seconds
+from support import SANITIZED, wait_until
 
-PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
 SECONDS = 10
 SHARE = 0.03 if SANITIZED else 0.01
-
-
-def cpu_seconds(pid):
-    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 @pytest.mark.packets
 @pytest.mark.release
 def test_an_idle_node_takes_less_than_a_hundredth_of_a_core(directory):
-    (directory / "config.yaml").write_text(json.dumps(
-        {"resources": [{"name": "nic", "backend": "software", "software": {"ports": 8}}]}))
+    config = write_config(directory, *software(nic=8)["resources"])
     kubelet = Kubelet(directory).start()
-    (directory / "pods.sock").symlink_to(kubelet.pod_resources)   # where Datapath looks
     try:
         with Datapath(directory, log_level="info") as datapath:
-            with Program("plugin", [PLUGIN, "--config", directory / "config.yaml", "--kubelet-dir", kubelet.directory,
-                                    "--pod-resources", kubelet.pod_resources, "--run-dir", datapath.run_dir, "--devinfo-dir",
-                                    directory / "devinfo"], directory) as plugin:
+            with DevicePlugin(directory, config, log_level="info") as plugin:
                 kubelet.wait_plugin()
                 for number in range(4):
-                    kubelet.held.append(("default", f"pod-{number}", "vdpa.io/nic", f"nic-{number}"))
+                    kubelet.pods["default", f"pod-{number}"] = "vdpa.io/nic", [f"nic-{number}"]
                     datapath.wait_serving().attach(owner(f"c{number}", pod=f"pod-{number}"), f"nic-{number}",
                                                    settings(mac=mac(number)))
                 with Pod(datapath.socket("nic-0"), mac(0)) as one, Pod(datapath.socket("nic-1"), mac(1)) as other:

@@ -7,8 +7,8 @@ import urllib.request
 import pytest
 
 from datapath import Datapath
-from support import Program, wait_until
-from test_plugin import PLUGIN, config_text
+from device_plugin import DevicePlugin, software, write_config
+from support import own_address, wait_until
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x"
 
@@ -29,26 +29,17 @@ class Port:
         return client
 
 
-def unused_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()
-
-
 @pytest.fixture(params=["vdpa-device-plugin", "vdpa-datapath"])
 def port(directory, request):
-    address = unused_address()
+    address = own_address(), 9102
     option = "--metrics-address=%s:%d" % address
     with contextlib.ExitStack() as stack:
         if request.param == "vdpa-datapath":
             stack.enter_context(Datapath(directory, option)).wait_serving()
             yield Port(address, "vdpa_attachments 0")
         else:
-            (directory / "config.yaml").write_text(config_text(("nic", 3)))
-            program = stack.enter_context(Program("plugin", [
-                PLUGIN, "--config", directory / "config.yaml", "--kubelet-dir", directory / "device-plugins",
-                "--pod-resources", directory / "pods.sock", "--run-dir", directory / "run", "--devinfo-dir",
-                directory / "devinfo", option], directory))
+            config = write_config(directory, *software(nic=3)["resources"])
+            program = stack.enter_context(DevicePlugin(directory, config, option))
             program.wait_log("waiting for the kubelet")
             started = Port(address, 'vdpa_config_loads_total{result="good"} 1')
             wait_until(started.scrape, "its first metrics")

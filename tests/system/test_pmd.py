@@ -1,18 +1,18 @@
 """vdpa-pmd between a real worker and a vDPA device in software, under a real DPDK application."""
 
 import os
-import re
 import signal
 
+import processes
 import pytest
 
 from pmd import PROGRAM, Events, Pmd, dpdk_files, sysfs
 from pod import Pod
 from support import SANITIZED, Program, wait_until
 from switch import Control
-from test_worker import RINGS, Worker, option
-from testpmd import application
+from testpmd import RINGS, application, option
 from vhost_front import GET_FEATURES, FrontEnd
+from worker import Worker
 
 pytestmark = pytest.mark.packets
 
@@ -164,9 +164,7 @@ def test_new_memory_under_traffic(directory):
         with FrontEnd(worker.socket).running() as front:
             pmd.wait_state(connected=True)
             first = memory_files(pmd) - own
-            old = front.memory
             front.share(0x40000)
-            os.close(old)
             worker.wait_state(front="running", engine="up")
             pmd.wait_state(connected=True)
             second = memory_files(pmd) - own
@@ -202,20 +200,14 @@ def test_it_is_small_and_sleeps(directory):
         with FrontEnd(worker.socket).running():
             pmd.wait_state(connected=True)
             if not SANITIZED:
-                assert pmd.resident_kib("RssAnon") < 8 * 1024
+                assert pmd.memory_kib("RssAnon") < 8 * 1024
             # Not at one moment alone, which a thread that looks every millisecond spends asleep, too.
             seen = []
 
             def none_woke():
-                seen.append(times_asleep(pmd))
+                seen.append(processes.switches(pmd.pid))
                 return len(seen) > 1 and seen[-1] == seen[-2]
             wait_until(none_woke, lambda: f"threads that stay asleep: {seen[-2:]}", interval=0.5)
-
-
-def times_asleep(program):
-    """How often each thread fell asleep or was preempted so far."""
-    return {task: re.findall(r"ctxt_switches:\t(\d+)", open(f"/proc/{program.pid}/task/{task}/status").read())
-            for task in os.listdir(f"/proc/{program.pid}/task")}
 
 
 def refusal(directory, *arguments):

@@ -6,7 +6,8 @@ from concurrent import futures
 import grpc
 import pytest
 
-from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner
+from datapath import Datapath, delete_namespace, network_namespace, owner
+from kubelet import PodResources
 from support import wait_until
 
 QUICK = "--release-after=1"
@@ -28,7 +29,7 @@ def wait_gone(datapath, device="nic-0"):
 
 
 def test_by_default_an_abandoned_device_is_kept_for_half_a_minute(directory):
-    with network_namespace() as netns, Kubelet(directory), Datapath(directory) as datapath:
+    with network_namespace() as netns, PodResources(directory), Datapath(directory) as datapath:
         datapath.wait_serving().offer().wait_healthy()
         datapath.attach(owner(netns=netns, pod="pod"))
         delete_namespace(netns)
@@ -38,7 +39,7 @@ def test_by_default_an_abandoned_device_is_kept_for_half_a_minute(directory):
 
 def test_nothing_is_detached_because_the_kubelet_lists_nothing(datapath, directory):
     """As after a kubelet restart while the API server is away: PodResources is empty, and the pods run."""
-    with network_namespace() as running, network_namespace() as gone, Kubelet(directory):
+    with network_namespace() as running, network_namespace() as gone, PodResources(directory):
         datapath.attach(owner("c0", netns=running, pod="runs"), "nic-0")
         worker = datapath.worker_pid()
         # A witness for the looks at both of them: this one has gone.
@@ -51,7 +52,7 @@ def test_nothing_is_detached_because_the_kubelet_lists_nothing(datapath, directo
 
 
 def test_an_attachment_stays_while_the_kubelet_lists_its_pod(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory) as kubelet:
+    with network_namespace() as netns, PodResources(directory) as kubelet:
         kubelet.pods = {("default", "pod"): ("vdpa.io/nic", ["nic-0"])}
         datapath.attach(owner(netns=netns, pod="pod"))
         delete_namespace(netns)
@@ -63,7 +64,7 @@ def test_an_attachment_stays_while_the_kubelet_lists_its_pod(datapath, directory
 
 
 def test_the_grace_period_is_announced(directory):
-    with Datapath(directory) as datapath, network_namespace() as netns, Kubelet(directory):
+    with Datapath(directory) as datapath, network_namespace() as netns, PodResources(directory):
         datapath.wait_serving().offer().wait_healthy()
         datapath.attach(owner(netns=netns, pod="lost"))
         delete_namespace(netns)
@@ -84,7 +85,7 @@ def test_a_kubelet_that_is_away_is_waited_for(datapath, directory):
         wait_gone(datapath, "nic-1")
         wait_outlook(datapath, f"stays until the kubelet answers: cannot ask the kubelet for its pods' devices on "
                                f"{directory}/pods.sock")
-        with Kubelet(directory):
+        with PodResources(directory):
             wait_gone(datapath)
 
 
@@ -104,7 +105,7 @@ def test_a_kubelet_without_pod_resources(datapath, directory):
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_same_when_the_datapath_was_down_and_the_plugin_still_is(datapath, directory, end):
     with network_namespace() as lost, network_namespace() as listed, network_namespace() as running, \
-            Kubelet(directory) as kubelet:
+            PodResources(directory) as kubelet:
         datapath.attach(owner("c0", netns=lost, pod="lost"), "nic-0")
         datapath.attach(owner("c1", netns=listed, pod="listed"), "nic-1")
         datapath.attach(owner("c2", netns=running, pod="runs"), "nic-2")
@@ -125,7 +126,7 @@ def test_the_same_when_the_datapath_was_down_and_the_plugin_still_is(datapath, d
 
 def test_a_resource_that_is_gone_while_a_pod_has_its_device(datapath, directory):
     """The node's label or the configuration went: the pod keeps its device, and the end of the pod frees it."""
-    with network_namespace() as netns, Kubelet(directory):
+    with network_namespace() as netns, PodResources(directory):
         datapath.attach(owner(netns=netns, pod="pod"))
         running = datapath.processes()
         datapath.set_devices()

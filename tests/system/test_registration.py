@@ -1,4 +1,4 @@
-"""vdpa-device-plugin with kubelets of both rules: from 1.37 on a socket path that is still known is refused for ever, before
+"""vdpa-device-plugin with kubelets of every rule: from 1.37 on a socket path that is still known is refused for ever, before
 that the end of an old stream disconnects the new plugin (kubelet.py)."""
 
 import socket
@@ -8,11 +8,11 @@ from concurrent import futures
 import grpc
 import pytest
 
+from device_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401, the fixture by its name
 from rpc import deviceplugin
 from support import wait_until
-from test_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401, the fixture by its name
 
-both = pytest.mark.parametrize("node", ["path", "name"], indirect=True)
+every = pytest.mark.parametrize("node", ["path", "name", "newest"], indirect=True)
 
 
 def wait_other(node, before=None, resource="vdpa.io/nic", devices=HEALTHY):
@@ -24,7 +24,7 @@ def wait_other(node, before=None, resource="vdpa.io/nic", devices=HEALTHY):
     return living()
 
 
-@both
+@every
 def test_a_socket_that_is_deleted_again_and_again_is_always_registered_again(node):
     with node.plugin() as plugin:
         seen = wait_other(node)
@@ -37,7 +37,7 @@ def test_a_socket_that_is_deleted_again_and_again_is_always_registered_again(nod
                    lambda: f"no socket but the last; {node.kubelet.sockets()}")
 
 
-@both
+@every
 def test_a_register_in_the_instant_in_which_a_stream_ends_is_taken(node):
     """200 times; of many resources, since several brief streams of one are followed by a back-off."""
     names = [f"nic{n}" for n in range(50)]
@@ -104,7 +104,7 @@ class Release010(deviceplugin.DevicePluginServicer):
         abandoned(self.path)
 
 
-@both
+@every
 def test_it_follows_release_0_1_0_which_the_kubelet_has_still(node):
     old = Release010(node)
     seen = node.kubelet.wait_plugin()

@@ -7,18 +7,17 @@ import struct
 
 import pytest
 
-from datapath import owner, settings
+from datapath import owner
 from guest import Guest
 from pod import Pod, exchange, frame, mac
 from support import wait_until
 from switch import Refused, Switch
-from test_traffic import running
-from test_worker import Worker
+from switched_node import running
 from testpmd import engine
-from vhost_front import BASE, GET_FEATURES, SET_FEATURES, SET_VRING_NUM, VERSION_1, FrontEnd
+from vhost_front import BASE, GET_FEATURES, INDIRECT, MERGEABLE, SET_FEATURES, SET_VRING_NUM, VERSION_1, FrontEnd
+from worker import Worker
 
 pytestmark = pytest.mark.packets
-MERGEABLE, INDIRECT = 1 << 15, 1 << 28
 
 
 class Overflower(FrontEnd):

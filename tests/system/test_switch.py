@@ -12,12 +12,13 @@ import time
 
 import pytest
 
-from datapath import network_namespace
 from pod import BROADCAST, Pod, exchange, frame, mac
+from processes import TICKS, asleep
 from support import suspend, wait_until
-from switch import TICKS, Refused, Switch
+from switch import Refused, Switch
 from testpmd import application
 from vhost_front import BASE, FrontEnd
+from wire import raw_socket, receive, wire
 
 pytestmark = pytest.mark.packets
 
@@ -193,6 +194,21 @@ def test_wrong_arguments_give_one_clear_error(directory, arguments, words):
         assert switch.process.returncode not in (0, None)
         assert words in switch.log()
         assert not switch.path.exists()
+
+
+def test_a_poller_counts_the_time_that_frames_take(switch):
+    """And not that of its looks at empty rings."""
+    def busy():
+        return switch.call("stats")["busy_ns"]
+    with pods(switch, 2) as (one, other):
+        one.kick(1)  # the poller wakes and looks around
+        assert busy() == [0], "no frame came"
+        exchange(one, other)
+        first, = busy()
+        assert first > 0
+        exchange(one, other)
+        second, = busy()
+        assert second > first
 
 
 @pytest.mark.parametrize("core", [0, 1])
@@ -388,72 +404,14 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
 def test_idle_pods_cost_nothing(switch):
     with pods(switch, 2) as (one, other):
         exchange(one, other)
-        wait_until(lambda: _sleeping(switch), "the switch to fall asleep")
+        wait_until(lambda: asleep(switch.pid), "the switch to fall asleep")
         ticks, start = switch.cpu_ticks(), time.monotonic()
         wait_until(lambda: time.monotonic() - start >= 5, "the end of the measurement", interval=0.5)
         assert (switch.cpu_ticks() - ticks) / TICKS < 0.01 * 5
         exchange(one, other, b"awake")
 
 
-def _sleeping(switch):
-    states = [(task / "stat").read_text().rsplit(")", 1)[1].split()[0]
-              for task in pathlib.Path(f"/proc/{switch.pid}/task").iterdir()]
-    return set(states) == {"S"}
-
-
 # --- the uplink
-
-@contextlib.contextmanager
-def wire():
-    """A namespace with a veth pair in it, both ends up, and raw sockets on the far one, `outside`."""
-    with network_namespace() as path:
-        name = os.path.basename(path)
-
-        def ip(*words):
-            subprocess.run(["ip", "-n", name, *words], check=True)
-        ip("link", "add", "uplink0", "type", "veth", "peer", "name", "outside")
-        for end in ("uplink0", "outside"):
-            subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv6.conf.{end}.disable_ipv6=1"],
-                           check=True)
-            ip("link", "set", end, "up")
-        yield name
-
-
-def raw_socket(name):
-    """A packet socket on `outside` in the namespace, made by a thread-less visit to it."""
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/var/run/netns/{name}", os.O_RDONLY)
-    try:
-        _setns(there)
-        try:
-            outside = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-            outside.bind(("outside", 0))
-        finally:
-            _setns(here)
-    finally:
-        os.close(here)
-        os.close(there)
-    outside.settimeout(30)
-    return outside
-
-
-def _setns(fd):
-    import ctypes
-    if ctypes.CDLL(None, use_errno=True).setns(fd, 0x40000000) != 0:  # CLONE_NEWNET
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-def receive(outside, payload):
-    """The frame with this payload; the kernel gives a VLAN's tag apart, as (VLAN or None, frame)."""
-    outside.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA
-    while True:
-        data, ancillary, _, _ = outside.recvmsg(2048, 64)
-        if payload not in data:
-            continue
-        auxiliary = ancillary[0][2]
-        status, tag = int.from_bytes(auxiliary[:4], "little"), int.from_bytes(auxiliary[16:18], "little")
-        return (tag & 0xfff if status & 0x10 else None), data  # TP_STATUS_VLAN_VALID
-
 
 def uplink(switch):
     return next(port for port in switch.call("stats")["ports"] if port["id"] == "uplink")
@@ -490,7 +448,7 @@ def test_an_idle_uplink_wakes_the_switch(directory):
         with raw_socket(name) as outside, Pod(switch.add("p1", mac(1))) as pod:
             switch.wait_connected("p1")
             for number in range(10):
-                wait_until(lambda: _sleeping(switch), "the switch to fall asleep")
+                wait_until(lambda: asleep(switch.pid), "the switch to fall asleep")
                 start = time.monotonic()
                 outside.send(frame(mac(1), mac(0x99), b"wake %d" % number))
                 pod.wait_payload(b"wake %d" % number)

@@ -5,8 +5,9 @@ import time
 import pytest
 
 from pod import Pod, exchange, mac
+from processes import TICKS
 from support import wait_until
-from switch import TICKS, Switch
+from switch import Switch
 from testpmd import Testpmd
 
 pytestmark = [pytest.mark.packets, pytest.mark.release]

@@ -10,46 +10,17 @@ import subprocess
 
 import pytest
 
-from datapath import WORKER_DIRS, Datapath, Kubelet, delete_namespace, network_namespace, owner, settings
-from support import BUILD, Program, wait_until
+from datapath import WORKER_DIRS, Datapath, delete_namespace, network_namespace, owner, settings
+from kubelet import PodResources
+from support import Program, wait_until
 from testpmd import Testpmd
-
-PROGRAM = BUILD / "deviceplugin/ctl/vdpactl"
+from vdpactl import PROGRAM, as_json, command, output, run, table
 
 
 @pytest.fixture
 def datapath(directory):
     with Datapath(directory) as datapath:
         yield datapath.wait_serving().offer(3).wait_healthy()
-
-
-def command(directory, *arguments):
-    return [PROGRAM, "--datapath-socket", directory / "run/datapath.sock", "--pod-resources", directory / "pods.sock",
-            *arguments]
-
-
-def run(directory, *arguments, **popen):
-    return subprocess.run(command(directory, *arguments), capture_output=True, text=True, timeout=20, **popen)
-
-
-def output(directory, *arguments):
-    done = run(directory, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def table(directory, *arguments):
-    """The rows by their first cell, each by the header's words; columns are aligned, two spaces apart."""
-    lines = output(directory, *arguments).splitlines()
-    header = lines[0].split()
-    starts = [lines[0].index(word) for word in header]
-    ends = starts[1:] + [None]
-    return {line.split()[0]: {word: line[start:end].strip() for word, start, end in zip(header, starts, ends)}
-            for line in lines[1:]}
-
-
-def as_json(directory, *arguments):
-    return {item["device"]: item for item in json.loads(output(directory, *arguments, "--output", "json"))}
 
 
 def test_devices(datapath, directory):
@@ -108,7 +79,7 @@ def test_attachments(datapath, directory):
 
 
 def test_what_becomes_of_an_attachment(datapath, directory):
-    with network_namespace() as netns, Kubelet(directory):
+    with network_namespace() as netns, PodResources(directory):
         datapath.attach(owner("c1", netns=netns, pod="web"), "nic-0")
         delete_namespace(netns)
         wait_until(lambda: table(directory, "attachments")["nic-0"]["OUTLOOK"].startswith("abandoned: detached in "),
@@ -175,7 +146,7 @@ def test_detach_by_force_asks(datapath, directory):
 
 
 def test_device_held_but_not_attached(datapath, directory):
-    with Kubelet(directory) as kubelet:
+    with PodResources(directory) as kubelet:
         kubelet.pods = {("default", "web"): ("vdpa.io/nic", ["nic-0"]),
                         ("other", "plain"): ("vdpa.io/nic", ["nic-1"]),
                         ("other", "gpu"): ("example.com/gpu", ["nic-2"])}  # another vendor's device of that name

@@ -9,10 +9,10 @@ import grpc
 import pytest
 
 from datapath import Datapath, owner, read_json, refused, settings
+from device_plugin import DevicePlugin, software, write_config
 from kubelet import Kubelet
-from support import Program, wait_until
-from test_plugin import PLUGIN, config_text
-from test_vdpactl import as_json, run, table
+from support import wait_until
+from vdpactl import as_json, run, table
 
 ABORTED = grpc.StatusCode.ABORTED
 
@@ -119,12 +119,8 @@ def test_a_record_that_another_version_can_read_is_taken_up_again(datapath, agai
 
 def test_the_kubelet_is_told(datapath, directory, again):
     """Two of three devices withheld: Unhealthy in ListAndWatch, over restarts of the datapath and of the plugin."""
-    (directory / "etc").mkdir()
-    config = directory / "etc" / "config.yaml"
-    config.write_text(config_text(("nic", 3)))
+    config = write_config(directory, *software(nic=3)["resources"])
     kubelet = Kubelet(directory).start()
-    arguments = [PLUGIN, "--config", config, "--kubelet-dir", kubelet.directory, "--pod-resources",
-                 kubelet.pod_resources, "--run-dir", directory / "run", "--devinfo-dir", directory / "devinfo"]
 
     def wait_listed(*unhealthy):
         expected = {f"nic-{n}": "Unhealthy" if f"nic-{n}" in unhealthy else "Healthy" for n in range(3)}
@@ -133,7 +129,7 @@ def test_the_kubelet_is_told(datapath, directory, again):
                    lambda: str(kubelet.plugins["vdpa.io/nic"].devices))
 
     try:
-        with Program("plugin", arguments, directory):
+        with DevicePlugin(directory, config):
             wait_listed()
             datapath.attach(owner("c0"), "nic-0")
             datapath.attach(owner("c1"), "nic-1")
@@ -148,7 +144,7 @@ def test_the_kubelet_is_told(datapath, directory, again):
             again(datapath)
             wait_listed("nic-1")
         kubelet.plugins.clear()
-        with Program("plugin2", arguments, directory):
+        with DevicePlugin(directory, config, name="plugin2"):
             wait_listed("nic-1")
             assert run(directory, "detach", "--force", "--yes", "nic-1").returncode == 0
             wait_listed()

@@ -12,62 +12,13 @@ import time
 
 import pytest
 
-from support import BUILD, SANITIZED, Program, suspend, wait_until
-from testpmd import application, engine
+from support import SANITIZED, suspend, wait_until
+from testpmd import RINGS, application, engine, option
 from vhost_front import (CONFIG, GET_CONFIG, GET_FEATURES, REPLY_ACK, RING_PACKED, SET_FEATURES, SET_MEM_TABLE,
                          SET_PROTOCOL_FEATURES, SET_VRING_KICK, VERSION_1, FrontEnd)
+from worker import Worker
 
 pytestmark = pytest.mark.packets
-WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
-RINGS = pytest.mark.parametrize("ring", ["split", "packed"])
-
-
-def option(ring):
-    return ",packed_vq=1" if ring == "packed" else ""
-
-
-class Worker(Program):
-    def __init__(self, directory, *arguments, queues=1, name="worker", socket_name="vhost.sock",
-                 switch_port=None):
-        self.socket = directory / socket_name
-        self.engine = directory / "engine.sock"
-        self.control = directory / "control.sock"
-        behind = ["--switch-port", switch_port] if switch_port else ["--engine", self.engine]
-        super().__init__(name, [WORKER, "--device", "nic-0", "--socket", self.socket, *behind, "--control", self.control,
-                                "--queue-pairs", queues, "--log-level", "debug", *arguments], directory)
-
-    def hello(self):
-        with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(5)
-            control.connect(str(self.control))
-            control.sendall(b'{"id": 1, "op": "hello", "args": {}}\n')
-            answers = (json.loads(line) for line in control.makefile())
-            return next(answer["ok"] for answer in answers if "id" in answer)  # events may come first
-
-    def wait_state(self, **expected):
-        def reached():
-            now = self.hello()
-            return all(now[key] == value for key, value in expected.items())
-        wait_until(reached, lambda: f"{expected}; is {self.hello()}:\n{self.log()}", 20)
-
-    def wait_ready(self):
-        wait_until(self.socket.exists, lambda: f"the pod's socket:\n{self.log()}", 20)
-        return self
-
-    def cpu_ticks(self):
-        fields = (open(f"/proc/{self.pid}/stat").read().rsplit(")", 1)[1]).split()
-        return int(fields[11]) + int(fields[12])
-
-    def resident_kib(self):
-        for line in open(f"/proc/{self.pid}/status"):
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        raise AssertionError("no VmRSS")
-
-    def pod_descriptors(self):
-        """How many descriptors it holds that only a pod can have given it."""
-        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{self.pid}/fd")]
-        return sum("memfd:" in link or link == "anon_inode:[eventfd]" for link in links)
 
 
 @RINGS
@@ -158,9 +109,7 @@ def test_second_memory_table_under_traffic(directory):
         worker.wait_ready()
         with FrontEnd(worker.socket).running() as front:
             worker.wait_state(front="running")
-            old = front.memory
             front.share(0x40000)
-            os.close(old)
             worker.wait_state(front="running", engine="up")
             assert front.stop_ring(0) == 0
 
@@ -282,7 +231,7 @@ def test_a_front_end_that_reads_no_answers(directory):
                     front.send(GET_FEATURES)
             assert worker.hello()["front"] == "connected"
             if not SANITIZED:  # whose memory says nothing about ours
-                assert worker.resident_kib() < 8 * 1024
+                assert worker.memory_kib() < 8 * 1024
             ticks = worker.cpu_ticks()
             for _ in range(20):
                 worker.hello()
@@ -358,7 +307,7 @@ def test_the_worker_sleeps_under_traffic(directory, ring):
             app.wait_received(100000, "more")
             assert worker.cpu_ticks() - ticks <= 1
             if not SANITIZED:
-                assert worker.resident_kib() < 8 * 1024
+                assert worker.memory_kib() < 8 * 1024
 
 
 def test_socket_file(directory):

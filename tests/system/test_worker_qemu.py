@@ -9,8 +9,8 @@ from datapath import owner, settings
 from guest import Guest
 from pod import frame, mac
 from support import wait_until
-from test_traffic import running
-from test_worker import Worker
+from switched_node import running
+from worker import Worker
 from testpmd import engine
 
 pytestmark = pytest.mark.packets

@@ -9,7 +9,6 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "harness"))
 
-from hardware import Hardware  # noqa: E402
 from vm import Guest  # noqa: E402
 
 
@@ -25,12 +24,3 @@ def pytest_configure():
 def guest():
     with Guest(memory=1536) as booted:
         yield booted
-
-
-@pytest.fixture
-def hardware(guest):
-    """The guest's devices, with the vDPA modules loaded; afterwards without VFs and vDPA devices."""
-    found = Hardware(guest)
-    found.load_modules()
-    yield found
-    found.clear()

@@ -55,6 +55,10 @@ Poller::~Poller() {
   thread_.join();
 }
 
+std::chrono::nanoseconds Poller::busy() const {
+  return std::chrono::nanoseconds(static_cast<int64_t>(1e9 * busy_.get() / hz_));
+}
+
 void Poller::run() {
   ::pthread_setname_np(::pthread_self(), fmt::format("poller-{}", number_).c_str());
   if (cpu_) {
@@ -80,7 +84,10 @@ void Poller::run() {
     guard_.follow(snapshot);
     const uint64_t now = rte_rdtsc();
     const Pass pass = pollOnce(snapshot, now);
-    if (pass.frames) continue;
+    if (pass.frames) {
+      busy_.add(rte_rdtsc() - now);
+      continue;
+    }
     if (idle(pass, now))
       sleep(snapshot);
     else

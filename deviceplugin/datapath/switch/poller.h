@@ -3,12 +3,14 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <optional>
 #include <thread>
 
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/call_guard.h"
+#include "deviceplugin/datapath/switch/counters.h"
 #include "deviceplugin/datapath/switch/forwarder.h"
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/uplink.h"
@@ -23,6 +25,10 @@ class Poller {
   ~Poller();
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
+
+  // How long it has spent on passes that found frames; what is left of a polling thread's time is
+  // to spare, though the kernel counts it as used. From any thread.
+  std::chrono::nanoseconds busy() const;
 
  private:
   // What one look at all queues found.
@@ -53,6 +59,7 @@ class Poller {
   UniqueFd timer_;
   UniqueFd epoll_;
   uint64_t epollOf_ = UINT64_MAX;  // the snapshot whose kicks are watched
+  Counter busy_;                   // TSC cycles
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -212,8 +212,12 @@ nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json
     return nlohmann::json::object();
   }
   if (operation == "ports") return {{"ports", ports_->describe()}};
-  if (operation == "stats")
-    return {{"ports", ports_->stats(arguments.value("ports", std::vector<std::string>()))}};
+  if (operation == "stats") {
+    auto busy = nlohmann::json::array();
+    for (const auto& poller : pollers_) busy.push_back(poller->busy().count());
+    return {{"ports", ports_->stats(arguments.value("ports", std::vector<std::string>()))},
+            {"busy_ns", busy}};
+  }
   if (operation == "hold") {
     heldUntil_ = Clock::now() +
                  std::chrono::milliseconds(numberOf(arguments, "ms", 0, 0, kLongestHold.count()));

@@ -189,11 +189,14 @@ std::vector<bool> VhostVdpaEngine::wantedRings() const {
   return wanted;
 }
 
-// A device spreads its packets over the first pairs: those behind a gap can't be among them.
+// A device spreads its packets over the first pairs: those behind a gap can't be among them, nor
+// those that are enabled before they run, or always, for want of PROTOCOL_FEATURES.
 uint16_t VhostVdpaEngine::wantedPairs() const {
-  const auto enabled = [this](size_t ring) { return device_->enabled(device_->rings[ring]); };
+  const auto used = [this](size_t ring) {
+    return device_->runs(device_->rings[ring]) && device_->enabled(device_->rings[ring]);
+  };
   size_t ring = 0;
-  while (ring + 1 < device_->rings.size() && enabled(ring) && enabled(ring + 1)) ring += 2;
+  while (ring + 1 < device_->rings.size() && used(ring) && used(ring + 1)) ring += 2;
   return static_cast<uint16_t>(ring / 2);
 }
 

@@ -199,3 +199,49 @@ TEST_CASE("a caller that has gone is not left with a device") {
   CHECK(attachments->list().empty());
   node.checkFree();
 }
+
+TEST_CASE("a node is not drained while a pod is being attached") {
+  const Node node;
+  std::unique_ptr<Attachments> attachments;
+  std::string refusal;
+  attachments = node.start([&](std::string_view step) {
+    if (step != "recorded") return;
+    try {
+      attachments->drain();
+    } catch (const RefusedError& error) {
+      refusal = error.what();
+    }
+  });
+  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  CHECK_THAT(refusal, Contains("nic-0 by container c0, which is being attached"));
+  CHECK(attachments->list().size() == 1);
+}
+
+TEST_CASE("a Detach gives a VF back what it had") {
+  const Node node(Backend::kernel);
+  VfValues values;
+  auto options = node.options();
+  options.hardware = HardwareChanges::Access{[](const std::string&) { return true; },
+                                             [&](const std::string&) -> std::optional<Vf> {
+                                               return Vf{"eth1", 2, "driver", values};
+                                             },
+                                             [&](const Vf&, VfPart part, const VfValues& wanted) {
+                                               if (part == VfPart::vlan) values.vlan = wanted.vlan;
+                                               return 0;
+                                             },
+                                             [](const std::string&) { return "52:54:00:00:00:01"; },
+                                             nullptr,
+                                             nullptr};
+  Attachments attachments(options, [] {});
+  DeviceConfig device;
+  device.backend = Backend::kernel;
+  device.vdpa = "vdpa0";
+  device.pciAddress = "0000:65:00.2";
+  attachments.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+  Settings settings;
+  settings.vlan = 100;
+  attachments.attach({kOwner, "nic-0", settings, {}, {}}, kNever);
+  CHECK(values.vlan == 100);
+  CHECK(attachments.detach(kOwner.key()));
+  CHECK(values.vlan == 0);
+}

@@ -1,6 +1,9 @@
 // Stands in for vdpa-worker and vdpa-switch where only their control channel matters: answers what
 // vdpa-datapath asks, creates the pod's and the ports' sockets as plain files, and holds ports in a
-// map.
+// map. It is our reading of the control protocol, not the programs': its engine is there when its
+// file is, a setting of a port is always taken, and no packet passes. What it cannot show is tested
+// with the real programs: tests/system (test_datapath*.py), tests/vm/inside/test_kill.py,
+// tests/soak.
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>

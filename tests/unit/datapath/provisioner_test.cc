@@ -42,9 +42,10 @@ class Node {
                                       tree.path() + "/" + file("driver"));
     tree.write(file("driver_override"), driverOverride + "\n");
   }
-  void record(const std::string& bootId, const std::string& foundOverride = "") {
+  void record(const std::string& bootId, const std::string& foundOverride = "", int version = 1) {
     std::filesystem::create_directories(directory.path() + "/provisioned");
-    std::ofstream(recordPath()) << R"({"version": 1, "vdpa": "vdpa7", "pciAddress": ")" << kVf
+    std::ofstream(recordPath()) << R"({"version": )" << version
+                                << R"(, "later": 7, "vdpa": "vdpa7", "pciAddress": ")" << kVf
                                 << R"(", "pciDriver": "vp-vdpa", "foundDriver": "virtio-pci", )"
                                 << R"("foundOverride": ")" << foundOverride << R"(", "bootId": ")"
                                 << bootId << "\"}";
@@ -344,6 +345,15 @@ TEST_CASE_METHOD(Node, "a device of 0.1.0, which knew no attributes, gets those 
     CHECK(calls.size() == 2);
     CHECK(readFile(recordPath()).find("virtio-pci") != std::string::npos);  // what it found stays
   }
+}
+
+TEST_CASE_METHOD(Node, "a record that a later release wrote, and must read itself, is left alone") {
+  is("vp-vdpa", "(null)");
+  tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
+  record("this", "", 2);
+  want();
+  CHECK(calls.empty());
+  CHECK(recorded());
 }
 
 TEST_CASE_METHOD(Provisioned, "a making that was cut off is done again, wherever that was") {

@@ -64,6 +64,7 @@ TEST_CASE("an mlx5 card in switchdev mode: uplink and representors are the PF's,
   CHECK(pf.netdevs == std::vector<std::string>{"ens1f0np0"});
   const auto& vf = found.functions.at("0000:65:00.3");
   CHECK(vf.pf == "0000:65:00.0");
+  CHECK(vf.numaNode == 1);
   CHECK(vf.vfIndex == 1);
   CHECK(vf.netdevs.empty());
   CHECK_FALSE(vf.iommuGroup);

@@ -1,4 +1,9 @@
-// A sysfs for tests: written to a directory as the kernel shows it, as far as discovery looks.
+// A sysfs for tests, made by hand: as far as discovery looks, in a directory. It is no copy of a
+// machine. The links between a PF and its VFs are those of a listing that the hwloc project has
+// ("ll /sys/bus/pci/devices/0000:04:00.0/" in "identify SR-IOV virtual functions on Linux");
+// functions, the vdpa bus, slices and netdevs are as the kernel's documentation and the test
+// machine's virtio and igb NICs show them (tests/vm/inside has the real thing). No public listing
+// of a vDPA device below a VF of mlx5, ifcvf or another vendor was found.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// What a test needs to play the front-end: messages, memory and eventfds.
+// What a test or the fuzzer needs to play the front-end: messages, memory and eventfds.
 #pragma once
 
 #include <fcntl.h>
@@ -35,6 +35,11 @@ inline std::vector<std::byte> bytesOf(const void* data, size_t size) {
   return {first, first + size};
 }
 
+template <typename T>
+std::vector<std::byte> bytesOf(const T& value) {
+  return bytesOf(&value, sizeof value);
+}
+
 inline Message empty(Request request, uint32_t flags = kVersion) {
   Message message;
   message.request = request;
@@ -45,7 +50,7 @@ inline Message empty(Request request, uint32_t flags = kVersion) {
 template <typename T>
 Message with(Request request, const T& payload, uint32_t flags = kVersion) {
   Message message = empty(request, flags);
-  message.payload = bytesOf(&payload, sizeof payload);
+  message.payload = bytesOf(payload);
   return message;
 }
 
@@ -78,7 +83,7 @@ inline Message addresses(uint32_t index) {
               VringAddresses{index, 0, base, base + 0x2000, base + 0x1000, 0});
 }
 
-inline Offer offer(uint32_t queuePairs = 1) {
+inline Offer offer(uint32_t queuePairs = 1, uint32_t queueSize = 256) {
   Offer offer;
   offer.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
                    feature::kEventIndex | feature::kMultiqueue;
@@ -86,7 +91,7 @@ inline Offer offer(uint32_t queuePairs = 1) {
                            protocol_feature::kMtu | protocol_feature::kConfig |
                            protocol_feature::kResetDevice | protocol_feature::kStatus;
   offer.queuePairs = queuePairs;
-  offer.queueSize = 256;
+  offer.queueSize = queueSize;
   offer.config.mac = {2, 0, 0, 0, 0, 7};
   offer.config.maxQueuePairs = static_cast<uint16_t>(queuePairs);
   offer.config.mtu = 1400;

@@ -106,6 +106,13 @@ TEST_CASE("a ring without eventfds") {
   CHECK(ring.error);
 }
 
+TEST_CASE("an eventfd that the pod made a blocking one keeps nobody waiting") {
+  Session session(offer());
+  setUp(session);
+  session.handle(with(Request::SetVringCall, uint64_t{0}, eventFd()));
+  CHECK(::fcntl(session.device().rings[0].call->get(), F_GETFL) & O_NONBLOCK);
+}
+
 TEST_CASE("packed rings need no power of two") {
   Session session(offer());
   setUp(session, feature::kVersion1 | feature::kPackedRing);

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "deviceplugin/datapath/worker/protocol_error.h"
+#include "tests/unit/worker/device_ring.h"
 
 using namespace vdpa;
 
@@ -107,11 +108,17 @@ TEST_CASE("the worker's own memory lies beside the pod's") {
 
 namespace {
 
-// A device's side of the queue: walks the ring and answers, as often as it is kicked.
+// The device, which answers as often as it is kicked.
 class Device {
  public:
   Device(ControlQueue& queue, uint64_t iova, bool packed, uint8_t answer)
-      : queue_(queue), iova_(iova), packed_(packed), answer_(answer), thread_([this] { run(); }) {}
+      : queue_(queue),
+        answer_(answer),
+        ring_(queue.queue(), packed,
+              [memory = static_cast<std::byte*>(queue.memory()), iova](uint64_t address, uint64_t) {
+                return memory + (address - iova);
+              }),
+        thread_([this] { run(); }) {}
   ~Device() {
     stop_ = true;
     ::eventfd_write(queue_.queue().kick, 1);
@@ -120,15 +127,6 @@ class Device {
   std::vector<uint16_t> pairs() const { return pairs_; }
 
  private:
-  std::byte* at(uint64_t address) {
-    return static_cast<std::byte*>(queue_.memory()) + (address - iova_);
-  }
-  template <typename T>
-  T get(uint64_t address) {
-    T value;
-    std::memcpy(&value, at(address), sizeof value);
-    return value;
-  }
   void run() {
     for (;;) {
       pollfd kicked{queue_.queue().kick, POLLIN, 0};
@@ -136,66 +134,26 @@ class Device {
       eventfd_t ignored;
       ::eventfd_read(queue_.queue().kick, &ignored);
       if (stop_) return;
-      packed_ ? servePacked() : serveSplit();
+      while (const auto chain = ring_.take()) {
+        answer(chain->buffers);
+        ring_.put(*chain, 1);
+      }
       ::eventfd_write(queue_.queue().call, 1);
     }
   }
-  void answer(uint64_t command, uint64_t data, uint64_t status) {
-    CHECK(get<uint8_t>(command) == 4);
-    CHECK(get<uint8_t>(command + 1) == 0);
-    pairs_.push_back(get<uint16_t>(data));
-    *at(status) = std::byte{answer_};
-  }
-  void serveSplit() {
-    const auto where = queue_.queue();
-    const auto available = get<uint16_t>(where.available + 2);
-    for (; seen_ != available; ++seen_) {
-      const auto head = get<uint16_t>(where.available + 4 + 2 * (seen_ % where.size));
-      uint64_t addresses[3];
-      uint16_t next = head;
-      for (auto& address : addresses) {
-        address = get<uint64_t>(where.descriptors + 16 * next);
-        next = get<uint16_t>(where.descriptors + 16 * next + 14);
-      }
-      answer(addresses[0], addresses[1], addresses[2]);
-      const uint32_t element[2] = {head, 1};
-      std::memcpy(at(where.used + 4 + 8 * (seen_ % where.size)), element, sizeof element);
-      const auto used = static_cast<uint16_t>(seen_ + 1);
-      std::atomic_thread_fence(std::memory_order_release);
-      std::memcpy(at(where.used + 2), &used, sizeof used);
-    }
-  }
-  void servePacked() {
-    const auto where = queue_.queue();
-    const auto flags = [&](uint16_t entry) { return where.descriptors + 16 * entry + 14; };
-    const auto mine = [&] {
-      const auto value = get<uint16_t>(flags(position_));
-      return ((value >> 7 & 1) != 0) == wrap_ && ((value >> 15 & 1) != 0) != wrap_;
-    };
-    while (mine()) {
-      const uint16_t first = position_;
-      const bool firstWrap = wrap_;
-      uint64_t addresses[3];
-      for (auto& address : addresses) {
-        address = get<uint64_t>(where.descriptors + 16 * position_);
-        if (++position_ == where.size) {
-          position_ = 0;
-          wrap_ = !wrap_;
-        }
-      }
-      answer(addresses[0], addresses[1], addresses[2]);
-      const uint16_t used = firstWrap ? 0x8080 : 0;
-      std::atomic_thread_fence(std::memory_order_release);
-      std::memcpy(at(flags(first)), &used, sizeof used);
-    }
+  void answer(const std::vector<test::DeviceRing::Buffer>& parts) {
+    REQUIRE(parts.size() == 3);
+    CHECK(parts[0].data[0] == std::byte{4});
+    CHECK(parts[0].data[1] == std::byte{0});
+    uint16_t pairs;
+    std::memcpy(&pairs, parts[1].data, sizeof pairs);
+    pairs_.push_back(pairs);
+    *parts[2].data = std::byte{answer_};
   }
 
   ControlQueue& queue_;
-  const uint64_t iova_;
-  const bool packed_;
   const uint8_t answer_;
-  uint16_t seen_ = 0, position_ = 0;
-  bool wrap_ = true;
+  test::DeviceRing ring_;
   std::vector<uint16_t> pairs_;
   std::atomic<bool> stop_ = false;
   std::thread thread_;

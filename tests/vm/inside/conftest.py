@@ -10,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "harness"))
 
-from node import Node  # noqa: E402
+from hardware import Hardware  # noqa: E402
+from kernel_devices import datapath, igb, simulator  # noqa: E402, F401 (fixtures)
 from vendor_nic import VendorNic  # noqa: E402
 
 
@@ -38,7 +39,7 @@ def directory():
 @pytest.fixture
 def node():
     """The machine's devices, without VFs and vDPA devices before and after."""
-    machine = Node()
+    machine = Hardware()
     machine.clear()
     yield machine
     machine.clear()

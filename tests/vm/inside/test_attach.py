@@ -1,42 +1,20 @@
 """vdpa-datapath with real devices: provisioning, attaching behind a socket and directly, and what goes wrong."""
 
-import contextlib
 import functools
-import json
 import os
 import pathlib
 import resource
 import subprocess
 
-import pytest
 import rpc
-from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner, refused, settings
+from datapath import delete_namespace, network_namespace, owner, refused, settings
 from grpc import StatusCode
-from node import IGB_PF, run
+from hardware import IGB_PF, run
+from kernel_devices import attached_netdev, device_json, kernel, netdevs, offer
 from support import Program, wait_until
-from test_worker import application as any_application
+from testpmd import device_application
 
-application = functools.partial(any_application, user=0)   # outside of a pod only root sees a device's directory
-
-
-def offer(*devices, name="vdpa.io/nic"):
-    return rpc.datapath.Resource(name=name, socket=rpc.datapath.SocketOptions(mode=0o666), devices=devices)
-
-
-def kernel(address, vdpa, attach="vhost-user", provision=False, driver="vp-vdpa"):
-    return rpc.datapath.Device(id=address, attach=attach, numa_node=1, kernel=rpc.datapath.KernelDevice(
-        vdpa=vdpa, management_device=f"pci/{address}", provision=provision, pci_address=address, pci_driver=driver))
-
-
-@pytest.fixture
-def datapath(directory):
-    with Kubelet(directory) as kubelet, Datapath(directory) as running:
-        running.kubelet = kubelet
-        yield running.wait_serving()
-
-
-def device_json(datapath, device):
-    return json.loads(datapath.path(device, "device.json").read_text())
+application = functools.partial(device_application, user=0)   # outside of a pod only root sees a device's directory
 
 
 def test_two_pods_on_two_vfs(node, directory, datapath):
@@ -238,19 +216,6 @@ def test_what_a_program_has_open_is_not_removed_under_it(node, datapath):
     finally:
         os.close(device)
     wait_until(lambda: node.vdpa_devices() == {}, datapath.log)
-
-
-@contextlib.contextmanager
-def attached_netdev(datapath, first, **request):
-    with network_namespace() as netns:
-        answer = datapath.stub.Attach(rpc.datapath.AttachRequest(
-            owner=owner(netns=netns), device_id=first, **request), timeout=30).attachment
-        yield netns, answer
-
-
-def netdevs(netns=None):
-    prefix = ["ip", "-n", pathlib.Path(netns).name] if netns else ["ip"]
-    return {link["ifname"]: link for link in json.loads(run(*prefix, "-j", "address", "show"))}
 
 
 def test_the_netdev_moves_into_the_pod_and_back(node, datapath):

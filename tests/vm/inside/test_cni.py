@@ -14,9 +14,9 @@ import rpc
 from cni import device_info  # noqa: F401 (a fixture)
 from cnitool import Tool
 from datapath import network_namespace, owner
-from node import PCI, VIRTIO_PF, run
+from hardware import PCI, VIRTIO_PF, run
+from kernel_devices import kernel, netdevs, offer
 from support import wait_until
-from test_attach import datapath, kernel, netdevs, offer  # noqa: F401 (a fixture)
 
 MAC = "52:54:00:00:03:01"
 
@@ -34,7 +34,7 @@ def inside(netns, *command):
 
 @pytest.mark.parametrize("attach, driver", [("virtio-vdpa", "virtio_vdpa"), ("vhost-user", "vhost_vdpa"),
                                             ("vhost-vdpa", "vhost_vdpa")])
-def test_add_check_and_del(node, directory, datapath, device_info, attach, driver):  # noqa: F811
+def test_add_check_and_del(node, directory, datapath, device_info, attach, driver):
     [first] = node.add_vf_devices(1, driver=driver)
     datapath.set_devices(offer(kernel(first, "vdpa0", attach=attach)))
     info = device_info
@@ -68,7 +68,7 @@ def test_add_check_and_del(node, directory, datapath, device_info, attach, drive
         assert not list((directory / "ipam/fast").glob("10.*"))
 
 
-def test_check_names_each_difference_of_a_netdev(node, directory, datapath):  # noqa: F811
+def test_check_names_each_difference_of_a_netdev(node, directory, datapath):
     [first] = node.add_vf_devices(1, driver="virtio_vdpa")
     datapath.set_devices(offer(kernel(first, "vdpa0", attach="virtio-vdpa")))
     with network_namespace() as netns:
@@ -103,7 +103,7 @@ def other_end(node):
 
 
 @pytest.fixture
-def wired(node, datapath):  # noqa: F811
+def wired(node, datapath):
     """The first VF, for a pod as a netdev."""
     node.make_vfs(VIRTIO_PF, 2)
     first = node.vf(0)
@@ -141,7 +141,7 @@ class Listener:
         raise AssertionError(seen)
 
 
-def test_addresses_are_announced_replaced_and_kept_apart_from_others(node, datapath, wired):  # noqa: F811
+def test_addresses_are_announced_replaced_and_kept_apart_from_others(node, datapath, wired):
     def set_addresses(ips, *routes):
         return datapath.stub.SetAddresses(rpc.datapath.SetAddressesRequest(
             container_id="c0", interface="net1", ips=ips,
@@ -208,7 +208,7 @@ def dhcp_server(directory, netns, name):
             server.kill()
 
 
-def test_an_address_from_a_dhcp_server(node, directory, datapath, wired):  # noqa: F811
+def test_an_address_from_a_dhcp_server(node, directory, datapath, wired):
     with network_namespace() as netns, other_end(node) as (outside, name), dhcp_server(directory, outside, name), \
             dhcp_daemon(directory) as path:
         config = network(datapath, wired, directory) | {"ipam": {"type": "dhcp", "daemonSocketPath": path}}
@@ -224,7 +224,7 @@ def test_an_address_from_a_dhcp_server(node, directory, datapath, wired):  # noq
         assert datapath.attachment(wired) is None and set(netdevs(netns)) == {"lo"}
 
 
-def test_without_a_dhcp_server_all_is_undone(node, directory, datapath, wired):  # noqa: F811
+def test_without_a_dhcp_server_all_is_undone(node, directory, datapath, wired):
     with network_namespace() as netns, dhcp_daemon(directory, "-timeout", "1s", "-resendtimeout", "2s") as path:
         config = network(datapath, wired, directory) | {"ipam": {"type": "dhcp", "daemonSocketPath": path}}
         variables = {"CNI_NETNS": netns, "CNI_PATH": str(cni.NEW_PLUGINS)}
@@ -233,7 +233,7 @@ def test_without_a_dhcp_server_all_is_undone(node, directory, datapath, wired): 
         assert datapath.attachment(wired) is None and set(netdevs(netns)) == {"lo"}
 
 
-def test_tuning_works_on_our_interface(node, directory, datapath, wired):  # noqa: F811
+def test_tuning_works_on_our_interface(node, directory, datapath, wired):
     """A chain by cnitool: what a later plugin changes is no difference to CHECK, and the pod's ways back are open."""
     with network_namespace() as netns:
         ours = network(datapath, wired, directory)

@@ -11,11 +11,12 @@ import threading
 import time
 
 import cni
-from datapath import Kubelet, Datapath, network_namespace
+from datapath import Datapath, network_namespace
+from kernel_devices import SIMULATOR_MAC, kernel, offer, vdpa_mac
+from kubelet import PodResources
 from support import wait_until
-from test_attach import kernel, offer
-from test_settings import ASKED, Igb, SIMULATOR_MAC, igb, simulator, vdpa_mac  # noqa: F401 (fixtures among them)
 
+ASKED = "02:00:00:00:00:09"
 SEED, ROUNDS = 1848, 24
 OPTIONS = ("--release-after", 1)   # seconds: no round waits longer for reconciliation than it must
 VICTIMS = ("cni", "datapath", "worker")
@@ -26,7 +27,7 @@ FILES = ("state/owners/{}.json", "run/workers/{}.sock", "run/devices/{}/vhost.so
 class Scene:
     """A node with one VF, which has settings through its PF, and a supervisor of its datapath."""
 
-    def __init__(self, directory, igb):  # noqa: F811
+    def __init__(self, directory, igb):
         self.directory, self.igb = directory, igb
         self.took = {"ADD": 1.0, "DEL": 1.0}   # seconds, of the last that nobody disturbed
         self.datapath = Datapath(directory, *OPTIONS).wait_serving()
@@ -132,8 +133,8 @@ class Killing:
         return False
 
 
-def test_a_vf_that_nobody_has_is_as_it_was_found(directory, igb, simulator):  # noqa: F811
-    with Kubelet(directory):
+def test_a_vf_that_nobody_has_is_as_it_was_found(directory, igb, simulator):
+    with PodResources(directory):
         scene = Scene(directory, igb)
         before = igb.found()
         wanted = (100, 3, False, True, 100, ASKED)

@@ -1,31 +1,14 @@
 """The whole of a node: vdpa-device-plugin finds real devices, live, and offers them; vdpa-datapath serves them."""
 
-import json
 import os
 import subprocess
 
 import pytest
 from datapath import Datapath
+from device_plugin import DevicePlugin, write_config
 from kubelet import Kubelet
-from node import IGB_PF, VIRTIO_PF, run
-from support import BUILD, Program, wait_until
-
-PLUGIN, CTL = BUILD / "deviceplugin/vdpa-device-plugin", BUILD / "deviceplugin/ctl/vdpactl"
-
-
-class Plugin(Program):
-    def __init__(self, directory, config):
-        (directory / "config").mkdir()
-        self.config = directory / "config" / "config.yaml"
-        self.config.write_text(json.dumps(config))
-        self.run_dir = directory / "run"
-        super().__init__("plugin", [PLUGIN, "--config", self.config, "--kubelet-dir", directory / "device-plugins",
-                                    "--pod-resources", directory / "pod-resources.sock", "--run-dir", self.run_dir,
-                                    "--devinfo-dir", directory / "dp", "--log-level", "debug"], directory)
-
-    def explain(self, device):
-        return subprocess.run([CTL, "explain", "--plugin-socket", self.run_dir / "plugin.sock", device],
-                              capture_output=True, text=True, check=True).stdout
+from hardware import IGB_PF, VIRTIO_PF, run
+from support import wait_until
 
 
 @pytest.fixture
@@ -36,7 +19,7 @@ def scene(directory):
     def start(*resources):
         datapath = Datapath(directory).__enter__()
         started.append(datapath)
-        plugin = Plugin(directory, {"resources": list(resources)}).__enter__()
+        plugin = DevicePlugin(directory, write_config(directory, *resources)).__enter__()
         started.append(plugin)
         return plugin, kubelet
     yield start
@@ -73,8 +56,7 @@ def test_provisioning_makes_them(node, scene):
     assert node.driver(addresses[3]) == "virtio-pci"
     assert set(node.vdpa_devices()) == {f"vdpa-{a}" for a in addresses[:3]}
     # Changed while it runs: what is no longer wanted is undone, the rest stays.
-    plugin.config.write_text(json.dumps({"resources": [
-        {"name": "nic", "provision": "vdpa", "devices": [{"pciAddresses": addresses[:1]}]}]}))
+    plugin.configure({"name": "nic", "provision": "vdpa", "devices": [{"pciAddresses": addresses[:1]}]})
     wait_until(lambda: set(node.vdpa_devices()) == {f"vdpa-{addresses[0]}"}, node.vdpa_devices, 60)
     assert healthy(kubelet) == addresses[:1]
     wait_until(lambda: node.driver(addresses[1]) == "virtio-pci", "the driver it had")

@@ -1,58 +1,19 @@
 """Settings of hardware: a VF's through its PF, which igb has, and a vDPA device's MAC, which the simulator takes."""
 
 import contextlib
-import json
-import pathlib
 
 import pytest
 import rpc
 from datapath import delete_namespace, network_namespace, owner, refused, settings
 from grpc import StatusCode
-from node import IGB_PF, PCI, run
-from support import wait_until
-from test_attach import attached_netdev, datapath, device_json, kernel, netdevs, offer  # noqa: F401: a fixture among them
+from hardware import run
+from kernel_devices import SIMULATOR_MAC, attached_netdev, device_json, kernel, netdevs, offer, vdpa_mac
 
-SIMULATOR_MAC, VF_MAC, ASKED = "02:00:00:00:00:51", "52:54:00:00:03:01", "02:00:00:00:00:09"
-
-
-class Igb:
-    """The first VF of a PF that has settings of VFs; the vDPA device that is offered with it is another's."""
-
-    def __init__(self, node):
-        node.make_vfs(IGB_PF, 1)
-        self.vf = node.vf(0, IGB_PF)
-        self.pf = next((PCI / "devices" / IGB_PF / "net").iterdir()).name
-        node.set_link(self.pf, True)   # it has a rate's limit then
-        wait_until(lambda: (pathlib.Path("/sys/class/net") / self.pf / "carrier").read_text() == "1\n", "igb's link")
-        self.where = f"VF 0 of {self.pf} (igb)"
-
-    def found(self):
-        """All that the kernel tells of the VF."""
-        [link] = json.loads(run("ip", "-d", "-j", "link", "show", self.pf))
-        return link["vfinfo_list"][0]
-
-    def offered(self, vdpa="sim0"):
-        return offer(kernel(self.vf, vdpa, attach="vhost-vdpa"))
-
-
-@pytest.fixture
-def igb(node):
-    machine = Igb(node)
-    yield machine
-    node.set_link(machine.pf, False)
-
-
-@pytest.fixture
-def simulator(node):
-    node.add_vdpa("sim0", "vdpasim_net", "mac", SIMULATOR_MAC)
-
-
-def vdpa_mac(name):
-    return json.loads(run("vdpa", "-j", "dev", "config", "show", name))["config"][name]["mac"]
+VF_MAC, ASKED = "52:54:00:00:03:01", "02:00:00:00:00:09"
 
 
 @contextlib.contextmanager
-def crashed(datapath, resource):  # noqa: F811
+def crashed(datapath, resource):
     """Another one over what this one left when it was killed."""
     datapath.process.kill()
     datapath.process.wait()
@@ -60,7 +21,7 @@ def crashed(datapath, resource):  # noqa: F811
         yield again.set_devices(resource)
 
 
-def test_a_vf_has_what_is_asked_for_and_gets_back_what_it_had(datapath, igb, simulator):  # noqa: F811
+def test_a_vf_has_what_is_asked_for_and_gets_back_what_it_had(datapath, igb, simulator):
     datapath.set_devices(igb.offered())
     before = igb.found()
     assert (before["spoofchk"], before["trust"]) == (True, False), "the test changes both"
@@ -80,7 +41,7 @@ def test_a_vf_has_what_is_asked_for_and_gets_back_what_it_had(datapath, igb, sim
     assert igb.found() == before
 
 
-def test_what_nobody_asks_for_stays_as_it_is(datapath, igb, simulator):  # noqa: F811
+def test_what_nobody_asks_for_stays_as_it_is(datapath, igb, simulator):
     datapath.set_devices(igb.offered())
     run("ip", "link", "set", igb.pf, "vf", 0, "vlan", 7, "spoofchk", "off")
     before = igb.found()
@@ -96,7 +57,7 @@ def test_what_nobody_asks_for_stays_as_it_is(datapath, igb, simulator):  # noqa:
     ({"vlan": 100, "vlan_proto": "802.1ad"}, "vlan 100 (vlanQoS 0, vlanProto 802.1ad)"),
     ({"link_state": "disable"}, "link_state disable"),
     ({"min_tx_rate": 10}, "min_tx_rate 10"), ({"max_tx_rate": 5000}, "max_tx_rate 5000")])
-def test_what_the_driver_cannot_do_is_refused_and_nothing_is_changed(datapath, igb, simulator, asked, word):  # noqa: F811
+def test_what_the_driver_cannot_do_is_refused_and_nothing_is_changed(datapath, igb, simulator, asked, word):
     datapath.set_devices(igb.offered())
     before = igb.found()
     with network_namespace() as netns:
@@ -107,7 +68,7 @@ def test_what_the_driver_cannot_do_is_refused_and_nothing_is_changed(datapath, i
     assert vdpa_mac("sim0") == SIMULATOR_MAC
 
 
-def test_after_a_crash_a_detach_puts_back_what_was_found_before(datapath, igb, simulator):  # noqa: F811
+def test_after_a_crash_a_detach_puts_back_what_was_found_before(datapath, igb, simulator):
     datapath.set_devices(igb.offered())
     before = igb.found()
     asked = settings(mac=ASKED, vlan=100, spoof_check=False)
@@ -121,7 +82,7 @@ def test_after_a_crash_a_detach_puts_back_what_was_found_before(datapath, igb, s
     assert vdpa_mac("sim0") == SIMULATOR_MAC
 
 
-def test_the_next_owner_starts_from_what_was_found_before_the_last(datapath, igb, simulator):  # noqa: F811
+def test_the_next_owner_starts_from_what_was_found_before_the_last(datapath, igb, simulator):
     datapath.set_devices(igb.offered())
     before = igb.found()
     with network_namespace() as gone, network_namespace() as netns:
@@ -137,7 +98,7 @@ def test_the_next_owner_starts_from_what_was_found_before_the_last(datapath, igb
     assert igb.found() == before
 
 
-def test_a_mac_through_the_pf_where_the_vdpa_device_takes_none(node, datapath, igb):  # noqa: F811
+def test_a_mac_through_the_pf_where_the_vdpa_device_takes_none(node, datapath, igb):
     """vp-vdpa takes none."""
     node.add_vf_devices(1)
     datapath.set_devices(igb.offered("vdpa0"))
@@ -154,7 +115,7 @@ def test_a_mac_through_the_pf_where_the_vdpa_device_takes_none(node, datapath, i
 
 
 @pytest.mark.parametrize("attach", ["vhost-vdpa", "vhost-user"])
-def test_the_mac_of_a_vdpa_device(datapath, simulator, attach):  # noqa: F811
+def test_the_mac_of_a_vdpa_device(datapath, simulator, attach):
     datapath.set_devices(offer(rpc.datapath.Device(id="sim0", attach=attach, kernel=rpc.datapath.KernelDevice(
         vdpa="sim0", management_device="vdpasim_net"))))
     pod = {"pod": "app", "uid": "8c9d"}
@@ -174,7 +135,7 @@ def test_the_mac_of_a_vdpa_device(datapath, simulator, attach):  # noqa: F811
     assert attached("c2") == stable, "of the pod and its network"
 
 
-def test_a_mac_that_only_the_device_itself_could_change(node, datapath):  # noqa: F811
+def test_a_mac_that_only_the_device_itself_could_change(node, datapath):
     [first] = node.add_vf_devices(1)
     datapath.set_devices(offer(kernel(first, "vdpa0", attach="vhost-vdpa")))
     with network_namespace() as netns:
@@ -187,7 +148,7 @@ def test_a_mac_that_only_the_device_itself_could_change(node, datapath):  # noqa
         assert datapath.attach(owner(netns=netns), first).settings.mac == VF_MAC, "nobody asks for one: it keeps its own"
 
 
-def test_the_mac_of_a_pods_netdev(node, datapath):  # noqa: F811
+def test_the_mac_of_a_pods_netdev(node, datapath):
     [first] = node.add_vf_devices(1, driver="virtio_vdpa")
     datapath.set_devices(offer(kernel(first, "vdpa0", attach="virtio-vdpa")))
     before = {name: link["address"] for name, link in netdevs().items()}

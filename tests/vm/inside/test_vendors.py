@@ -1,17 +1,16 @@
 """The rules of vendors' drivers, which the test NIC has: what is passed to them, what of a network they take and when."""
 
 import contextlib
-import json
 
 import pytest
 from datapath import Datapath, network_namespace, owner, refused, settings
 from grpc import StatusCode
+from device_plugin import DevicePlugin, write_config
 from kubelet import Kubelet
-from node import PLAIN
+from hardware import PLAIN
+from kernel_devices import netdevs
 from pod import Pod, exchange
 from support import wait_until
-from test_attach import netdevs
-from test_plugin import Plugin
 
 ASKED, OTHER = "02:00:00:00:00:09", "02:00:00:00:00:0a"
 OWN = "52:54:00:00:0a:00"   # the first function's, where the driver gives functions one
@@ -24,10 +23,10 @@ class Offer:
     def __init__(self, directory, kubelet, resource):
         self.datapath = Datapath(directory).__enter__()
         self.kubelet = kubelet
-        self.plugin = Plugin(directory, {"resources": [resource]})
+        self.plugin = DevicePlugin(directory, write_config(directory, resource))
         self.resource = resource
         self.plugin.__enter__()
-        wait_until((self.plugin.run_dir / "plugin.sock").exists, self.plugin.log)
+        wait_until(self.plugin.socket.exists, self.plugin.log)
 
     def stop(self):
         for program in self.plugin, self.datapath:
@@ -35,7 +34,7 @@ class Offer:
 
     def change(self, **keys):
         self.resource |= keys
-        self.plugin.config.write_text(json.dumps({"resources": [self.resource]}))
+        self.plugin.configure(self.resource)
 
     def healthy(self):
         found = self.kubelet.plugins.get("vdpa.io/nic")
@@ -123,9 +122,11 @@ def test_mlx5_as_a_netdev(node, vendor_nic, offer):
     wait_until(lambda: node.vdpa_config(f"vdpa-{first}")["mtu"] == 1500, lambda: node.vdpa_config(f"vdpa-{first}"))
 
 
-def test_a_character_device_that_was_handed_out_is_not_made_anew(vendor_nic, offer, made):
+def test_a_character_device_that_was_handed_out_is_not_made_anew(node, vendor_nic, offer, made):
     [first] = vendor_nic.bind_vfs("mlx5_core")
     offered = offer(first, attach="vhost-vdpa").wait_healthy(first)
+    [handed] = offered.kubelet.wait_plugin().allocate(first).devices
+    assert (handed.host_path, handed.permissions) == (node.character_device(f"vdpa-{first}"), "rw")
     for asked in {"mac": ASKED}, {"mtu": 9000}:
         [(key, value)] = asked.items()
         offered.refuses(first, f"{key} {value} is asked for", "attach: vhost-vdpa", f"remove {key}", **asked)
@@ -203,6 +204,19 @@ def test_attributes_of_the_resource(node, vendor_nic, offer, made):
     for attributes, words in (({"queuePairs": 5}, "makes at most 4"), ({"features": ["CSUM"]}, "it supports MTU, MAC, MRG_RXBUF")):
         offered.change(vdpa=attributes)
         wait_until(lambda: words in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+
+
+def test_selectors_of_what_the_kernel_tells(node, vendor_nic, offer):
+    """Queue pairs and management devices are not in sysfs."""
+    first, second = vendor_nic.bind_vfs("mlx5_core", "mlx5_core")
+    for name, address, pairs in ("vdpa0", first, 4), ("vdpa1", second, 2):
+        node.add_vdpa(name, f"pci/{address}", "mac", ASKED, "max_vqp", str(pairs))
+    offered = offer(provision="none", devices=[{"vendors": ["15b3"]}]).wait_healthy(first, second)
+    offered.change(devices=[{"vendors": ["15b3"], "minQueuePairs": 3}])
+    offered.wait_healthy(first)
+    assert "has 2 queue pairs, needs 3" in offered.plugin.explain(second)
+    offered.change(devices=[{"managementDevices": [f"pci/{second}"]}])
+    offered.wait_healthy(second)
 
 
 def test_mlx5_whose_functions_have_a_mac(node, vendor_nic, offer, made):

@@ -4,11 +4,11 @@ import pytest
 import rpc
 from datapath import owner, refused
 from grpc import StatusCode
-from test_attach import attached_netdev, datapath, kernel, netdevs, offer  # noqa: F401: a fixture among them
+from kernel_devices import attached_netdev, kernel, netdevs, offer
 
 
 @pytest.fixture
-def spoiled(datapath):  # noqa: F811
+def spoiled(datapath):
     """Kills the datapath and spoils the device's record; another one finds that."""
     started = []
 
@@ -32,7 +32,7 @@ def end_by_hand(again, device):
     assert again.attachment(device) is None
 
 
-def test_a_vf_behind_a_socket(node, datapath, spoiled):  # noqa: F811
+def test_a_vf_behind_a_socket(node, datapath, spoiled):
     [first] = node.add_vf_devices(1)
     resource = offer(kernel(first, "vdpa0"))
     datapath.set_devices(resource)
@@ -46,7 +46,7 @@ def test_a_vf_behind_a_socket(node, datapath, spoiled):  # noqa: F811
     assert again.detach(owner("next"))
 
 
-def test_a_netdev_in_its_pod(node, datapath, spoiled):  # noqa: F811
+def test_a_netdev_in_its_pod(node, datapath, spoiled):
     [first] = node.add_vf_devices(1, driver="virtio_vdpa")
     resource = offer(kernel(first, "vdpa0", attach="virtio-vdpa"))
     datapath.set_devices(resource)

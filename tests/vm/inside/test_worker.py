@@ -8,47 +8,21 @@ import signal
 import time
 
 import pytest
-from node import cpu_ticks, run
+from hardware import run
 from pod import BROADCAST, Pod, exchange, frame, mac
-from support import BUILD, Program, wait_until
+from support import Program, wait_until
 from switch import Control
-from testpmd import Testpmd
+from testpmd import device_application as application
 from vhost_front import BASE, FrontEnd
-
-NOBODY = 65534
-WORKER = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
-
-
-class Worker(Program):
-    def __init__(self, directory, device, path, name="worker", pairs=1, **popen):
-        self.socket = directory / f"{name}.sock"
-        super().__init__(name, [WORKER, "--device", device, "--socket", self.socket, "--vhost-vdpa", path,
-                                "--queue-pairs", pairs, "--control", directory / f"{name}.control", "--log-level", "debug"],
-                         directory, **popen)
-
-    def wait_ready(self):
-        self.wait_log("listening on")
-        return self
-
-    def rss(self):
-        status = open(f"/proc/{self.pid}/status").read()
-        return int(status.split("VmRSS:")[1].split()[0])
-
-
-def application(directory, socket, name, mode, core=0, options="", user=NOBODY, **other):
-    """An ordinary user's application, on the machine's huge pages: devices need pages that stay."""
-    directory.chmod(0o777)
-    return Testpmd(name, directory, [f"net_virtio_user0,path={socket}{options}"], mode, core=core, memory=64,
-                   eal=["--iova-mode=va", "--in-memory", "--single-file-segments"], huge=True,
-                   user=user, group=user, extra_groups=[], **other)
+from worker import kernel_worker
 
 
 @pytest.fixture
 def pair(node, directory):
     """Workers on the two ends of a wire: VF 0 and VF 1."""
     first, second = node.add_vf_devices(2)
-    with Worker(directory, first, node.character_device("vdpa0"), "w0") as w0, \
-            Worker(directory, second, node.character_device("vdpa1"), "w1") as w1:
+    with kernel_worker(directory, first, node.character_device("vdpa0"), "w0") as w0, \
+            kernel_worker(directory, second, node.character_device("vdpa1"), "w1") as w1:
         yield w0.wait_ready(), w1.wait_ready()
 
 
@@ -58,10 +32,10 @@ def test_packets_both_ways_and_none_through_the_worker(pair, directory, options,
             application(directory, pair[1].socket, "b", "macswap", 1, options) as b:
         b.wait_received(50, "from a")
         a.wait_received(50, "back from b")
-        before = [cpu_ticks(worker.pid) for worker in pair]
+        before = [worker.cpu_ticks() for worker in pair]
         a.wait_received(5000, "while the workers sleep")
-        assert [cpu_ticks(worker.pid) for worker in pair] == before
-        assert max(worker.rss() for worker in pair) < 8192
+        assert [worker.cpu_ticks() for worker in pair] == before
+        assert max(worker.memory_kib() for worker in pair) < 8192
         assert ("RING_PACKED" in run("vdpa", "dev", "config", "show", "vdpa0")) == packed
 
 
@@ -87,12 +61,12 @@ def test_memory_comes_and_goes_under_running_rings(pair):
 def test_memory_comes_under_the_rings_of_a_device_that_stops_and_goes_on(node, directory):
     """The simulator's can: rings that are elsewhere afterwards go on where they were."""
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
-    with Worker(directory, "sim0", node.character_device("sim0")) as worker:
+    with kernel_worker(directory, "sim0", node.character_device("sim0")) as worker:
         with Pod(worker.wait_ready().socket) as pod:
             around(pod, b"before")
             copy = os.memfd_create("copy")
             os.ftruncate(copy, os.fstat(pod.memory).st_size)
-            os.pwrite(copy, pod.bytes[:], 0)
+            os.pwrite(copy, pod.map.read(BASE, os.fstat(pod.memory).st_size), 0)
             pod.move(copy)
             around(pod, b"in the copy")
             pod.restart_ring(1)
@@ -110,8 +84,8 @@ def test_a_device_with_more_queue_pairs_than_its_driver_gives_it(node, directory
     node.add_vf_devices(4)
     assert node.vdpa_devices()["vdpa2"]["max_vqs"] == 3
     assert "max_vq_pairs 2" in run("vdpa", "dev", "config", "show", "vdpa2")
-    with Worker(directory, "c", node.character_device("vdpa2"), "w2") as w2, \
-            Worker(directory, "d", node.character_device("vdpa3"), "w3") as w3:
+    with kernel_worker(directory, "c", node.character_device("vdpa2"), "w2") as w2, \
+            kernel_worker(directory, "d", node.character_device("vdpa3"), "w3") as w3:
         with application(directory, w2.wait_ready().socket, "c", "flowgen", 0) as c, \
                 application(directory, w3.wait_ready().socket, "d", "macswap", 1) as d:
             d.wait_received(50, "from c")
@@ -130,7 +104,7 @@ def test_a_session_wakes_the_worker_by_its_messages_alone(node, directory):
     """What comes on top of the kernel's part from connect to traffic: the worker waits for its pod and for no time."""
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
     trace, sessions, messages = directory / "trace", 10, 0
-    with Worker(directory, "sim0", node.character_device("sim0")) as worker:
+    with kernel_worker(directory, "sim0", node.character_device("sim0")) as worker:
         worker.wait_ready()
         with Program("strace", ["strace", "--follow-forks", "--output", trace, "--attach", worker.pid], directory) as strace:
             strace.wait_log("attached")
@@ -168,7 +142,7 @@ def test_a_killed_worker_ends_its_session_and_the_next_gets_the_device(pair, dir
             pair[0].process.wait()
         pair[0].socket.unlink()
         (directory / "w0.control").unlink()
-        with Worker(directory, "vf", node.character_device("vdpa0"), "w2") as worker:
+        with kernel_worker(directory, "vf", node.character_device("vdpa0"), "w2") as worker:
             worker.wait_ready()
             with application(directory, worker.socket, "c", "flowgen", 0) as c:
                 c.wait_received(100, "back from b")
@@ -188,7 +162,7 @@ def test_dev_del_ends_under_a_running_application(pair, directory, node):
 
 
 def test_a_device_in_use_is_refused_with_the_reason(pair, directory, node):
-    with Worker(directory, "vf", node.character_device("vdpa0"), "late") as late:
+    with kernel_worker(directory, "vf", node.character_device("vdpa0"), "late") as late:
         late.wait_log("another program has it")
         assert not late.socket.exists()
         pair[0].stop()
@@ -200,7 +174,7 @@ def test_little_lockable_memory_is_named(node, directory):
 
     def few():  # root may raise its limit unless it lacks the capability
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 << 10, 64 << 10))
-    with Worker(directory, address, node.character_device("vdpa0"), "w0",
+    with kernel_worker(directory, address, node.character_device("vdpa0"), "w0",
                 preexec_fn=lambda: (few(), drop_resource_capabilities())) as worker:
         worker.wait_ready()
         with application(directory, worker.socket, "a", "flowgen", 0):
@@ -250,6 +224,6 @@ def start_both(front):
 
 def test_the_simulator_serves_an_application(node, directory):
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
-    with Worker(directory, "sim0", node.character_device("sim0")) as worker:
+    with kernel_worker(directory, "sim0", node.character_device("sim0")) as worker:
         with Pod(worker.wait_ready().socket) as pod:
             around(pod, b"around")

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from node import PCI, PLAIN, VIRTIO_PF, run
+from hardware import PCI, PLAIN, VIRTIO_PF, run
 
 PARAMETERS = pathlib.Path("/sys/module/testnic/parameters")
 

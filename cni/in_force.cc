@@ -1,0 +1,77 @@
+// See the header.
+#include "cni/in_force.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "cni/error.h"
+#include "common/version.h"
+
+namespace vdpa::cni {
+namespace {
+
+// Those that are in `asked` and absent in `answered`.
+std::vector<std::string> absentKeys(const datapath::v1::Settings& asked,
+                                    const datapath::v1::Settings& answered) {
+  struct Key {
+    const char* name;
+    bool asked, answered;
+  };
+  const Key keys[] = {
+      {"mac", !asked.mac().empty(), !answered.mac().empty()},
+      {"vlan", asked.has_vlan(), answered.has_vlan()},
+      {"vlanQoS", asked.has_vlan_qos(), answered.has_vlan_qos()},
+      {"vlanProto", !asked.vlan_proto().empty(), !answered.vlan_proto().empty()},
+      {"spoofchk", asked.has_spoof_check(), answered.has_spoof_check()},
+      {"trust", asked.has_trust(), answered.has_trust()},
+      {"link_state", !asked.link_state().empty(), !answered.link_state().empty()},
+      {"min_tx_rate", asked.has_min_tx_rate(), answered.has_min_tx_rate()},
+      {"max_tx_rate", asked.has_max_tx_rate(), answered.has_max_tx_rate()},
+      {"mtu", asked.mtu() != 0, answered.mtu() != 0},
+  };
+  std::vector<std::string> absent;
+  for (const auto& key : keys)
+    if (key.asked && !key.answered) absent.push_back(key.name);
+  return absent;
+}
+
+// What the datapath reports of the rest has no key of its own: the field's number has to do.
+template <typename Response>
+void require(std::vector<std::string> absent, const Response& response) {
+  if (absent.empty())
+    for (const auto& field : response.receiver().unknown_fields())
+      absent.push_back("field " + field);
+  if (absent.empty()) return;
+  throw Error(Code::invalidConfig,
+              fmt::format("{} {} not in force on {}: vdpa-datapath {} does not know {}, this CNI "
+                          "plugin {} does",
+                          fmt::join(absent, ", "), absent.size() == 1 ? "is" : "are",
+                          response.attachment().device_id(),
+                          response.has_receiver() ? response.receiver().version() : "0.1.0",
+                          absent.size() == 1 ? "it" : "them", programVersion()),
+              "update vdpa-datapath on this node (delete its pod), or remove it from the network's "
+              "configuration");
+}
+
+}  // namespace
+
+void requireInForce(const datapath::v1::AttachRequest& request,
+                    const datapath::v1::AttachResponse& response) {
+  require(absentKeys(request.settings(), response.attachment().settings()), response);
+}
+
+void requireInForce(const datapath::v1::SetAddressesRequest& request,
+                    const datapath::v1::SetAddressesResponse& response) {
+  const auto& asked = request.ips();
+  const auto& answered = response.attachment().ips();
+  std::vector<std::string> absent;
+  if (!std::equal(asked.begin(), asked.end(), answered.begin(), answered.end()))
+    absent.push_back("ips");
+  require(std::move(absent), response);
+}
+
+}  // namespace vdpa::cni

@@ -1,0 +1,127 @@
+"""What it costs a node to be updated to this release and rolled back to the previous one, beside a restart of the previous one:
+the time from a datapath's start until it has taken over all attachments, and for how long no packet passes while it replaces
+their switch (the previous release replaces none of its own: there it is one that was killed).
+
+The programs of the previous release are those of tests/neighbour/build.sh.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import tempfile
+import time
+
+from measure import Figures, blocks, finish, header, row
+
+import grpc
+from datapath import Datapath, owner, program_of, worker_dirs_of
+from neighbour import VERSION
+from pod import Pod, frame, mac
+from support import BUILD, CACHE, wait_until
+
+BLOCKS = blocks(7)
+ATTACHED = 16
+PREVIOUS = CACHE / "releases" / VERSION
+WAYS = {f"{VERSION} to this release": (PREVIOUS, BUILD), f"this release to {VERSION}": (BUILD, PREVIOUS),
+        f"{VERSION} to {VERSION}": (PREVIOUS, PREVIOUS)}
+AFTERWARDS = 0.3  # seconds of packets after the switch is there again
+
+
+def daemon(directory, build, name):
+    return Datapath(directory, name=name, program=program_of(build), worker_dirs=worker_dirs_of(build), log_level="info")
+
+
+def states(datapath):
+    """Of all attachments; nothing before it answers."""
+    try:
+        return [attachment.state for attachment in datapath.list().attachments]
+    except grpc.RpcError:
+        return []
+
+
+@contextlib.contextmanager
+def attached(build, count):
+    """A directory, and a datapath with so many attachments in it, all ready."""
+    with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as name:
+        directory = pathlib.Path(name)
+        with daemon(directory, build, "first") as datapath:
+            datapath.wait_serving().offer(count=count).wait_healthy()
+            for n in range(count):
+                datapath.attach(owner(f"c{n}"), f"nic-{n}", settings={"mac": mac(n + 1)})
+            wait_until(lambda: states(datapath) == ["waiting"] * count, lambda: f"all ready: {states(datapath)}")
+            yield directory, datapath
+
+
+def adoption(before, after):
+    """Milliseconds from the start of the next datapath until it knows all workers to be there."""
+    with attached(before, ATTACHED) as (directory, datapath):
+        datapath.stop()
+        begin = time.perf_counter()
+        with daemon(directory, after, "second") as second:
+            wait_until(lambda: states(second) == ["waiting"] * ATTACHED, lambda: f"all adopted: {states(second)}",
+                       interval=0.001)
+            return (time.perf_counter() - begin) * 1000
+
+
+class Exchange:
+    """One pod sends to another, which notes the longest time without a packet."""
+
+    def __init__(self, datapath):
+        self.sender, self.receiver = (Pod(datapath.socket(f"nic-{n}"), mac(n + 1)) for n in range(2))
+        self.longest, self.last = 0.0, None
+
+    def run_until(self, condition):
+        """And for a moment more, in which packets pass again."""
+        end = None
+        while end is None or self.last is None or self.last < end:
+            if self.sender.idle():
+                self.sender.offer(frame(self.receiver.mac, self.sender.mac))
+            if self.receiver.take():
+                now = time.perf_counter()
+                self.longest = max(self.longest, now - (self.last or now))
+                self.last = now
+            if end is None and condition():
+                end = time.perf_counter() + AFTERWARDS
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sender.__exit__()
+        self.receiver.__exit__()
+
+
+def gap(before, after):
+    """Milliseconds without a packet while a datapath replaces the switch, or starts again one that was killed."""
+    with attached(before, 2) as (directory, datapath), Exchange(datapath) as exchange:
+        exchange.run_until(lambda: exchange.last is not None)
+        exchange.longest = 0.0
+        old = datapath.switch_pid()
+        if before == after:
+            os.kill(old, signal.SIGKILL)
+            exchange.run_until(lambda: "vdpa.io-nic" in datapath.processes() and datapath.switch_pid() != old)
+            return exchange.longest * 1000
+        datapath.stop()
+        with daemon(directory, after, "second") as second:
+            exchange.run_until(lambda: "replaced vdpa-switch of vdpa.io/nic" in second.log())
+        return exchange.longest * 1000
+
+
+def main():
+    figures = {(measure, way): [] for measure in (adoption, gap) for way in WAYS}
+    for _ in range(BLOCKS):
+        for (measure, way), values in figures.items():
+            values.append(measure(*WAYS[way]))
+    header(f"Beside release {VERSION}, {BLOCKS} blocks")
+    ours = {(measure, way): Figures(values, "ms") for (measure, way), values in figures.items()}
+    *changes, restart = WAYS
+    for way in changes:
+        row(f"{ATTACHED} attachments adopted: {way}", ours[adoption, way], ours[adoption, restart], "<= 1.5")
+    for way in changes:
+        row(f"no packet, switch replaced: {way}", ours[gap, way], target="< 1000 ms",
+            limit=f"{VERSION} after a kill: {ours[gap, restart]}")
+    finish()
+
+
+main()

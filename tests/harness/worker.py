@@ -1,0 +1,51 @@
+"""vdpa-worker as a process, in front of an engine's socket, a port of a switch or a device of the kernel."""
+
+import os
+
+from support import BUILD, Program, wait_until
+from switch import Control
+
+PROGRAM = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
+
+
+class Worker(Program):
+    """By default in front of the engine at self.engine, which somebody else makes there."""
+
+    def __init__(self, directory, *arguments, device="nic-0", queues=1, name="worker", socket_name="vhost.sock",
+                 control_name="control.sock", switch_port=None, vhost_vdpa=None, **popen):
+        self.socket = directory / socket_name
+        self.engine = directory / "engine.sock"
+        self.control = directory / control_name
+        behind = ["--switch-port", switch_port] if switch_port else ["--vhost-vdpa", vhost_vdpa] if vhost_vdpa else \
+            ["--engine", self.engine]
+        super().__init__(name, [PROGRAM, "--device", device, "--socket", self.socket, *behind, "--control", self.control,
+                                "--queue-pairs", queues, "--log-level", "debug", *arguments], directory, **popen)
+
+    def hello(self):
+        """Over a connection of its own."""
+        control = Control(self.control)
+        try:
+            return control.call("hello")
+        finally:
+            control.close()
+
+    def wait_state(self, **expected):
+        def reached():
+            now = self.hello()
+            return all(now[key] == value for key, value in expected.items())
+        wait_until(reached, lambda: f"{expected}; is {self.hello()}:\n{self.log()}", 20)
+
+    def wait_ready(self):
+        wait_until(self.socket.exists, lambda: f"the pod's socket:\n{self.log()}", 20)
+        return self
+
+    def pod_descriptors(self):
+        """How many descriptors it holds that only a pod can have given it."""
+        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{self.pid}/fd")]
+        return sum("memfd:" in link or link == "anon_inode:[eventfd]" for link in links)
+
+
+def kernel_worker(directory, device, path, name="worker", pairs=1, **popen):
+    """On a device of the kernel; several have their sockets side by side."""
+    return Worker(directory, device=device, vhost_vdpa=path, name=name, queues=pairs, socket_name=f"{name}.sock",
+                  control_name=f"{name}.control", **popen)

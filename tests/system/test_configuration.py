@@ -1,0 +1,236 @@
+"""Every key of the configuration, from the YAML to whoever is told: vdpa-device-plugin reads it, and what the datapath or
+the kubelet is told changes with it, and is the default without it."""
+
+import dataclasses
+import json
+import re
+import subprocess
+from typing import Any, Callable
+
+import grpc
+import pytest
+import yaml
+
+from device_plugin import PROGRAM, DevicePlugin, write_config
+from fake_datapath import FakeDatapath
+from kubelet import Kubelet
+from rpc import deviceplugin
+from support import ROOT, wait_until
+from sysfs import Sysfs
+
+
+# Two VFs each of eth0 and eth2, on NUMA node 0, with vDPA devices of vp-vdpa; of eth1, on node 1 and without a link, two of
+# mlx5_core, the second without a vDPA device.
+A0, A1, B0, B1, C0, C1 = (Sysfs.vf(n, i) for n in range(3) for i in range(2))
+DEVICES = {"name": "nic", "devices": "[{vendors: ['1af4', '15b3']}]"}
+PROVISIONED = {**DEVICES, "provision": "vdpa"}
+PORTS = {"name": "nic", "backend": "software", "software": "{ports: 2}"}
+
+
+class Scene:
+    """The plugin between a kubelet and a datapath, which say what they have been told."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.sysfs = sysfs = Sysfs(directory / "sys", pfs=3, vfs=2)
+        for vf in B0, B1:
+            sysfs.set_driver(vf, "mlx5_core", "15B3:101E", "15B3:0058")
+        sysfs.remove_vdpa(1, 1, "vdpa3")
+        sysfs.set_link(1, "down")
+        self.config = write_config(directory)
+        self.kubelet, self.datapath = Kubelet(directory).start(), FakeDatapath(directory).start()
+
+    def start(self):
+        return DevicePlugin(self.directory, self.config, "--sysfs", self.sysfs.root, own_network=True)
+
+    def stop(self):
+        self.kubelet.stop()
+        self.datapath.stop()
+
+    def configure(self, keys):
+        self.config.write_text("resources:\n-\n" + "".join(f"  {key}: {value}\n" for key, value in keys.items()))
+
+    @property
+    def resource(self):
+        """As the datapath was told of it."""
+        return self.datapath.sets[-1].resources[0]
+
+    def device(self, device):
+        return next(d for d in self.resource.devices if d.id == device)
+
+    @property
+    def ids(self):
+        return [d.id for d in self.resource.devices]
+
+    @property
+    def resources(self):
+        """Those that the kubelet has."""
+        return {name for name, plugin in self.kubelet.plugins.items() if not plugin.ended.is_set()}
+
+    @property
+    def plugin(self):
+        return self.kubelet.wait_plugin()
+
+    @property
+    def topology(self):
+        """Each device's NUMA nodes as the kubelet is told of them."""
+        stream = self.plugin.stub.ListAndWatch(deviceplugin.Empty(), timeout=5)
+        nodes = {d.ID: [n.ID for n in d.topology.nodes] for d in next(stream).devices}
+        stream.cancel()
+        return nodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    key: str
+    base: dict                       # the resource without the key
+    keys: dict                       # what is other with it
+    seen: Callable[[Scene], Any]
+    default: Any
+    expected: Any
+
+    def __str__(self):
+        return self.key.removeprefix("resources.")
+
+    def value(self, keys):
+        """What this resource has at the key; None: nothing."""
+        value = yaml.safe_load("resources: [{" + ", ".join(f"{k}: {v}" for k, v in keys.items()) + "}]")
+        for name in self.key.split("."):
+            while isinstance(value, list):
+                value = value[0]
+            value = value.get(name) if value else None
+        return value
+
+
+def selector(key, value, expected):
+    return Row(f"resources.devices.{key}", DEVICES, {"devices": f"[{{{key}: {value}}}]"}, lambda s: s.ids,
+               [A0, A1, B0, B1, C0, C1], expected)
+
+
+def attribute(key, value, name, expected):
+    """Of `vdpa dev add`. From mlx5_core all queue pairs and features are asked for by default, which is 0."""
+    return Row(f"resources.vdpa.{key}", PROVISIONED, {"vdpa": f"{{{key}: {value}}}"},
+               lambda s: getattr(s.device(B1).kernel.attributes, name), 0, expected)
+
+
+def of_socket(key, value, name, default, expected):
+    return Row(f"resources.socket.{key}", PORTS, {"socket": f"{{{key}: {value}}}"},
+               lambda s: getattr(s.resource.socket, name), default, expected)
+
+
+def of_switch(key, value, name, default, expected):
+    return Row(f"resources.software.{key}", PORTS, {"software": f"{{ports: 2, {key.split('.')[0]}: {value}}}"},
+               lambda s: getattr(s.resource.software, name), default, expected)
+
+
+LABEL = "system_u:object_r:vdpa_t:s0:c1,c2"
+ROWS = [
+    Row("resources.name", PORTS, {"name": "lan"}, lambda s: (s.resource.name, s.ids, s.resources),
+        ("vdpa.io/nic", ["nic-0", "nic-1"], {"vdpa.io/nic"}), ("vdpa.io/lan", ["lan-0", "lan-1"], {"vdpa.io/lan"})),
+    Row("resources.prefix", PORTS, {"prefix": "dev.example"}, lambda s: (s.resource.name, s.resources),
+        ("vdpa.io/nic", {"vdpa.io/nic"}), ("dev.example/nic", {"dev.example/nic"})),
+    *(Row("resources.backend", DEVICES, {"backend": backend}, lambda s: {d.id: d.WhichOneof("behind") for d in s.resource.devices},
+          {A0: "kernel", A1: "kernel", B0: "kernel", B1: "dpdk", C0: "kernel", C1: "kernel"}, expected)
+      for backend, expected in (("kernel", {i: "kernel" for i in (A0, A1, B0, C0, C1)}), ("dpdk", {B0: "dpdk", B1: "dpdk"}))),
+    *(Row("resources.attach", PROVISIONED, {"attach": way}, lambda s: s.device(B1).attach, "vhost-user", way)
+      for way in ("vhost-vdpa", "virtio-vdpa")),
+    Row("resources.attach", DEVICES, {"attach": "vhost-vdpa"}, lambda s: [d.host_path for d in s.plugin.allocate(A1).devices],
+        [], ["/dev/vhost-vdpa-1"]),
+    selector("vendors", "['15b3']", [B0, B1]),
+    selector("devices", "['101e']", [B0, B1]),
+    selector("drivers", "[mlx5_core]", [B0, B1]),
+    selector("pciAddresses", f"['{A1}', '{C0}']", [A1, C0]),
+    selector("pfNames", "['eth0#0', 'eth2#1']", [A0, C1]),
+    selector("rootDevices", f"['{Sysfs.pf(1)}#0']", [B0]),
+    selector("numaNodes", "[1]", [B0, B1]),
+    # Without the kernel's netlink each vDPA device has one pair and no management device; with it: tests/vm/inside.
+    selector("minQueuePairs", "2", [B1]),
+    selector("managementDevices", f"['pci/{A0}']", []),
+    Row("resources.provision", DEVICES, {"provision": "vdpa"},
+        lambda s: {d.id: d.kernel.pci_driver for d in s.resource.devices if d.kernel.provision}, {}, {B1: "mlx5_core"}),
+    attribute("queuePairs", "3", "queue_pairs", 3),
+    attribute("mtu", "1400", "mtu", 1400),
+    attribute("features", "[MAC, MTU, MQ, CTRL_VQ]", "features", 1 << 5 | 1 << 3 | 1 << 22 | 1 << 17),
+    Row("resources.topology", DEVICES, {"topology": "false"}, lambda s: s.topology,
+        {A0: [0], A1: [0], B0: [1], B1: [1], C0: [0], C1: [0]}, {i: [] for i in (A0, A1, B0, B1, C0, C1)}),
+    Row("resources.linkHealth", DEVICES, {"linkHealth": "false"},
+        lambda s: {i for i, health in s.plugin.devices.items() if health == "Healthy"}, {A0, A1, C0, C1},
+        {A0, A1, B0, B1, C0, C1}),
+    Row("resources.allocation", DEVICES, {"allocation": "pack"}, lambda s: s.plugin.prefer([A0, A1, C0, C1], size=2),
+        [A0, C0], [A0, A1]),
+    Row("resources.dpdk.devargs", DEVICES, {"dpdk": "{devargs: 'sw-live-migration=1'}"}, lambda s: s.device(B1).dpdk.devargs,
+        "", "sw-live-migration=1"),
+    of_socket("uid", "107", "uid", 0, 107),
+    of_socket("gid", "108", "gid", 0, 108),
+    of_socket("mode", '"0620"', "mode", 0o666, 0o620),
+    of_socket("selinuxLabel", f'"{LABEL}"', "selinux_label", "", LABEL),
+    Row("resources.software.ports", PORTS, {"software": "{ports: 3}"}, lambda s: (s.ids, set(s.plugin.devices)),
+        (["nic-0", "nic-1"], {"nic-0", "nic-1"}), (["nic-0", "nic-1", "nic-2"], {"nic-0", "nic-1", "nic-2"})),
+    of_switch("queuePairs", "3", "queue_pairs", 1, 3),
+    of_switch("mtu", "9000", "mtu", 1500, 9000),
+    of_switch("cores", '"0-1"', "cores", "", "0-1"),
+    of_switch("uplink.netdev", "{netdev: eth7}", "uplink_netdev", "", "eth7"),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_what_is_told_is_the_default_and_changes_with_the_key(directory, row):
+    assert row.value(row.base | row.keys) not in (None, row.value(row.base)), "this row sets its key"
+    scene = Scene(directory)
+
+    def seen():
+        try:
+            return row.seen(scene)
+        except (IndexError, KeyError, StopIteration, grpc.RpcError) as error:   # not told of yet
+            return repr(error)
+    try:
+        scene.configure(row.base)
+        with scene.start() as plugin:
+            wait_until(lambda: seen() == row.default, lambda: f"{row.default}; is {seen()}:\n{plugin.log()}")
+            scene.configure(row.base | row.keys)
+            wait_until(lambda: seen() == row.expected, lambda: f"{row.expected}; is {seen()}:\n{plugin.log()}", 15)
+    finally:
+        scene.stop()
+
+
+def known(directory, document):
+    """The keys that the map may have which ends this document with one that does not exist; none: it is no map."""
+    config = directory / "config.yaml"
+    config.write_text(json.dumps(document({"no-such-key": 1})))
+    done = subprocess.run([PROGRAM, "--validate", "--config", config], capture_output=True, text=True, check=False)
+    found = re.search(r"unknown key 'no-such-key' in .*; expected one of (.*)", done.stdout + done.stderr)
+    return found[1].split(", ") if found else []
+
+
+# Keys without which the parser does not come to the others of their map.
+REQUIRED = {"resources.": {"name": "nic"}, "resources.software.": {"ports": 1}}
+
+
+def keys_of_the_parser(directory, document=lambda value: value, path=""):
+    """Every key with a value of its own, "resources.socket.uid", as the parser's errors name them."""
+    for key in known(directory, document):
+        for form in (lambda value: value), (lambda value: [value]):
+            def inner(value, form=form, key=key):
+                return document({**REQUIRED.get(path, {}), key: form(value)})
+            if known(directory, inner):
+                yield from keys_of_the_parser(directory, inner, f"{path}{key}.")
+                break
+        else:
+            yield path + key
+
+
+def keys_of_the_readme(value, path=""):
+    if isinstance(value, list) and isinstance(value[0], dict):
+        value = value[0]
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from keys_of_the_readme(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path
+
+
+def test_every_key_has_a_row_and_stands_in_the_readme(directory):
+    keys = set(keys_of_the_parser(directory))
+    assert {row.key for row in ROWS} == keys
+    reference = (ROOT / "README.md").read_text().split("\n## Configuration\n")[1].split("```yaml\n")[1].split("```")[0]
+    assert set(keys_of_the_readme(yaml.safe_load(reference))) == keys

@@ -1,0 +1,370 @@
+"""Programs of this release and those of the one before, whose words and files were recorded: each understands the other, and
+what one of them does not know is never dropped in silence."""
+
+import contextlib
+import json
+import os
+import subprocess
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+import rpc
+from cni import BAD_CONFIG, DEBIAN_PLUGINS, call, refused
+from datapath import PROGRAM, WORKER_DIRS, Datapath, owner, read_json, settings
+from device_plugin import DevicePlugin, write_config
+from fake_datapath import FakeDatapath
+from kubelet import Kubelet
+from neighbour import VERSION, Answers, exchanges, leave_state, messages, recorded, supervised
+from pmd import programs, sysfs
+from support import wait_until
+from switch import Control
+from sysfs import Sysfs
+
+CNI, CNI_END, PLUGIN = recorded("cni"), recorded("cni-end"), recorded("plugin")
+DEVICES = bytes.fromhex(PLUGIN["grpc"][0]["request"])
+CARD = "0000:65:00.2"
+THIS = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+UNKNOWN = b"\x98\x06\x01"  # field 99, which no release has
+previous = messages()
+
+
+def test_the_recorded_release_is_another_one():
+    assert VERSION != THIS
+
+
+# --- what the previous release left, and its processes
+
+@contextlib.contextmanager
+def left(directory, *processes):
+    """Recorded processes of (program, what), by the latter; they end by being told so, or with the test."""
+    with contextlib.ExitStack() as ends:
+        folders = {"vdpa-worker": "workers/{}.sock", "vdpa-switch": "switches/{}/control.sock",
+                   "vdpa-pmd": "pmds/{}/control.sock"}
+        yield {(program, what): ends.enter_context(supervised(
+            program, what, directory / "run" / folders[program].format(what), directory)) for program, what in processes}
+
+
+def stopped(process):
+    wait_until(lambda: not process.running(), lambda: f"the end of {process.name}:\n{process.log()}")
+    assert "asked: stop" in process.log(), process.log()
+
+
+def raw(datapath, method, request):
+    with rpc.channel(datapath.run_dir / "datapath.sock") as channel:
+        return channel.unary_unary(f"/vdpa.datapath.v1.Datapath/{method}")(request, timeout=30)
+
+
+def test_records_workers_and_switches_are_taken_over_served_and_ended(directory):
+    leave_state(directory, "nic-0", "nic-1")
+    workers = [("vdpa-worker", "nic-0"), ("vdpa-worker", "nic-1")]
+    switches = [("vdpa-switch", "vdpa.io-nic"), ("vdpa-switch", "dev.vdpa.io-other")]
+    with left(directory, *workers, *switches) as found, Datapath(directory) as datapath:
+        raw(datapath.wait_serving(), "SetDevices", DEVICES)
+        for device in "nic-0", "nic-1", "nic-2", "other-0":
+            datapath.wait_healthy(device)
+        for number in range(2):
+            attachment = datapath.attachment(f"nic-{number}")
+            assert (attachment.owner.pod_name, attachment.worker_version) == (f"pod-c{number}", VERSION)
+        for program, name in switches:
+            stopped(found[program, name])
+        datapath.wait_log("replaced vdpa-switch of vdpa.io/nic")
+        for call_ in CNI["grpc"]:
+            if call_["method"] == "Check":
+                wait_until(lambda call_=call_: raw(datapath, "Check", bytes.fromhex(call_["request"])) == b"",
+                           "all as it was attached, on the next switch")
+        for call_ in CNI_END["grpc"]:
+            assert raw(datapath, call_["method"], bytes.fromhex(call_["request"])).hex() == call_["answer"]
+        for program, name in workers:
+            stopped(found[program, name])
+            assert not datapath.record(name).exists() and not list(datapath.path(name).iterdir())
+
+
+def card_options(directory):
+    return (("--sysfs", sysfs(directory, CARD, "vfio-pci")), {"worker_dirs": f"{programs(directory)}:{WORKER_DIRS}"})
+
+
+CARDS = rpc.datapath.Resource(
+    name="vdpa.io/card", socket=rpc.datapath.SocketOptions(mode=0o666), devices=[rpc.datapath.Device(
+        id=CARD, dpdk=rpc.datapath.DpdkDevice(pci_address=CARD, driver="ifc"))])
+
+
+def test_a_vdpa_pmd_is_taken_over_and_replaced(directory):
+    leave_state(directory, CARD)
+    arguments, options = card_options(directory)
+    with left(directory, ("vdpa-worker", CARD), ("vdpa-pmd", CARD)) as found:
+        with Datapath(directory, *arguments, **options) as datapath:
+            datapath.wait_serving().set_devices(CARDS).wait_log(f"replaced vdpa-pmd of {CARD}")
+            stopped(found["vdpa-pmd", CARD])
+            assert datapath.attachment(CARD).worker_version == VERSION
+            assert datapath.detach(owner("c2"))
+            stopped(found["vdpa-worker", CARD])
+
+
+# --- processes of this release under a datapath of the previous one
+
+# Of the process or the machine.
+VOLATILE = "pid", "reason", "connected", "created", "bootId", "netnsDevice", "netnsInode"
+
+
+def lacking(was, now, path=""):
+    """Where an answer of now, or a record, has not what the recorded one had; the process and the machine may be others."""
+    if isinstance(was, dict):
+        for key, value in was.items():
+            if not isinstance(now, dict) or key not in now:
+                yield f"{path}/{key} is missing"
+            elif key not in VOLATILE and not (key == "version" and isinstance(value, str)):
+                yield from lacking(value, now[key], f"{path}/{key}")
+    elif isinstance(was, list) and was and isinstance(was[0], dict):
+        for index, value in enumerate(was):
+            yield from lacking(value, now[index], f"{path}/{index}") if index < len(now) else [f"{path}/{index} is missing"]
+    elif "packets" in path or "bytes" in path or "/drops/" in path:
+        if not isinstance(now, int):
+            yield f"{path} is {now!r}, not a number"
+    elif was != now:
+        yield f"{path} is {now!r}, not {was!r}"
+
+
+def obey(datapath, program, what, control):
+    """Each recorded request gets an answer in which a datapath of the previous release finds what it looks for."""
+    pid = next(pid for name, pid in datapath.served() if name == what and f"/{program}" in os.readlink(f"/proc/{pid}/exe"))
+    dialogues = json.loads(json.dumps(recorded(f"control/{program}-{what}")).replace("{dir}", str(datapath.directory)))
+    control = Control(control)
+    asked = set()
+    questions = [pair for pair in exchanges(dialogues["started"][0]) if pair[0]["op"] == "stats"]
+    for request, answer in questions + exchanges(dialogues["adopted"][0]):
+        now = control.raw(json.dumps(request).encode())
+        differences = list(lacking(answer, now))
+        assert not differences, f"{request}: {differences}"
+        asked.add(request["op"])
+    control.close()
+    if "stop" in asked:
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().split(") ")[1][0] == "Z",
+                   f"the end of {program} of {what}")
+    return asked
+
+
+def test_workers_and_switches_obey_a_datapath_of_the_previous_release(directory):
+    with Datapath(directory) as datapath:
+        raw(datapath.wait_serving(), "SetDevices", DEVICES)
+        datapath.wait_healthy()
+        for call_ in CNI["grpc"]:
+            raw(datapath, call_["method"], bytes.fromhex(call_["request"]))
+        for device in "nic-0", "nic-1":
+            wait_until(lambda device=device: datapath.attachment(device).state == "waiting", f"{device} ready")
+        datapath.kill()
+        assert obey(datapath, "vdpa-worker", "nic-0", datapath.run_dir / "workers/nic-0.sock") == {"hello", "stop"}
+        assert obey(datapath, "vdpa-switch", "vdpa.io-nic", datapath.run_dir / "switches/vdpa.io-nic/control.sock") == {
+            "stats", "hello", "set_port", "remove_port"}
+
+
+def test_a_vdpa_pmd_obeys_a_datapath_of_the_previous_release(directory):
+    arguments, options = card_options(directory)
+    with Datapath(directory, *arguments, **options) as datapath:
+        datapath.wait_serving().set_devices(CARDS).wait_healthy(CARD)
+        datapath.attach(owner("c2"), CARD, settings=settings(mtu=1500))
+        datapath.kill()
+        assert obey(datapath, "vdpa-pmd", CARD, datapath.run_dir / f"pmds/{CARD}/control.sock") == {"hello", "stop"}
+
+
+# --- gRPC
+
+def as_previous(name, message):
+    """A message as the previous release reads it, without what differs from run to run."""
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(item) for key, item in value.items() if key not in ("created", "state", "workerVersion")}
+        return [without(item) for item in value] if isinstance(value, list) else value
+    return without(MessageToDict(previous(name).FromString(message)))
+
+
+def test_requests_of_the_previous_release_are_answered_as_it_expects(directory):
+    with Datapath(directory) as datapath:
+        datapath.wait_serving()
+        for call_ in PLUGIN["grpc"][:1] + CNI["grpc"] + CNI_END["grpc"]:
+            if call_ is CNI_END["grpc"][0]:  # all is attached: what is on disk is the same too
+                for device in "nic-0", "nic-1":
+                    differences = list(lacking(recorded(f"state/owners/{device}"), read_json(datapath.record(device)), device))
+                    assert not differences, differences
+            answer = raw(datapath, call_["method"], bytes.fromhex(call_["request"]))
+            if call_["method"] == "SetDevices":
+                for device in "nic-0", "nic-1", "nic-2", "other-0":
+                    datapath.wait_healthy(device)
+            name = f"{call_['method']}Response"
+            assert as_previous(name, answer) == as_previous(name, bytes.fromhex(call_["answer"])), call_["method"]
+
+
+def requests_of(calls):
+    return [(name, as_previous(f"{name}Request", bytes.fromhex(request) if isinstance(request, str) else request))
+            for name, request in calls]
+
+
+def run_cni(call_, answers):
+    return call(call_["command"], {**call_["config"], "datapathSocket": str(answers.path)}, {
+        "CNI_CONTAINERID": call_["container"], "CNI_PATH": str(DEBIAN_PLUGINS),
+        "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-{call_['container']}"})
+
+
+def test_the_cni_plugin_works_with_a_datapath_of_the_previous_release(directory):
+    with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"]) as answers:
+        for call_ in CNI["calls"] + CNI_END["calls"]:
+            assert run_cni(call_, answers) == call_["output"], call_["command"]
+        # Which understands what is asked of it.
+        assert requests_of(answers.asked) == requests_of(
+            (c["method"], c["request"]) for c in CNI["grpc"] + CNI_END["grpc"])
+
+
+def test_the_device_plugin_works_with_a_datapath_of_the_previous_release(directory):
+    kubelet = Kubelet(directory).start()
+    with Answers(directory / "run/datapath.sock", PLUGIN["grpc"]) as answers:
+        with DevicePlugin(directory, write_config(directory, *PLUGIN["config"]["resources"])) as plugin:
+            for resource, ports in ("vdpa.io/nic", 3), ("dev.vdpa.io/other", 1):
+                wait_until(lambda resource=resource, ports=ports: list(kubelet.wait_plugin(resource).devices.values())
+                           == ["Healthy"] * ports, plugin.log)
+        assert requests_of(answers.asked[:1]) == requests_of([("SetDevices", DEVICES)])
+    kubelet.stop()
+
+
+# --- what the other side does not know
+
+EVERYTHING = {"mac": "02:11:22:33:44:55", "vlan": 100, "vlanQoS": 3, "vlanProto": "802.1q", "spoofchk": "on", "trust": "on",
+              "link_state": "enable", "min_tx_rate": 1, "max_tx_rate": 500, "mtu": 1400}
+KEYS = {"vlan_qos": "vlanQoS", "vlan_proto": "vlanProto", "spoof_check": "spoofchk"}
+
+
+def altered(alter, response="AttachResponse"):
+    """A change of the recorded answers of this kind."""
+    def change(method, answer):
+        if f"{method}Response" != response:
+            return answer
+        message = getattr(rpc.datapath, response).FromString(answer)
+        alter(message)
+        return message.SerializeToString()
+    return change
+
+
+def ask_everything(directory, change=lambda method, answer: answer):
+    with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"], change=change) as answers:
+        try:
+            return answers, run_cni({**CNI["calls"][0], "config": {**CNI["calls"][0]["config"], **EVERYTHING}}, answers)
+        finally:
+            answers.__exit__()
+
+
+def test_a_network_that_asks_for_everything_is_served(directory):
+    assert set(EVERYTHING) == {KEYS.get(field.name, field.name) for field in rpc.datapath.Settings.DESCRIPTOR.fields}
+    answers, result = ask_everything(directory)
+    assert result and answers.methods() == ["Attach", "SetAddresses"]
+
+
+@pytest.mark.parametrize("field", [field.name for field in rpc.datapath.Settings.DESCRIPTOR.fields])
+@pytest.mark.parametrize("version", [None, "0.3.0"])
+def test_a_setting_that_the_datapath_does_not_know_undoes_the_attachment(directory, field, version):
+    asked = []
+
+    def alter(response):
+        response.attachment.settings.ClearField(field)
+        if version:
+            response.receiver.version = version
+    change = altered(alter)
+
+    def seen(method, answer):
+        asked.append(method)
+        return change(method, answer)
+    with refused(BAD_CONFIG, f"{KEYS.get(field, field)} is not in force on nic-0", f"vdpa-datapath {version or VERSION} ",
+                 f"CNI plugin {THIS} ", "update vdpa-datapath"):
+        ask_everything(directory, seen)
+    assert asked == ["Attach", "Detach"]
+
+
+@pytest.mark.parametrize("response, alter, words", [
+    ("AttachResponse", lambda r: r.receiver.unknown_fields.append("AttachRequest.7"), "field AttachRequest.7"),
+    ("SetAddressesResponse", lambda r: r.receiver.unknown_fields.append("Route.8"), "field Route.8"),
+    ("SetAddressesResponse", lambda r: r.attachment.ClearField("ips"), "ips")])
+def test_more_that_it_does_not_know_undoes_the_attachment(directory, response, alter, words):
+    asked = []
+    change = altered(alter, response)
+
+    def seen(method, answer):
+        asked.append(method)
+        return change(method, answer)
+    with refused(BAD_CONFIG, words, THIS):
+        ask_everything(directory, seen)
+    assert asked[-1] == "Detach"
+
+
+def test_the_datapath_reports_what_it_does_not_know(directory):
+    """Of whichever part of a request; and a request that it knows whole has nothing to report."""
+    with Datapath(directory) as datapath:
+        devices = rpc.datapath.SetDevicesRequest.FromString(DEVICES)
+        known = datapath.wait_serving().stub.SetDevices(devices, timeout=20).receiver
+        assert (known.version, list(known.unknown_fields)) == (THIS, [])
+        devices.resources[0].MergeFromString(UNKNOWN)
+        for device in devices.resources[0].devices:
+            device.MergeFromString(UNKNOWN)
+        devices.resources[1].software.MergeFromString(UNKNOWN)
+        assert list(datapath.stub.SetDevices(devices, timeout=20).receiver.unknown_fields) == [
+            "Device.99", "Resource.99", "SoftwareSwitch.99"]
+        request = rpc.datapath.AttachRequest(owner=owner(), device_id="nic-0", addresses_follow=True)
+        request.settings.MergeFromString(UNKNOWN)
+        request.MergeFromString(UNKNOWN)
+        datapath.wait_healthy()
+        receiver = datapath.stub.Attach(request, timeout=20).receiver
+        assert (receiver.version, list(receiver.unknown_fields)) == (THIS, ["AttachRequest.99", "Settings.99"])
+        addresses = rpc.datapath.SetAddressesRequest(container_id="c0", interface="net1", ips=["10.9.0.7/16"])
+        addresses.routes.add(destination="10.0.0.0/8").MergeFromString(UNKNOWN)
+        assert list(datapath.stub.SetAddresses(addresses, timeout=20).receiver.unknown_fields) == ["Route.99"]
+
+
+@pytest.fixture
+def node(directory):
+    """A plugin with two resources beside a datapath that a test chooses."""
+    kubelet, datapath = Kubelet(directory).start(), FakeDatapath(directory)
+    config = write_config(directory, *({"name": name, "backend": "software", "software": {"ports": 2, **keys}}
+                                       for name, keys in (("nic", {"cores": "0"}), ("other", {}))))
+    with DevicePlugin(directory, config) as plugin:
+        def wait(resource, health):
+            wait_until(lambda: list(kubelet.wait_plugin(f"vdpa.io/{resource}").devices.values()) == [health] * 2,
+                       lambda: f"{resource} {health}; {kubelet.plugins[f'vdpa.io/{resource}'].lists[-1:]}\n{plugin.log()}")
+        yield datapath, plugin, wait
+    kubelet.stop()
+    datapath.stop()
+
+
+def test_a_resource_of_which_the_datapath_does_not_know_all_is_unhealthy(node):
+    datapath, plugin, wait = node
+    datapath.receiver = rpc.datapath.Receiver(version="0.3.0", unknown_fields=["SoftwareSwitch.4", "KernelDevice.6"])
+    datapath.start()
+    wait("other", "Healthy")
+    wait("nic", "Unhealthy")
+    reason = (f"vdpa.io/nic: SoftwareSwitch.cores is not in force: vdpa-datapath 0.3.0 does not know it, vdpa-device-plugin "
+              f"{THIS} does: update vdpa-datapath on this node")
+    assert reason in plugin.explain("nic-0")
+    datapath.report("nic-0", True)  # whatever it says of them
+    datapath.report("other-0", False, "heard")
+    wait_until(lambda: "heard" in plugin.explain("other-0"), "both heard")
+    assert reason in plugin.explain("nic-0")
+    datapath.stop()
+    datapath.receiver = rpc.datapath.Receiver(version="0.3.1")
+    datapath.start()
+    wait("nic", "Healthy")
+
+
+def test_a_key_that_came_after_the_previous_release_is_named(directory):
+    """`vdpa` of a resource with provision: to ask for it is one thing, that it has a default another."""
+    tree = Sysfs(directory / "sys", pfs=1, vfs=1)
+    tree.remove_vdpa(0, 0, "vdpa0")
+    tree.set_driver(tree.vf(0, 0), "mlx5_core", "15B3:101E", "15B3:0058")
+    datapath = FakeDatapath(directory)
+    datapath.receiver = None
+    datapath.start()
+    card = {"name": "card", "devices": [{"vendors": ["15b3"]}], "provision": "vdpa"}
+    config = write_config(directory, {**card, "vdpa": {"queuePairs": 4}})
+    with DevicePlugin(directory, config, "--sysfs", tree.root, own_network=True) as plugin:
+        plugin.wait_log(f"vdpa.io/card: vdpa is not in force: vdpa-datapath {VERSION} does not know it, vdpa-device-plugin "
+                        f"{THIS} does")
+        plugin.configure(card)
+        plugin.wait_log(f"vdpa.io/card: vdpa-datapath {VERSION} is older than this program and makes vDPA devices with their "
+                        "drivers' defaults")
+        assert plugin.log().count("is not in force") == 1
+    datapath.stop()
