@@ -14,10 +14,10 @@ import time
 
 from measure import Figures, blocks, finish, header, row
 
-import grpc
 from datapath import Datapath, owner, program_of, worker_dirs_of
 from neighbour import VERSION
 from pod import Pod, frame, mac
+from processes import listener
 from support import BUILD, CACHE, wait_until
 
 BLOCKS = blocks(7)
@@ -33,11 +33,10 @@ def daemon(directory, build, name):
 
 
 def states(datapath):
-    """Of all attachments; nothing before it answers."""
-    try:
-        return [attachment.state for attachment in datapath.list().attachments]
-    except grpc.RpcError:
+    """Of all attachments; nothing before it answers, which its channel would find out late."""
+    if not listener(datapath.run_dir / "datapath.sock"):
         return []
+    return [attachment.state for attachment in datapath.list().attachments]
 
 
 @contextlib.contextmanager
@@ -56,7 +55,7 @@ def attached(build, count):
 def adoption(before, after):
     """Milliseconds from the start of the next datapath until it knows all workers to be there."""
     with attached(before, ATTACHED) as (directory, datapath):
-        datapath.stop()
+        datapath.kill()
         begin = time.perf_counter()
         with daemon(directory, after, "second") as second:
             wait_until(lambda: states(second) == ["waiting"] * ATTACHED, lambda: f"all adopted: {states(second)}",
@@ -102,7 +101,7 @@ def gap(before, after):
             os.kill(old, signal.SIGKILL)
             exchange.run_until(lambda: "vdpa.io-nic" in datapath.processes() and datapath.switch_pid() != old)
             return exchange.longest * 1000
-        datapath.stop()
+        datapath.kill()  # which takes no time, in which no packet would be looked for
         with daemon(directory, after, "second") as second:
             exchange.run_until(lambda: "replaced vdpa-switch of vdpa.io/nic" in second.log())
         return exchange.longest * 1000

@@ -94,13 +94,12 @@ class Port {
 struct Result {
   double pps;
   double busy;  // the share of the time in which packets were moved
-  double full;  // the share in which the other side's ring had no room for any of a burst
 };
 
 Result run(std::array<Port, 2>& ports, bool both, double seconds) {
   const uint64_t hz = rte_get_tsc_hz();
   const uint64_t begin = rte_rdtsc(), end = begin + static_cast<uint64_t>(seconds * hz);
-  uint64_t received = 0, busy = 0, full = 0, now = begin;
+  uint64_t received = 0, busy = 0, now = begin;
   while (now < end) {
     unsigned sent = ports[0].send();
     if (both) sent += ports[1].send();
@@ -108,11 +107,10 @@ Result run(std::array<Port, 2>& ports, bool both, double seconds) {
     received += came;
     const uint64_t then = rte_rdtsc();
     if (sent + came > 0) busy += then - now;
-    if (sent == 0) full += then - now;
     now = then;
   }
   const double total = static_cast<double>(now - begin);
-  return {static_cast<double>(received) * hz / total, busy / total, full / total};
+  return {static_cast<double>(received) * hz / total, busy / total};
 }
 
 }  // namespace
@@ -146,8 +144,7 @@ int main(int argc, char** argv) {
     mark();
     const Result result = run(ports, both, seconds);
     mark();
-    std::printf("{\"pps\": %.0f, \"busy\": %.3f, \"full\": %.3f}\n", result.pps, result.busy,
-                result.full);
+    std::printf("{\"pps\": %.0f, \"busy\": %.3f}\n", result.pps, result.busy);
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "packet-generator: %s\n", error.what());

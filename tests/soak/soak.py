@@ -34,8 +34,8 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 1, 36, 0x40000000
 SAMPLES = 20            # of the footprint, over all cycles
 SETTLING = 0.4          # the part of the cycles before the first: allocators and thread pools reach their size
 ATTEMPTS = 10           # of a round, each with another moment
-# This share of the kills of every kind that has so many, and of all of them, must hit. Measured: 88 % of all on a machine
-# with two processors and a load of 20, 79 % with a load of 50; of a kind never less than 71 % of 20.
+# This share of the kills of every kind that has so many, and of all of them, must hit. Measured on two processors: 87 % of
+# all at a load of 20 and of 30, 79 % at a load of 50; of a kind at least 5 of 7 in 100 rounds.
 SHARE, ENOUGH = 0.5, 20
 LEAK = 512              # KiB in 10,000 cycles are 85 bytes each, less than anything that is kept per attachment; in 300, 3 KiB
 

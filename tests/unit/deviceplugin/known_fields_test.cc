@@ -1,7 +1,7 @@
 // What a receiver of another release knows of a request.
 #include "common/known_fields.h"
 
-#include <catch2/catch_test_macros.hpp>
+#include <catch2/catch.hpp>
 
 #include "common/version.h"
 

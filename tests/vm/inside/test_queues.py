@@ -15,6 +15,7 @@ from worker import kernel_worker
 
 KICKS = 20000
 PAIRS = 4
+START = 180   # s: of an application, where a busy machine emulates this one
 MULTIQUEUE = 1 << 22
 
 
@@ -33,7 +34,7 @@ def test_traffic_on_all_of_four_pairs(node, directory, two_devices):
                 application(directory, w0.wait_ready().socket, "a", "flowgen", 0, **several) as a:
             for end in a, b:
                 wait_until(lambda: all(end.counter(f"rx_q{q}_good_packets") > 100 for q in range(PAIRS)),
-                           lambda: end.log()[-3000:] + w0.log()[-3000:] + w1.log()[-1500:], 60)
+                           lambda: end.log()[-3000:] + w0.log()[-3000:] + w1.log()[-1500:], START)
             sent = [node.queue_statistics("vdpa0", 2 * q + 1)["packets"] for q in range(PAIRS)]
             assert min(sent) > 100, "by the device's own count"
 
@@ -79,7 +80,7 @@ class Receiver(FrontEnd):
             came[:] = [now - then & 0xffff for now, then in zip(self.received(), before)]
             self.post()
             return all(came[pair] >= count for pair in pairs)
-        wait_until(enough, lambda: f"{count} packets on each of the pairs {pairs}: {came}", 60, 0.001)
+        wait_until(enough, lambda: f"{count} packets on each of the pairs {pairs}: {came}", START, 0.001)
         return came
 
     def enable(self, pair, on):
