@@ -178,6 +178,7 @@ def test_the_pod_that_takes_all_memory_is_named_and_the_node_goes_on(cluster, ex
             wait_until(lambda: "default/sparse" in next(d for d in cluster.vdpactl("node1", "devices")
                                                         if d["device"] == device)["reason"],
                        lambda: str(cluster.vdpactl("node1", "devices")), 30, 0.5)
+            exchange.start()   # what was under way went with the switch
             exchange.wait_passing()
             assert cluster.node_ready("node1")
             assert apps == [started(cluster, name) for name in ("near", "far", "sparse")]
