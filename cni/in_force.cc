@@ -46,15 +46,18 @@ void require(std::vector<std::string> absent, const Response& response) {
     for (const auto& field : response.receiver().unknown_fields())
       absent.push_back("field " + field);
   if (absent.empty()) return;
-  throw Error(Code::invalidConfig,
-              fmt::format("{} {} not in force on {}: vdpa-datapath {} does not know {}, this CNI "
-                          "plugin {} does",
-                          fmt::join(absent, ", "), absent.size() == 1 ? "is" : "are",
-                          response.attachment().device_id(),
-                          response.has_receiver() ? response.receiver().version() : "0.1.0",
-                          absent.size() == 1 ? "it" : "them", programVersion()),
-              "update vdpa-datapath on this node (delete its pod), or remove it from the network's "
-              "configuration");
+  const bool one = absent.size() == 1;
+  const std::string names = fmt::format("{}", fmt::join(absent, ", "));
+  throw Error(
+      Code::invalidConfig,
+      fmt::format("{} {} not in force on {}: vdpa-datapath {} does not know {}, this CNI plugin {} "
+                  "does",
+                  names, one ? "is" : "are", response.attachment().device_id(),
+                  response.has_receiver() ? response.receiver().version() : "0.1.0",
+                  one ? "it" : "them", programVersion()),
+      fmt::format("update vdpa-datapath on this node (delete its pod), or remove {} from the "
+                  "network's configuration",
+                  names));
 }
 
 }  // namespace

@@ -13,8 +13,8 @@ namespace vdpa {
 datapath::v1::Receiver receiverOf(const google::protobuf::Message& request);
 
 // The fields that are set in `message` (a part of SetDevicesRequest) and that its receiver does not
-// know, but for those that it may ignore: "KernelDevice.attributes". A null pointer is a receiver
-// of release 0.1.0, which tells nothing of itself.
+// know, as "KernelDevice.attributes"; those that it may ignore are not among them. A null pointer
+// is a receiver of release 0.1.0, which tells nothing of itself.
 std::set<std::string> unknownTo(const datapath::v1::Receiver* receiver,
                                 const google::protobuf::Message& message);
 

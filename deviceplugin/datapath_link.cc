@@ -95,32 +95,37 @@ datapath::v1::Resource configuredOf(datapath::v1::Resource resource) {
   return resource;
 }
 
-// Why the devices of a resource must not be given to pods: by device ID, of every resource of which
-// the datapath does not know everything.
-std::map<std::string, std::string> lackingOf(const datapath::v1::SetDevicesRequest& request,
-                                             const datapath::v1::SetDevicesResponse& response) {
-  const auto* receiver = response.has_receiver() ? &response.receiver() : nullptr;
+// What of a set is not in force.
+struct Lack {
+  std::map<std::string, std::string> devices;  // that pods must not get: why
+  std::vector<std::string> warnings;
+};
+
+// `receiver`: a null pointer is a datapath of release 0.1.0.
+Lack lackOf(const datapath::v1::SetDevicesRequest& request,
+            const datapath::v1::Receiver* receiver) {
   const std::string version = receiver ? receiver->version() : "0.1.0";
-  std::map<std::string, std::string> lacking;
+  Lack lack;
   for (const auto& resource : request.resources()) {
-    const auto keys = unknownKeys(receiver, resource);
-    if (keys.empty()) continue;
-    const auto configured = unknownKeys(receiver, configuredOf(resource));
-    if (configured.empty()) {
-      spdlog::warn(
-          "{}: vdpa-datapath {} is older than this program and makes vDPA devices with their "
-          "drivers' defaults: update it",
-          resource.name(), version);
+    if (unknownTo(receiver, resource).empty()) continue;
+    const auto keys = unknownKeys(receiver, configuredOf(resource));
+    if (keys.empty()) {
+      lack.warnings.push_back(
+          fmt::format("{}: vdpa-datapath {} is older than this program and makes vDPA devices with "
+                      "their drivers' defaults: update it",
+                      resource.name(), version));
       continue;
     }
-    const std::string reason = fmt::format(
-        "{}: {} is not in force: vdpa-datapath {} does not know it, vdpa-device-plugin {} does: "
-        "update vdpa-datapath on this node (delete its pod), or remove it from the configuration",
-        resource.name(), fmt::join(configured, ", "), version, programVersion());
-    spdlog::warn("{}", reason);
-    for (const auto& device : resource.devices()) lacking[device.id()] = reason;
+    const bool one = keys.size() == 1;
+    const std::string names = fmt::format("{}", fmt::join(keys, ", "));
+    lack.warnings.push_back(fmt::format(
+        "{}: {} {} not in force: vdpa-datapath {} does not know {}, vdpa-device-plugin {} does: "
+        "update vdpa-datapath on this node (delete its pod), or remove {} from the configuration",
+        resource.name(), names, one ? "is" : "are", version, one ? "it" : "them", programVersion(),
+        names));
+    for (const auto& device : resource.devices()) lack.devices[device.id()] = lack.warnings.back();
   }
-  return lacking;
+  return lack;
 }
 
 }  // namespace
@@ -131,7 +136,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
                               public std::enable_shared_from_this<Session> {
  public:
   using Read = std::function<void(const datapath::v1::WatchResponse&)>;
-  using Set = std::function<void(std::map<std::string, std::string> lacking)>;
+  using Set = std::function<void(const datapath::v1::SetDevicesResponse&)>;
   using Done = std::function<void(const std::string&)>;
 
   Session(Loop& loop, const std::string& socketPath, Set onSet, Read onRead, Done onDone)
@@ -208,7 +213,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
             std::lock_guard lock(self->mutex_);
             self->setting_ = nullptr;
           }
-          if (status.ok()) self->onSet_(lackingOf(*call->request, call->response));
+          if (status.ok()) self->onSet_(call->response);
           done(status.ok() ? "" : status.error_message());
           if (status.ok()) self->setNext();
         });
@@ -260,6 +265,7 @@ DatapathLink::~DatapathLink() {
 
 void DatapathLink::setOffers(const std::vector<Offer>& offers) {
   devices_ = requestOf(offers);
+  judge();  // what is known not to be known is not offered until the datapath has said so again
   if (session_)
     session_->replace(devices_);
   else
@@ -268,23 +274,21 @@ void DatapathLink::setOffers(const std::vector<Offer>& offers) {
 
 void DatapathLink::connect() {
   const std::weak_ptr<DatapathLink*> alive = self_;
+  // What a session brings after its end is not said of the next one.
+  const auto post = [this, alive, &loop = loop_, session = ++sessions_](auto what) {
+    loop.post([this, alive, session, what = std::move(what)] {
+      if (alive.lock() && session_ && session == sessions_) what();
+    });
+  };
   session_ = std::make_shared<Session>(
       loop_, socketPath_,
-      [this, alive, &loop = loop_](std::map<std::string, std::string> lacking) {
-        loop.post([this, alive, lacking = std::move(lacking)] {
-          if (alive.lock()) lack(lacking);
-        });
+      [this, post](const datapath::v1::SetDevicesResponse& response) {
+        post([this, response] { learn(response); });
       },
-      [this, alive, &loop = loop_](const datapath::v1::WatchResponse& response) {
-        loop.post([this, alive, response] {
-          if (alive.lock()) take(response);
-        });
+      [this, post](const datapath::v1::WatchResponse& response) {
+        post([this, response] { take(response); });
       },
-      [this, alive, &loop = loop_](const std::string& reason) {
-        loop.post([this, alive, reason] {
-          if (alive.lock()) sessionEnded(reason);
-        });
-      });
+      [this, post](const std::string& reason) { post([this, reason] { sessionEnded(reason); }); });
   session_->start(devices_);
 }
 
@@ -293,36 +297,56 @@ void DatapathLink::take(const datapath::v1::WatchResponse& response) {
   lastReason_.clear();
   Changes changes;
   for (const auto& device : response.devices()) {
-    if (device.removed()) {
+    if (device.removed())
       told_.erase(device.id());
-      changes[device.id()] = {};
-      continue;
-    }
-    told_[device.id()] = {device.healthy(), device.reason()};
+    else
+      told_[device.id()] = {device.healthy(), device.reason()};
     changes[device.id()] = healthOf(device.id());
   }
   handlers_.health(changes);
 }
 
-// After each set, before what the first Watch after it brings.
-void DatapathLink::lack(const std::map<std::string, std::string>& lacking) {
+// After each set, the first time before the Watch brings anything. An answer is about its own set:
+// what was unknown in another one is unknown still.
+void DatapathLink::learn(const datapath::v1::SetDevicesResponse& response) {
+  answered_ = true;
+  if (response.has_receiver()) {
+    const auto& now = response.receiver();
+    std::set<std::string> unknown(now.unknown_fields().begin(), now.unknown_fields().end());
+    if (receiver_)
+      unknown.insert(receiver_->unknown_fields().begin(), receiver_->unknown_fields().end());
+    receiver_ = now;
+    receiver_->mutable_unknown_fields()->Assign(unknown.begin(), unknown.end());
+  }
+  judge();
+}
+
+void DatapathLink::judge() {
+  if (!answered_) return;
+  auto [lacking, warnings] = lackOf(*devices_, receiver_ ? &*receiver_ : nullptr);
+  for (const auto& warning : warnings)
+    if (warned_.insert(warning).second) spdlog::warn("{}", warning);
+  lacking_.swap(lacking);
   Changes changes;
-  const auto before = std::exchange(lacking_, lacking);
-  for (const auto& [id, reason] : before)
-    if (told_.contains(id)) changes[id] = healthOf(id);
+  for (const auto& [id, reason] : lacking) changes[id] = healthOf(id);
   for (const auto& [id, reason] : lacking_) changes[id] = healthOf(id);
   if (!changes.empty()) handlers_.health(changes);
 }
 
 DeviceList::Health DatapathLink::healthOf(const std::string& id) const {
-  const auto lacking = lacking_.find(id);
-  return lacking == lacking_.end() ? told_.at(id) : DeviceList::Health{false, lacking->second};
+  if (const auto lacking = lacking_.find(id); lacking != lacking_.end())
+    return {false, lacking->second};
+  const auto told = told_.find(id);
+  return told == told_.end() ? DeviceList::Health() : told->second;
 }
 
 void DatapathLink::sessionEnded(const std::string& reason) {
   session_.reset();
+  answered_ = false;
+  receiver_.reset();
   told_.clear();
   lacking_.clear();
+  warned_.clear();
   const std::string text =
       fmt::format("vdpa-datapath on {} is not reached: {}", socketPath_, reason);
   if (text != lastReason_) spdlog::warn("{}", text);

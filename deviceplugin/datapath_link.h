@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 
 #include "datapath.grpc.pb.h"
@@ -34,7 +36,8 @@ class DatapathLink {
   class Session;
   void connect();
   void take(const datapath::v1::WatchResponse& response);
-  void lack(const std::map<std::string, std::string>& lacking);
+  void learn(const datapath::v1::SetDevicesResponse& response);
+  void judge();
   DeviceList::Health healthOf(const std::string& id) const;
   void sessionEnded(const std::string& reason);
 
@@ -45,6 +48,10 @@ class DatapathLink {
   std::shared_ptr<Session> session_;
   std::shared_ptr<DatapathLink*> self_;
   std::string lastReason_;
+  unsigned sessions_ = 0;
+  bool answered_ = false;                           // in this session
+  std::optional<datapath::v1::Receiver> receiver_;  // none though it answered: release 0.1.0
+  std::set<std::string> warned_;
   Changes told_;                                // by the datapath
   std::map<std::string, std::string> lacking_;  // device ID -> what of its resource isn't in force
 };

@@ -280,7 +280,9 @@ def test_a_setting_that_the_datapath_does_not_know_undoes_the_attachment(directo
 @pytest.mark.parametrize("response, alter, words", [
     ("AttachResponse", lambda r: r.receiver.unknown_fields.append("AttachRequest.7"), "field AttachRequest.7"),
     ("SetAddressesResponse", lambda r: r.receiver.unknown_fields.append("Route.8"), "field Route.8"),
-    ("SetAddressesResponse", lambda r: r.attachment.ClearField("ips"), "ips")])
+    ("SetAddressesResponse", lambda r: r.attachment.ClearField("ips"), "ips"),
+    ("AttachResponse", lambda r: [r.attachment.settings.ClearField(f) for f in ("mtu", "vlan")],
+     "vlan, mtu are not in force on nic-0")])
 def test_more_that_it_does_not_know_undoes_the_attachment(directory, response, alter, words):
     asked = []
     change = altered(alter, response)
@@ -316,12 +318,16 @@ def test_the_datapath_reports_what_it_does_not_know(directory):
         assert list(datapath.stub.SetAddresses(addresses, timeout=20).receiver.unknown_fields) == ["Route.99"]
 
 
+def resources(nic, other):
+    return [{"name": name, "backend": "software", "software": {"ports": 2, **keys}}
+            for name, keys in (("nic", nic), ("other", other))]
+
+
 @pytest.fixture
 def node(directory):
     """A plugin with two resources beside a datapath that a test chooses."""
     kubelet, datapath = Kubelet(directory).start(), FakeDatapath(directory)
-    config = write_config(directory, *({"name": name, "backend": "software", "software": {"ports": 2, **keys}}
-                                       for name, keys in (("nic", {"cores": "0"}), ("other", {}))))
+    config = write_config(directory, *resources({"cores": "0"}, {}))
     with DevicePlugin(directory, config) as plugin:
         def wait(resource, health):
             wait_until(lambda: list(kubelet.wait_plugin(f"vdpa.io/{resource}").devices.values()) == [health] * 2,
@@ -348,6 +354,28 @@ def test_a_resource_of_which_the_datapath_does_not_know_all_is_unhealthy(node):
     datapath.receiver = rpc.datapath.Receiver(version="0.3.1")
     datapath.start()
     wait("nic", "Healthy")
+
+
+def test_what_a_datapath_was_once_found_not_to_know_is_not_offered_before_it_answers(node):
+    datapath, plugin, wait = node
+    datapath.receiver = rpc.datapath.Receiver(version="0.3.0", unknown_fields=["SoftwareSwitch.4"])
+    datapath.start()
+    wait("other", "Healthy")
+    wait("nic", "Unhealthy")
+    datapath.receiver = rpc.datapath.Receiver(version="0.3.0")  # of the next set, which lacks it
+    plugin.configure(*resources({}, {}))
+    wait_until(lambda: len(datapath.sets) == 2, plugin.log)
+    wait("nic", "Healthy")
+    datapath.open.clear()
+    plugin.configure(*resources({}, {"cores": "0"}))
+    wait("other", "Unhealthy")
+    assert len(datapath.sets) == 2 and "SoftwareSwitch.cores is not in force" in plugin.explain("other-0")
+    wait("nic", "Healthy")
+    datapath.stop()
+    datapath.receiver = rpc.datapath.Receiver(version="0.3.1", unknown_fields=["SoftwareSwitch.2", "SoftwareSwitch.4"])
+    datapath.start()
+    both = "vdpa.io/other: SoftwareSwitch.cores, SoftwareSwitch.mtu "
+    wait_until(lambda: both + "are not in force: vdpa-datapath 0.3.1 does not know them" in plugin.explain("other-0"), plugin.log)
 
 
 def test_a_key_that_came_after_the_previous_release_is_named(directory):

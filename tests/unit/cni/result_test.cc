@@ -106,6 +106,17 @@ TEST_CASE("a chain's result is added to") {
         }) == "7: prevResult.interfaces: expected a list, found 7");
 }
 
+TEST_CASE("a route without a gateway takes that of its own family") {
+  const json answer{{"ips",
+                     {{{"address", "192.0.2.2/24"}, {"gateway", "192.0.2.1"}},
+                      {{"address", "2001:db8::2/64"}, {"gateway", "2001:db8::1"}}}},
+                    {"routes", {{{"dst", "::/0"}}, {{"dst", "0.0.0.0/0"}}}}};
+  const auto routes = routesOf(answer, "p");
+  REQUIRE(routes.size() == 2);
+  CHECK(routes[0].gateway() == "2001:db8::1");
+  CHECK(routes[1].gateway() == "192.0.2.1");
+}
+
 TEST_CASE("addresses of an IPAM answer") {
   CHECK(addressesOf(kAddresses, "p") == std::vector<std::string>{"192.0.2.2/24", "2001:db8::2/64"});
   CHECK(addressError(nullptr) == "102: IPAM plugin 'p' gave no address");
