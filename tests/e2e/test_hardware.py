@@ -85,7 +85,9 @@ def test_a_character_device_and_a_netdev_exchange_packets(hardware):
     # README says what such a pod needs: the device is root's, and pins the pod's memory.
     answers = with_device("chardev", "answers", "ulimit -l unlimited; " + COMMAND.format(core=1), user=0)
     answers["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["SYS_RESOURCE"]}}
-    hardware.apply(answers, with_device("netdev", "asks"))
+    asks = with_device("netdev", "asks", user=0)
+    asks["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]}}   # for ping
+    hardware.apply(answers, asks)
     hardware.wait_running("answers", 240)
     hardware.wait_running("asks", 240)
     for name in "answers", "asks":

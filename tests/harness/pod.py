@@ -105,7 +105,7 @@ class Pod(FrontEnd):
 
     def _transmit(self, slots, buffers):
         ring, before = self.rings[1], self.rings[1].added
-        token = slots[0] if slots else COUNT
+        token = slots[0] if slots else COUNT + before % self.entries   # no other one under way
         self._sending[token] = slots
         ring.add(token, buffers)
         self._kick_wanted(1, before)

@@ -4,9 +4,10 @@ import subprocess
 import time
 
 import pytest
-from datapath import Datapath, Kubelet, delete_namespace, network_namespace, owner
+from datapath import Datapath, delete_namespace, network_namespace, owner
+from kernel_devices import kernel, offer
+from kubelet import PodResources
 from support import wait_until
-from test_attach import kernel, offer
 
 RELEASE = 8
 DAY = 24 * 3600
@@ -32,7 +33,7 @@ def clock():
 def test_the_wall_clock_is_moved_while_a_pod_is_gone(node, directory, clock, seconds):
     first, second = node.add_vf_devices(2)
     devices = offer(kernel(first, "vdpa0"), kernel(second, "vdpa1"))
-    with Kubelet(directory) as kubelet, Datapath(directory, f"--release-after={RELEASE}") as datapath, \
+    with PodResources(directory) as kubelet, Datapath(directory, f"--release-after={RELEASE}") as datapath, \
             network_namespace() as here, network_namespace() as gone:
         kubelet.pods["default", "here"] = "vdpa.io/nic", [first]
         datapath.wait_serving().set_devices(devices)

@@ -8,8 +8,9 @@ import threading
 
 import pytest
 import rpc
-from datapath import Datapath, Kubelet, network_namespace, owner
-from node import PCI, VIRTIO_PF, run
+from datapath import Datapath, network_namespace, owner
+from hardware import PCI, VIRTIO_PF, run
+from kubelet import PodResources
 from support import wait_until
 from vhost_front import FrontEnd
 
@@ -40,7 +41,7 @@ def function(node):
 
 @pytest.fixture
 def datapath(directory, function):
-    with Kubelet(directory), Datapath(directory) as running:
+    with PodResources(directory), Datapath(directory) as running:
         running.wait_serving().set_devices(rpc.datapath.Resource(
             name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666), devices=[rpc.datapath.Device(
                 id=function, dpdk=rpc.datapath.DpdkDevice(pci_address=function, driver="ifc"))]))
