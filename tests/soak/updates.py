@@ -51,12 +51,14 @@ class Updates:
             self.pods = [Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{n}") for n in range(2)]
             self._start(self.pods[0])
             self._exchange(self.this)
+            self._wait_switch(self.this)
             self._start(self.pods[1])
             try:
                 with Traffic(*self.pods) as self.traffic:
                     self.invariants = Invariants(self.node, self.pods, self.traffic)
                     self.invariants.wait(compare_files=False)
                     self.workers = self._workers()
+                    self.traffic.losses()  # of packets that one pod sent before the other was there
                     for number in range(2 * count):
                         self._change(number, (self.previous, self.this)[number % 2])
             finally:
@@ -110,8 +112,7 @@ class Updates:
             pod.use(self.pods[0])
         pod.delete()
         pod.end()
-        wait_until(lambda: self._switch_version() == self.versions[build], lambda: f"a switch of {self.versions[build]}; it "
-                   f"is of {self._switch_version()}", 30)
+        self._wait_switch(build)
         self.invariants.wait(compare_files=False)
         self._named(build)
         assert self._workers() == self.workers, f"workers of the running pods: {self._workers()}, not {self.workers}"
@@ -126,6 +127,10 @@ class Updates:
             return self.node.datapath.stub.List(rpc.datapath.ListRequest(), timeout=5) is not None
         except grpc.RpcError:
             return False
+
+    def _wait_switch(self, build):
+        wait_until(lambda: self._switch_version() == self.versions[build], lambda: f"a switch of {self.versions[build]}; it "
+                   f"is of {self._switch_version()}", 30)
 
     def _switch_version(self):
         control = Control(self.directory / "run/switches/vdpa.io-nic/control.sock")
