@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/messages.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/unknown_field_set.h>
 
 #include "common/attachment_limits.h"
 #include "common/naming.h"
@@ -79,7 +80,7 @@ void requireAtMost(size_t most, int count, const char* what) {
 // known here says otherwise. The answer reports the field (Receiver).
 bool isOfUnknownKind(const datapath::v1::Device& device, const datapath::v1::Resource& resource) {
   return device.behind_case() == datapath::v1::Device::BEHIND_NOT_SET && !resource.has_software() &&
-         !device.unknown_fields().empty();
+         !device.GetReflection()->GetUnknownFields(device).empty();
 }
 
 template <typename Message>
