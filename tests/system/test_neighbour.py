@@ -71,7 +71,8 @@ def test_records_workers_and_switches_are_taken_over_served_and_ended(directory)
         datapath.wait_log("replaced vdpa-switch of vdpa.io/nic")
         for call_ in CNI["grpc"]:
             if call_["method"] == "Check":
-                wait_until(lambda call_=call_: raw(datapath, "Check", bytes.fromhex(call_["request"])) == b"",
+                request = rpc.datapath.CheckRequest.FromString(bytes.fromhex(call_["request"]))
+                wait_until(lambda request=request: not datapath.stub.Check(request, timeout=20).differences,
                            "all as it was attached, on the next switch")
         for call_ in CNI_END["grpc"]:
             assert raw(datapath, call_["method"], bytes.fromhex(call_["request"])).hex() == call_["answer"]
