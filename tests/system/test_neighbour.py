@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+import processes
 import rpc
 from cni import BAD_CONFIG, DEBIAN_PLUGINS, call, refused
 from datapath import PROGRAM, WORKER_DIRS, Datapath, owner, read_json, settings
@@ -140,8 +141,7 @@ def obey(datapath, program, what, control):
         asked.add(request["op"])
     control.close()
     if "stop" in asked:
-        wait_until(lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().split(") ")[1][0] == "Z",
-                   f"the end of {program} of {what}")
+        wait_until(lambda: processes.ended(pid), f"the end of {program} of {what}")
     return asked
 
 
@@ -246,10 +246,7 @@ def altered(alter, response="AttachResponse"):
 
 def ask_everything(directory, change=lambda method, answer: answer):
     with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"], change=change) as answers:
-        try:
-            return answers, run_cni({**CNI["calls"][0], "config": {**CNI["calls"][0]["config"], **EVERYTHING}}, answers)
-        finally:
-            answers.__exit__()
+        return answers, run_cni({**CNI["calls"][0], "config": {**CNI["calls"][0]["config"], **EVERYTHING}}, answers)
 
 
 def test_a_network_that_asks_for_everything_is_served(directory):
