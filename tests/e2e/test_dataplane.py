@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, network, own_cgroups, pod, started
-from conftest import PORTS
+from cluster import DIRECTORY, NAMESPACE, PORTS, ROOT, OnNode, attached_processes, network, own_cgroups, pod, started
 from exchange import Exchange
 from pod import Sparse
 from support import wait_until

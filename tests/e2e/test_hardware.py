@@ -5,8 +5,7 @@ import re
 import subprocess
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, network, pod, receiver, sender
-from conftest import install
+from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, install, network, pod, receiver, sender
 from support import wait_until
 from testpmd import COMMAND, Application
 
