@@ -267,4 +267,5 @@ def main():
         check=True).stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()
