@@ -20,6 +20,12 @@ SAMPLE_IMAGE = "localhost/vdpa-sample:0.2.0"
 NAMESPACE = "vdpa-system"
 TESTPMD = ("exec dpdk-testpmd --no-pci --no-huge -m 128 --no-telemetry $(cat /run/vdpa/*/eal-args) "
            "-- --total-num-mbufs=4096 --stats-period=1 ")
+PORTS = 3
+CONFIG = f"""resources:
+  - name: nic
+    backend: software
+    software: {{ports: {PORTS}, queuePairs: 1, mtu: 1500, uplink: {{netdev: uplink0}}}}
+"""
 
 
 class Cluster:
@@ -286,3 +292,19 @@ def check_two_attachments(cluster, name):
 def wait_event(cluster, name, *words):
     wait_until(lambda: all(w in cluster.events(name) for w in words),
                lambda: f"{words} in the events of {name}:\n{cluster.events(name)}", 60, 0.3)
+
+
+def install(cluster, manifests, config, nodes):
+    """As an operator does, also over what is installed already; `config` is the tests' usual one if it is None."""
+    cluster.run("apply", "-k", str(ROOT / manifests))
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
+                   "data": {"config.yaml": config or CONFIG}})
+    # The datapath is updated on delete, and a mounted configuration follows within a minute: new pods have both at once.
+    cluster.run("delete", "pods", "-n", NAMESPACE, "--all", timeout=120)
+    for node in nodes:
+        cluster.run("label", "--overwrite", "node", node, "vdpa.io/node=true")
+
+    def running():
+        sets = [s["status"] for s in cluster.get("daemonsets", namespace=NAMESPACE)["items"]]
+        return len(sets) == 2 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
+    wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 300, 0.5)

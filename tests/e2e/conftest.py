@@ -8,17 +8,11 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from cluster import DIRECTORY, NAMESPACE, ROOT, Cluster, OnNode, network  # noqa: E402
+from cluster import DIRECTORY, PORTS, ROOT, Cluster, OnNode, install, network  # noqa: E402
 from support import wait_until  # noqa: E402
 
 IMAGES = ROOT / "build" / "image"
-PORTS = 3
 STEPS = pytest.StashKey()
-CONFIG = f"""resources:
-  - name: nic
-    backend: software
-    software: {{ports: {PORTS}, queuePairs: 1, mtu: 1500, uplink: {{netdev: uplink0}}}}
-"""
 
 
 def pytest_configure(config):
@@ -49,22 +43,6 @@ def bare_cluster():
         yield Cluster()
     finally:
         subprocess.run([scripts / "down.sh", DIRECTORY], check=True, timeout=120)
-
-
-def install(cluster, manifests, config, nodes):
-    """As an operator does, also over what is installed already; `config` is the tests' usual one if it is None."""
-    cluster.run("apply", "-k", str(ROOT / manifests))
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
-                   "data": {"config.yaml": config or CONFIG}})
-    # The datapath is updated on delete, and a mounted configuration follows within a minute: new pods have both at once.
-    cluster.run("delete", "pods", "-n", NAMESPACE, "--all", timeout=120)
-    for node in nodes:
-        cluster.run("label", "--overwrite", "node", node, "vdpa.io/node=true")
-
-    def running():
-        sets = [s["status"] for s in cluster.get("daemonsets", namespace=NAMESPACE)["items"]]
-        return len(sets) == 2 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
-    wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 300, 0.5)
 
 
 @pytest.fixture(scope="session")

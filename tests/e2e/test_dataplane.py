@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, attached_processes, network, own_cgroups, pod, started
-from conftest import PORTS
+from cluster import DIRECTORY, NAMESPACE, PORTS, ROOT, OnNode, attached_processes, network, own_cgroups, pod, started
 from exchange import Exchange
 from pod import Sparse
 from support import wait_until
@@ -157,6 +156,7 @@ def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
     assert all(cgroup.endswith("/vdpa") for _, cgroup in limits)
 
 
+@pytest.mark.long
 def test_the_pod_that_takes_all_memory_is_named_and_the_node_goes_on(cluster, exchange):
     """cgroup v1, as this machine has it; test_hardware has v2."""
     cluster.apply(network("sparse", vlan=78), pod("sparse", networks="sparse"))

@@ -9,8 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster import OnNode, network, pod
-from conftest import PORTS
+from cluster import PORTS, OnNode, network, pod
 from exchange import endpoint
 from support import wait_until
 from testpmd import Application

@@ -5,8 +5,7 @@ import re
 import subprocess
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, network, pod, receiver, sender
-from conftest import install
+from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, install, network, pod, receiver, sender
 from support import wait_until
 from testpmd import COMMAND, Application
 
@@ -134,6 +133,7 @@ def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
     assert specs[0]["image"] == specs[1]["image"] and specs[0]["command"] == specs[1]["command"]
 
 
+@pytest.mark.long
 def test_a_pod_that_takes_all_memory_ends_its_own_worker_and_is_named(hardware):
     """cgroup v2. The kernel pins the pod's memory for the VF, on its worker's account: more than workers may have."""
     hardware.set_memory_limit(96, "node3")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from cluster import check_two_attachments, network, pod, wait_event
-from conftest import PORTS
+from cluster import PORTS, check_two_attachments, network, pod, wait_event
 from support import wait_until
 
 

@@ -5,8 +5,8 @@ import signal
 import subprocess
 
 import rpc
-from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, OnNode, attached_processes, network, pod, receiver, sender, started
-from conftest import PORTS
+from cluster import (DIRECTORY, NAMESPACE, PORTS, ROOT, TESTPMD, OnNode, attached_processes, network,
+                     pod, receiver, sender, started)
 from support import wait_until
 
 

@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, ROOT, OnNode, network, own_cgroups, pod
-from conftest import PORTS, install
+from cluster import DIRECTORY, NAMESPACE, PORTS, ROOT, OnNode, install, network, own_cgroups, pod
 from support import wait_until
 
 README = (ROOT / "README.md").read_text()

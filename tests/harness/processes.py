@@ -17,6 +17,14 @@ def is_zombie(pid):
     return _stat(pid)[0] == "Z"
 
 
+def ended(pid):
+    """Whether it is gone, or only waits to be reaped."""
+    try:
+        return is_zombie(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def parent(pid):
     return int(_stat(pid)[1])
 

@@ -8,8 +8,8 @@ from support import BUILD
 PROGRAM = BUILD / "deviceplugin/ctl/vdpactl"
 
 
-def command(directory, *arguments):
-    return [PROGRAM, "--datapath-socket", directory / "run/datapath.sock", "--pod-resources", directory / "pods.sock",
+def command(directory, *arguments, program=PROGRAM):
+    return [program, "--datapath-socket", directory / "run/datapath.sock", "--pod-resources", directory / "pods.sock",
             *arguments]
 
 

@@ -1,8 +1,9 @@
 """Records what programs of the previous release say and leave behind, for tests/system/test_neighbour.py to replay.
 
-record.py: needs the programs of build.sh, DPDK's test driver of build/gcc and the test machine of ../vm, and writes the folder of the release's version
-beside this file. Made once for each release; what is recorded is what the real programs said, but for the random folder, which
-is "{dir}". A pod's network namespace is /proc/self/ns/net, so that recorded messages are good everywhere.
+record.py: needs the programs of build.sh, DPDK's test driver of build/gcc and the test machine of ../vm, and writes the folder
+of the release's version beside this file. Made once for each release. The recordings are what the real programs said, but for
+the random folder, which is "{dir}". A pod's network namespace is /proc/self/ns/net, so that recorded messages are good
+everywhere.
 """
 
 import concurrent.futures
@@ -26,10 +27,11 @@ import grpc  # noqa: E402
 import pmd  # noqa: E402
 import rpc  # noqa: E402
 from cni import run  # noqa: E402
-from datapath import PROGRAM, WORKER_DIRS, Datapath, owner, resource, settings  # noqa: E402
+from datapath import PROGRAM, WORKER_DIRS, Datapath, owner, settings  # noqa: E402
+from device_plugin import DevicePlugin  # noqa: E402
 from kubelet import Kubelet  # noqa: E402
 from pod import Pod  # noqa: E402
-from support import BUILD, Program, wait_until  # noqa: E402
+from support import BUILD, wait_until  # noqa: E402
 
 pmd.DRIVER = OURS / pmd.DRIVER.relative_to(BUILD)
 OUT = HERE / VERSION
@@ -175,10 +177,7 @@ def record_software(directory):
     with Traced(directory, "first") as datapath:
         datapath.wait_serving()
         proxy = Proxy(directory / "proxy.sock", datapath.run_dir / "datapath.sock")
-        with Program("plugin", [BUILD / "deviceplugin/vdpa-device-plugin", "--config", config, "--kubelet-dir",
-                                kubelet.directory, "--pod-resources", kubelet.pod_resources, "--run-dir",
-                                directory / "run", "--devinfo-dir", directory / "devinfo", "--datapath-socket",
-                                directory / "proxy.sock"], directory):
+        with DevicePlugin(directory, config, "--datapath-socket", directory / "proxy.sock"):
             wait_until(lambda: set(kubelet.wait_plugin().devices.values()) == {"Healthy"}, "healthy devices")
             wait_until(lambda: set(kubelet.wait_plugin("dev.vdpa.io/other").devices.values()) == {"Healthy"}, "all healthy")
         plugin_calls, proxy.calls = proxy.calls, []
@@ -268,4 +267,5 @@ def main():
         check=True).stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -142,7 +142,6 @@ class Node:
                         "socket" if path.is_socket() else "folder" if path.is_dir() else "file")
         return kinds
 
-
     def cgroups(self):
         """Every one, the upper before the lower."""
         return [self.cgroup, *(path for path in sorted(self.cgroup.rglob("*")) if path.is_dir())]

@@ -14,6 +14,7 @@ import time
 
 import grpc
 import rpc
+import vdpactl
 from datapath import BUILD
 from device_plugin import software
 from invariants import Invariants
@@ -144,8 +145,8 @@ class Updates:
     def _named(self, build):
         """By vdpactl: every device of the node, and whose it is."""
         listed = {what: json.loads(subprocess.run(
-            [build / "deviceplugin/ctl/vdpactl", "--datapath-socket", self.directory / "run/datapath.sock", "--pod-resources",
-             self.directory / "pods.sock", what, "--output", "json"], capture_output=True, text=True, check=True).stdout)
+            vdpactl.command(self.directory, what, "--output", "json", program=build / "deviceplugin/ctl/vdpactl"),
+            capture_output=True, text=True, check=True).stdout)
             for what in ("devices", "attachments")}
         wanted = {device for devices in self.node.devices().values() for device in devices}
         assert {device["device"] for device in listed["devices"]} == wanted, listed["devices"]

@@ -63,14 +63,12 @@ def test_the_pod_whose_memory_a_switch_ends_of_is_named_and_the_others_go_on(dir
         for number in range(3):
             control.wait_connected(f"nic-{number}")
         exchange(one, other, b"before")
-        pid = datapath.switch_pid()
         workers = {n: datapath.worker_pid(f"nic-{n}") for n in range(3)}
         control.close()
-        sparse.have_allocated(lambda: datapath.processes().get("vdpa.io-nic") != pid)
-
-        datapath.wait_log("was killed for lack of memory")
-        assert re.search(r"vdpa-switch of vdpa.io/nic was killed for lack of memory \(.*: default/sparse .*\) as it served ring 1 "
-                         "of nic-2: the port is closed for 60 s", datapath.log()), datapath.log()
+        # An end may come between two bursts, and names nobody then; the pod goes on, and so do the ends.
+        named = (r"vdpa-switch of vdpa.io/nic was killed for lack of memory \(.*: default/sparse .*\) as it served ring 1 "
+                 "of nic-2: the port is closed for 60 s")
+        sparse.have_allocated(lambda: re.search(named, datapath.log()))
         datapath.wait_log("next start in")
         assert re.search(r"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: workers and switches have \d+ of "
                          rf"at most {limit} MiB together", datapath.log()), datapath.log()

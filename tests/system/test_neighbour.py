@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+import processes
 import rpc
 from cni import BAD_CONFIG, DEBIAN_PLUGINS, call, refused
 from datapath import PROGRAM, WORKER_DIRS, Datapath, owner, read_json, settings
@@ -71,7 +72,8 @@ def test_records_workers_and_switches_are_taken_over_served_and_ended(directory)
         datapath.wait_log("replaced vdpa-switch of vdpa.io/nic")
         for call_ in CNI["grpc"]:
             if call_["method"] == "Check":
-                wait_until(lambda call_=call_: raw(datapath, "Check", bytes.fromhex(call_["request"])) == b"",
+                request = rpc.datapath.CheckRequest.FromString(bytes.fromhex(call_["request"]))
+                wait_until(lambda request=request: not datapath.stub.Check(request, timeout=20).differences,
                            "all as it was attached, on the next switch")
         for call_ in CNI_END["grpc"]:
             assert raw(datapath, call_["method"], bytes.fromhex(call_["request"])).hex() == call_["answer"]
@@ -139,8 +141,7 @@ def obey(datapath, program, what, control):
         asked.add(request["op"])
     control.close()
     if "stop" in asked:
-        wait_until(lambda: not os.path.exists(f"/proc/{pid}") or open(f"/proc/{pid}/stat").read().split(") ")[1][0] == "Z",
-                   f"the end of {program} of {what}")
+        wait_until(lambda: processes.ended(pid), f"the end of {program} of {what}")
     return asked
 
 
@@ -245,10 +246,7 @@ def altered(alter, response="AttachResponse"):
 
 def ask_everything(directory, change=lambda method, answer: answer):
     with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"], change=change) as answers:
-        try:
-            return answers, run_cni({**CNI["calls"][0], "config": {**CNI["calls"][0]["config"], **EVERYTHING}}, answers)
-        finally:
-            answers.__exit__()
+        return answers, run_cni({**CNI["calls"][0], "config": {**CNI["calls"][0]["config"], **EVERYTHING}}, answers)
 
 
 def test_a_network_that_asks_for_everything_is_served(directory):

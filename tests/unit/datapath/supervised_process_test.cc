@@ -115,7 +115,7 @@ TEST_CASE("a process that was just started is waited for before its place counts
   Process sleeper = Process::start({"/bin/sleep", "0.3"}, lockForStart(control).get());
   CHECK(lockHolder(control) == 0);
   CHECK(std::chrono::steady_clock::now() - begin > 300ms);
-  CHECK(sleeper.waitEnd(1s));
+  CHECK(sleeper.waitEnd(10s));
 
   const auto late = plan(directory, "late");
   Process program = Process::start(late.arguments, lockForStart(late.control).get());
@@ -123,7 +123,7 @@ TEST_CASE("a process that was just started is waited for before its place counts
   CHECK_THROWS_WITH(lockForStart(late.control),
                     Catch::StartsWith(fmt::format("process {} has", program.pid())));
   program.kill();
-  CHECK(program.waitEnd(1s));
+  CHECK(program.waitEnd(10s));
   CHECK(lockHolder(late.control) == 0);
 }
 
