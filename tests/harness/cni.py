@@ -134,8 +134,9 @@ class Node:
         assert self.call("CHECK", prevResult=result, **values) is None, "CHECK prints nothing"
 
     def collect(self, valid, **values):
-        return self.call("GC", **{"cni.dev/valid-attachments": [
-            {"containerID": container, "ifname": interface} for container, interface in valid]}, **values)
+        listed = [{"containerID": container, "ifname": interface} for container, interface in valid]
+        nobody = dict.fromkeys(["container", "interface", "netns"])  # it is for a network, and names no pod
+        return self.call("GC", **{"cni.dev/valid-attachments": listed, **values, **nobody})
 
     def owners(self):
         """Who has which device."""

@@ -8,14 +8,16 @@ import signal
 import statistics
 import subprocess
 import time
+import urllib.request
 
 import grpc
 import pytest
 
 import datapath as daemons
-from device_plugin import CTL, HEALTHY, PROGRAM, UNHEALTHY, PluginNode, config_text, node, wait_devices  # noqa: F401
+from device_plugin import (CTL, HEALTHY, PROGRAM, UNHEALTHY, DevicePlugin, PluginNode, config_text, node,  # noqa: F401
+                           wait_devices)
 from rpc import channel, deviceplugin
-from support import suspend, wait_until
+from support import own_address, suspend, wait_until
 
 
 def test_it_registers_lists_and_tells_the_datapath(node):
@@ -231,17 +233,38 @@ def test_a_freed_device_makes_it_send_the_same_list_once_more(node):
 
 def test_the_configuration_is_taken_up_and_a_bad_one_refused(node):
     with node.plugin() as plugin:
-        wait_devices(node, HEALTHY)
+        nic = wait_devices(node, HEALTHY)
         node.config.write_text("resources:\n  - name: nic\n    softwear: {}\n")
         plugin.wait_log("config.yaml:3:5: unknown key 'softwear'")
-        assert node.kubelet.plugins["vdpa.io/nic"].devices == HEALTHY
         node.config.write_text(config_text(("nic", 1), ("lan", 2)))
         wait_devices(node, {"nic-0": "Healthy"})
         wait_devices(node, {"lan-0": "Healthy", "lan-1": "Healthy"}, resource="vdpa.io/lan")
+        assert node.kubelet.plugins["vdpa.io/nic"] is nic, "the bad one has withdrawn it"
         lan = node.kubelet.plugins["vdpa.io/lan"]
         node.config.write_text(config_text(("nic", 1)))
         assert lan.ended.wait(5)
         wait_until(lambda: not node.kubelet.sockets("vdpa.io/lan"), "its socket gone")
+
+
+def test_metrics_of_a_resource_that_is_offered_no_more(node):
+    address = f"{own_address()}:9102"
+
+    def metrics():
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+            return sorted(line for line in answer.read().decode().splitlines()
+                          if line.startswith(("vdpa_devices", "vdpa_registered")))
+
+    def of(resource, healthy):
+        return [f'vdpa_devices{{health="Healthy",resource="vdpa.io/{resource}"}} {healthy}',
+                f'vdpa_devices{{health="Unhealthy",resource="vdpa.io/{resource}"}} 0',
+                f'vdpa_registered{{resource="vdpa.io/{resource}"}} 1']
+    node.config.write_text(config_text(("nic", 1), ("lan", 2)))
+    with DevicePlugin(node.directory, node.config, f"--metrics-address={address}"):
+        wait_devices(node, {"lan-0": "Healthy", "lan-1": "Healthy"}, resource="vdpa.io/lan")
+        wait_devices(node, {"nic-0": "Healthy"})
+        wait_until(lambda: metrics() == sorted(of("lan", 2) + of("nic", 1)), metrics)
+        node.config.write_text(config_text(("nic", 1)))
+        wait_until(lambda: metrics() == of("nic", 1), metrics)
 
 
 class SmallDisk:

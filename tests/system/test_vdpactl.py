@@ -186,6 +186,12 @@ def traffic(datapath, directory):
         yield
 
 
+def readings(watch):
+    """Packets that nic-1 has received so far, and a second."""
+    rows = [line.split() for line in watch.log().splitlines() if line.startswith("nic-1 ")]
+    return [(int(row[1]), int(row[5])) for row in rows if len(row) > 5]
+
+
 @pytest.mark.packets
 def test_stats_under_traffic(datapath, directory):
     with traffic(datapath, directory):
@@ -200,15 +206,15 @@ def test_stats_under_traffic(datapath, directory):
         assert row.keys() == {"DEVICE", "RX-PACKETS", "RX-BYTES", "TX-PACKETS", "TX-BYTES", "DROPS"}
 
         with Program("watch", command(directory, "stats", "--watch", "--interval", "0.2"), directory) as watch:
-            def readings():
-                """Packets received so far, and a second."""
-                rows = [line.split() for line in watch.log().splitlines() if line.startswith("nic-1 ")]
-                return [(int(row[1]), int(row[5])) for row in rows if len(row) > 5]
             # Where others want the receiver's core too it may rest for a reading.
-            wait_until(lambda: len({packets for packets, _ in readings()}) >= 3, watch.log)
-            found = readings()
+            wait_until(lambda: len({packets for packets, _ in readings(watch)}) >= 3, watch.log)
+            found = readings(watch)
             for (before, _), (packets, rate) in zip(found, found[1:]):
                 assert packets >= before and (rate > 0) == (packets > before), found
+    with Program("idle", command(directory, "stats", "--watch", "--interval", "0.2"), directory) as watch:
+        wait_until(lambda: readings(watch), watch.log)
+        packets, rate = readings(watch)[0]
+        assert packets >= 1000 and rate == 0, watch.log()
 
 
 def test_watch_in_json_is_one_line_a_reading_and_ends_at_once(datapath, directory):

@@ -48,6 +48,8 @@ TEST_CASE("sockets whose paths are too long are found when the set is told") {
   resources[0].devices.at("0000:65:00.2").attach = Attach::vhostUser;
   CHECK_THROWS_WITH(checkSocketPaths(resources, {run, ""}),
                     Catch::Contains("workers/0000:65:00.2.sock"));
+  CHECK_THROWS_WITH(checkSocketPaths(resources, {run.substr(0, 78), ""}),
+                    Catch::Contains("0000:65:00.2/vhost.sock~, which has 111 bytes"));
 }
 
 TEST_CASE("sets of devices") {

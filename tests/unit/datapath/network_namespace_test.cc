@@ -22,6 +22,7 @@ TEST_CASE("a namespace is gone when its path names another thing or nothing") {
   CHECK(namespaceGone(file + "/below", id));
   CHECK(namespaceGone(directory.path() + "/none", id));
   CHECK_FALSE(namespaceGone(directory.path() + "/none", NamespaceId{}));
+  CHECK(namespaceAt(file) == NamespaceId{});
 }
 
 TEST_CASE("a namespace that can't be looked at, since descriptors are used up, isn't gone") {

@@ -59,6 +59,7 @@ TEST_CASE("one pair without a control queue, several with one") {
   CHECK(limitsOf(facts(kData | kSteering, 3, 1), 16).queuePairs == 1);
   CHECK(limitsOf(facts(kData | kSteering, 9, 4), 16).queuePairs == 4);
   CHECK(limitsOf(facts(kData | kSteering, 9, 4), 2).queuePairs == 2);
+  CHECK(limitsOf(facts(kData | kSteering, 5, 4), 16).queuePairs == 2);
   CHECK(limitsOf(facts(kData | kSteering, 5, 0), 16).queuePairs == 1);
   const auto one = limitsOf(facts(kData | feature::kMultiqueue, 4, 2), 16);
   CHECK((one.features & feature::kMultiqueue) == 0);
