@@ -22,7 +22,7 @@ BUILD = ROOT / "build/gcc"
 A_DAY = 10
 TEST_TIMEOUT = 180  # s; tests have deadlines of their own, far shorter
 # The programs that a system test may start.
-PROGRAMS = ("cni", "deviceplugin", "tests/system/vdpa_test_driver")
+PROGRAMS = ("cni", "deviceplugin", "tests/next", "tests/system/vdpa_test_driver")
 # The upper layer is in a tmpfs: the tree itself may be in an overlay, which cannot be one. In the end it waits for its own.
 MOUNT = """
 set -e

@@ -132,6 +132,7 @@ def test_a_new_program_that_does_not_run_stops_the_update(datapath, directory):
         (programs / "vdpa-switch").unlink()
         (programs / "vdpa-switch").symlink_to(NEXT / "vdpa-switch")
         wait_until(lambda: not second.check(owner(), settings=settings(vlan=3)), "nic-0 back, with the next program", 40)
+        assert second.processes()["vdpa.io-other"] == before["vdpa.io-other"]
 
 
 def test_a_switch_that_tells_no_version_is_an_older_one(directory):
