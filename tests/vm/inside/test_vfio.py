@@ -39,13 +39,18 @@ def function(node):
         run("umount", PCI / "devices" / address / name)
 
 
+def wait_healthy(datapath, function):
+    """DPDK takes its time to start under emulation."""
+    wait_until(lambda: datapath.device(function).healthy, datapath.log, 240)
+
+
 @pytest.fixture
 def datapath(directory, function):
     with PodResources(directory), Datapath(directory) as running:
         running.wait_serving().set_devices(rpc.datapath.Resource(
             name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666), devices=[rpc.datapath.Device(
                 id=function, dpdk=rpc.datapath.DpdkDevice(pci_address=function, driver="ifc"))]))
-        running.wait_healthy(function)
+        wait_healthy(running, function)
         yield running
 
 
@@ -95,5 +100,5 @@ def test_probed_given_memory_and_taken_away_through_vfio(node, function, datapat
         wait_until(lambda: not datapath.device(function).healthy, datapath.log, 30)
         wait_until(lambda: pmd_pid(datapath) != pid, "the process that had it to end", 30)
         node.bind(function, "vfio-pci")
-        datapath.wait_healthy(function)
+        wait_healthy(datapath, function)
         assert datapath.detach(owner(netns=netns))
