@@ -157,32 +157,24 @@ def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
 
 
 @pytest.mark.long
-def test_the_pod_that_takes_all_memory_is_named_and_the_node_goes_on(cluster, exchange):
-    """cgroup v1, as this machine has it; test_hardware has v2."""
+def test_a_pod_that_takes_all_memory_takes_the_switch_and_not_the_node(cluster, exchange):
+    """cgroup v1, as this machine has it; test_hardware has v2. Who is named: tests/system/test_memory_limit.py."""
     cluster.apply(network("sparse", vlan=78), pod("sparse", networks="sparse"))
     cluster.wait_running("sparse")
     apps = [started(cluster, name) for name in ("near", "far", "sparse")]
     [cgroup] = [c for c in own_cgroups() if (c / "memory.usage_in_bytes").exists()]
     limit = (int((cgroup / "memory.usage_in_bytes").read_text()) >> 20) + 64
     device = cluster.device_of("sparse")
-    named = r"was killed for lack of memory \(most likely the pod shares memory that it has not touched: default/sparse "
     cluster.set_memory_limit(limit, "node1")
     try:
         exchange.start()
         exchange.wait_passing()
-        # An end may come between two bursts, and names nobody then: the pod does it again.
-        for _ in range(5):
-            before = attached_processes()
-            with Sparse(OnNode("node1").root / f"run/vdpa/devices/{device}/vhost.sock") as front:
-                front.have_allocated(lambda: attached_processes() != before)
-            wait_until(lambda: "for lack of memory: workers and switches have" in log(cluster), lambda: log(cluster), 30, 0.5)
-            if re.search(named, log(cluster)):
-                break
-            cluster.wait_allocatable("node1", PORTS, timeout=90)
-        assert re.search(named, log(cluster)), log(cluster)
-        wait_until(lambda: "default/sparse" in next(d for d in cluster.vdpactl("node1", "devices")
-                                                    if d["device"] == device)["reason"],
-                   lambda: str(cluster.vdpactl("node1", "devices")), 30, 0.5)
+        before = attached_processes()
+        with Sparse(OnNode("node1").root / f"run/vdpa/devices/{device}/vhost.sock") as front:
+            front.have_allocated(lambda: attached_processes() != before)
+        wait_until(lambda: re.search(r"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: workers and switches have "
+                                     rf"\d+ of at most {limit} MiB together", log(cluster)), lambda: log(cluster), 30, 0.5)
+        wait_until(lambda: len(attached_processes()) == len(before), lambda: log(cluster), 60, 0.5)
         exchange.start()   # what was under way went with the switch
         exchange.wait_passing()
         assert cluster.node_ready("node1")
