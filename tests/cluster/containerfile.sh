@@ -30,4 +30,4 @@ diff "$work/expected-files" "$work/files"
 for program in vdpa-device-plugin vdpactl vdpa-datapath vdpa-worker vdpa-switch vdpa-pmd; do
   chroot "$root" "$program" --version
 done
-chroot "$root" sh -c 'CNI_COMMAND=VERSION vdpa < /dev/null' | grep -q cniVersion
+CNI_COMMAND=VERSION chroot "$root" vdpa < /dev/null | grep -q cniVersion
