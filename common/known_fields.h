@@ -14,7 +14,7 @@ datapath::v1::Receiver receiverOf(const google::protobuf::Message& request);
 
 // The fields that are set in `message` (a part of SetDevicesRequest) and that its receiver does not
 // know, as "KernelDevice.attributes"; those that it may ignore are not among them. A null pointer
-// is a receiver of release 0.1.0, which tells nothing of itself.
+// is a receiver of release 0.1.0, which does not report its version.
 std::set<std::string> unknownTo(const datapath::v1::Receiver* receiver,
                                 const google::protobuf::Message& message);
 

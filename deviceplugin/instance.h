@@ -84,7 +84,7 @@ class Instance {
   std::unique_ptr<OfferedResources> offered_;
   const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
-  // What the datapath told of every device that it has, those that are not offered just now among
+  // The datapath's report on every device that it has, those that are not offered just now among
   // them: it says nothing of one that comes back before it heard that it was gone.
   DatapathLink::Changes health_;
   std::unique_ptr<DatapathLink> datapath_;

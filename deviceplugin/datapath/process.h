@@ -27,7 +27,7 @@ class Process {
   bool waitEnd(std::chrono::microseconds timeout);
   // After its end, in words: "exited with status 1".
   const std::string& ending() const { return ending_; }
-  // After its end: by SIGKILL, or nobody told us how.
+  // After its end: SIGKILL ended it, or how it ended is not known (an adopted process).
   bool killed() const { return killed_; }
 
  private:
