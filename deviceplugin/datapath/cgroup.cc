@@ -74,6 +74,32 @@ uint64_t bytesIn(const fs::path& file) {
   return text.starts_with("max") ? std::numeric_limits<uint64_t>::max() : std::stoull(text);
 }
 
+// The own cgroup of the memory controller.
+struct MemoryGroup {
+  fs::path used, limit;  // files
+  uint64_t kills;
+};
+
+std::optional<MemoryGroup> memoryGroupOf(const std::string& root) {
+  struct Files {
+    const char* kills;
+    const char* used;
+    const char* limit;
+  };
+  constexpr Files kFiles[] = {
+      {"memory.events", "memory.current", "memory.max"},
+      {"memory.oom_control", "memory.usage_in_bytes", "memory.limit_in_bytes"}};
+  if (root.empty()) return std::nullopt;
+  for (const auto& hierarchy : hierarchiesOf(root))
+    for (const auto& files : kFiles) {
+      const fs::path folder = hierarchy / kName;
+      if (!fs::exists(folder / files.kills)) continue;
+      if (const auto kills = valueIn(folder / files.kills, "oom_kill"))
+        return MemoryGroup{folder / files.used, folder / files.limit, *kills};
+    }
+  return std::nullopt;
+}
+
 fs::path makeFolder(const fs::path& hierarchy) {
   fs::path folder = hierarchy / kName;
   if (::mkdir(folder.c_str(), 0755) < 0 && errno != EEXIST)
@@ -95,24 +121,19 @@ void limitOwnCgroup(const std::string& root, uint64_t memory) {
   }
 }
 
-std::optional<OwnMemory> ownMemory(const std::string& root) noexcept {
-  struct Files {
-    const char* kills;
-    const char* used;
-    const char* limit;
-  };
-  constexpr Files kFiles[] = {
-      {"memory.events", "memory.current", "memory.max"},
-      {"memory.oom_control", "memory.usage_in_bytes", "memory.limit_in_bytes"}};
-  if (root.empty()) return std::nullopt;
+uint64_t ownMemoryKills(const std::string& root) noexcept {
   try {
-    for (const auto& hierarchy : hierarchiesOf(root))
-      for (const auto& files : kFiles) {
-        const fs::path folder = hierarchy / kName;
-        if (!fs::exists(folder / files.kills)) continue;
-        if (const auto kills = valueIn(folder / files.kills, "oom_kill"))
-          return OwnMemory{bytesIn(folder / files.used), bytesIn(folder / files.limit), *kills};
-      }
+    const auto group = memoryGroupOf(root);
+    return group ? group->kills : 0;
+  } catch (const std::exception&) {
+    return 0;  // it is for the words of a message
+  }
+}
+
+std::optional<OwnMemory> ownMemory(const std::string& root) noexcept {
+  try {
+    if (const auto group = memoryGroupOf(root))
+      return OwnMemory{bytesIn(group->used), bytesIn(group->limit), group->kills};
   } catch (const std::exception&) {
     // It is for the words of a message.
   }

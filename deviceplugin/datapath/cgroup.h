@@ -30,6 +30,8 @@ struct OwnMemory {
 };
 // Nothing where the kernel doesn't tell, and for an empty `root`.
 std::optional<OwnMemory> ownMemory(const std::string& root) noexcept;
+// Its kills alone, for whoever asks often; 0 where the kernel doesn't tell.
+uint64_t ownMemoryKills(const std::string& root) noexcept;
 
 // Lets what is in those cgroups reserve no huge page of any size. A mapping of a hugetlb file
 // reserves the pages that the file lacks, charged to whoever maps it: a pod's untouched file would

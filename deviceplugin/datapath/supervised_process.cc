@@ -164,7 +164,7 @@ bool SupervisedProcess::bringUp() {
     Process process = found ? std::move(*running)
                             : Process::start(plan_.arguments, lockForStart(plan_.control).get());
     const pid_t pid = process.pid();
-    kills_ = memoryKills();
+    kills_ = ownMemoryKills(plan_.cgroupRoot);
     if (!found) spdlog::info("started {}, process {}", plan_.title, pid);
     leaveContainer(process);
     {
@@ -243,7 +243,7 @@ bool SupervisedProcess::connect(Process process) {
 
 void SupervisedProcess::watch() {
   for (int missed = 0; !waitForEnd();) {
-    const uint64_t before = memoryKills();
+    const uint64_t before = ownMemoryKills(plan_.cgroupRoot);
     const bool alive = answers();
     if (alive) kills_ = before;
     missed = alive ? 0 : missed + 1;
@@ -256,11 +256,6 @@ void SupervisedProcess::watch() {
   // Nothing answers any more: if it hasn't ended by itself, it is of no use.
   const bool ended = process_->waitEnd(1s) || endProcess(nullptr, *process_, plan_.stopTime);
   fail(ended ? ending() : hanging(*process_));
-}
-
-uint64_t SupervisedProcess::memoryKills() const {
-  const auto memory = ownMemory(plan_.cgroupRoot);
-  return memory ? memory->kills : 0;
 }
 
 // How the process ended, in words. The kernel counts its kills before it sends the signal.

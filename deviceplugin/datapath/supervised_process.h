@@ -78,7 +78,6 @@ class SupervisedProcess {
   void watch();
   bool waitForEnd();
   bool answers();
-  uint64_t memoryKills() const;
   std::string ending();
   void end();
   void fail(const std::string& reason);
