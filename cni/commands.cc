@@ -123,8 +123,8 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   if (!device.infoFile.empty()) writeDeviceInfo(device.infoFile, attachment);
   addresses.commit();
   attached.commit();
-  spdlog::info("attached {} to {} of {} ({})", device.deviceId, environment.interface,
-               environment.containerId, network.name);
+  log::info("attached {} to {} of {} ({})", device.deviceId, environment.interface,
+            environment.containerId, network.name);
   return result;
 }
 
@@ -134,7 +134,7 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
 // no address to give back. It comes first, as it may speak through the pod's interface.
 std::string del(const Environment& environment, const NetworkConfig& network) {
   const auto warn = [&](const std::string& what) {
-    spdlog::warn("DEL of {} {}: {}", environment.containerId, environment.interface, what);
+    log::warn("DEL of {} {}: {}", environment.containerId, environment.interface, what);
   };
   if (!network.ignored.empty())
     warn("goes on without a part of the configuration: " + network.ignored);
@@ -207,7 +207,7 @@ std::string collectGarbage(const Environment& environment, const NetworkConfig& 
     try {
       step();
     } catch (const std::exception& error) {
-      spdlog::error("GC of network {}: {}", network.name, error.what());
+      log::error("GC of network {}: {}", network.name, error.what());
       if (!failure) failure = std::current_exception();
     }
   };
@@ -220,8 +220,8 @@ std::string collectGarbage(const Environment& environment, const NetworkConfig& 
     if (owner.network() != network.name) continue;
     const std::pair<std::string, std::string> key{owner.container_id(), owner.interface()};
     if (std::find(valid.begin(), valid.end(), key) != valid.end()) continue;
-    spdlog::info("GC of network {}: detaching {} from {} of {}", network.name,
-                 attachment.device_id(), owner.interface(), owner.container_id());
+    log::info("GC of network {}: detaching {} from {} of {}", network.name, attachment.device_id(),
+              owner.interface(), owner.container_id());
     // As in DEL: many IPAM plugins have no GC of their own.
     if (!network.ipamType.empty())
       attempt([&] {
@@ -257,8 +257,8 @@ void startLogging(const NetworkConfig& network) {
   try {
     ::dup2(openLog(network.logFile).get(), STDERR_FILENO);
   } catch (const std::exception& error) {
-    spdlog::error("{}; name a regular file that no link leads to; logging to standard error",
-                  error.what());
+    log::error("{}; name a regular file that no link leads to; logging to standard error",
+               error.what());
   }
 }
 

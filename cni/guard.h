@@ -18,7 +18,7 @@ class Guard {
     try {
       undo_();
     } catch (const std::exception& error) {
-      spdlog::error("while undoing: {}", error.what());
+      log::error("while undoing: {}", error.what());
     }
   }
   Guard(const Guard&) = delete;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,29 @@
 
 namespace vdpa {
 namespace {
+
+// Formatted by spdlog, which catches what that throws.
+struct Message {
+  fmt::string_view format;
+  fmt::format_args arguments;
+};
+
+}  // namespace
+}  // namespace vdpa
+
+template <>
+struct fmt::formatter<vdpa::Message> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+  auto format(const vdpa::Message& message, format_context& context) const {
+    return vformat_to(context.out(), message.format, message.arguments);
+  }
+};
+
+namespace vdpa {
+namespace {
+
+static_assert(static_cast<int>(log::Level::trace) == SPDLOG_LEVEL_TRACE &&
+              static_cast<int>(log::Level::error) == SPDLOG_LEVEL_ERROR);
 
 class JsonMessage : public spdlog::custom_flag_formatter {
  public:
@@ -69,4 +93,15 @@ void initLogging(const std::string& program, const std::string& level, const std
   spdlog::set_default_logger(std::move(logger));
 }
 
+namespace log {
+
+Level lowest() {
+  return static_cast<Level>(spdlog::get_level());
+}
+
+void write(Level level, fmt::string_view format, fmt::format_args arguments) {
+  spdlog::log(static_cast<spdlog::level::level_enum>(level), "{}", Message{format, arguments});
+}
+
+}  // namespace log
 }  // namespace vdpa

@@ -1,8 +1,9 @@
 // One logging set-up for all programs: lines of text for people, JSON for collectors, always on
-// standard error.
+// standard error. spdlog is behind it and in log.cc alone: its headers cost more to compile than
+// most files that log.
 #pragma once
 
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <string>
 
@@ -12,4 +13,36 @@ namespace vdpa {
 // with what was expected. To be called once, at the start of main.
 void initLogging(const std::string& program, const std::string& level, const std::string& format);
 
+namespace log {
+
+enum class Level { trace, debug, info, warn, error };
+
+// The lowest that is logged; above error if none is.
+Level lowest();
+
+// From any thread. Doesn't throw: spdlog writes its own failures to standard error.
+void write(Level level, fmt::string_view format, fmt::format_args arguments);
+
+template <typename... Arguments>
+void at(Level level, fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(level, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void debug(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::debug, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void info(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::info, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void warn(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::warn, format, fmt::make_format_args(arguments...));
+}
+template <typename... Arguments>
+void error(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  write(Level::error, format, fmt::make_format_args(arguments...));
+}
+
+}  // namespace log
 }  // namespace vdpa

@@ -293,7 +293,7 @@ void DatapathLink::connect() {
 }
 
 void DatapathLink::take(const datapath::v1::WatchResponse& response) {
-  if (!lastReason_.empty()) spdlog::info("vdpa-datapath on {} is reached", socketPath_);
+  if (!lastReason_.empty()) log::info("vdpa-datapath on {} is reached", socketPath_);
   lastReason_.clear();
   Changes changes;
   for (const auto& device : response.devices()) {
@@ -325,7 +325,7 @@ void DatapathLink::judge() {
   if (!answered_) return;
   auto [lacking, warnings] = lackOf(*devices_, receiver_ ? &*receiver_ : nullptr);
   for (const auto& warning : warnings)
-    if (warned_.insert(warning).second) spdlog::warn("{}", warning);
+    if (warned_.insert(warning).second) log::warn("{}", warning);
   lacking_.swap(lacking);
   Changes changes;
   for (const auto& [id, reason] : lacking) changes[id] = healthOf(id);
@@ -349,7 +349,7 @@ void DatapathLink::sessionEnded(const std::string& reason) {
   warned_.clear();
   const std::string text =
       fmt::format("vdpa-datapath on {} is not reached: {}", socketPath_, reason);
-  if (text != lastReason_) spdlog::warn("{}", text);
+  if (text != lastReason_) log::warn("{}", text);
   lastReason_ = text;
   handlers_.lost(text);
   loop_.runAfter(kRetry, [this, alive = std::weak_ptr(self_)] {

@@ -45,7 +45,7 @@ UniqueFd lockNode(const std::string& path) {
   UniqueFd fd(
       checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}", path));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  spdlog::info("another vdpa-device-plugin holds {}; waiting for its end", path);
+  log::info("another vdpa-device-plugin holds {}; waiting for its end", path);
   while (::flock(fd.get(), LOCK_EX) < 0)
     if (errno != EINTR) throw systemError(errno, "cannot lock {}", path);
   return fd;
@@ -184,11 +184,11 @@ void Instance::reload() {
     checkPaths(config);
     configText_ = text;
     config_ = config;
-    spdlog::info("{} has changed", options_.config);
+    log::info("{} has changed", options_.config);
     metrics_.configLoaded(true);
   } catch (const std::exception& error) {
     metrics_.configLoaded(false);
-    spdlog::error("{}; the configuration stays as it was", error.what());
+    log::error("{}; the configuration stays as it was", error.what());
     return;
   }
   apply();
@@ -217,7 +217,7 @@ Snapshot Instance::look() {
   Snapshot now = takeSnapshot(options_.sysfs, netlink_);
   const auto unknown = now.skipped.find(kNetworkUse);
   if (unknown == now.skipped.end() || std::exchange(lookPending_, true)) return now;
-  spdlog::warn("no device with a netdev is offered anew: {}", unknown->second);
+  log::warn("no device with a netdev is offered anew: {}", unknown->second);
   loop_.runAfter(kLookAgain, [this] {
     lookPending_ = false;
     rescan();
@@ -260,7 +260,7 @@ void Instance::tellDatapath() {
   if (provisions && (!vdpaListed_ || !networkKnown_)) {
     const std::string reason = "vdpa-datapath is not told of devices yet: " +
                                snapshot_.skipped.at(vdpaListed_ ? kNetworkUse : "vdpa");
-    spdlog::warn("{}", reason);
+    log::warn("{}", reason);
     for (auto& [name, plugin] : plugins_) plugin->devices().setAllHealth({false, reason});
     return;
   }
@@ -277,7 +277,7 @@ void Instance::updatePlugins() {
       return offer.resource.fullName() == entry.first;
     });
     if (gone) {
-      spdlog::info("{} is not offered any more", entry.first);
+      log::info("{} is not offered any more", entry.first);
       metrics_.withdrawn(entry.first);
     }
     return gone;
@@ -292,7 +292,7 @@ void Instance::updatePlugins() {
     const std::string name = offer.resource.fullName();
     if (const auto known = plugins_.find(name); known != plugins_.end()) {
       if (known->second->devices().setDevices(offer.devices, health_))
-        spdlog::info("{}: {} devices now", name, offer.devices.size());
+        log::info("{}: {} devices now", name, offer.devices.size());
       continue;
     }
     try {
@@ -303,7 +303,7 @@ void Instance::updatePlugins() {
       if (kubeletThere) plugin->kubeletAppeared();
       plugins_.emplace(name, std::move(plugin));
     } catch (const std::exception& error) {  // the other resources are still worth it
-      spdlog::error("{} is not offered yet, which is tried again: {}", name, withRemedy(error));
+      log::error("{} is not offered yet, which is tried again: {}", name, withRemedy(error));
       incomplete_ = true;
     }
   }
@@ -313,7 +313,7 @@ void Instance::updatePlugins() {
       apply();
     });
   if (!kubeletThere)
-    spdlog::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
+    log::info("waiting for the kubelet to listen on {}/kubelet.sock", options_.kubeletDirectory);
   loop_.runAfter(std::chrono::milliseconds(100),
                  [this] { writeDeviceInfo(); });  // registration comes first
   loop_.runAfter(kTidyAfter, [this] { tidyDeviceInfo(); });
@@ -332,7 +332,7 @@ void Instance::writeDeviceInfo(size_t done) {
           return loop_.post([this, seen] { writeDeviceInfo(seen); });
       }
   } catch (const std::exception& error) {
-    spdlog::error("{}; until then network-status lacks device information", withRemedy(error));
+    log::error("{}; until then network-status lacks device information", withRemedy(error));
     if (std::exchange(writePending_, true)) return;
     loop_.runAfter(kWriteAgain, [this] {
       writePending_ = false;

@@ -55,8 +55,8 @@ int main(int argc, char** argv) {
     }
     ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
     grpc::EnableDefaultHealthCheckService(true);
-    spdlog::info("vdpa-device-plugin {} starts{}{}", programVersion(),
-                 nodeName.empty() ? "" : " on ", nodeName);
+    log::info("vdpa-device-plugin {} starts{}{}", programVersion(), nodeName.empty() ? "" : " on ",
+              nodeName);
     Instance instance(options);
     instance.run();
     return 0;

@@ -81,7 +81,7 @@ void Attachments::setDevices(const std::vector<Resource>& resources) {
   removeDirectoriesExcept(options_.paths,
                           [this](const std::string& id) { return table_.find(id).has_value(); });
   provisioner_.want(std::move(provisioned));
-  spdlog::info("{} devices of {} resources", offers.size(), resources.size());
+  log::info("{} devices of {} resources", offers.size(), resources.size());
 }
 
 Attachments::Live Attachments::attach(const AttachRequest& request,
@@ -106,8 +106,8 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   record.bootId = options_.bootId;
   record.netns = namespaceAt(owner.netns);
   if (record.netns == NamespaceId{})
-    spdlog::warn("{}: cannot see the network namespace {}: its end will not be noticed", id,
-                 owner.netns);
+    log::warn("{}: cannot see the network namespace {}: its end will not be noticed", id,
+              owner.netns);
   record.socket = offer.socket;
   record.software = offer.software;
   record.device = offer.device;
@@ -182,7 +182,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   table_.setAttachment(lease, record, worker);
   rollback.commit();
   afterLease.commit();
-  spdlog::info("attached {} to {}", id, describeOwner(owner));
+  log::info("attached {} to {}", id, describeOwner(owner));
   return describe(record, worker);
 }
 
@@ -244,7 +244,7 @@ bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester)
   const std::string& id = record.attachment.deviceId;
   if (record.phase == Phase::detaching) return true;  // let go already, but not undone whole
   if (namespaceGone(owner.netns, record.netns)) {
-    spdlog::warn("taking {} from {}, whose network namespace is gone", id, describeOwner(owner));
+    log::warn("taking {} from {}, whose network namespace is gone", id, describeOwner(owner));
     return true;
   }
   // Two interfaces of one container that want the same device: the first one keeps it.
@@ -256,12 +256,12 @@ bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester)
       if (held.deviceId != id || held.resource != record.attachment.resource ||
           held.podNamespace != requester.podNamespace || held.podName != requester.podName)
         continue;
-      spdlog::warn("taking {} from {}, since the kubelet gave it to {}/{}", id,
-                   describeOwner(owner), requester.podNamespace, requester.podName);
+      log::warn("taking {} from {}, since the kubelet gave it to {}/{}", id, describeOwner(owner),
+                requester.podNamespace, requester.podName);
       return true;
     }
   } catch (const std::exception& error) {
-    spdlog::warn("{}", error.what());
+    log::warn("{}", error.what());
   }
   return false;
 }

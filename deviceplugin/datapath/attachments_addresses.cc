@@ -53,8 +53,8 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   step("addresses told");
   table_.setAttachment(*lease, record, device->worker);
   rollback.commit();
-  spdlog::info("{} of {}: addresses {}", id, describeOwner(record.attachment.owner),
-               fmt::join(addresses.ips, ", "));
+  log::info("{} of {}: addresses {}", id, describeOwner(record.attachment.owner),
+            fmt::join(addresses.ips, ", "));
   return describe(record, device->worker);
 }
 

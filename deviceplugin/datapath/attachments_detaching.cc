@@ -41,7 +41,7 @@ bool Attachments::detach(const AttachmentKey& key) {
   try {
     forget(*lease);
   } catch (const std::exception& error) {
-    spdlog::error("{} stays unusable until this works: {}", lease->id(), error.what());
+    log::error("{} stays unusable until this works: {}", lease->id(), error.what());
   }
   return true;
 }
@@ -105,7 +105,7 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
       records_.write(record, Durability::memory);
     } catch (const std::exception& error) {
       // On a full disk it can be removed still. A crash before that leaves the owner as it was.
-      spdlog::warn("{}; detaching {} goes on", error.what(), id);
+      log::warn("{}; detaching {} goes on", error.what(), id);
     }
     step("detaching");
     if (device->worker)
@@ -131,7 +131,7 @@ void Attachments::forget(const DeviceTable::Lease& lease) {
   step("record removed");
   const auto device = table_.find(id);
   clear(lease);
-  spdlog::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
+  log::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
 }
 
 void Attachments::clear(const DeviceTable::Lease& lease) {
@@ -162,7 +162,7 @@ void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   DeviceDirectory(options_.paths, id).renew();
   records_.removeUnreadable(id);
   clear(lease);
-  spdlog::warn(
+  log::warn(
       "{} was withheld and is free again; settings that its owner had are not known, and "
       "stay as they are",
       id);
@@ -192,8 +192,8 @@ void Attachments::reconcile() {
       undo(*lease);
       reconciliation_.countDetached();
     } catch (const std::exception& error) {
-      spdlog::error("cannot detach {} from {}, will be tried again: {}", due.deviceId,
-                    describeOwner(owner), error.what());
+      log::error("cannot detach {} from {}, will be tried again: {}", due.deviceId,
+                 describeOwner(owner), error.what());
     }
   }
 }

@@ -23,7 +23,7 @@ Attachments::Drained Attachments::drain() {
                        fmt::format("pods still have devices of this node: {}; delete them, or move "
                                    "them to other nodes, and drain again",
                                    fmt::join(holders, ", ")));
-  spdlog::info("draining: no pod has a device, and none gets one until the next start");
+  log::info("draining: no pod has a device, and none gets one until the next start");
   onHealth_();
   Drained drained;
   endProcesses(drained);
@@ -45,8 +45,8 @@ Attachments::Drained Attachments::drain() {
   if (!options_.programs.cgroupRoot.empty())
     for (auto& folder : removeOwnCgroup(options_.programs.cgroupRoot))
       drained.left.push_back(std::move(folder));
-  for (const auto& what : drained.left) spdlog::warn("drained, but this stays: {}", what);
-  spdlog::info("drained: {} processes ended", drained.ended.size());
+  for (const auto& what : drained.left) log::warn("drained, but this stays: {}", what);
+  log::info("drained: {} processes ended", drained.ended.size());
   return drained;
 }
 

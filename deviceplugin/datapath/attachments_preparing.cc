@@ -54,7 +54,7 @@ void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
       if (attributes == required)
         throw RefusedError(Refusal::invalidArgument,
                            fmt::format("cannot set up {}: {}", id, error.what()));
-      spdlog::warn("{} goes on without what nobody needs: {}", id, error.what());
+      log::warn("{} goes on without what nobody needs: {}", id, error.what());
     }
   }
   // Its driver may have taken all the time there was.

@@ -101,7 +101,7 @@ std::vector<DeviceCounters> Attachments::counters(const std::vector<std::string>
       if (!vswitch) continue;
       for (auto& device : vswitch->readCounters(wanted)) counters.push_back(std::move(device));
     } catch (const std::exception& error) {  // the other resources' counters are still worth it
-      spdlog::warn("cannot read the counters of {}: {}", resource, error.what());
+      log::warn("cannot read the counters of {}: {}", resource, error.what());
     }
   }
   return counters;

@@ -55,11 +55,11 @@ void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
       try {
         DeviceDirectory(paths, id).remove();
         records_.removeUnreadable(id);
-        spdlog::warn("{} is free: the owner record {}; it was removed, as the node was restarted",
-                     id, reason);
+        log::warn("{} is free: the owner record {}; it was removed, as the node was restarted", id,
+                  reason);
         return true;
       } catch (const std::exception& error) {
-        spdlog::error("{}", error.what());
+        log::error("{}", error.what());
         return false;
       }
     });
@@ -68,7 +68,7 @@ void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
   try {
     writeFileAtomically(marker, options_.bootId, Durability::memory, 0600);
   } catch (const std::exception& error) {  // on a full disk what runs is still to be taken over
-    spdlog::error("{}", withRemedy(error));
+    log::error("{}", withRemedy(error));
   }
 }
 
@@ -79,7 +79,7 @@ void Attachments::stopOthers(const std::set<std::string>& inUse) {
     try {
       stopStray(options_.paths.workerControl(id));
     } catch (const std::exception& error) {
-      spdlog::error("{}", error.what());
+      log::error("{}", error.what());
     }
   }
   backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
@@ -91,7 +91,7 @@ void Attachments::withhold(const std::string& id, const std::string& reason) {
       "the owner record {}; a pod may have the device still: start the version that wrote the "
       "record, or once no pod has it, `vdpactl detach --force {}`",
       reason, id);
-  spdlog::warn("{} is withheld: {}", id, trouble);
+  log::warn("{} is withheld: {}", id, trouble);
   table_.withhold(id, trouble);
 }
 
@@ -116,28 +116,27 @@ void Attachments::resume(const OwnerRecord& record) {
     writeDeviceFiles(directory.path(), record);
   } catch (const std::exception& error) {
     // On a full disk the pod still has those from before.
-    spdlog::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner),
-                  error.what());
+    log::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner), error.what());
   }
   try {
     Backing& backing = backings_.of(record.device);
     backing.resume(record);
     engine = backing.engine(record);
   } catch (const std::exception& error) {  // the other pods' devices are still worth a start
-    spdlog::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
+    log::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
   }
   table_.restore(record, engine ? std::make_shared<WorkerHandle>(
                                       options_.programs, options_.paths, record, *engine,
                                       WorkerHandle::Begin::takeOver, onHealth_)
                                 : nullptr);
-  spdlog::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
+  log::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
 }
 
 void Attachments::undoUnfinished(OwnerRecord record) {
   const std::string& id = record.attachment.deviceId;
   const bool sameBoot = record.bootId == options_.bootId;
-  spdlog::warn("undoing the attachment of {} to {}: {}", id, describeOwner(record.attachment.owner),
-               sameBoot ? "it was not finished" : "the node was restarted");
+  log::warn("undoing the attachment of {} to {}: {}", id, describeOwner(record.attachment.owner),
+            sameBoot ? "it was not finished" : "the node was restarted");
   try {
     stopStray(options_.paths.workerControl(id));
     // A port goes when its switch is met: one that isn't in the records is removed. The rest is
@@ -151,7 +150,7 @@ void Attachments::undoUnfinished(OwnerRecord record) {
     records_.remove(id);
   } catch (const std::exception& error) {
     // Nobody else gets it before that is done: it is tried again and again.
-    spdlog::error("{} stays with its owner: {}", id, error.what());
+    log::error("{} stays with its owner: {}", id, error.what());
     record.phase = Phase::detaching;
     table_.restore(record, nullptr, error.what());
   }

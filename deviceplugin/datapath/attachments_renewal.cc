@@ -36,8 +36,8 @@ void Attachments::renewEngines(const std::stop_token& stop) {
     try {
       renewEngine(engine, stop);
     } catch (const std::exception& error) {
-      spdlog::error("cannot replace {}: {}; the engines after it stay as they are", engine.title,
-                    error.what());
+      log::error("cannot replace {}: {}; the engines after it stay as they are", engine.title,
+                 error.what());
       renewalFailed_ = true;
     }
   }
@@ -86,16 +86,16 @@ void Attachments::renewEngine(const Engine& engine, const std::stop_token& stop)
   if (!status.up || !status.found || status.version == programVersion()) return;
   const std::string installed = versionOf(engine.program);
   if (installed == status.version) {
-    spdlog::warn("{} stays: {} is of version {} too, though vdpa-datapath is of {}", engine.title,
-                 engine.program, installed, programVersion());
+    log::warn("{} stays: {} is of version {} too, though vdpa-datapath is of {}", engine.title,
+              engine.program, installed, programVersion());
     return;
   }
 
   const auto running = runningWorkers(engine, stop);
   if (stop.stop_requested()) return;
-  spdlog::info("{} is of {}: replacing it by version {}; running pods: {}", engine.title,
-               status.version.empty() ? "an unknown version" : "version " + status.version,
-               installed, running.size());
+  log::info("{} is of {}: replacing it by version {}; running pods: {}", engine.title,
+            status.version.empty() ? "an unknown version" : "version " + status.version, installed,
+            running.size());
   const auto begin = Clock::now();
   const auto since = [begin] {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin).count();
@@ -119,10 +119,9 @@ void Attachments::renewEngine(const Engine& engine, const std::stop_token& stop)
   waitFor(stop, kWorkersTime, allBack);
   for (const auto& worker : running)
     if (!back(worker))
-      spdlog::warn("{} is not running again with the new {}: {}", worker.first, engine.title,
-                   worker.second->state());
-  spdlog::info("replaced {}: up again after {} ms, its pods after {} ms", engine.title, took,
-               since());
+      log::warn("{} is not running again with the new {}: {}", worker.first, engine.title,
+                worker.second->state());
+  log::info("replaced {}: up again after {} ms, its pods after {} ms", engine.title, took, since());
 }
 
 // Whose packets are passing; of a worker that was just taken over that isn't known at once.

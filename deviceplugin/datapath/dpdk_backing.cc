@@ -152,7 +152,7 @@ void DpdkBacking::renew(const OwnerRecord& record) {
   try {
     if (const auto process = find(record.attachment.deviceId)) process->stop();
   } catch (const std::exception& error) {
-    spdlog::error("{}", error.what());  // the next one is started until the device is free
+    log::error("{}", error.what());  // the next one is started until the device is free
   }
   launch(record.attachment.deviceId, record.device);
 }
@@ -187,7 +187,7 @@ std::vector<std::string> DpdkBacking::stopOthers(
       if (stopStray(paths_.pmdControl(id))) ended.push_back(id);
       std::filesystem::remove_all(entry.path());
     } catch (const std::exception& error) {
-      spdlog::error("{}", error.what());
+      log::error("{}", error.what());
     }
   }
   return ended;

@@ -207,7 +207,7 @@ void HardwareChanges::restore(const OwnerRecord& record) const {
                     record.attachment.deviceId, whereIs(*after), describe(part, *after->values));
     // Some drivers can't take back a MAC that they have given; the next owner's replaces it.
     if (part == VfPart::mac && found.mac.empty())
-      spdlog::warn("{}", problem.what());
+      log::warn("{}", problem.what());
     else if (!failure)
       failure = std::make_exception_ptr(problem);
   }

@@ -122,7 +122,7 @@ bool HardwareChanges::applyVfMac(OwnerRecord& record) const {
     return true;
   } catch (const RefusedError& error) {
     if (record.macAsked) throw;
-    spdlog::info("{} keeps its own MAC: {}", record.attachment.deviceId, error.what());
+    log::info("{} keeps its own MAC: {}", record.attachment.deviceId, error.what());
     std::erase(changes, VfPart::mac);
     return false;
   }
@@ -143,7 +143,7 @@ void HardwareChanges::restoreVdpaMac(const OwnerRecord& record) const {
                                      found->empty() ? "none" : *found, record.attachment.deviceId,
                                      vdpa, now, error.what());
     if (!found->empty()) throw std::runtime_error(problem);
-    spdlog::warn("{}", problem);  // the next owner's replaces it
+    log::warn("{}", problem);  // the next owner's replaces it
   }
 }
 

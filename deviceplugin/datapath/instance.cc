@@ -51,7 +51,7 @@ Instance::Instance(Attachments::Options options, const std::string& metricsAddre
 }
 
 Instance::~Instance() {
-  spdlog::info("stopping; workers and switches run on");
+  log::info("stopping; workers and switches run on");
   attachments_.shutdown();
   watchers_.shutdown();
   server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
@@ -72,7 +72,7 @@ void Instance::serve(const std::string& socket) {
   if (!server_) throw std::runtime_error("cannot listen on " + socket);
   // The directory above is root's alone: nobody was let in before.
   checked(::chmod(socket.c_str(), 0600), "cannot set the mode of {}", socket);
-  spdlog::info("serving on {}", socket);
+  log::info("serving on {}", socket);
 }
 
 void Instance::publishHealth(std::stop_token stop) {
@@ -94,7 +94,7 @@ void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interva
       attachments_.reconcile();
       if (unfinished_ && unfinished_()) unfinished_ = nullptr;
     } catch (const std::exception& error) {
-      spdlog::warn("cannot look after the attachments: {}", error.what());
+      log::warn("cannot look after the attachments: {}", error.what());
     }
   }
 }

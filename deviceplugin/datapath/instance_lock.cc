@@ -22,7 +22,7 @@ InstanceLock::InstanceLock(const std::string& path)
   // For the message above alone; on a full disk it is still the lock that counts.
   const std::string pid = std::to_string(::getpid());
   if (::ftruncate(file_.get(), 0) < 0 || ::pwrite(file_.get(), pid.data(), pid.size(), 0) < 0)
-    spdlog::warn("{}", withRemedy(systemError(errno, "cannot write {}", path)));
+    log::warn("{}", withRemedy(systemError(errno, "cannot write {}", path)));
 }
 
 }  // namespace vdpa

@@ -1,5 +1,6 @@
 // vdpa-datapath: who has which device on this node, and the processes that serve it. See Instance
 // for how it is put together.
+#include <fmt/format.h>
 #include <malloc.h>
 #include <signal.h>
 
@@ -46,13 +47,13 @@ void limitMemory(const std::string& cgroupRoot, uint64_t megabytes) {
   try {
     limitOwnCgroup(cgroupRoot, megabytes << 20);
   } catch (const std::exception& error) {
-    spdlog::warn("workers and switches have no limit of memory: {}", error.what());
+    log::warn("workers and switches have no limit of memory: {}", error.what());
   }
 }
 
 // Without the limit too. False while huge pages that were reserved before (release 0.1.0 has no
 // such limit) are charged: to be called again then, at another level of the log.
-bool limitHugePages(const std::string& cgroupRoot, spdlog::level::level_enum level) {
+bool limitHugePages(const std::string& cgroupRoot, log::Level level) {
   bool busy = false;
   try {
     std::vector<std::string> reasons;
@@ -61,19 +62,19 @@ bool limitHugePages(const std::string& cgroupRoot, spdlog::level::level_enum lev
       if (failure.code() == std::errc::device_or_resource_busy) busy = true;
     }
     if (reasons.empty()) return true;
-    spdlog::log(level, "a pod's memory can have a switch reserve the node's free huge pages: {}{}",
-                fmt::join(reasons, "; "),
-                busy ? "; retrying until the pods that have reserved such pages end" : "");
+    log::at(level, "a pod's memory can have a switch reserve the node's free huge pages: {}{}",
+            fmt::join(reasons, "; "),
+            busy ? "; retrying until the pods that have reserved such pages end" : "");
   } catch (const std::exception& error) {
-    spdlog::log(level, "a pod's memory can have a switch reserve the node's free huge pages: {}",
-                error.what());
+    log::at(level, "a pod's memory can have a switch reserve the node's free huge pages: {}",
+            error.what());
   }
   return !busy;
 }
 
 bool retryHugePages(const std::string& cgroupRoot) {
-  if (!limitHugePages(cgroupRoot, spdlog::level::debug)) return false;
-  spdlog::info("no switch can reserve huge pages from now on");
+  if (!limitHugePages(cgroupRoot, log::Level::debug)) return false;
+  log::info("no switch can reserve huge pages from now on");
   return true;
 }
 
@@ -136,7 +137,7 @@ int run(int argc, char** argv) {
   limitMemory(programs.cgroupRoot, memoryLimit);
   const std::string& cgroupRoot = programs.cgroupRoot;
   std::function<bool()> unfinished;
-  if (!cgroupRoot.empty() && !limitHugePages(cgroupRoot, spdlog::level::warn))
+  if (!cgroupRoot.empty() && !limitHugePages(cgroupRoot, log::Level::warn))
     unfinished = [&cgroupRoot] { return retryHugePages(cgroupRoot); };
   // One at a time: the kernel holds one lock for all.
   VdpaNetlink netlink(std::chrono::seconds(10));

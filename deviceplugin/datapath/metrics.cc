@@ -109,7 +109,7 @@ Metrics::Metrics(Attachments& attachments, const std::string& address)
   exposer_ = serveMetrics(address);
   exposer_->RegisterCollectable(registry_);
   exposer_->RegisterCollectable(collector_);
-  spdlog::info("metrics on http://{}/metrics", address);
+  log::info("metrics on http://{}/metrics", address);
 }
 
 Metrics::~Metrics() = default;

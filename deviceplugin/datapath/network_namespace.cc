@@ -23,7 +23,7 @@ std::optional<NamespaceId> look(const std::string& path) {
   struct statfs system {};
   struct stat status {};
   if (!file || ::fstatfs(file.get(), &system) < 0 || ::fstat(file.get(), &status) < 0) {
-    spdlog::warn("{}", systemError(errno, "cannot see the network namespace {}", path).what());
+    log::warn("{}", systemError(errno, "cannot see the network namespace {}", path).what());
     return std::nullopt;
   }
   // After `ip netns del`, or where the mount is missing, an ordinary file may be left.

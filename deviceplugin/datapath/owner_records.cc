@@ -47,9 +47,9 @@ OwnerRecords::Loaded OwnerRecords::load() {
         throw std::runtime_error("it is about device " + record.attachment.deviceId);
       if (!fresh) {
         std::filesystem::rename(aside, file);
-        spdlog::info("the owner record {} can be read now: taken up again", aside);
+        log::info("the owner record {} can be read now: taken up again", aside);
       } else if (setAside) {
-        spdlog::warn("removing {}: {} has a later record", aside, id);
+        log::warn("removing {}: {} has a later record", aside, id);
         std::filesystem::remove_all(aside);
       }
       loaded.records.push_back(std::move(record));

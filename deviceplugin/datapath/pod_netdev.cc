@@ -54,11 +54,11 @@ void tellNeighbours(Rtnetlink& pod, const std::string& name,
          link = pod.find(name))
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     if (!link || !link->running)
-      spdlog::warn("{} has no carrier: its neighbours are not told of its addresses", name);
+      log::warn("{} has no carrier: its neighbours are not told of its addresses", name);
     else
       announce(link->index, link->mac, addresses);
   } catch (const std::exception& error) {
-    spdlog::warn("the neighbours of {} are not told of its addresses: {}", name, error.what());
+    log::warn("the neighbours of {} are not told of its addresses: {}", name, error.what());
   }
 }
 
@@ -88,7 +88,7 @@ NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac) 
         pod.setMac(link->index, mac.address);
       } catch (const std::system_error& error) {
         if (mac.required) throw;
-        spdlog::info("{} of {} keeps its own MAC: {}", netdev.pod, netdev.netns, error.what());
+        log::info("{} of {} keeps its own MAC: {}", netdev.pod, netdev.netns, error.what());
       }
     pod.setUp(link->index, true);
     const auto now = pod.find(netdev.pod);
@@ -105,7 +105,7 @@ void renameOnHost(const std::string& now, const std::string& name) {
   try {
     host.rename(link->index, name);
   } catch (const std::exception& error) {
-    spdlog::warn("netdev {} was {} before it went to a pod: {}", now, name, error.what());
+    log::warn("netdev {} was {} before it went to a pod: {}", now, name, error.what());
   }
 }
 
@@ -129,8 +129,8 @@ std::vector<PodRoute> setAddresses(const PodNetdev& netdev, const PodAddresses& 
       if (pod.addRoute(link->index, route))
         set.push_back(route);
       else
-        spdlog::warn("{} has a route to {} already: it keeps that one", netdev.netns,
-                     route.destination);
+        log::warn("{} has a route to {} already: it keeps that one", netdev.netns,
+                  route.destination);
     }
     tellNeighbours(pod, netdev.pod, now.ips);
   });

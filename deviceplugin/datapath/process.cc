@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/process.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>

@@ -110,7 +110,7 @@ bool Provisioner::step() {
       make(id, device);
     } catch (const std::exception& error) {
       problems[id] = fmt::format("cannot make vDPA device {}: {}", device.vdpa, error.what());
-      if (problem(id) != problems[id]) spdlog::error("{}: {}", id, problems[id]);
+      if (problem(id) != problems[id]) log::error("{}: {}", id, problems[id]);
       done = false;
     }
     std::lock_guard lock(mutex_);
@@ -138,7 +138,7 @@ bool Provisioner::undoUnwanted(const Devices& wanted) {
     try {
       undo(id);
     } catch (const std::exception& error) {
-      spdlog::error("cannot undo the provisioning of {}: {}", id, error.what());
+      log::error("cannot undo the provisioning of {}: {}", id, error.what());
       done = false;
     }
   }
@@ -213,7 +213,7 @@ void Provisioner::makeOwn(const std::string& id, const DeviceConfig& device) {
   try {
     makeNow(id, device, device.attributes);
   } catch (const std::exception& error) {  // the thread tries it again
-    spdlog::error("cannot make vDPA device {} of {} again: {}", device.vdpa, id, error.what());
+    log::error("cannot make vDPA device {} of {} again: {}", device.vdpa, id, error.what());
   }
 }
 
@@ -239,8 +239,8 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
   record.made = true;
   if (putBack) record.foundMtu.reset();
   keep(record, Durability::memory);  // without it, it is only made once more
-  spdlog::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
-               device.managementDevice, describe(attributes), describe(record.taken));
+  log::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
+            device.managementDevice, describe(attributes), describe(record.taken));
   bus_.bind(device.vdpa, driver);
 }
 
@@ -294,8 +294,8 @@ void Provisioner::undo(const std::string& id) {
     if (putBack) restoreMtu(record);
     const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
                       record.pciDriver != record.foundDriver && restoreDriver(record);
-    spdlog::info("{}: removed vDPA device {}{}", id, record.vdpa,
-                 back ? ", driver back to " + orNone(record.foundDriver) : "");
+    log::info("{}: removed vDPA device {}{}", id, record.vdpa,
+              back ? ", driver back to " + orNone(record.foundDriver) : "");
   }
   std::filesystem::remove(recordPath(id));
   std::lock_guard lock(mutex_);

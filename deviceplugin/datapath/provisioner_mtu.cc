@@ -23,8 +23,8 @@ void Provisioner::learnMtu(const DeviceConfig& device, Record& record) {
     mtu = options_.mtu(device.vdpa);
   }
   if (mtu == 0)
-    spdlog::warn("{}: the kernel shows no MTU of vDPA device {}: {} of {} is not put back",
-                 record.device, device.vdpa, record.attributes.mtu, device.managementDevice);
+    log::warn("{}: the kernel shows no MTU of vDPA device {}: {} of {} is not put back",
+              record.device, device.vdpa, record.attributes.mtu, device.managementDevice);
   record.foundMtu = mtu;
 }
 

@@ -59,7 +59,7 @@ void Provisioner::loadRecords() {
       if (json.contains("foundMtu")) record.foundMtu = json["foundMtu"].get<unsigned>();
       records_[id] = std::move(record);
     } catch (const std::exception& error) {
-      spdlog::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
+      log::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
     }
   }
 }

@@ -49,9 +49,9 @@ void logChange(const ObservedAttachment& attachment, const Verdict& before, cons
   if (before.fate == now.fate) return;
   const std::string owner = describeOwner(attachment.owner);
   if (now.fate == Fate::stays)
-    spdlog::info("{}: the network namespace of {} is back", attachment.deviceId, owner);
+    log::info("{}: the network namespace of {} is back", attachment.deviceId, owner);
   else
-    spdlog::warn("{} of {}: {}", attachment.deviceId, owner, describe(now, time, grace));
+    log::warn("{} of {}: {}", attachment.deviceId, owner, describe(now, time, grace));
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ class Rollback {
       try {
         (*step)();
       } catch (const std::exception& error) {
-        spdlog::error("while undoing: {}", error.what());
+        log::error("while undoing: {}", error.what());
       }
     }
   }

@@ -32,11 +32,11 @@ grpc::Status answer(const char* call, Function function) {
     function();
     return grpc::Status::OK;
   } catch (const RefusedError& error) {
-    spdlog::warn("{} refused: {}", call, error.what());
+    log::warn("{} refused: {}", call, error.what());
     return {codeOf(error.refusal()), error.what()};
   } catch (const std::exception& error) {
     const std::string message = withRemedy(error);
-    spdlog::error("{} failed: {}", call, message);
+    log::error("{} failed: {}", call, message);
     return {grpc::StatusCode::INTERNAL, message};
   }
 }

@@ -123,7 +123,7 @@ ServingPage::ServingPage(const std::string& control, unsigned pollers, unsigned 
   try {
     memory_ = map(createFile(file_, size_).get(), size_);
   } catch (const std::system_error& error) {
-    spdlog::warn("a pod that crashes this switch will not be identified: {}", withRemedy(error));
+    log::warn("a pod that crashes this switch will not be identified: {}", withRemedy(error));
     memory_ = map(-1, size_);
   }
   new (memory_) Header{kMagic, static_cast<uint32_t>(::getpid()), pollers, ports};
@@ -186,7 +186,7 @@ std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid
     if (!header) return std::nullopt;
     return killed ? killIn(page, *header) : crashIn(page, *header);
   } catch (const std::exception& error) {
-    spdlog::warn("{}", error.what());
+    log::warn("{}", error.what());
     return std::nullopt;
   }
 }

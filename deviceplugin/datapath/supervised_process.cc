@@ -34,7 +34,7 @@ bool endProcess(ControlClient* client, Process& process, std::chrono::millisecon
       // It has gone, or doesn't answer: the wait below tells.
     }
     if (process.waitEnd(stopTime)) return true;
-    spdlog::warn("process {} did not stop within {} ms: killed", process.pid(), stopTime.count());
+    log::warn("process {} did not stop within {} ms: killed", process.pid(), stopTime.count());
   }
   process.kill();
   return process.waitEnd(stopTime);
@@ -60,7 +60,7 @@ std::optional<Process> ownerOf(const std::string& control) {
   } catch (const std::system_error& error) {
     const int code = error.code().value();
     if (code != ENOENT && code != ECONNREFUSED && code != ESRCH) throw;
-    spdlog::debug("{}", error.what());  // nobody, the ordinary case
+    log::debug("{}", error.what());  // nobody, the ordinary case
     return std::nullopt;
   }
 }
@@ -97,7 +97,7 @@ void SupervisedProcess::stop() {
     if (!endProcess(client.get(), *process_, plan_.stopTime))
       throw std::runtime_error(fmt::format("{}: {}", plan_.title, hanging(*process_)));
     process_.reset();
-    spdlog::info("stopped {}", plan_.title);
+    log::info("stopped {}", plan_.title);
   }
   stopStray(plan_.control);  // the one that ours found there before itself
 }
@@ -143,7 +143,7 @@ void SupervisedProcess::run() {
     {
       std::lock_guard lock(mutex_);
       status_.reason += fmt::format(", next start in {} ms", nextPause.count());
-      spdlog::warn("{}", status_.reason);
+      log::warn("{}", status_.reason);
     }
     if (handlers_.onChange) handlers_.onChange();
     if (!pause(nextPause)) break;
@@ -165,14 +165,14 @@ bool SupervisedProcess::bringUp() {
                             : Process::start(plan_.arguments, lockForStart(plan_.control).get());
     const pid_t pid = process.pid();
     kills_ = ownMemoryKills(plan_.cgroupRoot);
-    if (!found) spdlog::info("started {}, process {}", plan_.title, pid);
+    if (!found) log::info("started {}, process {}", plan_.title, pid);
     leaveContainer(process);
     {
       std::lock_guard lock(mutex_);
       status_.found = found;
     }
     if (!connect(std::move(process))) return false;
-    if (found) spdlog::info("took over {}, process {}", plan_.title, pid);
+    if (found) log::info("took over {}, process {}", plan_.title, pid);
     return true;
   } catch (const std::exception& error) {
     fail(error.what());
@@ -186,7 +186,7 @@ void SupervisedProcess::leaveContainer(const Process& process) {
   try {
     moveToOwnCgroup(plan_.cgroupRoot, process.pid());
   } catch (const std::exception& error) {
-    spdlog::warn("{} will end with this container: {}", plan_.title, error.what());
+    log::warn("{} will end with this container: {}", plan_.title, error.what());
   }
 }
 
@@ -248,8 +248,8 @@ void SupervisedProcess::watch() {
     if (alive) kills_ = before;
     missed = alive ? 0 : missed + 1;
     if (missed < kMostMissed) continue;
-    spdlog::warn("{} hangs: no answer for {} s, killed", plan_.title,
-                 (missed * (plan_.heartbeat + kAnswerTime)).count());
+    log::warn("{} hangs: no answer for {} s, killed", plan_.title,
+              (missed * (plan_.heartbeat + kAnswerTime)).count());
     break;
   }
   if (!wanted()) return;
@@ -288,7 +288,7 @@ bool SupervisedProcess::answers() {
     client->call("hello", nlohmann::json::object(), kAnswerTime);
     return true;
   } catch (const std::exception& error) {
-    spdlog::debug("{}: {}", plan_.title, error.what());
+    log::debug("{}: {}", plan_.title, error.what());
     return false;
   }
 }
@@ -333,7 +333,7 @@ bool SupervisedProcess::pause(std::chrono::milliseconds time) {
 bool stopStray(const std::string& control) {
   auto process = ownerOf(control);
   if (process) {
-    spdlog::warn("process {} on {} serves nobody: stopped", process->pid(), control);
+    log::warn("process {} on {} serves nobody: stopped", process->pid(), control);
     std::unique_ptr<ControlClient> client;
     try {
       client = std::make_unique<ControlClient>(control, nullptr, nullptr);

@@ -74,7 +74,7 @@ void tell(SupervisedProcess& process, const char* operation, const nlohmann::jso
   try {
     process.call(operation, arguments);
   } catch (const std::exception& error) {
-    spdlog::debug("{}: {}", operation, error.what());
+    log::debug("{}: {}", operation, error.what());
   }
 }
 
@@ -129,7 +129,7 @@ void SwitchHandle::restart() {
   try {
     process()->stop();
   } catch (const std::exception& error) {
-    spdlog::error("{}", error.what());  // it moves no packets any more; the next one does
+    log::error("{}", error.what());  // it moves no packets any more; the next one does
   }
   {
     std::lock_guard lock(mutex_);
@@ -179,8 +179,8 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
     config_ = running;
   }
   if (!same)
-    spdlog::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
-                 resource_);
+    log::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
+              resource_);
   // Or what the first pod sends would be lost on the way to those that aren't connected yet.
   if (renewing && !ports.empty()) tell(process, "hold", {{"ms", kHold.count()}});
   for (const auto& id : ids)
@@ -190,7 +190,7 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
     try {
       process.call(there ? "set_port" : "add_port", newPort(id, settings));
     } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
-      spdlog::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
+      log::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
     }
   }
   // A Detach meanwhile may have come before its port did.
@@ -223,7 +223,7 @@ bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
         resource_, event, crash->served ? "as it served" : "after it had served", crash->ring,
         crash->port, penalty.count());
   }
-  spdlog::error("{}", reason);
+  log::error("{}", reason);
   return true;
 }
 
@@ -292,10 +292,10 @@ void SwitchHandle::configure(const SwitchConfig& config) {
   if (config == wanted_) return;
   wanted_ = config;
   if (hasPorts()) {
-    spdlog::warn("the new configuration of {} takes effect when its pods are gone", resource_);
+    log::warn("the new configuration of {} takes effect when its pods are gone", resource_);
     return;
   }
-  spdlog::info("restarting vdpa-switch of {} with its new configuration", resource_);
+  log::info("restarting vdpa-switch of {} with its new configuration", resource_);
   restart();
 }
 
@@ -328,10 +328,10 @@ void SwitchHandle::removePort(const std::string& id) {
     process()->call("remove_port", {{"id", id}});
   } catch (const std::system_error& error) {
     // It is down, and comes back without the port.
-    spdlog::debug("cannot remove the port of {}: {}", id, error.what());
+    log::debug("cannot remove the port of {}: {}", id, error.what());
   } catch (const std::runtime_error& error) {
-    spdlog::warn("cannot remove the port of {} from the switch of {}: {}", id, resource_,
-                 error.what());
+    log::warn("cannot remove the port of {} from the switch of {}: {}", id, resource_,
+              error.what());
   }
   if (!hasPorts() && wanted_ != config()) restart();
 }

@@ -62,11 +62,11 @@ void SwitchSet::collect() {
   for (const auto& [resource, handle] : all()) {
     const std::string name = fileName(resource);
     if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
-    spdlog::info("{} is not offered any more: its switch ends", resource);
+    log::info("{} is not offered any more: its switch ends", resource);
     try {
       handle->stop();
     } catch (const std::exception& error) {
-      spdlog::error("{}", error.what());  // tried again with the next that goes
+      log::error("{}", error.what());  // tried again with the next that goes
       continue;
     }
     std::filesystem::remove_all(paths_.switchDir(name));
@@ -83,15 +83,14 @@ void SwitchSet::stopStrays() {
     const std::string name = entry.path().filename();
     if (known.contains(name)) continue;
     if (servesWithheld(name)) {
-      spdlog::warn("vdpa-switch {} is not offered any more; it runs on for a withheld device",
-                   name);
+      log::warn("vdpa-switch {} is not offered any more; it runs on for a withheld device", name);
       continue;
     }
     try {
       stopStray(paths_.switchControl(name));
       std::filesystem::remove_all(entry.path());
     } catch (const std::exception& error) {
-      spdlog::error("{}", error.what());
+      log::error("{}", error.what());
     }
   }
 }

@@ -17,7 +17,7 @@ OfferedResources::OfferedResources(std::string path) : path_(std::move(path)) {
     for (std::string name; std::getline(lines, name);)
       if (!name.empty()) names_.insert(name);
   } catch (const std::system_error& error) {
-    spdlog::debug("{}", error.what());  // the first start since the node's
+    log::debug("{}", error.what());  // the first start since the node's
   }
 }
 
@@ -27,8 +27,8 @@ void OfferedResources::replace(std::set<std::string> names) {
   try {
     writeFileAtomically(path_, fmt::format("{}\n", fmt::join(names_, "\n")), Durability::memory);
   } catch (const std::system_error& error) {
-    spdlog::warn("{}; the device information of a resource that is withdrawn may stay behind",
-                 error.what());
+    log::warn("{}; the device information of a resource that is withdrawn may stay behind",
+              error.what());
   }
 }
 

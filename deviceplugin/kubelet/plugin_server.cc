@@ -102,7 +102,7 @@ grpc::ServerUnaryReactor* PluginServer::Allocate(Context* context,
     return reply(context, grpc::Status::OK);
   } catch (const std::exception& error) {
     const std::string message = withRemedy(error);
-    spdlog::warn("Allocate refused: {}", message);
+    log::warn("Allocate refused: {}", message);
     events_.allocated(false);
     return reply(context, {grpc::StatusCode::FAILED_PRECONDITION, message});
   }

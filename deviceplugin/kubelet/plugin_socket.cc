@@ -62,12 +62,12 @@ void removeLeftoverSockets(const std::string& directory, const std::set<std::str
     if (!std::filesystem::is_socket(entry.symlink_status(failed)) || !isAbandoned(entry.path()))
       continue;
     if (std::filesystem::remove(entry.path(), failed))
-      spdlog::info("removed {}, which a killed plugin left", entry.path().string());
+      log::info("removed {}, which a killed plugin left", entry.path().string());
     else if (failed)
-      spdlog::warn("cannot remove {}, which a killed plugin left: {}", entry.path().string(),
-                   failed.message());
+      log::warn("cannot remove {}, which a killed plugin left: {}", entry.path().string(),
+                failed.message());
   }
-  if (error) spdlog::warn("cannot list {}: {}", directory, error.message());
+  if (error) log::warn("cannot list {}: {}", directory, error.message());
 }
 
 }  // namespace vdpa

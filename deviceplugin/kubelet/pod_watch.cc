@@ -54,7 +54,7 @@ void PodWatch::ask() {
   try {
     for (const auto& device : podResources_.list()) now.emplace(device.resource, device.deviceId);
   } catch (const std::exception& error) {
-    spdlog::debug("{}", error.what());  // a kubelet that restarts; it will answer again
+    log::debug("{}", error.what());  // a kubelet that restarts; it will answer again
     return unanswered();
   }
   std::set<DeviceKey> freed;

@@ -56,7 +56,7 @@ void ResourcePlugin::startServer() {
   events.streamEnded = [this, generation] {
     onLoop([this, generation] {
       if (generation != generation_) return;
-      spdlog::info("{}: the kubelet's stream ended", resource_);
+      log::info("{}: the kubelet's stream ended", resource_);
       registration_.streamEnded(Loop::Clock::now());
       if (registration_.streamsInTheWay()) registration_.streamsGivenUp();
       changed_();
@@ -87,7 +87,7 @@ void ResourcePlugin::kubeletVanished() {
 
 void ResourcePlugin::ownSocketVanished() {
   if (server_ && server_->socketIsOurs()) return;
-  spdlog::info("{}: {} was deleted; registering with a new socket", resource_, endpoint_);
+  log::info("{}: {} was deleted; registering with a new socket", resource_, endpoint_);
   startServer();  // at once: fails if the whole directory was deleted
   restart();
 }
@@ -114,8 +114,8 @@ void ResourcePlugin::attempt() {
     // Events in a directory that takes its place are not seen: the process must start again.
     if (!std::filesystem::exists(paths_.kubeletDirectory)) throw;
     registration_.failed(Loop::Clock::now());
-    spdlog::warn("{}: not registered with the kubelet, which is tried again: {}", resource_,
-                 withRemedy(error));
+    log::warn("{}: not registered with the kubelet, which is tried again: {}", resource_,
+              withRemedy(error));
     return schedule();
   }
   named_ = true;
@@ -129,10 +129,10 @@ void ResourcePlugin::attempt() {
           if (error.empty()) {
             registration_.succeeded(now);
             metrics_.registered(resource_);
-            spdlog::info("{}: registered with the kubelet, {} devices", resource_, devices_.size());
+            log::info("{}: registered with the kubelet, {} devices", resource_, devices_.size());
           } else {
             registration_.failed(now);
-            spdlog::warn("{}: not registered with the kubelet: {}", resource_, error);
+            log::warn("{}: not registered with the kubelet: {}", resource_, error);
           }
           changed_();
           schedule();

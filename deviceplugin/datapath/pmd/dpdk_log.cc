@@ -11,12 +11,12 @@ namespace {
 
 constexpr size_t kErrors = 4;  // the first is seldom the last word, and nobody reads twenty
 
-spdlog::level::level_enum levelOf(int dpdk) {
-  if (dpdk < static_cast<int>(RTE_LOG_EMERG)) return spdlog::level::info;  // not within rte_log()
-  if (dpdk <= static_cast<int>(RTE_LOG_ERR)) return spdlog::level::err;
-  if (dpdk == static_cast<int>(RTE_LOG_WARNING)) return spdlog::level::warn;
-  if (dpdk == static_cast<int>(RTE_LOG_NOTICE)) return spdlog::level::info;
-  return dpdk == static_cast<int>(RTE_LOG_INFO) ? spdlog::level::debug : spdlog::level::trace;
+log::Level levelOf(int dpdk) {
+  if (dpdk < static_cast<int>(RTE_LOG_EMERG)) return log::Level::info;  // not within rte_log()
+  if (dpdk <= static_cast<int>(RTE_LOG_ERR)) return log::Level::error;
+  if (dpdk == static_cast<int>(RTE_LOG_WARNING)) return log::Level::warn;
+  if (dpdk == static_cast<int>(RTE_LOG_NOTICE)) return log::Level::info;
+  return dpdk == static_cast<int>(RTE_LOG_INFO) ? log::Level::debug : log::Level::trace;
 }
 
 }  // namespace
@@ -35,9 +35,9 @@ DpdkLog::~DpdkLog() {
 }
 
 std::string DpdkLog::eal() {
-  const auto level = spdlog::get_level();
-  if (level <= spdlog::level::trace) return "--log-level=*:debug";
-  return level == spdlog::level::debug ? "--log-level=*:info" : "--log-level=*:notice";
+  const auto level = log::lowest();
+  if (level <= log::Level::trace) return "--log-level=*:debug";
+  return level == log::Level::debug ? "--log-level=*:info" : "--log-level=*:notice";
 }
 
 void DpdkLog::clearErrors() {
@@ -65,8 +65,8 @@ ssize_t DpdkLog::write(void* log, const char* text, size_t size) {
 
 void DpdkLog::take(std::string line) {
   const auto level = levelOf(rte_log_cur_msg_loglevel());
-  spdlog::log(level, "DPDK: {}", line);
-  if (level < spdlog::level::err) return;
+  log::at(level, "DPDK: {}", line);
+  if (level < log::Level::error) return;
   std::lock_guard lock(mutex_);
   if (errors_.size() == kErrors) errors_.pop_front();
   errors_.push_back(std::move(line));

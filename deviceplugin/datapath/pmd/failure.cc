@@ -45,7 +45,7 @@ void tellFailure(const PmdOptions& options, const std::string& reason) {
   try {
     serve(options, reason);
   } catch (const std::exception& error) {
-    spdlog::warn("cannot tell vdpa-datapath: {}", error.what());
+    log::warn("cannot tell vdpa-datapath: {}", error.what());
   }
 }
 

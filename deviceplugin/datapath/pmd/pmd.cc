@@ -33,9 +33,8 @@ Pmd::Pmd(PmdOptions options)
 }
 
 void Pmd::run() {
-  spdlog::info("{}: {} queue pairs, features {:#x}, serving {} with DPDK's {} driver",
-               options_.device, device_.queuePairs(), device_.features(), options_.socket,
-               options_.driver);
+  log::info("{}: {} queue pairs, features {:#x}, serving {} with DPDK's {} driver", options_.device,
+            device_.queuePairs(), device_.features(), options_.socket, options_.driver);
   while (!stop_) {
     pollfd fds[] = {{signals_.get(), POLLIN, 0},
                     {control_.fd(), POLLIN, 0},
@@ -73,8 +72,8 @@ void Pmd::follow(const VhostSession::State& session) {
   connected_ = false;
   reason_ = session.failure;
   closedUntil_ = Clock::now() + pause_;
-  spdlog::error("{}: {}; the worker's connection is closed, the next is accepted in {} ms",
-                options_.device, reason_, pause_.count());
+  log::error("{}: {}; the worker's connection is closed, the next is accepted in {} ms",
+             options_.device, reason_, pause_.count());
   pause_ = std::min(pause_ * 2, kLastPause);
 }
 

@@ -72,7 +72,7 @@ VdpaDevice::~VdpaDevice() {
   rte_dev_event_callback_unregister(name_.c_str(), onDeviceEvent, this);
   instance = nullptr;
   if (rte_dev_remove(rte_vdpa_get_rte_device(device_)) != 0)
-    spdlog::warn("{}: its driver does not let go of it: {}", id_, log_.errors());
+    log::warn("{}: its driver does not let go of it: {}", id_, log_.errors());
 }
 
 void VdpaDevice::onDeviceEvent(const char*, rte_dev_event_type event, void* device) {

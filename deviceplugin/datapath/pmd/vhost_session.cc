@@ -109,7 +109,7 @@ void VhostSession::memoryGone() {
 int VhostSession::onNewConnection(int vid) {
   std::lock_guard lock(mutex_);
   if (vid_ >= 0) {
-    spdlog::warn("a second connection to {} is refused", path_);
+    log::warn("a second connection to {} is refused", path_);
     return -1;
   }
   vid_ = vid;

@@ -66,16 +66,15 @@ void Poller::run() {
     CPU_ZERO(&cpus);
     CPU_SET(*cpu_, &cpus);
     if (::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus) != 0)
-      spdlog::warn("cannot pin poller {} to CPU {}; it runs where the kernel puts it", number_,
-                   *cpu_);
+      log::warn("cannot pin poller {} to CPU {}; it runs where the kernel puts it", number_, *cpu_);
   }
   noteCrashesIn(serving_);
-  if (rte_thread_register() != 0) spdlog::warn("poller {} has no packet cache of its own", number_);
+  if (rte_thread_register() != 0) log::warn("poller {} has no packet cache of its own", number_);
 
   try {
     guard_.begin();
   } catch (const std::system_error& error) {
-    spdlog::warn("poller {} can be stalled by a pod: {}", number_, error.what());
+    log::warn("poller {} can be stalled by a pod: {}", number_, error.what());
   }
 
   lastUnlimited_ = rte_rdtsc();

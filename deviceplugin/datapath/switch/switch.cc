@@ -135,9 +135,9 @@ void Switch::sendEvents() {
 }
 
 void Switch::run() {
-  spdlog::info("switch {}: {} poller(s), {} queue pair(s) a port, mtu {}, uplink {}", options_.name,
-               pollers_.size(), options_.queuePairs, options_.mtu,
-               options_.uplink.empty() ? "none" : options_.uplink);
+  log::info("switch {}: {} poller(s), {} queue pair(s) a port, mtu {}, uplink {}", options_.name,
+            pollers_.size(), options_.queuePairs, options_.mtu,
+            options_.uplink.empty() ? "none" : options_.uplink);
   while (!stop_) {
     pollfd fds[] = {{signals_.get(), POLLIN, 0},
                     {control_.fd(), POLLIN, 0},
@@ -170,7 +170,7 @@ void Switch::release(std::string_view reason) {
   if (!heldUntil_) return;
   heldUntil_.reset();
   ports_->hold(false);
-  spdlog::info("packets pass: {}", reason);
+  log::info("packets pass: {}", reason);
 }
 
 PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {

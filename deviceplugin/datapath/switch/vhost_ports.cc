@@ -172,7 +172,7 @@ std::string VhostPorts::markOf(const Port& port) const {
 void VhostPorts::markClosed(Port& port, std::chrono::milliseconds time) {
   port.closedUntil = Clock::now() + time;
   const UniqueFd mark(::open(markOf(port).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-  if (!mark) spdlog::warn("cannot create {}: {}", markOf(port), std::strerror(errno));
+  if (!mark) log::warn("cannot create {}: {}", markOf(port), std::strerror(errno));
 }
 
 void VhostPorts::registerSocket(Port& port) {
@@ -311,7 +311,7 @@ int VhostPorts::onNewConnection(int vid) {
   std::lock_guard lock(mutex_);
   const Port* port = findSocket(vid);
   if (port && port->vid < 0) return 0;
-  spdlog::warn("a second connection to port {} is refused", port ? port->id : "?");
+  log::warn("a second connection to port {} is refused", port ? port->id : "?");
   return -1;
 }
 
@@ -450,8 +450,8 @@ void VhostPorts::close(const std::function<std::vector<int>()>& take, const char
   for (const auto& id : offenders) {
     Port& port = find(id);
     const auto penalty = kPenalty * (1u << std::min(port.offences++, kMaxDoublings));
-    spdlog::warn("port {}: its pod {}; the connection is dropped and the port closed for {} s", id,
-                 offence, penalty.count());
+    log::warn("port {}: its pod {}; the connection is dropped and the port closed for {} s", id,
+              offence, penalty.count());
     unregisterSocket(port.socket);
     markClosed(port, penalty);
     events_.connected(id, false, reason);
@@ -463,7 +463,7 @@ void VhostPorts::openDue() {
     if (!port->closedUntil || Clock::now() < *port->closedUntil) continue;
     port->closedUntil.reset();
     port->closure.reset();
-    spdlog::info("port {} is open again", id);
+    log::info("port {} is open again", id);
     registerSocket(*port);
     events_.opened(id);
   }

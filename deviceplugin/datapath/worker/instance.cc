@@ -151,10 +151,10 @@ void Instance::onEngineState(bool up, const std::string& reason) {
   engineReason_ = reason;
   if (up) {
     reason_.clear();
-    spdlog::info("{}: the engine at {} is up", options_.device, engineName());
+    log::info("{}: the engine at {} is up", options_.device, engineName());
     if (!listener_) openSocket();
   } else {
-    spdlog::warn("{}: the engine at {} is down: {}", options_.device, engineName(), reason);
+    log::warn("{}: the engine at {} is down: {}", options_.device, engineName(), reason);
   }
   publish();
 }
@@ -162,7 +162,7 @@ void Instance::onEngineState(bool up, const std::string& reason) {
 void Instance::openSocket() {
   listener_.emplace(options_.socket);
   loop_.watch(listener_->fd(), EPOLLIN, [this](uint32_t) { acceptFronts(); });
-  spdlog::info("{}: listening on {}", options_.device, options_.socket.path);
+  log::info("{}: listening on {}", options_.device, options_.socket.path);
 }
 
 Offer Instance::offer() const {
@@ -198,7 +198,7 @@ void Instance::acceptFronts() {
       socket.reset();
     }
     if (const auto suppressed = refusals_.admit()) {
-      spdlog::warn(
+      log::warn(
           "{}: refused a second connection on {}: a front-end is connected ({} such lines "
           "suppressed)",
           options_.device, options_.socket.path, *suppressed);
@@ -211,7 +211,7 @@ void Instance::startSession(UniqueFd socket) {
   waiting_ = false;
   engine_->follow(&front_->session.device());
   loop_.watch(front_->socket.fd(), EPOLLIN, [this](uint32_t events) { onFront(events); });
-  spdlog::debug("{}: a front-end connected", options_.device);
+  log::debug("{}: a front-end connected", options_.device);
   reason_.clear();
   publish();
 }
@@ -280,10 +280,10 @@ void Instance::endSession(const std::string& reason, bool fault) {
   if (!front_) return;
   const auto suppressed = fault ? faults_.admit() : std::optional<unsigned>(0);
   if (fault && suppressed)
-    spdlog::warn("{}: ended the front-end's session: {} ({} such lines suppressed)",
-                 options_.device, reason, *suppressed);
+    log::warn("{}: ended the front-end's session: {} ({} such lines suppressed)", options_.device,
+              reason, *suppressed);
   else
-    spdlog::debug("{}: {}", options_.device, reason);
+    log::debug("{}: {}", options_.device, reason);
   loop_.forget(front_->socket.fd());
   engine_->release();
   {

@@ -23,7 +23,7 @@
 namespace vdpa {
 
 // Made before there are threads, as a program's main does.
-inline const auto kLogger = spdlog::default_logger();
+inline const auto kLogLevel = log::lowest();
 
 inline const Owner kOwner{"c0", "net1", "/proc/self/ns/net", "fast", "default", "pod", "uid"};
 
