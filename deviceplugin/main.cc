@@ -3,8 +3,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <malloc.h>
 
-#include <CLI/CLI.hpp>
-
+#include "common/command_line.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "deviceplugin/discovery/take_snapshot.h"
@@ -16,34 +15,31 @@ int main(int argc, char** argv) {
   PluginOptions options;
   std::string logLevel = "info", logFormat = "text", nodeName;
   bool validate = false;
-  CLI::App app(
+  CommandLine app(
       "Offers this node's vDPA devices to the kubelet as extended resources, and keeps that true.\n"
       "Which of the node's devices are offered is in the configuration; vdpa-datapath serves "
       "their sockets.\n");
-  app.set_version_flag("--version", programVersion());
-  app.add_option("--config", options.config, "the configuration; taken up again when it changes")
-      ->capture_default_str();
-  app.add_flag("--validate", validate,
-               "check the configuration, print what each resource offers on this node, and exit");
-  app.add_option("--kubelet-dir", options.kubeletDirectory, "the kubelet's device plugin directory")
-      ->capture_default_str();
-  app.add_option("--pod-resources", options.podResources, "the kubelet's PodResources socket")
-      ->capture_default_str();
-  app.add_option("--run-dir", options.runDirectory, "sockets and device directories")
-      ->capture_default_str();
-  app.add_option("--devinfo-dir", options.deviceInfoDirectory, "device-info files for Multus")
-      ->capture_default_str();
-  app.add_option("--sysfs", options.sysfs, "where the kernel shows its devices")
-      ->capture_default_str();
-  app.add_option("--datapath-socket", options.datapathSocket,
-                 "where vdpa-datapath listens [RUN-DIR/datapath.sock]");
-  app.add_option("--node-name", nodeName, "for the log");
-  app.add_option("--metrics-address", options.metricsAddress,
-                 "HOST:PORT to serve Prometheus metrics on; off unless given");
-  app.add_option("--log-level", logLevel, "trace, debug, info, warning or error")
-      ->capture_default_str();
-  app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  app.version(programVersion());
+  app.option("--config", options.config, "the configuration; taken up again when it changes")
+      .showDefault();
+  app.flag("--validate", validate,
+           "check the configuration, print what each resource offers on this node, and exit");
+  app.option("--kubelet-dir", options.kubeletDirectory, "the kubelet's device plugin directory")
+      .showDefault();
+  app.option("--pod-resources", options.podResources, "the kubelet's PodResources socket")
+      .showDefault();
+  app.option("--run-dir", options.runDirectory, "sockets and device directories").showDefault();
+  app.option("--devinfo-dir", options.deviceInfoDirectory, "device-info files for Multus")
+      .showDefault();
+  app.option("--sysfs", options.sysfs, "where the kernel shows its devices").showDefault();
+  app.option("--datapath-socket", options.datapathSocket,
+             "where vdpa-datapath listens [RUN-DIR/datapath.sock]");
+  app.option("--node-name", nodeName, "for the log");
+  app.option("--metrics-address", options.metricsAddress,
+             "HOST:PORT to serve Prometheus metrics on; off unless given");
+  app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
+  app.option("--log-format", logFormat, "text or json").showDefault();
+  if (const auto status = app.parse(argc, argv)) return *status;
 
   try {
     initLogging("vdpa-device-plugin", logLevel, logFormat);

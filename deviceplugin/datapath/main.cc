@@ -4,13 +4,13 @@
 #include <malloc.h>
 #include <signal.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <sstream>
 
 #include "common/atomic_file.h"
+#include "common/command_line.h"
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/node_memory.h"
@@ -80,7 +80,7 @@ bool retryHugePages(const std::string& cgroupRoot) {
 
 int run(int argc, char** argv) {
   ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
-  CLI::App app{
+  CommandLine app{
       "Attaches this node's vDPA devices to pods: keeps their directories and owner records, and "
       "starts, watches\nand restarts the worker of every attached device and the switch of every "
       "software resource.\nWorkers and switches outlive it: the next start takes them over.\n"};
@@ -88,38 +88,34 @@ int run(int argc, char** argv) {
   std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
   std::vector<std::string> workerDirs;
   Programs programs;
-  app.add_option("--run-dir", runDir, "the devices' directories and all sockets")
-      ->capture_default_str();
-  app.add_option("--state-dir", stateDir, "owner records")->capture_default_str();
-  app.add_option(
+  app.option("--run-dir", runDir, "the devices' directories and all sockets").showDefault();
+  app.option("--state-dir", stateDir, "owner records").showDefault();
+  app.option(
       "--worker-dir", workerDirs,
       "where vdpa-worker, vdpa-switch and vdpa-pmd are, several separated by colons; default: the "
       "directory of this program");
-  app.add_option("--cgroup-root", programs.cgroupRoot,
-                 "the host's cgroup file systems; in a container, workers and switches outlive it "
-                 "only with this and\nthe host's process ids");
+  app.option("--cgroup-root", programs.cgroupRoot,
+             "the host's cgroup file systems; in a container, workers and switches outlive it "
+             "only with this and\nthe host's process ids");
   uint64_t memoryLimit = nodeMemory() / 2 >> 20;
-  app.add_option(
-         "--memory-limit", memoryLimit,
-         "MiB that workers and switches may have together, pods' memory that only they have "
-         "touched included;\n0: any [half of the node's]")
-      ->default_str("");
-  app.add_option("--pod-resources", podResources, "the kubelet's PodResources socket")
-      ->capture_default_str();
-  app.add_option("--sysfs", programs.sysfs, "where the kernel shows its devices")
-      ->capture_default_str();
-  app.add_option("--dev", programs.dev, "where their character devices are")->capture_default_str();
-  app.add_option("--metrics-address", metrics, "serve Prometheus metrics on host:port");
+  app.option("--memory-limit", memoryLimit,
+             "MiB that workers and switches may have together, pods' memory that only they have "
+             "touched included;\n0: any [half of the node's]")
+      .showDefault("");
+  app.option("--pod-resources", podResources, "the kubelet's PodResources socket").showDefault();
+  app.option("--sysfs", programs.sysfs, "where the kernel shows its devices").showDefault();
+  app.option("--dev", programs.dev, "where their character devices are").showDefault();
+  app.option("--metrics-address", metrics, "serve Prometheus metrics on host:port");
   unsigned releaseAfter = 30;
-  app.add_option("--release-after", releaseAfter,
-                 "seconds after which an attachment is detached whose network namespace is gone, "
-                 "while the kubelet\ndoesn't give the device to its pod")
-      ->capture_default_str();
-  app.add_option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
-      ->capture_default_str();
-  app.add_option("--log-format", programs.logFormat, "text or json")->capture_default_str();
-  app.set_version_flag("--version", programVersion());
-  CLI11_PARSE(app, argc, argv);
+  app.option("--release-after", releaseAfter,
+             "seconds after which an attachment is detached whose network namespace is gone, "
+             "while the kubelet\ndoesn't give the device to its pod")
+      .showDefault();
+  app.option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
+      .showDefault();
+  app.option("--log-format", programs.logFormat, "text or json").showDefault();
+  app.version(programVersion());
+  if (const auto status = app.parse(argc, argv)) return *status;
 
   initLogging("vdpa-datapath", programs.logLevel, programs.logFormat);
   raiseDescriptorLimit();

@@ -2,10 +2,10 @@
 // vhost-user socket. Started and supervised by vdpa-datapath.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 
+#include "common/command_line.h"
 #include "common/control_lock.h"
 #include "common/log.h"
 #include "common/resource_limit.h"
@@ -18,47 +18,45 @@ namespace vdpa {
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app{
+  CommandLine app{
       "Serves one device to its vdpa-worker with one of DPDK's vDPA drivers. Started by "
       "vdpa-datapath, one for each device of the dpdk backend."};
   PmdOptions options;
   std::string logLevel = "info", logFormat = "text";
-  app.set_version_flag("--version", programVersion());
-  app.add_option("--device", options.device, "ID of the device, for messages")->required();
-  auto* pci = app.add_option("--pci", options.pci, "address of the function: 0000:65:00.2")
-                  ->check(CLI::Validator(
-                      [](const std::string& text) {
-                        unsigned domain, bus, slot, function;
-                        int length = 0;
-                        return std::sscanf(text.c_str(), "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot,
-                                           &function, &length) == 4 &&
-                                       length == 12 && text.size() == 12
-                                   ? std::string()
-                                   : std::string("expected an address such as 0000:65:00.2");
-                      },
-                      "ADDRESS"));
-  app.add_option("--driver", options.driver, "of DPDK: ifc, mlx5 or sfc")->needs(pci);
-  app.add_option("--devargs", options.devargs,
-                 "more for the driver, as DPDK has it: sw-live-migration=1,...")
-      ->needs(pci);
-  auto* vdev = app.add_option("--vdev", options.vdev,
-                              "instead of --pci, a device of a driver that is not DPDK's own: "
-                              "NAME[,ARGUMENT=VALUE...], with --load")
-                   ->excludes(pci);
-  auto* load = app.add_option("--load", options.plugin, "shared object with the driver of --vdev")
-                   ->needs(vdev);
-  vdev->needs(load);
-  app.add_option("--memory", options.megabytes,
-                 "MiB for DPDK and the driver [16; 64 for mlx5, which keeps more]")
-      ->check(CLI::Range(8u, 4096u));
-  app.add_option("--socket", options.socket, "the worker's vhost-user socket, created here")
-      ->required();
-  app.add_option("--control", options.control, "control socket, created here")->required();
-  app.add_option("--sysfs", options.sysfs)->capture_default_str();
-  app.add_option("--log-level", logLevel, "trace, debug, info, warning or error")
-      ->capture_default_str();
-  app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  app.version(programVersion());
+  app.option("--device", options.device, "ID of the device, for messages").required();
+  auto pci = app.option("--pci", options.pci, "address of the function: 0000:65:00.2")
+                 .check(
+                     [](const std::string& text) {
+                       unsigned domain, bus, slot, function;
+                       int length = 0;
+                       return std::sscanf(text.c_str(), "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot,
+                                          &function, &length) == 4 &&
+                                      length == 12 && text.size() == 12
+                                  ? std::string()
+                                  : std::string("expected an address such as 0000:65:00.2");
+                     },
+                     "ADDRESS");
+  app.option("--driver", options.driver, "of DPDK: ifc, mlx5 or sfc").needs(pci);
+  app.option("--devargs", options.devargs,
+             "more for the driver, as DPDK has it: sw-live-migration=1,...")
+      .needs(pci);
+  auto vdev = app.option("--vdev", options.vdev,
+                         "instead of --pci, a device of a driver that is not DPDK's own: "
+                         "NAME[,ARGUMENT=VALUE...], with --load")
+                  .excludes(pci);
+  auto load =
+      app.option("--load", options.plugin, "shared object with the driver of --vdev").needs(vdev);
+  vdev.needs(load);
+  app.option("--memory", options.megabytes,
+             "MiB for DPDK and the driver [16; 64 for mlx5, which keeps more]")
+      .range(8u, 4096u);
+  app.option("--socket", options.socket, "the worker's vhost-user socket, created here").required();
+  app.option("--control", options.control, "control socket, created here").required();
+  app.option("--sysfs", options.sysfs).showDefault();
+  app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
+  app.option("--log-format", logFormat, "text or json").showDefault();
+  if (const auto status = app.parse(argc, argv)) return *status;
 
   initLogging("vdpa-pmd", logLevel, logFormat);
   if (options.vdev.empty() && (options.pci.empty() || options.driver.empty()))

@@ -2,8 +2,7 @@
 // vdpa-datapath.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-
+#include "common/command_line.h"
 #include "common/control_lock.h"
 #include "common/log.h"
 #include "common/number_list.h"
@@ -31,27 +30,22 @@ int main(int argc, char** argv) {
   using namespace vdpa;
   SwitchOptions options;
   std::string cores, logLevel = "info", logFormat = "text";
-  CLI::App app(
+  CommandLine app(
       "A learning layer-2 switch with vhost-user ports. vdpa-datapath starts it and tells it its "
       "ports.");
-  app.set_version_flag("--version", programVersion());
-  app.add_option("--name", options.name, "the resource it serves")->required();
-  app.add_option("--control", options.control, "its control socket")->required();
-  app.add_option("--ports-dir", options.portsDirectory, "where the ports' sockets are made")
-      ->required();
-  app.add_option("--queue-pairs", options.queuePairs, "of each port")
-      ->capture_default_str()
-      ->check(CLI::Range(1u, 16u));
-  app.add_option("--mtu", options.mtu, "the largest of any port, in bytes")
-      ->capture_default_str()
-      ->check(CLI::Range(68u, 9000u));
-  app.add_option("--uplink", options.uplink, "a netdev as the way out of the node");
-  app.add_option("--cores", cores,
-                 "a CPU list; one polling thread on each [one thread, not pinned]");
-  app.add_option("--log-level", logLevel, "trace, debug, info, warning or error")
-      ->capture_default_str();
-  app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  app.version(programVersion());
+  app.option("--name", options.name, "the resource it serves").required();
+  app.option("--control", options.control, "its control socket").required();
+  app.option("--ports-dir", options.portsDirectory, "where the ports' sockets are made").required();
+  app.option("--queue-pairs", options.queuePairs, "of each port").showDefault().range(1u, 16u);
+  app.option("--mtu", options.mtu, "the largest of any port, in bytes")
+      .showDefault()
+      .range(68u, 9000u);
+  app.option("--uplink", options.uplink, "a netdev as the way out of the node");
+  app.option("--cores", cores, "a CPU list; one polling thread on each [one thread, not pinned]");
+  app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
+  app.option("--log-format", logFormat, "text or json").showDefault();
+  if (const auto status = app.parse(argc, argv)) return *status;
 
   try {
     initLogging("vdpa-switch", logLevel, logFormat);

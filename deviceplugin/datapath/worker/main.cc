@@ -1,7 +1,7 @@
 // vdpa-worker: serves one pod's vhost-user socket. See Instance for how it is put together.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "common/command_line.h"
 #include "common/control_lock.h"
 #include "common/log.h"
 #include "common/resource_limit.h"
@@ -12,50 +12,49 @@ namespace vdpa {
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app{
+  CommandLine app{
       "Serves the vhost-user socket of one device: checks what the pod says, and hands its queues "
       "to "
       "the engine behind --engine, or to the kernel's --vhost-vdpa. Started by vdpa-datapath, one "
       "for each attached device."};
   WorkerOptions options;
   std::string mode = "0666", switchPort, mac, logLevel = "info", logFormat = "text";
-  app.add_option("--device", options.device, "ID of the device, for messages")->required();
-  app.add_option("--socket", options.socket.path, "the pod's socket, created here")->required();
-  app.add_option("--socket-uid", options.socket.uid, "owner of the socket")->capture_default_str();
-  app.add_option("--socket-gid", options.socket.gid, "group of the socket")->capture_default_str();
-  app.add_option("--socket-mode", mode, "permissions of the socket, octal")
-      ->check(CLI::Validator(
+  app.option("--device", options.device, "ID of the device, for messages").required();
+  app.option("--socket", options.socket.path, "the pod's socket, created here").required();
+  app.option("--socket-uid", options.socket.uid, "owner of the socket").showDefault();
+  app.option("--socket-gid", options.socket.gid, "group of the socket").showDefault();
+  app.option("--socket-mode", mode, "permissions of the socket, octal")
+      .check(
           [](const std::string& text) {
             return text.find_first_not_of("01234567") == std::string::npos && text.size() < 5
                        ? std::string()
                        : std::string("expected octal permissions such as 0660");
           },
-          "OCTAL"))
-      ->capture_default_str();
-  app.add_option("--selinux-label", options.socket.selinuxLabel, "SELinux label of the socket");
-  auto* engine = app.add_option_group("engine", "What moves the packets");
-  engine->add_option("--engine", options.engine, "vhost-user socket of vdpa-pmd");
-  engine->add_option("--switch-port", switchPort, "vhost-user socket of a port of vdpa-switch");
-  engine->add_option("--vhost-vdpa", options.vhostVdpa,
-                     "character device of the kernel's: /dev/vhost-vdpa-N");
-  engine->require_option(1);
-  app.add_option("--inode", options.inode,
-                 "of the character device: one made anew under its name is not opened");
-  app.add_option("--control", options.control, "control socket, created here")->required();
-  app.add_option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
-      ->check(CLI::Range(1, 128))
-      ->capture_default_str();
-  app.add_option("--queue-size", options.queueSize, "largest ring accepted, in entries")
-      ->check(CLI::Range(2u, kMaxQueueSize))
-      ->capture_default_str();
-  app.add_option("--mac", mac, "MAC address told to front-ends that ask [the device's own]");
-  app.add_option("--mtu", options.mtu, "MTU told to front-ends that ask [the device's own]")
-      ->check(CLI::Range(68, 65535));
-  app.add_option("--log-level", logLevel, "trace, debug, info, warning, error or off")
-      ->capture_default_str();
-  app.add_option("--log-format", logFormat, "text or json")->capture_default_str();
-  app.set_version_flag("--version", programVersion());
-  CLI11_PARSE(app, argc, argv);
+          "OCTAL")
+      .showDefault();
+  app.option("--selinux-label", options.socket.selinuxLabel, "SELinux label of the socket");
+  app.group("engine", "What moves the packets");
+  app.option("--engine", options.engine, "vhost-user socket of vdpa-pmd");
+  app.option("--switch-port", switchPort, "vhost-user socket of a port of vdpa-switch");
+  app.option("--vhost-vdpa", options.vhostVdpa,
+             "character device of the kernel's: /dev/vhost-vdpa-N");
+  app.endGroup();
+  app.option("--inode", options.inode,
+             "of the character device: one made anew under its name is not opened");
+  app.option("--control", options.control, "control socket, created here").required();
+  app.option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
+      .range(1, 128)
+      .showDefault();
+  app.option("--queue-size", options.queueSize, "largest ring accepted, in entries")
+      .range(2u, kMaxQueueSize)
+      .showDefault();
+  app.option("--mac", mac, "MAC address told to front-ends that ask [the device's own]");
+  app.option("--mtu", options.mtu, "MTU told to front-ends that ask [the device's own]")
+      .range(68, 65535);
+  app.option("--log-level", logLevel, "trace, debug, info, warning, error or off").showDefault();
+  app.option("--log-format", logFormat, "text or json").showDefault();
+  app.version(programVersion());
+  if (const auto status = app.parse(argc, argv)) return *status;
 
   initLogging("vdpa-worker", logLevel, logFormat);
   options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));

@@ -1,0 +1,83 @@
+// See the header.
+#include "common/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <vector>
+
+namespace vdpa {
+
+CommandOption CommandOption::required() {
+  return CommandOption(option_->required());
+}
+
+CommandOption CommandOption::showDefault() {
+  return CommandOption(option_->capture_default_str());
+}
+
+CommandOption CommandOption::showDefault(const std::string& text) {
+  return CommandOption(option_->default_str(text));
+}
+
+CommandOption CommandOption::needs(CommandOption other) {
+  return CommandOption(option_->needs(other.option_));
+}
+
+CommandOption CommandOption::excludes(CommandOption other) {
+  return CommandOption(option_->excludes(other.option_));
+}
+
+CommandOption CommandOption::range(int least, int most) {
+  return CommandOption(option_->check(CLI::Range(least, most)));
+}
+
+CommandOption CommandOption::range(unsigned least, unsigned most) {
+  return CommandOption(option_->check(CLI::Range(least, most)));
+}
+
+CommandOption CommandOption::check(std::function<std::string(const std::string&)> error,
+                                   const std::string& type) {
+  return CommandOption(option_->check(CLI::Validator(
+      [error = std::move(error)](const std::string& text) { return error(text); }, type)));
+}
+
+CommandLine::CommandLine(const std::string& description)
+    : app_(std::make_unique<CLI::App>(description)), current_(app_.get()) {}
+
+CommandLine::~CommandLine() = default;
+
+template <typename T>
+CommandOption CommandLine::option(const std::string& names, T& value, const std::string& help) {
+  return CommandOption(current_->add_option(names, value, help));
+}
+template CommandOption CommandLine::option(const std::string&, std::string&, const std::string&);
+template CommandOption CommandLine::option(const std::string&, std::vector<std::string>&,
+                                           const std::string&);
+template CommandOption CommandLine::option(const std::string&, uint32_t&, const std::string&);
+template CommandOption CommandLine::option(const std::string&, uint64_t&, const std::string&);
+template CommandOption CommandLine::option(const std::string&, std::optional<uint16_t>&,
+                                           const std::string&);
+
+void CommandLine::flag(const std::string& names, bool& value, const std::string& help) {
+  current_->add_flag(names, value, help);
+}
+
+void CommandLine::version(const std::string& text) {
+  app_->set_version_flag("--version", text);
+}
+
+void CommandLine::group(const std::string& name, const std::string& help) {
+  current_ = app_->add_option_group(name, help);
+  current_->require_option(1);
+}
+
+void CommandLine::endGroup() {
+  current_ = app_.get();
+}
+
+std::optional<int> CommandLine::parse(int argc, char** argv) {
+  CLI11_PARSE(*app_, argc, argv);
+  return std::nullopt;
+}
+
+}  // namespace vdpa
