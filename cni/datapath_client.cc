@@ -1,7 +1,7 @@
 // See the header.
 #include "cni/datapath_client.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <system_error>
 

@@ -7,12 +7,12 @@
 #include <algorithm>
 #include <climits>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <utility>
 
 #include "cni/result.h"
 #include "common/errors.h"
+#include "common/json.h"
 #include "common/naming.h"
 #include "common/unique_fd.h"
 

@@ -1,7 +1,7 @@
 // See the header. The rules are those of the CNI specification, "Section 2: Execution Protocol".
 #include "cni/environment.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // project).
 #include "cni/grpc_call.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <nghttp2/nghttp2.h>
 #include <poll.h>
 #include <sys/socket.h>

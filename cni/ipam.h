@@ -4,11 +4,11 @@
 
 #include <chrono>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "cni/error.h"
+#include "common/json.h"
 
 namespace vdpa::cni {
 

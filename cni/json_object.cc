@@ -1,7 +1,7 @@
 // See the header.
 #include "cni/json_object.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace vdpa::cni {
 namespace {

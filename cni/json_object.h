@@ -2,12 +2,12 @@
 // an error that names the key by its full path and never prints what may be a megabyte.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cni/error.h"
+#include "common/json.h"
 
 namespace vdpa::cni {
 

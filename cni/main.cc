@@ -1,14 +1,14 @@
 // vdpa: the CNI plugin. Runs, asks vdpa-datapath, prints, exits.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "cni/commands.h"
 #include "cni/error.h"
 #include "cni/network_config.h"
+#include "common/json.h"
 #include "common/version.h"
 
 namespace {

@@ -1,12 +1,12 @@
 // The network configuration on standard input: known keys are checked, unknown ones pass.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cni/environment.h"
+#include "common/json.h"
 
 namespace vdpa::cni {
 

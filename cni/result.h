@@ -1,12 +1,12 @@
 // The result of ADD, in the version the configuration asks for.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "cni/environment.h"
 #include "cni/network_config.h"
+#include "common/json.h"
 #include "datapath.pb.h"
 
 namespace vdpa::cni {

@@ -15,10 +15,10 @@
 #include <functional>
 #include <map>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "common/json.h"
 #include "common/unique_fd.h"
 
 namespace vdpa {

@@ -1,7 +1,7 @@
 // How a failed system call becomes an exception: what was tried, on what, and the system's reason.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cerrno>
 #include <exception>

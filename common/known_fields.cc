@@ -1,7 +1,7 @@
 // See the header.
 #include "common/known_fields.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <google/protobuf/unknown_field_set.h>
 
 #include <functional>

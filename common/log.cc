@@ -8,8 +8,9 @@
 #include <spdlog/spdlog.h>
 
 #include <iterator>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
+
+#include "common/json.h"
 
 namespace vdpa {
 namespace {

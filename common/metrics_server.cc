@@ -1,7 +1,7 @@
 #include "common/metrics_server.h"
 
 #include <CivetServer.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <prometheus/exposer.h>
 
 #include <stdexcept>

@@ -1,7 +1,7 @@
 // See the header.
 #include "common/naming.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace vdpa {
 namespace {

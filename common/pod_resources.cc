@@ -1,7 +1,7 @@
 // See the header.
 #include "common/pod_resources.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
 
 #include "podresources.grpc.pb.h"

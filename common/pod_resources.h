@@ -1,12 +1,14 @@
 // Which pod holds which device, as the kubelet's PodResources interface tells it.
 #pragma once
 
-#include <grpcpp/channel.h>
-
 #include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
+
+namespace grpc {
+class Channel;
+}
 
 namespace vdpa {
 

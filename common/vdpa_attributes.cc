@@ -1,7 +1,7 @@
 // See the header.
 #include "common/vdpa_attributes.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "common/virtio_features.h"
 

@@ -1,7 +1,7 @@
 // See the header. Sources: Linux 6.12 for the kernel's drivers, DPDK 22.11 for DPDK's.
 #include "common/vdpa_drivers.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string_view>
 

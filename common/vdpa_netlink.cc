@@ -1,7 +1,7 @@
 // See the header.
 #include "common/vdpa_netlink.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <libmnl/libmnl.h>
 #include <linux/genetlink.h>
 #include <linux/vdpa.h>

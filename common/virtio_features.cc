@@ -1,7 +1,7 @@
 // See the header.
 #include "common/virtio_features.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <charconv>
 #include <string_view>

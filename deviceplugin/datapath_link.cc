@@ -8,6 +8,7 @@
 #include "common/known_fields.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "datapath.grpc.pb.h"
 
 namespace vdpa {
 namespace {

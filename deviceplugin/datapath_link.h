@@ -10,7 +10,7 @@
 #include <set>
 #include <string>
 
-#include "datapath.grpc.pb.h"
+#include "datapath.pb.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/loop.h"
 #include "deviceplugin/resources/offer.h"

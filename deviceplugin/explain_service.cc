@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/explain_service.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <future>
 

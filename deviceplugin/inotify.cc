@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/inotify.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/inotify.h>
 
 #include <stdexcept>

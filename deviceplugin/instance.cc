@@ -2,6 +2,7 @@
 #include "deviceplugin/instance.h"
 
 #include <fcntl.h>
+#include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -19,6 +20,7 @@
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/discovery/take_snapshot.h"
+#include "deviceplugin/explain_service.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/resources/held.h"
 
@@ -72,7 +74,8 @@ Instance::Instance(PluginOptions options)
     : options_(std::move(options)),
       inotify_(loop_),
       metrics_(options_.metricsAddress),
-      files_(options_.deviceInfoDirectory) {
+      files_(options_.deviceInfoDirectory),
+      explain_(std::make_unique<ExplainService>(loop_, [this] { return explain(); })) {
   if (options_.datapathSocket.empty())
     options_.datapathSocket = options_.runDirectory + "/datapath.sock";
   checkPaths(loadConfig(options_.config));  // a bad file is told before anything is waited for
@@ -148,7 +151,7 @@ void Instance::startServer() {
   const std::string path = options_.runDirectory + "/plugin.sock";
   int bound = 0;
   builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials(), &bound);
-  builder.RegisterService(&explain_);
+  builder.RegisterService(explain_.get());
   server_ = builder.BuildAndStart();
   if (!server_ || bound == 0) throw std::runtime_error(fmt::format("cannot listen on {}", path));
   ::chmod(path.c_str(), 0600);

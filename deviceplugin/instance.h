@@ -2,8 +2,6 @@
 // kubelet.
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <map>
 #include <memory>
 #include <string>
@@ -12,7 +10,6 @@
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/datapath_link.h"
 #include "deviceplugin/discovery/monitor.h"
-#include "deviceplugin/explain_service.h"
 #include "deviceplugin/inotify.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/offered_resources.h"
@@ -21,8 +18,15 @@
 #include "deviceplugin/loop.h"
 #include "deviceplugin/metrics.h"
 #include "deviceplugin/resources/offer.h"
+#include "plugin.pb.h"
+
+namespace grpc {
+class Server;
+}
 
 namespace vdpa {
+
+class ExplainService;
 
 struct PluginOptions {
   std::string config = "/etc/vdpa/config.yaml";
@@ -90,7 +94,7 @@ class Instance {
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
   std::unique_ptr<Monitor> monitor_;
-  ExplainService explain_{loop_, [this] { return explain(); }};
+  const std::unique_ptr<ExplainService> explain_;
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -1,5 +1,5 @@
 // vdpa-device-plugin: offers this node's vDPA devices to the kubelet.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <malloc.h>
 

@@ -1,7 +1,7 @@
 // The schema of the configuration. What a key means is in the README's reference.
 #include "deviceplugin/config/config.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/config/selector.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <optional>

@@ -1,7 +1,7 @@
 // How long ago something was, for people.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdint>
 #include <string>

@@ -2,11 +2,11 @@
 #include <fmt/format.h>
 
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "age.h"
 #include "commands.h"
+#include "common/json.h"
 #include "common/version.h"
 #include "holders.h"
 #include "table.h"

@@ -7,6 +7,7 @@
 
 #include "common/errors.h"
 #include "common/unix_socket.h"
+#include "datapath.grpc.pb.h"
 
 namespace vdpa::ctl {
 namespace {
@@ -38,17 +39,23 @@ std::string podOf(const datapath::v1::Owner& owner) {
   return owner.pod_namespace() + "/" + owner.pod_name();
 }
 
-DatapathClient::DatapathClient(const std::string& socketPath)
-    : socketPath_(socketPath),
-      stub_((requireSocket(socketPath, "vdpa-datapath"),
-             datapath::v1::Datapath::NewStub(
-                 grpc::CreateChannel("unix:" + socketPath, grpc::InsecureChannelCredentials())))) {}
+struct DatapathClient::Connection {
+  std::unique_ptr<datapath::v1::Datapath::Stub> stub;
+};
+
+DatapathClient::DatapathClient(const std::string& socketPath) : socketPath_(socketPath) {
+  requireSocket(socketPath, "vdpa-datapath");
+  connection_ = std::make_unique<Connection>(datapath::v1::Datapath::NewStub(
+      grpc::CreateChannel("unix:" + socketPath, grpc::InsecureChannelCredentials())));
+}
+
+DatapathClient::~DatapathClient() = default;
 
 datapath::v1::ListResponse DatapathClient::list() {
   grpc::ClientContext context;
   setDeadline(context);
   datapath::v1::ListResponse response;
-  check(stub_->List(&context, {}, &response));
+  check(connection_->stub->List(&context, {}, &response));
   return response;
 }
 
@@ -56,7 +63,7 @@ datapath::v1::StatsResponse DatapathClient::stats() {
   grpc::ClientContext context;
   setDeadline(context);
   datapath::v1::StatsResponse response;
-  check(stub_->Stats(&context, {}, &response));
+  check(connection_->stub->Stats(&context, {}, &response));
   return response;
 }
 
@@ -64,7 +71,7 @@ datapath::v1::DetachResponse DatapathClient::detach(const datapath::v1::DetachRe
   grpc::ClientContext context;
   setDeadline(context, kDetachDeadline);
   datapath::v1::DetachResponse response;
-  check(stub_->Detach(&context, request, &response));
+  check(connection_->stub->Detach(&context, request, &response));
   return response;
 }
 
@@ -72,7 +79,7 @@ std::optional<datapath::v1::DrainResponse> DatapathClient::drain(std::string& ho
   grpc::ClientContext context;
   setDeadline(context, kDrainDeadline);
   datapath::v1::DrainResponse response;
-  const auto status = stub_->Drain(&context, {}, &response);
+  const auto status = connection_->stub->Drain(&context, {}, &response);
   if (status.error_code() == grpc::StatusCode::FAILED_PRECONDITION) {
     holders = status.error_message();
     return std::nullopt;

@@ -6,7 +6,11 @@
 #include <optional>
 #include <string>
 
-#include "datapath.grpc.pb.h"
+#include "datapath.pb.h"
+
+namespace grpc {
+class Status;
+}
 
 namespace vdpa::ctl {
 
@@ -22,6 +26,7 @@ struct Options {
 class DatapathClient {
  public:
   explicit DatapathClient(const std::string& socketPath);
+  ~DatapathClient();
 
   // Each throws std::runtime_error that names the socket and what to look at.
   datapath::v1::ListResponse list();
@@ -34,7 +39,8 @@ class DatapathClient {
   void check(const grpc::Status& status) const;
 
   std::string socketPath_;
-  std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
+  struct Connection;  // gRPC's headers are for client.cc
+  std::unique_ptr<Connection> connection_;
 };
 
 // A socket that isn't there, or that this user may not use, is said in plain words before gRPC

@@ -1,6 +1,6 @@
 // vdpactl detach: the one thing here that changes something. What is refused, and why, is decided
 // by vdpa-datapath; the person is asked here.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <iostream>

@@ -1,10 +1,10 @@
 // vdpactl devices
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "common/json.h"
 #include "table.h"
 
 namespace vdpa::ctl {

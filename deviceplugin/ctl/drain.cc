@@ -1,10 +1,10 @@
 // vdpactl drain
-#include <fmt/format.h>
+#include <fmt/core.h>
 
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "commands.h"
+#include "common/json.h"
 
 namespace vdpa::ctl {
 namespace {

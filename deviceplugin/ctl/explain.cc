@@ -1,11 +1,11 @@
 // vdpactl explain
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "commands.h"
+#include "common/json.h"
 #include "plugin.grpc.pb.h"
 #include "table.h"
 

@@ -1,5 +1,5 @@
 // vdpactl: what a person asks of a node's vDPA devices.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <map>

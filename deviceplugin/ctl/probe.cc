@@ -1,6 +1,6 @@
 // vdpactl probe: the manifests' exec probes, since the kubelet's own gRPC probes don't speak unix
 // sockets.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
 
 #include "commands.h"

@@ -1,12 +1,12 @@
 // vdpactl stats
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "commands.h"
+#include "common/json.h"
 #include "table.h"
 
 namespace vdpa::ctl {

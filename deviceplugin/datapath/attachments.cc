@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/attachments.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <ctime>

@@ -1,6 +1,6 @@
 // From attached to free: by the owner's Detach, by a person, by reconciliation. Every step can be
 // done again; what fails leaves the device with its owner, and is tried again.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/attachments.h"

@@ -1,6 +1,6 @@
 // A device before its owner record: ready with its own attributes, then remade for the network
 // where its driver takes a MAC or an MTU only when it is made.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/attachments.h"

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "common/atomic_file.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
 #include "deviceplugin/datapath/attachments.h"

@@ -1,5 +1,5 @@
 // The start of vdpa-datapath: from the owner records and the processes that run to attachments.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <set>

@@ -1,6 +1,6 @@
 // After an update: engines of the version before are replaced under their pods. The workers hold
 // what the pods have set up, and go on with the new engine where the old one stopped.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <thread>

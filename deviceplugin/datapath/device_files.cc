@@ -1,9 +1,10 @@
 // See the header.
 #include "deviceplugin/datapath/device_files.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "common/atomic_file.h"
+#include "common/json.h"
 #include "common/naming.h"
 
 namespace vdpa {

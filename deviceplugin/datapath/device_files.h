@@ -2,7 +2,7 @@
 // DPDK programs that only want to start.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "deviceplugin/datapath/owner_record.h"

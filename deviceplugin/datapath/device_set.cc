@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/device_set.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <set>

@@ -1,7 +1,7 @@
 // What Check finds: every way in which an attachment isn't as it was recorded.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 #include <string_view>

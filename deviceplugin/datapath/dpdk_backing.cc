@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "common/json.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/hardware_settings.h"
 #include "deviceplugin/datapath/refused_error.h"

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/hardware_settings.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cctype>
 

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/messages.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <google/protobuf/unknown_field_set.h>
 
 #include "common/attachment_limits.h"

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/owner_check.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

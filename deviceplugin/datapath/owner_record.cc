@@ -1,10 +1,12 @@
 // See the header.
 #include "deviceplugin/datapath/owner_record.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <initializer_list>
 #include <stdexcept>
+
+#include "common/json.h"
 
 namespace vdpa {
 namespace {

@@ -1,7 +1,7 @@
 // The owner record: the one file that says who has a device. Written before the effects it names.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 

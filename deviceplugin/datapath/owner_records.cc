@@ -8,6 +8,7 @@
 #include <set>
 
 #include "common/errors.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/paths.h"

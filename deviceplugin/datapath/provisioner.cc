@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/provisioner.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <stdexcept>

@@ -1,5 +1,5 @@
 // The PCI driver of a function that gets a vDPA device: taken from it, bound, and put back.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <filesystem>

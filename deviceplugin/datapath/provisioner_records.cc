@@ -1,10 +1,10 @@
 // What is kept on disk of each vDPA device that was made: how, and what was found before.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "common/json.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/provisioner.h"
 

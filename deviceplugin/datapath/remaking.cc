@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/remaking.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "common/virtio_features.h"
 #include "deviceplugin/datapath/refused_error.h"

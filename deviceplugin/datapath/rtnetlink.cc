@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/rtnetlink.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 

@@ -1,7 +1,7 @@
 // Addresses and routes by rtnetlink.
 //
 // Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_addr}.h.
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <linux/if_addr.h>
 
 #include <algorithm>

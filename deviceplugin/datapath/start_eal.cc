@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/start_eal.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_eal.h>
 #include <sched.h>
 #include <unistd.h>

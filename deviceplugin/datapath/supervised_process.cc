@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/control_channel.h"
 #include "common/control_lock.h"
 #include "common/errors.h"
 #include "common/log.h"
@@ -118,6 +119,10 @@ bool SupervisedProcess::waitUp(Clock::time_point deadline, bool once) const {
 SupervisedProcess::Status SupervisedProcess::settled() const {
   waitUp(Clock::now() + kSettling, true);
   return status();
+}
+
+nlohmann::json SupervisedProcess::call(const std::string& op) {
+  return call(op, nlohmann::json::object());
 }
 
 nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments) {

@@ -6,15 +6,17 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "common/control_channel.h"
 #include "deviceplugin/datapath/process.h"
 
 namespace vdpa {
+
+class ControlClient;
 
 class SupervisedProcess {
  public:
@@ -65,8 +67,8 @@ class SupervisedProcess {
   // Its status, for which one that is being started or taken over gets a moment.
   Status settled() const;
   // See ControlClient::call. Throws std::system_error (ENOTCONN) while the process is not there.
-  nlohmann::json call(const std::string& op,
-                      const nlohmann::json& arguments = nlohmann::json::object());
+  nlohmann::json call(const std::string& op);
+  nlohmann::json call(const std::string& op, const nlohmann::json& arguments);
 
  private:
   enum class Wanted { running, stopped, left };

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
 #include "common/number_list.h"

@@ -2,7 +2,7 @@
 #include "deviceplugin/datapath/vdpa_bus.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cerrno>
 #include <filesystem>

@@ -1,9 +1,10 @@
 // See the header.
 #include "deviceplugin/datapath/worker_handle.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 
+#include "common/json.h"
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 

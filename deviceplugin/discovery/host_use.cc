@@ -2,7 +2,7 @@
 #include "deviceplugin/discovery/host_use.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <libmnl/libmnl.h>
 #include <linux/rtnetlink.h>
 

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/discovery/take_snapshot.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

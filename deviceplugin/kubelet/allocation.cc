@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/kubelet/allocation.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <set>
 #include <stdexcept>

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "common/atomic_file.h"
+#include "common/json.h"
 #include "common/naming.h"
 
 namespace vdpa {

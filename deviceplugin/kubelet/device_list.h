@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "deviceplugin.grpc.pb.h"
+#include "deviceplugin.pb.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/preferred.h"
 

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/kubelet/plugin_server.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

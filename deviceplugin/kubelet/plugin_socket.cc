@@ -1,6 +1,6 @@
 #include "deviceplugin/kubelet/plugin_socket.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <filesystem>

@@ -1,12 +1,13 @@
 // See the header.
 #include "deviceplugin/kubelet/resource_plugin.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "deviceplugin/kubelet/plugin_server.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/register_call.h"
 

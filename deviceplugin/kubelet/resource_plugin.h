@@ -7,13 +7,14 @@
 
 #include "deviceplugin/kubelet/allocation.h"
 #include "deviceplugin/kubelet/device_list.h"
-#include "deviceplugin/kubelet/plugin_server.h"
 #include "deviceplugin/kubelet/registration.h"
 #include "deviceplugin/loop.h"
 #include "deviceplugin/metrics.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace vdpa {
+
+class PluginServer;
 
 // All members are for the loop's thread, but for what gRPC calls inside.
 class ResourcePlugin {

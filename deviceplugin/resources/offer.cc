@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/resources/offer.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <map>
 #include <set>

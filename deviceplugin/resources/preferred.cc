@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/resources/preferred.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cctype>

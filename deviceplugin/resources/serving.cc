@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/resources/serving.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

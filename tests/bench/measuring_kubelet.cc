@@ -13,9 +13,9 @@
 #include <chrono>
 #include <future>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <thread>
 
+#include "common/json.h"
 #include "deviceplugin.grpc.pb.h"
 
 extern char** environ;

@@ -3,8 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
+#include "common/json.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 
 int main(int argc, char** argv) {

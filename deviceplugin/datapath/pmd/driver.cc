@@ -1,7 +1,7 @@
 // See the header. Sources: DPDK 22.11, drivers/vdpa/{ifc,mlx5,sfc} and doc/guides/vdpadevs.
 #include "deviceplugin/datapath/pmd/driver.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <filesystem>

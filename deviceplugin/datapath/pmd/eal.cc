@@ -2,7 +2,7 @@
 #include "deviceplugin/datapath/pmd/eal.h"
 
 #include <dlfcn.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 

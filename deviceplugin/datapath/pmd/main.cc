@@ -1,6 +1,6 @@
 // vdpa-pmd: one device behind one of DPDK's vDPA drivers, served to its worker on a private
 // vhost-user socket. Started and supervised by vdpa-datapath.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <memory>

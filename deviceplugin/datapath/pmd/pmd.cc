@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/pmd/pmd.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>

@@ -8,10 +8,10 @@
 #pragma once
 
 #include <chrono>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "common/control_channel.h"
+#include "common/json.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/eal.h"

@@ -2,7 +2,7 @@
 #define ALLOW_EXPERIMENTAL_API  // rte_dev_event_callback_register()
 #include "deviceplugin/datapath/pmd/vdpa_device.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_dev.h>
 #include <rte_vhost.h>
 #include <sys/resource.h>

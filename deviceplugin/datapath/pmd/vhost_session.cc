@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/pmd/vhost_session.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_vdpa.h>
 #include <rte_vhost.h>
 #include <sys/eventfd.h>

@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/switch/eal.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mbuf.h>

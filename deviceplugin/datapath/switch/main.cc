@@ -1,6 +1,6 @@
 // vdpa-switch: the layer-2 switch behind one resource's software ports. Started and supervised by
 // vdpa-datapath.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "common/command_line.h"
 #include "common/control_lock.h"

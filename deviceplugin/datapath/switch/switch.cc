@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/switch/switch.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>

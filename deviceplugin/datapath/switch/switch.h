@@ -4,13 +4,13 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/control_channel.h"
+#include "common/json.h"
 #include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/eal.h"
 #include "deviceplugin/datapath/switch/poller.h"

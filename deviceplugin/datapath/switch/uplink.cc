@@ -2,7 +2,7 @@
 #include "deviceplugin/datapath/switch/uplink.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>

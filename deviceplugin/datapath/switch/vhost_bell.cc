@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/switch/vhost_bell.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_vhost.h>
 #include <unistd.h>
 

@@ -2,7 +2,7 @@
 #include "deviceplugin/datapath/switch/vhost_ports.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_vhost.h>

@@ -5,11 +5,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "common/json.h"
 #include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/memory_guard.h"
 #include "deviceplugin/datapath/switch/publisher.h"

@@ -1,7 +1,7 @@
 // What a front-end did wrong. It ends that front-end's session; the text is the log line.
 #pragma once
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
 #include <string>

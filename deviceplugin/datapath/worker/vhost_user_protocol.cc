@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/datapath/worker/vhost_user_protocol.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace vdpa {
 

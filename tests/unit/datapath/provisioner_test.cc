@@ -2,13 +2,13 @@
 // made of plain files, so that what would be told to the kernel can be read; that the kernel does
 // it is the test machine's to show.
 #include "deviceplugin/datapath/provisioner.h"
+#include "common/json.h"
 
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <future>
-#include <nlohmann/json.hpp>
 
 #include "common/atomic_file.h"
 #include "tests/unit/datapath/temporary_directory.h"

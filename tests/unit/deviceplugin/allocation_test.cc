@@ -1,9 +1,9 @@
 // Allocate's look-up, device health, and the device-info files.
 #include "deviceplugin/kubelet/allocation.h"
+#include "common/json.h"
 
 #include <catch2/catch.hpp>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "common/atomic_file.h"
 
