@@ -1,6 +1,5 @@
 """./run bench [TOPIC...]: measures the programs beside their peers; fails if a target is missed."""
 
-import pathlib
 
 from build import build
 from steps import fail, log_of, main, python, step

@@ -85,7 +85,7 @@ def _queue(results, parts):
         results.counted("fuzz 60", fuzz, "60")
 
     def killing():
-        arguments = ["50", f"{today.astimezone(datetime.timezone.utc):%Y%m%d}", "--cycles", "300"]
+        arguments = ["50", f"{today.astimezone(datetime.UTC):%Y%m%d}", "--cycles", "300"]
         results.counted(f"soak {' '.join(arguments)}", step, "soak", python("tests/soak/soak.py", *arguments),
                         environment_of("gcc"))
 
