@@ -212,7 +212,7 @@ bool SupervisedProcess::connect(Process process) {
         throw std::runtime_error(fmt::format("process {} came first", pid));
       {
         std::lock_guard lock(mutex_);
-        client_ = client;
+        client_ = std::move(client);
         status_.version = hello.value("version", "");
       }
       if (handlers_.onUp) handlers_.onUp(*this, hello);
