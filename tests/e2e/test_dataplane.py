@@ -172,8 +172,8 @@ def test_a_pod_that_takes_all_memory_takes_the_switch_and_not_the_node(cluster, 
         before = attached_processes()
         with Sparse(OnNode("node1").root / f"run/vdpa/devices/{device}/vhost.sock") as front:
             front.have_allocated(lambda: attached_processes() != before)
-        ended = rf"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: .* of at most {limit} MiB together"
-        wait_until(lambda: re.search(ended, log(cluster)), lambda: log(cluster), 30, 0.5)
+            ended = rf"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: .* of at most {limit} MiB together"
+            wait_until(lambda: re.search(ended, log(cluster)), lambda: log(cluster), 30, 0.5)
         named = rf"was killed for lack of memory: .* without allocating it: default/sparse .* has \d+ MiB of it \({device}\)"
         assert re.search(named, log(cluster)), log(cluster)
         wait_until(lambda: len(attached_processes()) == len(before), lambda: log(cluster), 60, 0.5)
