@@ -120,14 +120,15 @@ SupervisedProcess::Status SupervisedProcess::settled() const {
   return status();
 }
 
-nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments) {
+nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments,
+                                       std::chrono::milliseconds timeout) {
   std::shared_ptr<ControlClient> client;
   {
     std::lock_guard lock(mutex_);
     client = client_;
     if (!client) throw systemError(ENOTCONN, "{}", status_.reason);
   }
-  return client->call(op, arguments);
+  return client->call(op, arguments, timeout);
 }
 
 void SupervisedProcess::run() {
