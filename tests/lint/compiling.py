@@ -37,6 +37,8 @@ def _flags(entry):
     for word in words:
         if word in ("-MQ", "-MF", "-o"):
             next(words)
+        elif word.startswith("-I../../"):
+            pass  # a source's own folder, which meson adds: headers are included by their whole path
         elif word.startswith(("-I", "-D", "-std=", "-isystem", "-pthread", "-m")):
             kept.append(word)
     return kept
