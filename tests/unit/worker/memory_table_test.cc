@@ -87,8 +87,8 @@ TEST_CASE("what a pod shares without having allocated it is told, each file once
 
   Message same = twoRegions(low, high);
   same.descriptors[1] = UniqueFd(::dup(same.descriptors[0].get()));
-  const MemoryTable shared(std::move(same));
-  CHECK(shared.unallocated() == 0x10000);
+  const MemoryTable once(std::move(same));
+  CHECK(once.unallocated() == 0x10000);
 }
 
 TEST_CASE("ranges that cannot be") {
