@@ -77,7 +77,7 @@ ssize_t readRequest(nghttp2_session*, int32_t, uint8_t* buffer, size_t size, uin
                     nghttp2_data_source* source, void*) {
   auto& exchange = *static_cast<Exchange*>(source->ptr);
   const size_t count = std::min(size, exchange.request.size() - exchange.sent);
-  std::memcpy(buffer, exchange.request.data() + exchange.sent, count);
+  std::copy_n(exchange.request.data() + exchange.sent, count, buffer);
   exchange.sent += count;
   if (exchange.sent == exchange.request.size()) *flags |= NGHTTP2_DATA_FLAG_EOF;
   return static_cast<ssize_t>(count);

@@ -21,7 +21,7 @@ namespace {
 Version parseVersion(const std::string& text) {
   Version version;
   int length = 0;
-  const int fields = std::sscanf(text.c_str(), "%d.%d.%d%n", &version.major, &version.minor,
+  const int fields = std::sscanf(text.c_str(), "%9d.%9d.%9d%n", &version.major, &version.minor,
                                  &version.patch, &length);
   if (fields != 3 || static_cast<size_t>(length) != text.size()) return {};
   return version;

@@ -94,7 +94,7 @@ UniqueFd openLog(const std::string& path) {
   // relative_path(): the part after a doubled slash must not start at the root.
   const fs::path relative = fs::path(path.substr(kLogs.size())).relative_path();
   // /var/log itself may be a link of the administrator's.
-  UniqueFd directory(checked(::open(kLogs.data(), O_PATH | O_DIRECTORY | O_CLOEXEC),
+  UniqueFd directory(checked(::open(std::string(kLogs).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC),
                              "cannot open logFile {}", path));
   for (const auto& part : relative.parent_path())
     directory = UniqueFd(checked(

@@ -31,18 +31,25 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
       onHealth_(std::move(onHealth)),
       records_(options_.paths.owners()),
       reconciliation_(options_.releaseAfter),
-      switches_(
-          options_.programs, options_.paths,
-          [this](const std::string& id) {
-            const auto device = table_.find(id);
-            return device && device->withheld();
-          },
-          [this](const std::string& id) {
-            const auto device = table_.find(id);
-            return device && device->record ? describeOwner(device->record->attachment.owner)
-                                            : std::string("nobody that is known");
-          },
-          onHealth_),
+      switches_(options_.programs, options_.paths,
+                {.unknown =
+                     [this](const std::string& id) {
+                       const auto device = table_.find(id);
+                       return device && device->withheld();
+                     },
+                 .name =
+                     [this](const std::string& id) {
+                       const auto device = table_.find(id);
+                       return device && device->record
+                                  ? describeOwner(device->record->attachment.owner)
+                                  : std::string("nobody that is known");
+                     },
+                 .unallocated =
+                     [this](const std::string& id, std::chrono::milliseconds timeout) {
+                       const auto device = table_.find(id);
+                       return device && device->worker ? device->worker->unallocated(timeout) : 0;
+                     }},
+                onHealth_),
       bus_(options_.programs.sysfs, options_.programs.dev),
       provisioner_(
           {options_.programs.sysfs, options_.paths.provisioned(), options_.bootId, options_.addVdpa,

@@ -13,7 +13,7 @@
 namespace vdpa {
 
 // A device ID has no leading dot, so that the spare directory's name is free.
-DeviceDirectory::DeviceDirectory(const Paths& paths, std::string deviceId)
+DeviceDirectory::DeviceDirectory(const Paths& paths, const std::string& deviceId)
     : path_(paths.device(deviceId)), spare_(paths.devices() + "/.spare-" + deviceId) {}
 
 void DeviceDirectory::ensure() const {

@@ -11,7 +11,7 @@ namespace vdpa {
 
 class DeviceDirectory {
  public:
-  DeviceDirectory(const Paths& paths, std::string deviceId);
+  DeviceDirectory(const Paths& paths, const std::string& deviceId);
 
   const std::string& path() const { return path_; }
   // Makes an empty directory (0755) if there is none.

@@ -28,7 +28,7 @@ std::string prepared(const Paths& paths) {
 
 }  // namespace
 
-Instance::Instance(Attachments::Options options, const std::string& metricsAddress,
+Instance::Instance(const Attachments::Options& options, const std::string& metricsAddress,
                    std::function<bool()> unfinished)
     : lock_(prepared(options.paths)),
       unfinished_(std::move(unfinished)),
@@ -42,12 +42,12 @@ Instance::Instance(Attachments::Options options, const std::string& metricsAddre
            },
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}) {
   serve(options.paths.serverSocket());
-  publisher_ = std::jthread([this](std::stop_token stop) { publishHealth(stop); });
+  publisher_ = std::jthread([this](const std::stop_token& stop) { publishHealth(stop); });
   // Several looks in a grace period.
   reconciler_ = std::jthread(
       [this, interval = std::clamp(options.releaseAfter / 3, kShortestInterval, kLongestInterval)](
-          std::stop_token stop) { reconcile(stop, interval); });
-  renewer_ = std::jthread([this](std::stop_token stop) { renewEngines(stop); });
+          const std::stop_token& stop) { reconcile(stop, interval); });
+  renewer_ = std::jthread([this](const std::stop_token& stop) { renewEngines(stop); });
 }
 
 Instance::~Instance() {
@@ -75,7 +75,7 @@ void Instance::serve(const std::string& socket) {
   log::info("serving on {}", socket);
 }
 
-void Instance::publishHealth(std::stop_token stop) {
+void Instance::publishHealth(const std::stop_token& stop) {
   health_.raise();
   while (!stop.stop_requested())
     if (health_.wait(stop, 1h)) {
@@ -84,7 +84,7 @@ void Instance::publishHealth(std::stop_token stop) {
     }
 }
 
-void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interval) {
+void Instance::reconcile(const std::stop_token& stop, std::chrono::milliseconds interval) {
   while (!stop.stop_requested()) {
     never_.wait(stop, interval);
     if (stop.stop_requested()) return;
@@ -100,7 +100,7 @@ void Instance::reconcile(std::stop_token stop, std::chrono::milliseconds interva
 }
 
 // Of pods' engines at once; of a switch that no pod uses, when the plugin has told of it.
-void Instance::renewEngines(std::stop_token stop) {
+void Instance::renewEngines(const std::stop_token& stop) {
   devices_.raise();
   while (!stop.stop_requested())
     if (devices_.wait(stop, 1h)) attachments_.renewEngines(stop);
@@ -114,7 +114,7 @@ void Instance::Signal::raise() {
   changed_.notify_all();
 }
 
-bool Instance::Signal::wait(std::stop_token stop, std::chrono::milliseconds timeout) {
+bool Instance::Signal::wait(const std::stop_token& stop, std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, stop, timeout, [this] { return raised_; });
   return std::exchange(raised_, false);

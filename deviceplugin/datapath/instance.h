@@ -23,7 +23,7 @@ class Instance {
  public:
   // `metricsAddress`: host:port; empty for none. `unfinished`: called now and then, from a thread
   // of this, until it returns true; may be empty. Throws what prevents the start.
-  Instance(Attachments::Options options, const std::string& metricsAddress,
+  Instance(const Attachments::Options& options, const std::string& metricsAddress,
            std::function<bool()> unfinished);
   // Stops serving; workers and switches run on.
   ~Instance();
@@ -34,7 +34,7 @@ class Instance {
    public:
     void raise();
     // True if it was raised; lowers it.
-    bool wait(std::stop_token stop, std::chrono::milliseconds timeout);
+    bool wait(const std::stop_token& stop, std::chrono::milliseconds timeout);
 
    private:
     std::mutex mutex_;
@@ -42,9 +42,9 @@ class Instance {
     bool raised_ = false;
   };
 
-  void publishHealth(std::stop_token stop);
-  void reconcile(std::stop_token stop, std::chrono::milliseconds interval);
-  void renewEngines(std::stop_token stop);
+  void publishHealth(const std::stop_token& stop);
+  void reconcile(const std::stop_token& stop, std::chrono::milliseconds interval);
+  void renewEngines(const std::stop_token& stop);
   void serve(const std::string& socket);
 
   InstanceLock lock_;

@@ -50,7 +50,7 @@ std::string describeOwner(const Owner& owner) {
   const std::string container = owner.containerId.size() <= kShown
                                     ? owner.containerId
                                     : owner.containerId.substr(0, kShown) + "…";
-  const std::string what = fmt::format("container {}, interface {}", container, owner.interface);
+  std::string what = fmt::format("container {}, interface {}", container, owner.interface);
   if (owner.podName.empty()) return what;
   return fmt::format("{}/{} ({})", owner.podNamespace, owner.podName, what);
 }

@@ -179,7 +179,8 @@ std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid
     // Aligned for the cells; a copy, since mapped memory can be truncated.
     const auto copy = std::make_unique<Header[]>(size / sizeof(Header) + 1);
     auto* page = reinterpret_cast<std::byte*>(copy.get());
-    const ssize_t read = checked(::pread(file.get(), page, size, 0), "cannot read {}", path);
+    const int read =
+        checked(static_cast<int>(::pread(file.get(), page, size, 0)), "cannot read {}", path);
     const auto header = headerOf(page, static_cast<size_t>(read));
     if (header && header->pid != static_cast<uint32_t>(pid)) return std::nullopt;
     ::unlink(path.c_str());

@@ -125,14 +125,15 @@ nlohmann::json SupervisedProcess::call(const std::string& op) {
   return call(op, nlohmann::json::object());
 }
 
-nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments) {
+nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments,
+                                       std::chrono::milliseconds timeout) {
   std::shared_ptr<ControlClient> client;
   {
     std::lock_guard lock(mutex_);
     client = client_;
     if (!client) throw systemError(ENOTCONN, "{}", status_.reason);
   }
-  return client->call(op, arguments);
+  return client->call(op, arguments, timeout);
 }
 
 void SupervisedProcess::run() {
@@ -217,7 +218,7 @@ bool SupervisedProcess::connect(Process process) {
         throw std::runtime_error(fmt::format("process {} came first", pid));
       {
         std::lock_guard lock(mutex_);
-        client_ = client;
+        client_ = std::move(client);
         status_.version = hello.value("version", "");
       }
       if (handlers_.onUp) handlers_.onUp(*this, hello);

@@ -68,7 +68,8 @@ class SupervisedProcess {
   Status settled() const;
   // See ControlClient::call. Throws std::system_error (ENOTCONN) while the process is not there.
   nlohmann::json call(const std::string& op);
-  nlohmann::json call(const std::string& op, const nlohmann::json& arguments);
+  nlohmann::json call(const std::string& op, const nlohmann::json& arguments,
+                      std::chrono::milliseconds timeout = std::chrono::seconds(5));
 
  private:
   enum class Wanted { running, stopped, left };

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
@@ -23,6 +25,10 @@ constexpr auto kHold = std::chrono::milliseconds(1000);
 // closes a port for by itself, since all pods lose packets by a crash.
 constexpr auto kFirstClosure = std::chrono::seconds(60);
 constexpr unsigned kMaxDoublings = 6;
+// For all workers together to say what their pods have not allocated.
+constexpr auto kAskTime = std::chrono::seconds(1);
+constexpr uint64_t kMiB = 1 << 20;  // less of it is not worth a word
+constexpr size_t kMaxSuspects = 3;
 
 nlohmann::json portArguments(const std::string& id, const PortSettings& settings) {
   return {{"id", id},
@@ -82,16 +88,13 @@ void tell(SupervisedProcess& process, const char* operation, const nlohmann::jso
 }  // namespace
 
 SwitchHandle::SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
-                           SwitchConfig config, Ports ports,
-                           std::function<bool(const std::string& id)> kept,
-                           std::function<std::string(const std::string& id)> podOf,
+                           SwitchConfig config, Ports ports, Holders holders,
                            std::function<void()> onChange)
     : programs_(programs),
       paths_(paths),
       resource_(std::move(resource)),
       name_(fileName(resource_)),
-      kept_(std::move(kept)),
-      podOf_(std::move(podOf)),
+      holders_(std::move(holders)),
       onChange_(std::move(onChange)),
       wanted_(config),
       ports_(std::move(ports)),
@@ -163,7 +166,7 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
     const auto answer = process.call("ports");
     learnClosures(answer);
     for (auto& [id, settings] : portsOf(answer))
-      if (kept_(id)) kept.emplace(id, settings);
+      if (holders_.unknown(id)) kept.emplace(id, settings);
   }
   Ports ports;
   bool renewing = false;
@@ -204,12 +207,13 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
 // On the process's own thread, between its end and its next start.
 bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
   const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid, outOfMemory);
+  if (outOfMemory) nameUnallocated();
   if (!crash) return false;
   const std::string event =
       outOfMemory ? fmt::format(
                         "was killed for lack of memory (most likely the pod shares memory "
                         "that it has not touched: {})",
-                        podOf_(crash->port))
+                        holders_.name(crash->port))
                   : fmt::format("crashed with signal {}", crash->signal);
   std::string reason;
   {
@@ -226,6 +230,38 @@ bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
   }
   log::error("{}", reason);
   return true;
+}
+
+// A switch whose pods' memory was allocated is not what takes all memory: those whose memory was
+// not are suspects, the first one most of all. A virtual machine's often is not, so they keep their
+// ports.
+void SwitchHandle::nameUnallocated() const {
+  std::vector<std::string> ids;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, settings] : ports_) ids.push_back(id);
+  }
+  std::vector<std::pair<uint64_t, std::string>> suspects;
+  const auto deadline = Clock::now() + kAskTime;  // the next switch waits
+  for (const auto& id : ids) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+    if (left.count() <= 0) break;
+    if (const uint64_t bytes = holders_.unallocated(id, left); bytes >= kMiB)
+      suspects.emplace_back(bytes, id);
+  }
+  std::sort(suspects.rbegin(), suspects.rend());
+  std::string list;
+  for (size_t i = 0; i < std::min(suspects.size(), kMaxSuspects); ++i)
+    list += fmt::format("{}{} has {} MiB of it ({})", i == 0 ? "" : ", ",
+                        holders_.name(suspects[i].second), suspects[i].first / kMiB,
+                        suspects[i].second);
+  if (suspects.size() > kMaxSuspects)
+    list += fmt::format(", and {} more", suspects.size() - kMaxSuspects);
+  log::error(
+      "vdpa-switch of {} was killed for lack of memory: it pays for what it touches first of the "
+      "memory that pods share without allocating it: {}",
+      resource_, list.empty() ? "no pod has any now" : list);
 }
 
 // From a switch that another vdpa-datapath started.

@@ -2,6 +2,7 @@
 // anew.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -17,18 +18,24 @@
 
 namespace vdpa {
 
+// What is known of who has devices. Called from any thread.
+struct Holders {
+  std::function<bool(const std::string& id)> unknown;  // it is in use, but who has it isn't known
+  std::function<std::string(const std::string& id)> name;  // for people
+  // See WorkerHandle::unallocated.
+  std::function<uint64_t(const std::string& id, std::chrono::milliseconds timeout)> unallocated;
+};
+
 class SwitchHandle {
  public:
   using Ports = std::map<std::string, PortSettings>;  // by device ID
 
   // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
-  // records. A port of the switch that runs, which isn't among them and is `kept`, stays as it is.
-  // `podOf` names who has a device, for people.
+  // records. A port of the switch that runs, which isn't among them and whose holder is unknown,
+  // stays as it is.
   // `onChange` is called from threads of its own when health() may be another one.
   SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
-               SwitchConfig config, Ports ports, std::function<bool(const std::string& id)> kept,
-               std::function<std::string(const std::string& id)> podOf,
-               std::function<void()> onChange);
+               SwitchConfig config, Ports ports, Holders holders, std::function<void()> onChange);
 
   // What it runs with. A new configuration takes effect at once while there are no ports, else
   // when the last one has gone: no pod loses its packets for it.
@@ -72,6 +79,7 @@ class SwitchHandle {
 
   void launch();
   bool closeCrasher(pid_t pid, bool outOfMemory);
+  void nameUnallocated() const;
   void learnClosures(const nlohmann::json& answer);
   void onEvent(const nlohmann::json& event);
   nlohmann::json newPort(const std::string& id, const PortSettings& settings) const;
@@ -82,8 +90,7 @@ class SwitchHandle {
   const Paths paths_;
   const std::string resource_;
   const std::string name_;  // the resource's file name
-  const std::function<bool(const std::string& id)> kept_;
-  const std::function<std::string(const std::string& id)> podOf_;
+  const Holders holders_;
   const std::function<void()> onChange_;
   std::mutex changing_;  // one change of ports or configuration at a time; held over calls
   SwitchConfig wanted_;

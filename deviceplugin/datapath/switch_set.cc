@@ -9,14 +9,11 @@
 
 namespace vdpa {
 
-SwitchSet::SwitchSet(const Programs& programs, const Paths& paths,
-                     std::function<bool(const std::string& id)> withheld,
-                     std::function<std::string(const std::string& id)> podOf,
+SwitchSet::SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
                      std::function<void()> onChange)
     : programs_(programs),
       paths_(paths),
-      withheld_(std::move(withheld)),
-      podOf_(std::move(podOf)),
+      holders_(std::move(holders)),
       onChange_(std::move(onChange)) {
   makeDirectory(paths_.switches(), 0700);
 }
@@ -30,7 +27,7 @@ void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
 void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
                     SwitchHandle::Ports ports) {
   auto handle = std::make_shared<SwitchHandle>(programs_, paths_, resource, config,
-                                               std::move(ports), withheld_, podOf_, onChange_);
+                                               std::move(ports), holders_, onChange_);
   std::lock_guard lock(mutex_);
   switches_[resource] = std::move(handle);
 }
@@ -100,7 +97,7 @@ bool SwitchSet::servesWithheld(const std::string& name) const {
   std::error_code ignored;
   const std::filesystem::directory_iterator ports(paths_.switchPorts(name), ignored);
   return std::any_of(begin(ports), end(ports),
-                     [&](const auto& entry) { return withheld_(entry.path().stem()); });
+                     [&](const auto& entry) { return holders_.unknown(entry.path().stem()); });
 }
 
 std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const {

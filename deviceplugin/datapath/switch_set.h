@@ -15,11 +15,8 @@ namespace vdpa {
 
 class SwitchSet {
  public:
-  // `withheld`: a device is in use, but who has it is not known. `podOf`, `onChange`: see
-  // SwitchHandle.
-  SwitchSet(const Programs& programs, const Paths& paths,
-            std::function<bool(const std::string& id)> withheld,
-            std::function<std::string(const std::string& id)> podOf,
+  // `onChange`: see SwitchHandle.
+  SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
             std::function<void()> onChange);
 
   // One for a resource that pods are attached to.
@@ -43,8 +40,7 @@ class SwitchSet {
 
   const Programs programs_;
   const Paths paths_;
-  const std::function<bool(const std::string& id)> withheld_;
-  const std::function<std::string(const std::string& id)> podOf_;
+  const Holders holders_;
   const std::function<void()> onChange_;
   std::mutex changing_;  // one change at a time; held while processes stop
   std::set<std::string> offered_;

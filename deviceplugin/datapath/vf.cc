@@ -130,7 +130,7 @@ std::string ownNetdev(const std::string& folder) {
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     std::string port;
     std::ifstream(entry.path() / "phys_port_name") >> port;
-    if (!port.starts_with("pf") && !port.starts_with("c")) names.push_back(entry.path().filename());
+    if (!port.starts_with("pf") && !port.starts_with('c')) names.push_back(entry.path().filename());
   }
   return names.empty() ? "" : *std::ranges::min_element(names);
 }

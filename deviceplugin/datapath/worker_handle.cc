@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/json.h"
+#include "common/log.h"
 #include "deviceplugin/datapath/owner_check.h"
 #include "deviceplugin/datapath/refused_error.h"
 
@@ -117,6 +118,15 @@ void WorkerHandle::apply(const nlohmann::json& state) {
 WorkerHandle::Facts WorkerHandle::facts() const {
   std::lock_guard lock(mutex_);
   return facts_;
+}
+
+uint64_t WorkerHandle::unallocated(std::chrono::milliseconds timeout) {
+  try {
+    return process_.call("hello", nlohmann::json::object(), timeout).value("unallocated", 0ul);
+  } catch (const std::exception& error) {
+    log::debug("{}: {}", deviceId_, error.what());
+    return 0;
+  }
 }
 
 void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, bool once) {

@@ -50,6 +50,9 @@ class WorkerHandle {
   // The same, for which a worker that is being started or taken over gets a moment.
   std::string settledState() const;
   Facts facts() const;
+  // Bytes of its pod's memory that nobody has allocated, as MemoryTable has it. 0 if it doesn't
+  // say: it is of 0.1.0, no pod is connected, or it doesn't answer in time.
+  uint64_t unallocated(std::chrono::milliseconds timeout);
 
  private:
   void greet(SupervisedProcess& process, const nlohmann::json& first);

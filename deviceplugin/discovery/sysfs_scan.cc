@@ -259,7 +259,7 @@ class Scan {
       if (function != snapshot_.functions.end()) {
         // "p0" is a port itself; "pf0vf1" and "c1pf0sf2" represent what is behind it.
         const std::string port = netdevs.read(name + "/phys_port_name").value_or("");
-        if (!port.starts_with("pf") && !port.starts_with("c")) {
+        if (!port.starts_with("pf") && !port.starts_with('c')) {
           function->second.netdevs.push_back(name);
           if (function->second.vfCount > 0 || function->second.pf.empty())
             snapshot_.pfNetdevs.emplace(netdev.pciAddress, name);

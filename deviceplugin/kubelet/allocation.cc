@@ -62,8 +62,8 @@ v1beta1::ContainerAllocateResponse Allocation::allocate(
     sockets += comma + node;
   }
   const std::string variable = variableName(resource_);
-  (*response.mutable_envs())[variable] = ids;
-  if (!sockets.empty()) (*response.mutable_envs())[variable + "_SOCKETS"] = sockets;
+  (*response.mutable_envs())[variable] = std::move(ids);
+  if (!sockets.empty()) (*response.mutable_envs())[variable + "_SOCKETS"] = std::move(sockets);
   return response;
 }
 

@@ -119,18 +119,18 @@ std::string describe(const Offers& offers) {
   for (const auto& [resource, devices] : offers.resources) {
     text += fmt::format("{}: {} devices", resource.fullName(), devices.size());
     if (devices.empty()) {
-      text += "\n";
+      text += '\n';
       continue;
     }
     if (devices.front().backend != Backend::software) {
-      text += "\n";
+      text += '\n';
       for (const auto& device : devices) {
         text +=
             fmt::format("  {}  {}, {}", device.id, nameOf(device.backend), nameOf(device.attach));
         if (device.numaNode >= 0) text += fmt::format(", NUMA node {}", device.numaNode);
         if (const auto& reason = reasons[device.id]; !reason.empty()) text += ": " + reason;
         if (!device.unhealthy.empty()) text += "; unhealthy: " + device.unhealthy;
-        text += "\n";
+        text += '\n';
       }
       continue;
     }
@@ -146,7 +146,7 @@ std::string describe(const Offers& offers) {
     if (!verdict.resource.empty()) continue;
     rest += fmt::format("  {} ({})", verdict.id, verdict.what);
     if (!verdict.reason.empty()) rest += ": " + verdict.reason;
-    rest += "\n";
+    rest += '\n';
     for (const auto& [name, reason] : verdict.refusals)
       rest += fmt::format("    {}: {}\n", name, reason);
   }

@@ -104,10 +104,10 @@ def beside_sriov(node):
         {"resourceName": "nic", "selectors": [{"vendors": ["1af4"]}]}]}))
     found = {"ours": [], "peer": []}
     for _ in range(ROUNDS):
-        for kind, kubelet, plugin in (
+        for kind, folder, plugin in (
                 ("ours", "device-plugins", command(directory, node.config, log_level="error")),
                 ("peer", "sriov", [SRIOV, "--config-file", directory / "sriov.json", "--resource-prefix", "peer.example"])):
-            kubelet = directory / kubelet
+            kubelet = directory / folder
             kubelet.mkdir(exist_ok=True)
             with MeasuredPlugin(kubelet, node.vfs, 0, on_node(kubelet, node.sysfs.root, plugin), "--any-health") as running:
                 found[kind].append({**running.result, "private": private_kib(running.pid) / 1024})

@@ -13,10 +13,10 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/harness"))
 
-from support import BUILD
+from support import BUILD  # noqa: E402
 
 
-BLOCKS = int(os.environ.get("BENCH_BLOCKS", 0))  # fewer than usual, to see that everything runs
+BLOCKS = int(os.environ.get("BENCH_BLOCKS", "0"))  # fewer than usual, to see that everything runs
 missed = []
 # What is terminated leaves no processes that poll, no namespaces and no huge pages either.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))

@@ -67,13 +67,14 @@ void reportLists(List& stream) {
   v1beta1::ListAndWatchResponse message;
   while (stream.Read(&message)) {
     const double now = milliseconds(Clock::now().time_since_epoch());
-    std::cout << nlohmann::json{{"devices", message.devices_size()}, {"at_ms", now}}.dump()
-              << std::endl;
+    std::cout << nlohmann::json{{"devices", message.devices_size()}, {"at_ms", now}}.dump() << '\n'
+              << std::flush;
   }
 }
 
 double percentile(const std::vector<double>& sorted, double share) {
-  return sorted[std::min(sorted.size() - 1, static_cast<size_t>(share * sorted.size()))];
+  return sorted[std::min(sorted.size() - 1,
+                         static_cast<size_t>(share * static_cast<double>(sorted.size())))];
 }
 
 }  // namespace
@@ -139,7 +140,7 @@ int main(int argc, char** argv) {
       result["allocate_p50_us"] = percentile(microseconds, 0.5);
       result["allocate_p99_us"] = percentile(microseconds, 0.99);
     }
-    std::cout << result.dump() << std::endl;
+    std::cout << result.dump() << '\n' << std::flush;
     const std::jthread reporter([&stream] { reportLists(*stream); });
     for (std::string line; std::getline(std::cin, line);) continue;
     listContext.TryCancel();

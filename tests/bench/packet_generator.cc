@@ -97,7 +97,7 @@ struct Result {
 };
 
 Result run(std::array<Port, 2>& ports, bool both, double seconds) {
-  const uint64_t hz = rte_get_tsc_hz();
+  const auto hz = static_cast<double>(rte_get_tsc_hz());
   const uint64_t begin = rte_rdtsc(), end = begin + static_cast<uint64_t>(seconds * hz);
   uint64_t received = 0, busy = 0, now = begin;
   while (now < end) {
@@ -109,8 +109,8 @@ Result run(std::array<Port, 2>& ports, bool both, double seconds) {
     if (sent + came > 0) busy += then - now;
     now = then;
   }
-  const double total = static_cast<double>(now - begin);
-  return {static_cast<double>(received) * hz / total, busy / total};
+  const auto total = static_cast<double>(now - begin);
+  return {static_cast<double>(received) * hz / total, static_cast<double>(busy) / total};
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ SRIOV = os.environ.get("SRIOV_DEVICE_PLUGIN")
 def on_node(kubelet, sysfs, plugin):
     """A plugin that finds its kubelet and the kernel's devices where every node has them: in a mount namespace."""
     script = ('mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && '
-              'mount --bind "$1" /var/lib/kubelet/device-plugins && mount --bind "$2" /sys && shift 2 && exec "$@" 2> /dev/null')
+              'mount --bind "$1" /var/lib/kubelet/device-plugins && mount --bind "$2" /sys && '
+              'shift 2 && exec "$@" 2> /dev/null')
     return ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, "sh", kubelet, sysfs, *plugin]
 
 

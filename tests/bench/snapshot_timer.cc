@@ -23,5 +23,5 @@ int main(int argc, char** argv) {
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - from;
     times.push_back(took.count());
   }
-  std::cout << times.dump() << std::endl;
+  std::cout << times.dump() << '\n';
 }

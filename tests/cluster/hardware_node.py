@@ -81,7 +81,8 @@ class Node:
             return False
         status = json.loads(found.stdout)["status"]
         conditions = status.get("conditions", [])
-        return status.get("nodeInfo", {}).get("bootID") == self.boot and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return status.get("nodeInfo", {}).get("bootID") == self.boot and ready
 
     def reboot(self):
         self.guest.check("sync")   # what containerd and the kubelet wrote; the project syncs for itself

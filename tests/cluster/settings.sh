@@ -1,4 +1,5 @@
-# What the cluster's scripts share; sourced with the cluster's directory as the first argument.
+# What the cluster's scripts share; sourced with the cluster's directory as the first argument. None uses all of it:
+# shellcheck disable=SC2034
 dir=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=$dir/run                      # everything a running cluster writes; down.sh removes it

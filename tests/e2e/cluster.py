@@ -1,5 +1,6 @@
 """The test cluster as the tests see it: kubectl, pods and what vdpactl says on a node."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -287,6 +288,19 @@ def check_two_attachments(cluster, name):
         assert device["socket"] == status["device-info"]["vhost-user"]["path"]
         assert (device["mac"], device["mtu"]) == (status["mac"], status.get("mtu", device["mtu"]))
         assert [ip.split("/")[0] for ip in device["ips"]] == status.get("ips", [])
+
+
+@contextlib.contextmanager
+def taking_part(cluster, node):
+    """A node that is labelled for a while and taken out again as README says."""
+    cluster.run("label", "node", node, "vdpa.io/node=true")
+    try:
+        cluster.wait_allocatable(node, PORTS, timeout=90)
+        yield
+        cluster.vdpactl(node, "drain", "--wait=60")
+    finally:
+        cluster.run("label", "node", node, "vdpa.io/node-")
+    cluster.wait_allocatable(node, 0, timeout=90)
 
 
 def wait_event(cluster, name, *words):

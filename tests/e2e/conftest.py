@@ -8,8 +8,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from cluster import DIRECTORY, PORTS, ROOT, Cluster, OnNode, install, network  # noqa: E402
-from support import wait_until  # noqa: E402
+from cluster import DIRECTORY, PORTS, ROOT, Cluster, OnNode, install, network
+from support import wait_until
 
 IMAGES = ROOT / "build" / "image"
 STEPS = pytest.StashKey()

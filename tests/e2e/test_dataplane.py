@@ -158,7 +158,7 @@ def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
 
 @pytest.mark.long
 def test_a_pod_that_takes_all_memory_takes_the_switch_and_not_the_node(cluster, exchange):
-    """cgroup v1, as this machine has it; test_hardware has v2. Who is named: tests/system/test_memory_limit.py."""
+    """cgroup v1, as this machine has it; test_hardware has v2."""
     cluster.apply(network("sparse", vlan=78), pod("sparse", networks="sparse"))
     cluster.wait_running("sparse")
     apps = [started(cluster, name) for name in ("near", "far", "sparse")]
@@ -172,8 +172,10 @@ def test_a_pod_that_takes_all_memory_takes_the_switch_and_not_the_node(cluster, 
         before = attached_processes()
         with Sparse(OnNode("node1").root / f"run/vdpa/devices/{device}/vhost.sock") as front:
             front.have_allocated(lambda: attached_processes() != before)
-        ended = rf"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: .* of at most {limit} MiB together"
-        wait_until(lambda: re.search(ended, log(cluster)), lambda: log(cluster), 30, 0.5)
+            ended = rf"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: .* of at most {limit} MiB together"
+            wait_until(lambda: re.search(ended, log(cluster)), lambda: log(cluster), 30, 0.5)
+        named = rf"was killed for lack of memory: .* without allocating it: default/sparse .* has \d+ MiB of it \({device}\)"
+        assert re.search(named, log(cluster)), log(cluster)
         wait_until(lambda: len(attached_processes()) == len(before), lambda: log(cluster), 60, 0.5)
         exchange.start()   # what was under way went with the switch
         exchange.wait_passing()

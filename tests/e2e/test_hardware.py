@@ -140,8 +140,8 @@ def test_a_pod_that_takes_all_memory_ends_its_own_worker_and_is_named(hardware):
     try:
         command = TESTPMD.replace("-m 128", "-m 256") + "--forward-mode=rxonly"
         hardware.apply(pod("greedy", command, node="node3"))
-        named = r"vdpa-worker of (\S+) is not running: .*, for lack of memory: workers and switches have \d+ of at most 96 MiB " \
-                r"together, and this one serves default/greedy "
+        named = r"vdpa-worker of (\S+) is not running: .*, for lack of memory: workers and switches have \d+ of at most " \
+                r"96 MiB together, and this one serves default/greedy "
         found = wait_until(lambda: re.search(named, hardware.log("node3")), lambda: hardware.log("node3"), 240, 1)
         assert found[1] == next(a for a in hardware.vdpactl("node3", "attachments") if a["pod"] == "greedy")["device"]
         assert hardware.node_ready("node3")

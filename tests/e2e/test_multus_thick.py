@@ -2,19 +2,14 @@
 
 import pytest
 
-from cluster import PORTS, check_two_attachments, network, pod, wait_event
+from cluster import check_two_attachments, network, pod, taking_part, wait_event
 from support import wait_until
 
 
 @pytest.fixture
 def thick(cluster):
-    cluster.run("label", "node", "node2", "vdpa.io/node=true")
-    try:
-        cluster.wait_allocatable("node2", PORTS, timeout=90)
+    with taking_part(cluster, "node2"):
         yield cluster
-    finally:
-        cluster.run("label", "node", "node2", "vdpa.io/node-")
-    cluster.wait_allocatable("node2", 0, timeout=90)
 
 
 def attached(cluster):

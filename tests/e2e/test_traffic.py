@@ -6,7 +6,7 @@ import subprocess
 
 import rpc
 from cluster import (DIRECTORY, NAMESPACE, PORTS, ROOT, TESTPMD, OnNode, attached_processes, network,
-                     pod, receiver, sender, started)
+                     pod, receiver, sender, started, taking_part)
 from support import wait_until
 
 
@@ -35,9 +35,7 @@ def test_the_samples_run_as_they_are(cluster):
 def test_packets_across_two_nodes_through_the_uplink(cluster):
     """There and back, untagged on the wire between them and in a VLAN."""
     cluster.apply(network("tagged", vlan=50))
-    cluster.run("label", "node", "node2", "vdpa.io/node=true")
-    try:
-        cluster.wait_allocatable("node2", PORTS)
+    with taking_part(cluster, "node2"):
         for name in "fast", "tagged":
             cluster.apply(pod("far", TESTPMD + "--forward-mode=macswap", node="node2", networks=name),
                           pod("near", TESTPMD + "--forward-mode=flowgen", node="node1", networks=name))
@@ -46,9 +44,6 @@ def test_packets_across_two_nodes_through_the_uplink(cluster):
             cluster.wait_traffic("far", node="node2")
             cluster.wait_traffic("near", node="node1")
             cluster.delete("far", "near")
-    finally:
-        cluster.run("label", "node", "node2", "vdpa.io/node-")
-    cluster.wait_allocatable("node2", 0, timeout=90)
 
 
 def test_the_plugin_can_be_restarted_under_traffic(cluster):

@@ -184,7 +184,8 @@ void startRing(Session& session, Input& input) {
     const uint8_t bits = input.byte();
     const PackedDescriptor descriptor{0, 0, bits,
                                       static_cast<uint16_t>(bits << 14 | (bits & 0x83))};
-    if (::pwrite(file.get(), &descriptor, sizeof descriptor, i * sizeof descriptor) < 0)
+    if (::pwrite(file.get(), &descriptor, sizeof descriptor,
+                 static_cast<off_t>(i * sizeof descriptor)) < 0)
       std::abort();
   }
   const UniqueFd copy(::dup(file.get()));

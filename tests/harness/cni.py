@@ -72,7 +72,7 @@ def run(command, config="", variables=None, timeout=60):
     if isinstance(config, (dict, list)):
         config = json.dumps(config)
     return subprocess.run([PROGRAM], input=config.encode() if isinstance(config, str) else config,
-                          capture_output=True, timeout=timeout,
+                          capture_output=True, timeout=timeout, check=False,
                           env={name: value for name, value in environment.items() if value is not None})
 
 

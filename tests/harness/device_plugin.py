@@ -13,7 +13,7 @@ PROGRAM = BUILD / "deviceplugin/vdpa-device-plugin"
 CTL = BUILD / "deviceplugin/ctl/vdpactl"
 
 HEALTHY = {"nic-0": "Healthy", "nic-1": "Healthy", "nic-2": "Healthy"}
-UNHEALTHY = {device: "Unhealthy" for device in HEALTHY}
+UNHEALTHY = dict.fromkeys(HEALTHY, "Unhealthy")
 
 
 def command(directory, config, *arguments, run_dir=None, log_level="debug", program=PROGRAM):

@@ -80,7 +80,8 @@ class Hardware:
 
     def vdpa_config(self, name):
         """mac, mtu, max_vq_pairs, ... as far as the device has them; None while there is no such device."""
-        shown = subprocess.run(["vdpa", "-j", "dev", "config", "show", name], capture_output=True, text=True, timeout=60)
+        shown = subprocess.run(["vdpa", "-j", "dev", "config", "show", name], capture_output=True, text=True, timeout=60,
+                               check=False)
         return json.loads(shown.stdout)["config"][name] if shown.returncode == 0 else None
 
     def vdpa_features(self, name):

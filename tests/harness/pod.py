@@ -19,6 +19,9 @@ def mac(number):
     return f"02:00:00:00:00:{number:02x}"
 
 
+MAC = mac(1)
+
+
 def frame(to, sender, payload=b"", vlan=None, size=60):
     """An Ethernet frame of at least `size` bytes, tagged if `vlan` is given."""
     tag = struct.pack("!HH", 0x8100, vlan) if vlan is not None else b""
@@ -33,7 +36,7 @@ class Pod(FrontEnd):
     buffers and what is sent are each in one of their own.
     """
 
-    def __init__(self, path, address=mac(1), size=0x20000, entries=SIZE, features=0, regions=1):
+    def __init__(self, path, address=MAC, size=0x20000, entries=SIZE, features=0, regions=1):
         super().__init__(path)
         self.mac = address
         self.entries = entries
@@ -203,7 +206,7 @@ class Sparse(Pod):
 
     SIZE, PAGE = 1 << 30, 4096
 
-    def __init__(self, path, address=mac(1)):
+    def __init__(self, path, address=MAC):
         super().__init__(path, address, self.SIZE)
         self._next = BASE + (1 << 20)
 

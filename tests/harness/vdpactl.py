@@ -14,7 +14,7 @@ def command(directory, *arguments, program=PROGRAM):
 
 
 def run(directory, *arguments, **popen):
-    return subprocess.run(command(directory, *arguments), capture_output=True, text=True, timeout=20, **popen)
+    return subprocess.run(command(directory, *arguments), capture_output=True, text=True, timeout=20, check=False, **popen)
 
 
 def output(directory, *arguments):

@@ -8,10 +8,10 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
 
-from datapath import Datapath, owner, settings  # noqa: E402
-from hardware import VIRTIO_PF, Hardware  # noqa: E402
-from kernel_devices import SIMULATOR_MAC, Igb, kernel, offer  # noqa: E402
-from kubelet import PodResources  # noqa: E402
+from datapath import Datapath, owner, settings
+from hardware import VIRTIO_PF, Hardware
+from kernel_devices import SIMULATOR_MAC, Igb, kernel, offer
+from kubelet import PodResources
 
 ASKED = settings(mac="02:00:00:00:00:09", vlan=100, vlan_qos=3, spoof_check=False, trust=True, max_tx_rate=100)
 

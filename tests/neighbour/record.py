@@ -163,7 +163,7 @@ def keep_files(directory, run_dir):
 
 def keep_dialogues(first, second, directory, *, programs):
     """`first` started the processes, `second` adopted and stopped them."""
-    for (program, what), dialogues in {**first, **second}.items():
+    for program, what in {**first, **second}:
         if program in programs:
             write(f"control/{program}-{what}.json",
                   {"started": first.get((program, what), []), "adopted": second.get((program, what), [])}, directory)
@@ -249,7 +249,8 @@ def record_hardware():
     from vm import Guest
     with Guest(memory=1536) as guest:
         guest.check("modprobe -a virtio_net igb vhost_vdpa virtio_vdpa vp_vdpa vdpa_sim_net veth")
-        guest.check(f"VDPA_BUILD={BUILD} XDG_CACHE_HOME={CACHE.parent} /usr/bin/python3 -B {HERE}/hardware.py /share/state", 300)
+        guest.check(f"VDPA_BUILD={BUILD} XDG_CACHE_HOME={CACHE.parent} /usr/bin/python3 -B {HERE}/hardware.py /share/state",
+                    300)
         for path in sorted((guest.share / "state").rglob("*")):
             if path.is_file():
                 write(f"hardware/{path.relative_to(guest.share / 'state')}", json.loads(path.read_text()), "{dir}")

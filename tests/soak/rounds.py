@@ -243,7 +243,7 @@ class Round:
     def _reload(self):
         def operation():
             self.node.configure(self.config)
-            wait_until(lambda: self.soak.reloaded(), "the new configuration in force", SETTLED)
+            wait_until(self.soak.reloaded, "the new configuration in force", SETTLED)
         return self._killed(operation)
 
     def _use_and_end(self, pod):

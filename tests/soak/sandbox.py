@@ -70,9 +70,9 @@ class Sandbox:
 
     def delete(self):
         """Until it succeeds, and once more, as happens. Returns the seconds of the last attempt of the first."""
-        wait_until(lambda: self._deleted(), lambda: f"DEL of {self.device}: {self._failure}", PATIENCE)
+        wait_until(self._deleted, lambda: f"DEL of {self.device}: {self._failure}", PATIENCE)
         taken = self._taken
-        wait_until(lambda: self._deleted(), lambda: f"second DEL of {self.device}: {self._failure}", PATIENCE)
+        wait_until(self._deleted, lambda: f"second DEL of {self.device}: {self._failure}", PATIENCE)
         return taken
 
     def _deleted(self):

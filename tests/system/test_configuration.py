@@ -5,7 +5,8 @@ import dataclasses
 import json
 import re
 import subprocess
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -129,9 +130,10 @@ ROWS = [
         ("vdpa.io/nic", ["nic-0", "nic-1"], {"vdpa.io/nic"}), ("vdpa.io/lan", ["lan-0", "lan-1"], {"vdpa.io/lan"})),
     Row("resources.prefix", PORTS, {"prefix": "dev.example"}, lambda s: (s.resource.name, s.resources),
         ("vdpa.io/nic", {"vdpa.io/nic"}), ("dev.example/nic", {"dev.example/nic"})),
-    *(Row("resources.backend", DEVICES, {"backend": backend}, lambda s: {d.id: d.WhichOneof("behind") for d in s.resource.devices},
+    *(Row("resources.backend", DEVICES, {"backend": backend},
+          lambda s: {d.id: d.WhichOneof("behind") for d in s.resource.devices},
           {A0: "kernel", A1: "kernel", B0: "kernel", B1: "dpdk", C0: "kernel", C1: "kernel"}, expected)
-      for backend, expected in (("kernel", {i: "kernel" for i in (A0, A1, B0, C0, C1)}), ("dpdk", {B0: "dpdk", B1: "dpdk"}))),
+      for backend, expected in (("kernel", dict.fromkeys((A0, A1, B0, C0, C1), "kernel")), ("dpdk", {B0: "dpdk", B1: "dpdk"}))),
     *(Row("resources.attach", PROVISIONED, {"attach": way}, lambda s: s.device(B1).attach, "vhost-user", way)
       for way in ("vhost-vdpa", "virtio-vdpa")),
     Row("resources.attach", DEVICES, {"attach": "vhost-vdpa"}, lambda s: [d.host_path for d in s.plugin.allocate(A1).devices],

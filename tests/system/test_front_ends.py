@@ -11,8 +11,8 @@ from pod import BROADCAST, Pod, exchange, frame, mac
 from support import wait_until
 from switched_node import running
 from testpmd import engine
-from vhost_front import (EVENT_INDEX, GET_FEATURES, GET_INFLIGHT_FD, GET_PROTOCOL_FEATURES, INDIRECT, INFLIGHT, MERGEABLE, NEED_REPLY,
-                         REPLY_ACK, RING_PACKED, SET_INFLIGHT_FD, SET_PROTOCOL_FEATURES, VERSION_1)
+from vhost_front import (EVENT_INDEX, GET_FEATURES, GET_INFLIGHT_FD, GET_PROTOCOL_FEATURES, INDIRECT, INFLIGHT,
+                         MERGEABLE, NEED_REPLY, REPLY_ACK, RING_PACKED, SET_INFLIGHT_FD, SET_PROTOCOL_FEATURES, VERSION_1)
 from worker import Worker
 
 pytestmark = pytest.mark.packets
@@ -122,7 +122,8 @@ class InflightEngine(threading.Thread):
     """Answers what a front-end says until it sets the buffer of in-flight descriptors. A stand-in by the specification: no
     back-end that this machine has offers one (rte_vhost's net, vdpa-worker, QEMU's storage daemon)."""
 
-    ANSWERS = {GET_FEATURES: struct.pack("<Q", VERSION_1 | 1 << 30), GET_PROTOCOL_FEATURES: struct.pack("<Q", REPLY_ACK | INFLIGHT)}
+    ANSWERS = {GET_FEATURES: struct.pack("<Q", VERSION_1 | 1 << 30),
+               GET_PROTOCOL_FEATURES: struct.pack("<Q", REPLY_ACK | INFLIGHT)}
 
     def __init__(self, path):
         super().__init__()

@@ -386,7 +386,8 @@ def test_what_a_datapath_was_once_found_not_to_know_is_not_offered_before_it_ans
     datapath.receiver = rpc.datapath.Receiver(version="0.3.1", unknown_fields=["SoftwareSwitch.2", "SoftwareSwitch.4"])
     datapath.start()
     both = "vdpa.io/other: SoftwareSwitch.cores, SoftwareSwitch.mtu "
-    wait_until(lambda: both + "are not in force: vdpa-datapath 0.3.1 does not know them" in plugin.explain("other-0"), plugin.log)
+    wait_until(lambda: both + "are not in force: vdpa-datapath 0.3.1 does not know them" in plugin.explain("other-0"),
+               plugin.log)
 
 
 def test_a_key_that_came_after_the_previous_release_is_named(directory):

@@ -289,7 +289,8 @@ def test_truncated_memory_hits_its_own_port_only(switch):
             one.send_to(hostile.mac, b"into nothing")
         assert hostile.closed()
         exchange(one, other, b"after")
-        switch.wait_log("port p3: its pod truncated the memory it shares; the connection is dropped and the port closed for 5 s")
+        switch.wait_log("port p3: its pod truncated the memory it shares; the connection is dropped and the port closed "
+                        "for 5 s")
         switch.wait_connected("p3", False)
         wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to be open")
         with reconnected(switch, "p3") as restarted:

@@ -124,7 +124,8 @@ def test_an_update_loses_no_packet_of_a_burst(node):
                 if stream.bursts < before + 2:
                     stream.turn()
             return all(stream.bursts == before + 2 and stream.whole() for stream, before in zip(streams, bursts))
-        wait_until(two_more, lambda: f"{[(s.sent, len(s.came)) for s in streams]} frames sent and come\n{second.log()}", 30, 0.001)
+        wait_until(two_more, lambda: f"{[(s.sent, len(s.came)) for s in streams]} frames sent and come\n{second.log()}",
+                   30, 0.001)
         for stream in streams:
             assert stream.came == [b"%d" % number for number in range(stream.sent)]
 
@@ -171,7 +172,7 @@ def test_learning_vlans_and_spoof_check_with_applications(node, ring):
 
 def test_second_connection_is_refused(node):
     one, other, *_ = node.pods(2)
-    for number in range(10):
+    for _ in range(10):
         with FrontEnd(node.datapath.socket("nic-0")) as second:
             assert second.closed()
     exchange(one, other)

@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "harness"))
 
-from vm import Guest  # noqa: E402
+from vm import Guest
 
 
 collect_ignore = ["inside"]  # for the guest

@@ -11,7 +11,7 @@ FILES = sorted(path.name for path in (ROOT / "tests/vm/inside").glob("test_*.py"
 @pytest.mark.parametrize("file", FILES)
 def test_inside(guest, file):
     guest.check("modprobe -a virtio_net igb vhost_vdpa virtio_vdpa vp_vdpa vdpa_sim_net veth")
-    environment = " ".join(f"{name}={os.environ[name]}" for name in os.environ 
+    environment = " ".join(f"{name}={os.environ[name]}" for name in os.environ
                            if name.endswith("SAN_OPTIONS") or name == "XDG_CACHE_HOME")
     result = guest.run(f"cd {ROOT}/tests/vm/inside && {environment} VDPA_BUILD={BUILD} "
                        f"/usr/bin/python3 -B -m pytest -p no:cacheprovider -rA --tb=short {file}", timeout=900)

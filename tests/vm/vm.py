@@ -1,13 +1,15 @@
 #!/usr/bin/python3
 """The test machine: a QEMU guest under emulation whose NICs have SR-IOV, built by setup.sh.
 
-    0000:41:00.0  virtio-net, 4 VFs, on NUMA node 1; VF 0 is wired to VF 1, VF 2 to VF 3, which have two queue pairs, the PF to 0000:02:00.0
+    0000:41:00.0  virtio-net, 4 VFs, on NUMA node 1; VF 0 is wired to VF 1, VF 2 to VF 3, which have two queue pairs, the PF
+                  to 0000:02:00.0
     0000:01:00.0  igb, 7 VFs, wired to nothing
     0000:02:00.0  virtio-net
 
 The guest sees the host's files (not /run and /dev, which are its own) and may write to all of them without the host
-noticing; Guest.share is /share in the guest and shared, and has testnic.ko. One boot, about 15 s, serves many tests: Guest.run and Guest.start.
-By hand: vm.py COMMAND boots, runs the command and powers off; without one it reads commands from standard input.
+noticing; Guest.share is /share in the guest and shared, and has testnic.ko. One boot, about 15 s, serves many tests:
+Guest.run and Guest.start. By hand: vm.py COMMAND boots, runs the command and powers off; without one it reads commands from
+standard input.
 """
 
 import collections
@@ -52,8 +54,9 @@ class Guest:
         self._numbers = itertools.count(1)
         self._connection = None
         with open(self.directory / "console", "wb") as console:
-            self._qemu = subprocess.Popen(self._in_network(tap, self._arguments(memory, tap, disk)), stdin=subprocess.DEVNULL, stdout=console,
-                                          stderr=subprocess.STDOUT, start_new_session=True)
+            self._qemu = subprocess.Popen(self._in_network(tap, self._arguments(memory, tap, disk)),
+                                          stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                                          start_new_session=True)
         try:
             self._connection = self._connect(time.monotonic() + 10)
             threading.Thread(target=self._read, daemon=True).start()

@@ -22,7 +22,7 @@ constexpr const char* kBellSuffix = ".bell";
 std::atomic<VhostSession*> instance{nullptr};
 
 // rte_vhost cuts off what doesn't fit.
-const std::string& checkedPath(const std::string& path) {
+std::string checkedPath(std::string path) {
   const size_t longest = kMaxSocketPath - std::string_view(kBellSuffix).size() - 2;
   if (path.size() > longest)
     throw std::runtime_error(
@@ -45,7 +45,7 @@ const rte_vhost_device_ops* VhostSession::operations() {
 }
 
 VhostSession::VhostSession(std::string path)
-    : path_(checkedPath(path)),
+    : path_(checkedPath(std::move(path))),
       changed_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
       bell_(path_ + kBellSuffix) {
   instance = this;

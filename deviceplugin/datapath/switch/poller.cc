@@ -56,7 +56,8 @@ Poller::~Poller() {
 }
 
 std::chrono::nanoseconds Poller::busy() const {
-  return std::chrono::nanoseconds(static_cast<int64_t>(1e9 * busy_.get() / hz_));
+  return std::chrono::nanoseconds(
+      static_cast<int64_t>(1e9 * static_cast<double>(busy_.get()) / static_cast<double>(hz_)));
 }
 
 void Poller::run() {

@@ -99,7 +99,7 @@ VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
   publish();
 }
 
-VhostPorts::~VhostPorts() {
+VhostPorts::~VhostPorts() {  // NOLINT(bugprone-exception-escape): remove() throws for unknown ones
   for (const auto& id : ids()) remove(id);
   instance = nullptr;
 }
@@ -265,7 +265,7 @@ std::vector<std::string> VhostPorts::ids() const {
 
 void VhostPorts::fillWork(Snapshot& snapshot, Port& port) const {
   PortView& view = snapshot.ports[port.number];
-  for (uint16_t pair = 0; pair < options_.queuePairs; ++pair) {
+  for (unsigned pair = 0; pair < options_.queuePairs; ++pair) {
     const auto receive = static_cast<uint16_t>(pair * 2),
                send = static_cast<uint16_t>(pair * 2 + 1);
     if (port.enabled[receive]) view.rxQueues[view.rxQueueCount++] = receive;

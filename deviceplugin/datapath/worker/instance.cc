@@ -113,6 +113,8 @@ nlohmann::json Instance::answer(const std::string& op) {
   hello["pid"] = ::getpid();
   hello["device"] = options_.device;
   hello["socket"] = options_.socket.path;
+  if (front_ && front_->session.device().memory)
+    hello["unallocated"] = front_->session.device().memory->unallocated();
   return hello;
 }
 

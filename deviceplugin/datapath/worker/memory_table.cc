@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 #include <system_error>
+#include <utility>
 
 #include "common/node_memory.h"
 #include "deviceplugin/datapath/worker/huge_pages.h"
@@ -17,6 +19,8 @@
 
 namespace vdpa {
 namespace {
+
+constexpr uint64_t kBlock = 512;  // bytes, the unit of st_blocks (stat(3type))
 
 bool overflows(uint64_t start, uint64_t size) {
   return start + size < start;
@@ -202,6 +206,22 @@ bool MemoryTable::has(const MemoryRegion& region) const {
            mine.wire.size == region.wire.size && mine.wire.fileOffset == region.wire.fileOffset &&
            sameFile(mine.file->get(), region.file->get());
   });
+}
+
+uint64_t MemoryTable::unallocated() const {
+  uint64_t bytes = 0;
+  std::set<std::pair<dev_t, ino_t>> seen;
+  for (const MemoryRegion& region : regions_) {
+    struct stat status {};
+    struct statfs system {};
+    const int fd = region.file->get();
+    if (::fstat(fd, &status) < 0 || ::fstatfs(fd, &system) < 0 ||
+        system.f_type == HUGETLBFS_MAGIC || !seen.insert({status.st_dev, status.st_ino}).second)
+      continue;
+    const auto size = static_cast<uint64_t>(status.st_size);
+    bytes += size - std::min(size, static_cast<uint64_t>(status.st_blocks) * kBlock);
+  }
+  return bytes;
 }
 
 void MemoryTable::checkFiles() const {

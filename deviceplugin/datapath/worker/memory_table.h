@@ -44,6 +44,10 @@ class MemoryTable {
   void read(uint64_t address, std::span<std::byte> into) const;
   void write(uint64_t address, std::span<const std::byte> from) const;
 
+  // Bytes of its files that nobody has allocated yet: whoever touches them first pays for them.
+  // Huge pages are allocated, or were refused.
+  uint64_t unallocated() const;
+
   // Throws ProtocolError when a file no longer holds its region.
   void checkFiles() const;
 

@@ -105,7 +105,7 @@ void Device::move() {
 bool Device::moveAll() {
   std::lock_guard lock(mutex_);
   bool any = false;
-  for (uint16_t pair = 0; pair < options_.queuePairs; ++pair)
+  for (uint32_t pair = 0; pair < options_.queuePairs; ++pair)
     any |= forward(static_cast<uint16_t>(pair * 2 + 1), static_cast<uint16_t>(pair * 2));
   return any;
 }

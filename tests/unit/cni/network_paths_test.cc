@@ -64,7 +64,7 @@ TEST_CASE("of a datapath's sockets, only its own") {
     }
   const vdpa::TemporaryDirectory directory;
   fs::create_directories(directory.path() + "/devices");
-  vdpa::UniqueFd(::creat((directory.path() + "/devices/vhost.sock").c_str(), 0600));
+  const vdpa::UniqueFd other(::creat((directory.path() + "/devices/vhost.sock").c_str(), 0600));
   fs::create_symlink("devices/vhost.sock", directory.path() + "/datapath.sock");
   CHECK(refusalOf(directory.path() + "/datapath.sock", {directory.path()}).find(kRefusal) !=
         std::string::npos);
@@ -87,7 +87,7 @@ TEST_CASE("links count for where they lead") {
         real + "/below/datapath.sock");
   CHECK(refusalOf(top + "/root/link-out/datapath.sock", roots).find(kRefusal) != std::string::npos);
   // One that has something at its end; one that has nothing is refused by the system.
-  vdpa::UniqueFd(::creat((top + "/other/datapath.sock").c_str(), 0600));
+  const vdpa::UniqueFd other(::creat((top + "/other/datapath.sock").c_str(), 0600));
   CHECK(refusalOf(top + "/root/datapath.sock", roots).find(kRefusal) != std::string::npos);
 }
 

@@ -28,7 +28,7 @@ class MadeNode {
 
   // `at` is called with every step, those of the kernel's calls among them.
   std::unique_ptr<Attachments> start(
-      std::function<void(std::string_view)> at = [](auto) {},
+      const std::function<void(std::string_view)>& at = [](auto) {},
       const DeviceConfig& wanted = device()) {
     Programs programs;
     programs.worker = CONTROL_PROGRAM;

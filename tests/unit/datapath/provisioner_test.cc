@@ -152,7 +152,7 @@ TEST_CASE_METHOD(Node, "killed between override and unbinding: the override goes
   want();
   CHECK(told(kUnbind).empty());
   CHECK(told(kBind).empty());
-  CHECK(told(file("driver_override")).starts_with("\n"));
+  CHECK(told(file("driver_override")).starts_with('\n'));
   CHECK_FALSE(recorded());
 }
 
@@ -162,7 +162,7 @@ TEST_CASE_METHOD(Node, "killed while no driver was bound: the one that was found
   want();
   CHECK(told(kUnbind).empty());
   CHECK(told(kBind) == kVf);
-  CHECK(told(file("driver_override")).starts_with("\n"));
+  CHECK(told(file("driver_override")).starts_with('\n'));
 }
 
 TEST_CASE_METHOD(Node, "what somebody else bound since is theirs") {

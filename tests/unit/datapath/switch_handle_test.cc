@@ -28,15 +28,21 @@ class Node {
 
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
+  static Holders holders() {
+    return {
+        .unknown = [](const std::string&) { return false; },
+        .name = [](const std::string& id) { return "the pod of " + id; },
+        .unallocated = [](const std::string&, std::chrono::milliseconds) -> uint64_t { return 0; }};
+  }
+
   std::unique_ptr<SwitchHandle> meet(const SwitchConfig& config, SwitchHandle::Ports ports) {
     Programs programs;
     programs.vswitch = CONTROL_PROGRAM;
     programs.cgroupRoot = cgroupRoot_;
     makeDirectory(paths().switches(), 0700);
-    auto handle = std::make_unique<SwitchHandle>(
-        programs, paths(), "vdpa.io/nic", config, std::move(ports),
-        [](const std::string&) { return false; },
-        [](const std::string& id) { return "the pod of " + id; }, [this] { noteChange(); });
+    auto handle =
+        std::make_unique<SwitchHandle>(programs, paths(), "vdpa.io/nic", config, std::move(ports),
+                                       holders(), [this] { noteChange(); });
     REQUIRE(handle->waitUp(std::chrono::steady_clock::now() + 20s));
     return handle;
   }
@@ -145,10 +151,8 @@ TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't
   std::ofstream(control + ".hold") << "";  // the first port isn't added before this goes
   Programs programs;
   programs.vswitch = CONTROL_PROGRAM;
-  SwitchHandle handle(
-      programs, paths(), "vdpa.io/nic", {1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}},
-      [](const std::string&) { return false; },
-      [](const std::string& id) { return "the pod of " + id; }, [] {});
+  SwitchHandle handle(programs, paths(), "vdpa.io/nic", {1, 1500, "", ""},
+                      {{"nic-0", kPort}, {"nic-1", kPort}}, holders(), [] {});
   waitUntil("the first port", [&] { return std::filesystem::exists(control + ".held"); });
   std::atomic<pid_t> remover = 0;
   std::jthread removal([&] {

@@ -22,7 +22,7 @@ std::vector<std::string> rowsBelow(const std::string& heading) {
   for (std::string line; std::getline(readme, line);) {
     if (line == heading) below = true;
     if (below && line.starts_with("| `")) rows.push_back(line);
-    if (below && !rows.empty() && !line.starts_with("|")) break;
+    if (below && !rows.empty() && !line.starts_with('|')) break;
   }
   return rows;
 }

@@ -73,6 +73,24 @@ TEST_CASE("a region is found by the pod's addresses") {
   CHECK_FALSE(table.contains(0x10000, ~uint64_t{0}));
 }
 
+TEST_CASE("what a pod shares without having allocated it is told, each file once") {
+  const uint64_t page = 0x1000;
+  WireRegion low{}, high{};
+  low.size = high.size = 0x8000;
+  high.guestAddress = high.userAddress = 0x10000;
+  Message message = twoRegions(low, high);
+  const UniqueFd file(::dup(message.descriptors[0].get()));
+  const MemoryTable table(std::move(message));
+  CHECK(table.unallocated() == 2 * 0x10000);
+  REQUIRE(::pwrite(file.get(), "x", 1, 0) == 1);
+  CHECK(table.unallocated() == 2 * 0x10000 - page);
+
+  Message same = twoRegions(low, high);
+  same.descriptors[1] = UniqueFd(::dup(same.descriptors[0].get()));
+  const MemoryTable once(std::move(same));
+  CHECK(once.unallocated() == 0x10000);
+}
+
 TEST_CASE("ranges that cannot be") {
   const uint64_t top = ~uint64_t{0};
   refused(memoryTable(memoryFile(0x1000), 0), "its size is 0");

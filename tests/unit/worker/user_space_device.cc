@@ -122,8 +122,9 @@ void UserSpaceDevice::work() {
 }
 
 std::byte* UserSpaceDevice::memory(uint64_t address, uint64_t size) {
-  auto found = mappings_.upper_bound(address);
-  if (found == mappings_.begin() || size > (--found)->second.size ||
+  const auto next = mappings_.upper_bound(address);
+  const auto found = next == mappings_.begin() ? mappings_.end() : std::prev(next);
+  if (found == mappings_.end() || size > found->second.size ||
       address - found->first > found->second.size - size)
     throw std::runtime_error("memory at " + std::to_string(address) + " is not mapped");
   return found->second.memory + (address - found->first);

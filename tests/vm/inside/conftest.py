@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "harness"))
 
-from hardware import Hardware  # noqa: E402
-from kernel_devices import datapath, igb, simulator  # noqa: E402, F401 (fixtures)
-from vendor_nic import VendorNic  # noqa: E402
+from hardware import Hardware
+from kernel_devices import datapath, igb, simulator  # noqa: F401 (fixtures)
+from vendor_nic import VendorNic
 
 
 def pytest_configure():

@@ -82,11 +82,11 @@ def test_a_pf_without_a_link(node, scene):
     plugin, kubelet = scene({"name": "nic", "devices": [{"vendors": ["1af4"]}]},)
     wait_until(lambda: healthy(kubelet) == addresses, lambda: (healthy(kubelet), plugin.log()))
     node.set_link(node.pf_netdev(), False)
-    wait_until(lambda: healthy(kubelet) == [], lambda: plugin.log())
+    wait_until(lambda: healthy(kubelet) == [], plugin.log)
     assert kubelet.plugins["vdpa.io/nic"].devices == {addresses[0]: "Unhealthy"}
     assert "has no link" in plugin.explain(addresses[0])
     node.set_link(node.pf_netdev(), True)
-    wait_until(lambda: healthy(kubelet) == addresses, lambda: plugin.log())
+    wait_until(lambda: healthy(kubelet) == addresses, plugin.log)
 
 
 def test_a_device_of_the_host_is_never_offered(node, scene):
@@ -99,7 +99,7 @@ def test_a_device_of_the_host_is_never_offered(node, scene):
     assert healthy(kubelet) == []
     assert f"the host uses its netdev {netdev}: the address 192.0.2.7/24" in plugin.explain(address)
     run("ip", "address", "flush", "dev", netdev)
-    wait_until(lambda: healthy(kubelet) == [address], lambda: plugin.log(), 60)
+    wait_until(lambda: healthy(kubelet) == [address], plugin.log, 60)
 
 
 def test_a_hanging_dev_del_stops_nothing_else(node, scene):
@@ -114,10 +114,10 @@ def test_a_hanging_dev_del_stops_nothing_else(node, scene):
         try:
             wait_until(lambda: not os.path.exists(device), "the end of the device's node")
             node.set_link(node.pf_netdev(), False)
-            wait_until(lambda: healthy(kubelet) == [], lambda: plugin.log())
+            wait_until(lambda: healthy(kubelet) == [], plugin.log)
             assert "has no link" in plugin.explain(addresses[0])
             node.set_link(node.pf_netdev(), True)
-            wait_until(lambda: healthy(kubelet) == addresses, lambda: plugin.log())
+            wait_until(lambda: healthy(kubelet) == addresses, plugin.log)
             assert deleting.poll() is None, "it hangs all the while"
         finally:
             holder.kill()

@@ -41,7 +41,8 @@ class Offer:
         return sorted(i for i, health in found.devices.items() if health == "Healthy") if found else []
 
     def wait_healthy(self, *devices):
-        wait_until(lambda: self.healthy() == sorted(devices), lambda: (self.healthy(), self.plugin.log(), self.datapath.log()), 60)
+        wait_until(lambda: self.healthy() == sorted(devices),
+                   lambda: (self.healthy(), self.plugin.log(), self.datapath.log()), 60)
         return self
 
     @contextlib.contextmanager
@@ -201,7 +202,8 @@ def test_attributes_of_the_resource(node, vendor_nic, offer, made):
         assert node.identity(name) == the_pods, "made again under its pod"
     made(name, mac=None, max_vq_pairs=3)
     assert node.vdpa_features(name) & MRG_RXBUF
-    for attributes, words in (({"queuePairs": 5}, "makes at most 4"), ({"features": ["CSUM"]}, "it supports MTU, MAC, MRG_RXBUF")):
+    for attributes, words in (({"queuePairs": 5}, "makes at most 4"),
+                              ({"features": ["CSUM"]}, "it supports MTU, MAC, MRG_RXBUF")):
         offered.change(vdpa=attributes)
         wait_until(lambda: words in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
 

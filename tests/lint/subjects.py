@@ -1,0 +1,43 @@
+"""Whether the subjects of new commits have the form "area: verb ...": those after the commit that .ci/subjects-since names."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+SINCE = pathlib.Path(".ci/subjects-since")
+LONGEST = 72
+AREA = r"[A-Za-z0-9.][A-Za-z0-9_.+/-]*( [A-Za-z0-9_.+/-]+)?"  # switch, README, tests/vm, device plugin
+FORM = re.compile(rf"{AREA}(, {AREA})*: [a-z][a-z-]* .*")
+
+
+def complaints(subject):
+    if subject.startswith("Merge: "):
+        return
+    if len(subject) > LONGEST:
+        yield f"{len(subject)} characters, at most {LONGEST}"
+    if not FORM.fullmatch(subject):
+        yield "expected 'area: verb in small letters ...', as in 'switch: count runts by their own reason'"
+    if subject.endswith("."):
+        yield "ends with a period"
+
+
+def commits():
+    """Those that are there after SINCE, which a shallow clone may not have: then all that are there."""
+    since = SINCE.read_text().split()[0]
+    known = subprocess.run(["git", "cat-file", "-e", f"{since}^{{commit}}"], capture_output=True, check=False).returncode == 0
+    if not known:
+        print(f"this clone has no commit {since}, which {SINCE} names: checking every commit that is there")
+    log = ["git", "log", "--no-merges", "--format=%h %s", f"{since}..HEAD" if known else "HEAD"]
+    return [line.split(" ", 1) for line in subprocess.check_output(log, text=True).splitlines()]
+
+
+def main():
+    found = commits()
+    wrong = [f"{commit} {subject}: {complaint}" for commit, subject in found for complaint in complaints(subject)]
+    print(*wrong, f"{len(found)} subjects, {len(wrong)} complaints", sep="\n")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""./run bench [TOPIC...]: measures the programs beside their peers; fails if a target is missed."""
+
+
+from build import build
+from steps import fail, log_of, main, python, step
+from testing import environment_of, shown
+from third_party import previous_release
+
+TOPICS = ("plugin", "discovery", "cni", "switch", "neighbour")
+PROGRAMS = ("measuring-kubelet", "floor-plugin", "snapshot-timer", "packet-generator")
+
+
+def bench(*topics):
+    build("gcc")
+    step("build-bench", ["ninja", "-C", "build/gcc", *(f"tests/bench/{program}" for program in PROGRAMS)])
+    for topic in topics:
+        if topic not in TOPICS:
+            fail(f"bench '{topic}': expected plugin, discovery, cni, switch or neighbour")
+    topics = topics or TOPICS
+    if "neighbour" in topics:
+        previous_release()
+    missed = []
+    for topic in topics:
+        log = log_of(f"bench-{topic}")
+        status = shown(python(f"tests/bench/bench_{topic}.py"), log, environment_of("gcc"))
+        lines = [line.removeprefix("MISSED ") for line in log.read_text().splitlines() if line.startswith("MISSED ")]
+        if status != 0 and not lines:
+            lines = [f"ended with status {status}"]
+        missed += [f"  {topic}: {line}" for line in lines]
+    if missed:
+        print("\nTargets that were missed:", *missed, sep="\n", flush=True)
+        fail(f"{len(missed)} targets were missed")
+    print("\nNo target was missed.")
+
+
+if __name__ == "__main__":
+    main(bench)

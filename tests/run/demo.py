@@ -1,0 +1,23 @@
+"""./run demo [--keep] and ./run demo hardware: a real cluster on this machine, the project installed on it, and pods."""
+
+from build import build
+from image import image
+from steps import CACHE, become, main, say
+from third_party import cluster_programs, vm_setup
+
+
+def demo(*arguments):
+    if not (CACHE / "cluster/bin/.stamp").exists():
+        say("first run: up to 25 minutes on two cores, because Kubernetes, Multus and this project are compiled; "
+            "later about a minute")
+    build("gcc", "programs")
+    cluster_programs()
+    image()
+    if arguments[:1] == ("hardware",):
+        vm_setup()
+        become(["tests/cluster/demo_hardware.sh", f"{CACHE}/cluster"])
+    become(["tests/cluster/demo.sh", f"{CACHE}/cluster", *arguments])
+
+
+if __name__ == "__main__":
+    main(demo)

@@ -1,0 +1,54 @@
+"""./run lint [fix]: every check that runs nothing of the project. ../lint has those that no tool does by itself."""
+
+import subprocess
+import sys
+
+sys.path.insert(1, "tests/lint")
+
+from build import configure
+from compiling import make_generated_headers
+from steps import fail, main, python, step
+from tools import tool
+
+
+def lint(what="check"):
+    if what not in ("check", "fix"):
+        fail(f"lint '{what}': expected fix or nothing")
+    fix = ["--fix"] if what == "fix" else []
+    ruff = tool("ruff")
+    tool("clang-tidy")
+    configure("gcc")
+    step("generated-headers", make_generated_headers())
+    tidy = {"clang-tidy": python("tests/lint/clang_tidy.py", *fix)}
+    others = {
+        "clang-format": ["clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *_files("*.cc", "*.h")],
+        "ruff": [ruff, "check", *fix, "--quiet", "--config", "tests/ruff.toml", "--cache-dir", "build/ruff",
+                 *_files("*.py")],
+        "shellcheck": ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR", *_shell_scripts()],
+        "subjects": python("tests/lint/subjects.py"),
+        "headers": python("tests/lint/headers.py"),
+    }
+    # The slowest is the last; what it corrects is formatted afterwards.
+    checks = tidy | others if fix else others | tidy
+    failed = []
+    for name, command in checks.items():
+        try:
+            step(name, command)
+        except SystemExit:
+            failed.append(name)
+    if failed:
+        fail(f"lint: see {', '.join(failed)}")
+
+
+def _files(*patterns):
+    return subprocess.check_output(["git", "ls-files", *patterns], text=True).split()
+
+
+def _shell_scripts():
+    """Those that are run; shellcheck reads those that they source with them."""
+    found = subprocess.check_output(["git", "grep", "--files-with-matches", "-E", "^#!.*sh$"], text=True)
+    return found.split()
+
+
+if __name__ == "__main__":
+    main(lint)

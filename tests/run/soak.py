@@ -1,0 +1,24 @@
+"""./run soak [ROUNDS] [SEED] and ./run soak cluster: what tests/soak and the long tests of tests/e2e do, which take too long
+for ./run test."""
+
+from build import build
+from image import image
+from steps import CACHE, become, main, python
+from testing import environment_of, pytest
+from third_party import cluster_programs, previous_release, vm_setup
+
+
+def soak(*arguments):
+    previous_release()
+    if arguments[:1] == ("cluster",):
+        build("gcc")
+        image()
+        cluster_programs()
+        vm_setup()
+        become(pytest("tests/e2e", "-m", "long"), environment_of("gcc"))
+    build("gcc")
+    become(python("tests/soak/soak.py", *arguments, "--previous", f"{CACHE}/releases"), environment_of("gcc"))
+
+
+if __name__ == "__main__":
+    main(soak)

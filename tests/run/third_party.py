@@ -1,0 +1,47 @@
+"""What the tests and the demo need of others and Debian does not have: made or downloaded once, kept in the cache."""
+
+import os
+import re
+import subprocess
+
+from steps import CACHE, say, step
+
+
+def go_toolchain():
+    """Puts a Go into PATH. 1.24 or newer fetches the exact toolchain that a module needs by itself."""
+    os.environ["PATH"] += f":/usr/local/go/bin:{CACHE}/go/usr/lib/go-1.23/bin"
+    try:
+        answer = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        answer = ""
+    version = re.match(r"go1\.(\d+)", answer)
+    if version and int(version[1]) >= 23:
+        return
+    if not (CACHE / "go/usr/lib/go-1.23/bin/go").exists():
+        step("go-from-debian", ["tests/cluster/go.sh", f"{CACHE}/go"])
+
+
+def cluster_programs():
+    """Kubernetes and Multus."""
+    go_toolchain()
+    if not (CACHE / "cluster/bin/.stamp").exists():
+        say("compiling Kubernetes and Multus from their sources: about ten minutes, once")
+    step("cluster-programs", ["tests/cluster/build.sh", f"{CACHE}/cluster"])
+
+
+def cni_programs():
+    """Debian's CNI plugins are older than CNI 1.1.0, and without cnitool."""
+    go_toolchain()
+    step("cni-programs", ["tests/cluster/cni-programs.sh", f"{CACHE}/cni", f"{CACHE}/cluster/go"])
+
+
+def vm_setup():
+    """The machine with SR-IOV NICs, under emulation."""
+    if not (CACHE / "vm/kernel/vdpa_sim").is_dir():
+        say("downloading QEMU and Linux for the test machine: three minutes, once")
+    step("vm-setup", ["tests/vm/setup.sh", f"{CACHE}/vm"])
+
+
+def previous_release():
+    """The programs of the release before this one, from its commit."""
+    step("previous-release", ["tests/neighbour/build.sh", f"{CACHE}/releases"])
