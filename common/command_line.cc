@@ -35,6 +35,18 @@ CommandOption CommandOption::range(unsigned least, unsigned most) {
   return CommandOption(option_->check(CLI::Range(least, most)));
 }
 
+CommandOption CommandOption::range(double least, double most) {
+  return CommandOption(option_->check(CLI::Range(least, most)));
+}
+
+CommandOption CommandOption::expected(int least, int most) {
+  return CommandOption(option_->expected(least, most));
+}
+
+bool CommandOption::given() const {
+  return option_->count() > 0;
+}
+
 CommandOption CommandOption::check(std::function<std::string(const std::string&)> error,
                                    const std::string& type) {
   return CommandOption(option_->check(CLI::Validator(
@@ -55,8 +67,21 @@ template CommandOption CommandLine::option(const std::string&, std::vector<std::
                                            const std::string&);
 template CommandOption CommandLine::option(const std::string&, uint32_t&, const std::string&);
 template CommandOption CommandLine::option(const std::string&, uint64_t&, const std::string&);
+template CommandOption CommandLine::option(const std::string&, double&, const std::string&);
 template CommandOption CommandLine::option(const std::string&, std::optional<uint16_t>&,
                                            const std::string&);
+
+void CommandLine::number(const std::string& names, std::function<void(int)> take,
+                         const std::string& help, const std::map<std::string, int>& choices) {
+  enum class Choice : int {};  // --help says ENUM
+  std::map<std::string, Choice> named;
+  for (const auto& [name, number] : choices) named[name] = static_cast<Choice>(number);
+  current_
+      ->add_option_function<Choice>(
+          names, [take = std::move(take)](const Choice& choice) { take(static_cast<int>(choice)); },
+          help)
+      ->transform(CLI::CheckedTransformer(named));
+}
 
 void CommandLine::flag(const std::string& names, bool& value, const std::string& help) {
   current_->add_flag(names, value, help);
@@ -73,6 +98,16 @@ void CommandLine::group(const std::string& name, const std::string& help) {
 
 void CommandLine::endGroup() {
   current_ = app_.get();
+}
+
+void CommandLine::subcommand(const std::string& name, const std::string& help) {
+  app_->require_subcommand(1);
+  app_->fallthrough();
+  current_ = app_->add_subcommand(name, help);
+}
+
+bool CommandLine::got(const std::string& subcommand) const {
+  return app_->got_subcommand(subcommand);
 }
 
 std::optional<int> CommandLine::parse(int argc, char** argv) {

@@ -1,8 +1,9 @@
-// CLI11 behind what the daemons use of it: its header takes longer to compile than any file of
+// CLI11 behind what the programs use of it: its header takes longer to compile than any file of
 // theirs. The methods are CLI11's of similar names.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,9 +27,12 @@ class CommandOption {
   CommandOption excludes(CommandOption other);
   CommandOption range(int least, int most);
   CommandOption range(unsigned least, unsigned most);
+  CommandOption range(double least, double most);
+  CommandOption expected(int least, int most);  // that many values
   // `error` returns what is wrong with a value, or nothing; `type` names it in --help.
   CommandOption check(std::function<std::string(const std::string&)> error,
                       const std::string& type);
+  bool given() const;  // once the command line is parsed
 
  private:
   CLI::Option* option_;
@@ -44,17 +48,33 @@ class CommandLine {
   // `value` is what it was if the option isn't given. Of the types in command_line.cc.
   template <typename T>
   CommandOption option(const std::string& names, T& value, const std::string& help = "");
+  // One of an enumeration's values, by their names.
+  template <typename T>
+  void choice(const std::string& names, T& value, const std::string& help,
+              const std::map<std::string, T>& choices) {
+    std::map<std::string, int> numbers;
+    for (const auto& [name, number] : choices) numbers[name] = static_cast<int>(number);
+    number(
+        names, [&value](int number) { value = static_cast<T>(number); }, help, numbers);
+  }
   void flag(const std::string& names, bool& value, const std::string& help);
   void version(const std::string& text);  // of --version
   // The next options, of which exactly one has to be given, until endGroup().
   void group(const std::string& name, const std::string& help);
   void endGroup();
+  // The next options are this sub-command's. One has to be given; it may stand before the options
+  // of the program itself.
+  void subcommand(const std::string& name, const std::string& help);
+  bool got(const std::string& subcommand) const;
 
   // The exit status if the program has to end: after --help, --version or an error, all of which
   // are printed.
   std::optional<int> parse(int argc, char** argv);
 
  private:
+  void number(const std::string& names, std::function<void(int)> take, const std::string& help,
+              const std::map<std::string, int>& choices);
+
   std::unique_ptr<CLI::App> app_;
   CLI::App* current_;
 };
