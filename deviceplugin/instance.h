@@ -18,13 +18,16 @@
 #include "deviceplugin/loop.h"
 #include "deviceplugin/metrics.h"
 #include "deviceplugin/resources/offer.h"
-#include "plugin.pb.h"
 
 namespace grpc {
 class Server;
 }
 
 namespace vdpa {
+
+namespace plugin::v1 {
+class ListResponse;
+}
 
 class ExplainService;
 

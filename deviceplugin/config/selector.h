@@ -1,12 +1,14 @@
 // One entry of a resource's `devices`: what a device must be to be offered.
 #pragma once
 
-#include <yaml-cpp/yaml.h>
-
 #include <string>
 #include <vector>
 
 #include "common/number_list.h"
+
+namespace YAML {
+class Node;
+}
 
 namespace vdpa {
 

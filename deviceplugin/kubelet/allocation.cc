@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "common/naming.h"
+#include "deviceplugin.pb.h"
 
 namespace vdpa {
 

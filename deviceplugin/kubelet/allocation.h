@@ -3,9 +3,13 @@
 
 #include <string>
 
-#include "deviceplugin.pb.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/device_list.h"
+
+namespace v1beta1 {
+class ContainerAllocateRequest;
+class ContainerAllocateResponse;
+}  // namespace v1beta1
 
 namespace vdpa {
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "deviceplugin.pb.h"
+
 namespace vdpa {
 
 DeviceList::DeviceList(const std::vector<Device>& devices, bool topology) : topology_(topology) {

@@ -11,9 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "deviceplugin.pb.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/preferred.h"
+
+namespace v1beta1 {
+class ListAndWatchResponse;
+}
 
 namespace vdpa {
 

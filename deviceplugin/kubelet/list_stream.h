@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 
+#include "deviceplugin.pb.h"
 #include "deviceplugin/kubelet/device_list.h"
 
 namespace vdpa {

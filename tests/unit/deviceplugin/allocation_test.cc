@@ -1,11 +1,12 @@
 // Allocate's look-up, device health, and the device-info files.
 #include "deviceplugin/kubelet/allocation.h"
-#include "common/json.h"
 
 #include <catch2/catch.hpp>
 #include <filesystem>
 
 #include "common/atomic_file.h"
+#include "common/json.h"
+#include "deviceplugin.pb.h"
 
 using namespace vdpa;
 
