@@ -5,6 +5,7 @@
 
 #include "common/virtio_features.h"
 #include "deviceplugin/datapath/refused_error.h"
+#include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;
@@ -31,7 +32,7 @@ class MadeNode {
       const std::function<void(std::string_view)>& at = [](auto) {},
       const DeviceConfig& wanted = device()) {
     Programs programs;
-    programs.worker = CONTROL_PROGRAM;
+    programs.worker = controlProgram();
     programs.sysfs = tree_.path();
     programs.dev = directory_.path();
     HardwareChanges::Access hardware{

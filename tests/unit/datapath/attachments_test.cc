@@ -3,6 +3,7 @@
 
 #include "common/atomic_file.h"
 #include "deviceplugin/datapath/refused_error.h"
+#include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
 #include "tests/unit/datapath/wait_until.h"
 
@@ -112,7 +113,7 @@ TEST_CASE("a device that could not be opened is tried again, but not while an At
     CHECK(attachments.deviceStates()[0].healthy);
   }
   SECTION("being attached") {
-    std::filesystem::create_symlink(CONTROL_PROGRAM, options.programs.worker);
+    std::filesystem::create_symlink(controlProgram(), options.programs.worker);
     onRecorded = [&] {
       attachments.retryFailed();
       checkUnhealthy(attachments, "cannot start");

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "common/atomic_file.h"
+#include "common/json.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

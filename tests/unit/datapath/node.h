@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "common/atomic_file.h"
+#include "common/control_channel.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/attachments.h"
+#include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/discovery/sysfs_tree.h"
 
@@ -47,7 +49,7 @@ class Node {
   Attachments::Options options(std::function<void(std::string_view)> onStep = nullptr,
                                const std::string& bootId = "boot") const {
     Programs programs;
-    programs.worker = programs.vswitch = CONTROL_PROGRAM;
+    programs.worker = programs.vswitch = controlProgram();
     if (backend_ == Backend::kernel) programs.sysfs = programs.dev = tree_.path();
     return {programs,
             paths(),

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "common/json.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

@@ -17,7 +17,9 @@
 
 #include "common/atomic_file.h"
 #include "common/control_lock.h"
+#include "common/json.h"
 #include "common/unix_socket.h"
+#include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -40,7 +42,7 @@ bool eventually(Condition condition) {
 SupervisedProcess::Plan plan(const TemporaryDirectory& directory, const std::string& name = "x") {
   const std::string control = directory.path() + "/c.sock";
   return {"the program",
-          {CONTROL_PROGRAM, "--name=" + name, "--control=" + control, "--queue-pairs=1",
+          {controlProgram(), "--name=" + name, "--control=" + control, "--queue-pairs=1",
            "--mtu=1500", "--uplink="},
           control};
 }

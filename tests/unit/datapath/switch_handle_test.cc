@@ -14,6 +14,8 @@
 #include <thread>
 
 #include "common/atomic_file.h"
+#include "common/control_channel.h"
+#include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/datapath/wait_until.h"
 
@@ -37,7 +39,7 @@ class Node {
 
   std::unique_ptr<SwitchHandle> meet(const SwitchConfig& config, SwitchHandle::Ports ports) {
     Programs programs;
-    programs.vswitch = CONTROL_PROGRAM;
+    programs.vswitch = controlProgram();
     programs.cgroupRoot = cgroupRoot_;
     makeDirectory(paths().switches(), 0700);
     auto handle =
@@ -150,7 +152,7 @@ TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't
   makeDirectory(paths().switchDir("vdpa.io-nic"), 0700);
   std::ofstream(control + ".hold") << "";  // the first port isn't added before this goes
   Programs programs;
-  programs.vswitch = CONTROL_PROGRAM;
+  programs.vswitch = controlProgram();
   SwitchHandle handle(programs, paths(), "vdpa.io/nic", {1, 1500, "", ""},
                       {{"nic-0", kPort}, {"nic-1", kPort}}, holders(), [] {});
   waitUntil("the first port", [&] { return std::filesystem::exists(control + ".held"); });

@@ -1,6 +1,7 @@
 // What each key of a selector means, and the words for what doesn't match.
 #include "deviceplugin/resources/match.h"
 
+#include <yaml-cpp/yaml.h>
 #include <catch2/catch.hpp>
 
 #include "deviceplugin/config/config.h"

@@ -1,0 +1,10 @@
+// See the header.
+#include "tests/unit/datapath/control_program_path.h"
+
+namespace vdpa {
+
+std::string controlProgram() {
+  return CONTROL_PROGRAM;
+}
+
+}  // namespace vdpa
