@@ -45,8 +45,8 @@ struct DatapathClient::Connection {
 
 DatapathClient::DatapathClient(const std::string& socketPath) : socketPath_(socketPath) {
   requireSocket(socketPath, "vdpa-datapath");
-  connection_ = std::make_unique<Connection>(datapath::v1::Datapath::NewStub(
-      grpc::CreateChannel("unix:" + socketPath, grpc::InsecureChannelCredentials())));
+  connection_ = std::make_unique<Connection>(Connection{datapath::v1::Datapath::NewStub(
+      grpc::CreateChannel("unix:" + socketPath, grpc::InsecureChannelCredentials()))});
 }
 
 DatapathClient::~DatapathClient() = default;
