@@ -71,8 +71,8 @@ template CommandOption CommandLine::option(const std::string&, double&, const st
 template CommandOption CommandLine::option(const std::string&, std::optional<uint16_t>&,
                                            const std::string&);
 
-void CommandLine::number(const std::string& names, std::function<void(int)> take,
-                         const std::string& help, const std::map<std::string, int>& choices) {
+void CommandLine::addChoice(const std::string& names, std::function<void(int)> take,
+                            const std::string& help, const std::map<std::string, int>& choices) {
   enum class Choice : int {};  // --help says ENUM
   std::map<std::string, Choice> named;
   for (const auto& [name, number] : choices) named[name] = static_cast<Choice>(number);

@@ -54,7 +54,7 @@ class CommandLine {
               const std::map<std::string, T>& choices) {
     std::map<std::string, int> numbers;
     for (const auto& [name, number] : choices) numbers[name] = static_cast<int>(number);
-    number(
+    addChoice(
         names, [&value](int number) { value = static_cast<T>(number); }, help, numbers);
   }
   void flag(const std::string& names, bool& value, const std::string& help);
@@ -72,8 +72,8 @@ class CommandLine {
   std::optional<int> parse(int argc, char** argv);
 
  private:
-  void number(const std::string& names, std::function<void(int)> take, const std::string& help,
-              const std::map<std::string, int>& choices);
+  void addChoice(const std::string& names, std::function<void(int)> take, const std::string& help,
+                 const std::map<std::string, int>& choices);
 
   std::unique_ptr<CLI::App> app_;
   CLI::App* current_;
