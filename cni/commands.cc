@@ -119,7 +119,7 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   });
   json given;
   if (hasIpam) given = addAddresses(environment, network, datapath, attachment);
-  const std::string result = makeResult(network, environment, attachment, given).dump(2);
+  const std::string result = jsonText(makeResult(network, environment, attachment, given), 2);
   if (!device.infoFile.empty()) writeDeviceInfo(device.infoFile, attachment);
   addresses.commit();
   attached.commit();
@@ -265,8 +265,8 @@ void startLogging(const NetworkConfig& network) {
 }  // namespace
 
 std::string versionAnswer(const std::string& config) {
-  return json{{"cniVersion", answerVersion(config)}, {"supportedVersions", kSupportedVersions}}
-      .dump();
+  return jsonText(
+      json{{"cniVersion", answerVersion(config)}, {"supportedVersions", kSupportedVersions}});
 }
 
 std::string execute(const Environment& environment, const std::string& config) {

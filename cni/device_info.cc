@@ -53,7 +53,7 @@ json readInfo(int directory, const std::string& name, const std::string& path) {
   std::string text(kMaxInfo, '\0');
   const ssize_t count = ::read(file.get(), text.data(), text.size());
   text.resize(static_cast<size_t>(checked(static_cast<int>(count), "cannot read {}", path)));
-  json found = json::parse(text, nullptr, false);
+  json found = tryParseJson(text);
   return found.is_object() ? found : json::object();
 }
 
@@ -104,7 +104,7 @@ void writeDeviceInfo(const std::string& path, const datapath::v1::Attachment& at
   json wanted = found.value("type", json()) == ours.at("type") ? found : json::object();
   wanted.merge_patch(ours);
   if (wanted == found) return;
-  replaceInfo(directory.get(), name, wanted.dump(), path);
+  replaceInfo(directory.get(), name, jsonText(wanted), path);
 }
 
 void removeUnfinishedDeviceInfo(const std::string& path) {

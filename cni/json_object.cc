@@ -29,7 +29,7 @@ std::string describe(const json& value) {
     case json::value_t::array:
       return "a list";
     default:
-      return value.dump();  // a number, true, false
+      return jsonText(value);  // a number, true, false
   }
 }
 

@@ -43,7 +43,7 @@ int printError(const std::string& config, int code, const std::string& message,
   nlohmann::json answer{
       {"cniVersion", vdpa::cni::answerVersion(config)}, {"code", code}, {"msg", message}};
   if (!details.empty()) answer["details"] = details;
-  fmt::print("{}\n", answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", vdpa::anyJsonText(answer, 2));
   return 1;
 }
 

@@ -32,7 +32,7 @@ nlohmann::json ControlClient::call(const std::string& op, const nlohmann::json& 
     id = nextId_++;
     answers_[id] = nullptr;
   }
-  const std::string line = nlohmann::json{{"id", id}, {"op", op}, {"args", args}}.dump() + "\n";
+  const std::string line = jsonText(nlohmann::json{{"id", id}, {"op", op}, {"args", args}}) + "\n";
   {
     std::lock_guard lock(writing_);
     for (size_t sent = 0; sent < line.size();) {
@@ -74,7 +74,7 @@ void ControlClient::read() {
 }
 
 void ControlClient::dispatch(const std::string& line) {
-  auto message = nlohmann::json::parse(line, nullptr, false);
+  auto message = tryParseJson(line);
   if (!message.is_object()) return;
   if (message.contains("event")) {
     if (onEvent_) onEvent_(message);

@@ -91,7 +91,7 @@ bool ControlServer::serve(Client& client) {
 nlohmann::json ControlServer::answer(const std::string& line) {
   nlohmann::json reply = nlohmann::json::object();
   try {
-    const auto request = nlohmann::json::parse(line);
+    const auto request = parseJson(line);
     reply["id"] = request.at("id");
     reply["ok"] = handler_(request.at("op").get<std::string>(),
                            request.value("args", nlohmann::json::object()));
@@ -103,7 +103,7 @@ nlohmann::json ControlServer::answer(const std::string& line) {
 
 bool ControlServer::send(Client& client, const nlohmann::json& message) {
   const bool idle = client.output.empty();
-  client.output += message.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  client.output += anyJsonText(message);
   client.output += '\n';
   if (client.output.size() > kMaxPending) return false;
   return !idle || flush(client);

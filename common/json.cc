@@ -1,6 +1,22 @@
 // See the header.
 #include "common/json.h"
 
-template class nlohmann::detail::serializer<nlohmann::json>;
-template class nlohmann::detail::lexer<nlohmann::json, vdpa::JsonText>;
-template class nlohmann::detail::parser<nlohmann::json, vdpa::JsonText>;
+namespace vdpa {
+
+nlohmann::json parseJson(const std::string& text) {
+  return nlohmann::json::parse(text);
+}
+
+nlohmann::json tryParseJson(const std::string& text) {
+  return nlohmann::json::parse(text, nullptr, false);
+}
+
+std::string jsonText(const nlohmann::json& json, int indent) {
+  return json.dump(indent);
+}
+
+std::string anyJsonText(const nlohmann::json& json, int indent) {
+  return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace vdpa

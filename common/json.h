@@ -1,5 +1,5 @@
-// nlohmann-json, of which the large parts are compiled in json.cc alone instead of in every file
-// that reads or writes JSON. Headers that only name the type include nlohmann/json_fwd.hpp.
+// nlohmann-json, of which reading and writing text are compiled in json.cc alone: they are large,
+// and templates. Headers that only name the type include nlohmann/json_fwd.hpp.
 #pragma once
 
 // Not used, and they include much.
@@ -7,15 +7,17 @@
 #define JSON_HAS_RANGES 0
 #include <nlohmann/json.hpp>
 #include <string>
-#include <utility>
 
 namespace vdpa {
 
-// From which parse() reads a std::string.
-using JsonText = decltype(nlohmann::detail::input_adapter(std::declval<const std::string&>()));
+// json::parse(). Throws nlohmann::json::parse_error.
+nlohmann::json parseJson(const std::string& text);
+// Discarded if it is none.
+nlohmann::json tryParseJson(const std::string& text);
+
+// json::dump(). Throws nlohmann::json::type_error for a string that is not UTF-8.
+std::string jsonText(const nlohmann::json& json, int indent = -1);
+// With U+FFFD in the place of what is not UTF-8.
+std::string anyJsonText(const nlohmann::json& json, int indent = -1);
 
 }  // namespace vdpa
-
-extern template class nlohmann::detail::serializer<nlohmann::json>;
-extern template class nlohmann::detail::lexer<nlohmann::json, vdpa::JsonText>;
-extern template class nlohmann::detail::parser<nlohmann::json, vdpa::JsonText>;

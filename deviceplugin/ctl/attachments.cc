@@ -114,7 +114,7 @@ void printAttachments(const Options& options) {
                      {"state", state}});
   }
   if (options.output == Output::json)
-    fmt::print("{}\n", array.dump(2));
+    fmt::print("{}\n", jsonText(array, 2));
   else if (array.empty())
     fmt::print("no attachments\n");
   else

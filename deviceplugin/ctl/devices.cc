@@ -28,7 +28,7 @@ void printDevices(const Options& options) {
                      {"pod", pod}});
   }
   if (options.output == Output::json)
-    fmt::print("{}\n", array.dump(2));
+    fmt::print("{}\n", jsonText(array, 2));
   else if (list.devices().empty())
     fmt::print("no devices: vdpa-device-plugin has not announced any; see its log\n");
   else

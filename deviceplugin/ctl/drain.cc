@@ -36,7 +36,7 @@ void drain(const Options& options, std::optional<std::chrono::seconds> wait) {
     const nlohmann::json json{
         {"ended", std::vector<std::string>(response.ended().begin(), response.ended().end())},
         {"left", std::vector<std::string>(response.left().begin(), response.left().end())}};
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", jsonText(json, 2));
     return;
   }
   for (const auto& what : response.ended()) fmt::print("ended {}\n", what);

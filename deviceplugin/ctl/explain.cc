@@ -86,7 +86,7 @@ void explain(const Options& options, const std::string& deviceId) {
     if (options.output != Output::json) return printAll(list);
     auto array = nlohmann::json::array();
     for (const auto& verdict : list.verdicts()) array.push_back(toJson(verdict));
-    fmt::print("{}\n", array.dump(2));
+    fmt::print("{}\n", jsonText(array, 2));
     return;
   }
   plugin::v1::ExplainRequest request;
@@ -94,7 +94,7 @@ void explain(const Options& options, const std::string& deviceId) {
   plugin::v1::ExplainResponse response;
   check(stub->Explain(&context, request, &response));
   if (options.output == Output::json)
-    fmt::print("{}\n", toJson(response.verdict()).dump(2));
+    fmt::print("{}\n", jsonText(toJson(response.verdict()), 2));
   else
     printOne(response.verdict());
 }

@@ -77,7 +77,7 @@ nlohmann::json jsonOf(const Sample& sample) {
 
 void print(const Options& options, const Sample& now, const Sample* before) {
   if (options.output == Output::json)
-    fmt::print("{}\n", jsonOf(now).dump(before ? -1 : 2));
+    fmt::print("{}\n", jsonText(jsonOf(now), before ? -1 : 2));
   else
     fmt::print("{}", tableOf(now, before));
   std::fflush(stdout);

@@ -24,7 +24,7 @@ void compareFiles(Differences& differences, const std::string& directory,
       !std::filesystem::is_socket(directory + "/vhost.sock"))
     differences.add("the socket {}/vhost.sock is missing", directory);
   try {
-    const auto found = nlohmann::json::parse(readFile(directory + "/device.json"));
+    const auto found = parseJson(readFile(directory + "/device.json"));
     if (found != deviceJson(record)) differences.add("{}/device.json was changed", directory);
   } catch (const std::exception& error) {
     differences.add("{}", error.what());

@@ -42,7 +42,7 @@ std::string ealArguments(const Attachment& attachment) {
 }
 
 void writeDeviceFiles(const std::string& directory, const OwnerRecord& record) {
-  writeFileAtomically(directory + "/device.json", deviceJson(record).dump(2) + "\n",
+  writeFileAtomically(directory + "/device.json", jsonText(deviceJson(record), 2) + "\n",
                       Durability::memory, 0644);
   writeFileAtomically(directory + "/eal-args", ealArguments(record.attachment) + "\n",
                       Durability::memory, 0644);

@@ -43,7 +43,7 @@ OwnerRecords::Loaded OwnerRecords::load() {
     const bool setAside = std::filesystem::exists(aside);
     const bool fresh = std::filesystem::exists(file);
     try {
-      auto record = ownerRecordFromJson(nlohmann::json::parse(readFile(fresh ? file : aside)));
+      auto record = ownerRecordFromJson(parseJson(readFile(fresh ? file : aside)));
       if (record.attachment.deviceId != id)
         throw std::runtime_error("it is about device " + record.attachment.deviceId);
       if (!fresh) {
@@ -68,8 +68,8 @@ OwnerRecords::Loaded OwnerRecords::load() {
 }
 
 void OwnerRecords::write(const OwnerRecord& record, Durability durability) {
-  writeFileAtomically(path(record.attachment.deviceId), toJson(record).dump(2) + "\n", durability,
-                      0600);
+  writeFileAtomically(path(record.attachment.deviceId), jsonText(toJson(record), 2) + "\n",
+                      durability, 0600);
 }
 
 void OwnerRecords::remove(const std::string& deviceId) {

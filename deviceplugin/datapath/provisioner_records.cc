@@ -38,7 +38,7 @@ void Provisioner::loadRecords() {
     const std::string id = entry.path().filename();
     if (id.ends_with(".tmp")) continue;  // an unfinished write
     try {
-      const auto json = nlohmann::json::parse(readFile(entry.path()));
+      const auto json = parseJson(readFile(entry.path()));
       if (const int version = json.at("version").get<int>();
           version < 1 || version > kLatestVersion)
         throw std::runtime_error(fmt::format(
@@ -77,7 +77,7 @@ void Provisioner::write(const Record& record, Durability durability) const {
                       {"made", record.made},
                       {"managementDevice", record.managementDevice}};
   if (record.foundMtu) json["foundMtu"] = *record.foundMtu;
-  writeFileAtomically(recordPath(record.device), json.dump(2) + "\n", durability);
+  writeFileAtomically(recordPath(record.device), jsonText(json, 2) + "\n", durability);
 }
 
 }  // namespace vdpa

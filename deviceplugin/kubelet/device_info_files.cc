@@ -19,7 +19,7 @@ std::string infoOf(const Device& device) {
   if (device.attach == Attach::vhostUser) {
     info["type"] = "vhost-user";
     info["vhost-user"] = {{"mode", "client"}, {"path", podSocket(device.id)}};
-    return info.dump();
+    return jsonText(info);
   }
   info["type"] = "vdpa";
   auto& vdpa = info["vdpa"];
@@ -27,7 +27,7 @@ std::string infoOf(const Device& device) {
   vdpa["driver"] = device.attach == Attach::vhostVdpa ? "vhost" : "virtio";
   if (device.attach == Attach::vhostVdpa) vdpa["path"] = "/dev/" + device.characterDevice;
   if (!device.pciAddress.empty()) vdpa["pci-address"] = device.pciAddress;
-  return info.dump();
+  return jsonText(info);
 }
 
 }  // namespace
