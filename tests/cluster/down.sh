@@ -21,16 +21,16 @@ for node in $nodes; do
 done
 for program in $control_plane; do stop "$state/$program.pid" "$program"; done
 
-# Processes of a node end by themselves now; their cgroups can be removed once they have.
-empty() { for h in $(hierarchies); do ! find "$h/$cgroup" -name cgroup.procs -exec cat {} + 2> /dev/null | grep -q . || return 1; done; }
-wait_for 20 "the nodes' processes to end" empty
-for hierarchy in $(hierarchies); do
-  [ ! -d "$hierarchy/$cgroup" ] || find "$hierarchy/$cgroup" -depth -type d -exec rmdir {} +
-done
-
-# What vdpa-datapath moved its processes to; they were the node's too.
-rmdir_outer() { for h in $(hierarchies); do [ ! -d "$h/vdpa" ] || rmdir "$h/vdpa" || return 1; done; }
-wait_for 10 "the cgroup of workers and switches to be empty" rmdir_outer
+# Processes of a node end by themselves now, and those of the datapath, which it moved to a cgroup of its own. A cgroup stays
+# busy until the last has gone, a while after it is no longer listed.
+rmdir_all() {
+  local h
+  for h in $(hierarchies); do
+    [ ! -d "$h/$cgroup" ] || find "$h/$cgroup" -depth -type d -exec rmdir {} + || return 1
+    [ ! -d "$h/vdpa" ] || rmdir "$h/vdpa" || return 1
+  done
+}
+wait_for 30 "the nodes' processes to end, and their cgroups to be empty" rmdir_all
 
 for node in $nodes; do
   [ ! -e "/run/netns/vdpa-$node" ] || ip netns del "vdpa-$node"

@@ -11,6 +11,7 @@ import grpc
 import processes
 import rpc
 from support import BUILD, Program, wait_until
+from switch import Control
 
 
 def program_of(build):
@@ -86,6 +87,10 @@ class Datapath(Program):
 
     def socket(self, device="nic-0"):
         return self.path(device, "vhost.sock")
+
+    def switch_control(self, resource="nic"):
+        """The control channel of the resource's switch."""
+        return Control(self.run_dir / f"switches/vdpa.io-{resource}/control.sock")
 
     def record(self, device="nic-0"):
         return self.state_dir / "owners" / f"{device}.json"

@@ -6,7 +6,6 @@ import pytest
 
 from datapath import Datapath, owner, settings
 from pod import Pod, mac
-from switch import Control
 from testpmd import Testpmd
 
 
@@ -16,7 +15,7 @@ class SwitchedNode:
     def __init__(self, datapath, stack):
         self.datapath = datapath
         self.stack = stack
-        self.control = Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")
+        self.control = datapath.switch_control()
 
     def attach(self, number, **values):
         self.datapath.attach(owner(f"c{number}"), f"nic-{number}", settings(mac=mac(number), **values))

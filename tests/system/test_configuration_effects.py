@@ -45,7 +45,8 @@ class Scene:
     def pod(self, name, number=0):
         device = f"{name}-{number}"
         with Pod(self.datapath.socket(device), self.attachments[device].settings.mac) as pod:
-            wait_until(lambda: self.datapath.attachment(device).state == "running", f"{device} running")
+            with contextlib.closing(self.datapath.switch_control(name)) as control:
+                control.wait_connected(device)
             yield pod
 
 

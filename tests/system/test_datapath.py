@@ -14,7 +14,6 @@ from datapath import Datapath, delete_namespace, network_namespace, owner, read_
 from kubelet import PodResources
 from pod import BROADCAST, Pod, mac
 from support import own_address, wait_until
-from switch import Control
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 ABORTED = grpc.StatusCode.ABORTED
@@ -375,7 +374,7 @@ def test_check_tells_what_the_switch_has(datapath):
     attachment = datapath.attach(owner(), settings=settings(**wanted))
     assert (attachment.settings.trust, attachment.settings.max_tx_rate) == (True, 100)
     assert datapath.check(owner(), settings=settings(**wanted)) == []
-    control = Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")
+    control = datapath.switch_control()
     control.call("set_port", id="nic-0", mac="02:00:00:00:00:01", spoof_check=True, trust=False, max_tx_rate=7)
     control.close()
     differences = datapath.check(owner(), settings=settings(**wanted))
@@ -479,7 +478,7 @@ def test_metrics_of_packets(directory, address):
     with Datapath(directory, "--metrics-address", address) as datapath:
         datapath.wait_serving().offer().wait_healthy()
         datapath.attach(owner(), settings=settings(mac=mac(1)))
-        control = Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")
+        control = datapath.switch_control()
         with Pod(datapath.socket(), mac(1)) as pod:
             control.wait_connected("nic-0")
             pod.push(b"x")

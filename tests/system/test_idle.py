@@ -1,5 +1,6 @@
 """What a node takes on which nobody sends: all programs together, with pods attached and connected."""
 
+import contextlib
 import time
 
 import pytest
@@ -28,6 +29,9 @@ def test_an_idle_node_takes_less_than_a_hundredth_of_a_core(directory):
                     datapath.wait_serving().attach(owner(f"c{number}", pod=f"pod-{number}"), f"nic-{number}",
                                                    settings(mac=mac(number)))
                 with Pod(datapath.socket("nic-0"), mac(0)) as one, Pod(datapath.socket("nic-1"), mac(1)) as other:
+                    with contextlib.closing(datapath.switch_control()) as control:
+                        control.wait_connected("nic-0")
+                        control.wait_connected("nic-1")
                     exchange(one, other)
                     names = {**datapath.processes(), "vdpa-datapath": datapath.pid, "vdpa-device-plugin": plugin.pid}
                     assert len(names) == 7

@@ -11,7 +11,6 @@ from datapath import Datapath, owner, settings
 from huge_pages import removed
 from pod import Pod, Sparse, exchange, mac
 from support import SANITIZED, wait_until
-from switch import Control
 
 pytestmark = [pytest.mark.packets, pytest.mark.release]
 MORE = 64  # MiB that the pod may have allocated
@@ -57,7 +56,7 @@ def test_the_pod_whose_memory_a_switch_ends_of_is_named_and_the_others_go_on(dir
         limit = used(root) + MORE
         datapath = stack.enter_context(datapath.restarted("--cgroup-root", root, f"--memory-limit={limit}"))
         datapath.offer().wait_healthy()
-        control = stack.enter_context(contextlib.closing(Control(datapath.run_dir / "switches/vdpa.io-nic/control.sock")))
+        control = stack.enter_context(contextlib.closing(datapath.switch_control()))
         one, other = (stack.enter_context(Pod(datapath.socket(f"nic-{n}"), mac(n))) for n in (0, 1))
         sparse = stack.enter_context(Sparse(datapath.socket("nic-2"), mac(2)))
         for number in range(3):

@@ -24,28 +24,38 @@ class Overflower(FrontEnd):
     """Receives into a ring whose available index is ahead by more entries than it has, nearly all of them empty: with
     mergeable buffers rte_vhost notes every entry of a burst in an array as long as the ring."""
 
-    ENTRIES, AVAILABLE, BUFFER = 1024, 0x4000, 0x8000
+    ENTRIES, AVAILABLE, USED, BUFFER = 1024, 0x4000, 0x5000, 0x8000
 
     def __init__(self, path):
         super().__init__(path)
         self.negotiate(VERSION_1 | MERGEABLE)
         self.share(0x20000)
-        with mmap.mmap(self.memory, 0x20000) as memory:
-            for entry in range(self.ENTRIES):
-                length = 2048 if entry % 512 == 511 else 0
-                struct.pack_into("<QIHH", memory, entry * 16, BASE + self.BUFFER, length, 2, 0)
-                struct.pack_into("<H", memory, self.AVAILABLE + 4 + 2 * entry, entry)
-            struct.pack_into("<H", memory, self.AVAILABLE + 2, 0x7fff)
-        self.start_ring(0, self.ENTRIES, parts=(0, self.AVAILABLE, 0x5000))
+        self.rings = mmap.mmap(self.memory, 0x20000)
+        for entry in range(self.ENTRIES):
+            length = 2048 if entry % 512 == 511 else 0
+            struct.pack_into("<QIHH", self.rings, entry * 16, BASE + self.BUFFER, length, 2, 0)
+            struct.pack_into("<H", self.rings, self.AVAILABLE + 4 + 2 * entry, entry)
+        self.refill()
+        self.start_ring(0, self.ENTRIES, parts=(0, self.AVAILABLE, self.USED))
         self.start_ring(1, parts=(0xc000, 0xd000, 0xe000))
 
+    def refill(self):
+        """The switch may take frames one by one for as long as it finds entries; only several together overflow."""
+        used, = struct.unpack_from("<H", self.rings, self.USED + 2)
+        struct.pack_into("<H", self.rings, self.AVAILABLE + 2, used + 0x7fff & 0xffff)
 
-def flood(sender, receiver, ended):
+    def __exit__(self, *_):
+        self.rings.close()
+        super().__exit__()
+
+
+def flood(sender, receiver, address, ended):
     """Frames in bursts until `ended` says so."""
     def sent():
         if sender.idle():
+            receiver.refill()
             for number in range(16):
-                sender.offer(frame(receiver, sender.mac, b"burst %d" % number))
+                sender.offer(frame(address, sender.mac, b"burst %d" % number))
         return ended()
     wait_until(sent, "the switch to crash", interval=0.001)
 
@@ -71,9 +81,9 @@ def crashes(monkeypatch):
 def test_the_switch_leaves_a_note_of_whom_it_served(directory):
     with Switch(directory) as switch:
         switch.wait_ready()
-        with Pod(switch.add("p1", mac(1)), mac(1)) as one, Overflower(switch.add("p2", mac(2))):
+        with Pod(switch.add("p1", mac(1)), mac(1)) as one, Overflower(switch.add("p2", mac(2))) as hostile:
             switch.wait_connected("p2")
-            flood(one, mac(2), lambda: not switch.running())
+            flood(one, hostile, mac(2), lambda: not switch.running())
         note = (directory / "switch.serving").read_bytes()
     served, now, signal = struct.unpack_from("<III", note, 64)
     assert (served >> 16, served & 0xffff, now) == (2, 0, 1) and signal in (6, 7, 11)
@@ -90,9 +100,9 @@ def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(direc
         for number in (2, 3):
             node.attach(number)
             pid = node.datapath.switch_pid()
-            with Overflower(node.datapath.socket(f"nic-{number}")):
+            with Overflower(node.datapath.socket(f"nic-{number}")) as hostile:
                 node.control.wait_connected(f"nic-{number}")
-                flood(one, mac(number), lambda: node.datapath.processes().get("vdpa.io-nic") != pid)
+                flood(one, hostile, mac(number), lambda: node.datapath.processes().get("vdpa.io-nic") != pid)
             node.control.close()
             reason = "vdpa-switch of vdpa.io/nic crashed with signal"
             closed = f"as it served ring 0 of nic-{number}: the port is closed for 60 s"
@@ -179,6 +189,7 @@ def test_the_smallest_ring_that_the_switch_gets_works(directory):
             Worker(directory, switch_port=switch.wait_ready().add("p1", mac(1))) as worker:
         with Pod(switch.add("p2", mac(2)), mac(2)) as other, Pod(worker.wait_ready().socket, mac(1), entries=32) as one:
             switch.wait_connected("p1")
+            switch.wait_connected("p2")
             exchange(one, other)
 
 
