@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 // On most nodes /var/run is a link to /run.
 constexpr const char* kSockets[] = {"/run/vdpa", "/var/run/vdpa"};
-// The datapath's own socket (deviceplugin/datapath/paths.h). Those of devices and of the programs
+// The datapath's own socket (common/paths.h). Those of devices and of the programs
 // that serve them are in folders beside it: a connection of ours would take the place of a pod's,
 // or of the datapath's.
 constexpr std::string_view kSocketName = "datapath.sock";

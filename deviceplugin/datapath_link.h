@@ -11,8 +11,8 @@
 #include <string>
 
 #include "datapath.pb.h"
+#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_list.h"
-#include "deviceplugin/loop.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace vdpa {

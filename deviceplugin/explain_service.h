@@ -5,8 +5,8 @@
 
 #include <functional>
 
+#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_list.h"
-#include "deviceplugin/loop.h"
 #include "deviceplugin/resources/offer.h"
 #include "plugin.grpc.pb.h"
 

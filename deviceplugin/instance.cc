@@ -17,12 +17,12 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/naming.h"
+#include "common/paths.h"
 #include "common/unix_socket.h"
-#include "deviceplugin/datapath/paths.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 #include "deviceplugin/explain_service.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
-#include "deviceplugin/resources/held.h"
+#include "deviceplugin/resources/allocated.h"
 
 namespace vdpa {
 namespace {

@@ -10,13 +10,13 @@
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/datapath_link.h"
 #include "deviceplugin/discovery/monitor.h"
-#include "deviceplugin/inotify.h"
+#include "deviceplugin/events/inotify.h"
+#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/kubelet/resource_plugin.h"
-#include "deviceplugin/loop.h"
-#include "deviceplugin/metrics.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace grpc {

@@ -10,12 +10,12 @@
 #include <string>
 #include <thread>
 
-#include "deviceplugin/datapath/attachments.h"
-#include "deviceplugin/datapath/health_service.h"
+#include "deviceplugin/datapath/api/health_service.h"
+#include "deviceplugin/datapath/api/metrics.h"
+#include "deviceplugin/datapath/api/service.h"
+#include "deviceplugin/datapath/api/watchers.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/instance_lock.h"
-#include "deviceplugin/datapath/metrics.h"
-#include "deviceplugin/datapath/service.h"
-#include "deviceplugin/datapath/watchers.h"
 
 namespace vdpa {
 

@@ -17,8 +17,8 @@
 #include "common/resource_limit.h"
 #include "common/vdpa_netlink.h"
 #include "common/version.h"
-#include "deviceplugin/datapath/cgroup.h"
 #include "deviceplugin/datapath/instance.h"
+#include "deviceplugin/datapath/processes/cgroup.h"
 
 namespace vdpa {
 namespace {

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/loop.h"
+#include "deviceplugin/events/loop.h"
 
 namespace vdpa {
 

@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "deviceplugin/loop.h"
+#include "deviceplugin/events/loop.h"
 
 namespace vdpa {
 

@@ -5,11 +5,11 @@
 #include <memory>
 #include <string>
 
+#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/allocation.h"
 #include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/kubelet/registration.h"
-#include "deviceplugin/loop.h"
-#include "deviceplugin/metrics.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace vdpa {

@@ -9,11 +9,11 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "deviceplugin/datapath/worker/message_reader.h"
-#include "deviceplugin/datapath/worker/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol_error.h"
-#include "deviceplugin/datapath/worker/ring_position.h"
-#include "deviceplugin/datapath/worker/session.h"
+#include "deviceplugin/datapath/worker/protocol/message_reader.h"
+#include "deviceplugin/datapath/worker/protocol/packed_position.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/ring_position.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
 #include "tests/unit/worker/front_end.h"
 
 namespace vdpa {

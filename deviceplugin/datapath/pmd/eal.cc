@@ -10,8 +10,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "deviceplugin/datapath/dpdk/start_eal.h"
 #include "deviceplugin/datapath/pmd/driver.h"
-#include "deviceplugin/datapath/start_eal.h"
 
 namespace vdpa {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/switch/memory_guard.h"
-#include "deviceplugin/datapath/switch/vhost_bell.h"
+#include "deviceplugin/datapath/dpdk/memory_guard.h"
+#include "deviceplugin/datapath/dpdk/vhost_waker.h"
 
 struct rte_vdpa_device;
 struct rte_vhost_device_ops;

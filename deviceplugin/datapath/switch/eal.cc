@@ -11,7 +11,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "deviceplugin/datapath/start_eal.h"
+#include "deviceplugin/datapath/dpdk/start_eal.h"
 
 namespace vdpa {
 namespace {

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "deviceplugin/datapath/serving_page.h"
+#include "common/serving_page.h"
 #include "deviceplugin/datapath/switch/call_guard.h"
 #include "deviceplugin/datapath/switch/snapshot.h"
 

@@ -7,8 +7,8 @@
 #include <optional>
 #include <thread>
 
+#include "common/serving_page.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/serving_page.h"
 #include "deviceplugin/datapath/switch/call_guard.h"
 #include "deviceplugin/datapath/switch/counters.h"
 #include "deviceplugin/datapath/switch/forwarder.h"

@@ -11,7 +11,7 @@
 
 #include "common/control_channel.h"
 #include "common/json.h"
-#include "deviceplugin/datapath/serving_page.h"
+#include "common/serving_page.h"
 #include "deviceplugin/datapath/switch/eal.h"
 #include "deviceplugin/datapath/switch/poller.h"
 #include "deviceplugin/datapath/switch/uplink.h"

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "common/json.h"
-#include "deviceplugin/datapath/serving_page.h"
-#include "deviceplugin/datapath/switch/memory_guard.h"
+#include "common/serving_page.h"
+#include "deviceplugin/datapath/dpdk/memory_guard.h"
+#include "deviceplugin/datapath/dpdk/vhost_waker.h"
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/stalled_calls.h"
-#include "deviceplugin/datapath/switch/vhost_bell.h"
 
 namespace vdpa {
 

@@ -9,10 +9,10 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/version.h"
-#include "deviceplugin/datapath/worker/call_timer.h"
-#include "deviceplugin/datapath/worker/protocol_error.h"
-#include "deviceplugin/datapath/worker/vhost_user_engine.h"
-#include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/engines/call_timer.h"
+#include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
 namespace vdpa {
 namespace {

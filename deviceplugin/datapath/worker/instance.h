@@ -5,12 +5,12 @@
 #include <optional>
 
 #include "common/control_channel.h"
-#include "deviceplugin/datapath/worker/engine.h"
-#include "deviceplugin/datapath/worker/event_loop.h"
-#include "deviceplugin/datapath/worker/front_socket.h"
+#include "common/event_loop.h"
+#include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/log_limiter.h"
-#include "deviceplugin/datapath/worker/message_socket.h"
-#include "deviceplugin/datapath/worker/session.h"
+#include "deviceplugin/datapath/worker/pod_socket.h"
+#include "deviceplugin/datapath/worker/protocol/message_socket.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
 
 namespace vdpa {
 

@@ -1,12 +1,12 @@
 // The frames that tell neighbours of an address, and addresses with prefix length.
-#include "deviceplugin/datapath/announce.h"
+#include "deviceplugin/datapath/netlink/gratuitous_arp.h"
 
 #include <fmt/format.h>
 
 #include <catch2/catch.hpp>
 #include <system_error>
 
-#include "deviceplugin/datapath/rtnetlink_message.h"
+#include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
 using namespace vdpa;
 

@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "common/virtio_features.h"
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
 

@@ -2,7 +2,7 @@
 #include <signal.h>
 
 #include "common/atomic_file.h"
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
 #include "tests/unit/datapath/wait_until.h"

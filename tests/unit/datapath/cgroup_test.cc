@@ -1,5 +1,5 @@
 // Moving a process out of its container's cgroups, on directories laid out as the kernel does it.
-#include "deviceplugin/datapath/cgroup.h"
+#include "deviceplugin/datapath/processes/cgroup.h"
 
 #include <fmt/format.h>
 

@@ -16,7 +16,7 @@
 #include "common/control_channel.h"
 #include "common/control_lock.h"
 #include "common/number_list.h"
-#include "deviceplugin/datapath/serving_page.h"
+#include "common/serving_page.h"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // A crash, or a failure, at every step of an Attach and of a Detach: the next start finds an owner
 // that has its device whole, or nobody, and nothing is left over.
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;

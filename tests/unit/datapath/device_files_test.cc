@@ -1,5 +1,5 @@
 // What an application reads about its device.
-#include "deviceplugin/datapath/device_files.h"
+#include "deviceplugin/datapath/pod_files/device_files.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,9 +1,9 @@
 // Sets of devices that cannot be, each refused with what is wrong.
-#include "deviceplugin/datapath/device_set.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 
 #include <catch2/catch.hpp>
 
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
 

@@ -1,11 +1,11 @@
 // What an attachment changes on a VF and on a vDPA device, and that all of it is put back: against
 // drivers that take everything, some of it, or only say so.
-#include "deviceplugin/datapath/hardware_changes.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
 
 #include <catch2/catch.hpp>
 #include <set>
 
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
 

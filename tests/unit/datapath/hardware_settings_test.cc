@@ -1,9 +1,9 @@
 // What can be asked of a hardware device, and what it has to say itself.
-#include "deviceplugin/datapath/hardware_settings.h"
+#include "deviceplugin/datapath/hardware/requested_settings.h"
 
 #include <catch2/catch.hpp>
 
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
 

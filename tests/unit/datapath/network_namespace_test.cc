@@ -1,5 +1,5 @@
 // Whether an owner's network namespace is still there, and when that can't be told.
-#include "deviceplugin/datapath/network_namespace.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <sys/resource.h>
 

@@ -17,7 +17,7 @@
 #include "common/atomic_file.h"
 #include "common/control_channel.h"
 #include "common/log.h"
-#include "deviceplugin/datapath/attachments.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/discovery/sysfs_tree.h"

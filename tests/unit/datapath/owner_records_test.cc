@@ -1,5 +1,5 @@
 // Owner records on disk: whole or not at all, and whatever is found there.
-#include "deviceplugin/datapath/owner_records.h"
+#include "deviceplugin/datapath/records/owner_records.h"
 
 #include <catch2/catch.hpp>
 #include <filesystem>

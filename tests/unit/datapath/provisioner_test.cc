@@ -1,7 +1,7 @@
 // What is undone of a provisioning, from every state that a killed process can leave. The sysfs is
 // made of plain files, so that what would be told to the kernel can be read; that the kernel does
 // it is the test machine's to show.
-#include "deviceplugin/datapath/provisioner.h"
+#include "deviceplugin/datapath/hardware/provisioner.h"
 #include "common/json.h"
 
 #include <atomic>

@@ -1,5 +1,5 @@
 // What becomes of attachments that nobody detached, for every answer of the kubelet and any clock.
-#include "deviceplugin/datapath/reconciliation.h"
+#include "deviceplugin/datapath/attachments/orphans.h"
 
 #include <catch2/catch.hpp>
 

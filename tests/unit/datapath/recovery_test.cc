@@ -2,7 +2,7 @@
 #include <signal.h>
 
 #include "common/atomic_file.h"
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;

@@ -1,10 +1,10 @@
 // What can be asked of a software port, and the default MAC address.
-#include "deviceplugin/datapath/software_port.h"
+#include "deviceplugin/datapath/model/port_settings.h"
 
 #include <catch2/catch.hpp>
 #include <set>
 
-#include "deviceplugin/datapath/refused_error.h"
+#include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
 

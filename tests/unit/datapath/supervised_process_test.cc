@@ -1,6 +1,6 @@
 // A supervised process through its life: started, killed, found again, stopped, and one that cannot
 // start.
-#include "deviceplugin/datapath/supervised_process.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
 
 #include <fmt/format.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 // A switch that outlived the datapath: what it runs with, and when a new configuration takes
 // effect.
-#include "deviceplugin/datapath/switch_handle.h"
+#include "deviceplugin/datapath/processes/switch_handle.h"
 
 #include <fmt/format.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 // The vdpa bus as sysfs shows it.
-#include "deviceplugin/datapath/vdpa_bus.h"
+#include "deviceplugin/datapath/hardware/vdpa_bus.h"
 
 #include <catch2/catch.hpp>
 #include <filesystem>

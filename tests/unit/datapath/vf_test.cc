@@ -1,5 +1,5 @@
 // VFs in the kernel's words: a link's attributes, and where sysfs has them.
-#include "deviceplugin/datapath/vf.h"
+#include "deviceplugin/datapath/hardware/vf.h"
 
 #include <libmnl/libmnl.h>
 #include <linux/if_ether.h>

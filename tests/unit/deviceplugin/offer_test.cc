@@ -3,8 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "deviceplugin/resources/allocated.h"
 #include "deviceplugin/resources/candidate.h"
-#include "deviceplugin/resources/held.h"
 
 using namespace vdpa;
 

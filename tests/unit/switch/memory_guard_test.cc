@@ -1,5 +1,5 @@
 // What happens to whoever touches memory that its pod has taken away.
-#include "deviceplugin/datapath/switch/memory_guard.h"
+#include "deviceplugin/datapath/dpdk/memory_guard.h"
 
 #include <poll.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
 // What a switch leaves behind when it crashes, written by real processes that do.
-#include "deviceplugin/datapath/serving_page.h"
+#include "common/serving_page.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -12,7 +12,7 @@
 #include <functional>
 #include <thread>
 
-#include "deviceplugin/datapath/switch/memory_guard.h"
+#include "deviceplugin/datapath/dpdk/memory_guard.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

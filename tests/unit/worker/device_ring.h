@@ -9,7 +9,7 @@
 #include <optional>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/vhost_vdpa_device.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
 namespace vdpa::test {
 

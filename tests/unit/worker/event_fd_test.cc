@@ -1,5 +1,5 @@
 // Signalling an eventfd whose counter its owner fills at the worst moment.
-#include "deviceplugin/datapath/worker/event_fd.h"
+#include "deviceplugin/datapath/worker/engines/event_fd.h"
 
 #include <fcntl.h>
 #include <sys/eventfd.h>

@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/session.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
 
 namespace vdpa::test {
 

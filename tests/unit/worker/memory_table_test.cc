@@ -1,5 +1,5 @@
 // Which memory a pod may share, and what reading it gives when the pod takes it away again.
-#include "deviceplugin/datapath/worker/memory_table.h"
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
 
 #include <linux/memfd.h>
 #include <sys/file.h>
@@ -10,7 +10,7 @@
 #include <stdexcept>
 
 #include "common/node_memory.h"
-#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

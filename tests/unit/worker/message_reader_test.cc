@@ -1,9 +1,9 @@
 // Framing: whole, in pieces, with descriptors, and what cannot be a header.
-#include "deviceplugin/datapath/worker/message_reader.h"
+#include "deviceplugin/datapath/worker/protocol/message_reader.h"
 
 #include <catch2/catch.hpp>
 
-#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

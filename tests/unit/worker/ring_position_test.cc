@@ -1,13 +1,13 @@
 // Where a dead engine stopped: split rings by their indexes, packed ones by a model of driver and
 // device that is stopped at every step.
-#include "deviceplugin/datapath/worker/ring_position.h"
+#include "deviceplugin/datapath/worker/protocol/ring_position.h"
 
 #include <catch2/catch.hpp>
 #include <deque>
 #include <random>
 
-#include "deviceplugin/datapath/worker/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/packed_position.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

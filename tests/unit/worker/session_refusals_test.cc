@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <functional>
 
-#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

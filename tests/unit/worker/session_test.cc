@@ -1,5 +1,5 @@
 // What a front-end that keeps to the protocol gets.
-#include "deviceplugin/datapath/worker/session.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
 
 #include <catch2/catch.hpp>
 

@@ -14,8 +14,8 @@
 #include <cstdarg>
 #include <stdexcept>
 
-#include "deviceplugin/datapath/worker/net_config.h"
-#include "deviceplugin/datapath/worker/vhost_user_protocol.h"
+#include "deviceplugin/datapath/worker/protocol/net_config.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::test {
 namespace {

@@ -1,11 +1,11 @@
 // The kernel's engine as a whole with several queue pairs: what a front-end says, the engine, and a
 // device in user space that moves packets.
-#include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 
 #include <catch2/catch.hpp>
 #include <thread>
 
-#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "tests/unit/worker/front_end.h"
 #include "tests/unit/worker/user_space_device.h"
 

@@ -1,5 +1,5 @@
 // What the kernel's engine tells the pod and the device, and where it keeps its own memory.
-#include "deviceplugin/datapath/worker/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -14,7 +14,7 @@
 #include <fstream>
 #include <thread>
 
-#include "deviceplugin/datapath/worker/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "tests/unit/worker/device_ring.h"
 
 using namespace vdpa;

@@ -1,0 +1,20 @@
+// Between datapath.proto and our own types, once.
+#pragma once
+
+#include "datapath.pb.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/model/device_state.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+
+namespace vdpa {
+
+std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message);
+AttachRequest fromMessage(const datapath::v1::AttachRequest& message);
+CheckRequest fromMessage(const datapath::v1::CheckRequest& message);
+PodAddresses fromMessage(const datapath::v1::SetAddressesRequest& message);
+
+datapath::v1::DeviceState toMessage(const DeviceState& state);
+datapath::v1::Attachment toMessage(const Attachments::Live& live);
+datapath::v1::DeviceStats toMessage(const DeviceCounters& counters);
+
+}  // namespace vdpa

@@ -1,0 +1,121 @@
+// See the header.
+#include "deviceplugin/datapath/api/metrics.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include "common/log.h"
+#include "common/metrics_server.h"
+
+namespace vdpa {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+const prometheus::Histogram::BucketBoundaries kSeconds{0.01, 0.025, 0.05, 0.1, 0.25,
+                                                       0.5,  1,     2.5,  5,   10};
+
+MetricFamily family(const char* name, const char* help, MetricType type) {
+  MetricFamily result;
+  result.name = name;
+  result.help = help;
+  result.type = type;
+  return result;
+}
+
+void add(MetricFamily& family, double value, std::vector<ClientMetric::Label> labels = {}) {
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  if (family.type == MetricType::Gauge)
+    metric.gauge.value = value;
+  else
+    metric.counter.value = value;
+  family.metric.push_back(std::move(metric));
+}
+
+}  // namespace
+
+class Metrics::Collector : public prometheus::Collectable {
+ public:
+  explicit Collector(Attachments& attachments) : attachments_(attachments) {}
+
+  std::vector<MetricFamily> Collect() const override {
+    auto attached = family("vdpa_attachments", "Devices attached to pods.", MetricType::Gauge);
+    auto healthy = family("vdpa_devices", "Devices by health.", MetricType::Gauge);
+    auto engines = family("vdpa_engine_deaths_total", "Ends of switches that nobody asked for.",
+                          MetricType::Counter);
+    auto workers =
+        family("vdpa_worker_deaths_total",
+               "Ends of an attached device's worker that nobody asked for.", MetricType::Counter);
+    auto packets =
+        family("vdpa_device_packets_total", "Packets, as the pod sees them.", MetricType::Counter);
+    auto bytes =
+        family("vdpa_device_bytes_total", "Bytes, as the pod sees them.", MetricType::Counter);
+    auto drops = family("vdpa_device_dropped_packets_total", "Packets dropped, by reason.",
+                        MetricType::Counter);
+
+    auto abandoned = family("vdpa_abandoned_attachments",
+                            "Attachments that nobody has any more and that will be detached.",
+                            MetricType::Gauge);
+    auto released =
+        family("vdpa_reconciliation_detached_total",
+               "Attachments detached because nobody had them any more.", MetricType::Counter);
+    auto withheld = family("vdpa_withheld_devices",
+                           "Devices whose owner record cannot be read; see vdpactl attachments.",
+                           MetricType::Gauge);
+
+    const auto list = attachments_.list();
+    add(withheld, attachments_.withheldDevices());
+    add(attached, static_cast<double>(list.size()) - withheld.metric[0].gauge.value);
+    const auto counts = attachments_.reconciliationCounts();
+    add(abandoned, counts.abandoned);
+    add(released, counts.detached);
+    for (const auto& live : list)
+      add(workers, live.workerDeaths, {{"device", live.attachment.deviceId}});
+    double up = 0, down = 0;
+    for (const auto& state : attachments_.deviceStates()) (state.healthy ? up : down) += 1;
+    add(healthy, up, {{"healthy", "true"}});
+    add(healthy, down, {{"healthy", "false"}});
+    add(engines, attachments_.engineDeaths());
+    for (const auto& device : attachments_.counters({})) {
+      const ClientMetric::Label id{"device", device.id};
+      add(packets, static_cast<double>(device.rxPackets), {id, {"direction", "rx"}});
+      add(packets, static_cast<double>(device.txPackets), {id, {"direction", "tx"}});
+      add(bytes, static_cast<double>(device.rxBytes), {id, {"direction", "rx"}});
+      add(bytes, static_cast<double>(device.txBytes), {id, {"direction", "tx"}});
+      for (const auto& [reason, count] : device.drops)
+        add(drops, static_cast<double>(count), {id, {"reason", reason}});
+    }
+    return {attached, healthy, engines,   workers,  packets,
+            bytes,    drops,   abandoned, released, withheld};
+  }
+
+ private:
+  Attachments& attachments_;
+};
+
+Metrics::Metrics(Attachments& attachments, const std::string& address)
+    : registry_(std::make_shared<prometheus::Registry>()),
+      durations_(&prometheus::BuildHistogram()
+                      .Name("vdpa_attach_seconds")
+                      .Help("How long Attach calls took.")
+                      .Register(*registry_)),
+      collector_(std::make_shared<Collector>(attachments)) {
+  if (address.empty()) return;
+  exposer_ = serveMetrics(address);
+  exposer_->RegisterCollectable(registry_);
+  exposer_->RegisterCollectable(collector_);
+  log::info("metrics on http://{}/metrics", address);
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::attachDone(double seconds, bool succeeded) {
+  durations_->Add({{"result", succeeded ? "ok" : "failed"}}, kSeconds).Observe(seconds);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,36 @@
+// Prometheus metrics, gathered when they are asked for: nothing is counted twice.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "deviceplugin/datapath/attachments/attachments.h"
+
+namespace prometheus {
+class Exposer;
+class Histogram;
+class Registry;
+template <typename T>
+class Family;
+}  // namespace prometheus
+
+namespace vdpa {
+
+class Metrics {
+ public:
+  // Serves http://`address`/metrics; nothing if the address is empty.
+  Metrics(Attachments& attachments, const std::string& address);
+  ~Metrics();
+
+  void attachDone(double seconds, bool succeeded);
+
+ private:
+  class Collector;
+
+  std::shared_ptr<prometheus::Registry> registry_;
+  prometheus::Family<prometheus::Histogram>* durations_;
+  std::shared_ptr<Collector> collector_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+};
+
+}  // namespace vdpa

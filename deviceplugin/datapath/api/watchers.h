@@ -1,0 +1,36 @@
+// Who watches the devices' states. A watcher gets the changes since its last message as one
+// message: a slow one costs no more than its thread and a copy of the set of devices.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "datapath.grpc.pb.h"
+#include "deviceplugin/datapath/model/device_state.h"
+
+namespace vdpa {
+
+class Watchers {
+ public:
+  // The whole set; what differs from the one before goes to the watchers.
+  void publish(const std::vector<DeviceState>& states);
+  // Writes every device, then what changes; returns when the stream has ended, within a second.
+  grpc::Status serve(const grpc::ServerContext& context,
+                     grpc::ServerWriter<datapath::v1::WatchResponse>& stream);
+  // Ends all streams, and those that are still to come.
+  void shutdown();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, DeviceState> states_;
+  unsigned version_ = 0;  // of states_
+  bool ending_ = false;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,201 @@
+// From attached to free: by the owner's Detach, by a person, by reconciliation. Every step can be
+// done again; what fails leaves the device with its owner, and is tried again.
+#include <fmt/core.h>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/pod_files/device_directory.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+
+namespace vdpa {
+namespace {
+
+using namespace std::chrono_literals;
+
+// For an Attach that has been called off to end: a process it started may need its whole time.
+constexpr auto kEndOfAttach = 25s;
+
+// Wakes the provisioner for a device that was released: once its lease has ended, so before it in
+// the code, since the provisioner leaves a leased device alone.
+class WakeAtEnd {
+ public:
+  explicit WakeAtEnd(Provisioner& provisioner) : provisioner_(provisioner) {}
+  ~WakeAtEnd() { provisioner_.wake(); }
+  WakeAtEnd(const WakeAtEnd&) = delete;
+  WakeAtEnd& operator=(const WakeAtEnd&) = delete;
+
+ private:
+  Provisioner& provisioner_;
+};
+
+}  // namespace
+
+bool Attachments::detach(const AttachmentKey& key) {
+  const WakeAtEnd wake(provisioner_);
+  const auto lease = table_.leaseAttached(key, Clock::now() + kEndOfAttach);
+  if (!lease) return false;
+  endAttachment(*lease);
+  // The pod has nothing of it any more: its end isn't held up by a record that can't be removed.
+  try {
+    forget(*lease);
+  } catch (const std::exception& error) {
+    log::error("{} stays unusable until this works: {}", lease->id(), error.what());
+  }
+  return true;
+}
+
+bool Attachments::release(const std::string& id, const AttachmentKey& expected, bool force) {
+  if (!table_.find(id))
+    throw RefusedError(Refusal::notFound,
+                       fmt::format("this node has no device {}; see vdpactl devices", id));
+  const WakeAtEnd wake(provisioner_);
+  const auto lease = table_.lease(id, Clock::now() + options_.patience);
+  const auto device = table_.find(id);
+  if (!lease || !device)
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("device {} is being attached or detached by another call", id));
+  const bool withheld = device->withheld();
+  if (!device->record && !withheld) return false;
+  const Owner owner = withheld ? Owner() : device->record->attachment.owner;
+  if (expected != AttachmentKey() && expected != owner.key())
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("{} has another owner by now: {}", id,
+                                   withheld ? device->trouble : describeOwner(owner)));
+  if (withheld) {
+    if (!force) throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->trouble));
+    endWithheld(*lease);
+    return true;
+  }
+  if (!force && device->record->phase != Phase::detaching &&
+      !namespaceGone(owner.netns, device->record->netns))
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("{} is attached to {}, whose network namespace still exists: "
+                                   "delete that pod, or take the device from it with --force",
+                                   id, describeOwner(owner)));
+  undo(*lease);
+  return true;
+}
+
+void Attachments::undo(const DeviceTable::Lease& lease) {
+  endAttachment(lease);
+  forget(lease);
+}
+
+// What fails is kept as the device's trouble.
+void Attachments::troubled(const DeviceTable::Lease& lease, const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::exception& error) {
+    table_.setTrouble(lease, error.what());
+    onHealth_();
+    throw;
+  }
+}
+
+// Everything that the owner could notice.
+void Attachments::endAttachment(const DeviceTable::Lease& lease) {
+  const std::string& id = lease.id();
+  const auto device = table_.find(id);
+  OwnerRecord record = *device->record;
+  record.phase = Phase::detaching;
+  troubled(lease, [&] {
+    try {
+      records_.write(record, Durability::memory);
+    } catch (const std::exception& error) {
+      // On a full disk it can be removed still. A crash before that leaves the owner as it was.
+      log::warn("{}; detaching {} goes on", error.what(), id);
+    }
+    step("detaching");
+    if (device->worker)
+      device->worker->stop();
+    else  // it may have one still, of a vdpa-datapath before this one, that would not end then
+      stopStray(options_.paths.workerControl(id));
+    step("worker stopped");
+    // A restart of the node has done it, and what the record names may be somebody else's since.
+    if (record.bootId == options_.bootId) {
+      backings_.of(record.device).stop(record);
+      step("engine stopped");
+      changes_.restore(record);
+      step("settings put back");
+    }
+    DeviceDirectory(options_.paths, id).renew();
+    step("directory emptied");
+  });
+}
+
+void Attachments::forget(const DeviceTable::Lease& lease) {
+  const std::string& id = lease.id();
+  troubled(lease, [&] { records_.remove(id); });
+  step("record removed");
+  const auto device = table_.find(id);
+  clear(lease);
+  log::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
+}
+
+void Attachments::clear(const DeviceTable::Lease& lease) {
+  if (table_.clearAttachment(lease)) {
+    // One that comes back this moment has had its directory made already.
+    std::lock_guard setting(settingDevices_);
+    if (!table_.find(lease.id())) DeviceDirectory(options_.paths, lease.id()).remove();
+  }
+  switches_.collect();
+  onHealth_();
+}
+
+// Whatever serves the device, whoever has it: nothing is known but the device itself.
+void Attachments::endWithheld(const DeviceTable::Lease& lease) {
+  const std::string& id = lease.id();
+  stopStray(options_.paths.workerControl(id));
+  for (const auto& [resource, vswitch] : switches_.all())
+    if (vswitch->waitUp(Clock::now() + options_.patience) && vswitch->hasPort(id))
+      vswitch->removePort(id);
+  backings_.dpdk.stopOthers([&](const std::string& other) { return other != id; });
+  if (const auto device = table_.find(id); device->offer) {
+    OwnerRecord record;
+    record.attachment.deviceId = id;
+    record.attachment.resource = device->offer->resource;
+    record.device = device->offer->device;
+    backings_.of(record.device).stop(record);
+  }
+  DeviceDirectory(options_.paths, id).renew();
+  records_.removeUnreadable(id);
+  clear(lease);
+  log::warn(
+      "{} was withheld and is free again; settings that its owner had are not known, and "
+      "stay as they are",
+      id);
+}
+
+void Attachments::reconcile() {
+  const auto devices = table_.all();
+  std::vector<ObservedAttachment> attachments;
+  for (const auto& [id, device] : devices) {
+    if (!device.record) continue;
+    const Attachment& attachment = device.record->attachment;
+    attachments.push_back({id, attachment.resource, attachment.owner,
+                           namespaceGone(attachment.owner.netns, device.record->netns),
+                           device.record->phase == Phase::detaching});
+  }
+  for (const auto& due : reconciliation_.look(attachments, options_.listPodDevices, Clock::now())) {
+    const WakeAtEnd wake(provisioner_);
+    // What somebody works on is looked at again the next time.
+    const auto lease = table_.lease(due.deviceId, Clock::now());
+    const auto device = table_.find(due.deviceId);
+    if (!lease || !device || !device->record) continue;
+    const OwnerRecord& record = *device->record;
+    const Owner& owner = record.attachment.owner;
+    if (owner.key() != due.owner.key()) continue;
+    if (record.phase != Phase::detaching && !namespaceGone(owner.netns, record.netns)) continue;
+    try {
+      undo(*lease);
+      reconciliation_.countDetached();
+    } catch (const std::exception& error) {
+      log::error("cannot detach {} from {}, will be tried again: {}", due.deviceId,
+                 describeOwner(owner), error.what());
+    }
+  }
+}
+
+}  // namespace vdpa

@@ -1,0 +1,300 @@
+// See the header.
+#include "deviceplugin/datapath/attachments/device_table.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/port_settings.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+
+namespace {
+
+constexpr const char* kNotTold =
+    "vdpa-device-plugin has not told yet which devices this node has; is it running?";
+
+bool samePod(const Owner& a, const Owner& b) {
+  return a.containerId == b.containerId ||
+         (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
+}
+
+// Its frames would go to `attachment`, whose pod it may know nothing of.
+bool losesMac(const Attachment& holder, const Attachment& attachment) {
+  return holder.port.mac == attachment.port.mac && holder.port.vlan == attachment.port.vlan &&
+         holder.resource == attachment.resource && !samePod(holder.owner, attachment.owner);
+}
+
+}  // namespace
+
+DeviceTable::Lease::~Lease() {
+  if (!table_) return;
+  {
+    std::lock_guard lock(table_->mutex_);
+    const auto entry = table_->entries_.find(id_);
+    if (entry != table_->entries_.end() && entry->second.lease == number_) entry->second.lease = 0;
+  }
+  table_->changed_.notify_all();
+}
+
+DeviceTable::Reservation::Reservation(DeviceTable& table, const Owner& owner,
+                                      const std::string& deviceId)
+    : table_(table), owner_(owner) {
+  const auto refuse = [&](const std::string& id) {
+    throw RefusedError(Refusal::alreadyExists,
+                       fmt::format("interface {} of container {} has {} already; detach it first",
+                                   owner.interface, owner.containerId, id));
+  };
+  std::lock_guard lock(table_.mutex_);
+  if (table_.closed_)
+    throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", deviceId, kDrained));
+  for (const auto& [id, entry] : table_.entries_)
+    if (entry.record && entry.record->attachment.owner.key() == owner.key()) refuse(id);
+  const auto [pending, added] =
+      table_.pending_.try_emplace(owner.key(), Pending{deviceId, "", std::nullopt, false});
+  if (!added) refuse(pending->second.deviceId);
+}
+
+DeviceTable::Reservation::~Reservation() {
+  {
+    std::lock_guard lock(table_.mutex_);
+    table_.pending_.erase(owner_.key());
+  }
+  table_.changed_.notify_all();
+}
+
+std::string DeviceTable::Reservation::takeMac(const std::string& wanted) {
+  std::lock_guard lock(table_.mutex_);
+  auto& own = table_.pending_.at(owner_.key());
+  own.mac = wanted.empty()
+                ? defaultMac(owner_,
+                             [&](const std::string& mac) {
+                               for (const auto& [id, entry] : table_.entries_)
+                                 if (entry.record && entry.record->attachment.port.mac == mac)
+                                   return true;
+                               for (const auto& [key, pending] : table_.pending_)
+                                 if (pending.mac == mac) return true;
+                               return false;
+                             })
+                : wanted;
+  return own.mac;
+}
+
+void DeviceTable::Reservation::holdMac(const Attachment& attachment) {
+  const auto refuse = [&](const Attachment& holder) {
+    throw RefusedError(
+        Refusal::aborted,
+        fmt::format("cannot attach {}: mac {} in VLAN {} of {} is that of {}, which has {}; give "
+                    "this pod another one, or wait until that pod is gone",
+                    attachment.deviceId, attachment.port.mac, attachment.port.vlan,
+                    attachment.resource, describeOwner(holder.owner), holder.deviceId));
+  };
+  std::lock_guard lock(table_.mutex_);
+  for (const auto& [id, entry] : table_.entries_)
+    if (const auto& record = entry.record;
+        record && losesMac(record->attachment, attachment) && record->phase != Phase::detaching &&
+        !namespaceGone(record->attachment.owner.netns, record->netns))
+      refuse(record->attachment);
+  for (const auto& [key, pending] : table_.pending_)
+    if (pending.holder && losesMac(*pending.holder, attachment)) refuse(*pending.holder);
+  table_.pending_.at(owner_.key()).holder = attachment;
+}
+
+std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offer>& offers) {
+  std::vector<std::string> gone;
+  {
+    std::lock_guard lock(mutex_);
+    told_ = true;
+    for (auto entry = entries_.begin(); entry != entries_.end();) {
+      entry->second.offer.reset();
+      const Entry& known = entry->second;
+      if (offers.contains(entry->first) || known.record || known.withheld() || known.lease != 0) {
+        ++entry;
+      } else {
+        gone.push_back(entry->first);
+        entry = entries_.erase(entry);
+      }
+    }
+    for (const auto& [id, offer] : offers) entries_[id].offer = offer;
+  }
+  changed_.notify_all();
+  return gone;
+}
+
+std::string DeviceTable::notReady() const {
+  std::lock_guard lock(mutex_);
+  if (closed_) return kDrained;
+  return told_ ? "" : kNotTold;
+}
+
+DeviceTable::Offer DeviceTable::waitOffer(const std::string& id, Clock::time_point deadline,
+                                          const AttachmentKey& key) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] { return told_ || calledOffLocked(key); });
+  if (!told_)
+    throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", id, kNotTold));
+  const auto entry = entries_.find(id);
+  if (entry == entries_.end() || !entry->second.offer)
+    throw RefusedError(Refusal::notFound,
+                       fmt::format("this node has no device {}; see vdpactl devices", id));
+  return *entry->second.offer;
+}
+
+void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
+                          std::string trouble) {
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[record.attachment.deviceId];
+  entry.record = record;
+  entry.worker = std::move(worker);
+  entry.trouble = std::move(trouble);
+}
+
+void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
+                                std::shared_ptr<WorkerHandle> worker) {
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[lease.id()];
+  entry.record = record;
+  entry.worker = std::move(worker);
+}
+
+void DeviceTable::setTrouble(const Lease& lease, const std::string& trouble) {
+  std::lock_guard lock(mutex_);
+  Entry& entry = entries_[lease.id()];
+  entry.trouble = trouble;
+  if (entry.record) entry.record->phase = Phase::detaching;
+}
+
+void DeviceTable::withhold(const std::string& id, const std::string& trouble) {
+  std::lock_guard lock(mutex_);
+  entries_[id].trouble = trouble;
+}
+
+bool DeviceTable::clearAttachment(const Lease& lease) {
+  std::lock_guard lock(mutex_);
+  const auto entry = entries_.find(lease.id());
+  if (entry == entries_.end()) return true;
+  entry->second.record.reset();
+  entry->second.worker.reset();
+  entry->second.trouble.clear();
+  if (entry->second.offer) return false;
+  entries_.erase(entry);
+  return true;
+}
+
+DeviceTable::Lease DeviceTable::leaseLocked(const std::string& id, Entry& entry) {
+  entry.lease = ++leases_;
+  return {*this, id, entry.lease};
+}
+
+std::optional<DeviceTable::Lease> DeviceTable::lease(const std::string& id,
+                                                     Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  const bool free = changed_.wait_until(lock, deadline, [&] {
+    const auto entry = entries_.find(id);
+    return ending_ || entry == entries_.end() || entry->second.lease == 0;
+  });
+  const auto entry = entries_.find(id);
+  if (!free || ending_ || entry == entries_.end()) return std::nullopt;
+  return leaseLocked(id, entry->second);
+}
+
+std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey& key,
+                                                             Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  if (const auto pending = pending_.find(key); pending != pending_.end()) {
+    pending->second.calledOff = true;
+    changed_.notify_all();
+  }
+  const auto mine = [&] {
+    return std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
+      return entry.second.record && entry.second.record->attachment.owner.key() == key;
+    });
+  };
+  const bool free = changed_.wait_until(lock, deadline, [&] {
+    if (pending_.contains(key)) return false;
+    const auto entry = mine();
+    return entry == entries_.end() || entry->second.lease == 0;
+  });
+  if (!free)
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("interface {} of container {} is still being attached or "
+                                   "detached by another call",
+                                   key.second, key.first));
+  const auto entry = mine();
+  if (entry == entries_.end()) return std::nullopt;
+  return leaseLocked(entry->first, entry->second);
+}
+
+bool DeviceTable::waitFree(const std::string& id, Clock::time_point deadline,
+                           const AttachmentKey& key) {
+  std::unique_lock lock(mutex_);
+  const auto free = [&] {
+    const auto entry = entries_.find(id);
+    return entry == entries_.end() || (!entry->second.record && entry->second.lease == 0);
+  };
+  changed_.wait_until(lock, deadline, [&] { return calledOffLocked(key) || free(); });
+  return !calledOffLocked(key) && free();
+}
+
+bool DeviceTable::calledOff(const AttachmentKey& key) const {
+  std::lock_guard lock(mutex_);
+  return calledOffLocked(key);
+}
+
+bool DeviceTable::calledOffLocked(const AttachmentKey& key) const {
+  const auto pending = pending_.find(key);
+  return ending_ || (pending != pending_.end() && pending->second.calledOff);
+}
+
+std::optional<DeviceTable::Device> DeviceTable::find(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto entry = entries_.find(id);
+  if (entry == entries_.end()) return std::nullopt;
+  return static_cast<const Device&>(entry->second);
+}
+
+bool DeviceTable::inUse(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return false;
+  const Entry& entry = found->second;
+  return entry.record || entry.withheld() || entry.lease != 0;
+}
+
+std::map<std::string, DeviceTable::Device> DeviceTable::all() const {
+  std::lock_guard lock(mutex_);
+  return {entries_.begin(), entries_.end()};
+}
+
+std::vector<std::string> DeviceTable::close() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> holders;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.record)
+      holders.push_back(fmt::format("{} by {}", id, describeOwner(entry.record->attachment.owner)));
+    else if (entry.withheld())
+      holders.push_back(fmt::format("{}, which is withheld: {}", id, entry.trouble));
+  }
+  for (const auto& [key, pending] : pending_)
+    holders.push_back(
+        fmt::format("{} by container {}, which is being attached", pending.deviceId, key.first));
+  closed_ = holders.empty();
+  return holders;
+}
+
+bool DeviceTable::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+void DeviceTable::shutdown() {
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+}
+
+}  // namespace vdpa

@@ -1,0 +1,149 @@
+// Which devices there are and who works on them. Every slow action on a device holds its Lease, so
+// that actions on one device come one after the other and those on different devices side by side.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
+
+namespace vdpa {
+
+// Why nothing is offered once the table is closed.
+inline constexpr const char* kDrained =
+    "the node was drained of vDPA devices; they are offered again when vdpa-datapath starts anew";
+
+class DeviceTable {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // What the device plugin told of one device.
+  struct Offer {
+    std::string resource;
+    SocketOptions socket;
+    SwitchConfig software;
+    DeviceConfig device;
+  };
+  struct Device {
+    std::optional<Offer> offer;  // none: left the set, kept for its attachment
+    std::optional<OwnerRecord> record;
+    std::shared_ptr<WorkerHandle> worker;
+    // Why nobody can get it. Without a record: its owner is not known, and it is withheld.
+    std::string trouble;
+
+    bool withheld() const { return !record && !trouble.empty(); }
+  };
+
+  // Sole access to one device's attachment until it is destroyed.
+  class Lease {
+   public:
+    Lease(DeviceTable& table, std::string id, uint64_t number)
+        : table_(&table), id_(std::move(id)), number_(number) {}
+    Lease(Lease&& other) noexcept
+        : table_(std::exchange(other.table_, nullptr)),
+          id_(std::move(other.id_)),
+          number_(other.number_) {}
+    ~Lease();
+    const std::string& id() const { return id_; }
+
+   private:
+    DeviceTable* table_;
+    std::string id_;
+    uint64_t number_;
+  };
+
+  // A container's interface while it is being attached: it cannot be attached twice, its MAC is
+  // nobody else's, and a Detach reaches it.
+  class Reservation {
+   public:
+    // Throws RefusedError (alreadyExists; aborted when the table is closed).
+    Reservation(DeviceTable& table, const Owner& owner, const std::string& deviceId);
+    ~Reservation();
+    Reservation(const Reservation&) = delete;
+    Reservation& operator=(const Reservation&) = delete;
+    // The MAC for its port: `wanted`, or a default one that nobody on this node has.
+    std::string takeMac(const std::string& wanted);
+    // It is this attachment's alone in its resource and VLAN. Throws RefusedError (aborted) when
+    // another pod that is still there has it.
+    void holdMac(const Attachment& attachment);
+
+   private:
+    DeviceTable& table_;
+    const Owner& owner_;
+  };
+
+  // Replaces the set. Returns the IDs of devices that left it for good.
+  std::vector<std::string> setOffers(const std::map<std::string, Offer>& offers);
+  // Why no device at all can be attached; empty: some may.
+  std::string notReady() const;
+  // Waits for the first set and for the device in it. Throws RefusedError.
+  Offer waitOffer(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
+
+  // At start: a device found attached; with `trouble`, one that could not be detached.
+  void restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
+               std::string trouble = "");
+  void setAttachment(const Lease& lease, const OwnerRecord& record,
+                     std::shared_ptr<WorkerHandle> worker);
+  // Undoing the attachment failed: it stays until that is tried again.
+  void setTrouble(const Lease& lease, const std::string& trouble);
+  // At start: a device whose owner cannot be told.
+  void withhold(const std::string& id, const std::string& trouble);
+  // True if the device left the set meanwhile and is now forgotten.
+  bool clearAttachment(const Lease& lease);
+
+  // Nothing when somebody else works on it at the deadline.
+  std::optional<Lease> lease(const std::string& id, Clock::time_point deadline);
+  // The device that this container's interface has, once an Attach that runs for it has ended
+  // (it is called off), and no one else works on it. Nothing if it has none. Throws RefusedError
+  // (aborted) at the deadline.
+  std::optional<Lease> leaseAttached(const AttachmentKey& key, Clock::time_point deadline);
+  // True once the device has no owner and nobody works on it; false at the deadline, and at once
+  // for an Attach that is called off.
+  bool waitFree(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
+  // A Detach came for the Attach that runs for `key`, or we end.
+  bool calledOff(const AttachmentKey& key) const;
+
+  std::optional<Device> find(const std::string& id) const;
+  // It has an owner, known or not, or somebody works on it.
+  bool inUse(const std::string& id) const;
+  std::map<std::string, Device> all() const;
+
+  // Refuses every Attach from now on, unless there are attachments, finished or not: then it
+  // changes nothing and says who has which device.
+  std::vector<std::string> close();
+  bool closed() const;
+
+  // Ends all waiting, for good.
+  void shutdown();
+
+ private:
+  struct Pending {
+    std::string deviceId;
+    std::string mac;
+    std::optional<Attachment> holder;  // of that MAC
+    bool calledOff = false;
+  };
+  struct Entry : Device {
+    // Whose it is; 0: nobody's. A device that is forgotten under a lease and comes back isn't its.
+    uint64_t lease = 0;
+  };
+  Lease leaseLocked(const std::string& id, Entry& entry);
+  bool calledOffLocked(const AttachmentKey& key) const;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, Entry> entries_;
+  std::map<AttachmentKey, Pending> pending_;
+  uint64_t leases_ = 0;
+  bool closed_ = false;
+  bool told_ = false;  // the first set is there
+  bool ending_ = false;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,88 @@
+// What becomes of an attachment that its owner never detached. Decided from what is recorded,
+// whether the owner's network namespace exists, and what the kubelet says; done by Attachments.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/pod_resources.h"
+#include "deviceplugin/datapath/model/attachment.h"
+
+namespace vdpa {
+
+// An attachment as it is found at one look.
+struct ObservedAttachment {
+  std::string deviceId;
+  std::string resource;
+  Owner owner;
+  bool namespaceGone = false;
+  bool detaching = false;  // its owner let it go, and undoing it has failed so far
+};
+
+struct KubeletAnswer {
+  std::vector<PodDevice> held;
+  std::string error;  // why the kubelet could not be asked; empty: it answered
+};
+
+struct Verdict {
+  enum class Fate {
+    stays,       // it has an owner
+    listed,      // the namespace is gone, but the kubelet gives the device to the owner's pod
+    unanswered,  // the namespace is gone, and the kubelet could not be asked
+    counting,    // nobody has it any more, for less than the grace period
+    due,         // to be detached now
+  };
+  Fate fate = Fate::stays;
+  // When it was first seen that nobody has it, of looks that all saw it so.
+  std::optional<std::chrono::steady_clock::time_point> since;
+  std::string error;  // of `unanswered`
+};
+
+// The kubelet has a say in what becomes of it.
+bool needsKubelet(const ObservedAttachment& attachment);
+
+// The decision about one attachment, by the monotonic clock alone. `before`: the one of the last
+// look. A kubelet that can't be asked starts the grace period anew: after its restart it lists
+// nothing for a while, and that must not find a period that has run out meanwhile.
+Verdict decide(const ObservedAttachment& attachment, const KubeletAnswer& answer,
+               const Verdict& before, std::chrono::steady_clock::time_point now,
+               std::chrono::milliseconds grace);
+
+class Reconciliation {
+ public:
+  using Clock = std::chrono::steady_clock;
+  struct Counts {
+    unsigned abandoned = 0;  // now: in the grace period, or due
+    unsigned detached = 0;   // so far
+  };
+
+  explicit Reconciliation(std::chrono::milliseconds grace) : grace_(grace) {}
+
+  // Decides about every attachment there is; returns those to be detached now. Asks the kubelet
+  // (`ask` throws if that fails) only when its answer matters.
+  std::vector<ObservedAttachment> look(const std::vector<ObservedAttachment>& attachments,
+                                       const std::function<std::vector<PodDevice>()>& ask,
+                                       Clock::time_point now);
+  void countDetached();
+
+  // What becomes of an attachment by itself, for people; empty: nothing.
+  std::string outlook(const std::string& deviceId, const AttachmentKey& owner,
+                      Clock::time_point now) const;
+  Counts counts() const;
+
+ private:
+  using Attached = std::pair<std::string, AttachmentKey>;  // the device ID and who has it
+
+  const std::chrono::milliseconds grace_;
+  mutable std::mutex mutex_;
+  std::map<Attached, Verdict> verdicts_;  // as of the last look
+  unsigned detached_ = 0;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,66 @@
+// A device before its owner record: ready with its own attributes, then remade for the network
+// where its driver takes a MAC or an MTU only when it is made.
+#include <fmt/core.h>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+
+// The owner before may have had others.
+DeviceTable::Offer Attachments::prepareOwn(const std::string& id, DeviceTable::Offer offer,
+                                           Clock::time_point deadline,
+                                           const std::function<bool()>& calledOff) {
+  try {
+    if (mayRemake(offer.device))
+      provisioner_.remake(id, offer.device, offer.device.attributes, deadline);
+  } catch (const RefusedError&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: {}", id, error.what()));
+  }
+  Backing& backing = backings_.of(offer.device);
+  return backing.prepare(id, std::move(offer), deadline, calledOff);
+}
+
+// Plans the hardware's changes and holds the MAC. The device is remade after everything that may
+// refuse the network: it costs the driver time, and the device its state.
+void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
+                             DeviceTable::Reservation& reservation, Clock::time_point deadline,
+                             const std::function<bool()>& calledOff) {
+  if (record.device.backend == Backend::software) return reservation.holdMac(record.attachment);
+  const OwnerRecord asked = record;
+  const DeviceConfig& device = asked.device;
+  const std::string& id = asked.attachment.deviceId;
+  const bool ours = mayRemake(device) && provisioner_.isOurs(id);
+  VdpaAttributes wanted = device.attributes, required = device.attributes;
+  if (ours) {
+    const auto now = changes_.factsOf(device.vdpa);
+    wanted = attributesFor(id, device, asked.attachment.port, asked.macAsked, now);
+    required = requiredOf(wanted, device, asked.macAsked, now);
+  }
+  for (const auto& attributes : {wanted, required}) {
+    record = asked;
+    changes_.plan(record, settings, attributes.mac);
+    reservation.holdMac(record.attachment);
+    if (!ours) return;
+    try {
+      provisioner_.remake(id, device, attributes, deadline);
+      break;
+    } catch (const RefusedError&) {
+      throw;
+    } catch (const std::exception& error) {
+      if (attributes == required)
+        throw RefusedError(Refusal::invalidArgument,
+                           fmt::format("cannot set up {}: {}", id, error.what()));
+      log::warn("{} goes on without what nobody needs: {}", id, error.what());
+    }
+  }
+  // Its driver may have taken all the time there was.
+  backings_.of(device).prepare(
+      id, {record.attachment.resource, record.socket, record.software, record.device},
+      Clock::now() + options_.patience, calledOff);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,159 @@
+// The start of vdpa-datapath: from the owner records and the processes that run to attachments.
+#include <fmt/core.h>
+
+#include <filesystem>
+#include <set>
+
+#include "common/atomic_file.h"
+#include "common/errors.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/pod_files/device_directory.h"
+#include "deviceplugin/datapath/pod_files/device_files.h"
+
+namespace vdpa {
+
+void Attachments::recover() {
+  makeDirectory(options_.paths.runDir(), 0700);
+  auto loaded = records_.load();
+  endEarlierBoot(loaded);
+  makeDirectory(options_.paths.devices(), 0755);
+  makeDirectory(options_.paths.workers(), 0700);
+
+  std::set<std::string> inUse;
+  for (const auto& [id, reason] : loaded.unreadable) {
+    withhold(id, reason);
+    inUse.insert(id);
+  }
+  std::vector<OwnerRecord> live;
+  for (auto& record : loaded.records) {
+    if (record.bootId != options_.bootId || record.phase != Phase::attached) {
+      undoUnfinished(std::move(record));
+      continue;
+    }
+    inUse.insert(record.attachment.deviceId);
+    live.push_back(std::move(record));
+  }
+  stopOthers(inUse);
+  startSwitches(live);
+  for (const auto& record : live) resume(record);
+}
+
+// A power cut can leave a record unreadable that was changed before it; but nobody has its device
+// any more. That the node was restarted is told by the marker of the boot. Where there is none, the
+// run directory is new, or was an earlier version's: then it has the workers' directory.
+void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
+  const Paths& paths = options_.paths;
+  const std::string marker = paths.bootMarker();
+  const bool marked = std::filesystem::exists(marker);
+  if (marked && readFile(marker) == options_.bootId) return;
+  const bool restarted = marked || !std::filesystem::exists(paths.workers());
+  if (restarted)
+    std::erase_if(loaded.unreadable, [&](const auto& entry) {
+      const auto& [id, reason] = entry;
+      try {
+        DeviceDirectory(paths, id).remove();
+        records_.removeUnreadable(id);
+        log::warn("{} is free: the owner record {}; it was removed, as the node was restarted", id,
+                  reason);
+        return true;
+      } catch (const std::exception& error) {
+        log::error("{}", error.what());
+        return false;
+      }
+    });
+  // From here on, what can't be read is of this boot. Without a marker nothing is told by it.
+  std::filesystem::remove(marker);
+  try {
+    writeFileAtomically(marker, options_.bootId, Durability::memory, 0600);
+  } catch (const std::exception& error) {  // on a full disk what runs is still to be taken over
+    log::error("{}", withRemedy(error));
+  }
+}
+
+// One that can't be stopped is met again by the next Attach of its device.
+void Attachments::stopOthers(const std::set<std::string>& inUse) {
+  for (const auto& id : workersBelow(options_.paths)) {
+    if (inUse.contains(id)) continue;
+    try {
+      stopStray(options_.paths.workerControl(id));
+    } catch (const std::exception& error) {
+      log::error("{}", error.what());
+    }
+  }
+  backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
+}
+
+// Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.
+void Attachments::withhold(const std::string& id, const std::string& reason) {
+  const std::string trouble = fmt::format(
+      "the owner record {}; a pod may have the device still: start the version that wrote the "
+      "record, or once no pod has it, `vdpactl detach --force {}`",
+      reason, id);
+  log::warn("{} is withheld: {}", id, trouble);
+  table_.withhold(id, trouble);
+}
+
+void Attachments::startSwitches(const std::vector<OwnerRecord>& live) {
+  std::map<std::string, std::vector<const OwnerRecord*>> byResource;
+  for (const auto& record : live)
+    if (record.device.backend == Backend::software)
+      byResource[record.attachment.resource].push_back(&record);
+  for (const auto& [resource, records] : byResource) {
+    SwitchHandle::Ports ports;
+    for (const auto* record : records) ports[record->attachment.deviceId] = record->attachment.port;
+    switches_.start(resource, records.front()->software, std::move(ports));
+  }
+}
+
+void Attachments::resume(const OwnerRecord& record) {
+  const Attachment& attachment = record.attachment;
+  std::optional<WorkerHandle::Engine> engine;
+  try {
+    const DeviceDirectory directory(options_.paths, attachment.deviceId);
+    directory.ensure();
+    writeDeviceFiles(directory.path(), record);
+  } catch (const std::exception& error) {
+    // On a full disk the pod still has those from before.
+    log::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner), error.what());
+  }
+  try {
+    Backing& backing = backings_.of(record.device);
+    backing.resume(record);
+    engine = backing.engine(record);
+  } catch (const std::exception& error) {  // the other pods' devices are still worth a start
+    log::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
+  }
+  table_.restore(record, engine ? std::make_shared<WorkerHandle>(
+                                      options_.programs, options_.paths, record, *engine,
+                                      WorkerHandle::Begin::takeOver, onHealth_)
+                                : nullptr);
+  log::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
+}
+
+void Attachments::undoUnfinished(OwnerRecord record) {
+  const std::string& id = record.attachment.deviceId;
+  const bool sameBoot = record.bootId == options_.bootId;
+  log::warn("undoing the attachment of {} to {}: {}", id, describeOwner(record.attachment.owner),
+            sameBoot ? "it was not finished" : "the node was restarted");
+  try {
+    stopStray(options_.paths.workerControl(id));
+    // A port goes when its switch is met: one that isn't in the records is removed. The rest is
+    // undone here, unless the restart of the node has done it.
+    if (sameBoot && record.device.backend != Backend::software) {
+      backings_.of(record.device).stop(record);
+      changes_.restore(record);
+    }
+    DeviceDirectory(options_.paths, id).renew();
+    step("directory emptied");
+    records_.remove(id);
+  } catch (const std::exception& error) {
+    // Nobody else gets it before that is done: it is tried again and again.
+    log::error("{} stays with its owner: {}", id, error.what());
+    record.phase = Phase::detaching;
+    table_.restore(record, nullptr, error.what());
+  }
+}
+
+}  // namespace vdpa

@@ -1,0 +1,179 @@
+// What vdpa-datapath tells of its devices and attachments without changing them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/atomic_file.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/naming.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/pod_files/device_directory.h"
+#include "deviceplugin/datapath/pod_files/device_files.h"
+
+namespace vdpa {
+namespace {
+
+void compareFiles(Differences& differences, const std::string& directory,
+                  const OwnerRecord& record) {
+  if (record.attachment.socket == podSocket(record.attachment.deviceId) &&
+      !std::filesystem::is_socket(directory + "/vhost.sock"))
+    differences.add("the socket {}/vhost.sock is missing", directory);
+  try {
+    const auto found = parseJson(readFile(directory + "/device.json"));
+    if (found != deviceJson(record)) differences.add("{}/device.json was changed", directory);
+  } catch (const std::exception& error) {
+    differences.add("{}", error.what());
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> Attachments::check(const CheckRequest& request) {
+  const Owner& owner = request.owner;
+  const std::string& id = request.deviceId;
+  const auto device = table_.find(id);
+  if (!device || !device->record || device->record->attachment.owner.key() != owner.key()) {
+    if (device && device->withheld())
+      throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->trouble));
+    const std::string holder =
+        device && device->record ? describeOwner(device->record->attachment.owner) : "nobody";
+    throw RefusedError(Refusal::notFound,
+                       fmt::format("{} is not attached to interface {} of container {}, but to {}",
+                                   id, owner.interface, owner.containerId, holder));
+  }
+  const OwnerRecord& record = *device->record;
+  const Attachment& attachment = record.attachment;
+  Differences differences;
+
+  Backing& backing = backings_.of(record.device);
+  PortSettings asked = backing.settle(
+      id, {attachment.resource, record.socket, record.software, record.device}, request.settings);
+  if (record.device.backend != Backend::software)
+    asked = hardwareSettings(id, request.settings, attachment.port);
+  if (asked.mac.empty()) asked.mac = attachment.port.mac;
+  if (asked.mtu == 0) asked.mtu = attachment.port.mtu;
+  comparePorts(differences, asked, attachment.port);
+  if (request.ips != attachment.ips)
+    differences.add("ips are {}; expected {}", fmt::join(attachment.ips, ", "),
+                    fmt::join(request.ips, ", "));
+  if (namespaceGone(attachment.owner.netns, record.netns))
+    differences.add("the network namespace {} is gone", attachment.owner.netns);
+  if (!device->worker && attachment.socket == podSocket(id))
+    differences.add("{} has no worker", id);
+  else if (device->worker)
+    if (const auto state = device->worker->settledState(); state.starts_with("failed: "))
+      differences.add("{}", state.substr(8));
+  compareFiles(differences, options_.paths.device(id), record);
+  OwnerRecord expected = record;
+  if (record.device.attach == Attach::virtioVdpa) {
+    if (!request.interfaceMac.empty()) expected.attachment.port.mac = request.interfaceMac;
+    if (request.interfaceMtu != 0) expected.attachment.port.mtu = request.interfaceMtu;
+  }
+  backing.check(expected, differences);
+  changes_.check(record, differences);
+  return differences.take();
+}
+
+std::vector<DeviceCounters> Attachments::counters(const std::vector<std::string>& ids) {
+  std::map<std::string, std::vector<std::string>> byResource;
+  const auto devices = table_.all();
+  for (const auto& id : ids) {
+    const auto device = devices.find(id);
+    if (device == devices.end())
+      throw RefusedError(Refusal::notFound,
+                         fmt::format("this node has no device {}; see vdpactl devices", id));
+    if (!device->second.record)
+      throw RefusedError(Refusal::notFound, fmt::format("{} is not attached", id));
+    byResource[device->second.record->attachment.resource].push_back(id);
+  }
+  if (ids.empty())
+    for (const auto& [id, device] : devices)
+      if (device.record) byResource[device.record->attachment.resource].push_back(id);
+
+  std::vector<DeviceCounters> counters;
+  for (const auto& [resource, wanted] : byResource) {
+    try {
+      const auto vswitch = switches_.find(resource);
+      if (!vswitch) continue;
+      for (auto& device : vswitch->readCounters(wanted)) counters.push_back(std::move(device));
+    } catch (const std::exception& error) {  // the other resources' counters are still worth it
+      log::warn("cannot read the counters of {}: {}", resource, error.what());
+    }
+  }
+  return counters;
+}
+
+std::vector<DeviceState> Attachments::deviceStates() const {
+  std::vector<DeviceState> states;
+  for (const auto& [id, device] : table_.all()) {
+    if (!device.offer) continue;
+    std::string reason = table_.closed() ? kDrained : device.trouble;
+    if (device.record && !reason.empty())
+      reason = fmt::format("it could not be taken back from {}, which is tried again: {}",
+                           describeOwner(device.record->attachment.owner), reason);
+    if (reason.empty()) reason = backings_.of(device.offer->device).unhealthy(id, *device.offer);
+    // A worker that lost its hardware; a switch speaks for all its ports above.
+    if (reason.empty() && device.worker && device.offer->device.backend != Backend::software)
+      if (const auto state = device.worker->state(); state.starts_with("failed: "))
+        reason = state.substr(8);
+    states.push_back({id, device.offer->resource, reason.empty(), reason, false});
+  }
+  return states;
+}
+
+Attachments::Live Attachments::describe(const OwnerRecord& record,
+                                        const std::shared_ptr<WorkerHandle>& worker) const {
+  Live live{record.attachment, nameOf(record.device.backend), "direct", "", "", 0, "", ""};
+  if (record.device.attach != Attach::vhostUser) live.vdpa = record.device.vdpa;
+  if (record.device.attach == Attach::virtioVdpa) live.virtio = bus_.virtioDevice(live.vdpa);
+  if (worker) {
+    live.state = worker->state();
+    // A closed port has no socket: to its worker, the engine is down.
+    if (const auto vswitch = switches_.find(record.attachment.resource);
+        vswitch && record.device.backend == Backend::software)
+      if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
+        live.state = "failed: " + problem;
+    const auto status = worker->status();
+    live.workerDeaths = status.deaths;
+    live.workerVersion = status.version;
+  }
+  return live;
+}
+
+std::vector<Attachments::Live> Attachments::list() const {
+  std::vector<Live> attachments;
+  for (const auto& [id, device] : table_.all()) {
+    if (device.withheld()) {
+      Live live{{}, "", "withheld: " + device.trouble, "", "", 0, "", ""};
+      live.attachment.deviceId = id;
+      if (device.offer) live.attachment.resource = device.offer->resource;
+      attachments.push_back(std::move(live));
+    }
+    if (!device.record) continue;
+    Live live = describe(*device.record, device.worker);
+    if (device.record->phase == Phase::detaching)
+      live.state = "failed: detaching: " + device.trouble;
+    live.outlook = reconciliation_.outlook(id, live.attachment.owner.key(), Clock::now());
+    attachments.push_back(std::move(live));
+  }
+  return attachments;
+}
+
+unsigned Attachments::withheldDevices() const {
+  const auto devices = table_.all();
+  return static_cast<unsigned>(std::count_if(
+      devices.begin(), devices.end(), [](const auto& entry) { return entry.second.withheld(); }));
+}
+
+unsigned Attachments::engineDeaths() const {
+  unsigned deaths = backings_.dpdk.deaths();
+  for (const auto& [resource, vswitch] : switches_.all()) deaths += vswitch->status().deaths;
+  return deaths;
+}
+
+}  // namespace vdpa

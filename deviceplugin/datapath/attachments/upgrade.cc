@@ -1,0 +1,141 @@
+// After an update: engines of the version before are replaced under their pods. The workers hold
+// what the pods have set up, and go on with the new engine where the old one stopped.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "common/log.h"
+#include "common/version.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+
+namespace vdpa {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kUpTime = 20s;       // for an engine to answer
+constexpr auto kWorkersTime = 10s;  // for its workers to run with it
+constexpr auto kHold = 500ms;       // that those which are back wait for the others
+constexpr auto kLook = 2ms;
+
+// False at the deadline, or when we are to stop.
+template <typename Condition>
+bool waitFor(const std::stop_token& stop, std::chrono::milliseconds time, Condition condition) {
+  for (const auto deadline = Clock::now() + time; !condition(); std::this_thread::sleep_for(kLook))
+    if (stop.stop_requested() || Clock::now() > deadline) return false;
+  return true;
+}
+
+}  // namespace
+
+void Attachments::renewEngines(const std::stop_token& stop) {
+  for (const auto& engine : engines()) {
+    if (renewalFailed_ || stop.stop_requested()) return;
+    try {
+      renewEngine(engine, stop);
+    } catch (const std::exception& error) {
+      log::error("cannot replace {}: {}; the engines after it stay as they are", engine.title,
+                 error.what());
+      renewalFailed_ = true;
+    }
+  }
+}
+
+std::vector<Attachments::Engine> Attachments::engines() {
+  std::vector<Engine> engines;
+  for (const auto& [resource, vswitch] : switches_.all())
+    engines.push_back({"vdpa-switch of " + resource, options_.programs.vswitch,
+                       [vswitch = vswitch] { return vswitch->process(); },
+                       [resource = resource](const DeviceTable::Device& device) {
+                         return device.record->device.backend == Backend::software &&
+                                device.record->attachment.resource == resource;
+                       },
+                       [this, resource = resource] { switches_.renew(resource); },
+                       [vswitch = vswitch] { vswitch->go(); }});
+  for (const auto& [id, device] : table_.all()) {
+    if (!device.record || device.record->device.backend != Backend::dpdk) continue;
+    engines.push_back({"vdpa-pmd of " + id, options_.programs.pmd,
+                       [this, id = id] { return backings_.dpdk.find(id); },
+                       [id = id](const DeviceTable::Device& other) {
+                         return other.record->attachment.deviceId == id;
+                       },
+                       [this, id = id] {
+                         const auto lease = table_.lease(id, Clock::now() + kUpTime);
+                         const auto now = table_.find(id);
+                         if (lease && now && now->record) backings_.dpdk.renew(*now->record);
+                       },
+                       [] {}});
+  }
+  return engines;
+}
+
+void Attachments::renewEngine(const Engine& engine, const std::stop_token& stop) {
+  const auto settled = [&] {
+    const auto process = engine.process();
+    if (!process) return true;
+    const auto status = process->status();
+    return status.up || status.deaths > 0;
+  };
+  // What isn't up is started from what is installed, over and over: not our business.
+  if (!waitFor(stop, kUpTime, settled)) return;
+  const auto process = engine.process();
+  if (!process) return;
+  const auto status = process->status();
+  if (!status.up || !status.found || status.version == programVersion()) return;
+  const std::string installed = versionOf(engine.program);
+  if (installed == status.version) {
+    log::warn("{} stays: {} is of version {} too, though vdpa-datapath is of {}", engine.title,
+              engine.program, installed, programVersion());
+    return;
+  }
+
+  const auto running = runningWorkers(engine, stop);
+  if (stop.stop_requested()) return;
+  log::info("{} is of {}: replacing it by version {}; running pods: {}", engine.title,
+            status.version.empty() ? "an unknown version" : "version " + status.version, installed,
+            running.size());
+  const auto begin = Clock::now();
+  const auto since = [begin] {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin).count();
+  };
+  engine.renew();
+  waitFor(stop, kUpTime, settled);
+  if (const auto next = engine.process(); next && !next->status().up) {
+    if (stop.stop_requested()) return;
+    throw std::runtime_error(
+        fmt::format("version {} did not come up: {}", installed, next->status().reason));
+  }
+  const auto took = since();
+  // A pod may have ended its session, or its container, meanwhile.
+  const auto back = [](const auto& worker) {
+    const std::string state = worker.second->state();
+    return state == "running" || state == "waiting";
+  };
+  const auto allBack = [&] { return std::all_of(running.begin(), running.end(), back); };
+  waitFor(stop, kHold, allBack);
+  engine.go();
+  waitFor(stop, kWorkersTime, allBack);
+  for (const auto& worker : running)
+    if (!back(worker))
+      log::warn("{} is not running again with the new {}: {}", worker.first, engine.title,
+                worker.second->state());
+  log::info("replaced {}: up again after {} ms, its pods after {} ms", engine.title, took, since());
+}
+
+// Whose packets are passing; of a worker that was just taken over that isn't known at once.
+std::map<std::string, std::shared_ptr<WorkerHandle>> Attachments::runningWorkers(
+    const Engine& engine, const std::stop_token& stop) const {
+  std::map<std::string, std::shared_ptr<WorkerHandle>> workers;
+  for (const auto& [id, device] : table_.all())
+    if (device.record && device.worker && engine.serves(device)) workers[id] = device.worker;
+  waitFor(stop, kWorkersTime, [&] {
+    return std::all_of(workers.begin(), workers.end(),
+                       [](const auto& worker) { return worker.second->status().up; });
+  });
+  std::erase_if(workers, [](const auto& worker) { return worker.second->state() != "running"; });
+  return workers;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,59 @@
+// What is behind a pod's device: a port of a switch, a device of the kernel's, a DPDK driver, or a
+// netdev. One object for each kind; what belongs to one attachment is in its owner record. Every
+// call may come from any thread; those that change a device, with its Lease held.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/records/owner_record.h"
+
+namespace vdpa {
+
+class Backing {
+ public:
+  using Clock = std::chrono::steady_clock;
+  using Offer = DeviceTable::Offer;
+
+  virtual ~Backing() = default;
+
+  // The settings in force for what is asked; an absent MAC stays empty. Throws RefusedError
+  // (invalidArgument) that names what this device can't do.
+  virtual PortSettings settle(const std::string& id, const Offer& offer,
+                              const Settings& settings) const = 0;
+
+  // Waits until the device can be attached, and returns the offer as it is in force. Throws
+  // RefusedError (aborted) with the reason at the deadline.
+  virtual Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
+                        const std::function<bool()>& calledOff) = 0;
+  // What has to be in the record before start(), so that a crash in it can be undone.
+  virtual void complete(OwnerRecord&) const {}
+  // Takes effect, and completes `record` with what is known only now.
+  virtual void start(OwnerRecord& record) = 0;
+  // Where the pod's worker finds its engine after start(); none: it needs no worker.
+  virtual std::optional<WorkerHandle::Engine> engine(const OwnerRecord&) const {
+    return std::nullopt;
+  }
+  // All of it follows from the record, which start() does not change: a crash in between is gone on
+  // from, and the worker may be started first, to wait for its engine.
+  virtual bool followsFromRecord() const { return false; }
+  // The worker didn't get ready, for this reason.
+  virtual void startFailed(const std::string&, const std::string&) {}
+  // Gives the pod's interface, if there is one, the addresses and routes of `record` in place of
+  // those before; routes that it can't have are left out of the record.
+  virtual void setAddresses(OwnerRecord&, const PodAddresses&) {}
+  // For a datapath that starts: finds or restores what start() did.
+  virtual void resume(const OwnerRecord&) {}
+  // Undoes start(), and is harmless without one.
+  virtual void stop(const OwnerRecord& record) = 0;
+
+  virtual void check(const OwnerRecord& record, Differences& differences) = 0;
+  // Why an offered device can't be used; empty: it can.
+  virtual std::string unhealthy(const std::string& id, const Offer& offer) const = 0;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,204 @@
+// See the header.
+#include "deviceplugin/datapath/backends/dpdk_backend.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/json.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// A card's firmware is asked for its queues; a node's first process also loads libraries.
+constexpr auto kStartTime = std::chrono::seconds(15);
+constexpr auto kHeartbeat = std::chrono::seconds(5);
+// Between two looks at a device that its driver didn't take.
+constexpr auto kFirstPause = std::chrono::seconds(2);
+constexpr auto kLastPause = std::chrono::seconds(300);
+
+}  // namespace
+
+DpdkBacking::DpdkBacking(const Programs& programs, const Paths& paths,
+                         std::function<void()> onChange)
+    : programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
+  makeDirectory(paths_.pmds(), 0700);
+}
+
+PortSettings DpdkBacking::settle(const std::string& id, const Offer&,
+                                 const Settings& settings) const {
+  return hardwareSettings(id, settings);
+}
+
+DpdkBacking::Offer DpdkBacking::prepare(const std::string&, Offer offer, Clock::time_point,
+                                        const std::function<bool()>&) {
+  return offer;  // whether the driver takes the function shows when it is started
+}
+
+std::shared_ptr<SupervisedProcess> DpdkBacking::find(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = processes_.find(id);
+  return found == processes_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const std::string& id,
+                                                       const DeviceConfig& device) {
+  makeDirectory(std::filesystem::path(paths_.pmdControl(id)).parent_path(), 0700);
+  std::vector<std::string> arguments = {programs_.pmd,
+                                        "--device=" + id,
+                                        "--pci=" + device.pciAddress,
+                                        "--driver=" + device.dpdkDriver,
+                                        "--socket=" + paths_.pmdSocket(id),
+                                        "--control=" + paths_.pmdControl(id),
+                                        "--sysfs=" + programs_.sysfs,
+                                        "--log-level=" + programs_.logLevel,
+                                        "--log-format=" + programs_.logFormat};
+  if (!device.devargs.empty()) arguments.push_back("--devargs=" + device.devargs);
+  auto process = std::make_shared<SupervisedProcess>(
+      SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
+                              programs_.cgroupRoot, kHeartbeat},
+      SupervisedProcess::Handlers{[](SupervisedProcess&, const nlohmann::json& hello) {
+                                    // It answers for a moment to say why it ends.
+                                    if (!hello.value("ready", false))
+                                      throw std::runtime_error(hello.value("reason", ""));
+                                  },
+                                  nullptr, onChange_});
+  std::lock_guard lock(mutex_);
+  processes_[id] = process;
+  return process;
+}
+
+std::shared_ptr<SupervisedProcess> DpdkBacking::startDriver(const std::string& id,
+                                                            const DeviceConfig& device) {
+  stopStray(paths_.pmdControl(id));  // one that the start could not stop has other arguments
+  const auto process = launch(id, device);
+  if (process->waitUp(Clock::now() + kStartTime, true)) {
+    std::lock_guard lock(mutex_);
+    failures_.erase(id);
+    return process;
+  }
+  const auto status = process->status();
+  startFailed(id, status.reason);
+  if (status.deaths > 0) throw std::runtime_error(status.reason);
+  throw RefusedError(Refusal::aborted, status.reason);
+}
+
+void DpdkBacking::startFailed(const std::string& id, const std::string& reason) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto before = failures_.find(id);
+    const auto pause =
+        before == failures_.end() ? kFirstPause : std::min(2 * before->second.pause, kLastPause);
+    failures_[id] = {reason, pause, Clock::now() + pause};
+  }
+  onChange_();
+}
+
+bool DpdkBacking::due(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto failure = failures_.find(id);
+  return failure != failures_.end() && failure->second.next <= Clock::now();
+}
+
+bool DpdkBacking::retry(const std::string& id, const Offer& offer) {
+  bool well = true;
+  try {
+    startDriver(id, offer.device);
+  } catch (const std::exception&) {  // noted already
+    well = false;
+  }
+  try {
+    end(id);
+  } catch (const std::exception& error) {
+    startFailed(id, error.what());
+    well = false;
+  }
+  return well;
+}
+
+void DpdkBacking::start(OwnerRecord& record) {
+  const std::string& id = record.attachment.deviceId;
+  const auto process = startDriver(id, record.device);
+  const auto hello = process->call("hello");
+  if (const auto pairs = hello.value("queue_pairs", 0u); pairs > 0)
+    record.attachment.queuePairs = pairs;
+}
+
+void DpdkBacking::resume(const OwnerRecord& record) {
+  launch(record.attachment.deviceId, record.device);
+}
+
+std::optional<WorkerHandle::Engine> DpdkBacking::engine(const OwnerRecord& record) const {
+  return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(record.attachment.deviceId));
+}
+
+void DpdkBacking::stop(const OwnerRecord& record) {
+  end(record.attachment.deviceId);
+}
+
+void DpdkBacking::end(const std::string& id) {
+  if (const auto process = find(id)) {
+    process->stop();
+    std::lock_guard lock(mutex_);
+    processes_.erase(id);
+  } else {
+    stopStray(paths_.pmdControl(id));  // of a vdpa-datapath before this one
+  }
+  std::filesystem::remove_all(std::filesystem::path(paths_.pmdControl(id)).parent_path());
+}
+
+void DpdkBacking::renew(const OwnerRecord& record) {
+  try {
+    if (const auto process = find(record.attachment.deviceId)) process->stop();
+  } catch (const std::exception& error) {
+    log::error("{}", error.what());  // the next one is started until the device is free
+  }
+  launch(record.attachment.deviceId, record.device);
+}
+
+void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
+  const auto process = find(record.attachment.deviceId);
+  if (!process)
+    differences.add("{} has no vdpa-pmd", record.attachment.deviceId);
+  else if (const auto status = process->settled(); !status.up)
+    differences.add("{}", status.reason);
+}
+
+std::string DpdkBacking::unhealthy(const std::string& id, const Offer&) const {
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto failure = failures_.find(id); failure != failures_.end())
+      return failure->second.reason;
+  }
+  const auto process = find(id);
+  if (!process) return "";
+  const auto status = process->status();
+  return status.up || status.deaths == 0 ? "" : status.reason;
+}
+
+std::vector<std::string> DpdkBacking::stopOthers(
+    const std::function<bool(const std::string& id)>& attached) {
+  std::vector<std::string> ended;
+  for (const auto& entry : std::filesystem::directory_iterator(paths_.pmds())) {
+    const std::string id = entry.path().filename();
+    if (attached(id)) continue;
+    try {
+      if (stopStray(paths_.pmdControl(id))) ended.push_back(id);
+      std::filesystem::remove_all(entry.path());
+    } catch (const std::exception& error) {
+      log::error("{}", error.what());
+    }
+  }
+  return ended;
+}
+
+unsigned DpdkBacking::deaths() const {
+  std::lock_guard lock(mutex_);
+  unsigned deaths = 0;
+  for (const auto& [id, process] : processes_) deaths += process->status().deaths;
+  return deaths;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,62 @@
+// Devices behind DPDK's vDPA drivers: a vdpa-pmd for each attached one.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "deviceplugin/datapath/backends/backend.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+
+namespace vdpa {
+
+class DpdkBacking : public Backing {
+ public:
+  // `onChange` is called from threads of its own when unhealthy() may be another one.
+  DpdkBacking(const Programs& programs, const Paths& paths, std::function<void()> onChange);
+
+  PortSettings settle(const std::string& id, const Offer& offer,
+                      const Settings& settings) const override;
+  Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
+                const std::function<bool()>& calledOff) override;
+  void start(OwnerRecord& record) override;
+  std::optional<WorkerHandle::Engine> engine(const OwnerRecord& record) const override;
+  void startFailed(const std::string& id, const std::string& reason) override;
+  void resume(const OwnerRecord& record) override;
+  void stop(const OwnerRecord& record) override;
+  void check(const OwnerRecord& record, Differences& differences) override;
+  std::string unhealthy(const std::string& id, const Offer& offer) const override;
+
+  // Whether it is time to look again at a device that could not be started.
+  bool due(const std::string& id) const;
+  // Starts the driver of a free device for a moment. True if the device is well again.
+  bool retry(const std::string& id, const Offer& offer);
+  // Ends processes of an earlier life whose device isn't attached, and says whose.
+  std::vector<std::string> stopOthers(const std::function<bool(const std::string& id)>& attached);
+  // Null if there is none.
+  std::shared_ptr<SupervisedProcess> find(const std::string& id) const;
+  // Ends the device's process and starts the program that is installed now.
+  void renew(const OwnerRecord& record);
+  unsigned deaths() const;
+
+ private:
+  struct Failure {
+    std::string reason;
+    std::chrono::seconds pause;  // until the next look, longer each time
+    Clock::time_point next;
+  };
+
+  std::shared_ptr<SupervisedProcess> launch(const std::string& id, const DeviceConfig& device);
+  // Throws with the reason when the driver doesn't take the device.
+  std::shared_ptr<SupervisedProcess> startDriver(const std::string& id, const DeviceConfig& device);
+  void end(const std::string& id);
+
+  const Programs programs_;
+  const Paths paths_;
+  const std::function<void()> onChange_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<SupervisedProcess>> processes_;  // by device ID
+  std::map<std::string, Failure> failures_;                              // by device ID
+};
+
+}  // namespace vdpa

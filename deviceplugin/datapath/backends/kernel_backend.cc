@@ -1,0 +1,105 @@
+// See the header.
+#include "deviceplugin/datapath/backends/kernel_backend.h"
+
+#include <fcntl.h>
+
+#include <thread>
+
+#include "common/errors.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// Between two looks at whether the device has come.
+constexpr auto kLook = std::chrono::milliseconds(20);
+
+}  // namespace
+
+PortSettings KernelBacking::settle(const std::string& id, const Offer&,
+                                   const Settings& settings) const {
+  return hardwareSettings(id, settings);
+}
+
+KernelBacking::Offer KernelBacking::prepare(const std::string& id, Offer offer,
+                                            Clock::time_point deadline,
+                                            const std::function<bool()>& calledOff) {
+  for (;;) {
+    if (!bus_.characterDevice(offer.device.vdpa).empty()) return offer;
+    if (Clock::now() >= deadline || calledOff())
+      throw RefusedError(Refusal::aborted,
+                         fmt::format("cannot attach {} yet: {}", id, unhealthy(id, offer)));
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+void KernelBacking::start(OwnerRecord& record) {
+  const std::string node = bus_.characterDevice(record.device.vdpa);
+  if (node.empty())
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("vDPA device {} of {} is gone", record.device.vdpa,
+                                   record.attachment.deviceId));
+  {
+    std::lock_guard lock(mutex_);  // one that is attached is not looked at again
+    failures_.erase(record.attachment.deviceId);
+  }
+  if (record.device.attach == Attach::vhostVdpa) record.attachment.socket = node;
+}
+
+std::optional<WorkerHandle::Engine> KernelBacking::engine(const OwnerRecord& record) const {
+  if (record.device.attach != Attach::vhostUser) return std::nullopt;
+  // A worker that runs is taken over with what it has open; one to be started needs the node.
+  return WorkerHandle::Engine::vhostVdpa(bus_.characterDevice(record.device.vdpa));
+}
+
+void KernelBacking::startFailed(const std::string& id, const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  failures_[id] = reason;
+}
+
+// A worker resets the device when it closes it, and so does the kernel for a pod that had the
+// character device. One that has it still is in the network that the settings make.
+void KernelBacking::stop(const OwnerRecord& record) {
+  if (record.device.attach == Attach::vhostVdpa) bus_.requireClosed(record.device.vdpa);
+}
+
+void KernelBacking::check(const OwnerRecord& record, Differences& differences) {
+  const std::string node = bus_.characterDevice(record.device.vdpa);
+  if (node.empty())
+    differences.add("vDPA device {} has no character device", record.device.vdpa);
+  else if (record.device.attach == Attach::vhostVdpa)
+    differences.compare("character device", record.attachment.socket, node);
+}
+
+std::string KernelBacking::unhealthy(const std::string& id, const Offer& offer) const {
+  const DeviceConfig& device = offer.device;
+  if (bus_.characterDevice(device.vdpa).empty()) {
+    if (device.provision)
+      if (auto reason = provisioner_.problem(id); !reason.empty()) return reason;
+    if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} is not there", device.vdpa);
+    return fmt::format(
+        "vDPA device {} has no character device: it is bound to {}, needs vhost_vdpa", device.vdpa,
+        bus_.driver(device.vdpa).empty() ? "no driver" : bus_.driver(device.vdpa));
+  }
+  std::lock_guard lock(mutex_);
+  const auto failure = failures_.find(id);
+  return failure == failures_.end() ? "" : failure->second;
+}
+
+bool KernelBacking::due(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  return failures_.contains(id);
+}
+
+bool KernelBacking::retry(const std::string& id, const Offer& offer) {
+  const std::string node = bus_.characterDevice(offer.device.vdpa);
+  if (node.empty()) return false;
+  const UniqueFd file(::open(node.c_str(), O_RDWR | O_CLOEXEC));  // EBUSY: somebody has it still
+  if (!file) return false;
+  std::lock_guard lock(mutex_);
+  return failures_.erase(id) > 0;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,76 @@
+// See the header.
+#include "deviceplugin/datapath/backends/software_backend.h"
+
+#include "deviceplugin/datapath/model/port_settings.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// Between two looks at whether the attachment was called off.
+constexpr auto kLook = std::chrono::milliseconds(250);
+
+}  // namespace
+
+PortSettings SoftwareBacking::settle(const std::string& id, const Offer& offer,
+                                     const Settings& settings) const {
+  return softwarePort(id, settings, offer.software.mtu);
+}
+
+SoftwareBacking::Offer SoftwareBacking::prepare(const std::string& id, Offer offer,
+                                                Clock::time_point deadline,
+                                                const std::function<bool()>& calledOff) {
+  for (;;) {
+    const auto vswitch = switches_.find(offer.resource);
+    if (vswitch && vswitch->waitUp(std::min(deadline, Clock::now() + kLook))) {
+      offer.software = vswitch->config();  // an earlier one's while pods of that go on
+      return offer;
+    }
+    if (Clock::now() < deadline && !calledOff()) continue;
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("cannot attach {} yet: {}", id,
+                                   vswitch ? vswitch->status().reason
+                                           : "the switch of " + offer.resource + " is not there"));
+  }
+}
+
+std::shared_ptr<SwitchHandle> SoftwareBacking::switchOf(const OwnerRecord& record) const {
+  if (auto vswitch = switches_.find(record.attachment.resource)) return vswitch;
+  throw RefusedError(Refusal::aborted,
+                     fmt::format("the switch of {} is not there", record.attachment.resource));
+}
+
+void SoftwareBacking::start(OwnerRecord& record) {
+  switchOf(record)->addPort(record.attachment.deviceId, record.attachment.port);
+}
+
+std::optional<WorkerHandle::Engine> SoftwareBacking::engine(const OwnerRecord& record) const {
+  return WorkerHandle::Engine::switchPort(switchOf(record)->portSocket(record.attachment.deviceId));
+}
+
+void SoftwareBacking::stop(const OwnerRecord& record) {
+  if (const auto vswitch = switches_.find(record.attachment.resource))
+    vswitch->removePort(record.attachment.deviceId);
+}
+
+void SoftwareBacking::check(const OwnerRecord& record, Differences& differences) {
+  const Attachment& attachment = record.attachment;
+  const auto vswitch = switches_.find(attachment.resource);
+  if (!vswitch) return differences.add("the switch of {} is not there", attachment.resource);
+  const auto status = vswitch->process()->settled();
+  if (!status.up) return differences.add("{}", status.reason);
+  const auto ports = vswitch->readPorts();
+  if (const auto port = ports.find(attachment.deviceId); port != ports.end())
+    comparePorts(differences, attachment.port, port->second);
+  else
+    differences.add("{} has no port on the switch of {}", attachment.deviceId, attachment.resource);
+}
+
+std::string SoftwareBacking::unhealthy(const std::string& id, const Offer& offer) const {
+  const auto vswitch = switches_.find(offer.resource);
+  if (!vswitch) return "the switch of " + offer.resource + " is not there";
+  const std::string problem = vswitch->problem();
+  return problem.empty() ? vswitch->portProblem(id) : problem;
+}
+
+}  // namespace vdpa

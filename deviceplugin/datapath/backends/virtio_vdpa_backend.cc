@@ -1,0 +1,101 @@
+// See the header.
+#include "deviceplugin/datapath/backends/virtio_vdpa_backend.h"
+
+#include <thread>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/pod_netdev.h"
+
+namespace vdpa {
+namespace {
+
+constexpr auto kLook = std::chrono::milliseconds(20);
+
+PodNetdev netdevOf(const OwnerRecord& record) {
+  return {record.netdev, record.attachment.owner.interface, record.attachment.owner.netns};
+}
+
+}  // namespace
+
+PortSettings NetdevBacking::settle(const std::string& id, const Offer&,
+                                   const Settings& settings) const {
+  return hardwareSettings(id, settings);
+}
+
+NetdevBacking::Offer NetdevBacking::prepare(const std::string& id, Offer offer,
+                                            Clock::time_point deadline,
+                                            const std::function<bool()>& calledOff) {
+  while (bus_.netdev(offer.device.vdpa).empty()) {
+    if (Clock::now() >= deadline || calledOff()) {
+      const std::string reason = unhealthy(id, offer);
+      throw RefusedError(
+          Refusal::aborted,
+          fmt::format("cannot attach {} yet: {}", id,
+                      !reason.empty() ? reason
+                                      : fmt::format("vDPA device {} has no netdev on the host",
+                                                    offer.device.vdpa)));
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+  return offer;
+}
+
+void NetdevBacking::complete(OwnerRecord& record) const {
+  record.netdev = bus_.netdev(record.device.vdpa);
+  record.attachment.socket.clear();
+}
+
+void NetdevBacking::start(OwnerRecord& record) {
+  Attachment& attachment = record.attachment;
+  const auto facts =
+      moveToPod(netdevOf(record), attachment.port.mtu, {attachment.port.mac, record.macAsked});
+  if (!record.macAsked) attachment.port.mac = facts.mac;
+  completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
+  setAddresses(record, {});
+}
+
+void NetdevBacking::setAddresses(OwnerRecord& record, const PodAddresses& before) {
+  record.routes =
+      vdpa::setAddresses(netdevOf(record), before, {record.attachment.ips, record.routes});
+}
+
+// A pod may have renamed the netdev, changed its address or moved it on. So it is not fetched: the
+// driver is bound anew, which ends that netdev wherever it is and makes one as it was at first.
+void NetdevBacking::stop(const OwnerRecord& record) {
+  const std::string& vdpa = record.device.vdpa;
+  if (!bus_.has(vdpa)) return;  // gone, and its netdev with it
+  bus_.rebind(vdpa, "virtio_vdpa");
+  const auto deadline = Clock::now() + std::chrono::seconds(2);
+  std::string now = bus_.netdev(vdpa);
+  for (; now.empty() && Clock::now() < deadline; now = bus_.netdev(vdpa))
+    std::this_thread::sleep_for(kLook);
+  if (now.empty())
+    throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}", record.netdev,
+                                         record.attachment.deviceId,
+                                         record.attachment.owner.netns));
+  // What it was called is not known of a device whose record could not be read.
+  if (!record.netdev.empty() && now != record.netdev) renameOnHost(now, record.netdev);
+}
+
+void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {
+  try {
+    const Attachment& attachment = record.attachment;
+    compareNetdev(netdevOf(record), {attachment.port.mac, attachment.port.mtu},
+                  {attachment.ips, record.routes}, differences);
+  } catch (const std::exception& error) {
+    differences.add("{}", error.what());
+  }
+}
+
+std::string NetdevBacking::unhealthy(const std::string& id, const Offer& offer) const {
+  const DeviceConfig& device = offer.device;
+  if (bus_.driver(device.vdpa) == "virtio_vdpa") return "";
+  if (device.provision)
+    if (auto reason = provisioner_.problem(id); !reason.empty()) return reason;
+  if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} is not there", device.vdpa);
+  return fmt::format("vDPA device {} is not bound to virtio_vdpa", device.vdpa);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,59 @@
+// See the header.
+#include "deviceplugin/datapath/dpdk/start_eal.h"
+
+#include <fmt/core.h>
+#include <rte_eal.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace vdpa {
+namespace {
+
+// EAL's main thread stays on all the CPUs that this process may use.
+std::string allowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(0, sizeof set, &set);
+  std::string list;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &set)) list += fmt::format("{}{}", list.empty() ? "" : ",", cpu);
+  return list;
+}
+
+// EAL makes an empty directory for itself, --no-shconf or not: in a place of ours, for as long as
+// it insists.
+class RuntimeDirectory {
+ public:
+  explicit RuntimeDirectory(const std::filesystem::path& path) : path_(path) {
+    ::setenv(kVariable, path_.empty() ? "." : path_.c_str(), 1);
+  }
+  ~RuntimeDirectory() {
+    ::unsetenv(kVariable);
+    ::rmdir((path_ / "dpdk/rte").c_str());
+    ::rmdir((path_ / "dpdk").c_str());
+  }
+  RuntimeDirectory(const RuntimeDirectory&) = delete;
+  RuntimeDirectory& operator=(const RuntimeDirectory&) = delete;
+
+ private:
+  static constexpr const char* kVariable = "RUNTIME_DIRECTORY";
+  const std::filesystem::path path_;
+};
+
+}  // namespace
+
+int startEal(const std::string& directory, std::vector<std::string> words) {
+  words.insert(words.begin(), {"vdpa", "--no-huge", "--no-shconf", "--no-telemetry", "--no-hpet",
+                               "--lcores", fmt::format("0@({})", allowedCpus())});
+  // What a pod has the vhost library say is not for the log.
+  words.push_back("--log-level=lib.vhost.data:critical");
+  std::vector<char*> arguments;
+  for (auto& word : words) arguments.push_back(word.data());
+  const RuntimeDirectory runtime(directory);
+  return rte_eal_init(static_cast<int>(arguments.size()), arguments.data());
+}
+
+}  // namespace vdpa

@@ -1,0 +1,305 @@
+// See the header.
+#include "deviceplugin/datapath/hardware/provisioner.h"
+
+#include <fmt/core.h>
+
+#include <filesystem>
+#include <stdexcept>
+#include <utility>
+
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/rollback.h"
+#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/sysfs_file.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+constexpr auto kRetry = std::chrono::seconds(5);
+
+}  // namespace
+
+Provisioner::Provisioner(Options options, const VdpaBus& bus)
+    : options_(std::move(options)), bus_(bus) {
+  makeDirectory(options_.records, 0700);
+  loadRecords();
+  thread_ = std::thread([this] { run(); });
+}
+
+Provisioner::~Provisioner() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Provisioner::want(Devices devices) {
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, device] : devices)
+      if (!wanted_.contains(id))
+        problems_[id] = fmt::format("vDPA device {} is being made", device.vdpa);
+    wanted_ = std::move(devices);
+    settled_ = false;
+    told_ = work_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Provisioner::wake() {
+  {
+    std::lock_guard lock(mutex_);
+    work_ = true;
+  }
+  changed_.notify_all();
+}
+
+std::vector<std::string> Provisioner::waitUndone(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [this] { return settled_ && left_.empty(); });
+  return left_;
+}
+
+std::string Provisioner::problem(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto found = problems_.find(id);
+  return found == problems_.end() ? "" : found->second;
+}
+
+void Provisioner::run() {
+  bool done = true;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      const auto ready = [this] { return stop_ || (work_ && told_); };
+      if (done)
+        changed_.wait(lock, ready);
+      else
+        changed_.wait_for(lock, kRetry, ready);
+      if (stop_) return;
+      work_ = settled_ = false;
+    }
+    done = step();
+    {
+      const std::lock_guard lock(mutex_);
+      left_.clear();
+      for (const auto& [id, record] : records_)
+        if (!wanted_.contains(id)) left_.push_back(id);
+      settled_ = !work_;
+    }
+    changed_.notify_all();
+    options_.changed();
+  }
+}
+
+bool Provisioner::step() {
+  Devices wanted;
+  {
+    std::lock_guard lock(mutex_);
+    wanted = wanted_;
+  }
+  bool done = undoUnwanted(wanted);
+  std::map<std::string, std::string> problems;
+  for (const auto& [id, device] : wanted) {
+    try {
+      const Turn turn(*this, id);
+      make(id, device);
+    } catch (const std::exception& error) {
+      problems[id] = fmt::format("cannot make vDPA device {}: {}", device.vdpa, error.what());
+      if (problem(id) != problems[id]) log::error("{}: {}", id, problems[id]);
+      done = false;
+    }
+    std::lock_guard lock(mutex_);
+    if (stop_) return true;
+  }
+  std::lock_guard lock(mutex_);
+  problems_ = std::move(problems);
+  return done;
+}
+
+bool Provisioner::undoUnwanted(const Devices& wanted) {
+  std::vector<std::string> unwanted;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, record] : records_)
+      if (!wanted.contains(id)) unwanted.push_back(id);
+  }
+  bool done = true;
+  for (const auto& id : unwanted) {
+    const Turn turn(*this, id);
+    if (options_.owned(id)) {  // looked at again: it is let go at any moment
+      done = false;
+      continue;
+    }
+    try {
+      undo(id);
+    } catch (const std::exception& error) {
+      log::error("cannot undo the provisioning of {}: {}", id, error.what());
+      done = false;
+    }
+  }
+  return done;
+}
+
+std::optional<Provisioner::Record> Provisioner::ours(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  const auto record = records_.find(id);
+  if (record == records_.end() || record->second.bootId != options_.bootId) return std::nullopt;
+  return record->second;
+}
+
+Provisioner::Turn::Turn(Provisioner& provisioner, const std::string& id,
+                        std::optional<std::chrono::steady_clock::time_point> deadline)
+    : provisioner_(provisioner), id_(id) {
+  std::unique_lock lock(provisioner_.mutex_);
+  const auto free = [&] { return !provisioner_.making_.contains(id_); };
+  if (!deadline)
+    provisioner_.changed_.wait(lock, free);
+  else if (!provisioner_.changed_.wait_until(lock, *deadline, free))
+    return;
+  has_ = provisioner_.making_.insert(id_).second;
+}
+
+Provisioner::Turn::~Turn() {
+  if (!has_) return;
+  {
+    std::lock_guard lock(provisioner_.mutex_);
+    provisioner_.making_.erase(id_);
+  }
+  provisioner_.changed_.notify_all();
+}
+
+void Provisioner::keep(const Record& record, Durability durability) {
+  write(record, durability);
+  std::lock_guard lock(mutex_);
+  records_[record.device] = record;
+}
+
+void Provisioner::make(const std::string& id, const DeviceConfig& device) {
+  const bool there = bus_.has(device.vdpa);
+  if (there && (options_.owned(id) || !isOurs(id))) return;
+  if (!there && options_.owned(id))
+    throw std::runtime_error("it went away under its pod, whose end has to come first");
+  makeNow(id, device, device.attributes);
+}
+
+bool Provisioner::remake(const std::string& id, const DeviceConfig& device,
+                         const VdpaAttributes& attributes,
+                         std::chrono::steady_clock::time_point deadline) {
+  const Turn turn(*this, id, deadline);
+  if (!turn)
+    throw RefusedError(
+        Refusal::aborted,
+        fmt::format("cannot attach {} yet: vDPA device {} is being made", id, device.vdpa));
+  const auto record = ours(id);
+  if (!record) return false;
+  if (bus_.has(device.vdpa) && record->made && record->attributes == attributes) return false;
+  Rollback changed;  // however it ends, the device was away
+  changed.add(options_.changed);
+  try {
+    makeNow(id, device, attributes);
+  } catch (const std::exception&) {
+    if (attributes != device.attributes) makeOwn(id, device);
+    throw;
+  }
+  return true;
+}
+
+void Provisioner::makeOwn(const std::string& id, const DeviceConfig& device) {
+  try {
+    makeNow(id, device, device.attributes);
+  } catch (const std::exception& error) {  // the thread tries it again
+    log::error("cannot make vDPA device {} of {} again: {}", device.vdpa, id, error.what());
+  }
+}
+
+void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
+                          const VdpaAttributes& attributes) {
+  const std::string driver = device.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
+  const bool there = bus_.has(device.vdpa);
+  if (const auto before = ours(id);
+      there && before && before->made && before->attributes == attributes)
+    return bus_.bind(device.vdpa, driver);
+  if (there) bus_.requireClosed(device.vdpa);
+  Record record = recordFor(id, device);
+  record.attributes = attributes;
+  if (attributes.mtu != 0 && !record.foundMtu && options_.mtu) learnMtu(device, record);
+  clearWay(device, record);
+  VdpaAttributes passed = attributes;
+  const bool putBack = attributes.mtu == 0 && record.foundMtu.value_or(0) != 0;
+  if (putBack && mayHaveMtu(attributes))
+    passed.mtu = *record.foundMtu;
+  else if (putBack)
+    restoreMtu(record);
+  record.taken = options_.add(device.vdpa, device.managementDevice, passed);
+  record.made = true;
+  if (putBack) record.foundMtu.reset();
+  keep(record, Durability::memory);  // without it, it is only made once more
+  log::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
+            device.managementDevice, describe(attributes), describe(record.taken));
+  bus_.bind(device.vdpa, driver);
+}
+
+// Of a device whose making begins.
+Provisioner::Record Provisioner::recordFor(const std::string& id,
+                                           const DeviceConfig& device) const {
+  Record record;
+  record.device = id;
+  record.vdpa = device.vdpa;
+  record.managementDevice = device.managementDevice;
+  record.pciAddress = device.pciAddress;
+  record.pciDriver = device.pciDriver;
+  record.bootId = options_.bootId;
+  record.made = false;
+  if (!device.pciAddress.empty()) {
+    record.foundDriver = linkName(function(device.pciAddress) + "/driver");
+    record.foundOverride = driverOverride(function(device.pciAddress));
+  }
+  if (!record.foundDriver.empty() && !device.pciDriver.empty() &&
+      record.foundDriver != device.pciDriver)
+    checkUnused(function(device.pciAddress), record.foundDriver);
+  // What was found before we came stays what is put back.
+  if (const auto before = ours(id)) {
+    record.foundDriver = before->foundDriver;
+    record.foundOverride = before->foundOverride;
+    if (record.pciDriver.empty()) record.pciDriver = before->pciDriver;
+    record.foundMtu = before->foundMtu;
+  }
+  return record;
+}
+
+// For a device that is made with what `record` says.
+void Provisioner::clearWay(const DeviceConfig& device, const Record& record) {
+  keep(record, Durability::disk);
+  if (bus_.has(device.vdpa)) options_.remove(device.vdpa);
+  bindDriver(device);
+}
+
+void Provisioner::undo(const std::string& id) {
+  Record record;
+  {
+    std::lock_guard lock(mutex_);
+    record = records_.at(id);
+  }
+  // After a restart of the node nothing of it is left.
+  if (record.bootId == options_.bootId) {
+    if (bus_.has(record.vdpa)) bus_.requireClosed(record.vdpa);
+    const bool putBack = record.foundMtu.value_or(0) != 0 && hasParent(record);
+    if (putBack && std::exchange(record.made, false)) keep(record, Durability::disk);
+    if (bus_.has(record.vdpa)) options_.remove(record.vdpa);
+    if (putBack) restoreMtu(record);
+    const bool back = !record.pciAddress.empty() && !record.pciDriver.empty() &&
+                      record.pciDriver != record.foundDriver && restoreDriver(record);
+    log::info("{}: removed vDPA device {}{}", id, record.vdpa,
+              back ? ", driver back to " + orNone(record.foundDriver) : "");
+  }
+  std::filesystem::remove(recordPath(id));
+  std::lock_guard lock(mutex_);
+  records_.erase(id);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,152 @@
+// Makes vDPA devices where the configuration asks for it, and undoes exactly what it made: each is
+// recorded on disk before it is begun. Works on a thread of its own, since drivers take their time.
+//
+// A device that has other attributes than it should, since the configuration has changed or a pod
+// had it with a network's MAC or MTU, is remade as soon as no pod has it. The record says which
+// it has, and is written before they change: a device whose making was cut off is made again. A
+// parent keeps an MTU that a device was made with (mlx5_vdpa sets its function's): the one that it
+// had before is learned and recorded first, and put back before the record goes.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/atomic_file.h"
+#include "deviceplugin/datapath/hardware/vdpa_bus.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+
+namespace vdpa {
+
+class Provisioner {
+ public:
+  using Devices = std::map<std::string, DeviceConfig>;  // by device ID
+  struct Options {
+    std::string sysfs;
+    std::string records;  // directory
+    std::string bootId;
+    // The two netlink calls. They throw what says why it failed; add() returns what the kernel took
+    // of the attributes.
+    std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
+                                 const VdpaAttributes& attributes)>
+        add;
+    std::function<void(const std::string& name)> remove;
+    // A device's MTU, 0 if it has none.
+    std::function<unsigned(const std::string& name)> mtu = {};
+    // Whether a pod has the device: then it is left alone.
+    std::function<bool(const std::string& id)> owned;
+    // problem() may be another one.
+    std::function<void()> changed;
+  };
+
+  Provisioner(Options options, const VdpaBus& bus);
+  // Waits for the step under way; leaves everything as it is.
+  ~Provisioner();
+
+  // The whole set that should exist. What an earlier set had, and this one has not, is undone, as
+  // soon as no pod has it.
+  void want(Devices devices);
+  // An owner has gone: what waited for that goes on. To be called without its Lease.
+  void wake();
+  // For the holder of the device's Lease: remakes it unless it has these attributes. False if that
+  // was not needed, and if it is not one of ours or is not made yet. On failure it has its own
+  // attributes again, if that is possible. Throws RefusedError (aborted) at the deadline, else what
+  // says why it failed.
+  bool remake(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes,
+              std::chrono::steady_clock::time_point deadline);
+  // Whether it was made by us since the node's start. One of its name that was not isn't ours to
+  // change.
+  bool isOurs(const std::string& id) const { return ours(id).has_value(); }
+
+  // Waits until what isn't wanted is undone; returns the device IDs for which it isn't at the
+  // deadline.
+  std::vector<std::string> waitUndone(std::chrono::steady_clock::time_point deadline);
+
+  // Why the device isn't there, or not yet; empty if it is.
+  std::string problem(const std::string& id) const;
+
+ private:
+  // One at a time for each device, while it and its record are changed: the holder of its Lease
+  // then finds it made or not, and not in between. False at the deadline. Taken without mutex_.
+  class Turn {
+   public:
+    Turn(Provisioner& provisioner, const std::string& id,
+         std::optional<std::chrono::steady_clock::time_point> deadline = std::nullopt);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    explicit operator bool() const { return has_; }
+
+   private:
+    Provisioner& provisioner_;
+    const std::string id_;
+    bool has_ = false;
+  };
+
+  struct Record {
+    std::string device;
+    std::string vdpa;
+    std::string pciAddress;
+    std::string pciDriver;      // that was bound
+    std::string foundDriver;    // before; empty: none
+    std::string foundOverride;  // its driver_override before; empty: none
+    std::string bootId;
+    VdpaAttributes attributes;
+    VdpaAttributes taken;  // of them by the kernel, once it is made
+    bool made = true;      // false: its making has begun, and it may have those from before
+    std::string managementDevice;
+    // Of the parent, before a device with another one was made. Absent: it has not been changed. 0:
+    // the kernel did not show it.
+    std::optional<unsigned> foundMtu;
+  };
+
+  void run();
+  bool step();  // false: something is to be tried again
+  bool undoUnwanted(const Devices& wanted);
+  void make(const std::string& id, const DeviceConfig& device);
+  void makeNow(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes);
+  void makeOwn(const std::string& id, const DeviceConfig& device);
+  Record recordFor(const std::string& id, const DeviceConfig& device) const;
+  void clearWay(const DeviceConfig& device, const Record& record);
+  void learnMtu(const DeviceConfig& device, Record& record);
+  void restoreMtu(const Record& record) const;
+  bool hasParent(const Record& record) const;
+  static std::string orNone(const std::string& driver);
+  static std::string driverOverride(const std::string& function);
+  static void checkUnused(const std::string& function, const std::string& driver);
+  void bindDriver(const DeviceConfig& device) const;
+  void undo(const std::string& id);
+  bool restoreDriver(const Record& record) const;
+  void loadRecords();
+  void write(const Record& record, Durability durability) const;
+  void keep(const Record& record, Durability durability);
+  std::optional<Record> ours(const std::string& id) const;
+  std::string recordPath(const std::string& id) const { return options_.records + "/" + id; }
+  std::string function(const std::string& address) const {
+    return options_.sysfs + "/bus/pci/devices/" + address;
+  }
+
+  const Options options_;
+  const VdpaBus& bus_;
+  mutable std::mutex mutex_;      // of all that follows
+  std::set<std::string> making_;  // devices that have a Turn
+  std::map<std::string, Record> records_;
+  std::condition_variable changed_;
+  Devices wanted_;
+  bool told_ = false;  // the first set is there: nothing is undone before
+  std::map<std::string, std::string> problems_;
+  bool work_ = false;
+  bool settled_ = false;           // nothing was asked for since the last step began
+  std::vector<std::string> left_;  // after the last step: made, and neither wanted nor undone
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,98 @@
+// The PCI driver of a function that gets a vDPA device: taken from it, bound, and put back.
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <stdexcept>
+
+#include "deviceplugin/datapath/hardware/provisioner.h"
+#include "deviceplugin/datapath/hardware/sysfs_file.h"
+
+namespace vdpa {
+namespace {
+
+// The folder stays when its netdev is moved to another network namespace, and is empty then.
+bool holdsNetdev(const std::filesystem::path& device) {
+  return std::filesystem::exists(device / "net") && !std::filesystem::is_empty(device / "net");
+}
+
+// virtio-pci serves nobody by itself: the driver of the virtio device that it makes does.
+bool hasNetdev(const std::string& function) {
+  if (holdsNetdev(function)) return true;
+  const std::filesystem::directory_iterator entries(function);
+  return std::any_of(begin(entries), end(entries), [](const auto& entry) {
+    return entry.path().filename().string().starts_with("virtio") &&
+           (holdsNetdev(entry.path()) || !std::filesystem::exists(entry.path() / "driver"));
+  });
+}
+
+}  // namespace
+
+std::string Provisioner::orNone(const std::string& driver) {
+  return driver.empty() ? "no driver" : driver;
+}
+
+// "(null)" is how the kernel shows none.
+std::string Provisioner::driverOverride(const std::string& function) {
+  std::string text = readFile(function + "/driver_override");
+  while (text.ends_with('\n')) text.pop_back();
+  return text == "(null)" ? "" : text;
+}
+
+// A function whose driver serves somebody this program doesn't see is not taken from it: a virtual
+// machine's or a DPDK program's, or a netdev that another plugin has moved into a pod.
+void Provisioner::checkUnused(const std::string& function, const std::string& driver) {
+  if (driver == "vfio-pci" || driver == "uio_pci_generic" || driver == "igb_uio")
+    throw std::runtime_error(fmt::format(
+        "it has driver {}, so that a program may be using it: unbind it first", driver));
+  if (!hasNetdev(function))
+    throw std::runtime_error(
+        fmt::format("its driver {} shows no netdev on the node, so that a pod may have it: unbind "
+                    "it first",
+                    driver));
+}
+
+void Provisioner::bindDriver(const DeviceConfig& device) const {
+  if (device.pciAddress.empty() || device.pciDriver.empty()) return;
+  const std::string path = function(device.pciAddress);
+  const std::string bound = linkName(path + "/driver");
+  if (bound == device.pciDriver) return;
+  const std::string driver = options_.sysfs + "/bus/pci/drivers/" + device.pciDriver;
+  if (!std::filesystem::exists(driver)) {
+    std::string module = device.pciDriver;
+    std::replace(module.begin(), module.end(), '-', '_');
+    throw std::runtime_error(
+        fmt::format("the kernel has no PCI driver {}: `modprobe {}` on the "
+                    "node",
+                    device.pciDriver, module));
+  }
+  writeAttribute(path + "/driver_override", device.pciDriver);
+  if (!bound.empty()) writeAttribute(path + "/driver/unbind", device.pciAddress);
+  writeAttribute(options_.sysfs + "/bus/pci/drivers_probe", device.pciAddress);
+  if (const std::string now = linkName(path + "/driver"); now != device.pciDriver)
+    throw std::runtime_error(
+        fmt::format("driver {} did not take {}, which has {} now; see the kernel's log",
+                    device.pciDriver, device.pciAddress, orNone(now)));
+}
+
+// From every state that bindDriver can be interrupted in; false: there is nothing of ours.
+bool Provisioner::restoreDriver(const Record& record) const {
+  const std::string path = function(record.pciAddress);
+  if (!std::filesystem::exists(path)) return false;
+  const std::string bound = linkName(path + "/driver"), wanted = driverOverride(path);
+  if (wanted != record.pciDriver && wanted != record.foundDriver) return false;
+  if (!bound.empty() && bound != record.pciDriver && bound != record.foundDriver) return false;
+  if (bound == record.pciDriver) writeAttribute(path + "/driver/unbind", record.pciAddress);
+  // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then only the driver that
+  // is asked for by name takes one.
+  if (bound != record.foundDriver && !record.foundDriver.empty()) {
+    writeAttribute(path + "/driver_override", record.foundDriver);
+    writeAttribute(options_.sysfs + "/bus/pci/drivers/" + record.foundDriver + "/bind",
+                   record.pciAddress);
+  }
+  writeAttribute(path + "/driver_override",
+                 record.foundOverride.empty() ? "\n" : record.foundOverride);
+  return true;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,235 @@
+// See the header.
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <filesystem>
+
+#include "common/errors.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// In the order of their changing; the MAC comes before them, and has ways of its own.
+constexpr std::array kParts{VfPart::vlan, VfPart::rate, VfPart::spoofCheck, VfPart::trust,
+                            VfPart::linkState};
+
+std::string onOff(int value) {
+  return value < 0 ? "not told" : value == 1 ? "on" : "off";
+}
+
+// As a network's configuration has it.
+std::string describe(VfPart part, const VfValues& values) {
+  switch (part) {
+    case VfPart::mac:
+      return "mac " + (values.mac.empty() ? "none" : values.mac);
+    case VfPart::vlan:
+      return fmt::format("vlan {} (vlanQoS {}, vlanProto {})", values.vlan, values.vlanQos,
+                         values.vlanProto);
+    case VfPart::rate:
+      return fmt::format("min_tx_rate {}, max_tx_rate {}", values.minTxRate, values.maxTxRate);
+    case VfPart::spoofCheck:
+      return "spoofchk " + onOff(values.spoofCheck);
+    case VfPart::trust:
+      return "trust " + onOff(values.trust);
+    case VfPart::linkState:
+      return "link_state " + values.linkState;
+  }
+  return "";
+}
+
+bool same(VfPart part, const VfValues& a, const VfValues& b) {
+  return describe(part, a) == describe(part, b);
+}
+
+std::string whereIs(const Vf& vf) {
+  return fmt::format("VF {} of {} ({})", vf.index, vf.pf, vf.driver);
+}
+
+VfValues wantedValues(VfValues values, const Settings& settings, const PortSettings& port) {
+  if (settings.vlan) {
+    values.vlan = port.vlan;
+    values.vlanQos = port.vlanQos;
+    values.vlanProto = port.vlanProto;
+  }
+  if (settings.minTxRate) values.minTxRate = port.minTxRate;
+  if (settings.maxTxRate) values.maxTxRate = port.maxTxRate;
+  if (settings.spoofCheck) values.spoofCheck = port.spoofCheck ? 1 : 0;
+  if (settings.trust) values.trust = port.trust ? 1 : 0;
+  if (!settings.linkState.empty()) values.linkState = port.linkState;
+  return values;
+}
+
+void inForce(PortSettings& port, const VfValues& values) {
+  port.vlan = values.vlan;
+  port.vlanQos = values.vlanQos;
+  port.vlanProto = values.vlanProto;
+  port.minTxRate = values.minTxRate;
+  port.maxTxRate = values.maxTxRate;
+  port.spoofCheck = values.spoofCheck == 1;
+  port.trust = values.trust == 1;
+  port.linkState = values.linkState;
+}
+
+bool tells(VfPart part, const VfValues& values) {
+  if (part == VfPart::spoofCheck) return values.spoofCheck >= 0;
+  if (part == VfPart::trust) return values.trust >= 0;
+  return true;
+}
+
+// Of what has no settings: whatever asks for nothing is in force.
+VfValues noValues() {
+  VfValues values;
+  values.spoofCheck = values.trust = 0;
+  return values;
+}
+
+}  // namespace
+
+VfValues HardwareChanges::valuesOf(const PortSettings& port) {
+  return {port.vlan,       port.vlanQos, port.vlanProto, port.minTxRate, port.maxTxRate,
+          port.spoofCheck, port.trust,   port.linkState, port.mac};
+}
+
+std::string HardwareChanges::whyNoVf(const std::optional<Vf>& vf) {
+  return vf ? fmt::format("the driver {} of its PF {} has no settings of VFs", vf->driver, vf->pf)
+            : "it is no VF of a PF that has a netdev on this node";
+}
+
+HardwareChanges::Access HardwareChanges::kernels(
+    const std::string& sysfs, std::function<std::string(const std::string& vdpa)> vdpaMac,
+    std::function<bool(const std::string&, const std::string&)> setVdpaMac,
+    std::function<unsigned(const std::string& vdpa)> vdpaMtu) {
+  return {[sysfs](const std::string& address) {
+            return std::filesystem::exists(sysfs + "/bus/pci/devices/" + address);
+          },
+          [sysfs](const std::string& address) { return findVf(sysfs, address); },
+          writeVf,
+          std::move(vdpaMac),
+          std::move(setVdpaMac),
+          std::move(vdpaMtu)};
+}
+
+VdpaFacts HardwareChanges::factsOf(const std::string& vdpa) const {
+  return {access_.vdpaMac ? access_.vdpaMac(vdpa) : "",
+          access_.vdpaMtu ? access_.vdpaMtu(vdpa) : 0};
+}
+
+void HardwareChanges::plan(OwnerRecord& record, const Settings& settings,
+                           const std::string& madeWith) const {
+  Attachment& attachment = record.attachment;
+  const auto vf = access_.find(record.device.pciAddress);
+  const VfValues found = vf && vf->values ? *vf->values : noValues();
+  const VfValues wanted = wantedValues(found, settings, attachment.port);
+  record.found.vf = found;
+  if (record.device.attach == Attach::vhostVdpa && settings.mtu != 0)
+    checkMtu(attachment.deviceId, record.device, settings.mtu, factsOf(record.device.vdpa));
+  planMac(record, vf, madeWith);
+  for (const VfPart part : kParts) {
+    if (same(part, wanted, found)) continue;
+    // A link that nobody can disable is enabled.
+    if (part == VfPart::linkState && wanted.linkState == "enable" && !(vf && vf->values)) continue;
+    if (!vf || !vf->values)
+      throw RefusedError(Refusal::invalidArgument,
+                         fmt::format("cannot set up {}: {} is not possible: {}; remove it from the "
+                                     "network's configuration",
+                                     attachment.deviceId, describe(part, wanted), whyNoVf(vf)));
+    record.found.vfChanges.push_back(part);
+  }
+  inForce(attachment.port, wanted);
+}
+
+void HardwareChanges::apply(OwnerRecord& record) const {
+  const Attachment& attachment = record.attachment;
+  applyMac(record);
+  const VfValues wanted = valuesOf(attachment.port);
+  for (const VfPart part : record.found.vfChanges) {
+    if (part == VfPart::mac) continue;
+    const auto vf = access_.find(record.device.pciAddress);
+    if (!vf || !vf->values)
+      throw RefusedError(Refusal::aborted,
+                         fmt::format("cannot set up {}: its PF has gone", attachment.deviceId));
+    write(record, *vf, part, wanted);
+  }
+}
+
+void HardwareChanges::write(const OwnerRecord& record, const Vf& vf, VfPart part,
+                            const VfValues& wanted) const {
+  const std::string& id = record.attachment.deviceId;
+  const int error = access_.write(vf, part, wanted);
+  if (error != 0)
+    throw RefusedError(
+        Refusal::invalidArgument,
+        fmt::format("cannot set up {}: {} refuses {}: {}; remove it from the network's "
+                    "configuration, or see the kernel's log on the node",
+                    id, whereIs(vf), describe(part, wanted),
+                    std::generic_category().message(error)));
+  const auto now = access_.find(record.device.pciAddress);
+  if (now && now->values && (!tells(part, *now->values) || same(part, wanted, *now->values)))
+    return;
+  throw RefusedError(
+      Refusal::invalidArgument,
+      fmt::format("cannot set up {}: {} was set, but {}; its driver ignores it: remove it from the "
+                  "network's configuration",
+                  id, describe(part, wanted),
+                  now && now->values
+                      ? fmt::format("{} has {}", whereIs(vf), describe(part, *now->values))
+                      : "the VF has gone"));
+}
+
+void HardwareChanges::restore(const OwnerRecord& record) const {
+  const std::string& address = record.device.pciAddress;
+  const VfValues& found = record.found.vf;
+  std::exception_ptr failure;
+  const auto outOfReach = [&](const std::optional<Vf>& vf, VfPart part) {
+    if (vf && vf->values) return false;
+    if (!failure && access_.present(address))
+      failure = std::make_exception_ptr(std::runtime_error(fmt::format(
+          "cannot put back {} of {}: {}; give the PF back to the node, or remove the VF",
+          describe(part, found), record.attachment.deviceId, whyNoVf(vf))));
+    return true;
+  };
+  const std::vector<VfPart> undone(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
+  for (const VfPart part : undone) {
+    const auto vf = access_.find(address);
+    if (outOfReach(vf, part)) break;
+    if (same(part, found, *vf->values)) continue;
+    int error = access_.write(*vf, part, found);
+    const auto after = access_.find(address);
+    if (outOfReach(after, part)) break;
+    if (error == 0 && !same(part, found, *after->values)) error = EIO;
+    if (error == 0) continue;
+    const auto problem =
+        systemError(error, "cannot put back {} of {}, {}: it has {}", describe(part, found),
+                    record.attachment.deviceId, whereIs(*after), describe(part, *after->values));
+    // Some drivers can't take back a MAC that they have given; the next owner's replaces it.
+    if (part == VfPart::mac && found.mac.empty())
+      log::warn("{}", problem.what());
+    else if (!failure)
+      failure = std::make_exception_ptr(problem);
+  }
+  restoreVdpaMac(record);
+  if (failure) std::rethrow_exception(failure);
+}
+
+void HardwareChanges::check(const OwnerRecord& record, Differences& differences) const {
+  const FoundHardware& found = record.found;
+  if (found.vdpaMac && access_.setVdpaMac)
+    if (const std::string now = access_.vdpaMac(record.device.vdpa); !now.empty())
+      differences.compare("mac of vDPA device " + record.device.vdpa, record.attachment.port.mac,
+                          now);
+  if (found.vfChanges.empty()) return;
+  const auto vf = access_.find(record.device.pciAddress);
+  if (!vf || !vf->values)
+    return differences.add("the PF of {} has gone", record.attachment.deviceId);
+  const VfValues wanted = valuesOf(record.attachment.port);
+  for (const VfPart part : found.vfChanges)
+    if (tells(part, *vf->values) && !same(part, wanted, *vf->values))
+      differences.add("{} has {}; expected {}", whereIs(*vf), describe(part, *vf->values),
+                      describe(part, wanted));
+}
+
+}  // namespace vdpa

@@ -1,0 +1,71 @@
+// What an attachment changes on its hardware: a VF's settings through its PF, a vDPA device's MAC
+// by the kernel's vdpa family. Decided, recorded, changed, read back, and put back in reverse
+// order. Only what was asked for is changed; a MAC is chosen where nobody asks for one.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/records/owner_record.h"
+
+namespace vdpa {
+
+class HardwareChanges {
+ public:
+  // The kernel's part. `find` and `write` as findVf() and writeVf().
+  struct Access {
+    std::function<bool(const std::string& pciAddress)> present;  // the function itself
+    std::function<std::optional<Vf>(const std::string& pciAddress)> find;
+    std::function<int(const Vf& vf, VfPart part, const VfValues& values)> write;
+    // A vDPA device's MAC, empty if it tells none; and setting it, false if that isn't possible.
+    std::function<std::string(const std::string& vdpa)> vdpaMac;
+    std::function<bool(const std::string& vdpa, const std::string& mac)> setVdpaMac;
+    // Its MTU, 0 if it has none.
+    std::function<unsigned(const std::string& vdpa)> vdpaMtu = {};
+  };
+  // By rtnetlink; without the last three a vDPA device has its own MAC and MTU.
+  static Access kernels(const std::string& sysfs,
+                        std::function<std::string(const std::string& vdpa)> vdpaMac,
+                        std::function<bool(const std::string&, const std::string&)> setVdpaMac,
+                        std::function<unsigned(const std::string& vdpa)> vdpaMtu);
+
+  explicit HardwareChanges(Access access) : access_(std::move(access)) {}
+
+  // Into `record`: what is found, what will be changed, and the settings that are in force then.
+  // Changes nothing. `madeWith`: a MAC that the vDPA device is remade with before apply(); empty:
+  // it keeps what it has. Throws RefusedError (invalidArgument) that names what can't be set, and
+  // where.
+  void plan(OwnerRecord& record, const Settings& settings, const std::string& madeWith = {}) const;
+  // Changes what is planned and looks at it again. A MAC that nobody asked for and that the device
+  // can't be given becomes the device's own, or empty if it tells none. Throws what names device,
+  // setting and PF.
+  void apply(OwnerRecord& record) const;
+  // Puts back what was planned, whether it was changed or not. That the hardware has gone is no
+  // error, but that its PF can't be seen is: it may come back. Throws what names the first setting
+  // that stays.
+  void restore(const OwnerRecord& record) const;
+  void check(const OwnerRecord& record, Differences& differences) const;
+
+  // A vDPA device's own report of itself.
+  VdpaFacts factsOf(const std::string& vdpa) const;
+
+ private:
+  void planMac(OwnerRecord& record, const std::optional<Vf>& vf, const std::string& madeWith) const;
+  std::string ownMac(const OwnerRecord& record) const;
+  void applyMac(OwnerRecord& record) const;
+  bool applyVdpaMac(OwnerRecord& record) const;
+  bool applyVfMac(OwnerRecord& record) const;
+  static void keepOwnMac(OwnerRecord& record, const std::string& own);
+  static VfValues valuesOf(const PortSettings& port);
+  static std::string whyNoVf(const std::optional<Vf>& vf);
+  void write(const OwnerRecord& record, const Vf& vf, VfPart part, const VfValues& wanted) const;
+  void restoreVdpaMac(const OwnerRecord& record) const;
+
+  const Access access_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,150 @@
+// The MAC of an attachment's hardware: of its vDPA device by the kernel's vdpa family, else of its
+// VF through the PF, else its own.
+#include <algorithm>
+
+#include "common/errors.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// A port's is its switch's business; a netdev's is set when it is moved into the pod.
+bool hasMacToSet(const OwnerRecord& record) {
+  return record.device.backend != Backend::software && record.device.attach != Attach::virtioVdpa &&
+         !record.attachment.port.mac.empty();
+}
+
+}  // namespace
+
+std::string HardwareChanges::ownMac(const OwnerRecord& record) const {
+  return access_.vdpaMac ? access_.vdpaMac(record.device.vdpa) : "";
+}
+
+// Both ways, if there are both: which one works shows when it is tried. Neither where the driver
+// takes a MAC only when the device is made: mlx5_vdpa's `vdpa dev set` gives the NIC's multi-PF
+// switch the MAC from before (mlx5_vdpa_set_attr() in Linux 6.12). A device without
+// VIRTIO_NET_F_MAC shows none whatever is set, and frames to one that a pod counts on may not reach
+// it.
+void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
+                              const std::string& madeWith) const {
+  if (!hasMacToSet(record)) return;
+  const std::string& mac = record.attachment.port.mac;
+  const DeviceConfig& device = record.device;
+  if (device.backend == Backend::kernel) {
+    const std::string own = madeWith.empty() ? ownMac(record) : madeWith;
+    if (own == mac) return;
+    if (takesMacOnlyWhenMade(device.rules) ||
+        (record.macAsked && device.rules.macWhenMade && own.empty()))
+      return keepOwnMac(record, own);
+    // Of a driver without a name it isn't known.
+    if (access_.setVdpaMac && (device.rules.macLater || device.rules.driver.empty()))
+      record.found.vdpaMac = own;
+  }
+  if (vf && vf->values && vf->values->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
+}
+
+// One that shows none may have the chosen one: nobody else has that.
+void HardwareChanges::keepOwnMac(OwnerRecord& record, const std::string& own) {
+  std::string& mac = record.attachment.port.mac;
+  if (record.macAsked)
+    throw RefusedError(
+        Refusal::invalidArgument,
+        fmt::format("cannot set up {}: mac {} is asked for, but vDPA device {} {}: {}",
+                    record.attachment.deviceId, mac, record.device.vdpa,
+                    own.empty() ? "shows no MAC" : "has " + own,
+                    whyNotRemade(record.device, "mac")));
+  if (!own.empty()) mac = own;
+}
+
+// By the kernel's vdpa family where the device's parent supports it, else through the PF; else the
+// device's own will have to do.
+void HardwareChanges::applyMac(OwnerRecord& record) const {
+  if (!hasMacToSet(record)) return;
+  std::string& mac = record.attachment.port.mac;
+  if (applyVdpaMac(record) || applyVfMac(record)) return;
+  if (record.device.backend == Backend::dpdk) return;  // such a device does not report what it has
+  const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
+  if (own == mac) return;
+  if (!record.macAsked) {
+    mac = own;
+    return;
+  }
+  if (own.empty()) return;  // its worker tells, and compares
+  const DeviceConfig& device = record.device;
+  throw RefusedError(
+      Refusal::invalidArgument,
+      fmt::format(
+          "cannot set up {}: mac {} is asked for, but the device has {}, and can't be given "
+          "another: the parent of vDPA device {} can't set it, and {}{}",
+          record.attachment.deviceId, mac, own, device.vdpa,
+          whyNoVf(access_.find(device.pciAddress)),
+          device.rules.macWhenMade ? "; " + whyNotRemade(device, "mac") : ""));
+}
+
+bool HardwareChanges::applyVdpaMac(OwnerRecord& record) const {
+  if (!record.found.vdpaMac) return false;
+  const std::string& mac = record.attachment.port.mac;
+  const std::string& vdpa = record.device.vdpa;
+  if (!access_.setVdpaMac(vdpa, mac)) {
+    record.found.vdpaMac.reset();
+    return false;
+  }
+  const std::string now = access_.vdpaMac(vdpa);
+  if (now == mac || now.empty()) {
+    std::erase(record.found.vfChanges, VfPart::mac);
+    return true;
+  }
+  if (!record.macAsked) {
+    record.found.vdpaMac.reset();
+    return false;
+  }
+  throw RefusedError(
+      Refusal::invalidArgument,
+      fmt::format("cannot set up {}: mac {} was set, but vDPA device {} has {}; its driver "
+                  "ignores it: remove it from the network's configuration",
+                  record.attachment.deviceId, mac, vdpa, now));
+}
+
+bool HardwareChanges::applyVfMac(OwnerRecord& record) const {
+  auto& changes = record.found.vfChanges;
+  if (std::find(changes.begin(), changes.end(), VfPart::mac) == changes.end()) {
+    // The PF has given it this one already.
+    return !record.found.vf.mac.empty() && record.found.vf.mac == record.attachment.port.mac;
+  }
+  const auto vf = access_.find(record.device.pciAddress);
+  try {
+    if (!vf || !vf->values)
+      throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: its PF has gone",
+                                                       record.attachment.deviceId));
+    write(record, *vf, VfPart::mac, valuesOf(record.attachment.port));
+    return true;
+  } catch (const RefusedError& error) {
+    if (record.macAsked) throw;
+    log::info("{} keeps its own MAC: {}", record.attachment.deviceId, error.what());
+    std::erase(changes, VfPart::mac);
+    return false;
+  }
+}
+
+void HardwareChanges::restoreVdpaMac(const OwnerRecord& record) const {
+  const auto& found = record.found.vdpaMac;
+  const std::string& vdpa = record.device.vdpa;
+  if (!found || !access_.setVdpaMac) return;
+  const std::string now = access_.vdpaMac(vdpa);
+  if (now == *found && !now.empty()) return;  // one that shows none may have it still
+  try {
+    if (!access_.setVdpaMac(vdpa, found->empty() ? "00:00:00:00:00:00" : *found))
+      throw systemError(EOPNOTSUPP, "cannot set a MAC of vDPA device {}", vdpa);
+  } catch (const std::system_error& error) {
+    if (now.empty()) return;  // the device has gone
+    const auto problem = fmt::format("cannot put back mac {} of {}, vDPA device {}: it has {}: {}",
+                                     found->empty() ? "none" : *found, record.attachment.deviceId,
+                                     vdpa, now, error.what());
+    if (!found->empty()) throw std::runtime_error(problem);
+    log::warn("{}", problem);  // the next owner's replaces it
+  }
+}
+
+}  // namespace vdpa

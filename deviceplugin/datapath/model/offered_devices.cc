@@ -1,0 +1,106 @@
+// See the header.
+#include "deviceplugin/datapath/model/offered_devices.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <set>
+
+#include "common/naming.h"
+#include "common/unix_socket.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+template <typename... Args>
+void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
+  if (!condition)
+    throw RefusedError(Refusal::invalidArgument, fmt::format(format, std::forward<Args>(args)...));
+}
+
+bool isDeviceId(const std::string& id) {
+  if (id.empty() || id.size() > 63 || id[0] == '.') return false;
+  return std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == ':';
+  });
+}
+
+void checkDevice(const std::string& id, const DeviceConfig& device) {
+  const auto need = [&](const std::string& value, const char* what) {
+    require(!value.empty(), "device {}: the {} backend needs {}", id, nameOf(device.backend), what);
+  };
+  if (device.backend == Backend::kernel) {
+    need(device.vdpa, "the name of a vDPA device");
+    require(isDeviceId(device.vdpa), "device {}: '{}' is no vDPA device's name", id, device.vdpa);
+    if (device.provision) need(device.managementDevice, "a management device");
+    const unsigned mtu = device.attributes.mtu;
+    require(mtu == 0 || (mtu >= 68 && mtu <= 65535), "device {}: MTU {}; expected 68 to 65535", id,
+            mtu);
+    const unsigned pairs = device.attributes.queuePairs.value_or(0);
+    require(pairs <= 256, "device {}: {} queue pairs; expected at most 256", id, pairs);
+  } else if (device.backend == Backend::dpdk) {
+    need(device.pciAddress, "a PCI address");
+    need(device.dpdkDriver, "a driver");
+  }
+  require(device.pciAddress.empty() || isPciAddress(device.pciAddress),
+          "device {}: '{}' is no PCI address", id, device.pciAddress);
+  // It becomes part of a path below /sys/bus/pci/drivers.
+  require(device.pciDriver.empty() || isDeviceId(device.pciDriver),
+          "device {}: '{}' is no driver's name", id, device.pciDriver);
+  require(device.backend == Backend::kernel || device.attach == Attach::vhostUser,
+          "device {}: attach {} needs the kernel backend", id, nameOf(device.attach));
+}
+
+}  // namespace
+
+void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths) {
+  const auto check = [](const Resource& resource, const std::string& path) {
+    require(path.size() <= kMaxSocketPath,
+            "resource {} needs the socket {}, which has {} bytes; at most {} fit: choose a shorter "
+            "name, or a shorter --run-dir",
+            resource.name, path, path.size(), kMaxSocketPath);
+  };
+  for (const auto& resource : resources) {
+    const std::string name = fileName(resource.name);
+    if (resource.hasPorts()) check(resource, paths.switchControl(name));
+    for (const auto& [id, device] : resource.devices) {
+      if (device.attach != Attach::vhostUser) continue;
+      check(resource, paths.workerControl(id));
+      check(resource, paths.preparedPodSocket(id));
+      if (device.backend == Backend::software) check(resource, paths.switchPort(name, id));
+      if (device.backend == Backend::dpdk) check(resource, paths.pmdControl(id));
+    }
+  }
+}
+
+bool Resource::hasPorts() const {
+  return std::any_of(devices.begin(), devices.end(),
+                     [](const auto& device) { return device.second.backend == Backend::software; });
+}
+
+void checkDeviceSet(const std::vector<Resource>& resources) {
+  std::set<std::string> files, ids;
+  for (const auto& resource : resources) {
+    const size_t slash = resource.name.find('/');
+    require(slash != std::string::npos && isResourcePrefix(resource.name.substr(0, slash)) &&
+                isResourceName(resource.name.substr(slash + 1)),
+            "resource '{}': expected prefix/name such as vdpa.io/nic", resource.name);
+    require(files.insert(fileName(resource.name)).second, "resource {} is given twice",
+            resource.name);
+    const auto& software = resource.software;
+    require(software.queuePairs >= 1 && software.queuePairs <= 16,
+            "resource {}: {} queue pairs; expected 1 to 16", resource.name, software.queuePairs);
+    require(software.mtu >= 68 && software.mtu <= 9000, "resource {}: MTU {}; expected 68 to 9000",
+            resource.name, software.mtu);
+    require(resource.socket.mode <= 0777, "resource {}: socket mode {:o}; expected at most 777",
+            resource.name, resource.socket.mode);
+    for (const auto& [id, device] : resource.devices) {
+      require(isDeviceId(id), "resource {}: '{}' is no device ID", resource.name, id);
+      require(ids.insert(id).second, "resource {}: device {} is given twice", resource.name, id);
+      checkDevice(id, device);
+    }
+  }
+}
+
+}  // namespace vdpa

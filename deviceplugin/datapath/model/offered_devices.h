@@ -1,0 +1,75 @@
+// What the node offers, as the device plugin told it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/backend.h"
+#include "common/paths.h"
+#include "common/vdpa_attributes.h"
+
+namespace vdpa {
+
+// How a pod's socket is created.
+struct SocketOptions {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  mode_t mode = 0666;
+  std::string selinuxLabel;  // empty: inherited
+
+  bool operator==(const SocketOptions&) const = default;
+};
+
+// What a resource's switch is started with.
+struct SwitchConfig {
+  unsigned queuePairs = 1;  // of each port
+  unsigned mtu = 1500;      // bytes of layer-3 payload
+  std::string uplink;       // a netdev; empty: none
+  std::string cores;        // a CPU list; empty: the switch's choice
+
+  bool operator==(const SwitchConfig&) const = default;
+};
+
+// What a device is, beside its ID.
+struct DeviceConfig {
+  Backend backend = Backend::software;
+  Attach attach = Attach::vhostUser;
+  int numaNode = -1;        // -1: none
+  unsigned queuePairs = 0;  // 0: not known before it is opened
+  std::string pciAddress;   // empty: no PCI function
+
+  // kernel
+  std::string vdpa;              // name on the vdpa bus
+  std::string managementDevice;  // "pci/0000:65:00.2", "vdpasim_net"
+  std::string pciDriver;         // that provisioning binds; empty: the bound one is right
+  bool provision = false;
+  VdpaAttributes attributes;  // that provisioning makes it with; without a MAC
+  VdpaRules rules;            // of its parent's driver
+
+  // dpdk
+  std::string dpdkDriver;  // ifc, mlx5, sfc
+  std::string devargs;
+
+  bool operator==(const DeviceConfig&) const = default;
+};
+
+struct Resource {
+  std::string name;  // "vdpa.io/nic"
+  SocketOptions socket;
+  SwitchConfig software;                        // of those of its devices that are ports
+  std::map<std::string, DeviceConfig> devices;  // by ID
+
+  bool hasPorts() const;
+};
+
+// Throws RefusedError (invalidArgument) for a set that cannot be: bad or repeated names and IDs,
+// sizes out of range.
+void checkDeviceSet(const std::vector<Resource>& resources);
+
+// The same for a set with a socket below `paths` that has too long a path.
+void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths);
+
+}  // namespace vdpa

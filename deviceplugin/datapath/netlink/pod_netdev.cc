@@ -1,0 +1,161 @@
+// See the header.
+#include "deviceplugin/datapath/netlink/pod_netdev.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <thread>
+
+#include "common/errors.h"
+#include "common/log.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/netlink/gratuitous_arp.h"
+#include "deviceplugin/datapath/netlink/rtnetlink.h"
+#include "deviceplugin/datapath/netlink/rtnetlink_message.h"
+
+namespace vdpa {
+namespace {
+
+constexpr std::chrono::milliseconds kCarrierTime{500};
+
+UniqueFd openNamespace(const std::string& path) {
+  return UniqueFd(checked(::open(path.c_str(), O_RDONLY | O_CLOEXEC), "cannot open {}", path));
+}
+
+// A thread alone changes its namespace, and is never used for anything else.
+void inNamespace(const std::string& netns, const std::function<void(Rtnetlink&)>& work) {
+  const UniqueFd file = openNamespace(netns);
+  std::exception_ptr failure;
+  std::thread([&] {
+    try {
+      checked(::setns(file.get(), CLONE_NEWNET), "cannot enter the network namespace {}", netns);
+      Rtnetlink rtnetlink;
+      work(rtnetlink);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }).join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+// A netdev that was just set up has no carrier for a moment; what is sent then is lost. That it
+// can't be told is no reason to fail: neighbours find out by themselves, in time.
+void tellNeighbours(Rtnetlink& pod, const std::string& name,
+                    const std::vector<std::string>& addresses) {
+  if (addresses.empty()) return;
+  const auto deadline = std::chrono::steady_clock::now() + kCarrierTime;
+  try {
+    auto link = pod.find(name);
+    for (; link && !link->running && std::chrono::steady_clock::now() < deadline;
+         link = pod.find(name))
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (!link || !link->running)
+      log::warn("{} has no carrier: its neighbours are not told of its addresses", name);
+    else
+      announce(link->index, link->mac, addresses);
+  } catch (const std::exception& error) {
+    log::warn("the neighbours of {} are not told of its addresses: {}", name, error.what());
+  }
+}
+
+}  // namespace
+
+NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac) {
+  Rtnetlink host;
+  const UniqueFd netns = openNamespace(netdev.netns);
+  if (const auto link = host.find(netdev.host)) {
+    // The kernel would move it under the name it has, and then fail to rename it.
+    inNamespace(netdev.netns, [&](Rtnetlink& pod) {
+      if (pod.find(netdev.pod))
+        throw systemError(EEXIST, "{} has an interface {} already", netdev.netns, netdev.pod);
+    });
+    host.setUp(link->index, false);  // an interface that is up can't be renamed
+    host.moveTo(link->index, netns.get(), netdev.pod);
+  }
+  NetdevFacts facts;
+  inNamespace(netdev.netns, [&](Rtnetlink& pod) {
+    const auto link = pod.find(netdev.pod);
+    if (!link)
+      throw systemError(ENODEV, "netdev {} is neither on the host nor, as {}, in {}", netdev.host,
+                        netdev.pod, netdev.netns);
+    if (mtu != 0) pod.setMtu(link->index, mtu);
+    if (!mac.address.empty() && mac.address != link->mac) try {
+        pod.setUp(link->index, false);  // not every driver takes another one while it is up
+        pod.setMac(link->index, mac.address);
+      } catch (const std::system_error& error) {
+        if (mac.required) throw;
+        log::info("{} of {} keeps its own MAC: {}", netdev.pod, netdev.netns, error.what());
+      }
+    pod.setUp(link->index, true);
+    const auto now = pod.find(netdev.pod);
+    if (!now) throw systemError(ENODEV, "{} has lost its interface {}", netdev.netns, netdev.pod);
+    facts = {now->mac, now->mtu};
+  });
+  return facts;
+}
+
+void renameOnHost(const std::string& now, const std::string& name) {
+  Rtnetlink host;
+  const auto link = host.find(now);
+  if (!link) return;
+  try {
+    host.rename(link->index, name);
+  } catch (const std::exception& error) {
+    log::warn("netdev {} was {} before it went to a pod: {}", now, name, error.what());
+  }
+}
+
+std::vector<PodRoute> setAddresses(const PodNetdev& netdev, const PodAddresses& before,
+                                   const PodAddresses& now) {
+  std::vector<PodRoute> set;
+  if (before.ips.empty() && now.ips.empty() && before.routes.empty() && now.routes.empty())
+    return set;
+  inNamespace(netdev.netns, [&](Rtnetlink& pod) {
+    const auto link = pod.find(netdev.pod);
+    if (!link) throw systemError(ENODEV, "{} has no interface {}", netdev.netns, netdev.pod);
+    const auto lacks = [](const auto& list, const auto& wanted) {
+      return std::find(list.begin(), list.end(), wanted) == list.end();
+    };
+    for (const auto& route : before.routes)
+      if (lacks(now.routes, route)) pod.removeRoute(link->index, route);
+    for (const auto& address : before.ips)
+      if (lacks(now.ips, address)) pod.removeAddress(link->index, address);
+    for (const auto& address : now.ips) pod.addAddress(link->index, address);
+    for (const auto& route : now.routes) {
+      if (pod.addRoute(link->index, route))
+        set.push_back(route);
+      else
+        log::warn("{} has a route to {} already: it keeps that one", netdev.netns,
+                  route.destination);
+    }
+    tellNeighbours(pod, netdev.pod, now.ips);
+  });
+  return set;
+}
+
+void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodAddresses& addresses,
+                   Differences& differences) {
+  inNamespace(netdev.netns, [&](Rtnetlink& pod) {
+    const auto link = pod.find(netdev.pod);
+    if (!link) return differences.add("{} has no interface {}", netdev.netns, netdev.pod);
+    if (!link->up) differences.add("interface {} is down in {}", netdev.pod, netdev.netns);
+    differences.compare("mac of " + netdev.pod, facts.mac, link->mac);
+    // A later plugin of the chain may have made it smaller without telling in its result.
+    if (link->mtu > facts.mtu)
+      differences.add("mtu of {} is {}; expected at most {}", netdev.pod, link->mtu, facts.mtu);
+    const auto found = pod.addresses(link->index);
+    for (const auto& address : addresses.ips)
+      if (std::find(found.begin(), found.end(), parsePrefix(address).text()) == found.end())
+        differences.add("interface {} has no address {}", netdev.pod, address);
+    for (const auto& route : addresses.routes)
+      if (!pod.hasRoute(link->index, route))
+        differences.add("interface {} has no route to {}{}", netdev.pod, route.destination,
+                        route.gateway.empty() ? "" : " via " + route.gateway);
+  });
+}
+
+}  // namespace vdpa

@@ -1,0 +1,75 @@
+// The few rtnetlink requests that netdevs of pods need. A socket belongs to the network namespace
+// it was opened in.
+//
+// Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/model/pod_route.h"
+
+struct mnl_socket;
+struct nlmsghdr;
+
+namespace vdpa {
+
+class Rtnetlink {
+ public:
+  // In the calling thread's namespace. Throws std::system_error.
+  Rtnetlink();
+  ~Rtnetlink();
+  Rtnetlink(const Rtnetlink&) = delete;
+  Rtnetlink& operator=(const Rtnetlink&) = delete;
+
+  struct Link {
+    unsigned index = 0;
+    std::string mac;
+    unsigned mtu = 0;
+    bool up = false;
+    bool running = false;  // up, with a carrier
+  };
+  // Nothing if there is no netdev of this name.
+  std::optional<Link> find(const std::string& name);
+
+  // Hands over a link's attributes, those of its VFs too. False if there is no such netdev.
+  bool linkAttributes(const std::string& name,
+                      const std::function<void(std::span<const std::byte>)>& take);
+  // Changes the link by what is put into the request; an errno value, 0 for success.
+  int setLink(const std::string& name, const std::function<void(nlmsghdr*)>& put);
+
+  // Each throws std::system_error that names what was to be done.
+  void moveTo(unsigned index, int netns, const std::string& name);
+  void rename(unsigned index, const std::string& name);
+  void setUp(unsigned index, bool up);
+  void setMtu(unsigned index, unsigned mtu);
+  void setMac(unsigned index, const std::string& mac);
+  // "10.0.0.2/24", in use at once: an address that IPAM gave is nobody else's, and an application
+  // that starts now may bind to it. One that is there stays.
+  void addAddress(unsigned index, const std::string& address);
+  void removeAddress(unsigned index, const std::string& address);  // if it is there
+  // False if there is one to this destination already, of whatever interface: that one stays.
+  bool addRoute(unsigned index, const PodRoute& route);
+  void removeRoute(unsigned index, const PodRoute& route);  // if it is there
+  // What the interface has, in the kernel's own words.
+  std::vector<std::string> addresses(unsigned index);
+  bool hasRoute(unsigned index, const PodRoute& route);
+
+ private:
+  using Callback = int (*)(const nlmsghdr*, void*);
+  // False if there is no netdev of this name.
+  bool ask(const std::string& name, uint32_t extensions, Callback callback, void* data);
+  void dump(nlmsghdr* message, Callback callback, void* data);
+  // Sends a request and waits for its acknowledgement; an errno value, 0 for success.
+  int request(nlmsghdr* message);
+
+  mnl_socket* socket_;
+  uint32_t sequence_ = 0;
+};
+
+}  // namespace vdpa

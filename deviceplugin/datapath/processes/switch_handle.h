@@ -1,0 +1,106 @@
+// The switch of one resource, and the ports it ought to have: they are put back whenever it starts
+// anew.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/paths.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/device_counters.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+
+namespace vdpa {
+
+// What is known of who has devices. Called from any thread.
+struct Holders {
+  std::function<bool(const std::string& id)> unknown;  // it is in use, but who has it isn't known
+  std::function<std::string(const std::string& id)> name;  // for people
+  // See WorkerHandle::unallocated.
+  std::function<uint64_t(const std::string& id, std::chrono::milliseconds timeout)> unallocated;
+};
+
+class SwitchHandle {
+ public:
+  using Ports = std::map<std::string, PortSettings>;  // by device ID
+
+  // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
+  // records. A port of the switch that runs, which isn't among them and whose holder is unknown,
+  // stays as it is.
+  // `onChange` is called from threads of its own when health() may be another one.
+  SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
+               SwitchConfig config, Ports ports, Holders holders, std::function<void()> onChange);
+
+  // What it runs with. A new configuration takes effect at once while there are no ports, else
+  // when the last one has gone: no pod loses its packets for it.
+  SwitchConfig config() const;
+  void configure(const SwitchConfig& config);
+
+  // Throws RefusedError (aborted) while the switch is down.
+  void addPort(const std::string& id, const PortSettings& settings);
+  void removePort(const std::string& id);
+  // The port's private socket, also before it is there.
+  std::string portSocket(const std::string& id) const;
+  bool hasPorts() const;
+  bool hasPort(const std::string& id) const;
+
+  // As the switch tells them.
+  Ports readPorts();
+  std::vector<DeviceCounters> readCounters(const std::vector<std::string>& ids);
+
+  bool waitUp(std::chrono::steady_clock::time_point deadline) const;
+  SupervisedProcess::Status status() const;
+  // Why its ports can't be used; empty while it works, and during renew().
+  std::string problem() const;
+  // Why this port alone can't be used.
+  std::string portProblem(const std::string& id) const;
+  // The process in force.
+  std::shared_ptr<SupervisedProcess> process() const;
+  // Ends the process and starts the program that is installed now, with the same ports.
+  // Packets of pods that were connected pass again after go(), or by themselves after a moment.
+  void renew();
+  void go();
+  void stop();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  // A port whose pod crashed the switch.
+  struct Closure {
+    unsigned crashes = 0;
+    Clock::time_point until;
+    std::string reason;  // empty: it is open again
+  };
+
+  void launch();
+  bool closeCrasher(pid_t pid, bool outOfMemory);
+  void nameUnallocated() const;
+  void learnClosures(const nlohmann::json& answer);
+  void onEvent(const nlohmann::json& event);
+  nlohmann::json newPort(const std::string& id, const PortSettings& settings) const;
+  void restart();
+  void onUp(SupervisedProcess& process, const nlohmann::json& hello, const SwitchConfig& launched);
+
+  const Programs programs_;
+  const Paths paths_;
+  const std::string resource_;
+  const std::string name_;  // the resource's file name
+  const Holders holders_;
+  const std::function<void()> onChange_;
+  std::mutex changing_;  // one change of ports or configuration at a time; held over calls
+  SwitchConfig wanted_;
+  bool stopped_ = false;
+  mutable std::mutex mutex_;  // of what follows; held for moments only
+  Ports ports_;
+  std::map<std::string, Closure> closures_;  // by device ID
+  SwitchConfig config_;                      // of the switch that runs, or is to be started
+  bool renewing_ = false;
+  std::shared_ptr<SupervisedProcess> process_;
+};
+
+}  // namespace vdpa

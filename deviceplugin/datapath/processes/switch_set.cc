@@ -1,0 +1,114 @@
+// See the header.
+#include "deviceplugin/datapath/processes/switch_set.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/log.h"
+#include "common/naming.h"
+
+namespace vdpa {
+
+SwitchSet::SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
+                     std::function<void()> onChange)
+    : programs_(programs),
+      paths_(paths),
+      holders_(std::move(holders)),
+      onChange_(std::move(onChange)) {
+  makeDirectory(paths_.switches(), 0700);
+}
+
+void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
+                      SwitchHandle::Ports ports) {
+  std::lock_guard changing(changing_);
+  add(resource, config, std::move(ports));
+}
+
+void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
+                    SwitchHandle::Ports ports) {
+  auto handle = std::make_shared<SwitchHandle>(programs_, paths_, resource, config,
+                                               std::move(ports), holders_, onChange_);
+  std::lock_guard lock(mutex_);
+  switches_[resource] = std::move(handle);
+}
+
+void SwitchSet::offer(const std::vector<Resource>& resources) {
+  {
+    std::lock_guard changing(changing_);
+    offered_.clear();
+    for (const auto& resource : resources) {
+      if (!resource.hasPorts()) continue;
+      offered_.insert(resource.name);
+      if (const auto running = find(resource.name))
+        running->configure(resource.software);
+      else
+        add(resource.name, resource.software, {});
+    }
+  }
+  collect();
+  stopStrays();
+}
+
+void SwitchSet::renew(const std::string& resource) {
+  std::lock_guard changing(changing_);
+  if (const auto handle = find(resource)) handle->renew();
+}
+
+void SwitchSet::collect() {
+  std::lock_guard changing(changing_);
+  for (const auto& [resource, handle] : all()) {
+    const std::string name = fileName(resource);
+    if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
+    log::info("{} is not offered any more: its switch ends", resource);
+    try {
+      handle->stop();
+    } catch (const std::exception& error) {
+      log::error("{}", error.what());  // tried again with the next that goes
+      continue;
+    }
+    std::filesystem::remove_all(paths_.switchDir(name));
+    std::lock_guard lock(mutex_);
+    switches_.erase(resource);
+  }
+}
+
+void SwitchSet::stopStrays() {
+  std::lock_guard changing(changing_);
+  std::set<std::string> known;
+  for (const auto& [resource, handle] : all()) known.insert(fileName(resource));
+  for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
+    const std::string name = entry.path().filename();
+    if (known.contains(name)) continue;
+    if (servesWithheld(name)) {
+      log::warn("vdpa-switch {} is not offered any more; it runs on for a withheld device", name);
+      continue;
+    }
+    try {
+      stopStray(paths_.switchControl(name));
+      std::filesystem::remove_all(entry.path());
+    } catch (const std::exception& error) {
+      log::error("{}", error.what());
+    }
+  }
+}
+
+// By its ports' sockets, DEVICE.sock: also of one that has not been met yet.
+bool SwitchSet::servesWithheld(const std::string& name) const {
+  std::error_code ignored;
+  const std::filesystem::directory_iterator ports(paths_.switchPorts(name), ignored);
+  return std::any_of(begin(ports), end(ports),
+                     [&](const auto& entry) { return holders_.unknown(entry.path().stem()); });
+}
+
+std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const {
+  std::lock_guard lock(mutex_);
+  const auto found = switches_.find(resource);
+  return found == switches_.end() ? nullptr : found->second;
+}
+
+std::map<std::string, std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
+  std::lock_guard lock(mutex_);
+  return switches_;
+}
+
+}  // namespace vdpa

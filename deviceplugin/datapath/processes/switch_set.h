@@ -1,0 +1,51 @@
+// The switches of this node, one for each software resource that is offered or still in use.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/processes/switch_handle.h"
+
+namespace vdpa {
+
+class SwitchSet {
+ public:
+  // `onChange`: see SwitchHandle.
+  SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
+            std::function<void()> onChange);
+
+  // One for a resource that pods are attached to.
+  void start(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
+  // Starts, configures and stops until every offered resource that has devices has its switch, and
+  // nothing else runs but what has ports. Switches of an earlier life that nobody needs are ended.
+  void offer(const std::vector<Resource>& resources);
+  // See SwitchHandle::renew; nothing if there is no such switch.
+  void renew(const std::string& resource);
+  // Ends those that are neither offered nor in use.
+  void collect();
+
+  // Null if there is none.
+  std::shared_ptr<SwitchHandle> find(const std::string& resource) const;
+  std::map<std::string, std::shared_ptr<SwitchHandle>> all() const;  // by resource
+
+ private:
+  void add(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
+  void stopStrays();
+  bool servesWithheld(const std::string& name) const;
+
+  const Programs programs_;
+  const Paths paths_;
+  const Holders holders_;
+  const std::function<void()> onChange_;
+  std::mutex changing_;  // one change at a time; held while processes stop
+  std::set<std::string> offered_;
+  mutable std::mutex mutex_;  // of the map alone
+  std::map<std::string, std::shared_ptr<SwitchHandle>> switches_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,166 @@
+// See the header.
+#include "deviceplugin/datapath/processes/worker_handle.h"
+
+#include <fmt/core.h>
+#include <sys/stat.h>
+
+#include "common/json.h"
+#include "common/log.h"
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+
+namespace vdpa {
+namespace {
+
+// The largest ring that a front-end may set up; what device.json recommends is smaller.
+constexpr unsigned kLargestQueue = 1024;
+
+std::vector<std::string> argumentsOf(const Programs& programs, const Paths& paths,
+                                     const OwnerRecord& record,
+                                     const WorkerHandle::Engine& engine) {
+  const Attachment& attachment = record.attachment;
+  std::vector<std::string> arguments = {programs.worker,
+                                        "--device=" + attachment.deviceId,
+                                        "--socket=" + paths.podSocket(attachment.deviceId),
+                                        fmt::format("--socket-uid={}", record.socket.uid),
+                                        fmt::format("--socket-gid={}", record.socket.gid),
+                                        fmt::format("--socket-mode={:o}", record.socket.mode),
+                                        engine.flag + "=" + engine.path,
+                                        "--control=" + paths.workerControl(attachment.deviceId),
+                                        fmt::format("--queue-pairs={}", attachment.queuePairs),
+                                        fmt::format("--queue-size={}", kLargestQueue),
+                                        "--log-level=" + programs.logLevel,
+                                        "--log-format=" + programs.logFormat};
+  // Its name may be another device's when the worker is started again.
+  if (struct stat node; engine.flag == "--vhost-vdpa" && ::stat(engine.path.c_str(), &node) == 0)
+    arguments.push_back(fmt::format("--inode={}", node.st_ino));
+  // Otherwise the device's own.
+  if (!attachment.port.mac.empty()) arguments.push_back("--mac=" + attachment.port.mac);
+  if (attachment.port.mtu != 0) arguments.push_back(fmt::format("--mtu={}", attachment.port.mtu));
+  if (!record.socket.selinuxLabel.empty())
+    arguments.push_back("--selinux-label=" + record.socket.selinuxLabel);
+  return arguments;
+}
+
+// It may be busy for as long while the kernel pins a large pod's memory for its device.
+constexpr auto kHeartbeat = std::chrono::seconds(30);
+
+}  // namespace
+
+WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
+                           const Engine& engine, Begin begin, std::function<void()> onChange)
+    : deviceId_(record.attachment.deviceId),
+      onChange_(std::move(onChange)),
+      process_({.title = "vdpa-worker of " + deviceId_,
+                .arguments = argumentsOf(programs, paths, record, engine),
+                .control = paths.workerControl(deviceId_),
+                .cgroupRoot = programs.cgroupRoot,
+                .heartbeat = kHeartbeat,
+                .mayRun = begin == Begin::takeOver,
+                .serves = describeOwner(record.attachment.owner)},
+               {[this](SupervisedProcess& process, const nlohmann::json& hello) {
+                  greet(process, hello);
+                },
+                [this](const nlohmann::json& event) { take(event); },
+                [this] {
+                  {
+                    std::lock_guard lock(mutex_);  // not between a waiter's look and its sleep
+                    changed_.notify_all();
+                  }
+                  onChange_();
+                }}) {}
+
+// An event may overtake the answer to "hello", on another thread: asked again until none did, so
+// that an old state never replaces a newer one.
+void WorkerHandle::greet(SupervisedProcess& process, const nlohmann::json& first) {
+  {
+    std::lock_guard lock(mutex_);
+    if (events_ == 0) return apply(first);
+  }
+  for (;;) {
+    const unsigned before = [this] {
+      std::lock_guard lock(mutex_);
+      return events_;
+    }();
+    const auto hello = process.call("hello");
+    std::lock_guard lock(mutex_);
+    if (events_ != before) continue;
+    apply(hello);
+    return;
+  }
+}
+
+void WorkerHandle::take(const nlohmann::json& event) {
+  const bool healthSame = [&] {
+    std::lock_guard lock(mutex_);
+    ++events_;
+    const auto before = health();
+    apply(event);
+    return before == health();
+  }();
+  changed_.notify_all();
+  if (!healthSame) onChange_();  // which looks at all devices
+}
+
+// What a device's health may depend on; a pod's comings and goings are nothing of it.
+std::tuple<bool, std::string, std::string> WorkerHandle::health() const {
+  return {ready_, engine_, engine_ == "down" ? reason_ : ""};
+}
+
+void WorkerHandle::apply(const nlohmann::json& state) {
+  ready_ = state.value("ready", false);
+  front_ = state.value("front", "");
+  engine_ = state.value("engine", "");
+  reason_ = state.value("reason", "");
+  facts_ = {state.value("mac", ""), state.value("mtu", 0u), state.value("queue_pairs", 0u)};
+}
+
+WorkerHandle::Facts WorkerHandle::facts() const {
+  std::lock_guard lock(mutex_);
+  return facts_;
+}
+
+uint64_t WorkerHandle::unallocated(std::chrono::milliseconds timeout) {
+  try {
+    return process_.call("hello", nlohmann::json::object(), timeout).value("unallocated", 0ul);
+  } catch (const std::exception& error) {
+    log::debug("{}: {}", deviceId_, error.what());
+    return 0;
+  }
+}
+
+void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, bool once) {
+  if (!process_.waitUp(deadline, once)) {
+    const auto status = process_.status();
+    if (once && status.deaths > 0) throw std::runtime_error(status.reason);
+    throw RefusedError(Refusal::aborted, status.reason);
+  }
+  SupervisedProcess::Status status;
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] {
+    status = process_.status();
+    return ready_ || (once && !status.up);
+  });
+  if (ready_) return;
+  if (once && !status.up) throw std::runtime_error(status.reason);
+  if (!status.up) throw RefusedError(Refusal::aborted, status.reason);
+  throw RefusedError(Refusal::aborted,
+                     fmt::format("vdpa-worker of {} did not get ready: {}", deviceId_,
+                                 reason_.empty() ? "its engine does not answer" : reason_));
+}
+
+std::string WorkerHandle::settledState() const {
+  process_.settled();
+  return state();
+}
+
+std::string WorkerHandle::state() const {
+  const auto status = process_.status();
+  if (!status.up) return "failed: " + status.reason;
+  std::lock_guard lock(mutex_);
+  if (engine_ == "down")
+    return fmt::format("failed: the engine of {} is down: {}", deviceId_, reason_);
+  return front_ == "listening" ? "waiting" : front_;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,76 @@
+// The worker of one attached device.
+#pragma once
+
+#include <functional>
+#include <mutex>
+#include <string>
+#include <tuple>
+
+#include "common/paths.h"
+#include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/records/owner_record.h"
+
+namespace vdpa {
+
+class WorkerHandle {
+ public:
+  // What moves the packets: a private vhost-user socket, of vdpa-pmd or of a port of vdpa-switch,
+  // or a character device of the kernel's.
+  struct Engine {
+    std::string flag;
+    std::string path;
+    static Engine vhostUser(std::string socket) { return {"--engine", std::move(socket)}; }
+    static Engine switchPort(std::string socket) { return {"--switch-port", std::move(socket)}; }
+    static Engine vhostVdpa(std::string node) { return {"--vhost-vdpa", std::move(node)}; }
+  };
+  // What the engine says of the device; empty and 0 where it doesn't.
+  struct Facts {
+    std::string mac;
+    unsigned mtu = 0;
+    unsigned queuePairs = 0;
+  };
+
+  enum class Begin {
+    start,     // none runs for this device
+    takeOver,  // the one that runs, or else start one
+  };
+
+  // `onChange` is called from threads of its own when state() may be another one.
+  WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
+               const Engine& engine, Begin begin, std::function<void()> onChange);
+
+  // Waits until the pod's socket is there. Throws RefusedError (aborted) with the reason if it
+  // isn't at the deadline, with `once` std::runtime_error as soon as the worker has died.
+  void waitReady(std::chrono::steady_clock::time_point deadline, bool once);
+  void stop() { process_.stop(); }
+  SupervisedProcess::Status status() const { return process_.status(); }
+  // "waiting", "connected", "running" or "failed: <reason>".
+  std::string state() const;
+  // The same, for which a worker that is being started or taken over gets a moment.
+  std::string settledState() const;
+  Facts facts() const;
+  // Bytes of its pod's memory that nobody has allocated, as MemoryTable has it. 0 if it doesn't
+  // say: it is of 0.1.0, no pod is connected, or it doesn't answer in time.
+  uint64_t unallocated(std::chrono::milliseconds timeout);
+
+ private:
+  void greet(SupervisedProcess& process, const nlohmann::json& first);
+  void take(const nlohmann::json& event);
+  void apply(const nlohmann::json& state);                    // mutex_ is held
+  std::tuple<bool, std::string, std::string> health() const;  // likewise
+
+  const std::string deviceId_;
+  const std::function<void()> onChange_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  unsigned events_ = 0;  // that came so far
+  bool ready_ = false;
+  std::string front_;
+  std::string engine_;
+  std::string reason_;
+  Facts facts_;
+  SupervisedProcess process_;  // last: its threads use the rest
+};
+
+}  // namespace vdpa

@@ -1,0 +1,270 @@
+// See the header.
+#include "deviceplugin/datapath/records/owner_record.h"
+
+#include <fmt/core.h>
+
+#include <initializer_list>
+#include <stdexcept>
+
+#include "common/json.h"
+
+namespace vdpa {
+namespace {
+
+// A record has the lowest version whose readers understand it, so that the release before can still
+// read it after a rollback: whatever is written of it that such a reader must not ignore raises the
+// version of the records that have it, and of no other. Readers ignore keys that they don't know.
+constexpr int kVersion = 1;
+constexpr int kLatestVersion = 1;
+
+const char* nameOf(Phase phase) {
+  switch (phase) {
+    case Phase::attaching:
+      return "attaching";
+    case Phase::attached:
+      return "attached";
+    case Phase::detaching:
+      return "detaching";
+  }
+  return "";
+}
+
+const char* nameOf(VfPart part) {
+  switch (part) {
+    case VfPart::mac:
+      return "mac";
+    case VfPart::vlan:
+      return "vlan";
+    case VfPart::rate:
+      return "rate";
+    case VfPart::spoofCheck:
+      return "spoofCheck";
+    case VfPart::trust:
+      return "trust";
+    case VfPart::linkState:
+      return "linkState";
+  }
+  return "";
+}
+
+nlohmann::json toJson(const FoundHardware& found) {
+  auto changes = nlohmann::json::array();
+  for (const VfPart part : found.vfChanges) changes.push_back(nameOf(part));
+  const VfValues& vf = found.vf;
+  return {{"vdpaMac", found.vdpaMac ? nlohmann::json(*found.vdpaMac) : nlohmann::json()},
+          {"vfChanges", changes},
+          {"vf",
+           {{"mac", vf.mac},
+            {"vlan", vf.vlan},
+            {"vlanQos", vf.vlanQos},
+            {"vlanProto", vf.vlanProto},
+            {"minTxRate", vf.minTxRate},
+            {"maxTxRate", vf.maxTxRate},
+            {"spoofCheck", vf.spoofCheck},
+            {"trust", vf.trust},
+            {"linkState", vf.linkState}}}};
+}
+
+template <typename Enum>
+Enum fromName(const std::string& name, std::initializer_list<Enum> values) {
+  for (const Enum value : values)
+    if (name == nameOf(value)) return value;
+  throw std::runtime_error(fmt::format("unknown word '{}'", name));
+}
+
+template <typename Value>
+nlohmann::json toJson(const std::optional<Value>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
+template <typename Value>
+void read(const nlohmann::json& json, std::optional<Value>& value) {
+  if (!json.is_null()) value = json.get<Value>();
+}
+
+nlohmann::json toJson(const PodRoute& route) {
+  return {{"destination", route.destination},
+          {"gateway", route.gateway},
+          {"mtu", route.mtu},
+          {"advmss", route.advmss},
+          {"priority", route.priority},
+          {"table", toJson(route.table)},
+          {"scope", toJson(route.scope)}};
+}
+
+PodRoute routeFromJson(const nlohmann::json& json) {
+  PodRoute route;
+  json.at("destination").get_to(route.destination);
+  json.at("gateway").get_to(route.gateway);
+  json.at("mtu").get_to(route.mtu);
+  json.at("advmss").get_to(route.advmss);
+  json.at("priority").get_to(route.priority);
+  read(json.at("table"), route.table);
+  read(json.at("scope"), route.scope);
+  return route;
+}
+
+FoundHardware foundFromJson(const nlohmann::json& json) {
+  FoundHardware found;
+  if (const auto& mac = json.at("vdpaMac"); !mac.is_null()) found.vdpaMac = mac.get<std::string>();
+  for (const auto& part : json.at("vfChanges"))
+    found.vfChanges.push_back(
+        fromName<VfPart>(part, {VfPart::mac, VfPart::vlan, VfPart::rate, VfPart::spoofCheck,
+                                VfPart::trust, VfPart::linkState}));
+  const auto& vf = json.at("vf");
+  vf.at("mac").get_to(found.vf.mac);
+  vf.at("vlan").get_to(found.vf.vlan);
+  vf.at("vlanQos").get_to(found.vf.vlanQos);
+  vf.at("vlanProto").get_to(found.vf.vlanProto);
+  vf.at("minTxRate").get_to(found.vf.minTxRate);
+  vf.at("maxTxRate").get_to(found.vf.maxTxRate);
+  vf.at("spoofCheck").get_to(found.vf.spoofCheck);
+  vf.at("trust").get_to(found.vf.trust);
+  vf.at("linkState").get_to(found.vf.linkState);
+  return found;
+}
+
+}  // namespace
+
+nlohmann::json toJson(const OwnerRecord& record) {
+  const Attachment& attachment = record.attachment;
+  const Owner& owner = attachment.owner;
+  const PortSettings& port = attachment.port;
+  auto routes = nlohmann::json::array();
+  for (const auto& route : record.routes) routes.push_back(toJson(route));
+  nlohmann::json json = {{"version", kVersion},
+                         {"bootId", record.bootId},
+                         {"phase", nameOf(record.phase)},
+                         {"device", attachment.deviceId},
+                         {"resource", attachment.resource},
+                         {"created", attachment.created},
+                         {"owner",
+                          {{"container", owner.containerId},
+                           {"interface", owner.interface},
+                           {"netns", owner.netns},
+                           {"netnsDevice", record.netns.device},
+                           {"netnsInode", record.netns.inode},
+                           {"network", owner.network},
+                           {"podNamespace", owner.podNamespace},
+                           {"podName", owner.podName},
+                           {"podUid", owner.podUid}}},
+                         {"port",
+                          {{"mac", port.mac},
+                           {"vlan", port.vlan},
+                           {"vlanQos", port.vlanQos},
+                           {"vlanProto", port.vlanProto},
+                           {"mtu", port.mtu},
+                           {"linkState", port.linkState},
+                           {"spoofCheck", port.spoofCheck},
+                           {"trust", port.trust},
+                           {"minTxRate", port.minTxRate},
+                           {"maxTxRate", port.maxTxRate}}},
+                         {"queuePairs", attachment.queuePairs},
+                         {"queueSize", attachment.queueSize},
+                         {"ips", attachment.ips},
+                         {"routes", routes},
+                         {"socket",
+                          {{"uid", record.socket.uid},
+                           {"gid", record.socket.gid},
+                           {"mode", record.socket.mode},
+                           {"selinuxLabel", record.socket.selinuxLabel}}},
+                         {"switch",
+                          {{"queuePairs", record.software.queuePairs},
+                           {"mtu", record.software.mtu},
+                           {"uplink", record.software.uplink},
+                           {"cores", record.software.cores}}},
+                         {"backing",
+                          {{"backend", nameOf(record.device.backend)},
+                           {"attach", nameOf(record.device.attach)},
+                           {"numaNode", record.device.numaNode},
+                           {"queuePairs", record.device.queuePairs},
+                           {"pciAddress", record.device.pciAddress},
+                           {"vdpa", record.device.vdpa},
+                           {"managementDevice", record.device.managementDevice},
+                           {"pciDriver", record.device.pciDriver},
+                           {"provision", record.device.provision},
+                           {"dpdkDriver", record.device.dpdkDriver},
+                           {"devargs", record.device.devargs},
+                           {"socket", attachment.socket},
+                           {"netdev", record.netdev}}}};
+  if (record.found != FoundHardware()) json["found"] = toJson(record.found);
+  return json;
+}
+
+OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
+  const int version = json.at("version").get<int>();
+  if (version < 1 || version > kLatestVersion)
+    throw std::runtime_error(fmt::format("it has version {}; this program reads versions up to {}",
+                                         version, kLatestVersion));
+  OwnerRecord record;
+  json.at("bootId").get_to(record.bootId);
+  record.phase =
+      fromName<Phase>(json.at("phase"), {Phase::attaching, Phase::attached, Phase::detaching});
+
+  Attachment& attachment = record.attachment;
+  json.at("device").get_to(attachment.deviceId);
+  json.at("resource").get_to(attachment.resource);
+  json.at("created").get_to(attachment.created);
+  json.at("queuePairs").get_to(attachment.queuePairs);
+  json.at("queueSize").get_to(attachment.queueSize);
+  json.at("ips").get_to(attachment.ips);
+
+  for (const auto& route : json.at("routes")) record.routes.push_back(routeFromJson(route));
+  if (json.contains("found")) record.found = foundFromJson(json.at("found"));
+
+  const auto& owner = json.at("owner");
+  owner.at("container").get_to(attachment.owner.containerId);
+  owner.at("interface").get_to(attachment.owner.interface);
+  owner.at("netns").get_to(attachment.owner.netns);
+  owner.at("netnsDevice").get_to(record.netns.device);
+  owner.at("netnsInode").get_to(record.netns.inode);
+  owner.at("network").get_to(attachment.owner.network);
+  owner.at("podNamespace").get_to(attachment.owner.podNamespace);
+  owner.at("podName").get_to(attachment.owner.podName);
+  owner.at("podUid").get_to(attachment.owner.podUid);
+
+  const auto& port = json.at("port");
+  port.at("mac").get_to(attachment.port.mac);
+  port.at("vlan").get_to(attachment.port.vlan);
+  port.at("mtu").get_to(attachment.port.mtu);
+  port.at("vlanQos").get_to(attachment.port.vlanQos);
+  port.at("vlanProto").get_to(attachment.port.vlanProto);
+  port.at("linkState").get_to(attachment.port.linkState);
+  port.at("spoofCheck").get_to(attachment.port.spoofCheck);
+  port.at("trust").get_to(attachment.port.trust);
+  port.at("minTxRate").get_to(attachment.port.minTxRate);
+  port.at("maxTxRate").get_to(attachment.port.maxTxRate);
+
+  const auto& socket = json.at("socket");
+  socket.at("uid").get_to(record.socket.uid);
+  socket.at("gid").get_to(record.socket.gid);
+  socket.at("mode").get_to(record.socket.mode);
+  socket.at("selinuxLabel").get_to(record.socket.selinuxLabel);
+
+  const auto& software = json.at("switch");
+  software.at("queuePairs").get_to(record.software.queuePairs);
+  software.at("mtu").get_to(record.software.mtu);
+  software.at("uplink").get_to(record.software.uplink);
+  software.at("cores").get_to(record.software.cores);
+
+  const auto& backing = json.at("backing");
+  DeviceConfig& device = record.device;
+  device.backend =
+      fromName<Backend>(backing.at("backend"), {Backend::software, Backend::kernel, Backend::dpdk});
+  device.attach = fromName<Attach>(backing.at("attach"),
+                                   {Attach::vhostUser, Attach::vhostVdpa, Attach::virtioVdpa});
+  backing.at("numaNode").get_to(device.numaNode);
+  backing.at("queuePairs").get_to(device.queuePairs);
+  backing.at("pciAddress").get_to(device.pciAddress);
+  backing.at("vdpa").get_to(device.vdpa);
+  backing.at("managementDevice").get_to(device.managementDevice);
+  backing.at("pciDriver").get_to(device.pciDriver);
+  backing.at("provision").get_to(device.provision);
+  backing.at("dpdkDriver").get_to(device.dpdkDriver);
+  backing.at("devargs").get_to(device.devargs);
+  backing.at("socket").get_to(attachment.socket);
+  backing.at("netdev").get_to(record.netdev);
+  return record;
+}
+
+}  // namespace vdpa

@@ -1,0 +1,94 @@
+// See the header.
+#include "deviceplugin/datapath/records/owner_records.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <set>
+
+#include "common/errors.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/paths.h"
+#include "common/unique_fd.h"
+
+namespace vdpa {
+namespace {
+
+constexpr std::string_view kSuffix = ".json";
+constexpr std::string_view kBadSuffix = ".json.bad";
+
+}  // namespace
+
+OwnerRecords::OwnerRecords(std::string directory) : directory_(std::move(directory)) {
+  makeDirectory(directory_, 0700);
+}
+
+OwnerRecords::Loaded OwnerRecords::load() {
+  std::set<std::string> devices;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+    const std::string name = entry.path().filename();
+    if (name.ends_with(".tmp"))
+      std::filesystem::remove_all(entry.path());
+    else if (name.ends_with(kSuffix))
+      devices.insert(name.substr(0, name.size() - kSuffix.size()));
+    else if (name.ends_with(kBadSuffix))
+      devices.insert(name.substr(0, name.size() - kBadSuffix.size()));
+  }
+
+  Loaded loaded;
+  for (const auto& id : devices) {
+    const std::string file = path(id), aside = badPath(id);
+    const bool setAside = std::filesystem::exists(aside);
+    const bool fresh = std::filesystem::exists(file);
+    try {
+      auto record = ownerRecordFromJson(parseJson(readFile(fresh ? file : aside)));
+      if (record.attachment.deviceId != id)
+        throw std::runtime_error("it is about device " + record.attachment.deviceId);
+      if (!fresh) {
+        std::filesystem::rename(aside, file);
+        log::info("the owner record {} can be read now: taken up again", aside);
+      } else if (setAside) {
+        log::warn("removing {}: {} has a later record", aside, id);
+        std::filesystem::remove_all(aside);
+      }
+      loaded.records.push_back(std::move(record));
+    } catch (const std::filesystem::filesystem_error&) {
+      throw;  // nothing can be set aside either
+    } catch (const std::exception& error) {
+      if (fresh) {
+        std::filesystem::remove_all(aside);  // of an even earlier owner
+        std::filesystem::rename(file, aside);
+      }
+      loaded.unreadable[id] = fmt::format("{} cannot be used: {}", aside, error.what());
+    }
+  }
+  return loaded;
+}
+
+void OwnerRecords::write(const OwnerRecord& record, Durability durability) {
+  writeFileAtomically(path(record.attachment.deviceId), jsonText(toJson(record), 2) + "\n",
+                      durability, 0600);
+}
+
+void OwnerRecords::remove(const std::string& deviceId) {
+  const std::string file = path(deviceId);
+  // Where nothing can be written, that comes first, also of a file that isn't there.
+  if (::unlink(file.c_str()) < 0 && errno != ENOENT && ::access(file.c_str(), F_OK) == 0)
+    checked(::unlink(file.c_str()), "cannot remove {}", file);
+}
+
+void OwnerRecords::removeUnreadable(const std::string& deviceId) {
+  std::filesystem::remove_all(badPath(deviceId));
+}
+
+std::string OwnerRecords::path(const std::string& deviceId) const {
+  return fmt::format("{}/{}{}", directory_, deviceId, kSuffix);
+}
+
+std::string OwnerRecords::badPath(const std::string& deviceId) const {
+  return fmt::format("{}/{}{}", directory_, deviceId, kBadSuffix);
+}
+
+}  // namespace vdpa

@@ -1,0 +1,62 @@
+// One connection to the engine's socket: requests out, in any number, and their answers back in
+// order.
+#pragma once
+
+#include <deque>
+#include <functional>
+
+#include "common/event_loop.h"
+#include "deviceplugin/datapath/worker/protocol/message_socket.h"
+
+namespace vdpa {
+
+class EngineLink {
+ public:
+  using Answered = std::function<void(const Message& answer)>;
+  // `refused`: the engine is there, but said no to a request.
+  using Lost = std::function<void(const std::string& reason, bool refused)>;
+  using Idle = std::function<void()>;
+
+  // `lost` is called once, from the loop, when the engine closes the connection, answers nonsense
+  // or leaves a request unanswered for too long. `idle` is called when the last open request has
+  // been answered. Both may destroy the link.
+  EngineLink(EventLoop& loop, UniqueFd socket, Lost lost, Idle idle);
+  ~EngineLink();
+  EngineLink(const EngineLink&) = delete;
+  EngineLink& operator=(const EngineLink&) = delete;
+
+  // Sends a request that is answered; the answer has exactly `answerSize` bytes of payload.
+  void ask(Request request, const void* payload, size_t size, size_t answerSize, Answered answered);
+  // Sends a request and forgets it.
+  void tell(Request request, const void* payload, size_t size,
+            std::vector<SharedFd> descriptors = {});
+  // Sends a request whose success the engine acknowledges; a refusal ends the link.
+  void set(Request request, const void* payload, size_t size, std::vector<SharedFd> descriptors);
+
+  bool idle() const { return open_.empty(); }
+
+ private:
+  struct Open {
+    Request request;
+    size_t answerSize;
+    Answered answered;
+  };
+
+  void send(Request request, uint32_t flags, const void* payload, size_t size,
+            std::vector<SharedFd> descriptors);
+  void onEvent(uint32_t events);
+  void onAnswer(const Message& answer);
+  void startDeadline();
+  void fail(std::string reason, bool refused = false);
+
+  EventLoop& loop_;
+  MessageSocket socket_;
+  const Lost lost_;
+  const Idle idle_;
+  std::deque<Open> open_;
+  uint64_t deadline_ = 0;
+  uint64_t failing_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace vdpa

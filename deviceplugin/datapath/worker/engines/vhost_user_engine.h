@@ -1,0 +1,74 @@
+// The engine behind a private vhost-user socket, where rte_vhost (the switch's, or vdpa-pmd's)
+// moves the packets. The engine's process may die or hang at any time: the next one is started with
+// what the pod has set up, and rings go on where they were.
+#pragma once
+
+#include "deviceplugin/datapath/worker/engines/engine.h"
+#include "deviceplugin/datapath/worker/engines/engine_link.h"
+
+namespace vdpa {
+
+class VhostUserEngine : public Engine {
+ public:
+  // Starts connecting to `path` at once and never gives up.
+  VhostUserEngine(EventLoop& loop, std::string path, Events events);
+  ~VhostUserEngine() override;
+  VhostUserEngine(const VhostUserEngine&) = delete;
+  VhostUserEngine& operator=(const VhostUserEngine&) = delete;
+
+  const std::optional<EngineLimits>& limits() const override { return limits_; }
+  bool up() const override { return up_; }
+  bool running() const override;
+  void follow(PodDevice* device) override;
+  // The engine gets a new connection, so that it keeps nothing of the pod's.
+  void release() override;
+  void update() override;
+  bool settled() const override;
+
+ private:
+  // What the engine has of one ring.
+  struct Handed {
+    bool given = false;
+    bool enabled = false;
+    SharedFd kick, call, error;
+  };
+
+  void connect();
+  void reconnectLater();
+  void lost(const std::string& reason, bool refused);
+  void forgetLink();
+  void learn();
+  void learned();
+  void advance();
+  void stopRings();
+  void shareMemory();
+  void giveRing(uint32_t index);
+  void refreshRing(uint32_t index);
+  void sendDescriptor(Request request, uint32_t index, const SharedFd& descriptor);
+  void sendState(Request request, uint32_t index, uint32_t value);
+  void set(Request request, const void* payload, size_t size,
+           std::vector<SharedFd> descriptors = {});
+  void findPosition(uint32_t index);
+  void wake();
+
+  EventLoop& loop_;
+  const std::string path_;
+  const Events events_;
+
+  std::unique_ptr<EngineLink> link_;
+  std::optional<EngineLimits> limits_;  // of the engine that is, or was last, there
+  bool learned_ = false;                // this connection's
+  bool up_ = false;
+  std::string lastReason_;
+  uint64_t reconnectTimer_ = 0;
+  std::chrono::milliseconds backOff_{};
+
+  PodDevice* device_ = nullptr;
+  std::vector<Handed> handed_;
+  std::shared_ptr<const MemoryTable> handedMemory_;
+  std::optional<uint64_t> handedFeatures_;
+  uint32_t stopping_ = 0;   // rings whose GET_VRING_BASE is under way
+  bool wakeRings_ = false;  // signal both sides once the rings run again
+};
+
+}  // namespace vdpa

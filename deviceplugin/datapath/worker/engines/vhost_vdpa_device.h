@@ -1,0 +1,89 @@
+// /dev/vhost-vdpa-N: the ioctls, and the memory that the device may reach.
+//
+// Sources: include/uapi/linux/{vhost,vhost_types}.h and drivers/vhost/vdpa.c in Linux 6.12.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/net_config.h"
+
+namespace vdpa {
+
+class VhostVdpaDevice {
+ public:
+  struct Facts {
+    uint64_t features = 0;         // of virtio, as the device offers them
+    uint64_t backendFeatures = 0;  // VHOST_BACKEND_F_*, those in use
+    uint32_t virtqueues = 2;       // a control queue included
+    uint16_t queueSize = 256;      // entries of the largest ring
+    uint64_t firstIova = 0, lastIova = UINT64_MAX;
+    NetConfig config;
+  };
+  // Where the rings of a queue are, as the device addresses memory.
+  struct Queue {
+    uint32_t index = 0;
+    uint32_t size = 0;
+    uint32_t base = 0;  // as VHOST_SET_VRING_BASE has it
+    uint64_t descriptors = 0, available = 0, used = 0;
+    int kick = -1, call = -1;
+  };
+
+  // Opens and resets it. Throws std::system_error naming path, problem and remedy: EBUSY when
+  // somebody else has it open, ESTALE when the path leads to another node than `inode`; 0: to any.
+  explicit VhostVdpaDevice(const std::string& path, uint64_t inode = 0);
+  ~VhostVdpaDevice();  // resets and closes it
+  VhostVdpaDevice(const VhostVdpaDevice&) = delete;
+  VhostVdpaDevice& operator=(const VhostVdpaDevice&) = delete;
+
+  const Facts& facts() const { return facts_; }
+
+  // From reset to "features agreed on". Throws std::system_error.
+  void negotiate(uint64_t features);
+  // Lets the device reach `size` bytes of the file at `offset` under `iova`: all in units of pages.
+  // The pages are pinned on this process's account. Nothing here ever touches them. Throws
+  // std::system_error; EINVAL for what is not aligned or outside the device's range.
+  void map(uint64_t iova, uint64_t size, int file, uint64_t offset);
+  // The same of this process's own memory.
+  void mapOwn(uint64_t iova, uint64_t size, void* memory);
+  // Takes away what map() gave at this address; also while the device runs.
+  void unmap(uint64_t iova);
+  // A batch of the above takes effect at its end.
+  void beginMapping();
+  void endMapping();
+  void unmapAll();
+
+  void setQueue(const Queue& queue);
+  void setCall(uint32_t index, int call);
+  void setKick(uint32_t index, int kick);
+  void enable(uint32_t index);
+  void run();  // DRIVER_OK
+  // Whether the device can be stopped without forgetting where it was.
+  bool canSuspend() const;
+  void suspend();
+  // Where the device stopped; nothing if it can't tell.
+  std::optional<uint32_t> base(uint32_t index);
+  void reset();
+
+ private:
+  struct Mapping {
+    uint64_t iova, size;
+    void* memory;  // ours to unmap; null: the caller's
+  };
+
+  void ioctl(unsigned long request, const void* argument, const char* what);
+  void checkPinned(uint64_t size) const;
+  void sendIotlb(uint8_t type, uint64_t iova, uint64_t size, uint64_t address);
+  void setStatus(uint8_t status);
+  uint8_t status();
+
+  const std::string path_;
+  UniqueFd fd_;
+  Facts facts_;
+  std::vector<Mapping> mappings_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,89 @@
+// The engine that is the kernel's: /dev/vhost-vdpa-N. The pod's memory and eventfds go to the
+// kernel as they are; from DRIVER_OK on the device and the pod need nobody.
+//
+// The ioctls run on the loop's thread. They take micro- to milliseconds; longest is the pinning of
+// memory, some milliseconds for each GiB, during which the datapath's questions wait.
+#pragma once
+
+#include <memory>
+
+#include "common/event_loop.h"
+#include "deviceplugin/datapath/worker/engines/control_queue.h"
+#include "deviceplugin/datapath/worker/engines/engine.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
+
+namespace vdpa {
+
+// What is told to the pod, and what to the device.
+EngineLimits limitsOf(const VhostVdpaDevice::Facts& facts, uint32_t mostPairs);
+uint64_t deviceFeatures(const VhostVdpaDevice::Facts& facts, uint64_t driverFeatures,
+                        uint32_t pairs);
+// An address for `size` bytes of the worker's own memory, in the device's range and beside the
+// pod's regions; throws ProtocolError if the pod has left no room.
+uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const MemoryTable& memory, uint64_t size);
+
+class VhostVdpaEngine : public Engine {
+ public:
+  // Opens `path` when the loop runs, again and again while somebody else has it. Once the node has
+  // vanished, the device is closed for good: another may get its name. `inode` is the node's; 0:
+  // that of the one found first.
+  VhostVdpaEngine(EventLoop& loop, std::string path, uint64_t inode, uint32_t mostPairs,
+                  Events events);
+  ~VhostVdpaEngine() override;
+  VhostVdpaEngine(const VhostVdpaEngine&) = delete;
+  VhostVdpaEngine& operator=(const VhostVdpaEngine&) = delete;
+
+  const std::optional<EngineLimits>& limits() const override { return limits_; }
+  bool up() const override { return up_; }
+  bool running() const override { return running_; }
+  void follow(PodDevice* device) override { device_ = device; }
+  void release() override;
+  void update() override;
+  bool settled() const override { return true; }
+
+ private:
+  // What the device was started with.
+  struct Started {
+    std::shared_ptr<const MemoryTable> memory;
+    uint64_t features = 0;
+    std::vector<bool> rings;
+    std::vector<VringAddresses> addresses;
+    std::vector<SharedFd> kicks, calls;
+    uint16_t pairs = 0;
+  };
+
+  void open();
+  void watchNode();
+  bool vanished() const;
+  void gone(const std::string& reason);
+  void setUp(bool up, const std::string& reason);
+  std::vector<bool> wantedRings() const;
+  uint16_t wantedPairs() const;
+  void start(const std::vector<bool>& rings);
+  void startQueues(const std::vector<bool>& rings);
+  void stop(bool keepPositions);
+  bool ringsStay() const;
+  void remap();
+  void refresh();
+
+  EventLoop& loop_;
+  const std::string path_;
+  uint64_t inode_;
+  const uint32_t mostPairs_;
+  const Events events_;
+  std::unique_ptr<VhostVdpaDevice> kernel_;
+  std::optional<EngineLimits> limits_;
+  UniqueFd inotify_;
+  uint64_t openTimer_ = 0;
+  std::chrono::milliseconds backOff_{10};
+  bool up_ = false;
+  std::string lastReason_;
+  std::string
+      unserved_;  // why the last start failed, the pod not being at fault: until one succeeds
+  PodDevice* device_ = nullptr;
+  bool running_ = false;
+  Started started_;
+  std::unique_ptr<ControlQueue> control_;
+};
+
+}  // namespace vdpa

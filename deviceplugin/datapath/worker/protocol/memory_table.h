@@ -1,0 +1,60 @@
+// The memory a pod shares: regions of files, by the pod's own addresses. The pod can truncate such
+// a file at any time, so nothing here maps it: reads are pread(), where a vanished page is a short
+// read and no SIGBUS.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "deviceplugin/datapath/worker/protocol/message.h"
+
+namespace vdpa {
+
+struct MemoryRegion {
+  WireRegion wire;
+  SharedFd file;
+};
+
+class MemoryTable {
+ public:
+  // Checks a SET_MEM_TABLE message: count, sizes, overlaps, and that each descriptor is a file in
+  // memory (memfd, tmpfs or hugetlbfs), open for reading and writing, that holds the region; and
+  // that together they are not larger than any node's pod could have them, and that huge pages are
+  // allocated (see huge_pages.h). Files of other kinds are refused because a pod could make an
+  // access to them wait for ever. Throws ProtocolError.
+  explicit MemoryTable(Message message);
+
+  const std::vector<MemoryRegion>& regions() const { return regions_; }
+
+  // Whether [address, address + size) lies within one region. Addresses are the pod's.
+  bool contains(uint64_t address, uint64_t size) const { return find(address, size) != nullptr; }
+  // The region that the range lies within. Throws ProtocolError when there is none.
+  const MemoryRegion& at(uint64_t address, uint64_t size) const;
+  // Whether it has the same part of the same file at the same guest address.
+  bool has(const MemoryRegion& region) const;
+
+  // The same files at the same addresses.
+  bool sameAs(const MemoryTable& other) const;
+  // The same addresses, whatever the files.
+  bool sameAddresses(const MemoryTable& other) const;
+
+  // Copies from or to the pod's memory. Throws ProtocolError when the range is not in the table or
+  // the file has become shorter.
+  void read(uint64_t address, std::span<std::byte> into) const;
+  void write(uint64_t address, std::span<const std::byte> from) const;
+
+  // Bytes of its files that nobody has allocated yet: whoever touches them first pays for them.
+  // Huge pages are allocated, or were refused.
+  uint64_t unallocated() const;
+
+  // Throws ProtocolError when a file no longer holds its region.
+  void checkFiles() const;
+
+ private:
+  const MemoryRegion* find(uint64_t address, uint64_t size) const;
+
+  std::vector<MemoryRegion> regions_;
+};
+
+}  // namespace vdpa

@@ -1,0 +1,34 @@
+// Cuts a byte stream with descriptors into vhost-user messages. No I/O: whoever reads the socket
+// asks how much is missing, reads at most that, and hands it over.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "deviceplugin/datapath/worker/protocol/message.h"
+
+namespace vdpa {
+
+class MessageReader {
+ public:
+  // Bytes up to the end of the header, or of the payload, that is being read; never 0. Reading no
+  // more than this is what ties descriptors to their message: the kernel delivers them with the
+  // first byte they were sent with.
+  size_t missing() const;
+
+  // Takes what one read returned. Returns the message once it is complete. Throws ProtocolError for
+  // a header that cannot be right or too many descriptors; the stream is lost then.
+  std::optional<Message> add(std::span<const std::byte> bytes, std::vector<UniqueFd> descriptors);
+
+  // Whether a message has begun and not ended.
+  bool amidMessage() const { return !bytes_.empty() || !message_.descriptors.empty(); }
+
+ private:
+  void startPayload();
+
+  std::vector<std::byte> bytes_;  // of the header until it is complete, then of the payload
+  std::optional<uint32_t> payloadSize_;
+  Message message_;
+};
+
+}  // namespace vdpa

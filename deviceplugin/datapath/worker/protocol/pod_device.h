@@ -1,0 +1,63 @@
+// What a front-end has set up: the description of the pod's queues that an engine is started with.
+// Written by the session, read (and the ring positions written) by the engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+
+namespace vdpa {
+
+struct Vring {
+  uint32_t size = 0;  // entries; 0 until SET_VRING_NUM
+  // Where the device goes on, as SET_VRING_BASE has it: the available index of a split ring; of a
+  // packed one position and wrap counter (bit 15) of the driver's side and, in the upper half, of
+  // the device's.
+  uint32_t base = 0;
+  // The engine died while it had this ring: `base` must be found in the ring itself.
+  bool positionLost = false;
+  std::optional<VringAddresses> addresses;
+  SharedFd kick;
+  SharedFd call;
+  SharedFd error;
+  bool started = false;  // from SET_VRING_KICK to GET_VRING_BASE
+  bool enabled = false;
+};
+
+struct PodDevice {
+  uint64_t features = 0;
+  uint64_t protocolFeatures = 0;
+  uint8_t status = 0;
+  std::shared_ptr<const MemoryTable> memory;
+  std::vector<Vring> rings;
+
+  bool has(uint64_t deviceFeature) const { return (features & deviceFeature) != 0; }
+  bool hasProtocol(uint64_t protocolFeature) const {
+    return (protocolFeatures & protocolFeature) != 0;
+  }
+  bool packed() const { return has(feature::kPackedRing); }
+
+  // Whether the engine should have the ring. A front-end that speaks of status says with it when
+  // the driver is ready; others start rings only then.
+  bool runs(const Vring& ring) const {
+    return ring.started && (!hasProtocol(protocol_feature::kStatus) || (status & kStatusDriverOk));
+  }
+  // Without PROTOCOL_FEATURES there is no SET_VRING_ENABLE: rings are always enabled.
+  bool enabled(const Vring& ring) const { return ring.enabled || !has(feature::kProtocolFeatures); }
+};
+
+// What the three parts of a ring occupy (virtio 1.2, 2.7 and 2.8).
+struct VringLayout {
+  VringLayout(uint32_t ringSize, bool packed, bool eventIndex);
+  uint64_t descriptorsSize, availableSize, usedSize;
+  uint64_t descriptorsAlignment, availableAlignment, usedAlignment;
+};
+
+// Throws ProtocolError unless the ring is set up and its three parts are aligned and each within
+// one region of `memory` (null: none shared).
+void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index);
+
+}  // namespace vdpa

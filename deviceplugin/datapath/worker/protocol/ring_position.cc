@@ -1,0 +1,59 @@
+// See the header.
+#include "deviceplugin/datapath/worker/protocol/ring_position.h"
+
+#include <cstring>
+
+#include "deviceplugin/datapath/worker/protocol/packed_position.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+
+namespace vdpa {
+namespace {
+
+uint16_t readU16(const MemoryTable& memory, uint64_t address) {
+  uint16_t value;
+  memory.read(address, std::as_writable_bytes(std::span(&value, 1)));
+  return value;
+}
+
+// The device returns buffers in order, so the used index is how many it has taken and finished.
+uint32_t splitPosition(const PodDevice& device, size_t index) {
+  const Vring& ring = device.rings[index];
+  const uint16_t used = readU16(*device.memory, ring.addresses->used + 2);
+  const uint16_t available = readU16(*device.memory, ring.addresses->available + 2);
+  if (const auto open = static_cast<uint16_t>(available - used); open > ring.size)
+    throw protocolError(
+        "ring {}: {} buffers are open in {} entries (available {}, used {}); the driver must reset",
+        index, open, ring.size, available, used);
+  return used;
+}
+
+// The driver may be adding buffers while its ring is read, which can look like a contradiction. It
+// cannot do so for long: without an engine the ring fills up.
+PackedPosition readPacked(const PodDevice& device, size_t index,
+                          std::vector<PackedDescriptor>& descriptors) {
+  constexpr int kAttempts = 16;
+  for (int attempt = 1;; ++attempt) {
+    device.memory->read(device.rings[index].addresses->descriptors,
+                        std::as_writable_bytes(std::span(descriptors)));
+    try {
+      return packedPosition(index, descriptors);
+    } catch (const ProtocolError&) {
+      if (attempt == kAttempts) throw;
+    }
+  }
+}
+
+}  // namespace
+
+uint32_t recoverPosition(const PodDevice& device, size_t index) {
+  if (!device.packed()) return splitPosition(device, index);
+  const Vring& ring = device.rings[index];
+  std::vector<PackedDescriptor> descriptors(ring.size);
+  const PackedPosition position = readPacked(device, index, descriptors);
+  for (const auto& [entry, descriptor] : position.unfinished)
+    device.memory->write(ring.addresses->descriptors + entry * sizeof descriptor,
+                         std::as_bytes(std::span(&descriptor, 1)));
+  return position.base | position.base << 16;
+}
+
+}  // namespace vdpa

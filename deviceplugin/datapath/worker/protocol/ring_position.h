@@ -1,0 +1,16 @@
+// Where the device stopped in a ring whose engine died, found in the ring itself: what an engine
+// would have said to GET_VRING_BASE.
+#pragma once
+
+#include <cstdint>
+
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+
+namespace vdpa {
+
+// Returns the value for SET_VRING_BASE. Buffers that the engine had taken and not yet returned are
+// given to the next engine again. Throws ProtocolError when the ring contradicts itself, or cannot
+// be read: only the driver's reset can help then.
+uint32_t recoverPosition(const PodDevice& device, size_t index);
+
+}  // namespace vdpa

@@ -1,0 +1,264 @@
+// See the header.
+#include "deviceplugin/datapath/worker/protocol/session.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "deviceplugin/datapath/worker/protocol/message_rules.h"
+#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+
+namespace vdpa {
+namespace {
+
+constexpr uint64_t kMinMtu = 68;  // RFC 791
+
+// An eventfd has no type of its own in fstat(); the kernel's name for it says what it is.
+bool isEventFd(int fd) {
+  char target[64];
+  const std::string link = fmt::format("/proc/self/fd/{}", fd);
+  const ssize_t length = ::readlink(link.c_str(), target, sizeof target);
+  if (length >= 0)
+    return std::string_view(target, static_cast<size_t>(length)) == "anon_inode:[eventfd]";
+  struct stat status {};  // without /proc: at least neither file, pipe, socket nor device
+  return ::fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
+}
+
+}  // namespace
+
+Session::Session(const Offer& offer) : offer_(offer) {
+  device_.rings.resize(size_t{2} * offer.queuePairs);
+}
+
+void Session::handle(Message message) {
+  checkForm(message);
+  pending_ = {};
+  pending_.request = message.request;
+  pending_.acknowledge =
+      (message.flags & kNeedReplyFlag) && device_.hasProtocol(protocol_feature::kReplyAck);
+  try {
+    dispatch(message);
+  } catch (const ProtocolError& error) {
+    throw protocolError("{}: {}", nameOf(message.request), error.what());
+  }
+}
+
+std::optional<std::vector<std::byte>> Session::takeReply() {
+  Pending reply = std::exchange(pending_, {});
+  if (reply.stoppedRing) {
+    const VringState state{*reply.stoppedRing, device_.rings[*reply.stoppedRing].base};
+    return encode(reply.request, kVersion | kReplyFlag, &state, sizeof state);
+  }
+  if (reply.answers)
+    return encode(reply.request, kVersion | kReplyFlag, reply.payload.data(), reply.payload.size());
+  if (reply.acknowledge)
+    return encode(reply.request, kVersion | kReplyFlag, &reply.refused, sizeof reply.refused);
+  return std::nullopt;
+}
+
+void Session::dispatch(Message& message) {
+  switch (message.request) {
+    case Request::GetFeatures:
+      featuresRead_ = true;
+      return answer(offer_.features);
+    case Request::SetFeatures:
+      return setFeatures(message.as<uint64_t>());
+    case Request::SetOwner:
+      return;  // a connection has one owner: whoever holds its other end
+    case Request::ResetOwner:
+      return stopAllRings();
+    case Request::GetProtocolFeatures:
+      return answer(offer_.protocolFeatures);
+    case Request::SetProtocolFeatures:
+      return setProtocolFeatures(message.as<uint64_t>());
+    case Request::SetMemTable:
+      return setMemory(std::move(message));
+    case Request::SetVringNum:
+      return setRingSize(message.as<VringState>());
+    case Request::SetVringBase:
+      return setRingBase(message.as<VringState>());
+    case Request::SetVringAddr:
+      return setRingAddresses(message.as<VringAddresses>());
+    case Request::SetVringKick:
+    case Request::SetVringCall:
+    case Request::SetVringErr:
+      return setRingDescriptor(message);
+    case Request::GetVringBase:
+      return stopRing(message.as<VringState>());
+    case Request::SetVringEnable:
+      return enableRing(message.as<VringState>());
+    case Request::GetQueueNum:
+      need(protocol_feature::kMultiqueue, "MQ");
+      return answer(offer_.queuePairs);
+    case Request::NetSetMtu:
+      return setMtu(message.as<uint64_t>());
+    case Request::GetConfig:
+      return getConfig(message);
+    case Request::SetConfig:  // the driver may not change anything in a network device's space
+      need(protocol_feature::kConfig, "CONFIG");
+      pending_.refused = 1;
+      return;
+    case Request::ResetDevice:
+      need(protocol_feature::kResetDevice, "RESET_DEVICE");
+      device_.status = 0;
+      return stopAllRings();
+    case Request::SetStatus:
+      return setStatus(message.as<uint64_t>());
+    case Request::GetStatus:
+      need(protocol_feature::kStatus, "STATUS");
+      return answer(device_.status);
+  }
+}
+
+void Session::setFeatures(uint64_t features) {
+  if (const uint64_t unknown = features & ~offer_.features; unknown != 0)
+    throw protocolError(
+        "features {:#x} are not offered; if the driver agreed on them before this node was "
+        "updated, restart the VM or the application",
+        unknown);
+  if ((features & feature::kPackedRing) && !(features & feature::kVersion1))
+    throw protocolError("packed rings need VERSION_1");
+  if (features != device_.features && anyStarted())
+    throw protocolError("features change from {:#x} to {:#x} while rings run", device_.features,
+                        features);
+  device_.features = features;
+  featuresSet_ = true;
+}
+
+void Session::setProtocolFeatures(uint64_t features) {
+  if (const uint64_t unknown = features & ~offer_.protocolFeatures; unknown != 0)
+    throw protocolError("protocol features {:#x} were not offered", unknown);
+  if (features != device_.protocolFeatures && anyStarted())
+    throw protocolError("protocol features change while rings run");
+  device_.protocolFeatures = features;
+}
+
+void Session::setMemory(Message message) {
+  auto memory = std::make_shared<const MemoryTable>(std::move(message));
+  // Front-ends repeat themselves, at every start of a port: what is known stays undisturbed.
+  if (device_.memory && device_.memory->sameAs(*memory)) return;
+  for (size_t i = 0; i < device_.rings.size(); ++i)
+    if (device_.rings[i].started) checkRing(device_, memory.get(), i);
+  device_.memory = std::move(memory);
+}
+
+void Session::setRingSize(VringState state) {
+  Vring& ring = stoppedRing(state.index);
+  if (state.value < offer_.minQueueSize || state.value > offer_.queueSize)
+    throw protocolError("ring {} with {} entries; expected {} to {}", state.index, state.value,
+                        offer_.minQueueSize, offer_.queueSize);
+  ring.size = state.value;
+}
+
+void Session::setRingBase(VringState state) {
+  Vring& ring = stoppedRing(state.index);
+  if (!device_.packed() && state.value > 0xffff)
+    throw protocolError("ring {} starts at {:#x}; an index has 16 bits", state.index, state.value);
+  ring.base = state.value;
+  ring.positionLost = false;
+}
+
+void Session::setRingAddresses(const VringAddresses& addresses) {
+  Vring& ring = stoppedRing(addresses.index);
+  if (addresses.flags != 0)  // the only one is for dirty-page logging
+    throw protocolError("ring {}: flags {:#x} were not offered", addresses.index, addresses.flags);
+  ring.addresses = addresses;
+}
+
+void Session::setRingDescriptor(Message& message) {
+  const auto value = message.as<uint64_t>();
+  if ((value & ~(kVringIndexMask | kVringNoDescriptor)) != 0)
+    throw protocolError("unknown bits in {:#x}", value);
+  const auto index = value & kVringIndexMask;
+  Vring& ring = this->ring(index);
+  SharedFd descriptor;
+  if (!(value & kVringNoDescriptor)) {
+    UniqueFd fd = std::move(message.descriptors.front());
+    if (!isEventFd(fd.get())) throw protocolError("ring {}: the descriptor is no eventfd", index);
+    // Whoever signals it must not be held up by a counter that the pod has filled.
+    ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+    descriptor = std::make_shared<const UniqueFd>(std::move(fd));
+  }
+  if (message.request == Request::SetVringCall) {
+    ring.call = std::move(descriptor);
+  } else if (message.request == Request::SetVringErr) {
+    ring.error = std::move(descriptor);
+  } else {
+    checkRing(device_, device_.memory.get(), index);
+    ring.kick = std::move(descriptor);
+    ring.started = true;
+  }
+}
+
+void Session::stopRing(VringState state) {
+  ring(state.index).started = false;
+  pending_.stoppedRing = state.index;
+}
+
+void Session::enableRing(VringState state) {
+  // Also before SET_FEATURES: QEMU takes PROTOCOL_FEATURES for agreed on once it was offered.
+  if (state.value > 1)
+    throw protocolError("ring {}: value {}; expected 0 or 1", state.index, state.value);
+  ring(state.index).enabled = state.value == 1;
+}
+
+void Session::setStatus(uint64_t status) {
+  need(protocol_feature::kStatus, "STATUS");
+  if (status > 0xff) throw protocolError("status {:#x}; expected 8 bits", status);
+  device_.status = static_cast<uint8_t>(status);
+  if (status == 0) stopAllRings();
+}
+
+void Session::getConfig(const Message& message) {
+  need(protocol_feature::kConfig, "CONFIG");
+  const auto header = message.as<ConfigHeader>();
+  pending_.answers = true;
+  // Beyond the space: an empty answer says that it failed.
+  if (header.offset > sizeof(NetConfig) || header.size > sizeof(NetConfig) - header.offset) return;
+  pending_.payload = message.payload;
+  std::memcpy(pending_.payload.data() + sizeof header,
+              reinterpret_cast<const std::byte*>(&offer_.config) + header.offset, header.size);
+}
+
+void Session::setMtu(uint64_t mtu) {
+  need(protocol_feature::kMtu, "NET_MTU");
+  pending_.refused = mtu < kMinMtu || mtu > offer_.config.mtu ? 1 : 0;
+}
+
+void Session::stopAllRings() {
+  for (Vring& ring : device_.rings) ring.started = ring.enabled = false;
+}
+
+Vring& Session::ring(uint64_t index) {
+  if (index >= device_.rings.size())
+    throw protocolError("ring {} of a device with {} queue pairs", index, offer_.queuePairs);
+  return device_.rings[index];
+}
+
+Vring& Session::stoppedRing(uint64_t index) {
+  Vring& found = ring(index);
+  if (found.started)
+    throw protocolError("ring {} runs; it must be stopped with GET_VRING_BASE first", index);
+  return found;
+}
+
+bool Session::anyStarted() const {
+  return std::any_of(device_.rings.begin(), device_.rings.end(),
+                     [](const Vring& ring) { return ring.started; });
+}
+
+void Session::need(uint64_t protocolFeature, const char* name) const {
+  if (!device_.hasProtocol(protocolFeature))
+    throw protocolError("needs the protocol feature {}, which was not negotiated", name);
+}
+
+void Session::answer(uint64_t value) {
+  pending_.answers = true;
+  pending_.payload.resize(sizeof value);
+  std::memcpy(pending_.payload.data(), &value, sizeof value);
+}
+
+}  // namespace vdpa

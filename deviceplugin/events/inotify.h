@@ -1,0 +1,33 @@
+// Names of files that appear, change or vanish in a directory.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/events/loop.h"
+
+namespace vdpa {
+
+class Inotify {
+ public:
+  enum class Change { appeared, vanished };
+  using Handler = std::function<void(Change change, const std::string& name)>;
+
+  explicit Inotify(Loop& loop);
+
+  // Several watches of one directory are fine. Throws std::system_error naming the directory.
+  // A directory that goes away, and events that are lost, end the loop with an error: a process
+  // started anew sees what is there.
+  void watch(const std::string& directory, Handler handler);
+
+ private:
+  void read();
+
+  UniqueFd fd_;
+  std::multimap<int, Handler> handlers_;
+  std::map<int, std::string> directories_;
+};
+
+}  // namespace vdpa
