@@ -75,7 +75,7 @@ std::vector<datapath::v1::Route> routesOf(const json& ipam, const std::string& t
   std::vector<datapath::v1::Route> routes;
   if (!ipam.is_object()) return routes;
   const JsonObject answer(ipam, fmt::format("IPAM plugin '{}': ", type), Code::ipamFailed);
-  requireAtMost(kMostRoutes, answer.list("routes").size(), "routes", type);
+  requireAtMost(kMaxRoutes, answer.list("routes").size(), "routes", type);
   std::map<int, std::string> gateways;  // by family
   for (const auto& ip : answer.objects("ips"))
     if (const auto gateway = ip.string("gateway"); !gateway.empty())
@@ -105,7 +105,7 @@ std::vector<std::string> addressesOf(const json& ipam, const std::string& type) 
   std::vector<std::string> addresses;
   if (ipam.is_object()) {
     const JsonObject answer(ipam, plugin + ": ", Code::ipamFailed);
-    requireAtMost(kMostAddresses, answer.list("ips").size(), "addresses", type);
+    requireAtMost(kMaxAddresses, answer.list("ips").size(), "addresses", type);
     for (const auto& ip : answer.objects("ips")) {
       const std::string address = ip.string("address");
       if (addressFamily(address) == 0)

@@ -7,7 +7,7 @@
 namespace vdpa {
 
 constexpr size_t kMaxNetworkName = 253;  // bytes; as a Kubernetes object's
-constexpr size_t kMostAddresses = 64;
-constexpr size_t kMostRoutes = 64;
+constexpr size_t kMaxAddresses = 64;
+constexpr size_t kMaxRoutes = 64;
 
 }  // namespace vdpa

@@ -3,13 +3,13 @@
 
 namespace vdpa {
 
-const char* nameOf(Backend backend) {
+const char* nameOf(BackendKind backend) {
   switch (backend) {
-    case Backend::software:
+    case BackendKind::software:
       return "software";
-    case Backend::kernel:
+    case BackendKind::kernel:
       return "kernel";
-    case Backend::dpdk:
+    case BackendKind::dpdk:
       return "dpdk";
   }
   return "";

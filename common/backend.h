@@ -3,10 +3,10 @@
 
 namespace vdpa {
 
-enum class Backend { software, kernel, dpdk };
+enum class BackendKind { software, kernel, dpdk };
 enum class Attach { vhostUser, vhostVdpa, virtioVdpa };
 
-const char* nameOf(Backend backend);  // "software"
-const char* nameOf(Attach attach);    // "vhost-user"
+const char* nameOf(BackendKind backend);  // "software"
+const char* nameOf(Attach attach);        // "vhost-user"
 
 }  // namespace vdpa

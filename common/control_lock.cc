@@ -38,7 +38,7 @@ UniqueFd openLock(const std::string& control) {
 
 // The process that has the record lock; 0, with the other lock taken: there is none. Waits for one
 // that was started and has not got to it.
-pid_t settle(int file, const std::string& control) {
+pid_t settledHolder(int file, const std::string& control) {
   for (const auto deadline = std::chrono::steady_clock::now() + kStartTime;;) {
     struct flock lock = wholeFile();
     checked(::fcntl(file, F_GETLK, &lock), "cannot tell who holds {}", fileOf(control));
@@ -69,7 +69,7 @@ ControlLock::ControlLock(const std::string& control) : file_(openLock(control)) 
 
 UniqueFd lockForStart(const std::string& control) {
   UniqueFd file = openLock(control);
-  if (const pid_t pid = settle(file.get(), control)) throw taken(pid, control);
+  if (const pid_t pid = settledHolder(file.get(), control)) throw taken(pid, control);
   return file;
 }
 
@@ -77,7 +77,7 @@ pid_t lockHolder(const std::string& control) {
   const UniqueFd file(::open(fileOf(control).c_str(), O_RDWR | O_CLOEXEC));
   if (!file && errno == ENOENT) return 0;
   checked(file.get(), "cannot open {}", fileOf(control));
-  const pid_t pid = settle(file.get(), control);
+  const pid_t pid = settledHolder(file.get(), control);
   // Not left to the closing: a process that another thread starts this moment has a copy.
   if (pid == 0) ::flock(file.get(), LOCK_UN);
   return pid;

@@ -7,22 +7,22 @@
 namespace vdpa {
 namespace {
 
-constexpr size_t kMostText = 200;
-constexpr size_t kMostDigits = 4;
+constexpr size_t kMaxText = 200;
+constexpr size_t kMaxDigits = 4;
 
 }  // namespace
 
 std::optional<unsigned> parseNumber(std::string_view text) {
   unsigned number = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || text.size() > kMostDigits || parsed.ec != std::errc() ||
+  if (text.empty() || text.size() > kMaxDigits || parsed.ec != std::errc() ||
       parsed.ptr != text.data() + text.size())
     return std::nullopt;
   return number;
 }
 
 std::optional<std::vector<NumberRange>> parseNumberList(std::string_view text) {
-  if (text.size() > kMostText) return std::nullopt;
+  if (text.size() > kMaxText) return std::nullopt;
   std::vector<NumberRange> ranges;
   for (size_t start = 0; start <= text.size();) {
     const size_t comma = std::min(text.find(',', start), text.size());

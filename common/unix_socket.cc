@@ -62,13 +62,13 @@ UniqueFd listenUnix(const std::string& path, mode_t mode) {
   return socket;
 }
 
-UniqueFd connectUnix(const std::string& path, std::chrono::milliseconds patience) {
+UniqueFd connectUnix(const std::string& path, std::chrono::milliseconds timeout) {
   const sockaddr_un address = addressOf(path);
   UniqueFd socket = newSocket();
-  const bool waits = patience.count() > 0;
+  const bool waits = timeout.count() > 0;
   if (waits) {
     // poll() does not tell when there is room again; a blocking connect() does, for SO_SNDTIMEO.
-    const timeval limit{patience.count() / 1000, patience.count() % 1000 * 1000};
+    const timeval limit{timeout.count() / 1000, timeout.count() % 1000 * 1000};
     checked(::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit),
             "cannot limit the time to connect to {}", path);
     checked(::fcntl(socket.get(), F_SETFL, 0), "cannot make a socket wait");

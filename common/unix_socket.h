@@ -20,9 +20,9 @@ inline constexpr size_t kMaxSocketPath = 107;
 UniqueFd listenUnix(const std::string& path, mode_t mode);
 
 // A connected, non-blocking socket. Throws std::system_error; ENOENT and ECONNREFUSED mean nobody
-// listens. Where others queue already as far as the listener lets them, it waits for `patience`,
+// listens. Where others queue already as far as the listener lets them, it waits for `timeout`,
 // then throws EAGAIN.
 UniqueFd connectUnix(const std::string& path,
-                     std::chrono::milliseconds patience = std::chrono::milliseconds(0));
+                     std::chrono::milliseconds timeout = std::chrono::milliseconds(0));
 
 }  // namespace vdpa

@@ -346,13 +346,13 @@ struct VdpaNetlink::Calls {
   bool running = false;
 };
 
-VdpaNetlink::VdpaNetlink(std::chrono::milliseconds patience)
-    : patience_(patience), calls_(std::make_shared<Calls>()) {}
+VdpaNetlink::VdpaNetlink(std::chrono::milliseconds timeout)
+    : timeout_(timeout), calls_(std::make_shared<Calls>()) {}
 
 VdpaNetlink::~VdpaNetlink() = default;
 
 void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> call) {
-  const auto deadline = std::chrono::steady_clock::now() + patience_;
+  const auto deadline = std::chrono::steady_clock::now() + timeout_;
   const auto hangs = [&] {
     return systemError(ETIMEDOUT,
                        "cannot {}: the kernel's vdpa lock is held; a `vdpa dev del` may be waiting "

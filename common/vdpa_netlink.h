@@ -59,7 +59,7 @@ class VdpaNetlink {
     std::string problem;  // why this is the last dump, and not a new one; empty: it is new
   };
 
-  explicit VdpaNetlink(std::chrono::milliseconds patience = std::chrono::seconds(2));
+  explicit VdpaNetlink(std::chrono::milliseconds timeout = std::chrono::seconds(2));
   ~VdpaNetlink();
 
   // Empty on a kernel without vDPA.
@@ -81,7 +81,7 @@ class VdpaNetlink {
   void withDeadline(const std::string& what, std::function<void()> call);
 
   struct Calls;
-  const std::chrono::milliseconds patience_;
+  const std::chrono::milliseconds timeout_;
   const std::shared_ptr<Calls> calls_;  // shared with a thread that hangs
   Dump last_;
 };

@@ -10,7 +10,7 @@
 #include "common/version.h"
 #include "datapath.grpc.pb.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr auto kRetry = std::chrono::milliseconds(100);
@@ -24,7 +24,7 @@ void describe(const Device& device, const ResourceConfig& config, datapath::v1::
   message.set_attach(nameOf(device.attach));
   message.set_queue_pairs(device.queuePairs);
   if (device.numaNode >= 0) message.set_numa_node(device.numaNode);
-  if (device.backend == Backend::kernel) {
+  if (device.backend == BackendKind::kernel) {
     auto* kernel = message.mutable_kernel();
     kernel->set_vdpa(device.vdpa);
     kernel->set_management_device(device.managementDevice);
@@ -42,7 +42,7 @@ void describe(const Device& device, const ResourceConfig& config, datapath::v1::
     parent->set_mac_when_made(device.rules.macWhenMade);
     parent->set_mtu_when_made(device.rules.mtuWhenMade);
     parent->set_mac_later(device.rules.macLater);
-  } else if (device.backend == Backend::dpdk) {
+  } else if (device.backend == BackendKind::dpdk) {
     auto* dpdk = message.mutable_dpdk();
     dpdk->set_pci_address(device.pciAddress);
     dpdk->set_driver(device.dpdkDriver);
@@ -50,7 +50,8 @@ void describe(const Device& device, const ResourceConfig& config, datapath::v1::
   }
 }
 
-std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(const std::vector<Offer>& offers) {
+std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(
+    const std::vector<ResourceOffer>& offers) {
   auto request = std::make_shared<datapath::v1::SetDevicesRequest>();
   for (const auto& [config, devices] : offers) {
     auto* resource = request->add_resources();
@@ -264,7 +265,7 @@ DatapathLink::~DatapathLink() {
   if (session_) session_->cancel();
 }
 
-void DatapathLink::setOffers(const std::vector<Offer>& offers) {
+void DatapathLink::setOffers(const std::vector<ResourceOffer>& offers) {
   devices_ = requestOf(offers);
   judge();  // what is known not to be known is not offered until the datapath has said so again
   if (session_)
@@ -358,4 +359,4 @@ void DatapathLink::sessionEnded(const std::string& reason) {
   });
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

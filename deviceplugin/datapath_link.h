@@ -15,7 +15,7 @@
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/resources/offer.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class DatapathLink {
  public:
@@ -30,7 +30,7 @@ class DatapathLink {
   ~DatapathLink();
 
   // Sends the set now and at every reconnection.
-  void setOffers(const std::vector<Offer>& offers);
+  void setOffers(const std::vector<ResourceOffer>& offers);
 
  private:
   class Session;
@@ -56,4 +56,4 @@ class DatapathLink {
   std::map<std::string, std::string> lacking_;  // device ID -> what of its resource isn't in force
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -5,10 +5,10 @@
 
 #include <future>
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
-constexpr auto kPatience = std::chrono::seconds(2);
+constexpr auto kTimeout = std::chrono::seconds(2);
 
 }  // namespace
 
@@ -31,7 +31,7 @@ plugin::v1::ListResponse toMessage(
   for (const auto& verdict : found.verdicts) add(verdict);
   for (const auto& [config, devices] : found.resources)
     for (const auto& device : devices)
-      if (device.backend == Backend::software)
+      if (device.backend == BackendKind::software)
         add({device.id,
              "software port",
              config.fullName(),
@@ -67,10 +67,10 @@ grpc::Status ExplainService::List(grpc::ServerContext*, const plugin::v1::ListRe
   auto answer = std::make_shared<std::promise<plugin::v1::ListResponse>>();
   auto future = answer->get_future();
   loop_.post([this, answer] { answer->set_value(state_()); });
-  if (future.wait_for(kPatience) != std::future_status::ready)
+  if (future.wait_for(kTimeout) != std::future_status::ready)
     return {grpc::StatusCode::UNAVAILABLE, "the plugin is busy or ending; try again"};
   *response = future.get();
   return grpc::Status::OK;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -10,7 +10,7 @@
 #include "deviceplugin/resources/offer.h"
 #include "plugin.grpc.pb.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // What was decided, as a message. `healthOf` (resource, device ID) is asked for what is offered.
 plugin::v1::ListResponse toMessage(
@@ -33,4 +33,4 @@ class ExplainService final : public plugin::v1::Plugin::Service {
   const std::function<plugin::v1::ListResponse()> state_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -24,7 +24,7 @@
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/resources/allocated.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 // PodResources is empty for a while after a kubelet restart; nothing is removed on its word before
@@ -40,7 +40,7 @@ constexpr auto kWriteAgain = std::chrono::seconds(10);
 constexpr auto kOfferAgain = std::chrono::seconds(2);
 
 // After a look that could not tell what the host needs.
-constexpr auto kLookAgain = std::chrono::milliseconds(250);
+constexpr auto kRescanInterval = std::chrono::milliseconds(250);
 
 // Two plugins on one node would take each other's registration away again and again.
 UniqueFd lockNode(const std::string& path) {
@@ -221,7 +221,7 @@ Snapshot Instance::look() {
   const auto unknown = now.skipped.find(kNetworkUse);
   if (unknown == now.skipped.end() || std::exchange(lookPending_, true)) return now;
   log::warn("no device with a netdev is offered anew: {}", unknown->second);
-  loop_.runAfter(kLookAgain, [this] {
+  loop_.runAfter(kRescanInterval, [this] {
     lookPending_ = false;
     rescan();
   });
@@ -240,7 +240,7 @@ void Instance::rescan() {
 void Instance::apply() {
   found_ = makeOffers(config_, snapshot_);
   auto offers =
-      withHeld(found_, offers_, pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>());
+      withAllocated(found_, offers_, pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>());
   // Nothing of what the kubelet and the datapath know has changed in most cases.
   const bool changed = offers != offers_;
   if (changed || plugins_.empty() || incomplete_) {
@@ -276,7 +276,7 @@ void Instance::updatePlugins() {
   for (const auto& offer : offers_) names.insert(offer.resource.fullName());
   offered_->replace(std::move(names));  // before any of their files is written
   std::erase_if(plugins_, [&](const auto& entry) {
-    const bool gone = std::none_of(offers_.begin(), offers_.end(), [&](const Offer& offer) {
+    const bool gone = std::none_of(offers_.begin(), offers_.end(), [&](const ResourceOffer& offer) {
       return offer.resource.fullName() == entry.first;
     });
     if (gone) {
@@ -387,4 +387,4 @@ plugin::v1::ListResponse Instance::explain() const {
   return state;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -23,9 +23,9 @@ namespace grpc {
 class Server;
 }
 
-namespace vdpa {
+namespace vdpa::plugin {
 
-namespace plugin::v1 {
+namespace v1 {
 class ListResponse;
 }
 
@@ -87,7 +87,7 @@ class Instance {
   bool lookPending_ = false;
   bool offerPending_ = false;
   bool writePending_ = false;
-  std::vector<Offer> offers_;  // the same, and what pods hold still
+  std::vector<ResourceOffer> offers_;  // the same, and what pods hold still
   std::unique_ptr<OfferedResources> offered_;
   const Loop::Clock::time_point started_ = Loop::Clock::now();
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
@@ -101,4 +101,4 @@ class Instance {
   std::unique_ptr<grpc::Server> server_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -12,6 +12,7 @@
 
 int main(int argc, char** argv) {
   using namespace vdpa;
+  using namespace vdpa::plugin;
   PluginOptions options;
   std::string logLevel = "info", logFormat = "text", nodeName;
   bool validate = false;

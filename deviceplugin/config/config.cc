@@ -14,7 +14,7 @@
 #include "common/virtio_features.h"
 #include "deviceplugin/config/yaml_map.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr size_t kMaxFile = 64 << 10;  // bytes; a thousand times what anybody writes
@@ -261,4 +261,4 @@ Config loadConfig(const std::string& file) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -11,7 +11,7 @@
 #include "common/virtio_features.h"
 #include "deviceplugin/config/selector.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // Of the pods' sockets.
 struct SocketConfig {
@@ -83,4 +83,4 @@ Config parseConfig(const std::string& text, const std::string& file);
 // Throws ConfigError too when the file can't be read.
 Config loadConfig(const std::string& file);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -10,7 +10,7 @@
 #include "common/naming.h"
 #include "deviceplugin/config/yaml_map.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 bool isHexId(const std::string& text) {
@@ -95,4 +95,4 @@ Selector parseSelector(const YAML::Node& node, const std::string& file) {
   return selector;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -10,7 +10,7 @@ namespace YAML {
 class Node;
 }
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // "ens1f0#0-3,7": a physical function and which of its VFs.
 struct PfSelector {
@@ -37,4 +37,4 @@ struct Selector {
 // Throws ConfigError; `file` is only named in errors.
 Selector parseSelector(const YAML::Node& node, const std::string& file);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -9,7 +9,7 @@
 
 #include "deviceplugin/config/config.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr size_t kMaxList = 1024;  // as many VFs as a node has
@@ -125,4 +125,4 @@ void YamlMap::fail(const YAML::Node& node, const std::string& problem,
       fmt::format("{}: {}; expected {}", placeOf(file_, node.Mark()), problem, expected));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class YamlMap {
  public:
@@ -48,4 +48,4 @@ class YamlMap {
 // "FILE:LINE:COLUMN", counted from 1.
 std::string placeOf(const std::string& file, const YAML::Mark& mark);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

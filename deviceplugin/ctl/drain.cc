@@ -11,7 +11,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kLook = std::chrono::seconds(1);
+constexpr auto kPollInterval = std::chrono::seconds(1);
 
 datapath::v1::DrainResponse drained(DatapathClient& client,
                                     std::optional<std::chrono::seconds> wait) {
@@ -23,7 +23,7 @@ datapath::v1::DrainResponse drained(DatapathClient& client,
       throw std::runtime_error(fmt::format("after {} s {}", wait->count(), holders));
     if (holders != told) fmt::print(stderr, "vdpactl: waiting: {}\n", holders);
     told = holders;
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kPollInterval);
   }
 }
 

@@ -8,18 +8,18 @@
 #include "common/errors.h"
 #include "common/log.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::chrono::milliseconds kLongestInterval = 10s;
+constexpr std::chrono::milliseconds kMaxInterval = 10s;
 constexpr std::chrono::milliseconds kShortestInterval = 100ms;
 constexpr auto kShutdownTime = 2s;
 // Between two looks at the health of all devices, however often something changes.
 constexpr auto kHealthInterval = 20ms;
 // Each call that waits takes one; a node has at most a few hundred pods.
-constexpr int kMostThreads = 512;
+constexpr int kMaxThreads = 512;
 
 std::string prepared(const Paths& paths) {
   makeDirectory(paths.runDir(), 0700);
@@ -45,9 +45,9 @@ Instance::Instance(const Attachments::Options& options, const std::string& metri
   publisher_ = std::jthread([this](const std::stop_token& stop) { publishHealth(stop); });
   // Several looks in a grace period.
   reconciler_ = std::jthread(
-      [this, interval = std::clamp(options.releaseAfter / 3, kShortestInterval, kLongestInterval)](
+      [this, interval = std::clamp(options.releaseAfter / 3, kShortestInterval, kMaxInterval)](
           const std::stop_token& stop) { reconcile(stop, interval); });
-  renewer_ = std::jthread([this](const std::stop_token& stop) { renewEngines(stop); });
+  upgrader_ = std::jthread([this](const std::stop_token& stop) { upgradeProcesses(stop); });
 }
 
 Instance::~Instance() {
@@ -60,7 +60,7 @@ Instance::~Instance() {
 
 void Instance::serve(const std::string& socket) {
   grpc::ResourceQuota quota;
-  quota.SetMaxThreads(kMostThreads);
+  quota.SetMaxThreads(kMaxThreads);
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(quota);
   // The plugin pings this often or less, over a stream on which nothing may happen for hours.
@@ -100,10 +100,10 @@ void Instance::reconcile(const std::stop_token& stop, std::chrono::milliseconds 
 }
 
 // Of pods' engines at once; of a switch that no pod uses, when the plugin has told of it.
-void Instance::renewEngines(const std::stop_token& stop) {
+void Instance::upgradeProcesses(const std::stop_token& stop) {
   devices_.raise();
   while (!stop.stop_requested())
-    if (devices_.wait(stop, 1h)) attachments_.renewEngines(stop);
+    if (devices_.wait(stop, 1h)) attachments_.upgradeProcesses(stop);
 }
 
 void Instance::Signal::raise() {
@@ -120,4 +120,4 @@ bool Instance::Signal::wait(const std::stop_token& stop, std::chrono::millisecon
   return std::exchange(raised_, false);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -17,7 +17,7 @@
 #include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/instance_lock.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Instance {
  public:
@@ -44,7 +44,7 @@ class Instance {
 
   void publishHealth(const std::stop_token& stop);
   void reconcile(const std::stop_token& stop, std::chrono::milliseconds interval);
-  void renewEngines(const std::stop_token& stop);
+  void upgradeProcesses(const std::stop_token& stop);
   void serve(const std::string& socket);
 
   InstanceLock lock_;
@@ -60,7 +60,7 @@ class Instance {
   std::unique_ptr<grpc::Server> server_;
   std::jthread publisher_;
   std::jthread reconciler_;
-  std::jthread renewer_;
+  std::jthread upgrader_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -9,7 +9,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 InstanceLock::InstanceLock(const std::string& path)
     : file_(checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}",
@@ -25,4 +25,4 @@ InstanceLock::InstanceLock(const std::string& path)
     log::warn("{}", withRemedy(systemError(errno, "cannot write {}", path)));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

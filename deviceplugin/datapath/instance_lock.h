@@ -5,7 +5,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class InstanceLock {
  public:
@@ -16,4 +16,4 @@ class InstanceLock {
   UniqueFd file_;  // the lock goes with it
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -20,7 +20,7 @@
 #include "deviceplugin/datapath/instance.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 std::vector<std::string> workerDirectories(const std::vector<std::string>& given) {
@@ -164,11 +164,11 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace vdpa
+}  // namespace vdpa::datapath
 
 int main(int argc, char** argv) {
   try {
-    return vdpa::run(argc, argv);
+    return vdpa::datapath::run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "vdpa-datapath: %s\n", vdpa::withRemedy(error).c_str());
     return 1;

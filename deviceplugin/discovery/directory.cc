@@ -7,10 +7,10 @@
 
 #include <cerrno>
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
-constexpr size_t kMostBytes = 4096;  // of an attribute: a page
+constexpr size_t kMaxBytes = 4096;  // of an attribute: a page
 
 }  // namespace
 
@@ -42,7 +42,7 @@ void Directory::forEach(
 std::optional<std::string> Directory::read(const std::string& name) const {
   const UniqueFd file(::openat(fd_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file) return std::nullopt;
-  char content[kMostBytes];
+  char content[kMaxBytes];
   const ssize_t size = ::read(file.get(), content, sizeof content);
   if (size < 0) return std::nullopt;
   const bool line = size > 0 && content[size - 1] == '\n';
@@ -50,7 +50,7 @@ std::optional<std::string> Directory::read(const std::string& name) const {
 }
 
 std::optional<std::string> Directory::link(const std::string& name) const {
-  char target[kMostBytes];
+  char target[kMaxBytes];
   const ssize_t size = ::readlinkat(fd_.get(), name.c_str(), target, sizeof target);
   if (size < 0) return std::nullopt;
   return std::string(target, static_cast<size_t>(size));
@@ -61,4 +61,4 @@ std::string_view lastPart(std::string_view path) {
   return slash == std::string_view::npos ? path : path.substr(slash + 1);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -9,7 +9,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class Directory {
  public:
@@ -36,4 +36,4 @@ class Directory {
 // The last component of a path.
 std::string_view lastPart(std::string_view path);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

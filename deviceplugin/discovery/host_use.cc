@@ -13,7 +13,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 // Where links come and go without end, one dump in some thirty is interrupted.
@@ -188,4 +188,4 @@ std::map<std::string, std::string> findHostUse(const NetworkConfiguration& netwo
   return result;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // What the kernel's three dumps tell, as far as it matters here.
 struct NetworkConfiguration {
@@ -37,4 +37,4 @@ NetworkConfiguration dumpNetwork();
 // netdev has, don't count.
 std::map<std::string, std::string> findHostUse(const NetworkConfiguration& network);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -11,7 +11,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 using namespace std::chrono_literals;
@@ -143,4 +143,4 @@ void Monitor::tick() {
   changed_();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -11,7 +11,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/events/loop.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // Whether a uevent ("add@/devices/...\0ACTION=add\0SUBSYSTEM=pci\0...") is about devices.
 bool concernsDevices(std::string_view uevent);
@@ -42,4 +42,4 @@ class Monitor {
   Loop::Clock::time_point due_ = Loop::Clock::time_point::max();
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // A network function on the PCI bus (class 02xxxx), or one whose driver makes vDPA devices.
 struct PciFunction {
@@ -97,4 +97,4 @@ struct Snapshot {
   bool operator==(const Snapshot&) const = default;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -8,7 +8,7 @@
 #include "common/naming.h"
 #include "deviceplugin/discovery/directory.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr uint32_t kNetworkClass = 0x02;  // the upper byte of a PCI class code
@@ -285,4 +285,4 @@ void scanSysfs(const std::string& sysfs, Snapshot& snapshot) {
   Scan(sysfs, snapshot).run();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -8,11 +8,11 @@
 
 #include "deviceplugin/discovery/snapshot.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // In one pass, without a file operation more than these of a VF: its `uevent` (open, read, close)
 // and `iommu_group`, its PF's link to it, and the links to its vDPA device and that one's character
 // device. Entries that vanish or can't be read are skipped with a reason.
 void scanSysfs(const std::string& sysfs, Snapshot& snapshot);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

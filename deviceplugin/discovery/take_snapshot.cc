@@ -8,7 +8,7 @@
 #include "deviceplugin/discovery/host_use.h"
 #include "deviceplugin/discovery/sysfs_scan.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr uint32_t kNetworkDevice = 1;  // virtio's device ID
@@ -64,4 +64,4 @@ Snapshot takeSnapshot(const std::string& sysfs, VdpaNetlink& netlink) {
   return snapshot;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

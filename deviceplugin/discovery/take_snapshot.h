@@ -6,7 +6,7 @@
 #include "common/vdpa_netlink.h"
 #include "deviceplugin/discovery/snapshot.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 inline constexpr const char* kNetworkUse = "rtnetlink";
 
@@ -16,4 +16,4 @@ inline constexpr const char* kNetworkUse = "rtnetlink";
 // host is taken to need every netdev.
 Snapshot takeSnapshot(const std::string& sysfs, VdpaNetlink& netlink);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

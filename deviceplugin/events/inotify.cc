@@ -8,7 +8,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 Inotify::Inotify(Loop& loop)
     : fd_(checked(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "cannot create an inotify instance")) {
@@ -45,4 +45,4 @@ void Inotify::read() {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

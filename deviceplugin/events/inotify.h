@@ -8,7 +8,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/events/loop.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class Inotify {
  public:
@@ -30,4 +30,4 @@ class Inotify {
   std::map<int, std::string> directories_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

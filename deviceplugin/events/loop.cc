@@ -8,7 +8,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 Loop::Loop()
     : wake_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")) {}
@@ -73,4 +73,4 @@ void Loop::run() {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

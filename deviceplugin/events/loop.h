@@ -10,7 +10,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class Loop {
  public:
@@ -66,4 +66,4 @@ class Loop {
   bool stopped_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -9,7 +9,7 @@
 #include "common/naming.h"
 #include "deviceplugin.pb.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 Allocation::Allocation(std::string resource, std::string runDirectory, const DeviceList& devices,
                        DeviceInfoFiles& files)
@@ -68,4 +68,4 @@ v1beta1::ContainerAllocateResponse Allocation::allocate(
   return response;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -11,7 +11,7 @@ class ContainerAllocateRequest;
 class ContainerAllocateResponse;
 }  // namespace v1beta1
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class Allocation {
  public:
@@ -33,4 +33,4 @@ class Allocation {
   DeviceInfoFiles& files_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

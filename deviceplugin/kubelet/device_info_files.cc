@@ -9,7 +9,7 @@
 #include "common/json.h"
 #include "common/naming.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr const char* kSuffix = "-device.json";
@@ -68,4 +68,4 @@ void DeviceInfoFiles::removeOthers(const std::string& resource, const std::set<s
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

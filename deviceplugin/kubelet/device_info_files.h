@@ -10,7 +10,7 @@
 
 #include "deviceplugin/resources/device.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class DeviceInfoFiles {
  public:
@@ -35,4 +35,4 @@ class DeviceInfoFiles {
   std::map<Key, std::string> written_;              // with the content
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -5,7 +5,7 @@
 
 #include "deviceplugin.pb.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 DeviceList::DeviceList(const std::vector<Device>& devices, bool topology) : topology_(topology) {
   setDevices(devices);
@@ -127,4 +127,4 @@ void DeviceList::publish() {
   for (const auto& [key, listener] : listeners_) listener(message_, version_);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

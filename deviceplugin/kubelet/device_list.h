@@ -18,7 +18,7 @@ namespace v1beta1 {
 class ListAndWatchResponse;
 }
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class DeviceList {
  public:
@@ -73,4 +73,4 @@ class DeviceList {
   std::map<const void*, Listener> listeners_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

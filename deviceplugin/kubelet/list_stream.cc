@@ -1,7 +1,7 @@
 // See the header.
 #include "deviceplugin/kubelet/list_stream.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 ListStream::ListStream(DeviceList& devices, std::function<void()> onDone)
     : devices_(devices), onDone_(std::move(onDone)) {
@@ -53,4 +53,4 @@ void ListStream::OnDone() {
   delete this;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

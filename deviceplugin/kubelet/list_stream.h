@@ -10,7 +10,7 @@
 #include "deviceplugin.pb.h"
 #include "deviceplugin/kubelet/device_list.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class ListStream : public grpc::ServerWriteReactor<v1beta1::ListAndWatchResponse> {
  public:
@@ -37,4 +37,4 @@ class ListStream : public grpc::ServerWriteReactor<v1beta1::ListAndWatchResponse
   bool finished_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -8,7 +8,7 @@
 
 #include "common/metrics_server.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 Metrics::Metrics(const std::string& address)
     : registry_(std::make_shared<prometheus::Registry>()),
@@ -65,4 +65,4 @@ void Metrics::withdrawn(const std::string& resource) {
   registered_.Remove(&registered_.Add({{"resource", resource}}));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -13,7 +13,7 @@ template <typename T>
 class Family;
 }  // namespace prometheus
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class Metrics {
  public:
@@ -41,4 +41,4 @@ class Metrics {
   std::unique_ptr<prometheus::Exposer> exposer_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

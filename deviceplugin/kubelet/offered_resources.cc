@@ -9,7 +9,7 @@
 #include "common/atomic_file.h"
 #include "common/log.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 OfferedResources::OfferedResources(std::string path) : path_(std::move(path)) {
   try {
@@ -32,4 +32,4 @@ void OfferedResources::replace(std::set<std::string> names) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -6,7 +6,7 @@
 #include <set>
 #include <string>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class OfferedResources {
  public:
@@ -23,4 +23,4 @@ class OfferedResources {
   std::set<std::string> names_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

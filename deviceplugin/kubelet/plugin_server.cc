@@ -13,7 +13,7 @@
 #include "deviceplugin/kubelet/list_stream.h"
 #include "deviceplugin/resources/preferred.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 uint64_t inodeOf(const std::string& path) {
@@ -114,4 +114,4 @@ grpc::ServerUnaryReactor* PluginServer::PreStartContainer(Context* context,
   return reply(context, grpc::Status::OK);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

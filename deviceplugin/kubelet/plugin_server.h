@@ -11,7 +11,7 @@
 #include "deviceplugin.grpc.pb.h"
 #include "deviceplugin/kubelet/allocation.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 struct PluginEvents {
   // On gRPC threads.
@@ -55,4 +55,4 @@ class PluginServer : private v1beta1::DevicePlugin::CallbackService {
   uint64_t inode_ = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -11,7 +11,7 @@
 #include "common/naming.h"
 #include "common/unix_socket.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr std::string_view kSuffix = ".sock";
@@ -70,4 +70,4 @@ void removeLeftoverSockets(const std::string& directory, const std::set<std::str
   if (error) log::warn("cannot list {}: {}", directory, error.message());
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // ("vdpa.io/nic", 0xa1b2c3d) -> "vdpa.io-nic-0a1b2c3d.sock". All names of a resource have one
 // length.
@@ -26,4 +26,4 @@ std::string newPluginSocketName(const std::string& directory, std::string_view r
 // on is not a leftover, whatever its name, and stays. Errors are logged.
 void removeLeftoverSockets(const std::string& directory, const std::set<std::string>& resources);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -7,7 +7,7 @@
 
 #include "common/log.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 PodWatch::PodWatch(std::string podResources, Handler handler)
     : socketPath_(podResources),
@@ -70,4 +70,4 @@ void PodWatch::ask() {
   if (changed) handler_(freed);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -14,7 +14,7 @@
 
 #include "common/pod_resources.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class PodWatch {
  public:
@@ -49,4 +49,4 @@ class PodWatch {
   std::thread thread_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -7,7 +7,7 @@
 
 #include "deviceplugin.grpc.pb.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(5);
@@ -47,4 +47,4 @@ std::function<void()> registerWithKubelet(Loop& loop, const std::string& kubelet
   };
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

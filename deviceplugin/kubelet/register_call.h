@@ -6,7 +6,7 @@
 
 #include "deviceplugin/events/loop.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // Calls `done` on a gRPC thread with an empty text, or with what went wrong. Bounded by a deadline.
 // Uses a connection of its own: one kept over a kubelet restart needs seconds to come back. The
@@ -15,4 +15,4 @@ std::function<void()> registerWithKubelet(Loop& loop, const std::string& kubelet
                                           const std::string& endpoint, const std::string& resource,
                                           std::function<void(std::string error)> done);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 void Registration::expect(Time now) {
   registered_ = false;
@@ -46,7 +46,7 @@ void Registration::failed(Time now) {
 
 void Registration::backOff(Time now) {
   due_ = now + retry_;
-  retry_ = std::min(retry_ * 2, kLongestRetry);
+  retry_ = std::min(retry_ * 2, kMaxRetry);
 }
 
 void Registration::streamStarted(Time now) {
@@ -81,4 +81,4 @@ std::optional<Registration::Time> Registration::due() const {
   return due_;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -12,14 +12,14 @@
 #include <chrono>
 #include <optional>
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class Registration {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
   static constexpr std::chrono::milliseconds kFirstRetry{50};
-  static constexpr std::chrono::milliseconds kLongestRetry{5000};
+  static constexpr std::chrono::milliseconds kMaxRetry{5000};
   // After a registration the kubelet's stream follows within milliseconds; one that doesn't come is
   // a failure.
   static constexpr std::chrono::milliseconds kStreamDeadline{2000};
@@ -61,4 +61,4 @@ class Registration {
   Time due_{};
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -11,10 +11,11 @@
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/register_call.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
-ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const Offer& offer, DeviceInfoFiles& files,
-                               Metrics& metrics, std::function<void()> changed)
+ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const ResourceOffer& offer,
+                               DeviceInfoFiles& files, Metrics& metrics,
+                               std::function<void()> changed)
     : loop_(loop),
       paths_(std::move(paths)),
       resource_(offer.resource.fullName()),
@@ -141,4 +142,4 @@ void ResourcePlugin::attempt() {
       });
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

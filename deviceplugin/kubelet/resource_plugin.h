@@ -12,7 +12,7 @@
 #include "deviceplugin/kubelet/registration.h"
 #include "deviceplugin/resources/offer.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 class PluginServer;
 
@@ -25,7 +25,7 @@ class ResourcePlugin {
   };
 
   // `changed` is called when registered() may have changed. References outlive this.
-  ResourcePlugin(Loop& loop, Paths paths, const Offer& offer, DeviceInfoFiles& files,
+  ResourcePlugin(Loop& loop, Paths paths, const ResourceOffer& offer, DeviceInfoFiles& files,
                  Metrics& metrics, std::function<void()> changed);
   ~ResourcePlugin();
   ResourcePlugin(const ResourcePlugin&) = delete;
@@ -70,4 +70,4 @@ class ResourcePlugin {
   std::unique_ptr<PluginServer> server_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 std::string whyGone(const Offers& found, const std::string& resource, const std::string& id) {
@@ -15,11 +15,12 @@ std::string whyGone(const Offers& found, const std::string& resource, const std:
 }
 
 auto offerOf(auto& offers, const std::string& resource) {
-  return std::find_if(offers.begin(), offers.end(),
-                      [&](const Offer& each) { return each.resource.fullName() == resource; });
+  return std::find_if(offers.begin(), offers.end(), [&](const ResourceOffer& each) {
+    return each.resource.fullName() == resource;
+  });
 }
 
-Device earlierDevice(const std::vector<Offer>& before, const std::string& resource,
+Device earlierDevice(const std::vector<ResourceOffer>& before, const std::string& resource,
                      const std::string& id) {
   Device unknown;
   unknown.id = id;
@@ -32,9 +33,10 @@ Device earlierDevice(const std::vector<Offer>& before, const std::string& resour
 
 }  // namespace
 
-std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& before,
-                            const std::set<std::pair<std::string, std::string>>& held) {
-  std::vector<Offer> offers = found.resources;
+std::vector<ResourceOffer> withAllocated(
+    const Offers& found, const std::vector<ResourceOffer>& before,
+    const std::set<std::pair<std::string, std::string>>& held) {
+  std::vector<ResourceOffer> offers = found.resources;
   if (held.empty()) return offers;
   std::set<std::string> offered;
   for (const auto& offer : offers)
@@ -49,4 +51,4 @@ std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& befor
   return offers;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -8,13 +8,14 @@
 
 #include "deviceplugin/resources/offer.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // What discovery found, and what is held still: that stays in its resource's list, unhealthy and
 // with the reason, since the kubelet would otherwise forget what its pod has. Of a device that was
 // not offered before, having gone while this program did not run, nothing but its ID is known.
 // `held` has pairs of resource and device ID.
-std::vector<Offer> withHeld(const Offers& found, const std::vector<Offer>& before,
-                            const std::set<std::pair<std::string, std::string>>& held);
+std::vector<ResourceOffer> withAllocated(const Offers& found,
+                                         const std::vector<ResourceOffer>& before,
+                                         const std::set<std::pair<std::string, std::string>>& held);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -10,7 +10,7 @@
 
 #include "deviceplugin/resources/preferred.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr uint32_t kNetworkClass = 0x02;  // the upper byte of a PCI class code
@@ -155,4 +155,4 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
   return sorted;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

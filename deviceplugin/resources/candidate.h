@@ -7,7 +7,7 @@
 
 #include "deviceplugin/discovery/snapshot.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // Its pointers are into the snapshot it was found in.
 struct Candidate {
@@ -36,4 +36,4 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot);
 // What provisioning names the device of a management device: stable over reboots.
 std::string provisionedName(const std::string& managementDevice);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

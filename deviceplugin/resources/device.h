@@ -6,11 +6,11 @@
 #include "common/vdpa_attributes.h"
 #include "deviceplugin/config/config.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 struct Device {
   std::string id;  // unique on the node
-  Backend backend = Backend::software;
+  BackendKind backend = BackendKind::software;
   Attach attach = Attach::vhostUser;
   int numaNode = -1;      // -1: none
   std::string pf;         // PCI address of the PF it shares a port with, or its own; may be empty
@@ -34,4 +34,4 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

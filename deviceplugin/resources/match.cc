@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 template <typename T>
@@ -82,4 +82,4 @@ std::string mismatch(const Selector& selector, const Candidate& candidate,
   return "";
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

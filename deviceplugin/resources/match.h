@@ -6,7 +6,7 @@
 #include "deviceplugin/config/selector.h"
 #include "deviceplugin/resources/candidate.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // The first key that doesn't match, with what was found and what is needed; empty: it matches.
 // `provisionedDriver` is a driver that provisioning would bind: it counts as the one that a
@@ -15,4 +15,4 @@ namespace vdpa {
 std::string mismatch(const Selector& selector, const Candidate& candidate,
                      const std::string& provisionedDriver, unsigned queuePairs);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

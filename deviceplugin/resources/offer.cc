@@ -11,7 +11,7 @@
 #include "deviceplugin/resources/match.h"
 #include "deviceplugin/resources/serving.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 std::string whatIs(const Candidate& candidate) {
@@ -63,7 +63,7 @@ std::set<std::string> portIds(const Config& config) {
   return ids;
 }
 
-void offerPorts(Offer& offer) {
+void offerPorts(ResourceOffer& offer) {
   for (unsigned i = 0; i < offer.resource.software->ports; ++i) {
     Device port;
     port.id = softwareDeviceId(offer.resource.name, i);
@@ -122,7 +122,7 @@ std::string describe(const Offers& offers) {
       text += '\n';
       continue;
     }
-    if (devices.front().backend != Backend::software) {
+    if (devices.front().backend != BackendKind::software) {
       text += '\n';
       for (const auto& device : devices) {
         text +=
@@ -156,4 +156,4 @@ std::string describe(const Offers& offers) {
   return text;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -10,12 +10,12 @@
 #include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/resources/device.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
-struct Offer {
+struct ResourceOffer {
   ResourceConfig resource;
   std::vector<Device> devices;  // in natural order
-  bool operator==(const Offer&) const = default;
+  bool operator==(const ResourceOffer&) const = default;
 };
 
 // What became of one thing on the node that could be a device.
@@ -29,7 +29,7 @@ struct Verdict {
 };
 
 struct Offers {
-  std::vector<Offer> resources;                // as configured
+  std::vector<ResourceOffer> resources;        // as configured
   std::vector<Verdict> verdicts;               // in natural order of their IDs
   std::map<std::string, std::string> skipped;  // as in Snapshot
 };
@@ -41,4 +41,4 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot);
 // node.
 std::string describe(const Offers& offers);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

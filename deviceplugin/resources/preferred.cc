@@ -9,7 +9,7 @@
 #include <optional>
 #include <stdexcept>
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 bool isDigit(char c) {
@@ -140,4 +140,4 @@ std::vector<std::string> preferDevices(std::vector<Choice> available,
   return taken.ids;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

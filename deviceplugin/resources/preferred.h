@@ -7,7 +7,7 @@
 
 #include "deviceplugin/config/config.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 // "nic-2" before "nic-10": runs of digits compare as numbers.
 bool naturalLess(std::string_view a, std::string_view b);
@@ -25,4 +25,4 @@ std::vector<std::string> preferDevices(std::vector<Choice> available,
                                        const std::vector<std::string>& mustInclude, int count,
                                        AllocationOrder order);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

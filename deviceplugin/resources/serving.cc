@@ -8,7 +8,7 @@
 #include "common/vdpa_drivers.h"
 #include "common/virtio_features.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 constexpr const char* kVirtioVendor = "1af4";  // every vendor's virtio functions have it
@@ -86,7 +86,7 @@ std::string orNone(const std::string& text) {
   return text.empty() ? "none" : text;
 }
 
-Device deviceOf(const ResourceConfig& resource, const Candidate& candidate, Backend backend) {
+Device deviceOf(const ResourceConfig& resource, const Candidate& candidate, BackendKind backend) {
   Device device;
   device.id = candidate.id;
   device.backend = backend;
@@ -165,7 +165,7 @@ std::string provision(const ResourceConfig& resource, const Candidate& candidate
 Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
                      const KernelVdpaDriver& driver) {
   const VdpaDevice& vdpa = *candidate.vdpa;
-  Device device = deviceOf(resource, candidate, Backend::kernel);
+  Device device = deviceOf(resource, candidate, BackendKind::kernel);
   device.vdpa = vdpa.name;
   device.managementDevice = vdpa.managementDevice;
   device.characterDevice = vdpa.characterDevice;
@@ -212,7 +212,7 @@ Serving asKernelDevice(const ResourceConfig& resource, const Candidate& candidat
   const bool bound = candidate.management != nullptr;
   if (resource.provision) {
     if (*driver->notProvisioned != '\0') return {std::nullopt, driver->notProvisioned};
-    Device device = deviceOf(resource, candidate, Backend::kernel);
+    Device device = deviceOf(resource, candidate, BackendKind::kernel);
     device.rules = rulesOf(*driver);
     if (const auto problem = provision(resource, candidate, *driver, device); !problem.empty())
       return {std::nullopt, problem};
@@ -253,7 +253,7 @@ Serving asDpdkDevice(const ResourceConfig& resource, const Candidate& candidate)
     return {std::nullopt,
             fmt::format("driver is {}, needs {} for DPDK's {}", orNone(candidate.function->driver),
                         driver->kernelDriver, driver->name)};
-  Device device = deviceOf(resource, candidate, Backend::dpdk);
+  Device device = deviceOf(resource, candidate, BackendKind::dpdk);
   device.dpdkDriver = driver->name;
   device.queuePairs = 0;
   const std::string devargs = defaultDevargs(*driver, resource.devargs);
@@ -288,4 +288,4 @@ Serving serve(const ResourceConfig& resource, const Candidate& candidate) {
   return kernel;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -8,7 +8,7 @@
 #include "deviceplugin/resources/candidate.h"
 #include "deviceplugin/resources/device.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 
 struct Serving {
   std::optional<Device> device;
@@ -22,4 +22,4 @@ std::string vdpaDriverOf(const Candidate& candidate);
 // The first backend that fits, as `resource` asks for it.
 Serving serve(const ResourceConfig& resource, const Candidate& candidate);
 
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -132,9 +132,9 @@ int main(int argc, char** argv) {
     const auto length = static_cast<uint16_t>(size - kFcs);
     std::array<Port, 2> ports = {Port(0, pool, length, flows), Port(1, pool, length, flows)};
     // Until the other side is connected and has learned both addresses, packets count for nothing.
-    const uint64_t patience = rte_rdtsc() + 20 * rte_get_tsc_hz();
+    const uint64_t timeout = rte_rdtsc() + 20 * rte_get_tsc_hz();
     while (run(ports, true, 0.2).pps < 10000)
-      if (rte_rdtsc() > patience) throw std::runtime_error("no packets arrive");
+      if (rte_rdtsc() > timeout) throw std::runtime_error("no packets arrive");
     run(ports, both, 0.5);
     // The other side's own count of its work is read at these two moments.
     const auto mark = [] {

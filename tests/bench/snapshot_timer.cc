@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   auto times = nlohmann::json::array();
   for (int i = 0; i < rounds; ++i) {
     const auto from = std::chrono::steady_clock::now();
-    vdpa::takeSnapshot(sysfs, netlink);
+    vdpa::plugin::takeSnapshot(sysfs, netlink);
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - from;
     times.push_back(took.count());
   }

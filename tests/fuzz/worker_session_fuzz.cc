@@ -16,7 +16,7 @@
 #include "deviceplugin/datapath/worker/protocol/session.h"
 #include "tests/unit/worker/front_end.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 class Input {
@@ -94,14 +94,15 @@ VringAddresses addresses(Input& input) {
 }
 
 // A message that has the right form for its request.
-std::vector<std::byte> shapedPayload(Request request, const Offer& offer, Input& input) {
+std::vector<std::byte> shapedPayload(Request request, const Capabilities& capabilities,
+                                     Input& input) {
   switch (request) {
     case Request::SetFeatures: {
       const uint64_t packed = input.byte() % 2 ? feature::kPackedRing : 0;
       return test::bytesOf(feature::kVersion1 | feature::kProtocolFeatures | packed);
     }
     case Request::SetProtocolFeatures:
-      return test::bytesOf(offer.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
+      return test::bytesOf(capabilities.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
     case Request::SetStatus:
     case Request::NetSetMtu:
       return test::bytesOf(uint64_t{input.byte()} * input.byte());
@@ -151,9 +152,10 @@ std::vector<UniqueFd> descriptors(size_t count, Input& input) {
   return result;
 }
 
-std::optional<Message> shapedMessage(MessageReader& reader, const Offer& offer, Input& input) {
+std::optional<Message> shapedMessage(MessageReader& reader, const Capabilities& capabilities,
+                                     Input& input) {
   const auto request = static_cast<Request>(input.byte() % 42);
-  const auto payload = shapedPayload(request, offer, input);
+  const auto payload = shapedPayload(request, capabilities, input);
   const auto bytes = encode(request, kVersion | (input.byte() % 2 ? kNeedReplyFlag : 0),
                             payload.data(), payload.size());
   auto message = reader.add({bytes.data(), sizeof(MessageHeader)},
@@ -201,14 +203,14 @@ void startRing(Session& session, Input& input) {
 }
 
 void runSession(Input& input) {
-  const Offer offer = test::offer(2, 1024);
-  Session session(offer);
+  const Capabilities capabilities = test::capabilities(2, 1024);
+  Session session(capabilities);
   MessageReader reader;
   try {
     if (input.byte() % 2) startRing(session, input);
     while (!input.empty()) {
       const bool shaped = input.byte() < 240 && !reader.amidMessage();
-      auto message = shaped ? shapedMessage(reader, offer, input) : rawBytes(reader, input);
+      auto message = shaped ? shapedMessage(reader, capabilities, input) : rawBytes(reader, input);
       if (!message) continue;
       session.handle(std::move(*message));
       session.takeReply();
@@ -219,13 +221,13 @@ void runSession(Input& input) {
 }
 
 }  // namespace
-}  // namespace vdpa
+}  // namespace vdpa::worker
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const int before = ::dup(0);
   ::close(before);
-  vdpa::Input input({reinterpret_cast<const std::byte*>(data), size});
-  vdpa::runSession(input);
+  vdpa::worker::Input input({reinterpret_cast<const std::byte*>(data), size});
+  vdpa::worker::runSession(input);
   const int after = ::dup(0);  // the lowest free number: the same unless something leaked
   ::close(after);
   if (after != before) std::abort();

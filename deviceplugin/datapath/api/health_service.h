@@ -9,7 +9,7 @@
 
 #include "health.grpc.pb.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class HealthService : public grpc::health::v1::Health::Service {
  public:
@@ -22,4 +22,4 @@ class HealthService : public grpc::health::v1::Health::Service {
   }
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,7 +8,7 @@
 #include "common/naming.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 Owner fromMessage(const datapath::v1::Owner& message) {
@@ -47,7 +47,7 @@ DeviceConfig fromMessage(const datapath::v1::Device& message) {
   device.queuePairs = message.queue_pairs();
   if (message.has_kernel()) {
     const auto& kernel = message.kernel();
-    device.backend = Backend::kernel;
+    device.backend = BackendKind::kernel;
     device.vdpa = kernel.vdpa();
     device.managementDevice = kernel.management_device();
     device.provision = kernel.provision();
@@ -62,7 +62,7 @@ DeviceConfig fromMessage(const datapath::v1::Device& message) {
                     parent.mac_later()};
   } else if (message.has_dpdk()) {
     const auto& dpdk = message.dpdk();
-    device.backend = Backend::dpdk;
+    device.backend = BackendKind::dpdk;
     device.pciAddress = dpdk.pci_address();
     device.dpdkDriver = dpdk.driver();
     device.devargs = dpdk.devargs();
@@ -85,7 +85,7 @@ bool isOfUnknownKind(const datapath::v1::Device& device, const datapath::v1::Res
 
 template <typename Message>
 std::vector<std::string> ipsOf(const Message& message) {
-  requireAtMost(kMostAddresses, message.ips_size(), "ips");
+  requireAtMost(kMaxAddresses, message.ips_size(), "ips");
   return {message.ips().begin(), message.ips().end()};
 }
 
@@ -100,7 +100,7 @@ AttachRequest requestOf(const Message& message) {
 
 template <typename Message>
 std::vector<PodRoute> routesOf(const Message& message) {
-  requireAtMost(kMostRoutes, message.routes_size(), "routes");
+  requireAtMost(kMaxRoutes, message.routes_size(), "routes");
   std::vector<PodRoute> routes;
   for (const auto& from : message.routes()) {
     PodRoute route{from.destination(), from.gateway(), from.mtu(),  from.advmss(),
@@ -211,4 +211,4 @@ datapath::v1::DeviceStats toMessage(const DeviceCounters& counters) {
   return message;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

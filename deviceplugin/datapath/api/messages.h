@@ -6,7 +6,7 @@
 #include "deviceplugin/datapath/model/device_state.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message);
 AttachRequest fromMessage(const datapath::v1::AttachRequest& message);
@@ -17,4 +17,4 @@ datapath::v1::DeviceState toMessage(const DeviceState& state);
 datapath::v1::Attachment toMessage(const Attachments::Live& live);
 datapath::v1::DeviceStats toMessage(const DeviceCounters& counters);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

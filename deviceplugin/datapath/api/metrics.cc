@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "common/metrics_server.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using prometheus::ClientMetric;
@@ -71,7 +71,7 @@ class Metrics::Collector : public prometheus::Collectable {
     const auto list = attachments_.list();
     add(withheld, attachments_.withheldDevices());
     add(attached, static_cast<double>(list.size()) - withheld.metric[0].gauge.value);
-    const auto counts = attachments_.reconciliationCounts();
+    const auto counts = attachments_.orphanCounts();
     add(abandoned, counts.abandoned);
     add(released, counts.detached);
     for (const auto& live : list)
@@ -118,4 +118,4 @@ void Metrics::attachDone(double seconds, bool succeeded) {
   durations_->Add({{"result", succeeded ? "ok" : "failed"}}, kSeconds).Observe(seconds);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

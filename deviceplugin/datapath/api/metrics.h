@@ -14,7 +14,7 @@ template <typename T>
 class Family;
 }  // namespace prometheus
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Metrics {
  public:
@@ -33,4 +33,4 @@ class Metrics {
   std::unique_ptr<prometheus::Exposer> exposer_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -7,7 +7,7 @@
 #include "deviceplugin/datapath/api/messages.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 grpc::StatusCode codeOf(Refusal refusal) {
@@ -133,4 +133,4 @@ grpc::Status Service::Watch(grpc::ServerContext* context, const datapath::v1::Wa
   return watchers_.serve(*context, *stream);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

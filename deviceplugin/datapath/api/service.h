@@ -9,7 +9,7 @@
 #include "deviceplugin/datapath/api/watchers.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Each call takes a thread of gRPC's, for as long as it waits or watches.
 class Service : public datapath::v1::Datapath::Service {
@@ -45,4 +45,4 @@ class Service : public datapath::v1::Datapath::Service {
   const Hooks hooks_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -5,13 +5,13 @@
 
 #include "deviceplugin/datapath/api/messages.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using States = std::map<std::string, DeviceState>;
 
 // Between two looks at whether a stream on which nothing happens has ended.
-constexpr auto kLook = std::chrono::seconds(1);
+constexpr auto kPollInterval = std::chrono::seconds(1);
 
 datapath::v1::WatchResponse changes(const States& before, const States& now) {
   datapath::v1::WatchResponse message;
@@ -52,7 +52,8 @@ grpc::Status Watchers::serve(const grpc::ServerContext& context,
   for (bool first = true; !context.IsCancelled(); first = false) {
     {
       std::unique_lock lock(mutex_);
-      if (!first) changed_.wait_for(lock, kLook, [&] { return version_ != version || ending_; });
+      if (!first)
+        changed_.wait_for(lock, kPollInterval, [&] { return version_ != version || ending_; });
       if (ending_) return {grpc::StatusCode::UNAVAILABLE, "vdpa-datapath is stopping"};
       if (version_ == version && !first) continue;
       version = version_;
@@ -73,4 +74,4 @@ void Watchers::shutdown() {
   changed_.notify_all();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -13,7 +13,7 @@
 #include "datapath.grpc.pb.h"
 #include "deviceplugin/datapath/model/device_state.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Watchers {
  public:
@@ -33,4 +33,4 @@ class Watchers {
   bool ending_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

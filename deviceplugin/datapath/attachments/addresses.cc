@@ -9,7 +9,7 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
                                             const PodAddresses& addresses) {
@@ -20,7 +20,7 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   std::string id;
   for (const auto& [name, device] : table_.all())
     if (attached(device)) id = name;
-  const auto lease = id.empty() ? std::nullopt : table_.lease(id, Clock::now() + options_.patience);
+  const auto lease = id.empty() ? std::nullopt : table_.lease(id, Clock::now() + options_.timeout);
   const auto device = lease ? table_.find(id) : std::nullopt;
   if (!device || !attached(*device))
     throw RefusedError(Refusal::notFound,
@@ -32,10 +32,10 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   OwnerRecord record = before;
   record.attachment.ips = addresses.ips;
   record.routes = addresses.routes;
-  Backing& backing = backings_.of(record.device);
+  Backend& backend = backends_.of(record.device);
   // One that died since it was started comes again.
-  if (device->worker && backing.followsFromRecord())
-    waitWorker(*device->worker, record, backing, false);
+  if (device->worker && backend.followsFromRecord())
+    waitWorker(*device->worker, record, backend, false);
   const std::string directory = options_.paths.device(id);
   Rollback rollback;
   rollback.add([&] { records_.write(before, Durability::memory); });
@@ -43,9 +43,9 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   step("addresses recorded");
   rollback.add([&] {
     OwnerRecord restored = before;
-    backing.setAddresses(restored, addresses);
+    backend.setAddresses(restored, addresses);
   });
-  backing.setAddresses(record, {before.attachment.ips, before.routes});
+  backend.setAddresses(record, {before.attachment.ips, before.routes});
   step("addresses set");
   if (record.routes != addresses.routes) records_.write(record, Durability::memory);
   rollback.add([&] { writeDeviceFiles(directory, before); });
@@ -58,4 +58,4 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   return describe(record, device->worker);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

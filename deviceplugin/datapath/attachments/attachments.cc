@@ -1,5 +1,6 @@
 // See the header.
 #include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <fmt/core.h>
 
@@ -16,13 +17,13 @@
 #include "deviceplugin/datapath/pod_files/device_files.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using namespace std::chrono_literals;
 
 // Between two looks at whether an owner has gone.
-constexpr auto kLook = 250ms;
+constexpr auto kPollInterval = 250ms;
 
 }  // namespace
 
@@ -30,7 +31,7 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
     : options_(std::move(options)),
       onHealth_(std::move(onHealth)),
       records_(options_.paths.owners()),
-      reconciliation_(options_.releaseAfter),
+      orphans_(options_.releaseAfter),
       switches_(options_.programs, options_.paths,
                 {.unknown =
                      [this](const std::string& id) {
@@ -56,7 +57,7 @@ Attachments::Attachments(Options options, std::function<void()> onHealth)
            options_.removeVdpa, options_.hardware ? options_.hardware->vdpaMtu : options_.vdpaMtu,
            [this](const std::string& id) { return table_.inUse(id); }, onHealth_},
           bus_),
-      backings_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_),
+      backends_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_),
       changes_(options_.hardware
                    ? *options_.hardware
                    : HardwareChanges::kernels(options_.programs.sysfs, options_.vdpaMac,
@@ -70,7 +71,7 @@ void Attachments::setDevices(const std::vector<Resource>& resources) {
   checkDeviceSet(resources);
   checkSocketPaths(resources, options_.paths);
   std::lock_guard setting(settingDevices_);
-  std::map<std::string, DeviceTable::Offer> offers;
+  std::map<std::string, OfferedDevice> offers;
   Provisioner::Devices provisioned;
   for (const auto& resource : resources) {
     for (const auto& [id, device] : resource.devices) {
@@ -96,12 +97,12 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   const Owner& owner = request.owner;
   const std::string& id = request.deviceId;
   checkOwner(owner);
-  const auto deadline = Clock::now() + options_.patience;
+  const auto deadline = Clock::now() + options_.timeout;
   const auto calledOff = [&] { return cancelled() || table_.calledOff(owner.key()); };
   DeviceTable::Reservation reservation(table_, owner, id);
   auto offer = table_.waitOffer(id, deadline, owner.key());
-  Backing& backing = backings_.of(offer.device);
-  backing.settle(id, offer, request.settings);  // refused before anything else is done
+  Backend& backend = backends_.of(offer.device);
+  backend.resolve(id, offer, request.settings);  // refused before anything else is done
 
   Rollback afterLease;  // a device that was remade for the network gets its own attributes again
   afterLease.add([&] { provisioner_.wake(); });
@@ -123,23 +124,23 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   attachment.deviceId = id;
   attachment.resource = offer.resource;
   attachment.owner = owner;
-  attachment.port = backing.settle(id, offer, request.settings);
+  attachment.port = backend.resolve(id, offer, request.settings);
   // A device that can't be given one keeps its own.
   record.macAsked = !attachment.port.mac.empty();
   attachment.port.mac = reservation.takeMac(attachment.port.mac);
   prepareFor(record, request.settings, reservation, deadline, calledOff);
   attachment.socket = podSocket(id);
-  attachment.queuePairs = offer.device.backend == Backend::software ? offer.software.queuePairs
-                                                                    : offer.device.queuePairs;
+  attachment.queuePairs = offer.device.backend == BackendKind::software ? offer.software.queuePairs
+                                                                        : offer.device.queuePairs;
   attachment.queuePairs = std::max(1u, attachment.queuePairs);
   attachment.ips = request.ips;
   attachment.created = std::time(nullptr);
-  backing.complete(record);
+  backend.complete(record);
 
   const DeviceDirectory directory(options_.paths, id);
   std::shared_ptr<WorkerHandle> worker;
   const auto startWorker = [&] {
-    if (const auto engine = backing.engine(record))
+    if (const auto engine = backend.engine(record))
       worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, *engine,
                                               WorkerHandle::Begin::start, onHealth_);
   };
@@ -147,7 +148,7 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   rollback.add([&] {
     if (worker) worker->stop();
   });
-  if (backing.followsFromRecord()) {
+  if (backend.followsFromRecord()) {
     record.phase = Phase::attached;
     // Its start takes longer than all the rest, which is done meanwhile. Should we die before the
     // record is written, the next start of ours ends it.
@@ -168,13 +169,13 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   step("directory");
   changes_.apply(record);  // before anybody opens the device
   step("settings");
-  backing.start(record);
+  backend.start(record);
   step("engine");
-  if (!backing.followsFromRecord()) startWorker();
+  if (!backend.followsFromRecord()) startWorker();
   // A worker that isn't waited for has nothing to say that would be news.
-  if (!request.addressesFollow || !backing.followsFromRecord()) {
+  if (!request.addressesFollow || !backend.followsFromRecord()) {
     const auto recorded = std::pair(attachment.port, attachment.queuePairs);
-    if (worker) waitWorker(*worker, record, backing, true);
+    if (worker) waitWorker(*worker, record, backend, true);
     if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
     step("worker");
     if (std::exchange(record.phase, Phase::attached) != Phase::attached ||
@@ -194,13 +195,13 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
 }
 
 // The worker has opened the device and knows it better than anybody before.
-void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing,
+void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend& backend,
                              bool once) {
   Attachment& attachment = record.attachment;
   try {
-    worker.waitReady(Clock::now() + options_.patience, once);
+    worker.waitReady(Clock::now() + options_.timeout, once);
   } catch (const std::exception& error) {
-    backing.startFailed(attachment.deviceId, error.what());
+    backend.startFailed(attachment.deviceId, error.what());
     onHealth_();
     throw;
   }
@@ -220,7 +221,7 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::
       const auto device = table_.find(id);
       if (device->withheld())
         throw RefusedError(Refusal::aborted,
-                           fmt::format("cannot attach {}: {}", id, device->trouble));
+                           fmt::format("cannot attach {}: {}", id, device->error));
       if (!device->record) return std::move(*lease);
       if (mayTakeOver(*device->record, request.owner)) {
         undo(*lease);
@@ -230,7 +231,7 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::
     } else if (!table_.find(id)) {
       throw RefusedError(Refusal::notFound, fmt::format("device {} has just left this node", id));
     }
-    if (table_.waitFree(id, std::min(deadline, Clock::now() + kLook), request.owner.key()))
+    if (table_.waitFree(id, std::min(deadline, Clock::now() + kPollInterval), request.owner.key()))
       continue;
     if (calledOff())
       throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
@@ -278,9 +279,9 @@ void Attachments::retryFailed() {
   if (table_.closed()) return;
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer || device.record) continue;
-    const Backend backend = device.offer->device.backend;
-    if ((backend == Backend::kernel && backings_.kernel.due(id)) ||
-        (backend == Backend::dpdk && backings_.dpdk.due(id)))
+    const BackendKind backend = device.offer->device.backend;
+    if ((backend == BackendKind::kernel && backends_.kernel.due(id)) ||
+        (backend == BackendKind::dpdk && backends_.dpdk.due(id)))
       well = retryFailed(id) || well;
   }
   if (well) onHealth_();
@@ -291,9 +292,9 @@ bool Attachments::retryFailed(const std::string& id) {
   const auto lease = table_.lease(id, Clock::now());
   const auto device = table_.find(id);
   if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
-  if (device->offer->device.backend == Backend::kernel)
-    return backings_.kernel.retry(id, *device->offer);
-  return backings_.dpdk.retry(id, *device->offer);
+  if (device->offer->device.backend == BackendKind::kernel)
+    return backends_.kernel.retry(id, *device->offer);
+  return backends_.dpdk.retry(id, *device->offer);
 }
 
 void Attachments::shutdown() {
@@ -304,4 +305,4 @@ void Attachments::step(std::string_view name) {
   if (options_.onStep) options_.onStep(name);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -21,7 +21,7 @@
 #include "deviceplugin/datapath/processes/switch_set.h"
 #include "deviceplugin/datapath/records/owner_records.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 struct AttachRequest {
   Owner owner;
@@ -52,7 +52,7 @@ class Attachments {
         addVdpa;
     std::function<void(const std::string& name)> removeVdpa;
     // How long a call waits for an owner to go or an engine to come.
-    std::chrono::milliseconds patience = std::chrono::seconds(4);
+    std::chrono::milliseconds timeout = std::chrono::seconds(4);
     // Called after each step of an Attach or Detach; for tests.
     std::function<void(std::string_view step)> onStep;
     // How long an attachment that nobody has any more is kept.
@@ -102,7 +102,7 @@ class Attachments {
   std::string notReady() const { return table_.notReady(); }
   unsigned engineDeaths() const;
   unsigned withheldDevices() const;
-  Reconciliation::Counts reconciliationCounts() const { return reconciliation_.counts(); }
+  Orphans::Counts orphanCounts() const { return orphans_.counts(); }
 
   // Detaches what nobody will, and what was not detached whole. To be called again and again.
   void reconcile();
@@ -118,7 +118,7 @@ class Attachments {
   // Replaces the engines of another version that run, by the programs that are installed: one at a
   // time, the next when the workers of the one before run again. To be called at the start and
   // after setDevices(), from one thread; an engine that doesn't come up ends it for good.
-  void renewEngines(const std::stop_token& stop);
+  void upgradeProcesses(const std::stop_token& stop);
 
   // Looks again at free devices that could not be started.
   void retryFailed();
@@ -138,13 +138,13 @@ class Attachments {
   void undoUnfinished(OwnerRecord record);
   DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline,
                                 const std::function<bool()>& calledOff);
-  DeviceTable::Offer prepareOwn(const std::string& id, DeviceTable::Offer offer,
-                                Clock::time_point deadline, const std::function<bool()>& calledOff);
+  OfferedDevice prepareOwn(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
+                           const std::function<bool()>& calledOff);
   void prepareFor(OwnerRecord& record, const Settings& settings,
                   DeviceTable::Reservation& reservation, Clock::time_point deadline,
                   const std::function<bool()>& calledOff);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
-  void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backing& backing, bool once);
+  void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend& backend, bool once);
   Live describe(const OwnerRecord& record, const std::shared_ptr<WorkerHandle>& worker) const;
   bool retryFailed(const std::string& id);
   void undo(const DeviceTable::Lease& lease);
@@ -152,35 +152,35 @@ class Attachments {
   void forget(const DeviceTable::Lease& lease);
   void endWithheld(const DeviceTable::Lease& lease);
   void clear(const DeviceTable::Lease& lease);
-  void troubled(const DeviceTable::Lease& lease, const std::function<void()>& action);
+  void keepingError(const DeviceTable::Lease& lease, const std::function<void()>& action);
   void step(std::string_view name);
 
   // A switch or a vdpa-pmd, as its renewal sees it.
-  struct Engine {
+  struct UpgradableProcess {
     std::string title;
     std::string program;
     std::function<std::shared_ptr<SupervisedProcess>()> process;
     std::function<bool(const DeviceTable::Device& device)> serves;
-    std::function<void()> renew;
+    std::function<void()> upgrade;
     std::function<void()> go;  // its workers are back
   };
-  std::vector<Engine> engines();
-  void renewEngine(const Engine& engine, const std::stop_token& stop);
+  std::vector<UpgradableProcess> upgradableProcesses();
+  void upgradeProcess(const UpgradableProcess& upgradable, const std::stop_token& stop);
   std::map<std::string, std::shared_ptr<WorkerHandle>> runningWorkers(
-      const Engine& engine, const std::stop_token& stop) const;
+      const UpgradableProcess& upgradable, const std::stop_token& stop) const;
 
   const Options options_;
   const std::function<void()> onHealth_;
   OwnerRecords records_;
   DeviceTable table_;
-  Reconciliation reconciliation_;
+  Orphans orphans_;
   std::mutex settingDevices_;
   SwitchSet switches_;
   const VdpaBus bus_;
   Provisioner provisioner_;
-  Backings backings_;
+  Backends backends_;
   const HardwareChanges changes_;
-  bool renewalFailed_ = false;  // of the thread of renewEngines() alone
+  bool upgradeFailed_ = false;  // of the thread of upgradeProcesses() alone
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

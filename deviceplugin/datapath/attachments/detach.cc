@@ -6,10 +6,11 @@
 #include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using namespace std::chrono_literals;
@@ -51,7 +52,7 @@ bool Attachments::release(const std::string& id, const AttachmentKey& expected, 
     throw RefusedError(Refusal::notFound,
                        fmt::format("this node has no device {}; see vdpactl devices", id));
   const WakeAtEnd wake(provisioner_);
-  const auto lease = table_.lease(id, Clock::now() + options_.patience);
+  const auto lease = table_.lease(id, Clock::now() + options_.timeout);
   const auto device = table_.find(id);
   if (!lease || !device)
     throw RefusedError(Refusal::aborted,
@@ -62,9 +63,9 @@ bool Attachments::release(const std::string& id, const AttachmentKey& expected, 
   if (expected != AttachmentKey() && expected != owner.key())
     throw RefusedError(Refusal::aborted,
                        fmt::format("{} has another owner by now: {}", id,
-                                   withheld ? device->trouble : describeOwner(owner)));
+                                   withheld ? device->error : describeOwner(owner)));
   if (withheld) {
-    if (!force) throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->trouble));
+    if (!force) throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
     endWithheld(*lease);
     return true;
   }
@@ -83,12 +84,13 @@ void Attachments::undo(const DeviceTable::Lease& lease) {
   forget(lease);
 }
 
-// What fails is kept as the device's trouble.
-void Attachments::troubled(const DeviceTable::Lease& lease, const std::function<void()>& action) {
+// What fails is kept as the device's error.
+void Attachments::keepingError(const DeviceTable::Lease& lease,
+                               const std::function<void()>& action) {
   try {
     action();
   } catch (const std::exception& error) {
-    table_.setTrouble(lease, error.what());
+    table_.setError(lease, error.what());
     onHealth_();
     throw;
   }
@@ -100,7 +102,7 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
   const auto device = table_.find(id);
   OwnerRecord record = *device->record;
   record.phase = Phase::detaching;
-  troubled(lease, [&] {
+  keepingError(lease, [&] {
     try {
       records_.write(record, Durability::memory);
     } catch (const std::exception& error) {
@@ -115,7 +117,7 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
     step("worker stopped");
     // A restart of the node has done it, and what the record names may be somebody else's since.
     if (record.bootId == options_.bootId) {
-      backings_.of(record.device).stop(record);
+      backends_.of(record.device).stop(record);
       step("engine stopped");
       changes_.restore(record);
       step("settings put back");
@@ -127,7 +129,7 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
 
 void Attachments::forget(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
-  troubled(lease, [&] { records_.remove(id); });
+  keepingError(lease, [&] { records_.remove(id); });
   step("record removed");
   const auto device = table_.find(id);
   clear(lease);
@@ -149,15 +151,15 @@ void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
   stopStray(options_.paths.workerControl(id));
   for (const auto& [resource, vswitch] : switches_.all())
-    if (vswitch->waitUp(Clock::now() + options_.patience) && vswitch->hasPort(id))
+    if (vswitch->waitUp(Clock::now() + options_.timeout) && vswitch->hasPort(id))
       vswitch->removePort(id);
-  backings_.dpdk.stopOthers([&](const std::string& other) { return other != id; });
+  backends_.dpdk.stopOthers([&](const std::string& other) { return other != id; });
   if (const auto device = table_.find(id); device->offer) {
     OwnerRecord record;
     record.attachment.deviceId = id;
     record.attachment.resource = device->offer->resource;
     record.device = device->offer->device;
-    backings_.of(record.device).stop(record);
+    backends_.of(record.device).stop(record);
   }
   DeviceDirectory(options_.paths, id).renew();
   records_.removeUnreadable(id);
@@ -178,7 +180,7 @@ void Attachments::reconcile() {
                            namespaceGone(attachment.owner.netns, device.record->netns),
                            device.record->phase == Phase::detaching});
   }
-  for (const auto& due : reconciliation_.look(attachments, options_.listPodDevices, Clock::now())) {
+  for (const auto& due : orphans_.look(attachments, options_.listPodDevices, Clock::now())) {
     const WakeAtEnd wake(provisioner_);
     // What somebody works on is looked at again the next time.
     const auto lease = table_.lease(due.deviceId, Clock::now());
@@ -190,7 +192,7 @@ void Attachments::reconcile() {
     if (record.phase != Phase::detaching && !namespaceGone(owner.netns, record.netns)) continue;
     try {
       undo(*lease);
-      reconciliation_.countDetached();
+      orphans_.countDetached();
     } catch (const std::exception& error) {
       log::error("cannot detach {} from {}, will be tried again: {}", due.deviceId,
                  describeOwner(owner), error.what());
@@ -198,4 +200,4 @@ void Attachments::reconcile() {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

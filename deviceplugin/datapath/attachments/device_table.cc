@@ -1,5 +1,6 @@
 // See the header.
 #include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <fmt/core.h>
 
@@ -9,7 +10,7 @@
 #include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 namespace {
 
@@ -102,11 +103,12 @@ void DeviceTable::Reservation::holdMac(const Attachment& attachment) {
   table_.pending_.at(owner_.key()).holder = attachment;
 }
 
-std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offer>& offers) {
+std::vector<std::string> DeviceTable::setOffers(
+    const std::map<std::string, OfferedDevice>& offers) {
   std::vector<std::string> gone;
   {
     std::lock_guard lock(mutex_);
-    told_ = true;
+    haveDevices_ = true;
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry->second.offer.reset();
       const Entry& known = entry->second;
@@ -126,14 +128,14 @@ std::vector<std::string> DeviceTable::setOffers(const std::map<std::string, Offe
 std::string DeviceTable::notReady() const {
   std::lock_guard lock(mutex_);
   if (closed_) return kDrained;
-  return told_ ? "" : kNotTold;
+  return haveDevices_ ? "" : kNotTold;
 }
 
-DeviceTable::Offer DeviceTable::waitOffer(const std::string& id, Clock::time_point deadline,
-                                          const AttachmentKey& key) {
+OfferedDevice DeviceTable::waitOffer(const std::string& id, Clock::time_point deadline,
+                                     const AttachmentKey& key) {
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [&] { return told_ || calledOffLocked(key); });
-  if (!told_)
+  changed_.wait_until(lock, deadline, [&] { return haveDevices_ || calledOffLocked(key); });
+  if (!haveDevices_)
     throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", id, kNotTold));
   const auto entry = entries_.find(id);
   if (entry == entries_.end() || !entry->second.offer)
@@ -143,12 +145,12 @@ DeviceTable::Offer DeviceTable::waitOffer(const std::string& id, Clock::time_poi
 }
 
 void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
-                          std::string trouble) {
+                          std::string error) {
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[record.attachment.deviceId];
   entry.record = record;
   entry.worker = std::move(worker);
-  entry.trouble = std::move(trouble);
+  entry.error = std::move(error);
 }
 
 void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
@@ -159,16 +161,16 @@ void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
   entry.worker = std::move(worker);
 }
 
-void DeviceTable::setTrouble(const Lease& lease, const std::string& trouble) {
+void DeviceTable::setError(const Lease& lease, const std::string& error) {
   std::lock_guard lock(mutex_);
   Entry& entry = entries_[lease.id()];
-  entry.trouble = trouble;
+  entry.error = error;
   if (entry.record) entry.record->phase = Phase::detaching;
 }
 
-void DeviceTable::withhold(const std::string& id, const std::string& trouble) {
+void DeviceTable::withhold(const std::string& id, const std::string& error) {
   std::lock_guard lock(mutex_);
-  entries_[id].trouble = trouble;
+  entries_[id].error = error;
 }
 
 bool DeviceTable::clearAttachment(const Lease& lease) {
@@ -177,7 +179,7 @@ bool DeviceTable::clearAttachment(const Lease& lease) {
   if (entry == entries_.end()) return true;
   entry->second.record.reset();
   entry->second.worker.reset();
-  entry->second.trouble.clear();
+  entry->second.error.clear();
   if (entry->second.offer) return false;
   entries_.erase(entry);
   return true;
@@ -275,7 +277,7 @@ std::vector<std::string> DeviceTable::close() {
     if (entry.record)
       holders.push_back(fmt::format("{} by {}", id, describeOwner(entry.record->attachment.owner)));
     else if (entry.withheld())
-      holders.push_back(fmt::format("{}, which is withheld: {}", id, entry.trouble));
+      holders.push_back(fmt::format("{}, which is withheld: {}", id, entry.error));
   }
   for (const auto& [key, pending] : pending_)
     holders.push_back(
@@ -297,4 +299,4 @@ void DeviceTable::shutdown() {
   changed_.notify_all();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

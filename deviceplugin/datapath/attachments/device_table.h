@@ -13,7 +13,7 @@
 #include "deviceplugin/datapath/processes/worker_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Why nothing is offered once the table is closed.
 inline constexpr const char* kDrained =
@@ -23,21 +23,14 @@ class DeviceTable {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // What the device plugin told of one device.
-  struct Offer {
-    std::string resource;
-    SocketOptions socket;
-    SwitchConfig software;
-    DeviceConfig device;
-  };
   struct Device {
-    std::optional<Offer> offer;  // none: left the set, kept for its attachment
+    std::optional<OfferedDevice> offer;  // none: left the set, kept for its attachment
     std::optional<OwnerRecord> record;
     std::shared_ptr<WorkerHandle> worker;
     // Why nobody can get it. Without a record: its owner is not known, and it is withheld.
-    std::string trouble;
+    std::string error;
 
-    bool withheld() const { return !record && !trouble.empty(); }
+    bool withheld() const { return !record && !error.empty(); }
   };
 
   // Sole access to one device's attachment until it is destroyed.
@@ -79,21 +72,22 @@ class DeviceTable {
   };
 
   // Replaces the set. Returns the IDs of devices that left it for good.
-  std::vector<std::string> setOffers(const std::map<std::string, Offer>& offers);
+  std::vector<std::string> setOffers(const std::map<std::string, OfferedDevice>& offers);
   // Why no device at all can be attached; empty: some may.
   std::string notReady() const;
   // Waits for the first set and for the device in it. Throws RefusedError.
-  Offer waitOffer(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
+  OfferedDevice waitOffer(const std::string& id, Clock::time_point deadline,
+                          const AttachmentKey& key);
 
-  // At start: a device found attached; with `trouble`, one that could not be detached.
+  // At start: a device found attached; with `error`, one that could not be detached.
   void restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
-               std::string trouble = "");
+               std::string error = "");
   void setAttachment(const Lease& lease, const OwnerRecord& record,
                      std::shared_ptr<WorkerHandle> worker);
   // Undoing the attachment failed: it stays until that is tried again.
-  void setTrouble(const Lease& lease, const std::string& trouble);
+  void setError(const Lease& lease, const std::string& error);
   // At start: a device whose owner cannot be told.
-  void withhold(const std::string& id, const std::string& trouble);
+  void withhold(const std::string& id, const std::string& error);
   // True if the device left the set meanwhile and is now forgotten.
   bool clearAttachment(const Lease& lease);
 
@@ -142,8 +136,8 @@ class DeviceTable {
   std::map<AttachmentKey, Pending> pending_;
   uint64_t leases_ = 0;
   bool closed_ = false;
-  bool told_ = false;  // the first set is there
+  bool haveDevices_ = false;  // the first set is there
   bool ending_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

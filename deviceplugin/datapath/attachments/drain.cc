@@ -8,7 +8,7 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // A driver takes seconds to give a function back.
@@ -60,7 +60,7 @@ void Attachments::endProcesses(Drained& drained) {
     (after.contains(resource) ? drained.left : drained.ended)
         .push_back("vdpa-switch of " + resource);
   if (std::filesystem::exists(paths.pmds())) {
-    for (const auto& id : backings_.dpdk.stopOthers([](const std::string&) { return false; }))
+    for (const auto& id : backends_.dpdk.stopOthers([](const std::string&) { return false; }))
       drained.ended.push_back("vdpa-pmd of " + id);
     for (const auto& entry : std::filesystem::directory_iterator(paths.pmds()))
       drained.left.push_back("vdpa-pmd of " + entry.path().filename().string());
@@ -75,4 +75,4 @@ void Attachments::endProcesses(Drained& drained) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

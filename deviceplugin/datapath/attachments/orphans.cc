@@ -8,7 +8,7 @@
 #include "common/log.h"
 #include "deviceplugin/datapath/model/owner.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using Fate = Verdict::Fate;
@@ -21,13 +21,13 @@ bool gives(const std::vector<PodDevice>& held, const ObservedAttachment& attachm
   });
 }
 
-std::string secondsLeft(const Verdict& verdict, Reconciliation::Clock::time_point now,
+std::string secondsLeft(const Verdict& verdict, Orphans::Clock::time_point now,
                         std::chrono::milliseconds grace) {
   const auto left = std::chrono::ceil<std::chrono::seconds>(*verdict.since + grace - now);
   return fmt::format("{} s", std::max<int64_t>(0, left.count()));
 }
 
-std::string describe(const Verdict& verdict, Reconciliation::Clock::time_point now,
+std::string describe(const Verdict& verdict, Orphans::Clock::time_point now,
                      std::chrono::milliseconds grace) {
   switch (verdict.fate) {
     case Fate::stays:
@@ -45,7 +45,7 @@ std::string describe(const Verdict& verdict, Reconciliation::Clock::time_point n
 }
 
 void logChange(const ObservedAttachment& attachment, const Verdict& before, const Verdict& now,
-               Reconciliation::Clock::time_point time, std::chrono::milliseconds grace) {
+               Orphans::Clock::time_point time, std::chrono::milliseconds grace) {
   if (before.fate == now.fate) return;
   const std::string owner = describeOwner(attachment.owner);
   if (now.fate == Fate::stays)
@@ -73,9 +73,9 @@ Verdict decide(const ObservedAttachment& attachment, const KubeletAnswer& answer
   return {now - since >= grace ? Fate::due : Fate::counting, since, ""};
 }
 
-std::vector<ObservedAttachment> Reconciliation::look(
-    const std::vector<ObservedAttachment>& attachments,
-    const std::function<std::vector<PodDevice>()>& ask, Clock::time_point now) {
+std::vector<ObservedAttachment> Orphans::look(const std::vector<ObservedAttachment>& attachments,
+                                              const std::function<std::vector<PodDevice>()>& ask,
+                                              Clock::time_point now) {
   KubeletAnswer answer;
   if (std::any_of(attachments.begin(), attachments.end(), needsKubelet)) try {
       answer.held = ask();
@@ -99,19 +99,19 @@ std::vector<ObservedAttachment> Reconciliation::look(
   return due;
 }
 
-void Reconciliation::countDetached() {
+void Orphans::countDetached() {
   std::lock_guard lock(mutex_);
   ++detached_;
 }
 
-std::string Reconciliation::outlook(const std::string& deviceId, const AttachmentKey& owner,
-                                    Clock::time_point now) const {
+std::string Orphans::outlook(const std::string& deviceId, const AttachmentKey& owner,
+                             Clock::time_point now) const {
   std::lock_guard lock(mutex_);
   const auto verdict = verdicts_.find({deviceId, owner});
   return verdict == verdicts_.end() ? "" : describe(verdict->second, now, grace_);
 }
 
-Reconciliation::Counts Reconciliation::counts() const {
+Orphans::Counts Orphans::counts() const {
   std::lock_guard lock(mutex_);
   Counts counts{0, detached_};
   for (const auto& [attached, verdict] : verdicts_)
@@ -119,4 +119,4 @@ Reconciliation::Counts Reconciliation::counts() const {
   return counts;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -14,7 +14,7 @@
 #include "common/pod_resources.h"
 #include "deviceplugin/datapath/model/attachment.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // An attachment as it is found at one look.
 struct ObservedAttachment {
@@ -54,7 +54,7 @@ Verdict decide(const ObservedAttachment& attachment, const KubeletAnswer& answer
                const Verdict& before, std::chrono::steady_clock::time_point now,
                std::chrono::milliseconds grace);
 
-class Reconciliation {
+class Orphans {
  public:
   using Clock = std::chrono::steady_clock;
   struct Counts {
@@ -62,7 +62,7 @@ class Reconciliation {
     unsigned detached = 0;   // so far
   };
 
-  explicit Reconciliation(std::chrono::milliseconds grace) : grace_(grace) {}
+  explicit Orphans(std::chrono::milliseconds grace) : grace_(grace) {}
 
   // Decides about every attachment there is; returns those to be detached now. Asks the kubelet
   // (`ask` throws if that fails) only when its answer matters.
@@ -85,4 +85,4 @@ class Reconciliation {
   unsigned detached_ = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -6,12 +6,12 @@
 #include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // The owner before may have had others.
-DeviceTable::Offer Attachments::prepareOwn(const std::string& id, DeviceTable::Offer offer,
-                                           Clock::time_point deadline,
-                                           const std::function<bool()>& calledOff) {
+OfferedDevice Attachments::prepareOwn(const std::string& id, OfferedDevice offer,
+                                      Clock::time_point deadline,
+                                      const std::function<bool()>& calledOff) {
   try {
     if (mayRemake(offer.device))
       provisioner_.remake(id, offer.device, offer.device.attributes, deadline);
@@ -20,8 +20,8 @@ DeviceTable::Offer Attachments::prepareOwn(const std::string& id, DeviceTable::O
   } catch (const std::exception& error) {
     throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: {}", id, error.what()));
   }
-  Backing& backing = backings_.of(offer.device);
-  return backing.prepare(id, std::move(offer), deadline, calledOff);
+  Backend& backend = backends_.of(offer.device);
+  return backend.prepare(id, std::move(offer), deadline, calledOff);
 }
 
 // Plans the hardware's changes and holds the MAC. The device is remade after everything that may
@@ -29,7 +29,7 @@ DeviceTable::Offer Attachments::prepareOwn(const std::string& id, DeviceTable::O
 void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
                              DeviceTable::Reservation& reservation, Clock::time_point deadline,
                              const std::function<bool()>& calledOff) {
-  if (record.device.backend == Backend::software) return reservation.holdMac(record.attachment);
+  if (record.device.backend == BackendKind::software) return reservation.holdMac(record.attachment);
   const OwnerRecord asked = record;
   const DeviceConfig& device = asked.device;
   const std::string& id = asked.attachment.deviceId;
@@ -58,9 +58,9 @@ void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
     }
   }
   // Its driver may have taken all the time there was.
-  backings_.of(device).prepare(
+  backends_.of(device).prepare(
       id, {record.attachment.resource, record.socket, record.software, record.device},
-      Clock::now() + options_.patience, calledOff);
+      Clock::now() + options_.timeout, calledOff);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -12,7 +12,7 @@
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 void Attachments::recover() {
   makeDirectory(options_.paths.runDir(), 0700);
@@ -82,23 +82,23 @@ void Attachments::stopOthers(const std::set<std::string>& inUse) {
       log::error("{}", error.what());
     }
   }
-  backings_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
+  backends_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
 }
 
 // Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.
 void Attachments::withhold(const std::string& id, const std::string& reason) {
-  const std::string trouble = fmt::format(
+  const std::string error = fmt::format(
       "the owner record {}; a pod may have the device still: start the version that wrote the "
       "record, or once no pod has it, `vdpactl detach --force {}`",
       reason, id);
-  log::warn("{} is withheld: {}", id, trouble);
-  table_.withhold(id, trouble);
+  log::warn("{} is withheld: {}", id, error);
+  table_.withhold(id, error);
 }
 
 void Attachments::startSwitches(const std::vector<OwnerRecord>& live) {
   std::map<std::string, std::vector<const OwnerRecord*>> byResource;
   for (const auto& record : live)
-    if (record.device.backend == Backend::software)
+    if (record.device.backend == BackendKind::software)
       byResource[record.attachment.resource].push_back(&record);
   for (const auto& [resource, records] : byResource) {
     SwitchHandle::Ports ports;
@@ -109,7 +109,7 @@ void Attachments::startSwitches(const std::vector<OwnerRecord>& live) {
 
 void Attachments::resume(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
-  std::optional<WorkerHandle::Engine> engine;
+  std::optional<EngineAddress> engine;
   try {
     const DeviceDirectory directory(options_.paths, attachment.deviceId);
     directory.ensure();
@@ -119,9 +119,9 @@ void Attachments::resume(const OwnerRecord& record) {
     log::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner), error.what());
   }
   try {
-    Backing& backing = backings_.of(record.device);
-    backing.resume(record);
-    engine = backing.engine(record);
+    Backend& backend = backends_.of(record.device);
+    backend.resume(record);
+    engine = backend.engine(record);
   } catch (const std::exception& error) {  // the other pods' devices are still worth a start
     log::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
   }
@@ -141,8 +141,8 @@ void Attachments::undoUnfinished(OwnerRecord record) {
     stopStray(options_.paths.workerControl(id));
     // A port goes when its switch is met: one that isn't in the records is removed. The rest is
     // undone here, unless the restart of the node has done it.
-    if (sameBoot && record.device.backend != Backend::software) {
-      backings_.of(record.device).stop(record);
+    if (sameBoot && record.device.backend != BackendKind::software) {
+      backends_.of(record.device).stop(record);
       changes_.restore(record);
     }
     DeviceDirectory(options_.paths, id).renew();
@@ -156,4 +156,4 @@ void Attachments::undoUnfinished(OwnerRecord record) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

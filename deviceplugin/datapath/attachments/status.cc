@@ -12,10 +12,11 @@
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 void compareFiles(Differences& differences, const std::string& directory,
@@ -39,7 +40,7 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
   const auto device = table_.find(id);
   if (!device || !device->record || device->record->attachment.owner.key() != owner.key()) {
     if (device && device->withheld())
-      throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->trouble));
+      throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
     const std::string holder =
         device && device->record ? describeOwner(device->record->attachment.owner) : "nobody";
     throw RefusedError(Refusal::notFound,
@@ -50,10 +51,10 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
   const Attachment& attachment = record.attachment;
   Differences differences;
 
-  Backing& backing = backings_.of(record.device);
-  PortSettings asked = backing.settle(
+  Backend& backend = backends_.of(record.device);
+  PortSettings asked = backend.resolve(
       id, {attachment.resource, record.socket, record.software, record.device}, request.settings);
-  if (record.device.backend != Backend::software)
+  if (record.device.backend != BackendKind::software)
     asked = hardwareSettings(id, request.settings, attachment.port);
   if (asked.mac.empty()) asked.mac = attachment.port.mac;
   if (asked.mtu == 0) asked.mtu = attachment.port.mtu;
@@ -74,7 +75,7 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
     if (!request.interfaceMac.empty()) expected.attachment.port.mac = request.interfaceMac;
     if (request.interfaceMtu != 0) expected.attachment.port.mtu = request.interfaceMtu;
   }
-  backing.check(expected, differences);
+  backend.check(expected, differences);
   changes_.check(record, differences);
   return differences.take();
 }
@@ -112,13 +113,13 @@ std::vector<DeviceState> Attachments::deviceStates() const {
   std::vector<DeviceState> states;
   for (const auto& [id, device] : table_.all()) {
     if (!device.offer) continue;
-    std::string reason = table_.closed() ? kDrained : device.trouble;
+    std::string reason = table_.closed() ? kDrained : device.error;
     if (device.record && !reason.empty())
       reason = fmt::format("it could not be taken back from {}, which is tried again: {}",
                            describeOwner(device.record->attachment.owner), reason);
-    if (reason.empty()) reason = backings_.of(device.offer->device).unhealthy(id, *device.offer);
+    if (reason.empty()) reason = backends_.of(device.offer->device).unhealthy(id, *device.offer);
     // A worker that lost its hardware; a switch speaks for all its ports above.
-    if (reason.empty() && device.worker && device.offer->device.backend != Backend::software)
+    if (reason.empty() && device.worker && device.offer->device.backend != BackendKind::software)
       if (const auto state = device.worker->state(); state.starts_with("failed: "))
         reason = state.substr(8);
     states.push_back({id, device.offer->resource, reason.empty(), reason, false});
@@ -135,7 +136,7 @@ Attachments::Live Attachments::describe(const OwnerRecord& record,
     live.state = worker->state();
     // A closed port has no socket: to its worker, the engine is down.
     if (const auto vswitch = switches_.find(record.attachment.resource);
-        vswitch && record.device.backend == Backend::software)
+        vswitch && record.device.backend == BackendKind::software)
       if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
         live.state = "failed: " + problem;
     const auto status = worker->status();
@@ -149,16 +150,15 @@ std::vector<Attachments::Live> Attachments::list() const {
   std::vector<Live> attachments;
   for (const auto& [id, device] : table_.all()) {
     if (device.withheld()) {
-      Live live{{}, "", "withheld: " + device.trouble, "", "", 0, "", ""};
+      Live live{{}, "", "withheld: " + device.error, "", "", 0, "", ""};
       live.attachment.deviceId = id;
       if (device.offer) live.attachment.resource = device.offer->resource;
       attachments.push_back(std::move(live));
     }
     if (!device.record) continue;
     Live live = describe(*device.record, device.worker);
-    if (device.record->phase == Phase::detaching)
-      live.state = "failed: detaching: " + device.trouble;
-    live.outlook = reconciliation_.outlook(id, live.attachment.owner.key(), Clock::now());
+    if (device.record->phase == Phase::detaching) live.state = "failed: detaching: " + device.error;
+    live.outlook = orphans_.outlook(id, live.attachment.owner.key(), Clock::now());
     attachments.push_back(std::move(live));
   }
   return attachments;
@@ -171,9 +171,9 @@ unsigned Attachments::withheldDevices() const {
 }
 
 unsigned Attachments::engineDeaths() const {
-  unsigned deaths = backings_.dpdk.deaths();
+  unsigned deaths = backends_.dpdk.deaths();
   for (const auto& [resource, vswitch] : switches_.all()) deaths += vswitch->status().deaths;
   return deaths;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -9,7 +9,7 @@
 #include "common/version.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using namespace std::chrono_literals;
@@ -18,91 +18,92 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kUpTime = 20s;       // for an engine to answer
 constexpr auto kWorkersTime = 10s;  // for its workers to run with it
 constexpr auto kHold = 500ms;       // that those which are back wait for the others
-constexpr auto kLook = 2ms;
+constexpr auto kPollInterval = 2ms;
 
 // False at the deadline, or when we are to stop.
 template <typename Condition>
 bool waitFor(const std::stop_token& stop, std::chrono::milliseconds time, Condition condition) {
-  for (const auto deadline = Clock::now() + time; !condition(); std::this_thread::sleep_for(kLook))
+  for (const auto deadline = Clock::now() + time; !condition();
+       std::this_thread::sleep_for(kPollInterval))
     if (stop.stop_requested() || Clock::now() > deadline) return false;
   return true;
 }
 
 }  // namespace
 
-void Attachments::renewEngines(const std::stop_token& stop) {
-  for (const auto& engine : engines()) {
-    if (renewalFailed_ || stop.stop_requested()) return;
+void Attachments::upgradeProcesses(const std::stop_token& stop) {
+  for (const auto& upgradable : upgradableProcesses()) {
+    if (upgradeFailed_ || stop.stop_requested()) return;
     try {
-      renewEngine(engine, stop);
+      upgradeProcess(upgradable, stop);
     } catch (const std::exception& error) {
-      log::error("cannot replace {}: {}; the engines after it stay as they are", engine.title,
+      log::error("cannot replace {}: {}; the engines after it stay as they are", upgradable.title,
                  error.what());
-      renewalFailed_ = true;
+      upgradeFailed_ = true;
     }
   }
 }
 
-std::vector<Attachments::Engine> Attachments::engines() {
-  std::vector<Engine> engines;
+std::vector<Attachments::UpgradableProcess> Attachments::upgradableProcesses() {
+  std::vector<UpgradableProcess> processes;
   for (const auto& [resource, vswitch] : switches_.all())
-    engines.push_back({"vdpa-switch of " + resource, options_.programs.vswitch,
-                       [vswitch = vswitch] { return vswitch->process(); },
-                       [resource = resource](const DeviceTable::Device& device) {
-                         return device.record->device.backend == Backend::software &&
-                                device.record->attachment.resource == resource;
-                       },
-                       [this, resource = resource] { switches_.renew(resource); },
-                       [vswitch = vswitch] { vswitch->go(); }});
+    processes.push_back({"vdpa-switch of " + resource, options_.programs.vswitch,
+                         [vswitch = vswitch] { return vswitch->process(); },
+                         [resource = resource](const DeviceTable::Device& device) {
+                           return device.record->device.backend == BackendKind::software &&
+                                  device.record->attachment.resource == resource;
+                         },
+                         [this, resource = resource] { switches_.upgrade(resource); },
+                         [vswitch = vswitch] { vswitch->go(); }});
   for (const auto& [id, device] : table_.all()) {
-    if (!device.record || device.record->device.backend != Backend::dpdk) continue;
-    engines.push_back({"vdpa-pmd of " + id, options_.programs.pmd,
-                       [this, id = id] { return backings_.dpdk.find(id); },
-                       [id = id](const DeviceTable::Device& other) {
-                         return other.record->attachment.deviceId == id;
-                       },
-                       [this, id = id] {
-                         const auto lease = table_.lease(id, Clock::now() + kUpTime);
-                         const auto now = table_.find(id);
-                         if (lease && now && now->record) backings_.dpdk.renew(*now->record);
-                       },
-                       [] {}});
+    if (!device.record || device.record->device.backend != BackendKind::dpdk) continue;
+    processes.push_back({"vdpa-pmd of " + id, options_.programs.pmd,
+                         [this, id = id] { return backends_.dpdk.find(id); },
+                         [id = id](const DeviceTable::Device& other) {
+                           return other.record->attachment.deviceId == id;
+                         },
+                         [this, id = id] {
+                           const auto lease = table_.lease(id, Clock::now() + kUpTime);
+                           const auto now = table_.find(id);
+                           if (lease && now && now->record) backends_.dpdk.upgrade(*now->record);
+                         },
+                         [] {}});
   }
-  return engines;
+  return processes;
 }
 
-void Attachments::renewEngine(const Engine& engine, const std::stop_token& stop) {
+void Attachments::upgradeProcess(const UpgradableProcess& upgradable, const std::stop_token& stop) {
   const auto settled = [&] {
-    const auto process = engine.process();
+    const auto process = upgradable.process();
     if (!process) return true;
     const auto status = process->status();
     return status.up || status.deaths > 0;
   };
   // What isn't up is started from what is installed, over and over: not our business.
   if (!waitFor(stop, kUpTime, settled)) return;
-  const auto process = engine.process();
+  const auto process = upgradable.process();
   if (!process) return;
   const auto status = process->status();
   if (!status.up || !status.found || status.version == programVersion()) return;
-  const std::string installed = versionOf(engine.program);
+  const std::string installed = versionOf(upgradable.program);
   if (installed == status.version) {
-    log::warn("{} stays: {} is of version {} too, though vdpa-datapath is of {}", engine.title,
-              engine.program, installed, programVersion());
+    log::warn("{} stays: {} is of version {} too, though vdpa-datapath is of {}", upgradable.title,
+              upgradable.program, installed, programVersion());
     return;
   }
 
-  const auto running = runningWorkers(engine, stop);
+  const auto running = runningWorkers(upgradable, stop);
   if (stop.stop_requested()) return;
-  log::info("{} is of {}: replacing it by version {}; running pods: {}", engine.title,
+  log::info("{} is of {}: replacing it by version {}; running pods: {}", upgradable.title,
             status.version.empty() ? "an unknown version" : "version " + status.version, installed,
             running.size());
   const auto begin = Clock::now();
   const auto since = [begin] {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - begin).count();
   };
-  engine.renew();
+  upgradable.upgrade();
   waitFor(stop, kUpTime, settled);
-  if (const auto next = engine.process(); next && !next->status().up) {
+  if (const auto next = upgradable.process(); next && !next->status().up) {
     if (stop.stop_requested()) return;
     throw std::runtime_error(
         fmt::format("version {} did not come up: {}", installed, next->status().reason));
@@ -115,21 +116,22 @@ void Attachments::renewEngine(const Engine& engine, const std::stop_token& stop)
   };
   const auto allBack = [&] { return std::all_of(running.begin(), running.end(), back); };
   waitFor(stop, kHold, allBack);
-  engine.go();
+  upgradable.go();
   waitFor(stop, kWorkersTime, allBack);
   for (const auto& worker : running)
     if (!back(worker))
-      log::warn("{} is not running again with the new {}: {}", worker.first, engine.title,
+      log::warn("{} is not running again with the new {}: {}", worker.first, upgradable.title,
                 worker.second->state());
-  log::info("replaced {}: up again after {} ms, its pods after {} ms", engine.title, took, since());
+  log::info("replaced {}: up again after {} ms, its pods after {} ms", upgradable.title, took,
+            since());
 }
 
 // Whose packets are passing; of a worker that was just taken over that isn't known at once.
 std::map<std::string, std::shared_ptr<WorkerHandle>> Attachments::runningWorkers(
-    const Engine& engine, const std::stop_token& stop) const {
+    const UpgradableProcess& upgradable, const std::stop_token& stop) const {
   std::map<std::string, std::shared_ptr<WorkerHandle>> workers;
   for (const auto& [id, device] : table_.all())
-    if (device.record && device.worker && engine.serves(device)) workers[id] = device.worker;
+    if (device.record && device.worker && upgradable.serves(device)) workers[id] = device.worker;
   waitFor(stop, kWorkersTime, [&] {
     return std::all_of(workers.begin(), workers.end(),
                        [](const auto& worker) { return worker.second->status().up; });
@@ -138,4 +140,4 @@ std::map<std::string, std::shared_ptr<WorkerHandle>> Attachments::runningWorkers
   return workers;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,36 +8,35 @@
 #include <optional>
 #include <string>
 
-#include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
-class Backing {
+class Backend {
  public:
   using Clock = std::chrono::steady_clock;
-  using Offer = DeviceTable::Offer;
 
-  virtual ~Backing() = default;
+  virtual ~Backend() = default;
 
   // The settings in force for what is asked; an absent MAC stays empty. Throws RefusedError
   // (invalidArgument) that names what this device can't do.
-  virtual PortSettings settle(const std::string& id, const Offer& offer,
-                              const Settings& settings) const = 0;
+  virtual PortSettings resolve(const std::string& id, const OfferedDevice& offer,
+                               const Settings& settings) const = 0;
 
   // Waits until the device can be attached, and returns the offer as it is in force. Throws
   // RefusedError (aborted) with the reason at the deadline.
-  virtual Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
-                        const std::function<bool()>& calledOff) = 0;
+  virtual OfferedDevice prepare(const std::string& id, OfferedDevice offer,
+                                Clock::time_point deadline,
+                                const std::function<bool()>& calledOff) = 0;
   // What has to be in the record before start(), so that a crash in it can be undone.
   virtual void complete(OwnerRecord&) const {}
   // Takes effect, and completes `record` with what is known only now.
   virtual void start(OwnerRecord& record) = 0;
   // Where the pod's worker finds its engine after start(); none: it needs no worker.
-  virtual std::optional<WorkerHandle::Engine> engine(const OwnerRecord&) const {
-    return std::nullopt;
-  }
+  virtual std::optional<EngineAddress> engine(const OwnerRecord&) const { return std::nullopt; }
   // All of it follows from the record, which start() does not change: a crash in between is gone on
   // from, and the worker may be started first, to wait for its engine.
   virtual bool followsFromRecord() const { return false; }
@@ -53,7 +52,7 @@ class Backing {
 
   virtual void check(const OwnerRecord& record, Differences& differences) = 0;
   // Why an offered device can't be used; empty: it can.
-  virtual std::string unhealthy(const std::string& id, const Offer& offer) const = 0;
+  virtual std::string unhealthy(const std::string& id, const OfferedDevice& offer) const = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -1,4 +1,4 @@
-// The kinds of backing, and which one a device has.
+// The kinds of backend, and which one a device has.
 #pragma once
 
 #include <type_traits>
@@ -8,34 +8,34 @@
 #include "deviceplugin/datapath/backends/software_backend.h"
 #include "deviceplugin/datapath/backends/virtio_vdpa_backend.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
-class Backings {
+class Backends {
  public:
-  Backings(SwitchSet& switches, const VdpaBus& bus, Provisioner& provisioner,
+  Backends(SwitchSet& switches, const VdpaBus& bus, Provisioner& provisioner,
            const Programs& programs, const Paths& paths, std::function<void()> onChange)
       : software(switches),
         kernel(bus, provisioner),
         netdev(bus, provisioner),
         dpdk(programs, paths, std::move(onChange)) {}
 
-  SoftwareBacking software;
-  KernelBacking kernel;
-  NetdevBacking netdev;
-  DpdkBacking dpdk;
+  SoftwareBackend software;
+  KernelBackend kernel;
+  VirtioVdpaBackend netdev;
+  DpdkBackend dpdk;
 
-  Backing& of(const DeviceConfig& device) { return *pick(*this, device); }
-  const Backing& of(const DeviceConfig& device) const { return *pick(*this, device); }
+  Backend& of(const DeviceConfig& device) { return *pick(*this, device); }
+  const Backend& of(const DeviceConfig& device) const { return *pick(*this, device); }
 
  private:
   template <typename Self>
   static auto pick(Self& self, const DeviceConfig& device)
-      -> std::conditional_t<std::is_const_v<Self>, const Backing*, Backing*> {
-    if (device.backend == Backend::dpdk) return &self.dpdk;
-    if (device.backend == Backend::software) return &self.software;
+      -> std::conditional_t<std::is_const_v<Self>, const Backend*, Backend*> {
+    if (device.backend == BackendKind::dpdk) return &self.dpdk;
+    if (device.backend == BackendKind::software) return &self.software;
     if (device.attach == Attach::virtioVdpa) return &self.netdev;
     return &self.kernel;
   }
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -9,7 +9,7 @@
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // A card's firmware is asked for its queues; a node's first process also loads libraries.
@@ -17,33 +17,33 @@ constexpr auto kStartTime = std::chrono::seconds(15);
 constexpr auto kHeartbeat = std::chrono::seconds(5);
 // Between two looks at a device that its driver didn't take.
 constexpr auto kFirstPause = std::chrono::seconds(2);
-constexpr auto kLastPause = std::chrono::seconds(300);
+constexpr auto kMaxPause = std::chrono::seconds(300);
 
 }  // namespace
 
-DpdkBacking::DpdkBacking(const Programs& programs, const Paths& paths,
+DpdkBackend::DpdkBackend(const Programs& programs, const Paths& paths,
                          std::function<void()> onChange)
     : programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
   makeDirectory(paths_.pmds(), 0700);
 }
 
-PortSettings DpdkBacking::settle(const std::string& id, const Offer&,
-                                 const Settings& settings) const {
+PortSettings DpdkBackend::resolve(const std::string& id, const OfferedDevice&,
+                                  const Settings& settings) const {
   return hardwareSettings(id, settings);
 }
 
-DpdkBacking::Offer DpdkBacking::prepare(const std::string&, Offer offer, Clock::time_point,
-                                        const std::function<bool()>&) {
+OfferedDevice DpdkBackend::prepare(const std::string&, OfferedDevice offer, Clock::time_point,
+                                   const std::function<bool()>&) {
   return offer;  // whether the driver takes the function shows when it is started
 }
 
-std::shared_ptr<SupervisedProcess> DpdkBacking::find(const std::string& id) const {
+std::shared_ptr<SupervisedProcess> DpdkBackend::find(const std::string& id) const {
   std::lock_guard lock(mutex_);
   const auto found = processes_.find(id);
   return found == processes_.end() ? nullptr : found->second;
 }
 
-std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const std::string& id,
+std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
                                                        const DeviceConfig& device) {
   makeDirectory(std::filesystem::path(paths_.pmdControl(id)).parent_path(), 0700);
   std::vector<std::string> arguments = {programs_.pmd,
@@ -70,7 +70,7 @@ std::shared_ptr<SupervisedProcess> DpdkBacking::launch(const std::string& id,
   return process;
 }
 
-std::shared_ptr<SupervisedProcess> DpdkBacking::startDriver(const std::string& id,
+std::shared_ptr<SupervisedProcess> DpdkBackend::startDriver(const std::string& id,
                                                             const DeviceConfig& device) {
   stopStray(paths_.pmdControl(id));  // one that the start could not stop has other arguments
   const auto process = launch(id, device);
@@ -85,24 +85,24 @@ std::shared_ptr<SupervisedProcess> DpdkBacking::startDriver(const std::string& i
   throw RefusedError(Refusal::aborted, status.reason);
 }
 
-void DpdkBacking::startFailed(const std::string& id, const std::string& reason) {
+void DpdkBackend::startFailed(const std::string& id, const std::string& reason) {
   {
     std::lock_guard lock(mutex_);
     const auto before = failures_.find(id);
     const auto pause =
-        before == failures_.end() ? kFirstPause : std::min(2 * before->second.pause, kLastPause);
+        before == failures_.end() ? kFirstPause : std::min(2 * before->second.pause, kMaxPause);
     failures_[id] = {reason, pause, Clock::now() + pause};
   }
   onChange_();
 }
 
-bool DpdkBacking::due(const std::string& id) const {
+bool DpdkBackend::due(const std::string& id) const {
   std::lock_guard lock(mutex_);
   const auto failure = failures_.find(id);
   return failure != failures_.end() && failure->second.next <= Clock::now();
 }
 
-bool DpdkBacking::retry(const std::string& id, const Offer& offer) {
+bool DpdkBackend::retry(const std::string& id, const OfferedDevice& offer) {
   bool well = true;
   try {
     startDriver(id, offer.device);
@@ -118,7 +118,7 @@ bool DpdkBacking::retry(const std::string& id, const Offer& offer) {
   return well;
 }
 
-void DpdkBacking::start(OwnerRecord& record) {
+void DpdkBackend::start(OwnerRecord& record) {
   const std::string& id = record.attachment.deviceId;
   const auto process = startDriver(id, record.device);
   const auto hello = process->call("hello");
@@ -126,19 +126,19 @@ void DpdkBacking::start(OwnerRecord& record) {
     record.attachment.queuePairs = pairs;
 }
 
-void DpdkBacking::resume(const OwnerRecord& record) {
+void DpdkBackend::resume(const OwnerRecord& record) {
   launch(record.attachment.deviceId, record.device);
 }
 
-std::optional<WorkerHandle::Engine> DpdkBacking::engine(const OwnerRecord& record) const {
-  return WorkerHandle::Engine::vhostUser(paths_.pmdSocket(record.attachment.deviceId));
+std::optional<EngineAddress> DpdkBackend::engine(const OwnerRecord& record) const {
+  return EngineAddress::vhostUser(paths_.pmdSocket(record.attachment.deviceId));
 }
 
-void DpdkBacking::stop(const OwnerRecord& record) {
+void DpdkBackend::stop(const OwnerRecord& record) {
   end(record.attachment.deviceId);
 }
 
-void DpdkBacking::end(const std::string& id) {
+void DpdkBackend::end(const std::string& id) {
   if (const auto process = find(id)) {
     process->stop();
     std::lock_guard lock(mutex_);
@@ -149,7 +149,7 @@ void DpdkBacking::end(const std::string& id) {
   std::filesystem::remove_all(std::filesystem::path(paths_.pmdControl(id)).parent_path());
 }
 
-void DpdkBacking::renew(const OwnerRecord& record) {
+void DpdkBackend::upgrade(const OwnerRecord& record) {
   try {
     if (const auto process = find(record.attachment.deviceId)) process->stop();
   } catch (const std::exception& error) {
@@ -158,7 +158,7 @@ void DpdkBacking::renew(const OwnerRecord& record) {
   launch(record.attachment.deviceId, record.device);
 }
 
-void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
+void DpdkBackend::check(const OwnerRecord& record, Differences& differences) {
   const auto process = find(record.attachment.deviceId);
   if (!process)
     differences.add("{} has no vdpa-pmd", record.attachment.deviceId);
@@ -166,7 +166,7 @@ void DpdkBacking::check(const OwnerRecord& record, Differences& differences) {
     differences.add("{}", status.reason);
 }
 
-std::string DpdkBacking::unhealthy(const std::string& id, const Offer&) const {
+std::string DpdkBackend::unhealthy(const std::string& id, const OfferedDevice&) const {
   {
     std::lock_guard lock(mutex_);
     if (const auto failure = failures_.find(id); failure != failures_.end())
@@ -178,7 +178,7 @@ std::string DpdkBacking::unhealthy(const std::string& id, const Offer&) const {
   return status.up || status.deaths == 0 ? "" : status.reason;
 }
 
-std::vector<std::string> DpdkBacking::stopOthers(
+std::vector<std::string> DpdkBackend::stopOthers(
     const std::function<bool(const std::string& id)>& attached) {
   std::vector<std::string> ended;
   for (const auto& entry : std::filesystem::directory_iterator(paths_.pmds())) {
@@ -194,11 +194,11 @@ std::vector<std::string> DpdkBacking::stopOthers(
   return ended;
 }
 
-unsigned DpdkBacking::deaths() const {
+unsigned DpdkBackend::deaths() const {
   std::lock_guard lock(mutex_);
   unsigned deaths = 0;
   for (const auto& [id, process] : processes_) deaths += process->status().deaths;
   return deaths;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,35 +8,35 @@
 #include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
-class DpdkBacking : public Backing {
+class DpdkBackend : public Backend {
  public:
   // `onChange` is called from threads of its own when unhealthy() may be another one.
-  DpdkBacking(const Programs& programs, const Paths& paths, std::function<void()> onChange);
+  DpdkBackend(const Programs& programs, const Paths& paths, std::function<void()> onChange);
 
-  PortSettings settle(const std::string& id, const Offer& offer,
-                      const Settings& settings) const override;
-  Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
-                const std::function<bool()>& calledOff) override;
+  PortSettings resolve(const std::string& id, const OfferedDevice& offer,
+                       const Settings& settings) const override;
+  OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
+                        const std::function<bool()>& calledOff) override;
   void start(OwnerRecord& record) override;
-  std::optional<WorkerHandle::Engine> engine(const OwnerRecord& record) const override;
+  std::optional<EngineAddress> engine(const OwnerRecord& record) const override;
   void startFailed(const std::string& id, const std::string& reason) override;
   void resume(const OwnerRecord& record) override;
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
-  std::string unhealthy(const std::string& id, const Offer& offer) const override;
+  std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
 
   // Whether it is time to look again at a device that could not be started.
   bool due(const std::string& id) const;
   // Starts the driver of a free device for a moment. True if the device is well again.
-  bool retry(const std::string& id, const Offer& offer);
+  bool retry(const std::string& id, const OfferedDevice& offer);
   // Ends processes of an earlier life whose device isn't attached, and says whose.
   std::vector<std::string> stopOthers(const std::function<bool(const std::string& id)>& attached);
   // Null if there is none.
   std::shared_ptr<SupervisedProcess> find(const std::string& id) const;
   // Ends the device's process and starts the program that is installed now.
-  void renew(const OwnerRecord& record);
+  void upgrade(const OwnerRecord& record);
   unsigned deaths() const;
 
  private:
@@ -59,4 +59,4 @@ class DpdkBacking : public Backing {
   std::map<std::string, Failure> failures_;                              // by device ID
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

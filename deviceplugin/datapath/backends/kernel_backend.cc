@@ -10,32 +10,32 @@
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // Between two looks at whether the device has come.
-constexpr auto kLook = std::chrono::milliseconds(20);
+constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
 }  // namespace
 
-PortSettings KernelBacking::settle(const std::string& id, const Offer&,
-                                   const Settings& settings) const {
+PortSettings KernelBackend::resolve(const std::string& id, const OfferedDevice&,
+                                    const Settings& settings) const {
   return hardwareSettings(id, settings);
 }
 
-KernelBacking::Offer KernelBacking::prepare(const std::string& id, Offer offer,
-                                            Clock::time_point deadline,
-                                            const std::function<bool()>& calledOff) {
+OfferedDevice KernelBackend::prepare(const std::string& id, OfferedDevice offer,
+                                     Clock::time_point deadline,
+                                     const std::function<bool()>& calledOff) {
   for (;;) {
     if (!bus_.characterDevice(offer.device.vdpa).empty()) return offer;
     if (Clock::now() >= deadline || calledOff())
       throw RefusedError(Refusal::aborted,
                          fmt::format("cannot attach {} yet: {}", id, unhealthy(id, offer)));
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kPollInterval);
   }
 }
 
-void KernelBacking::start(OwnerRecord& record) {
+void KernelBackend::start(OwnerRecord& record) {
   const std::string node = bus_.characterDevice(record.device.vdpa);
   if (node.empty())
     throw RefusedError(Refusal::aborted,
@@ -48,24 +48,24 @@ void KernelBacking::start(OwnerRecord& record) {
   if (record.device.attach == Attach::vhostVdpa) record.attachment.socket = node;
 }
 
-std::optional<WorkerHandle::Engine> KernelBacking::engine(const OwnerRecord& record) const {
+std::optional<EngineAddress> KernelBackend::engine(const OwnerRecord& record) const {
   if (record.device.attach != Attach::vhostUser) return std::nullopt;
   // A worker that runs is taken over with what it has open; one to be started needs the node.
-  return WorkerHandle::Engine::vhostVdpa(bus_.characterDevice(record.device.vdpa));
+  return EngineAddress::vhostVdpa(bus_.characterDevice(record.device.vdpa));
 }
 
-void KernelBacking::startFailed(const std::string& id, const std::string& reason) {
+void KernelBackend::startFailed(const std::string& id, const std::string& reason) {
   std::lock_guard lock(mutex_);
   failures_[id] = reason;
 }
 
 // A worker resets the device when it closes it, and so does the kernel for a pod that had the
 // character device. One that has it still is in the network that the settings make.
-void KernelBacking::stop(const OwnerRecord& record) {
+void KernelBackend::stop(const OwnerRecord& record) {
   if (record.device.attach == Attach::vhostVdpa) bus_.requireClosed(record.device.vdpa);
 }
 
-void KernelBacking::check(const OwnerRecord& record, Differences& differences) {
+void KernelBackend::check(const OwnerRecord& record, Differences& differences) {
   const std::string node = bus_.characterDevice(record.device.vdpa);
   if (node.empty())
     differences.add("vDPA device {} has no character device", record.device.vdpa);
@@ -73,7 +73,7 @@ void KernelBacking::check(const OwnerRecord& record, Differences& differences) {
     differences.compare("character device", record.attachment.socket, node);
 }
 
-std::string KernelBacking::unhealthy(const std::string& id, const Offer& offer) const {
+std::string KernelBackend::unhealthy(const std::string& id, const OfferedDevice& offer) const {
   const DeviceConfig& device = offer.device;
   if (bus_.characterDevice(device.vdpa).empty()) {
     if (device.provision)
@@ -88,12 +88,12 @@ std::string KernelBacking::unhealthy(const std::string& id, const Offer& offer) 
   return failure == failures_.end() ? "" : failure->second;
 }
 
-bool KernelBacking::due(const std::string& id) const {
+bool KernelBackend::due(const std::string& id) const {
   std::lock_guard lock(mutex_);
   return failures_.contains(id);
 }
 
-bool KernelBacking::retry(const std::string& id, const Offer& offer) {
+bool KernelBackend::retry(const std::string& id, const OfferedDevice& offer) {
   const std::string node = bus_.characterDevice(offer.device.vdpa);
   if (node.empty()) return false;
   const UniqueFd file(::open(node.c_str(), O_RDWR | O_CLOEXEC));  // EBUSY: somebody has it still
@@ -102,4 +102,4 @@ bool KernelBacking::retry(const std::string& id, const Offer& offer) {
   return failures_.erase(id) > 0;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -4,25 +4,25 @@
 #include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // Between two looks at whether the attachment was called off.
-constexpr auto kLook = std::chrono::milliseconds(250);
+constexpr auto kPollInterval = std::chrono::milliseconds(250);
 
 }  // namespace
 
-PortSettings SoftwareBacking::settle(const std::string& id, const Offer& offer,
-                                     const Settings& settings) const {
+PortSettings SoftwareBackend::resolve(const std::string& id, const OfferedDevice& offer,
+                                      const Settings& settings) const {
   return softwarePort(id, settings, offer.software.mtu);
 }
 
-SoftwareBacking::Offer SoftwareBacking::prepare(const std::string& id, Offer offer,
-                                                Clock::time_point deadline,
-                                                const std::function<bool()>& calledOff) {
+OfferedDevice SoftwareBackend::prepare(const std::string& id, OfferedDevice offer,
+                                       Clock::time_point deadline,
+                                       const std::function<bool()>& calledOff) {
   for (;;) {
     const auto vswitch = switches_.find(offer.resource);
-    if (vswitch && vswitch->waitUp(std::min(deadline, Clock::now() + kLook))) {
+    if (vswitch && vswitch->waitUp(std::min(deadline, Clock::now() + kPollInterval))) {
       offer.software = vswitch->config();  // an earlier one's while pods of that go on
       return offer;
     }
@@ -34,26 +34,26 @@ SoftwareBacking::Offer SoftwareBacking::prepare(const std::string& id, Offer off
   }
 }
 
-std::shared_ptr<SwitchHandle> SoftwareBacking::switchOf(const OwnerRecord& record) const {
+std::shared_ptr<SwitchHandle> SoftwareBackend::switchOf(const OwnerRecord& record) const {
   if (auto vswitch = switches_.find(record.attachment.resource)) return vswitch;
   throw RefusedError(Refusal::aborted,
                      fmt::format("the switch of {} is not there", record.attachment.resource));
 }
 
-void SoftwareBacking::start(OwnerRecord& record) {
+void SoftwareBackend::start(OwnerRecord& record) {
   switchOf(record)->addPort(record.attachment.deviceId, record.attachment.port);
 }
 
-std::optional<WorkerHandle::Engine> SoftwareBacking::engine(const OwnerRecord& record) const {
-  return WorkerHandle::Engine::switchPort(switchOf(record)->portSocket(record.attachment.deviceId));
+std::optional<EngineAddress> SoftwareBackend::engine(const OwnerRecord& record) const {
+  return EngineAddress::switchPort(switchOf(record)->portSocket(record.attachment.deviceId));
 }
 
-void SoftwareBacking::stop(const OwnerRecord& record) {
+void SoftwareBackend::stop(const OwnerRecord& record) {
   if (const auto vswitch = switches_.find(record.attachment.resource))
     vswitch->removePort(record.attachment.deviceId);
 }
 
-void SoftwareBacking::check(const OwnerRecord& record, Differences& differences) {
+void SoftwareBackend::check(const OwnerRecord& record, Differences& differences) {
   const Attachment& attachment = record.attachment;
   const auto vswitch = switches_.find(attachment.resource);
   if (!vswitch) return differences.add("the switch of {} is not there", attachment.resource);
@@ -66,11 +66,11 @@ void SoftwareBacking::check(const OwnerRecord& record, Differences& differences)
     differences.add("{} has no port on the switch of {}", attachment.deviceId, attachment.resource);
 }
 
-std::string SoftwareBacking::unhealthy(const std::string& id, const Offer& offer) const {
+std::string SoftwareBackend::unhealthy(const std::string& id, const OfferedDevice& offer) const {
   const auto vswitch = switches_.find(offer.resource);
   if (!vswitch) return "the switch of " + offer.resource + " is not there";
   const std::string problem = vswitch->problem();
   return problem.empty() ? vswitch->portProblem(id) : problem;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

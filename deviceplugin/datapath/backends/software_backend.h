@@ -4,22 +4,22 @@
 #include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/processes/switch_set.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
-class SoftwareBacking : public Backing {
+class SoftwareBackend : public Backend {
  public:
-  explicit SoftwareBacking(SwitchSet& switches) : switches_(switches) {}
+  explicit SoftwareBackend(SwitchSet& switches) : switches_(switches) {}
 
-  PortSettings settle(const std::string& id, const Offer& offer,
-                      const Settings& settings) const override;
-  Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
-                const std::function<bool()>& calledOff) override;
+  PortSettings resolve(const std::string& id, const OfferedDevice& offer,
+                       const Settings& settings) const override;
+  OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
+                        const std::function<bool()>& calledOff) override;
   void start(OwnerRecord& record) override;
-  std::optional<WorkerHandle::Engine> engine(const OwnerRecord& record) const override;
+  std::optional<EngineAddress> engine(const OwnerRecord& record) const override;
   bool followsFromRecord() const override { return true; }
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
-  std::string unhealthy(const std::string& id, const Offer& offer) const override;
+  std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
 
  private:
   std::shared_ptr<SwitchHandle> switchOf(const OwnerRecord& record) const;
@@ -27,4 +27,4 @@ class SoftwareBacking : public Backing {
   SwitchSet& switches_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,10 +8,10 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/pod_netdev.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
-constexpr auto kLook = std::chrono::milliseconds(20);
+constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
 PodNetdev netdevOf(const OwnerRecord& record) {
   return {record.netdev, record.attachment.owner.interface, record.attachment.owner.netns};
@@ -19,14 +19,14 @@ PodNetdev netdevOf(const OwnerRecord& record) {
 
 }  // namespace
 
-PortSettings NetdevBacking::settle(const std::string& id, const Offer&,
-                                   const Settings& settings) const {
+PortSettings VirtioVdpaBackend::resolve(const std::string& id, const OfferedDevice&,
+                                        const Settings& settings) const {
   return hardwareSettings(id, settings);
 }
 
-NetdevBacking::Offer NetdevBacking::prepare(const std::string& id, Offer offer,
-                                            Clock::time_point deadline,
-                                            const std::function<bool()>& calledOff) {
+OfferedDevice VirtioVdpaBackend::prepare(const std::string& id, OfferedDevice offer,
+                                         Clock::time_point deadline,
+                                         const std::function<bool()>& calledOff) {
   while (bus_.netdev(offer.device.vdpa).empty()) {
     if (Clock::now() >= deadline || calledOff()) {
       const std::string reason = unhealthy(id, offer);
@@ -37,17 +37,17 @@ NetdevBacking::Offer NetdevBacking::prepare(const std::string& id, Offer offer,
                                       : fmt::format("vDPA device {} has no netdev on the host",
                                                     offer.device.vdpa)));
     }
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kPollInterval);
   }
   return offer;
 }
 
-void NetdevBacking::complete(OwnerRecord& record) const {
+void VirtioVdpaBackend::complete(OwnerRecord& record) const {
   record.netdev = bus_.netdev(record.device.vdpa);
   record.attachment.socket.clear();
 }
 
-void NetdevBacking::start(OwnerRecord& record) {
+void VirtioVdpaBackend::start(OwnerRecord& record) {
   Attachment& attachment = record.attachment;
   const auto facts =
       moveToPod(netdevOf(record), attachment.port.mtu, {attachment.port.mac, record.macAsked});
@@ -56,21 +56,21 @@ void NetdevBacking::start(OwnerRecord& record) {
   setAddresses(record, {});
 }
 
-void NetdevBacking::setAddresses(OwnerRecord& record, const PodAddresses& before) {
+void VirtioVdpaBackend::setAddresses(OwnerRecord& record, const PodAddresses& before) {
   record.routes =
-      vdpa::setAddresses(netdevOf(record), before, {record.attachment.ips, record.routes});
+      datapath::setAddresses(netdevOf(record), before, {record.attachment.ips, record.routes});
 }
 
 // A pod may have renamed the netdev, changed its address or moved it on. So it is not fetched: the
 // driver is bound anew, which ends that netdev wherever it is and makes one as it was at first.
-void NetdevBacking::stop(const OwnerRecord& record) {
+void VirtioVdpaBackend::stop(const OwnerRecord& record) {
   const std::string& vdpa = record.device.vdpa;
   if (!bus_.has(vdpa)) return;  // gone, and its netdev with it
   bus_.rebind(vdpa, "virtio_vdpa");
   const auto deadline = Clock::now() + std::chrono::seconds(2);
   std::string now = bus_.netdev(vdpa);
   for (; now.empty() && Clock::now() < deadline; now = bus_.netdev(vdpa))
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kPollInterval);
   if (now.empty())
     throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}", record.netdev,
                                          record.attachment.deviceId,
@@ -79,7 +79,7 @@ void NetdevBacking::stop(const OwnerRecord& record) {
   if (!record.netdev.empty() && now != record.netdev) renameOnHost(now, record.netdev);
 }
 
-void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {
+void VirtioVdpaBackend::check(const OwnerRecord& record, Differences& differences) {
   try {
     const Attachment& attachment = record.attachment;
     compareNetdev(netdevOf(record), {attachment.port.mac, attachment.port.mtu},
@@ -89,7 +89,7 @@ void NetdevBacking::check(const OwnerRecord& record, Differences& differences) {
   }
 }
 
-std::string NetdevBacking::unhealthy(const std::string& id, const Offer& offer) const {
+std::string VirtioVdpaBackend::unhealthy(const std::string& id, const OfferedDevice& offer) const {
   const DeviceConfig& device = offer.device;
   if (bus_.driver(device.vdpa) == "virtio_vdpa") return "";
   if (device.provision)
@@ -98,4 +98,4 @@ std::string NetdevBacking::unhealthy(const std::string& id, const Offer& offer) 
   return fmt::format("vDPA device {} is not bound to virtio_vdpa", device.vdpa);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

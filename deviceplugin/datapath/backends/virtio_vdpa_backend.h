@@ -5,27 +5,27 @@
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
-class NetdevBacking : public Backing {
+class VirtioVdpaBackend : public Backend {
  public:
-  NetdevBacking(const VdpaBus& bus, Provisioner& provisioner)
+  VirtioVdpaBackend(const VdpaBus& bus, Provisioner& provisioner)
       : bus_(bus), provisioner_(provisioner) {}
 
-  PortSettings settle(const std::string& id, const Offer& offer,
-                      const Settings& settings) const override;
-  Offer prepare(const std::string& id, Offer offer, Clock::time_point deadline,
-                const std::function<bool()>& calledOff) override;
+  PortSettings resolve(const std::string& id, const OfferedDevice& offer,
+                       const Settings& settings) const override;
+  OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
+                        const std::function<bool()>& calledOff) override;
   void complete(OwnerRecord& record) const override;
   void start(OwnerRecord& record) override;
   void setAddresses(OwnerRecord& record, const PodAddresses& before) override;
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
-  std::string unhealthy(const std::string& id, const Offer& offer) const override;
+  std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
 
  private:
   const VdpaBus& bus_;
   Provisioner& provisioner_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -15,7 +15,7 @@
 #include "common/errors.h"
 #include "common/serving_page.h"
 
-namespace vdpa {
+namespace vdpa::dpdk {
 namespace {
 
 struct Region {
@@ -124,4 +124,4 @@ std::vector<int> MemoryGuard::takeFailed() {
   return failed;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::dpdk

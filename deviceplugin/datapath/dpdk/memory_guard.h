@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::dpdk {
 
 // Installs the handler for the process; one at a time, since a signal handler has no context but
 // static data.
@@ -26,4 +26,4 @@ class MemoryGuard {
   std::vector<int> takeFailed();
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::dpdk

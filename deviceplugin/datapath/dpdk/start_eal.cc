@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-namespace vdpa {
+namespace vdpa::dpdk {
 namespace {
 
 // EAL's main thread stays on all the CPUs that this process may use.
@@ -56,4 +56,4 @@ int startEal(const std::string& directory, std::vector<std::string> words) {
   return rte_eal_init(static_cast<int>(arguments.size()), arguments.data());
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::dpdk

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::dpdk {
 
 // rte_eal_init() with `words` beside what is always so; returns what that returns. `directory` is
 // one that this process may write to; nothing stays in it. Call it before other threads run.
 int startEal(const std::string& directory, std::vector<std::string> words);
 
-}  // namespace vdpa
+}  // namespace vdpa::dpdk

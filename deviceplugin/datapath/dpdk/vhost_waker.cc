@@ -10,9 +10,9 @@
 
 #include "common/unix_socket.h"
 
-namespace vdpa {
+namespace vdpa::dpdk {
 
-VhostBell::VhostBell(std::string path) : path_(std::move(path)) {
+VhostWaker::VhostWaker(std::string path) : path_(std::move(path)) {
   static const rte_vhost_device_ops none{};
   const auto start = [](const std::string& socket, uint64_t flags) {
     return rte_vhost_driver_register(socket.c_str(), flags) == 0 &&
@@ -31,13 +31,13 @@ VhostBell::VhostBell(std::string path) : path_(std::move(path)) {
   rte_vhost_driver_unregister(visitor.c_str());
 }
 
-VhostBell::~VhostBell() {
+VhostWaker::~VhostWaker() {
   rte_vhost_driver_unregister(path_.c_str());
   ::unlink(path_.c_str());
 }
 
-void VhostBell::ring() {
+void VhostWaker::ring() {
   connectUnix(path_);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::dpdk

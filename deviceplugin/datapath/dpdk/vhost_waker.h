@@ -5,16 +5,16 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::dpdk {
 
 // For the thread that registers sockets. Outlives them.
-class VhostBell {
+class VhostWaker {
  public:
   // `path`: where to make the socket, which nobody else uses. Throws std::runtime_error.
-  explicit VhostBell(std::string path);
-  ~VhostBell();
-  VhostBell(const VhostBell&) = delete;
-  VhostBell& operator=(const VhostBell&) = delete;
+  explicit VhostWaker(std::string path);
+  ~VhostWaker();
+  VhostWaker(const VhostWaker&) = delete;
+  VhostWaker& operator=(const VhostWaker&) = delete;
 
   // rte_vhost's thread looks again at what it has. Throws std::system_error.
   void ring();
@@ -23,4 +23,4 @@ class VhostBell {
   const std::string path_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::dpdk

@@ -14,7 +14,7 @@
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 constexpr auto kRetry = std::chrono::seconds(5);
@@ -45,7 +45,7 @@ void Provisioner::want(Devices devices) {
         problems_[id] = fmt::format("vDPA device {} is being made", device.vdpa);
     wanted_ = std::move(devices);
     settled_ = false;
-    told_ = work_ = true;
+    haveDevices_ = work_ = true;
   }
   changed_.notify_all();
 }
@@ -75,7 +75,7 @@ void Provisioner::run() {
   for (;;) {
     {
       std::unique_lock lock(mutex_);
-      const auto ready = [this] { return stop_ || (work_ && told_); };
+      const auto ready = [this] { return stop_ || (work_ && haveDevices_); };
       if (done)
         changed_.wait(lock, ready);
       else
@@ -302,4 +302,4 @@ void Provisioner::undo(const std::string& id) {
   records_.erase(id);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

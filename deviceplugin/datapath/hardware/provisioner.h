@@ -23,7 +23,7 @@
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Provisioner {
  public:
@@ -140,7 +140,7 @@ class Provisioner {
   std::map<std::string, Record> records_;
   std::condition_variable changed_;
   Devices wanted_;
-  bool told_ = false;  // the first set is there: nothing is undone before
+  bool haveDevices_ = false;  // the first set is there: nothing is undone before
   std::map<std::string, std::string> problems_;
   bool work_ = false;
   bool settled_ = false;           // nothing was asked for since the last step began
@@ -149,4 +149,4 @@ class Provisioner {
   std::thread thread_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

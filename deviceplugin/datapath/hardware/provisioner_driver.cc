@@ -8,7 +8,7 @@
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // The folder stays when its netdev is moved to another network namespace, and is empty then.
@@ -95,4 +95,4 @@ bool Provisioner::restoreDriver(const Record& record) const {
   return true;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

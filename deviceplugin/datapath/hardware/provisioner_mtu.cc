@@ -8,7 +8,7 @@
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Only a device shows it, and only with VIRTIO_NET_F_MTU: without such a one, one is made for this.
 // Nothing of ours has changed it as long as no MTU is recorded as found.
@@ -43,4 +43,4 @@ bool Provisioner::hasParent(const Record& record) const {
   return linkName(function(record.pciAddress) + "/driver") == driver;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,7 +8,7 @@
 #include "common/log.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // As of owner records: raised for those records alone that an older reader must not use.
@@ -80,4 +80,4 @@ void Provisioner::write(const Record& record, Durability durability) const {
   writeFileAtomically(recordPath(record.device), jsonText(json, 2) + "\n", durability);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

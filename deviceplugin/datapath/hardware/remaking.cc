@@ -6,7 +6,7 @@
 #include "common/virtio_features.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 constexpr unsigned kMtuUnshown = 1500;
@@ -14,7 +14,7 @@ constexpr unsigned kMtuUnshown = 1500;
 }  // namespace
 
 bool mayRemake(const DeviceConfig& device) {
-  return device.backend == Backend::kernel && device.provision &&
+  return device.backend == BackendKind::kernel && device.provision &&
          device.attach != Attach::vhostVdpa &&
          (device.rules.macWhenMade || device.rules.mtuWhenMade);
 }
@@ -90,4 +90,4 @@ void checkMtu(const std::string& deviceId, const DeviceConfig& device, unsigned 
                   device.rules.mtuWhenMade ? ": " + whyNotRemade(device, "mtu") : ""));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

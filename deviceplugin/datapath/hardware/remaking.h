@@ -7,7 +7,7 @@
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // A vDPA device's own report of itself.
 struct VdpaFacts {
@@ -46,4 +46,4 @@ std::string whyNotRemade(const DeviceConfig& device, const std::string& key);
 void checkMtu(const std::string& deviceId, const DeviceConfig& device, unsigned asked,
               const VdpaFacts& now);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

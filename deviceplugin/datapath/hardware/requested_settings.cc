@@ -8,7 +8,7 @@
 #include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 [[noreturn]] void refuse(const std::string& deviceId, const std::string& problem) {
@@ -63,4 +63,4 @@ void completeSettings(const std::string& deviceId, PortSettings& port, const std
   if (port.mtu == 0) port.mtu = mtu != 0 ? mtu : 1500;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -5,7 +5,7 @@
 
 #include "deviceplugin/datapath/model/attachment.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // `port` with what is asked for. Throws RefusedError (invalidArgument) that names a value which no
 // device can have.
@@ -24,4 +24,4 @@ inline PortSettings hardwareSettings(const std::string& deviceId, const Settings
 void completeSettings(const std::string& deviceId, PortSettings& port, const std::string& mac,
                       unsigned mtu);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

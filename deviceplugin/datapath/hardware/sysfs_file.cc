@@ -9,7 +9,7 @@
 #include "common/errors.h"
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 void writeAttribute(const std::string& path, const std::string& value) {
   const std::string shown = value == "\n" ? "an empty line" : "'" + value + "'";
@@ -35,4 +35,4 @@ std::string entryStarting(const std::string& directory, const std::string& prefi
   return "";
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

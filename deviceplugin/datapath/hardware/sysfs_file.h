@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Writes in one call, as attributes want it. Throws std::system_error naming file and value.
 void writeAttribute(const std::string& path, const std::string& value);
@@ -14,4 +14,4 @@ std::string linkName(const std::string& path);
 // The first entry of a directory that starts with `prefix`; empty if there is none.
 std::string entryStarting(const std::string& directory, const std::string& prefix);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -12,7 +12,7 @@
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 namespace fs = std::filesystem;
@@ -102,4 +102,4 @@ void VdpaBus::rebind(const std::string& name, const std::string& driver) const {
   bind(name, driver);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -7,7 +7,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class VdpaBus {
  public:
@@ -45,4 +45,4 @@ class VdpaBus {
   std::string dev_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -19,7 +19,7 @@
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 namespace fs = std::filesystem;
@@ -190,4 +190,4 @@ int writeVf(const Vf& vf, VfPart part, const VfValues& values) {
   });
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -9,24 +9,9 @@
 #include <span>
 #include <string>
 
-namespace vdpa {
+#include "deviceplugin/datapath/model/vf_values.h"
 
-struct VfValues {
-  unsigned vlan = 0;
-  unsigned vlanQos = 0;
-  std::string vlanProto = "802.1q";  // or 802.1ad
-  unsigned minTxRate = 0;            // Mbit/s; 0: none
-  unsigned maxTxRate = 0;            // Mbit/s; 0: no limit
-  int spoofCheck = -1;               // 0, 1; -1: the driver doesn't tell
-  int trust = -1;                    // likewise
-  std::string linkState = "auto";    // auto | enable | disable
-  std::string mac;                   // lower case; empty: the VF's driver has its own
-
-  bool operator==(const VfValues&) const = default;
-};
-
-// What is set by one request.
-enum class VfPart { mac, vlan, rate, spoofCheck, trust, linkState };
+namespace vdpa::datapath {
 
 struct Vf {
   std::string pf;  // netdev
@@ -44,4 +29,4 @@ std::optional<Vf> findVf(const std::string& sysfs, const std::string& pciAddress
 // An errno value, 0 for success.
 int writeVf(const Vf& vf, VfPart part, const VfValues& values);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

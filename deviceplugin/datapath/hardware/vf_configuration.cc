@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // In the order of their changing; the MAC comes before them, and has ways of its own.
@@ -232,4 +232,4 @@ void HardwareChanges::check(const OwnerRecord& record, Differences& differences)
                       describe(part, wanted));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -12,7 +12,7 @@
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class HardwareChanges {
  public:
@@ -68,4 +68,4 @@ class HardwareChanges {
   const Access access_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

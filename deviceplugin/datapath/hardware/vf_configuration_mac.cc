@@ -7,13 +7,13 @@
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // A port's is its switch's business; a netdev's is set when it is moved into the pod.
 bool hasMacToSet(const OwnerRecord& record) {
-  return record.device.backend != Backend::software && record.device.attach != Attach::virtioVdpa &&
-         !record.attachment.port.mac.empty();
+  return record.device.backend != BackendKind::software &&
+         record.device.attach != Attach::virtioVdpa && !record.attachment.port.mac.empty();
 }
 
 }  // namespace
@@ -32,7 +32,7 @@ void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
   if (!hasMacToSet(record)) return;
   const std::string& mac = record.attachment.port.mac;
   const DeviceConfig& device = record.device;
-  if (device.backend == Backend::kernel) {
+  if (device.backend == BackendKind::kernel) {
     const std::string own = madeWith.empty() ? ownMac(record) : madeWith;
     if (own == mac) return;
     if (takesMacOnlyWhenMade(device.rules) ||
@@ -64,7 +64,8 @@ void HardwareChanges::applyMac(OwnerRecord& record) const {
   if (!hasMacToSet(record)) return;
   std::string& mac = record.attachment.port.mac;
   if (applyVdpaMac(record) || applyVfMac(record)) return;
-  if (record.device.backend == Backend::dpdk) return;  // such a device does not report what it has
+  if (record.device.backend == BackendKind::dpdk)
+    return;  // such a device does not report what it has
   const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
   if (own == mac) return;
   if (!record.macAsked) {
@@ -147,4 +148,4 @@ void HardwareChanges::restoreVdpaMac(const OwnerRecord& record) const {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // What identifies an attachment: container ID and interface.
 using AttachmentKey = std::pair<std::string, std::string>;
@@ -66,4 +66,4 @@ struct Attachment {
   int64_t created = 0;           // seconds since 1970
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 struct DeviceCounters {
   std::string id;
@@ -16,4 +16,4 @@ struct DeviceCounters {
   std::map<std::string, uint64_t> drops;  // by reason
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 struct DeviceState {
   std::string id;
@@ -15,4 +15,4 @@ struct DeviceState {
   bool operator==(const DeviceState&) const = default;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -10,7 +10,7 @@
 
 #include "deviceplugin/datapath/model/attachment.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Differences {
  public:
@@ -42,4 +42,4 @@ inline void comparePorts(Differences& differences, const PortSettings& wanted,
   differences.compare("max_tx_rate", wanted.maxTxRate, found.maxTxRate);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -10,7 +10,7 @@
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 template <typename... Args>
@@ -30,7 +30,7 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
   const auto need = [&](const std::string& value, const char* what) {
     require(!value.empty(), "device {}: the {} backend needs {}", id, nameOf(device.backend), what);
   };
-  if (device.backend == Backend::kernel) {
+  if (device.backend == BackendKind::kernel) {
     need(device.vdpa, "the name of a vDPA device");
     require(isDeviceId(device.vdpa), "device {}: '{}' is no vDPA device's name", id, device.vdpa);
     if (device.provision) need(device.managementDevice, "a management device");
@@ -39,7 +39,7 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
             mtu);
     const unsigned pairs = device.attributes.queuePairs.value_or(0);
     require(pairs <= 256, "device {}: {} queue pairs; expected at most 256", id, pairs);
-  } else if (device.backend == Backend::dpdk) {
+  } else if (device.backend == BackendKind::dpdk) {
     need(device.pciAddress, "a PCI address");
     need(device.dpdkDriver, "a driver");
   }
@@ -48,7 +48,7 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
   // It becomes part of a path below /sys/bus/pci/drivers.
   require(device.pciDriver.empty() || isDeviceId(device.pciDriver),
           "device {}: '{}' is no driver's name", id, device.pciDriver);
-  require(device.backend == Backend::kernel || device.attach == Attach::vhostUser,
+  require(device.backend == BackendKind::kernel || device.attach == Attach::vhostUser,
           "device {}: attach {} needs the kernel backend", id, nameOf(device.attach));
 }
 
@@ -68,15 +68,16 @@ void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths
       if (device.attach != Attach::vhostUser) continue;
       check(resource, paths.workerControl(id));
       check(resource, paths.preparedPodSocket(id));
-      if (device.backend == Backend::software) check(resource, paths.switchPort(name, id));
-      if (device.backend == Backend::dpdk) check(resource, paths.pmdControl(id));
+      if (device.backend == BackendKind::software) check(resource, paths.switchPort(name, id));
+      if (device.backend == BackendKind::dpdk) check(resource, paths.pmdControl(id));
     }
   }
 }
 
 bool Resource::hasPorts() const {
-  return std::any_of(devices.begin(), devices.end(),
-                     [](const auto& device) { return device.second.backend == Backend::software; });
+  return std::any_of(devices.begin(), devices.end(), [](const auto& device) {
+    return device.second.backend == BackendKind::software;
+  });
 }
 
 void checkDeviceSet(const std::vector<Resource>& resources) {
@@ -103,4 +104,4 @@ void checkDeviceSet(const std::vector<Resource>& resources) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

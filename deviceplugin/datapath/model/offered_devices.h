@@ -11,7 +11,7 @@
 #include "common/paths.h"
 #include "common/vdpa_attributes.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // How a pod's socket is created.
 struct SocketOptions {
@@ -35,7 +35,7 @@ struct SwitchConfig {
 
 // What a device is, beside its ID.
 struct DeviceConfig {
-  Backend backend = Backend::software;
+  BackendKind backend = BackendKind::software;
   Attach attach = Attach::vhostUser;
   int numaNode = -1;        // -1: none
   unsigned queuePairs = 0;  // 0: not known before it is opened
@@ -56,6 +56,14 @@ struct DeviceConfig {
   bool operator==(const DeviceConfig&) const = default;
 };
 
+// One device and what its resource says of it.
+struct OfferedDevice {
+  std::string resource;
+  SocketOptions socket;
+  SwitchConfig software;
+  DeviceConfig device;
+};
+
 struct Resource {
   std::string name;  // "vdpa.io/nic"
   SocketOptions socket;
@@ -72,4 +80,4 @@ void checkDeviceSet(const std::vector<Resource>& resources);
 // The same for a set with a socket below `paths` that has too long a path.
 void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

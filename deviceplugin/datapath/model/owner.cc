@@ -8,7 +8,7 @@
 #include "common/attachment_limits.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 void require(bool condition, const char* field, const std::string& value, const char* expected) {
@@ -55,4 +55,4 @@ std::string describeOwner(const Owner& owner) {
   return fmt::format("{}/{} ({})", owner.podNamespace, owner.podName, what);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

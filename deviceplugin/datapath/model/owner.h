@@ -5,7 +5,7 @@
 
 #include "deviceplugin/datapath/model/attachment.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Throws RefusedError (invalidArgument).
 void checkOwner(const Owner& owner);
@@ -13,4 +13,4 @@ void checkOwner(const Owner& owner);
 // "default/pod-1 (container 0123456789ab…, interface net1)".
 std::string describeOwner(const Owner& owner);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

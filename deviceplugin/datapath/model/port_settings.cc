@@ -8,7 +8,7 @@
 
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 constexpr unsigned kMaxMbits = 1000000;  // vdpa-switch's
@@ -115,4 +115,4 @@ std::string defaultMac(const Owner& owner, const std::function<bool(const std::s
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -6,7 +6,7 @@
 
 #include "deviceplugin/datapath/model/attachment.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // The settings in force for what is asked, except for an absent MAC, which stays empty. Throws
 // RefusedError (invalidArgument) that names the setting for what a software port of a switch with
@@ -21,4 +21,4 @@ std::string checkedMac(const std::string& deviceId, const std::string& mac);
 // ones others have.
 std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

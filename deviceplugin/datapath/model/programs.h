@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 struct Programs {
   std::string worker;  // path of vdpa-worker
@@ -16,4 +16,4 @@ struct Programs {
   std::string cgroupRoot;  // where the host's cgroups are; if empty, they stay in ours
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 enum class Refusal {
   invalidArgument,  // the device cannot do what is asked
@@ -25,4 +25,4 @@ class RefusedError : public std::runtime_error {
   Refusal refusal_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -17,7 +17,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 struct ArpFrame {
@@ -103,19 +103,20 @@ MacBytes parseMac(const std::string& text) {
 
 }  // namespace
 
-std::vector<uint8_t> announcement(const MacBytes& mac, const std::string& address) {
+std::vector<uint8_t> gratuitousArp(const MacBytes& mac, const std::string& address) {
   const IpPrefix prefix = parsePrefix(address);
   return prefix.family == AF_INET ? arpFrame(mac, prefix) : advertisementFrame(mac, prefix);
 }
 
-void announce(unsigned index, const std::string& mac, const std::vector<std::string>& addresses) {
+void sendGratuitousArp(unsigned index, const std::string& mac,
+                       const std::vector<std::string>& addresses) {
   const UniqueFd socket(
       checked(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), "cannot open a packet socket"));
   sockaddr_ll to{};
   to.sll_family = AF_PACKET;
   to.sll_ifindex = static_cast<int>(index);
   for (const auto& address : addresses) {
-    const auto frame = announcement(parseMac(mac), address);
+    const auto frame = gratuitousArp(parseMac(mac), address);
     std::memcpy(&to.sll_protocol, &frame[offsetof(ether_header, ether_type)], 2);
     if (::sendto(socket.get(), frame.data(), frame.size(), 0,
                  reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0)
@@ -123,4 +124,4 @@ void announce(unsigned index, const std::string& mac, const std::vector<std::str
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -10,15 +10,16 @@
 #include <string>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 using MacBytes = std::array<uint8_t, 6>;
 
 // The Ethernet frame for one address ("10.0.0.2/24", "fd00::2/64"). Throws std::system_error.
-std::vector<uint8_t> announcement(const MacBytes& mac, const std::string& address);
+std::vector<uint8_t> gratuitousArp(const MacBytes& mac, const std::string& address);
 
 // Sends one for each address, in the calling thread's network namespace, on the netdev with this
 // index and MAC. Throws std::system_error.
-void announce(unsigned index, const std::string& mac, const std::vector<std::string>& addresses);
+void sendGratuitousArp(unsigned index, const std::string& mac,
+                       const std::vector<std::string>& addresses);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,7 +8,7 @@
 #include "common/errors.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 IpPrefix parsePrefix(const std::string& text) {
   const size_t slash = std::min(text.find('/'), text.size());
@@ -50,4 +50,4 @@ std::string IpPrefix::text() const {
   return fmt::format("{}/{}", address ? address : "?", length);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

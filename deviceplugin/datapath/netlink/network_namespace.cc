@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 namespace {
 
@@ -41,4 +41,4 @@ bool namespaceGone(const std::string& path, const NamespaceId& id) {
   return id != NamespaceId{} && look(path).value_or(id) != id;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

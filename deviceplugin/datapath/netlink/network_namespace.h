@@ -1,18 +1,11 @@
 // Whether the network namespace an owner lived in is still there.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
-namespace vdpa {
+#include "deviceplugin/datapath/model/namespace_id.h"
 
-// Device and inode of a namespace; zeros when it could not be seen.
-struct NamespaceId {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-
-  bool operator==(const NamespaceId&) const = default;
-};
+namespace vdpa::datapath {
 
 // What `path` names now; zeros when there is no namespace.
 NamespaceId namespaceAt(const std::string& path);
@@ -21,4 +14,4 @@ NamespaceId namespaceAt(const std::string& path);
 // when it was recorded, or can't be seen now, is never said to be gone.
 bool namespaceGone(const std::string& path, const NamespaceId& id);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -17,7 +17,7 @@
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 constexpr std::chrono::milliseconds kCarrierTime{500};
@@ -56,7 +56,7 @@ void tellNeighbours(Rtnetlink& pod, const std::string& name,
     if (!link || !link->running)
       log::warn("{} has no carrier: its neighbours are not told of its addresses", name);
     else
-      announce(link->index, link->mac, addresses);
+      sendGratuitousArp(link->index, link->mac, addresses);
   } catch (const std::exception& error) {
     log::warn("the neighbours of {} are not told of its addresses: {}", name, error.what());
   }
@@ -158,4 +158,4 @@ void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodA
   });
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

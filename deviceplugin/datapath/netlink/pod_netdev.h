@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "deviceplugin/datapath/model/differences.h"
-#include "deviceplugin/datapath/model/pod_route.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 struct PodNetdev {
   std::string host;   // its name in our namespace
@@ -20,11 +20,6 @@ struct PodNetdev {
 struct NetdevFacts {
   std::string mac;  // lower case
   unsigned mtu = 0;
-};
-
-struct PodAddresses {
-  std::vector<std::string> ips;  // "10.0.0.2/24"
-  std::vector<PodRoute> routes;
 };
 
 struct PodMac {
@@ -52,4 +47,4 @@ void renameOnHost(const std::string& now, const std::string& name);
 void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodAddresses& addresses,
                    Differences& differences);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

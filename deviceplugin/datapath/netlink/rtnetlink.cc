@@ -12,7 +12,7 @@
 #include "common/errors.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 void check(int error, const std::string& what) {
@@ -153,4 +153,4 @@ void Rtnetlink::setMtu(unsigned index, unsigned mtu) {
   check(request(set.get()), fmt::format("set the MTU {}", mtu));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

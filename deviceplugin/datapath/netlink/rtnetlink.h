@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "deviceplugin/datapath/model/pod_route.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 
 struct mnl_socket;
 struct nlmsghdr;
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Rtnetlink {
  public:
@@ -72,4 +72,4 @@ class Rtnetlink {
   uint32_t sequence_ = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

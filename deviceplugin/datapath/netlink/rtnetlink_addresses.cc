@@ -10,7 +10,7 @@
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 struct AddressDump {
@@ -179,4 +179,4 @@ void Rtnetlink::dump(nlmsghdr* message, Callback callback, void* data) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

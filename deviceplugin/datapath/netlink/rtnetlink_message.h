@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class RtnetlinkRequest {
  public:
@@ -52,4 +52,4 @@ struct IpPrefix {
 // "10.0.0.2/24", or an address alone. Throws std::system_error.
 IpPrefix parsePrefix(const std::string& text);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

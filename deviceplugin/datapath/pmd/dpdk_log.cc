@@ -6,7 +6,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 constexpr size_t kErrors = 4;  // the first is seldom the last word, and nobody reads twenty
@@ -72,4 +72,4 @@ void DpdkLog::take(std::string line) {
   errors_.push_back(std::move(line));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <string>
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 // One at a time: DPDK has one log. Any thread of DPDK writes to it.
 class DpdkLog {
@@ -34,4 +34,4 @@ class DpdkLog {
   std::deque<std::string> errors_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -10,7 +10,7 @@
 
 #include "common/vdpa_drivers.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 namespace fs = std::filesystem;
@@ -82,4 +82,4 @@ void checkFunction(const std::string& sysfs, const std::string& address, const D
                     address));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 struct Driver {
   std::string name;
@@ -27,4 +27,4 @@ const Driver& findDriver(const std::string& name);
 // unless `driver` can take it. `sysfs` is /sys.
 void checkFunction(const std::string& sysfs, const std::string& address, const Driver& driver);
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -13,7 +13,7 @@
 #include "deviceplugin/datapath/dpdk/start_eal.h"
 #include "deviceplugin/datapath/pmd/driver.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 constexpr unsigned kMegabytes = 16;
@@ -48,7 +48,8 @@ std::vector<std::string> argumentsOf(const PmdOptions& options) {
 
 Eal::Eal(const PmdOptions& options, DpdkLog& log) {
   log.clearErrors();
-  if (startEal(std::filesystem::path(options.socket).parent_path(), argumentsOf(options)) < 0) {
+  if (dpdk::startEal(std::filesystem::path(options.socket).parent_path(), argumentsOf(options)) <
+      0) {
     const std::string errors = log.errors();
     throw std::runtime_error(fmt::format("cannot start DPDK for {}: {}", options.device,
                                          errors.empty() ? rte_strerror(rte_errno) : errors));
@@ -59,4 +60,4 @@ Eal::~Eal() {
   rte_eal_cleanup();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -7,7 +7,7 @@
 #include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/options.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 class Eal {
  public:
@@ -19,4 +19,4 @@ class Eal {
   Eal& operator=(const Eal&) = delete;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

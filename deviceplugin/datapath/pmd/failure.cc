@@ -10,7 +10,7 @@
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/stop_signals.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 constexpr std::chrono::seconds kTime{3};  // vdpa-datapath asks within milliseconds
@@ -49,4 +49,4 @@ void tellFailure(const PmdOptions& options, const std::string& reason) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

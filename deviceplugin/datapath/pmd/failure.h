@@ -6,10 +6,10 @@
 
 #include "deviceplugin/datapath/pmd/options.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 // Answers "hello" on the control socket with `ready` false and the reason, until "stop", a signal,
 // or three seconds have passed. Never throws.
 void tellFailure(const PmdOptions& options, const std::string& reason);
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -14,7 +14,7 @@
 #include "deviceplugin/datapath/pmd/failure.h"
 #include "deviceplugin/datapath/pmd/pmd.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 int run(int argc, char** argv) {
@@ -80,11 +80,11 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace vdpa
+}  // namespace vdpa::pmd
 
 int main(int argc, char** argv) {
   try {
-    return vdpa::run(argc, argv);
+    return vdpa::pmd::run(argc, argv);
   } catch (const std::exception& error) {
     fmt::print(stderr, "vdpa-pmd: {}\n", error.what());
     return 1;

@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 struct PmdOptions {
   std::string device;  // ID, for messages
@@ -18,4 +18,4 @@ struct PmdOptions {
   unsigned megabytes = 0;  // for DPDK's and the driver's own structures; 0: the driver's default
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

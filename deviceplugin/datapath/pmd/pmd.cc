@@ -14,7 +14,7 @@
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/stop_signals.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 Pmd::Pmd(PmdOptions options)
     : options_(std::move(options)),
@@ -74,7 +74,7 @@ void Pmd::follow(const VhostSession::State& session) {
   closedUntil_ = Clock::now() + pause_;
   log::error("{}: {}; the worker's connection is closed, the next is accepted in {} ms",
              options_.device, reason_, pause_.count());
-  pause_ = std::min(pause_ * 2, kLastPause);
+  pause_ = std::min(pause_ * 2, kMaxPause);
 }
 
 void Pmd::openAgain() {
@@ -121,4 +121,4 @@ nlohmann::json Pmd::handle(const std::string& operation) {
   return hello;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -19,7 +19,7 @@
 #include "deviceplugin/datapath/pmd/vdpa_device.h"
 #include "deviceplugin/datapath/pmd/vhost_session.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 class Pmd {
  public:
@@ -33,7 +33,7 @@ class Pmd {
   using Clock = std::chrono::steady_clock;
   // A worker whose memory or rings the driver refuses comes back at once: it has to wait a little,
   // and twice as long each next time, but not so long that the next pod would notice.
-  static constexpr std::chrono::milliseconds kFirstPause{200}, kLastPause{3200};
+  static constexpr std::chrono::milliseconds kFirstPause{200}, kMaxPause{3200};
 
   nlohmann::json handle(const std::string& operation);
   nlohmann::json state() const;
@@ -59,4 +59,4 @@ class Pmd {
   bool stop_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -7,7 +7,7 @@
 #include "common/errors.h"
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 // Readable when the process shall end. Before any other thread starts: they inherit what is
 // blocked.
@@ -21,4 +21,4 @@ inline UniqueFd takeStopSignals() {
       checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -15,7 +15,7 @@
 #include "deviceplugin/datapath/pmd/driver.h"
 #include "deviceplugin/datapath/pmd/driver_interface.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 std::atomic<VdpaDevice*> instance{nullptr};
@@ -137,4 +137,4 @@ nlohmann::json VdpaDevice::stats() const {
   return queues;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

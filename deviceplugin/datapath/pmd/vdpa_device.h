@@ -15,7 +15,7 @@
 
 struct rte_vdpa_dev_ops;
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 // One a process: DPDK's callbacks carry no context.
 class VdpaDevice {
@@ -62,4 +62,4 @@ class VdpaDevice {
   int (*protocolFeatures_)(rte_vdpa_device* device, uint64_t* features) = nullptr;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

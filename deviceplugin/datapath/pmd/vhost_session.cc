@@ -14,7 +14,7 @@
 #include "common/log.h"
 #include "common/unix_socket.h"
 
-namespace vdpa {
+namespace vdpa::pmd {
 namespace {
 
 constexpr const char* kBellSuffix = ".bell";
@@ -47,7 +47,7 @@ const rte_vhost_device_ops* VhostSession::operations() {
 VhostSession::VhostSession(std::string path)
     : path_(checkedPath(std::move(path))),
       changed_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
-      bell_(path_ + kBellSuffix) {
+      waker_(path_ + kBellSuffix) {
   instance = this;
 }
 
@@ -67,7 +67,7 @@ void VhostSession::open(rte_vdpa_device* device) {
   check(rte_vhost_driver_attach_vdpa_device(path, device), "attach the device to");
   check(rte_vhost_driver_callback_register(path, operations()), "configure");
   check(rte_vhost_driver_start(path), "listen on");
-  bell_.ring();
+  waker_.ring();
 }
 
 void VhostSession::close() {
@@ -75,7 +75,7 @@ void VhostSession::close() {
   open_ = false;
   rte_vhost_driver_unregister(path_.c_str());
   ::unlink(path_.c_str());
-  bell_.ring();
+  waker_.ring();
   std::lock_guard lock(mutex_);
   vid_ = -1;
   state_ = {};
@@ -133,4 +133,4 @@ void VhostSession::started(const std::string& reason) {
   change({reason.empty(), reason});
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -12,7 +12,7 @@
 struct rte_vdpa_device;
 struct rte_vhost_device_ops;
 
-namespace vdpa {
+namespace vdpa::pmd {
 
 // One a process: rte_vhost's callbacks carry no context. Methods are for the control thread, unless
 // they say otherwise.
@@ -55,12 +55,12 @@ class VhostSession {
 
   const std::string path_;
   UniqueFd changed_;
-  MemoryGuard guard_;
-  VhostBell bell_;
+  dpdk::MemoryGuard guard_;
+  dpdk::VhostWaker waker_;
   bool open_ = false;
   std::mutex mutex_;
   int vid_ = -1;  // the connection
   State state_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::pmd

@@ -10,7 +10,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // A device ID has no leading dot, so that the spare directory's name is free.
 DeviceDirectory::DeviceDirectory(const Paths& paths, const std::string& deviceId)
@@ -47,4 +47,4 @@ void removeDirectoriesExcept(const Paths& paths,
   for (const auto& stray : strays) std::filesystem::remove_all(stray);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

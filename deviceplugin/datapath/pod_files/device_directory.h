@@ -7,7 +7,7 @@
 
 #include "common/paths.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class DeviceDirectory {
  public:
@@ -29,4 +29,4 @@ class DeviceDirectory {
 void removeDirectoriesExcept(const Paths& paths,
                              const std::function<bool(const std::string& id)>& known);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

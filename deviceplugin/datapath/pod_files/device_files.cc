@@ -7,7 +7,7 @@
 #include "common/json.h"
 #include "common/naming.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 nlohmann::json deviceJson(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
@@ -48,4 +48,4 @@ void writeDeviceFiles(const std::string& directory, const OwnerRecord& record) {
                       Durability::memory, 0644);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -7,7 +7,7 @@
 
 #include "deviceplugin/datapath/records/owner_record.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 nlohmann::json deviceJson(const OwnerRecord& record);
 // One line, without its end; empty for a netdev, which is not for DPDK.
@@ -16,4 +16,4 @@ std::string ealArguments(const Attachment& attachment);
 // Writes both into `directory`, readable by all. Throws std::system_error.
 void writeDeviceFiles(const std::string& directory, const OwnerRecord& record);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -18,7 +18,7 @@
 #include "common/errors.h"
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 namespace fs = std::filesystem;
@@ -197,4 +197,4 @@ void moveToOwnCgroup(const std::string& root, pid_t pid) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -10,7 +10,7 @@
 #include <system_error>
 #include <vector>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Moves the process and its threads into the cgroup "vdpa" at the top of every hierarchy below
 // `root`, where the host's cgroup file systems are (v2, v1, or both), and makes that cgroup where
@@ -44,4 +44,4 @@ std::vector<std::system_error> reserveNoHugePages(const std::string& root);
 // Removes those cgroups, which must be empty. Returns what stays, with the reason, for people.
 std::vector<std::string> removeOwnCgroup(const std::string& root);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

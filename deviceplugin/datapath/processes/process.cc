@@ -13,7 +13,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 constexpr auto kVersionTime = std::chrono::seconds(5);
@@ -132,4 +132,4 @@ std::string versionOf(const std::string& program) {
   return version;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

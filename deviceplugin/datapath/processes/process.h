@@ -9,7 +9,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class Process {
  public:
@@ -46,4 +46,4 @@ std::string findProgram(const std::string& name, const std::vector<std::string>&
 // What `program --version` prints. Throws what says why it doesn't.
 std::string versionOf(const std::string& program);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

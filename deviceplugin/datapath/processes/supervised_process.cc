@@ -11,20 +11,20 @@
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kFirstPause = 50ms;
-constexpr auto kLongestPause = 10s;
-constexpr auto kStable = 10s;     // after so long a life the next pause is the first again
-constexpr auto kStartTime = 15s;  // from its start to its control socket
-constexpr auto kPoll = 400us;     // for the control socket
-constexpr auto kSettling = 3s;    // two of them within the CNI plugin's 10 s for a CHECK
-constexpr auto kAnswerTime = 5s;  // to a question for a sign of life
-constexpr auto kMostMissed = 2;   // answers in a row
+constexpr auto kMaxPause = 10s;
+constexpr auto kStable = 10s;          // after so long a life the next pause is the first again
+constexpr auto kStartTime = 15s;       // from its start to its control socket
+constexpr auto kPoll = 400us;          // for the control socket
+constexpr auto kSettling = 3s;         // two of them within the CNI plugin's 10 s for a CHECK
+constexpr auto kAnswerTime = 5s;       // to a question for a sign of life
+constexpr auto kMaxMissedAnswers = 2;  // answers in a row
 
 // False: it hangs in the kernel, where no signal reaches it.
 bool endProcess(ControlClient* client, Process& process, std::chrono::milliseconds stopTime) {
@@ -153,7 +153,7 @@ void SupervisedProcess::run() {
     }
     if (handlers_.onChange) handlers_.onChange();
     if (!pause(nextPause)) break;
-    if (!settled) nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kLongestPause);
+    if (!settled) nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kMaxPause);
   }
   end();
 }
@@ -253,7 +253,7 @@ void SupervisedProcess::watch() {
     const bool alive = answers();
     if (alive) kills_ = before;
     missed = alive ? 0 : missed + 1;
-    if (missed < kMostMissed) continue;
+    if (missed < kMaxMissedAnswers) continue;
     log::warn("{} hangs: no answer for {} s, killed", plan_.title,
               (missed * (plan_.heartbeat + kAnswerTime)).count());
     break;
@@ -354,4 +354,4 @@ bool stopStray(const std::string& control) {
   return process.has_value();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -15,8 +15,10 @@
 #include "deviceplugin/datapath/processes/process.h"
 
 namespace vdpa {
-
 class ControlClient;
+}
+
+namespace vdpa::datapath {
 
 class SupervisedProcess {
  public:
@@ -107,4 +109,4 @@ class SupervisedProcess {
 // removes both. False if there was none. Throws if it doesn't end or can't be told.
 bool stopStray(const std::string& control);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -13,7 +13,7 @@
 #include "common/serving_page.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // For a switch that starts anew.
@@ -142,11 +142,11 @@ void SwitchHandle::restart() {
   launch();
 }
 
-void SwitchHandle::renew() {
+void SwitchHandle::upgrade() {
   std::lock_guard changing(changing_);
   {
     std::lock_guard lock(mutex_);
-    renewing_ = true;
+    upgrading_ = true;
   }
   restart();
 }
@@ -169,12 +169,12 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
       if (holders_.unknown(id)) kept.emplace(id, settings);
   }
   Ports ports;
-  bool renewing = false;
+  bool upgrading = false;
   {
     std::lock_guard lock(mutex_);
     ports_.merge(kept);
     ports = ports_;
-    renewing = renewing_;
+    upgrading = upgrading_;
   }
   if (!same && ports.empty())
     throw std::runtime_error("the one that ran has another configuration");
@@ -186,7 +186,7 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
     log::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
               resource_);
   // Or what the first pod sends would be lost on the way to those that aren't connected yet.
-  if (renewing && !ports.empty()) tell(process, "hold", {{"ms", kHold.count()}});
+  if (upgrading && !ports.empty()) tell(process, "hold", {{"ms", kHold.count()}});
   for (const auto& id : ids)
     if (!ports.contains(id)) process.call("remove_port", {{"id", id}});
   for (const auto& [id, settings] : ports) {
@@ -201,7 +201,7 @@ void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
   for (const auto& [id, settings] : ports)
     if (!hasPort(id)) tell(process, "remove_port", {{"id", id}});
   std::lock_guard lock(mutex_);
-  renewing_ = false;
+  upgrading_ = false;
 }
 
 // On the process's own thread, between its end and its next start.
@@ -414,7 +414,7 @@ std::string SwitchHandle::problem() const {
   const auto status = this->status();
   if (status.up) return "";
   std::lock_guard lock(mutex_);
-  return renewing_ && status.deaths == 0 ? "" : status.reason;
+  return upgrading_ && status.deaths == 0 ? "" : status.reason;
 }
 
 void SwitchHandle::stop() {
@@ -428,4 +428,4 @@ std::shared_ptr<SupervisedProcess> SwitchHandle::process() const {
   return process_;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

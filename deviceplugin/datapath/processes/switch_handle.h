@@ -16,7 +16,7 @@
 #include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // What is known of who has devices. Called from any thread.
 struct Holders {
@@ -56,7 +56,7 @@ class SwitchHandle {
 
   bool waitUp(std::chrono::steady_clock::time_point deadline) const;
   SupervisedProcess::Status status() const;
-  // Why its ports can't be used; empty while it works, and during renew().
+  // Why its ports can't be used; empty while it works, and during upgrade().
   std::string problem() const;
   // Why this port alone can't be used.
   std::string portProblem(const std::string& id) const;
@@ -64,7 +64,7 @@ class SwitchHandle {
   std::shared_ptr<SupervisedProcess> process() const;
   // Ends the process and starts the program that is installed now, with the same ports.
   // Packets of pods that were connected pass again after go(), or by themselves after a moment.
-  void renew();
+  void upgrade();
   void go();
   void stop();
 
@@ -99,8 +99,8 @@ class SwitchHandle {
   Ports ports_;
   std::map<std::string, Closure> closures_;  // by device ID
   SwitchConfig config_;                      // of the switch that runs, or is to be started
-  bool renewing_ = false;
+  bool upgrading_ = false;
   std::shared_ptr<SupervisedProcess> process_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -7,7 +7,7 @@
 #include "common/log.h"
 #include "common/naming.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 SwitchSet::SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
                      std::function<void()> onChange)
@@ -49,9 +49,9 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
   stopStrays();
 }
 
-void SwitchSet::renew(const std::string& resource) {
+void SwitchSet::upgrade(const std::string& resource) {
   std::lock_guard changing(changing_);
-  if (const auto handle = find(resource)) handle->renew();
+  if (const auto handle = find(resource)) handle->upgrade();
 }
 
 void SwitchSet::collect() {
@@ -111,4 +111,4 @@ std::map<std::string, std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
   return switches_;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

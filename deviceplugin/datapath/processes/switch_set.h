@@ -11,7 +11,7 @@
 
 #include "deviceplugin/datapath/processes/switch_handle.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class SwitchSet {
  public:
@@ -24,8 +24,8 @@ class SwitchSet {
   // Starts, configures and stops until every offered resource that has devices has its switch, and
   // nothing else runs but what has ports. Switches of an earlier life that nobody needs are ended.
   void offer(const std::vector<Resource>& resources);
-  // See SwitchHandle::renew; nothing if there is no such switch.
-  void renew(const std::string& resource);
+  // See SwitchHandle::upgrade; nothing if there is no such switch.
+  void upgrade(const std::string& resource);
   // Ends those that are neither offered nor in use.
   void collect();
 
@@ -48,4 +48,4 @@ class SwitchSet {
   std::map<std::string, std::shared_ptr<SwitchHandle>> switches_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -9,15 +9,14 @@
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // The largest ring that a front-end may set up; what device.json recommends is smaller.
-constexpr unsigned kLargestQueue = 1024;
+constexpr unsigned kMaxQueueSize = 1024;
 
 std::vector<std::string> argumentsOf(const Programs& programs, const Paths& paths,
-                                     const OwnerRecord& record,
-                                     const WorkerHandle::Engine& engine) {
+                                     const OwnerRecord& record, const EngineAddress& engine) {
   const Attachment& attachment = record.attachment;
   std::vector<std::string> arguments = {programs.worker,
                                         "--device=" + attachment.deviceId,
@@ -28,7 +27,7 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
                                         engine.flag + "=" + engine.path,
                                         "--control=" + paths.workerControl(attachment.deviceId),
                                         fmt::format("--queue-pairs={}", attachment.queuePairs),
-                                        fmt::format("--queue-size={}", kLargestQueue),
+                                        fmt::format("--queue-size={}", kMaxQueueSize),
                                         "--log-level=" + programs.logLevel,
                                         "--log-format=" + programs.logFormat};
   // Its name may be another device's when the worker is started again.
@@ -48,7 +47,7 @@ constexpr auto kHeartbeat = std::chrono::seconds(30);
 }  // namespace
 
 WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-                           const Engine& engine, Begin begin, std::function<void()> onChange)
+                           const EngineAddress& engine, Begin begin, std::function<void()> onChange)
     : deviceId_(record.attachment.deviceId),
       onChange_(std::move(onChange)),
       process_({.title = "vdpa-worker of " + deviceId_,
@@ -163,4 +162,4 @@ std::string WorkerHandle::state() const {
   return front_ == "listening" ? "waiting" : front_;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -11,19 +11,22 @@
 #include "deviceplugin/datapath/processes/supervised_process.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
+
+// What moves the packets: a private vhost-user socket, of vdpa-pmd or of a port of vdpa-switch,
+// or a character device of the kernel's.
+struct EngineAddress {
+  std::string flag;
+  std::string path;
+  static EngineAddress vhostUser(std::string socket) { return {"--engine", std::move(socket)}; }
+  static EngineAddress switchPort(std::string socket) {
+    return {"--switch-port", std::move(socket)};
+  }
+  static EngineAddress vhostVdpa(std::string node) { return {"--vhost-vdpa", std::move(node)}; }
+};
 
 class WorkerHandle {
  public:
-  // What moves the packets: a private vhost-user socket, of vdpa-pmd or of a port of vdpa-switch,
-  // or a character device of the kernel's.
-  struct Engine {
-    std::string flag;
-    std::string path;
-    static Engine vhostUser(std::string socket) { return {"--engine", std::move(socket)}; }
-    static Engine switchPort(std::string socket) { return {"--switch-port", std::move(socket)}; }
-    static Engine vhostVdpa(std::string node) { return {"--vhost-vdpa", std::move(node)}; }
-  };
   // What the engine says of the device; empty and 0 where it doesn't.
   struct Facts {
     std::string mac;
@@ -38,7 +41,7 @@ class WorkerHandle {
 
   // `onChange` is called from threads of its own when state() may be another one.
   WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-               const Engine& engine, Begin begin, std::function<void()> onChange);
+               const EngineAddress& engine, Begin begin, std::function<void()> onChange);
 
   // Waits until the pod's socket is there. Throws RefusedError (aborted) with the reason if it
   // isn't at the deadline, with `once` std::runtime_error as soon as the worker has died.
@@ -73,4 +76,4 @@ class WorkerHandle {
   SupervisedProcess process_;  // last: its threads use the rest
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

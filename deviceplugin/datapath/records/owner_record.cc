@@ -8,7 +8,7 @@
 
 #include "common/json.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 // A record has the lowest version whose readers understand it, so that the release before can still
@@ -173,7 +173,7 @@ nlohmann::json toJson(const OwnerRecord& record) {
                            {"mtu", record.software.mtu},
                            {"uplink", record.software.uplink},
                            {"cores", record.software.cores}}},
-                         {"backing",
+                         {"backing",  // release 0.1.0's name for it
                           {{"backend", nameOf(record.device.backend)},
                            {"attach", nameOf(record.device.attach)},
                            {"numaNode", record.device.numaNode},
@@ -247,24 +247,24 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   software.at("uplink").get_to(record.software.uplink);
   software.at("cores").get_to(record.software.cores);
 
-  const auto& backing = json.at("backing");
+  const auto& backend = json.at("backing");
   DeviceConfig& device = record.device;
-  device.backend =
-      fromName<Backend>(backing.at("backend"), {Backend::software, Backend::kernel, Backend::dpdk});
-  device.attach = fromName<Attach>(backing.at("attach"),
+  device.backend = fromName<BackendKind>(
+      backend.at("backend"), {BackendKind::software, BackendKind::kernel, BackendKind::dpdk});
+  device.attach = fromName<Attach>(backend.at("attach"),
                                    {Attach::vhostUser, Attach::vhostVdpa, Attach::virtioVdpa});
-  backing.at("numaNode").get_to(device.numaNode);
-  backing.at("queuePairs").get_to(device.queuePairs);
-  backing.at("pciAddress").get_to(device.pciAddress);
-  backing.at("vdpa").get_to(device.vdpa);
-  backing.at("managementDevice").get_to(device.managementDevice);
-  backing.at("pciDriver").get_to(device.pciDriver);
-  backing.at("provision").get_to(device.provision);
-  backing.at("dpdkDriver").get_to(device.dpdkDriver);
-  backing.at("devargs").get_to(device.devargs);
-  backing.at("socket").get_to(attachment.socket);
-  backing.at("netdev").get_to(record.netdev);
+  backend.at("numaNode").get_to(device.numaNode);
+  backend.at("queuePairs").get_to(device.queuePairs);
+  backend.at("pciAddress").get_to(device.pciAddress);
+  backend.at("vdpa").get_to(device.vdpa);
+  backend.at("managementDevice").get_to(device.managementDevice);
+  backend.at("pciDriver").get_to(device.pciDriver);
+  backend.at("provision").get_to(device.provision);
+  backend.at("dpdkDriver").get_to(device.dpdkDriver);
+  backend.at("devargs").get_to(device.devargs);
+  backend.at("socket").get_to(attachment.socket);
+  backend.at("netdev").get_to(record.netdev);
   return record;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -5,13 +5,13 @@
 #include <optional>
 #include <string>
 
-#include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/namespace_id.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
-#include "deviceplugin/datapath/netlink/network_namespace.h"
-#include "deviceplugin/datapath/netlink/pod_netdev.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
+#include "deviceplugin/datapath/model/vf_values.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // How far an attachment got. Whatever is not `attached` when a datapath starts is undone.
 enum class Phase { attaching, attached, detaching };
@@ -44,4 +44,4 @@ nlohmann::json toJson(const OwnerRecord& record);
 // Throws std::exception that says what is wrong, for a record of a later version too.
 OwnerRecord ownerRecordFromJson(const nlohmann::json& json);
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

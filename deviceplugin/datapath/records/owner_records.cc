@@ -13,7 +13,7 @@
 #include "common/paths.h"
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 namespace {
 
 constexpr std::string_view kSuffix = ".json";
@@ -91,4 +91,4 @@ std::string OwnerRecords::badPath(const std::string& deviceId) const {
   return fmt::format("{}/{}{}", directory_, deviceId, kBadSuffix);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,7 +8,7 @@
 #include "common/atomic_file.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 class OwnerRecords {
  public:
@@ -39,4 +39,4 @@ class OwnerRecords {
   std::string directory_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -8,7 +8,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 // eventfd_write() has no context but its thread.
@@ -55,7 +55,7 @@ void CallGuard::wake() {
   awake_ = true;
   if (ticking_) return;
   ticking_ = true;
-  setTimer(kPatience);
+  setTimer(kTimeout);
 }
 
 void CallGuard::onTick(int, siginfo_t* info, void*) {
@@ -91,11 +91,11 @@ void CallGuard::follow(const Snapshot& snapshot) {
   });
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch
 
 // In place of libc's for the whole program, rte_vhost included.
 extern "C" int eventfd_write(int fd, eventfd_t value) {
   if (::write(fd, &value, sizeof value) == static_cast<ssize_t>(sizeof value)) return 0;
-  if (errno == EINTR) vdpa::CallGuard::noteInterrupted();
+  if (errno == EINTR) vdpa::vswitch::CallGuard::noteInterrupted();
   return -1;
 }

@@ -16,12 +16,12 @@
 #include "deviceplugin/datapath/switch/snapshot.h"
 #include "deviceplugin/datapath/switch/stalled_calls.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 // Of one poller, used on its thread.
 class CallGuard {
  public:
-  static constexpr int kPatience = 50;  // ms; a write may wait for so long
+  static constexpr int kTimeout = 50;  // ms; a write may wait for so long
 
   explicit CallGuard(StalledCalls& stalled);
   ~CallGuard();
@@ -30,7 +30,7 @@ class CallGuard {
 
   // First of all, on the poller's thread. Throws std::system_error.
   void begin();
-  // Before the poller serves ports. Costs a system call only after a rest of at least kPatience.
+  // Before the poller serves ports. Costs a system call only after a rest of at least kTimeout.
   void wake();
   // Before it sleeps: the timer then ends by itself.
   void rest() { awake_ = false; }
@@ -62,4 +62,4 @@ class CallGuard {
   std::vector<int> left_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 // A runt is shorter than an Ethernet header.
 enum class Drop : uint8_t { rxFull, spoofed, linkDown, tooLong, vlan, noMemory, runt };
@@ -34,4 +34,4 @@ struct alignas(64) Counters {
   void drop(Drop reason, uint64_t n) { drops[static_cast<size_t>(reason)].add(n); }
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -13,7 +13,7 @@
 
 #include "deviceplugin/datapath/dpdk/start_eal.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 constexpr unsigned kCache = 256;  // packets a poller keeps for itself
@@ -78,8 +78,9 @@ Eal::Eal(const std::string& directory, unsigned packets, unsigned frameBytes, un
   const unsigned room = (frameBytes + 63) / 64 * 64 + RTE_PKTMBUF_HEADROOM;
   const unsigned megabytes = kBase + (rings * kRing + 1023) / 1024;
   // Of pods that come and go, rte_vhost would complain a hundred times a second.
-  if (startEal(directory, {"--no-pci", "-m", std::to_string(megabytes), "--log-level=*:warning",
-                           "--log-level=lib.vhost.config:critical"}) < 0)
+  if (dpdk::startEal(directory,
+                     {"--no-pci", "-m", std::to_string(megabytes), "--log-level=*:warning",
+                      "--log-level=lib.vhost.config:critical"}) < 0)
     throw std::runtime_error(fmt::format("cannot start DPDK: {}", rte_strerror(rte_errno)));
   try {
     pool_ = createPool(packets, static_cast<uint16_t>(room));
@@ -94,4 +95,4 @@ Eal::~Eal() {
   rte_eal_cleanup();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

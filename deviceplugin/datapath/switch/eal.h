@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class Eal {
  public:
@@ -22,4 +22,4 @@ class Eal {
   rte_mempool* pool_ = nullptr;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

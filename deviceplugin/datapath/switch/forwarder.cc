@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 // Of the two addresses that begin an Ethernet header: two octets more may be read behind each.
@@ -238,4 +238,4 @@ void Forwarder::deliverToUplink(const Snapshot& snapshot) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -11,7 +11,7 @@
 #include "deviceplugin/datapath/switch/call_guard.h"
 #include "deviceplugin/datapath/switch/snapshot.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class Forwarder {
  public:
@@ -66,4 +66,4 @@ class Forwarder {
   MacTable::Port source_ = 0;   // of the burst under way
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

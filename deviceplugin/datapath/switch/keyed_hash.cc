@@ -5,7 +5,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 KeyedHash::Secret KeyedHash::randomSecret() {
   Secret secret;
@@ -15,4 +15,4 @@ KeyedHash::Secret KeyedHash::randomSecret() {
   return secret;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class KeyedHash {
  public:
@@ -36,4 +36,4 @@ class KeyedHash {
   uint64_t second_;  // odd: 0 would send every key to one bucket
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -3,7 +3,7 @@
 
 #include <thread>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 constexpr uint64_t kValid = 1ull << 60;
@@ -168,4 +168,4 @@ void MacTable::drop(Bucket& bucket, size_t way) {
   changes_.fetch_add(1, std::memory_order_release);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -14,7 +14,7 @@
 
 #include "deviceplugin/datapath/switch/keyed_hash.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class MacTable {
  public:
@@ -75,4 +75,4 @@ class MacTable {
   std::array<std::atomic<uint32_t>, kMaxPorts> limit_{};
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

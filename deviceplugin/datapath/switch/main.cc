@@ -28,6 +28,7 @@ std::vector<unsigned> parseCores(const std::string& text) {
 
 int main(int argc, char** argv) {
   using namespace vdpa;
+  using namespace vdpa::vswitch;
   SwitchOptions options;
   std::string cores, logLevel = "info", logFormat = "text";
   CommandLine app(

@@ -14,7 +14,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 void charge(RateLimit& limit, rte_mbuf** frames, uint16_t count, uint64_t now) {
@@ -29,7 +29,7 @@ constexpr uint64_t kIdlePerSecond = 10000;  // 100 us
 // To wait for less than this a poller stays awake: falling asleep and waking take as long.
 constexpr uint64_t kShortestSleepPerSecond = 50000;  // 20 us
 // A sleeping poller looks around this often even if nobody wakes it.
-constexpr int kLongestSleep = 1000;  // ms
+constexpr int kMaxSleep = 1000;  // ms
 
 }  // namespace
 
@@ -98,11 +98,11 @@ void Poller::run() {
 
 // Whether to sleep after a pass without frames.
 bool Poller::idle(const Pass& pass, uint64_t now) const {
-  const uint64_t patience = hz_ / kIdlePerSecond;
-  if (now - lastUnlimited_ < patience) return false;
+  const uint64_t timeout = hz_ / kIdlePerSecond;
+  if (now - lastUnlimited_ < timeout) return false;
   // What comes from a port that has to wait says nothing about when there is more to take.
   if (pass.opens != UINT64_MAX) return pass.opens > now + hz_ / kShortestSleepPerSecond;
-  return now - lastLimited_ >= patience;
+  return now - lastLimited_ >= timeout;
 }
 
 Poller::Pass Poller::pollOnce(const Snapshot& snapshot, uint64_t now) {
@@ -191,7 +191,7 @@ void Poller::sleep(const Snapshot& snapshot) {
     epoll_event events[16];
     int count = 0;
     guard_.rest();
-    do count = ::epoll_wait(epoll_.get(), events, 16, kLongestSleep);
+    do count = ::epoll_wait(epoll_.get(), events, 16, kMaxSleep);
     while (count < 0 && errno == EINTR);  // the guard's last tick
     guard_.wake();
     for (int i = 0; i < count; ++i)
@@ -205,4 +205,4 @@ void Poller::sleep(const Snapshot& snapshot) {
   if (opens == UINT64_MAX) lastUnlimited_ = rte_rdtsc();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

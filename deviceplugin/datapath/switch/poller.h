@@ -15,7 +15,7 @@
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/uplink.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class Poller {
  public:
@@ -64,4 +64,4 @@ class Poller {
   std::thread thread_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -9,7 +9,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 Publisher::Publisher(unsigned pollers) : readers_(pollers) {
   for (auto& reader : readers_)
@@ -56,4 +56,4 @@ void Publisher::drain(unsigned poller) {
   ::eventfd_read(readers_[poller].wake.get(), &ignored);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -10,7 +10,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/switch/snapshot.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class Publisher {
  public:
@@ -42,4 +42,4 @@ class Publisher {
   std::vector<std::unique_ptr<Snapshot>> kept_;  // the current one last
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

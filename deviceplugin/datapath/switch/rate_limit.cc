@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 constexpr unsigned kFraction = 20;  // bits; 64 frames of 9 KiB at 1 Mbit/s leave room above
@@ -33,4 +33,4 @@ void RateLimit::charge(uint64_t bytes, uint64_t now) {
   while (!paidAt_.compare_exchange_weak(before, after, relaxed));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -10,7 +10,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 // Times are a clock's cycles (`hz` a second) that all threads share and that doesn't go back. Bytes
 // are a frame's, from its first address to the end of its payload: as the port's counters have
@@ -50,4 +50,4 @@ class RateLimit {
   std::atomic<uint16_t> burst_{1};
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

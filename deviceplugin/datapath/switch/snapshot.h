@@ -9,7 +9,7 @@
 #include "deviceplugin/datapath/switch/mac_table.h"
 #include "deviceplugin/datapath/switch/rate_limit.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 inline constexpr MacTable::Port kUplinkPort = 0;  // always the first, used or not
 inline constexpr uint16_t kMaxQueuePairs = 16;
@@ -44,4 +44,4 @@ struct Snapshot {
   std::vector<std::vector<TxQueue>> work;  // by poller
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

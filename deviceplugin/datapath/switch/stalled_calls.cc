@@ -5,7 +5,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 StalledCalls::StalledCalls()
     : alarm_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")) {}
@@ -30,4 +30,4 @@ void StalledCalls::forget(int vid) {
     stalled_[static_cast<size_t>(vid)].store(false);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

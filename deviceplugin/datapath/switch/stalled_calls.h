@@ -7,7 +7,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class StalledCalls {
  public:
@@ -31,4 +31,4 @@ class StalledCalls {
   std::array<std::atomic<bool>, kMaxConnections> stalled_{};
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -13,14 +13,14 @@
 #include "common/log.h"
 #include "common/version.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 constexpr unsigned kPacketsPerPoller =
     4096;  // packets are copied in and out, so only bursts are in flight
 constexpr unsigned kUplinkPackets = 4096;
-constexpr std::chrono::milliseconds kLongestHold{10000};
-constexpr std::chrono::milliseconds kLongestClosure = std::chrono::hours(24);
+constexpr std::chrono::milliseconds kMaxHold{10000};
+constexpr std::chrono::milliseconds kMaxClosure = std::chrono::hours(24);
 using Clock = std::chrono::steady_clock;
 constexpr unsigned kFrameOverhead = 18;  // bytes: Ethernet header and a VLAN tag
 
@@ -63,7 +63,7 @@ std::optional<VhostPorts::Closure> closureOf(const nlohmann::json& arguments) {
   const auto closed = arguments.find("closed");
   if (closed == arguments.end()) return std::nullopt;
   return VhostPorts::Closure{
-      std::chrono::milliseconds(numberOf(*closed, "ms", 1, 1, kLongestClosure.count())),
+      std::chrono::milliseconds(numberOf(*closed, "ms", 1, 1, kMaxClosure.count())),
       static_cast<unsigned>(numberOf(*closed, "crashes", 1, 1, UINT32_MAX)),
       closed->value("reason", "")};
 }
@@ -86,7 +86,7 @@ Switch::Switch(SwitchOptions options)
           std::filesystem::path(options_.control).parent_path(),
           kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
           options_.uplink.empty() ? options_.mtu + kFrameOverhead : Uplink::slotBytes(options_.mtu),
-          VhostPorts::kMost * options_.queuePairs * 2),
+          VhostPorts::kMaxPorts * options_.queuePairs * 2),
       serving_(options_.control, pollersOf(options_), MacTable::kMaxPorts),
       publisher_(pollersOf(options_)),
       control_(options_.control,
@@ -108,14 +108,15 @@ Switch::Switch(SwitchOptions options)
       publisher_, table_, stalled_, serving_,
       VhostPorts::Events{
           [this](const std::string& id, bool connected, const std::string& reason) {
-            announce({{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
+            sendGratuitousArp(
+                {{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
           },
           [this](const std::string& id) {
-            announce({{"event", "opened"}, {"id", id}});
+            sendGratuitousArp({{"event", "opened"}, {"id", id}});
           }});
 }
 
-void Switch::announce(nlohmann::json event) {
+void Switch::sendGratuitousArp(nlohmann::json event) {
   {
     std::lock_guard lock(eventsMutex_);
     events_.push_back(std::move(event));
@@ -219,8 +220,8 @@ nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json
             {"busy_ns", busy}};
   }
   if (operation == "hold") {
-    heldUntil_ = Clock::now() +
-                 std::chrono::milliseconds(numberOf(arguments, "ms", 0, 0, kLongestHold.count()));
+    heldUntil_ =
+        Clock::now() + std::chrono::milliseconds(numberOf(arguments, "ms", 0, 0, kMaxHold.count()));
     ports_->hold(true);
     return nlohmann::json::object();
   }
@@ -235,4 +236,4 @@ nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json
   throw std::runtime_error(fmt::format("unknown operation '{}'", operation));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -17,7 +17,7 @@
 #include "deviceplugin/datapath/switch/uplink.h"
 #include "deviceplugin/datapath/switch/vhost_ports.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 struct SwitchOptions {
   std::string name;
@@ -38,7 +38,7 @@ class Switch {
  private:
   nlohmann::json handle(const std::string& operation, const nlohmann::json& arguments);
   PortSettings settingsOf(const nlohmann::json& arguments) const;
-  void announce(nlohmann::json event);
+  void sendGratuitousArp(nlohmann::json event);
   void sendEvents();
   int untilNextDeadline() const;  // ms, for poll()
   void release(std::string_view reason);
@@ -61,4 +61,4 @@ class Switch {
   bool stop_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

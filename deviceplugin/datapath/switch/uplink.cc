@@ -19,7 +19,7 @@
 #define PACKET_IGNORE_OUTGOING 23  // linux/if_packet.h since 4.20
 #endif
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 void setFilter(int socket, uint32_t accepted) {
@@ -108,4 +108,4 @@ void Uplink::disarmWake(unsigned queue) {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -9,7 +9,7 @@
 
 struct rte_mempool;
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 class Uplink {
  public:
@@ -38,4 +38,4 @@ class Uplink {
   std::vector<UniqueFd> wakes_;  // by queue
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -16,7 +16,7 @@
 #include "common/log.h"
 #include "common/unix_socket.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 namespace {
 
 constexpr uint16_t kEthernetHeader = 14;  // bytes
@@ -86,7 +86,7 @@ void VhostPorts::Port::use(const PortSettings& next) {
 VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
                        StalledCalls& stalled, ServingPage& serving, Events events)
     : options_(std::move(options)),
-      bell_(options_.directory + "/.bell"),  // no device ID has a leading dot
+      waker_(options_.directory + "/.bell"),  // no device ID has a leading dot
       publisher_(publisher),
       table_(table),
       stalled_(stalled),
@@ -119,11 +119,11 @@ VhostPorts::Port* VhostPorts::findSocket(int vid) {
 }
 
 MacTable::Port VhostPorts::freeNumber() const {
-  if (ports_.size() == kMost)
+  if (ports_.size() == kMaxPorts)
     throw std::runtime_error(fmt::format(
         "the switch has {} ports already, the most that DPDK's vhost library serves: pods that ask "
         "for another resource get another switch",
-        kMost));
+        kMaxPorts));
   std::vector<bool> used(MacTable::kMaxPorts);
   for (const auto& [id, port] : ports_) used[port->number] = true;
   for (MacTable::Port number = kUplinkPort + 1; number < MacTable::kMaxPorts; ++number)
@@ -189,14 +189,14 @@ void VhostPorts::registerSocket(Port& port) {
   check(rte_vhost_driver_disable_features(path, kOffloads), "configure");
   check(rte_vhost_driver_callback_register(path, VhostCallbacks::operations()), "configure");
   check(rte_vhost_driver_start(path), "start");
-  bell_.ring();
+  waker_.ring();
 }
 
 // The other side sees the end of its connection when rte_vhost's thread no longer waits for it.
 void VhostPorts::unregisterSocket(const std::string& path) {
   rte_vhost_driver_unregister(path.c_str());
   ::unlink(path.c_str());
-  bell_.ring();
+  waker_.ring();
 }
 
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {
@@ -478,4 +478,4 @@ int VhostPorts::untilNextOpening() const {
   return static_cast<int>(std::max<int64_t>(0, wait.count()));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

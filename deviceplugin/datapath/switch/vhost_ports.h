@@ -16,7 +16,7 @@
 #include "deviceplugin/datapath/switch/publisher.h"
 #include "deviceplugin/datapath/switch/stalled_calls.h"
 
-namespace vdpa {
+namespace vdpa::vswitch {
 
 struct PortSettings {
   uint64_t mac = 0;
@@ -52,7 +52,7 @@ class VhostPorts {
 
   // rte_vhost has room for 1,024 sockets (MAX_FDS in lib/vhost/fd_man.h of DPDK 22.11): of each
   // port the one that listens and the one that is connected, the bell's two, and one of its own.
-  static constexpr unsigned kMost = 510;
+  static constexpr unsigned kMaxPorts = 510;
 
   // Of a port whose pod crashed an earlier switch. Kept here for a datapath that takes this over.
   struct Closure {
@@ -131,17 +131,17 @@ class VhostPorts {
   friend struct VhostCallbacks;
 
   Options options_;
-  VhostBell bell_;
+  dpdk::VhostWaker waker_;
   Publisher& publisher_;
   MacTable& table_;
   StalledCalls& stalled_;
   ServingPage& serving_;
   const Events events_;
-  MemoryGuard guard_;
+  dpdk::MemoryGuard guard_;
   mutable std::mutex mutex_;
   bool held_ = false;
   std::map<std::string, std::unique_ptr<Port>> ports_;
   std::vector<Counters> uplinkCounters_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::vswitch

@@ -14,7 +14,7 @@
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 // What may be agreed on between a driver and an engine without this worker doing anything for it.
@@ -44,10 +44,11 @@ constexpr uint64_t kSwitchNeverOffers = feature::kIndirectDescriptors;
 // one receive buffer: drivers' ordinary ones hold those of the ordinary MTU.
 constexpr uint16_t kMtuOfOrdinaryBuffers = 1500;
 
-void keepToSafeRings(Offer& offer) {
-  offer.features &= ~kSwitchNeverOffers;
-  if (offer.config.mtu <= kMtuOfOrdinaryBuffers) offer.features &= ~feature::kMergeableBuffers;
-  offer.minQueueSize = kSwitchMinQueueSize;
+void keepToSafeRings(Capabilities& capabilities) {
+  capabilities.features &= ~kSwitchNeverOffers;
+  if (capabilities.config.mtu <= kMtuOfOrdinaryBuffers)
+    capabilities.features &= ~feature::kMergeableBuffers;
+  capabilities.minQueueSize = kSwitchMinQueueSize;
 }
 
 constexpr int kMessagesAtOnce = 64;
@@ -126,10 +127,11 @@ nlohmann::json Instance::state() const {
                        {"engine", engine_->up() ? "up" : "down"},
                        {"reason", engine_->up() ? reason_ : engineReason_}};
   if (!engine_->limits()) return state;
-  const Offer offer = this->offer();
-  if (offer.config.mac != std::array<uint8_t, 6>()) state["mac"] = formatMac(offer.config.mac);
-  state["mtu"] = offer.config.mtu;
-  state["queue_pairs"] = offer.queuePairs;
+  const Capabilities capabilities = this->capabilities();
+  if (capabilities.config.mac != std::array<uint8_t, 6>())
+    state["mac"] = formatMac(capabilities.config.mac);
+  state["mtu"] = capabilities.config.mtu;
+  state["queue_pairs"] = capabilities.queuePairs;
   return state;
 }
 
@@ -167,21 +169,21 @@ void Instance::openSocket() {
   log::info("{}: listening on {}", options_.device, options_.socket.path);
 }
 
-Offer Instance::offer() const {
+Capabilities Instance::capabilities() const {
   const EngineLimits& limits = *engine_->limits();
-  Offer offer;
-  offer.features = kFeatures & limits.features;
-  offer.protocolFeatures = kProtocolFeatures;
-  offer.queuePairs = std::min(options_.queuePairs, limits.queuePairs);
-  offer.queueSize = std::min(options_.queueSize, limits.queueSize);
+  Capabilities capabilities;
+  capabilities.features = kFeatures & limits.features;
+  capabilities.protocolFeatures = kProtocolFeatures;
+  capabilities.queuePairs = std::min(options_.queuePairs, limits.queuePairs);
+  capabilities.queueSize = std::min(options_.queueSize, limits.queueSize);
   // The device's own is the truth; what was asked for is compared with it by whoever asked.
-  if (const auto mac = limits.mac ? limits.mac : options_.mac) offer.config.mac = *mac;
-  if (limits.mtu) offer.config.mtu = *limits.mtu;
+  if (const auto mac = limits.mac ? limits.mac : options_.mac) capabilities.config.mac = *mac;
+  if (limits.mtu) capabilities.config.mtu = *limits.mtu;
   if (const auto mtu = options_.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))
-    offer.config.mtu = *mtu;
-  offer.config.maxQueuePairs = static_cast<uint16_t>(offer.queuePairs);
-  if (options_.behindSwitch) keepToSafeRings(offer);
-  return offer;
+    capabilities.config.mtu = *mtu;
+  capabilities.config.maxQueuePairs = static_cast<uint16_t>(capabilities.queuePairs);
+  if (options_.behindSwitch) keepToSafeRings(capabilities);
+  return capabilities;
 }
 
 void Instance::acceptFronts() {
@@ -209,7 +211,7 @@ void Instance::acceptFronts() {
 }
 
 void Instance::startSession(UniqueFd socket) {
-  front_.emplace(Front{MessageSocket(std::move(socket)), Session(offer())});
+  front_.emplace(Front{MessageSocket(std::move(socket)), Session(capabilities())});
   waiting_ = false;
   engine_->follow(&front_->session.device());
   loop_.watch(front_->socket.fd(), EPOLLIN, [this](uint32_t events) { onFront(events); });
@@ -273,7 +275,7 @@ void Instance::endDisconnected() {
         fmt::format("the front-end left when it had read the features on offer ({:#x}): if it "
                     "comes again and again, its driver agreed on others before this node was "
                     "updated: restart the VM",
-                    offer().features),
+                    capabilities().features),
         true);
   endSession("the front-end disconnected", false);
 }
@@ -297,4 +299,4 @@ void Instance::endSession(const std::string& reason, bool fault) {
   publish();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

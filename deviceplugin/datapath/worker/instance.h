@@ -12,7 +12,7 @@
 #include "deviceplugin/datapath/worker/protocol/message_socket.h"
 #include "deviceplugin/datapath/worker/protocol/session.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 struct WorkerOptions {
   std::string device;
@@ -50,7 +50,7 @@ class Instance {
 
   void onEngineState(bool up, const std::string& reason);
   void openSocket();
-  Offer offer() const;  // once the engine's limits are known
+  Capabilities capabilities() const;  // once the engine's limits are known
   std::unique_ptr<Engine> makeEngine();
   const std::string& engineName() const {
     return options_.engine.empty() ? options_.vhostVdpa : options_.engine;
@@ -70,7 +70,7 @@ class Instance {
   UniqueFd signals_;
   ControlServer control_;
   std::unique_ptr<Engine> engine_;
-  std::optional<FrontSocket> listener_;
+  std::optional<PodSocket> listener_;
   std::optional<Front> front_;
   bool waiting_ = false;  // the last message is answered when the engine has followed it
   std::string reason_;    // why the last session ended
@@ -80,4 +80,4 @@ class Instance {
   LogLimiter faults_, refusals_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <optional>
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class LogLimiter {
  public:
@@ -34,4 +34,4 @@ class LogLimiter {
   unsigned suppressed_ = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -8,7 +8,7 @@
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 int run(int argc, char** argv) {
@@ -69,11 +69,11 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace vdpa
+}  // namespace vdpa::worker
 
 int main(int argc, char** argv) {
   try {
-    return vdpa::run(argc, argv);
+    return vdpa::worker::run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "vdpa-worker: %s\n", error.what());
     return 1;

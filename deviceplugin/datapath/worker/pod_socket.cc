@@ -11,9 +11,9 @@
 #include "common/errors.h"
 #include "common/unix_socket.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
-FrontSocket::FrontSocket(const SocketFile& file) : path_(file.path) {
+PodSocket::PodSocket(const SocketFile& file) : path_(file.path) {
   const std::string prepared = path_ + "~";
   listener_ = listenUnix(prepared, 0600);
   const char* path = prepared.c_str();
@@ -32,12 +32,12 @@ FrontSocket::FrontSocket(const SocketFile& file) : path_(file.path) {
   }
 }
 
-FrontSocket::~FrontSocket() {
+PodSocket::~PodSocket() {
   ::unlink(path_.c_str());
 }
 
-UniqueFd FrontSocket::accept() {
+UniqueFd PodSocket::accept() {
   return UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -7,7 +7,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 struct SocketFile {
   std::string path;
@@ -18,15 +18,15 @@ struct SocketFile {
 };
 
 // Listens; removes the file in the end.
-class FrontSocket {
+class PodSocket {
  public:
   // The file appears when it has its owner, label and mode and is listened on; a stale one is
   // replaced. That no other worker listens there is for the control socket to ensure. Throws
   // std::system_error, or std::invalid_argument for a path that is too long.
-  explicit FrontSocket(const SocketFile& file);
-  ~FrontSocket();
-  FrontSocket(const FrontSocket&) = delete;
-  FrontSocket& operator=(const FrontSocket&) = delete;
+  explicit PodSocket(const SocketFile& file);
+  ~PodSocket();
+  PodSocket(const PodSocket&) = delete;
+  PodSocket& operator=(const PodSocket&) = delete;
 
   int fd() const { return listener_.get(); }
   // The next front-end that connects, if any.
@@ -37,4 +37,4 @@ class FrontSocket {
   UniqueFd listener_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -16,9 +16,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-int errorOf(const std::string& path, std::chrono::milliseconds patience = 0ms) {
+int errorOf(const std::string& path, std::chrono::milliseconds timeout = 0ms) {
   try {
-    connectUnix(path, patience);
+    connectUnix(path, timeout);
   } catch (const std::system_error& error) {
     return error.code().value();
   }
@@ -38,7 +38,7 @@ std::vector<UniqueFd> fill(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("a connection waits for room as long as its patience") {
+TEST_CASE("a connection waits for room as long as its timeout") {
   const TemporaryDirectory directory;
   const std::string path = directory.path() + "/x.sock";
   const UniqueFd listener = listenUnix(path, 0600);
@@ -53,7 +53,7 @@ TEST_CASE("a connection waits for room as long as its patience") {
   CHECK((::fcntl(connected.get(), F_GETFL) & O_NONBLOCK) != 0);
 }
 
-TEST_CASE("patience is for a queue alone") {
+TEST_CASE("timeout is for a queue alone") {
   const TemporaryDirectory directory;
   const std::string path = directory.path() + "/x.sock";
   CHECK(errorOf(path, 30s) == ENOENT);

@@ -9,6 +9,7 @@
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
@@ -21,7 +22,7 @@ std::string hex(const std::vector<uint8_t>& bytes) {
 }  // namespace
 
 TEST_CASE("an IPv4 address is announced by ARP") {
-  CHECK(hex(announcement(kMac, "10.9.0.2/24")) ==
+  CHECK(hex(gratuitousArp(kMac, "10.9.0.2/24")) ==
         "ffffffffffff"
         "525400000301"
         "0806"
@@ -33,7 +34,7 @@ TEST_CASE("an IPv4 address is announced by ARP") {
 }
 
 TEST_CASE("an IPv6 address is announced by a neighbour advertisement") {
-  const auto frame = announcement(kMac, "fd00:9::2/64");
+  const auto frame = gratuitousArp(kMac, "fd00:9::2/64");
   const std::string address = "fd000009000000000000000000000002";
   CHECK(hex(frame).substr(0, 28) == "33330000000152540000030186dd");
   CHECK(hex(frame).substr(28, 16) == "6000000000203aff");

@@ -9,6 +9,7 @@
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
@@ -71,7 +72,7 @@ class MadeNode {
 
   static DeviceConfig device() {
     DeviceConfig device;
-    device.backend = Backend::kernel;
+    device.backend = BackendKind::kernel;
     device.vdpa = "vdpa7";
     device.managementDevice = std::string("pci/") + kVf;
     device.pciAddress = kVf;

@@ -1,4 +1,4 @@
-// Attaches and Detaches that meet each other, a person, a gone caller, or a worker in trouble.
+// Attaches and Detaches that meet each other, a person, a gone caller, or a worker in error.
 #include <signal.h>
 
 #include "common/atomic_file.h"
@@ -8,6 +8,7 @@
 #include "tests/unit/datapath/wait_until.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 
@@ -18,7 +19,7 @@ TEST_CASE("a worker that died and came again is waited for like one that did not
   record.attachment.deviceId = "nic-0";
   const std::string engine = node.paths().runDir() + "/engine";
   WorkerHandle worker(node.options().programs, node.paths(), record,
-                      WorkerHandle::Engine::vhostUser(engine), WorkerHandle::Begin::start, [] {});
+                      EngineAddress::vhostUser(engine), WorkerHandle::Begin::start, [] {});
   const auto waitUp = [&](unsigned deaths) {
     waitUntil("a worker that is up", [&] {
       const auto status = worker.status();
@@ -101,7 +102,7 @@ TEST_CASE("a device that could not be opened is tried again, but not while an At
   options.programs.dev = directory.path();
   Attachments attachments(options, [] {});
   DeviceConfig device;
-  device.backend = Backend::kernel;
+  device.backend = BackendKind::kernel;
   device.vdpa = "vdpa0";
   attachments.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
   const AttachRequest request{kOwner, "nic-0", {}, {}, {}};
@@ -219,7 +220,7 @@ TEST_CASE("a node is not drained while a pod is being attached") {
 }
 
 TEST_CASE("a Detach gives a VF back what it had") {
-  const Node node(Backend::kernel);
+  const Node node(BackendKind::kernel);
   VfValues values;
   auto options = node.options();
   options.hardware = HardwareChanges::Access{[](const std::string&) { return true; },
@@ -235,7 +236,7 @@ TEST_CASE("a Detach gives a VF back what it had") {
                                              nullptr};
   Attachments attachments(options, [] {});
   DeviceConfig device;
-  device.backend = Backend::kernel;
+  device.backend = BackendKind::kernel;
   device.vdpa = "vdpa0";
   device.pciAddress = "0000:65:00.2";
   attachments.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});

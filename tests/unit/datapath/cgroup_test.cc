@@ -35,7 +35,7 @@ TEST_CASE("cgroup v2 has one hierarchy") {
   Layout layout;
   layout.file("cgroup.procs");
   layout.file("vdpa/cgroup.procs");
-  vdpa::moveToOwnCgroup(layout.root, 4711);
+  vdpa::datapath::moveToOwnCgroup(layout.root, 4711);
   CHECK(layout.content("vdpa/cgroup.procs") == "4711");
 }
 
@@ -52,7 +52,7 @@ TEST_CASE(
   layout.file("cpuset/vdpa/cpuset.cpus", "\n");
   layout.file("cpuset/vdpa/cpuset.mems", "1\n");
   fs::create_directory_symlink("cpu", layout.root / "cpuacct");
-  vdpa::moveToOwnCgroup(layout.root, 4711);
+  vdpa::datapath::moveToOwnCgroup(layout.root, 4711);
   for (const char* hierarchy : {"cpu", "cpuset", "unified"})
     CHECK(layout.content(std::string(hierarchy) + "/vdpa/cgroup.procs") == "4711");
   CHECK(layout.content("cpuset/vdpa/cpuset.cpus") == "0-1\n");
@@ -63,14 +63,14 @@ TEST_CASE("memory is bounded in the hierarchy that does it") {
   Layout v2;
   v2.file("cgroup.procs");
   v2.file("vdpa/memory.max", "max\n");
-  vdpa::limitOwnCgroup(v2.root, 5ull << 30);
+  vdpa::datapath::limitOwnCgroup(v2.root, 5ull << 30);
   CHECK(v2.content("vdpa/memory.max").starts_with("5368709120"));
 
   Layout v1;
   v1.file("cpu/cgroup.procs");
   v1.file("memory/cgroup.procs");
   v1.file("memory/vdpa/memory.limit_in_bytes", "4096\n");
-  vdpa::limitOwnCgroup(v1.root, 0);
+  vdpa::datapath::limitOwnCgroup(v1.root, 0);
   CHECK(v1.content("memory/vdpa/memory.limit_in_bytes").starts_with("-1"));
   CHECK(fs::exists(v1.root / "cpu/vdpa"));
   CHECK_FALSE(fs::exists(v1.root / "cpu/vdpa/memory.max"));
@@ -86,7 +86,7 @@ TEST_CASE("v2: no huge page of any size may be reserved, once the controller is 
     v2.file(fmt::format("vdpa/hugetlb.{}.rsvd.current", size));
     v2.file(fmt::format("vdpa/hugetlb.{}.max", size));
   }
-  CHECK(vdpa::reserveNoHugePages(v2.root).empty());
+  CHECK(vdpa::datapath::reserveNoHugePages(v2.root).empty());
   CHECK(v2.content("cgroup.subtree_control") == "+hugetlb");
   for (const char* size : {"2MB", "1GB"}) {
     CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.rsvd.max", size)) == "0");
@@ -103,7 +103,7 @@ TEST_CASE("v1: no huge page of any size may be reserved") {
   v1.file("hugetlb/vdpa/hugetlb.2MB.rsvd.limit_in_bytes");
   v1.file("hugetlb/vdpa/hugetlb.1GB.rsvd.limit_in_bytes");
   v1.file("hugetlb/vdpa/hugetlb.2MB.limit_in_bytes");
-  CHECK(vdpa::reserveNoHugePages(v1.root).empty());
+  CHECK(vdpa::datapath::reserveNoHugePages(v1.root).empty());
   CHECK(v1.content("hugetlb/vdpa/hugetlb.2MB.rsvd.limit_in_bytes") == "0");
   CHECK(v1.content("hugetlb/vdpa/hugetlb.1GB.rsvd.limit_in_bytes") == "0");
   CHECK(v1.content("hugetlb/vdpa/hugetlb.2MB.limit_in_bytes").empty());
@@ -117,7 +117,7 @@ TEST_CASE("v1 and v2 together: the controller may be v2's") {
   both.file("unified/cgroup.controllers", "hugetlb\n");
   both.file("unified/cgroup.subtree_control");
   both.file("unified/vdpa/hugetlb.2MB.rsvd.max");
-  CHECK(vdpa::reserveNoHugePages(both.root).empty());
+  CHECK(vdpa::datapath::reserveNoHugePages(both.root).empty());
   CHECK(both.content("unified/cgroup.subtree_control") == "+hugetlb");
   CHECK(both.content("unified/vdpa/hugetlb.2MB.rsvd.max") == "0");
   CHECK_FALSE(fs::exists(both.root / "cpu/cgroup.subtree_control"));
@@ -138,7 +138,7 @@ TEST_CASE("a limit that cannot be set is named and keeps no other from being set
       fs::create_directories(layout.root / names.back());
       layout.file(fmt::format("{}/vdpa/hugetlb.2MB.{}", hierarchy, name));
     }
-  const auto failures = vdpa::reserveNoHugePages(layout.root);
+  const auto failures = vdpa::datapath::reserveNoHugePages(layout.root);
   for (const auto& name : names) {
     CAPTURE(name);
     CHECK(std::count_if(failures.begin(), failures.end(), [&](const auto& failure) {
@@ -157,7 +157,7 @@ TEST_CASE("a kernel without that limit is named") {
   layout.file("cgroup.controllers", "cpu memory\n");
   layout.file("cgroup.subtree_control");
   layout.file("vdpa/hugetlb.2MB.max");  // before Linux 5.7
-  CHECK_THROWS_WITH(vdpa::reserveNoHugePages(layout.root),
+  CHECK_THROWS_WITH(vdpa::datapath::reserveNoHugePages(layout.root),
                     Catch::Contains("limits reservations of huge pages"));
   CHECK(layout.content("cgroup.subtree_control").empty());
   CHECK(layout.content("vdpa/hugetlb.2MB.max").empty());
@@ -165,10 +165,10 @@ TEST_CASE("a kernel without that limit is named") {
 
 TEST_CASE("what is not a cgroup file system is named") {
   Layout layout;
-  CHECK_THROWS_WITH(vdpa::moveToOwnCgroup(layout.root, 4711),
+  CHECK_THROWS_WITH(vdpa::datapath::moveToOwnCgroup(layout.root, 4711),
                     Catch::Contains("no cgroup hierarchy below " + layout.root.string()));
   layout.file("cgroup.procs");
-  CHECK_THROWS_WITH(vdpa::moveToOwnCgroup(layout.root, 4711),
+  CHECK_THROWS_WITH(vdpa::datapath::moveToOwnCgroup(layout.root, 4711),
                     Catch::Contains((layout.root / "vdpa/cgroup.procs").string()));
 }
 
@@ -178,7 +178,7 @@ TEST_CASE("our cgroups are removed where they are empty, and named where they ar
     layout.file(std::string(hierarchy) + "/cgroup.procs");
   fs::create_directory(layout.root / "cpu/vdpa");
   layout.file("unified/vdpa/busy");
-  const auto left = vdpa::removeOwnCgroup(layout.root);
+  const auto left = vdpa::datapath::removeOwnCgroup(layout.root);
   CHECK_FALSE(fs::exists(layout.root / "cpu/vdpa"));
   REQUIRE(left.size() == 1);
   CHECK_THAT(left[0], Catch::Contains((layout.root / "unified/vdpa").string()) &&
@@ -191,7 +191,7 @@ TEST_CASE("what is in the cgroup, how much it may have, and how often the kernel
   v2.file("vdpa/memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n");
   v2.file("vdpa/memory.current", "1048576\n");
   v2.file("vdpa/memory.max", "max\n");
-  const auto two = vdpa::ownMemory(v2.root);
+  const auto two = vdpa::datapath::ownMemory(v2.root);
   REQUIRE(two);
   CHECK(two->kills == 2);
   CHECK(two->used == 1 << 20);
@@ -203,7 +203,7 @@ TEST_CASE("what is in the cgroup, how much it may have, and how often the kernel
   v1.file("memory/vdpa/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n");
   v1.file("memory/vdpa/memory.usage_in_bytes", "4096\n");
   v1.file("memory/vdpa/memory.limit_in_bytes", "8192\n");
-  const auto one = vdpa::ownMemory(v1.root);
+  const auto one = vdpa::datapath::ownMemory(v1.root);
   REQUIRE(one);
   CHECK(one->kills == 7);
   CHECK(one->used == 4096);
@@ -211,6 +211,6 @@ TEST_CASE("what is in the cgroup, how much it may have, and how often the kernel
 
   Layout without;
   without.file("cgroup.procs");
-  CHECK_FALSE(vdpa::ownMemory(without.root));
-  CHECK_FALSE(vdpa::ownMemory(""));
+  CHECK_FALSE(vdpa::datapath::ownMemory(without.root));
+  CHECK_FALSE(vdpa::datapath::ownMemory(""));
 }

@@ -1,10 +1,10 @@
 // See the header.
 #include "tests/unit/datapath/control_program_path.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 std::string controlProgram() {
   return CONTROL_PROGRAM;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -4,15 +4,16 @@
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using namespace std::chrono_literals;
 
 TEST_CASE("a crash at every step of an Attach") {
-  const Backend backend = GENERATE(Backend::software, Backend::kernel);
+  const BackendKind backend = GENERATE(BackendKind::software, BackendKind::kernel);
   const std::string step = GENERATE("worker started", "recorded", "directory", "settings", "engine",
                                     "worker", "attached", "files");
   // Then the next start goes on with it: the DEL that follows a failed ADD ends it.
   const bool complete = step == "attached" || step == "files";
-  const bool goesOn = complete || (backend == Backend::software && step != "worker started");
+  const bool goesOn = complete || (backend == BackendKind::software && step != "worker started");
   INFO(nameOf(backend) << ", " << step);
   const Node node(backend);
   REQUIRE(dieAt(node, step, [](Attachments& attachments) {
@@ -79,7 +80,7 @@ TEST_CASE("a crash at every step of a Detach") {
 }
 
 TEST_CASE("a crash between an Attach and the addresses that follow") {
-  const Backend backend = GENERATE(Backend::software, Backend::kernel);
+  const BackendKind backend = GENERATE(BackendKind::software, BackendKind::kernel);
   const Node node(backend);
   REQUIRE(dieAt(node, "between", [&](Attachments& attachments) {
     attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
@@ -150,12 +151,12 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
       "again: input/output error");
   attachments->reconcile();  // tries, and fails again
   CHECK(attachments->list()[0].outlook == "abandoned: being detached");
-  CHECK(attachments->reconciliationCounts().detached == 0);
+  CHECK(attachments->orphanCounts().detached == 0);
 
   failAttach = failUndo = false;
   SECTION("reconciliation frees it") {
     attachments->reconcile();
-    CHECK(attachments->reconciliationCounts().detached == 1);
+    CHECK(attachments->orphanCounts().detached == 1);
     CHECK(attachments->list().empty());
     CHECK(attachments->deviceStates()[0].healthy);
   }

@@ -8,6 +8,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
@@ -50,7 +51,7 @@ TEST_CASE("eal-args is one argument that EAL takes as it is") {
 
 TEST_CASE("a device that is handed over directly") {
   OwnerRecord record = example();
-  record.device.backend = Backend::kernel;
+  record.device.backend = BackendKind::kernel;
   record.device.attach = Attach::vhostVdpa;
   record.device.numaNode = 1;
   record.attachment.socket = "/dev/vhost-vdpa-3";

@@ -6,12 +6,13 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
 DeviceConfig kernelDevice() {
   DeviceConfig device;
-  device.backend = Backend::kernel;
+  device.backend = BackendKind::kernel;
   device.vdpa = "vdpa0";
   device.pciAddress = "0000:65:00.2";
   return device;
@@ -73,9 +74,9 @@ TEST_CASE("sets of devices") {
   hardware("needs a management device", [](auto& device) { device.provision = true; });
   hardware("'65:00.2' is no PCI address", [](auto& device) { device.pciAddress = "65:00.2"; });
   hardware("'../../x' is no driver's name", [](auto& device) { device.pciDriver = "../../x"; });
-  hardware("needs a driver", [](auto& device) { device.backend = Backend::dpdk; });
+  hardware("needs a driver", [](auto& device) { device.backend = BackendKind::dpdk; });
   hardware("attach vhost-vdpa needs the kernel backend", [](auto& device) {
-    device.backend = Backend::software;
+    device.backend = BackendKind::software;
     device.attach = Attach::vhostVdpa;
   });
   refused("mode 1777", [](auto& set) { set[0].socket.mode = 01777; });

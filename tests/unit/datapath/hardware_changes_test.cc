@@ -8,6 +8,7 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
@@ -90,7 +91,7 @@ VfValues asFound() {
 OwnerRecord recordFor(const Settings& settings, const std::string& chosenMac = kWanted) {
   OwnerRecord record;
   record.attachment.deviceId = "0000:65:00.2";
-  record.device.backend = Backend::kernel;
+  record.device.backend = BackendKind::kernel;
   record.device.pciAddress = "0000:65:00.2";
   record.device.vdpa = "vdpa0";
   PortSettings& port = record.attachment.port;

@@ -9,6 +9,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 TEST_CASE("a namespace is gone when its path names another thing or nothing") {
   const TemporaryDirectory directory;

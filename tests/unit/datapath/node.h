@@ -22,7 +22,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/discovery/sysfs_tree.h"
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 // Made before there are threads, as a program's main does.
 inline const auto kLogLevel = log::lowest();
@@ -32,8 +32,8 @@ inline const Owner kOwner{"c0", "net1", "/proc/self/ns/net", "fast", "default", 
 class Node {
  public:
   // What nic-0 is there: a port of a switch, or a device of the kernel's.
-  explicit Node(Backend backend = Backend::software) : backend_(backend) {
-    if (backend != Backend::kernel) return;
+  explicit Node(BackendKind backend = BackendKind::software) : backend_(backend) {
+    if (backend != BackendKind::kernel) return;
     tree_.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
     tree_.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
     writeFileAtomically(tree_.path() + "/vhost-vdpa-3", "", Durability::memory);
@@ -50,7 +50,7 @@ class Node {
                                const std::string& bootId = "boot") const {
     Programs programs;
     programs.worker = programs.vswitch = controlProgram();
-    if (backend_ == Backend::kernel) programs.sysfs = programs.dev = tree_.path();
+    if (backend_ == BackendKind::kernel) programs.sysfs = programs.dev = tree_.path();
     return {programs,
             paths(),
             bootId,
@@ -67,7 +67,7 @@ class Node {
     auto attachments = std::make_unique<Attachments>(options(std::move(onStep), bootId), [] {});
     DeviceConfig device;
     device.backend = backend_;
-    if (backend_ == Backend::kernel) device.vdpa = "vdpa0";
+    if (backend_ == BackendKind::kernel) device.vdpa = "vdpa0";
     attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
     return attachments;
   }
@@ -76,7 +76,7 @@ class Node {
   bool hasFiles() const { return !std::filesystem::is_empty(paths().device("nic-0")); }
   bool hasWorker() const { return std::filesystem::exists(paths().workerControl("nic-0")); }
   std::vector<std::string> ports() const {
-    if (backend_ == Backend::kernel) return {};
+    if (backend_ == BackendKind::kernel) return {};
     ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
     return client.call("hello").at("ports").get<std::vector<std::string>>();
   }
@@ -93,7 +93,7 @@ class Node {
   }
 
  private:
-  const Backend backend_;
+  const BackendKind backend_;
   SysfsTree tree_;
   TemporaryDirectory directory_;
 };
@@ -156,4 +156,4 @@ inline bool dieAt(const Node& node, const std::string& step,
   return WIFEXITED(status) && WEXITSTATUS(status) == 42;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::datapath

@@ -9,6 +9,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using Catch::Matchers::EndsWith;
 using Catch::Matchers::StartsWith;
 
@@ -47,7 +48,7 @@ OwnerRecord example(const std::string& device = "nic-0") {
   attachment.ips = {"10.0.0.1/24"};
   attachment.created = 1700000000;
   attachment.socket = "/dev/vhost-vdpa-1";
-  record.device = {Backend::kernel,
+  record.device = {BackendKind::kernel,
                    Attach::vhostVdpa,
                    1,
                    2,

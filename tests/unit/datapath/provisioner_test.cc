@@ -15,6 +15,7 @@
 #include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
@@ -111,7 +112,7 @@ const std::string kBind = "bus/pci/drivers/virtio-pci/bind";
 
 DeviceConfig device(const std::string& driver) {
   DeviceConfig config;
-  config.backend = Backend::kernel;
+  config.backend = BackendKind::kernel;
   config.pciAddress = kVf;
   config.vdpa = "vdpa7";
   config.managementDevice = "pci/" + kVf;

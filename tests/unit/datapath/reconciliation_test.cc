@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 using Fate = Verdict::Fate;
@@ -33,8 +34,8 @@ class Node {
   }
   std::string outlook() const { return reconciliation.outlook("nic-0", kOwner.key(), now); }
 
-  Reconciliation reconciliation{30s};
-  Reconciliation::Clock::time_point now{1h};
+  Orphans reconciliation{30s};
+  Orphans::Clock::time_point now{1h};
   std::vector<PodDevice> held;
   std::string problem;
   int questions = 0;
@@ -43,7 +44,7 @@ class Node {
 }  // namespace
 
 TEST_CASE("the decision about one attachment") {
-  const Reconciliation::Clock::time_point now{1h};
+  const Orphans::Clock::time_point now{1h};
   const KubeletAnswer silent{{}, "cannot ask"}, empty{{}, ""}, gives{{kHeld}, ""};
   const Verdict first, counted{Fate::counting, now - 29s, ""}, ripe{Fate::counting, now - 30s, ""};
   const auto fate = [&](const ObservedAttachment& attachment, const KubeletAnswer& answer,
@@ -74,7 +75,7 @@ TEST_CASE("the decision about one attachment") {
 }
 
 TEST_CASE("the kubelet gives a device to a pod only with all its names") {
-  const Reconciliation::Clock::time_point now{1h};
+  const Orphans::Clock::time_point now{1h};
   const auto fateWith = [&](PodDevice held) {
     return decide(seen(true), {{std::move(held)}, ""}, {}, now, 30s).fate;
   };

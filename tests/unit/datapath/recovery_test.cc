@@ -6,6 +6,7 @@
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 using Catch::Matchers::StartsWith;
@@ -148,7 +149,7 @@ TEST_CASE("what a restart of the node has undone is not undone again when that t
   record.phase = Phase::attached;
   record.attachment.deviceId = "nic-0";
   record.attachment.owner = kOwner;
-  record.device.backend = Backend::kernel;
+  record.device.backend = BackendKind::kernel;
   record.found.vf.vlan = 7;
   record.found.vfChanges = {VfPart::vlan};
   OwnerRecords(node.paths().owners()).write(record, Durability::memory);

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 
@@ -15,7 +16,7 @@ const VdpaRules kVirtio{"vp-vdpa", false, false, false};
 
 DeviceConfig deviceOf(const VdpaRules& rules, Attach attach = Attach::vhostUser) {
   DeviceConfig device;
-  device.backend = Backend::kernel;
+  device.backend = BackendKind::kernel;
   device.attach = attach;
   device.vdpa = "vdpa7";
   device.provision = true;

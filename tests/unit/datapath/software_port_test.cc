@@ -7,6 +7,7 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 

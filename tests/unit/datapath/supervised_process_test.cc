@@ -23,6 +23,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using namespace std::chrono_literals;
 
 namespace {

@@ -20,6 +20,7 @@
 #include "tests/unit/datapath/wait_until.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 using namespace std::chrono_literals;
 
 namespace {

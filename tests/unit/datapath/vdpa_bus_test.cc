@@ -8,6 +8,7 @@
 #include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 TEST_CASE("a device under each driver, and none") {
   SysfsTree tree;

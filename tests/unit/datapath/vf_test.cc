@@ -10,6 +10,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::datapath;
 
 namespace {
 

@@ -9,6 +9,7 @@
 #include "deviceplugin.pb.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 namespace {
 
@@ -91,7 +92,7 @@ TEST_CASE("files of withdrawn devices go, those of others stay") {
 TEST_CASE("a character device is handed over with its node") {
   Scene scene;
   Device device = port("0000:65:00.2");
-  device.backend = Backend::kernel;
+  device.backend = BackendKind::kernel;
   device.attach = Attach::vhostVdpa;
   device.vdpa = "vdpa2";
   device.pciAddress = device.id;

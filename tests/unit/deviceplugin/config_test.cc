@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 namespace {
 

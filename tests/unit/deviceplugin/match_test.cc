@@ -7,6 +7,7 @@
 #include "deviceplugin/config/config.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 namespace {
 

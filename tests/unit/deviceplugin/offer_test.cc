@@ -7,6 +7,7 @@
 #include "deviceplugin/resources/candidate.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 namespace {
 
@@ -69,7 +70,7 @@ const Verdict& verdictOf(const Offers& offers, const std::string& id) {
   throw std::runtime_error("no verdict for " + id);
 }
 
-std::vector<std::string> idsOf(const Offer& offer) {
+std::vector<std::string> idsOf(const ResourceOffer& offer) {
   std::vector<std::string> ids;
   for (const auto& device : offer.devices) ids.push_back(device.id);
   return ids;
@@ -93,7 +94,7 @@ TEST_CASE("a vDPA device makes its VF a kernel device") {
   const auto offers = node.offers(kNic + "}\n");
   REQUIRE(idsOf(offers.resources[0]) == std::vector<std::string>{Node::address(2)});
   const Device& device = offers.resources[0].devices[0];
-  CHECK(device.backend == Backend::kernel);
+  CHECK(device.backend == BackendKind::kernel);
   CHECK(device.vdpa == "vdpa2");
   CHECK(device.characterDevice == "vhost-vdpa-2");
   CHECK(device.numaNode == 1);
@@ -289,7 +290,7 @@ TEST_CASE("a vDPA device without a PCI function has its bus name as ID") {
       "  - {name: sim, devices: [{managementDevices: [vdpasim_net]}], software: "
       "{ports: 1}}\n");
   CHECK(idsOf(offers.resources[0]) == std::vector<std::string>{"sim-0"});
-  CHECK(offers.resources[0].devices[0].backend == Backend::software);
+  CHECK(offers.resources[0].devices[0].backend == BackendKind::software);
   CHECK_THAT(verdictOf(offers, "sim-0").reason, Catch::Contains("that of a software port"));
 }
 
@@ -344,7 +345,7 @@ TEST_CASE("DPDK's drivers get what is bound to their kernel driver") {
   vf.driver = "vfio-pci";
   const auto automatic = node.offers(kNic + "}\n");
   REQUIRE(automatic.resources[0].devices.size() == 1);
-  CHECK(automatic.resources[0].devices[0].backend == Backend::dpdk);
+  CHECK(automatic.resources[0].devices[0].backend == BackendKind::dpdk);
   CHECK(automatic.resources[0].devices[0].dpdkDriver == "ifc");
   CHECK(verdictOf(automatic, Node::address(0)).reason == "DPDK driver ifc over vfio-pci");
 
@@ -364,17 +365,17 @@ TEST_CASE("what a pod holds stays in the list when the node loses it") {
   node.snapshot.vdpaDevices.erase("vdpa0");
   node.snapshot.functions.erase(Node::address(1));
   const auto found = node.offers(kNic + "}\n");
-  CHECK(withHeld(found, before, {}) == found.resources);
-  const auto offers = withHeld(found, before,
-                               {{"vdpa.io/nic", Node::address(0)},
-                                {"vdpa.io/nic", Node::address(1)},
-                                {"other/nic", "0000:41:00.9"}});
+  CHECK(withAllocated(found, before, {}) == found.resources);
+  const auto offers = withAllocated(found, before,
+                                    {{"vdpa.io/nic", Node::address(0)},
+                                     {"vdpa.io/nic", Node::address(1)},
+                                     {"other/nic", "0000:41:00.9"}});
   REQUIRE(idsOf(offers[0]) == std::vector<std::string>{Node::address(0), Node::address(1)});
   CHECK_THAT(offers[0].devices[0].unhealthy, Catch::Contains("has no vDPA device"));
   CHECK(offers[0].devices[1].unhealthy == "it is gone from the node");
   CHECK(offers[0].devices[1].vdpa == "vdpa1");
 
-  const auto afterStart = withHeld(found, {}, {{"vdpa.io/nic", Node::address(1)}});
+  const auto afterStart = withAllocated(found, {}, {{"vdpa.io/nic", Node::address(1)}});
   REQUIRE(idsOf(afterStart[0]) == std::vector<std::string>{Node::address(1)});
   CHECK(afterStart[0].devices[0].unhealthy == "it is gone from the node");
 }

@@ -6,7 +6,7 @@
 
 #include "tests/unit/datapath/temporary_directory.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 using Names = std::set<std::string>;
@@ -30,4 +30,4 @@ TEST_CASE("resources that can't be written down are known to this plugin at leas
 }
 
 }  // namespace
-}  // namespace vdpa
+}  // namespace vdpa::plugin

@@ -5,7 +5,7 @@
 
 #include "tests/unit/datapath/temporary_directory.h"
 
-namespace vdpa {
+namespace vdpa::plugin {
 namespace {
 
 Device function(const std::string& id, const std::string& pf) {
@@ -47,4 +47,4 @@ TEST_CASE("the order of the resource decides which devices are preferred") {
 }
 
 }  // namespace
-}  // namespace vdpa
+}  // namespace vdpa::plugin

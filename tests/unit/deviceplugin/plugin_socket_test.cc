@@ -9,6 +9,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 TEST_CASE("a socket's name has eight digits, and all of a resource have one length") {
   CHECK(pluginSocketName("vdpa.io/nic", 0xa1b2c3d) == "vdpa.io-nic-0a1b2c3d.sock");

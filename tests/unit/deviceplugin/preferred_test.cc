@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 using Ids = std::vector<std::string>;
 
 TEST_CASE("natural order") {

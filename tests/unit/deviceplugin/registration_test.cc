@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 using namespace std::chrono_literals;
 
 namespace {
@@ -89,9 +90,9 @@ TEST_CASE("streams that end at once, one after the other, back off after the thi
       registerBriefly();
       CHECK(*m.registration.due() - m.now == expected);
       m.now = *m.registration.due();
-      expected = std::min(expected * 2, Registration::kLongestRetry);
+      expected = std::min(expected * 2, Registration::kMaxRetry);
     }
-    CHECK(expected == Registration::kLongestRetry);
+    CHECK(expected == Registration::kMaxRetry);
   };
   m.registration.kubeletAppeared(m.now);
   backsOff();
@@ -164,9 +165,9 @@ TEST_CASE("failures back off, doubling to a cap, and a new kubelet starts over")
     m.registration.failed(m.now);
     CHECK(*m.registration.due() - m.now == expected);
     m.now = *m.registration.due();
-    expected = std::min(expected * 2, Registration::kLongestRetry);
+    expected = std::min(expected * 2, Registration::kMaxRetry);
   }
-  CHECK(expected == Registration::kLongestRetry);
+  CHECK(expected == Registration::kMaxRetry);
   m.registration.attempted();
   m.registration.failed(m.now);
   m.registration.kubeletAppeared(m.now);

@@ -7,6 +7,7 @@
 #include "common/virtio_features.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 namespace {
 
@@ -140,7 +141,7 @@ TEST_CASE("the kernel driver of each card") {
       continue;
     }
     REQUIRE(made.device);
-    CHECK(made.device->backend == Backend::kernel);
+    CHECK(made.device->backend == BackendKind::kernel);
     CHECK(made.device->pciDriver == card.kernelDriver);
     CHECK(made.device->rules.driver == card.kernelDriver);
     CHECK(made.device->managementDevice == "pci/0000:65:00.2");
@@ -248,7 +249,7 @@ TEST_CASE("the DPDK driver of each card, over the kernel driver that it needs") 
       continue;
     }
     REQUIRE(bound.device);
-    CHECK(bound.device->backend == Backend::dpdk);
+    CHECK(bound.device->backend == BackendKind::dpdk);
     CHECK(bound.device->dpdkDriver == card.dpdkDriver);
     const auto other = served(vfOf(card, "other"), BackendChoice::dpdk, false, Attach::vhostUser);
     CHECK_FALSE(other.device);
@@ -262,11 +263,11 @@ TEST_CASE("by itself it takes what is ready, and else advises what comes first")
   };
   const Card& intel = card("Intel N3000");
   for (const bool provision : {false, true})
-    CHECK(automatic(intel, "vfio-pci", provision).device->backend == Backend::dpdk);
-  CHECK(automatic(intel, "virtio-pci", true).device->backend == Backend::kernel);
+    CHECK(automatic(intel, "vfio-pci", provision).device->backend == BackendKind::dpdk);
+  CHECK(automatic(intel, "virtio-pci", true).device->backend == BackendKind::kernel);
   const Card& mellanox = card("ConnectX-6 Dx VF");  // both need the same driver
-  CHECK(automatic(mellanox, "mlx5_core", true).device->backend == Backend::kernel);
-  CHECK(automatic(mellanox, "mlx5_core").device->backend == Backend::dpdk);
+  CHECK(automatic(mellanox, "mlx5_core", true).device->backend == BackendKind::kernel);
+  CHECK(automatic(mellanox, "mlx5_core").device->backend == BackendKind::dpdk);
   CHECK(automatic(intel, "").why ==
         "driver is none, needs ifcvf; `provision: vdpa` would bind it (or vfio-pci for DPDK's "
         "ifc)");

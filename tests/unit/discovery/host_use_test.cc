@@ -9,6 +9,7 @@
 #include <thread>
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 using Link = NetworkConfiguration::Link;
 using Uses = std::map<std::string, std::string>;
 

@@ -14,6 +14,7 @@
 #include "common/errors.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 using namespace std::chrono_literals;
 using namespace std::string_literals;
 

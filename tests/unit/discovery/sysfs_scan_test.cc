@@ -10,6 +10,7 @@
 #include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;
+using namespace vdpa::plugin;
 
 namespace {
 

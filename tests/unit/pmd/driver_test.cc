@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::pmd;
 
 TEST_CASE("mlx5 uses interrupts unless the operator says otherwise") {
   const Driver& mlx5 = findDriver("mlx5");

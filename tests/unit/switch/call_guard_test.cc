@@ -11,6 +11,7 @@
 namespace {
 
 using namespace vdpa;
+using namespace vdpa::vswitch;
 
 constexpr int kVid = 7, kOtherVid = 8;
 
@@ -101,7 +102,7 @@ TEST_CASE("a poller at rest is woken once more at the most, and guarded again wh
   CHECK(interrupted(10000));
   guard.rest();
   CHECK(interrupted(10000));
-  CHECK_FALSE(interrupted(4 * CallGuard::kPatience));
+  CHECK_FALSE(interrupted(4 * CallGuard::kTimeout));
   guard.wake();
   CHECK(interrupted(10000));
 }

@@ -9,8 +9,8 @@
 
 namespace {
 
-using vdpa::KeyedHash;
-using vdpa::MacTable;
+using vdpa::vswitch::KeyedHash;
+using vdpa::vswitch::MacTable;
 
 constexpr uint64_t kMac = 0x020000000001;
 constexpr MacTable::Port kA = 1, kB = 2, kC = 3;

@@ -51,7 +51,7 @@ class Shared {
 }  // namespace
 
 TEST_CASE("memory that is gone reads as nothing, and its device alone is told of") {
-  MemoryGuard guard;
+  dpdk::MemoryGuard guard;
   Shared mine(4), other(4);
   guard.add(1, mine.address(), mine.size());
   guard.add(2, other.address(), other.size());
@@ -70,7 +70,7 @@ TEST_CASE("memory that is gone reads as nothing, and its device alone is told of
 }
 
 TEST_CASE("one fault is the last of a device's memory, and takes nothing of its neighbours") {
-  MemoryGuard guard;
+  dpdk::MemoryGuard guard;
   constexpr size_t kPages = 40'000;  // with two mappings for each, more than a process may have
   Shared mine(kPages);
   guard.add(1, mine.address(), mine.size());
@@ -82,7 +82,7 @@ TEST_CASE("one fault is the last of a device's memory, and takes nothing of its 
 }
 
 TEST_CASE("memory that was not told of is replaced page by page") {
-  MemoryGuard guard;
+  dpdk::MemoryGuard guard;
   Shared mine(4), other(4);
   mine.truncate();
   CHECK(mine.page(3) == 0);
@@ -92,7 +92,7 @@ TEST_CASE("memory that was not told of is replaced page by page") {
 }
 
 TEST_CASE("a device that has left is not told of") {
-  MemoryGuard guard;
+  dpdk::MemoryGuard guard;
   Shared memory(1);
   guard.add(1, memory.address(), memory.size());
   memory.truncate();
@@ -102,7 +102,7 @@ TEST_CASE("a device that has left is not told of") {
 }
 
 TEST_CASE("several threads fall into holes while devices come and go") {
-  MemoryGuard guard;
+  dpdk::MemoryGuard guard;
   constexpr int kThreads = 3, kRounds = 50;
   std::atomic<int> left{kThreads};
   std::atomic<int> wrong{0};

@@ -10,6 +10,7 @@
 namespace {
 
 using namespace vdpa;
+using namespace vdpa::vswitch;
 
 bool readable(int fd) {
   pollfd entry{fd, POLLIN, 0};

@@ -9,7 +9,7 @@
 
 namespace {
 
-using vdpa::RateLimit;
+using vdpa::vswitch::RateLimit;
 
 constexpr uint64_t kHz = 2'100'000'000;
 constexpr unsigned kMaxFrame = 1514;

@@ -71,7 +71,7 @@ TEST_CASE_METHOD(Page, "a crash names the port and ring of the thread that crash
 
 TEST_CASE_METHOD(Page, "memory that is gone and cannot be replaced is noted too") {
   const pid_t pid = run([&](ServingPage& page) {
-    const MemoryGuard guard;
+    const dpdk::MemoryGuard guard;
     noteCrashesIn(page.cell(0));
     page.cell(0).begin(3, 0);
     ::raise(SIGBUS);  // not one for missing memory

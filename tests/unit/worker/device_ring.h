@@ -11,7 +11,7 @@
 
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
-namespace vdpa::test {
+namespace vdpa::worker::test {
 
 class DeviceRing {
  public:
@@ -126,4 +126,4 @@ class DeviceRing {
   bool wrap_ = true, usedWrap_ = true;  // of a packed ring
 };
 
-}  // namespace vdpa::test
+}  // namespace vdpa::worker::test

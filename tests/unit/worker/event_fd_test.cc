@@ -10,6 +10,7 @@
 #include <thread>
 
 using namespace vdpa;
+using namespace vdpa::worker;
 using namespace std::chrono_literals;
 
 TEST_CASE("a counter that is filled between the look and the write keeps nobody waiting") {

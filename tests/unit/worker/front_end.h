@@ -13,7 +13,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/session.h"
 
-namespace vdpa::test {
+namespace vdpa::worker::test {
 
 inline UniqueFd memoryFile(size_t size, const char* name = "memory") {
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC));
@@ -83,19 +83,19 @@ inline Message addresses(uint32_t index) {
               VringAddresses{index, 0, base, base + 0x2000, base + 0x1000, 0});
 }
 
-inline Offer offer(uint32_t queuePairs = 1, uint32_t queueSize = 256) {
-  Offer offer;
-  offer.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
-                   feature::kEventIndex | feature::kMultiqueue;
-  offer.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
-                           protocol_feature::kMtu | protocol_feature::kConfig |
-                           protocol_feature::kResetDevice | protocol_feature::kStatus;
-  offer.queuePairs = queuePairs;
-  offer.queueSize = queueSize;
-  offer.config.mac = {2, 0, 0, 0, 0, 7};
-  offer.config.maxQueuePairs = static_cast<uint16_t>(queuePairs);
-  offer.config.mtu = 1400;
-  return offer;
+inline Capabilities capabilities(uint32_t queuePairs = 1, uint32_t queueSize = 256) {
+  Capabilities capabilities;
+  capabilities.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
+                          feature::kEventIndex | feature::kMultiqueue;
+  capabilities.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
+                                  protocol_feature::kMtu | protocol_feature::kConfig |
+                                  protocol_feature::kResetDevice | protocol_feature::kStatus;
+  capabilities.queuePairs = queuePairs;
+  capabilities.queueSize = queueSize;
+  capabilities.config.mac = {2, 0, 0, 0, 0, 7};
+  capabilities.config.maxQueuePairs = static_cast<uint16_t>(queuePairs);
+  capabilities.config.mtu = 1400;
+  return capabilities;
 }
 
 // A front-end that has negotiated and set up everything but started no ring.
@@ -129,4 +129,4 @@ T replyTo(Session& session) {
   return value;
 }
 
-}  // namespace vdpa::test
+}  // namespace vdpa::worker::test

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
+using namespace vdpa::worker;
 using namespace std::chrono_literals;
 
 TEST_CASE("log lines are limited and the suppressed ones counted") {

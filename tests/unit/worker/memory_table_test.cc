@@ -14,7 +14,8 @@
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::test;
+using namespace vdpa::worker;
+using namespace vdpa::worker::test;
 
 namespace {
 

@@ -11,7 +11,8 @@
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::test;
+using namespace vdpa::worker;
+using namespace vdpa::worker::test;
 
 namespace {
 
@@ -120,7 +121,7 @@ class PackedModel {
 void checkSplit(uint16_t available, uint16_t used, const std::function<void(Session&)>& check) {
   UniqueFd file = memoryFile(0x10000);
   const int raw = file.get();
-  Session session(offer());
+  Session session(capabilities());
   session.handle(with(Request::SetFeatures, feature::kVersion1));
   session.handle(memoryTable(std::move(file), 0x10000));
   session.handle(state(Request::SetVringNum, 0, 256));

@@ -6,22 +6,23 @@
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::test;
+using namespace vdpa::worker;
+using namespace vdpa::worker::test;
 
 TEST_CASE("what is offered can be asked for") {
-  Session session(offer(2));
+  Session session(capabilities(2));
   session.handle(empty(Request::GetFeatures));
-  CHECK(replyTo<uint64_t>(session) == offer().features);
+  CHECK(replyTo<uint64_t>(session) == capabilities().features);
   session.handle(empty(Request::GetProtocolFeatures));
-  CHECK(replyTo<uint64_t>(session) == offer().protocolFeatures);
-  session.handle(with(Request::SetProtocolFeatures, offer().protocolFeatures));
+  CHECK(replyTo<uint64_t>(session) == capabilities().protocolFeatures);
+  session.handle(with(Request::SetProtocolFeatures, capabilities().protocolFeatures));
   CHECK_FALSE(session.takeReply());
   session.handle(empty(Request::GetQueueNum));
   CHECK(replyTo<uint64_t>(session) == 2);
 }
 
 TEST_CASE("a reply has the request's number, the version and the reply flag") {
-  Session session(offer());
+  Session session(capabilities());
   session.handle(empty(Request::GetFeatures));
   const auto reply = session.takeReply();
   REQUIRE(reply);
@@ -34,7 +35,7 @@ TEST_CASE("a reply has the request's number, the version and the reply flag") {
 }
 
 TEST_CASE("acknowledgements are sent when asked for and negotiated") {
-  Session session(offer());
+  Session session(capabilities());
   const auto ask = [&] {
     session.handle(with(Request::SetFeatures, feature::kVersion1, kVersion | kNeedReplyFlag));
   };
@@ -44,12 +45,13 @@ TEST_CASE("acknowledgements are sent when asked for and negotiated") {
   ask();
   CHECK(replyTo<uint64_t>(session) == 0);
   session.handle(empty(Request::GetFeatures, kVersion | kNeedReplyFlag));
-  CHECK(replyTo<uint64_t>(session) == offer().features);  // an answer is acknowledgement enough
+  CHECK(replyTo<uint64_t>(session) ==
+        capabilities().features);  // an answer is acknowledgement enough
   CHECK_FALSE(session.takeReply());
 }
 
 TEST_CASE("a ring runs from its kick to GET_VRING_BASE") {
-  Session session(offer());
+  Session session(capabilities());
   setUp(session);
   const PodDevice& device = session.device();
   CHECK_FALSE(device.runs(device.rings[0]));
@@ -73,7 +75,7 @@ TEST_CASE("a ring runs from its kick to GET_VRING_BASE") {
 }
 
 TEST_CASE("a front-end that speaks of status starts its rings with DRIVER_OK") {
-  Session session(offer());
+  Session session(capabilities());
   setUp(session, feature::kVersion1, protocol_feature::kStatus);
   startRing(session, 0);
   const PodDevice& device = session.device();
@@ -88,13 +90,13 @@ TEST_CASE("a front-end that speaks of status starts its rings with DRIVER_OK") {
 }
 
 TEST_CASE("without PROTOCOL_FEATURES rings are enabled from the start") {
-  Session session(offer());
+  Session session(capabilities());
   session.handle(with(Request::SetFeatures, feature::kVersion1));
   CHECK(session.device().enabled(session.device().rings[0]));
 }
 
 TEST_CASE("a ring without eventfds") {
-  Session session(offer());
+  Session session(capabilities());
   setUp(session);
   session.handle(with(Request::SetVringCall, kVringNoDescriptor | 1));
   session.handle(with(Request::SetVringErr, uint64_t{1}, eventFd()));
@@ -107,14 +109,14 @@ TEST_CASE("a ring without eventfds") {
 }
 
 TEST_CASE("an eventfd that the pod made a blocking one keeps nobody waiting") {
-  Session session(offer());
+  Session session(capabilities());
   setUp(session);
   session.handle(with(Request::SetVringCall, uint64_t{0}, eventFd()));
   CHECK(::fcntl(session.device().rings[0].call->get(), F_GETFL) & O_NONBLOCK);
 }
 
 TEST_CASE("packed rings need no power of two") {
-  Session session(offer());
+  Session session(capabilities());
   setUp(session, feature::kVersion1 | feature::kPackedRing);
   session.handle(state(Request::SetVringNum, 0, 100));
   startRing(session, 0);
@@ -122,7 +124,7 @@ TEST_CASE("packed rings need no power of two") {
 }
 
 TEST_CASE("a second memory table replaces the first, the same one again changes nothing") {
-  Session session(offer());
+  Session session(capabilities());
   setUp(session);
   startRing(session, 0);
   const auto first = session.device().memory;
@@ -135,7 +137,7 @@ TEST_CASE("a second memory table replaces the first, the same one again changes 
 
 TEST_CASE("RESET_OWNER and RESET_DEVICE stop and disable every ring") {
   const Request request = GENERATE(Request::ResetOwner, Request::ResetDevice);
-  Session session(offer());
+  Session session(capabilities());
   setUp(session, feature::kVersion1, protocol_feature::kResetDevice);
   startRing(session, 0);
   session.handle(empty(request));
@@ -144,7 +146,7 @@ TEST_CASE("RESET_OWNER and RESET_DEVICE stop and disable every ring") {
 }
 
 TEST_CASE("configuration space") {
-  Session session(offer(2));
+  Session session(capabilities(2));
   session.handle(
       with(Request::SetProtocolFeatures, protocol_feature::kConfig | protocol_feature::kReplyAck));
   struct {
@@ -171,7 +173,7 @@ TEST_CASE("configuration space") {
 TEST_CASE("the driver's MTU is acknowledged within the device's and refused beyond") {
   const auto [mtu, refused] = GENERATE(
       table<uint64_t, uint64_t>({{67, 1}, {68, 0}, {1400, 0}, {1401, 1}, {~uint64_t{0}, 1}}));
-  Session session(offer());
+  Session session(capabilities());
   session.handle(
       with(Request::SetProtocolFeatures, protocol_feature::kMtu | protocol_feature::kReplyAck));
   session.handle(with(Request::NetSetMtu, mtu, kVersion | kNeedReplyFlag));
@@ -181,7 +183,7 @@ TEST_CASE("the driver's MTU is acknowledged within the device's and refused beyo
 TEST_CASE("a session closes every descriptor it was given") {
   const size_t before = openDescriptors();
   {
-    Session session(offer(2));
+    Session session(capabilities(2));
     setUp(session);
     for (uint32_t i = 0; i < 4; ++i) startRing(session, i);
     startRing(session, 0);  // new kick

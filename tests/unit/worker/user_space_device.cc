@@ -17,7 +17,7 @@
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
-namespace vdpa::test {
+namespace vdpa::worker::test {
 namespace {
 
 constexpr uint16_t kEntries = 256;
@@ -381,7 +381,7 @@ ssize_t UserSpaceDevice::write(const void* data, size_t size) {
   return -EINVAL;
 }
 
-}  // namespace vdpa::test
+}  // namespace vdpa::worker::test
 
 // What the linker puts in the place of the C library's.
 extern "C" {
@@ -395,7 +395,7 @@ int __wrap_open64(const char* path, int flags, ...) {
   va_start(arguments, flags);
   const mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
   va_end(arguments);
-  if (auto* device = vdpa::test::UserSpaceDevice::at(path))
+  if (auto* device = vdpa::worker::test::UserSpaceDevice::at(path))
     if (const int error = device->opened(); error != 0) {
       errno = error;
       return -1;
@@ -404,7 +404,7 @@ int __wrap_open64(const char* path, int flags, ...) {
 }
 
 int __wrap_close(int fd) {
-  if (auto* device = vdpa::test::UserSpaceDevice::of(fd)) device->closed();
+  if (auto* device = vdpa::worker::test::UserSpaceDevice::of(fd)) device->closed();
   return __real_close(fd);
 }
 
@@ -413,7 +413,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...) {
   va_start(arguments, request);
   void* argument = va_arg(arguments, void*);
   va_end(arguments);
-  auto* device = vdpa::test::UserSpaceDevice::of(fd);
+  auto* device = vdpa::worker::test::UserSpaceDevice::of(fd);
   if (!device) return __real_ioctl(fd, request, argument);
   const int error = device->ioctl(request, argument);
   if (error == 0) return 0;
@@ -422,7 +422,7 @@ int __wrap_ioctl(int fd, unsigned long request, ...) {
 }
 
 ssize_t __wrap_write(int fd, const void* data, size_t size) {
-  auto* device = vdpa::test::UserSpaceDevice::of(fd);
+  auto* device = vdpa::worker::test::UserSpaceDevice::of(fd);
   if (!device) return __real_write(fd, data, size);
   const ssize_t written = device->write(data, size);
   if (written >= 0) return written;

@@ -18,7 +18,7 @@
 #include "common/unique_fd.h"
 #include "tests/unit/worker/device_ring.h"
 
-namespace vdpa::test {
+namespace vdpa::worker::test {
 
 struct Nic {
   uint16_t pairs = 4;
@@ -97,4 +97,4 @@ class UserSpaceDevice {
   std::thread thread_;
 };
 
-}  // namespace vdpa::test
+}  // namespace vdpa::worker::test

@@ -10,7 +10,8 @@
 #include "tests/unit/worker/user_space_device.h"
 
 using namespace vdpa;
-using namespace vdpa::test;
+using namespace vdpa::worker;
+using namespace vdpa::worker::test;
 
 namespace {
 
@@ -51,7 +52,7 @@ class Pod {
  public:
   Pod(Worker& worker, uint32_t pairs, uint64_t features = kFeatures)
       : engine_(worker.engine),
-        session_(offer(pairs)),
+        session_(capabilities(pairs)),
         pairs_(pairs),
         packed_(features & feature::kPackedRing),
         kicks_(size_t{2} * pairs),

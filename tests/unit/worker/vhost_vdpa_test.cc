@@ -18,6 +18,7 @@
 #include "tests/unit/worker/device_ring.h"
 
 using namespace vdpa;
+using namespace vdpa::worker;
 
 namespace {
 

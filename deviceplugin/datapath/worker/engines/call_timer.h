@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <sys/time.h>
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // Not around calls that must not be interrupted, such as the kernel's work on a device. One at a
 // time.
@@ -18,14 +18,14 @@ class CallTimer {
     action.sa_handler = [](int) {};  // being a signal is all it is for
     action.sa_flags = 0;             // and not SA_RESTART
     ::sigaction(SIGALRM, &action, nullptr);
-    set(kPatience);
+    set(kTimeout);
   }
   ~CallTimer() { set(0); }
   CallTimer(const CallTimer&) = delete;
   CallTimer& operator=(const CallTimer&) = delete;
 
  private:
-  static constexpr int kPatience = 50'000;  // microseconds
+  static constexpr int kTimeout = 50'000;  // microseconds
 
   // Again and again: the first may come before the call that waits.
   static void set(int microseconds) {
@@ -34,4 +34,4 @@ class CallTimer {
   }
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -11,11 +11,11 @@
 
 #include "common/errors.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 constexpr uint32_t kEntries = 8;  // three are in use at a time
-constexpr auto kPatience = std::chrono::milliseconds(500);
+constexpr auto kTimeout = std::chrono::milliseconds(500);
 
 // Where things are in the page.
 constexpr uint64_t kDescriptors = 0;
@@ -124,7 +124,7 @@ void ControlQueue::usePairs(uint16_t pairs) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   ::eventfd_write(kick_.get(), 1);
 
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + kTimeout;
   while (!answered()) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -147,4 +147,4 @@ bool ControlQueue::answered() const {
   return available == used && used == lastWrap_;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

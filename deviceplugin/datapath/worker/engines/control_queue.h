@@ -10,7 +10,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class ControlQueue {
  public:
@@ -45,4 +45,4 @@ class ControlQueue {
   bool lastWrap_ = true;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

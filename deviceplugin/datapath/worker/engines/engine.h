@@ -14,7 +14,7 @@
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/pod_device.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // What an engine says it can do.
 struct EngineLimits {
@@ -58,4 +58,4 @@ class Engine {
   virtual bool settled() const = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -5,7 +5,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 // The engine is a program of ours that answers in microseconds, unless a thousand ports come up at
@@ -108,4 +108,4 @@ void EngineLink::fail(std::string reason, bool refused) {
   });
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

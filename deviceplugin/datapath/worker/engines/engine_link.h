@@ -8,7 +8,7 @@
 #include "common/event_loop.h"
 #include "deviceplugin/datapath/worker/protocol/message_socket.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class EngineLink {
  public:
@@ -59,4 +59,4 @@ class EngineLink {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

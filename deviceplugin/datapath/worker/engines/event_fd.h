@@ -9,7 +9,7 @@
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
 #include "deviceplugin/datapath/worker/protocol/message.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // Waits for a moment at most, whatever the pod has filled its counter with, or fills it with just
 // then.
@@ -22,4 +22,4 @@ inline void signalEvent(const SharedFd& fd) {
   [[maybe_unused]] const ssize_t ignored = ::write(fd->get(), &one, sizeof one);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

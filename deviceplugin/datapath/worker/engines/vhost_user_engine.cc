@@ -9,13 +9,13 @@
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 // The engine of a new worker is being made meanwhile: it isn't missed until the last back-off.
 constexpr std::chrono::milliseconds kNewBackOff{1};
 constexpr std::chrono::milliseconds kFirstBackOff{10};
-constexpr std::chrono::milliseconds kLastBackOff{200};
+constexpr std::chrono::milliseconds kMaxBackOff{200};
 
 }  // namespace
 
@@ -78,7 +78,7 @@ void VhostUserEngine::reconnectLater() {
   loop_.cancel(reconnectTimer_);
   reconnectTimer_ = loop_.after(backOff_, [this] { connect(); });
   // Never much longer than it was away.
-  backOff_ = std::min(backOff_ * 5 / 4 + std::chrono::milliseconds(1), kLastBackOff);
+  backOff_ = std::min(backOff_ * 5 / 4 + std::chrono::milliseconds(1), kMaxBackOff);
 }
 
 void VhostUserEngine::forgetLink() {
@@ -95,7 +95,7 @@ void VhostUserEngine::lost(const std::string& reason, bool refused) {
     for (size_t i = 0; i < handed_.size(); ++i)
       if (handed_[i].given) device_->rings[i].positionLost = true;
   }
-  const bool coming = !limits_ && backOff_ < kLastBackOff;
+  const bool coming = !limits_ && backOff_ < kMaxBackOff;
   forgetLink();
   reconnectLater();
   if (!refused && !coming && (up_ || reason != lastReason_)) {
@@ -282,4 +282,4 @@ void VhostUserEngine::wake() {
   }
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

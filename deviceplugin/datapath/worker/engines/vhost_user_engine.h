@@ -6,7 +6,7 @@
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/engine_link.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class VhostUserEngine : public Engine {
  public:
@@ -71,4 +71,4 @@ class VhostUserEngine : public Engine {
   bool wakeRings_ = false;  // signal both sides once the rings run again
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

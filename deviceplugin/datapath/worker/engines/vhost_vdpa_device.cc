@@ -25,7 +25,7 @@
 #define VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK 0x6
 #endif
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 constexpr uint32_t kNetworkDevice = 1;  // virtio's device ID
@@ -264,4 +264,4 @@ void VhostVdpaDevice::reset() {
   setStatus(0);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

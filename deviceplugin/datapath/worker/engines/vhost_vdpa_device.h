@@ -11,7 +11,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class VhostVdpaDevice {
  public:
@@ -86,4 +86,4 @@ class VhostVdpaDevice {
   std::vector<Mapping> mappings_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -14,10 +14,10 @@
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
-constexpr std::chrono::milliseconds kLastBackOff{200};
+constexpr std::chrono::milliseconds kMaxBackOff{200};
 constexpr uint64_t kAccessPlatform = bit(VIRTIO_F_ACCESS_PLATFORM);
 
 // What the front-end answers its driver itself, so that the device needn't have it.
@@ -123,7 +123,7 @@ void VhostVdpaEngine::open() {
     kernel_.reset();
     if (vanished()) return gone(path_ + " is gone");
     openTimer_ = loop_.after(backOff_, [this] { open(); });
-    backOff_ = std::min(backOff_ * 2, kLastBackOff);
+    backOff_ = std::min(backOff_ * 2, kMaxBackOff);
     setUp(false, error.what());
   }
 }
@@ -389,4 +389,4 @@ void VhostVdpaEngine::stop(bool keepPositions) {
   started_ = {};
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -12,7 +12,7 @@
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // What is told to the pod, and what to the device.
 EngineLimits limitsOf(const VhostVdpaDevice::Facts& facts, uint32_t mostPairs);
@@ -86,4 +86,4 @@ class VhostVdpaEngine : public Engine {
   std::unique_ptr<ControlQueue> control_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -11,7 +11,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 constexpr uint64_t kBlock = 512;  // bytes, the unit of st_blocks (stat(3type))
@@ -49,4 +49,4 @@ void checkHugePages(const std::vector<MemoryRegion>& regions) {
           file.region, file.allocated >> 20, file.mapped >> 20);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -7,7 +7,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // Throws ProtocolError when a hugetlb file has fewer pages than there are up to the end of its last
 // region, which rte_vhost maps from the file's start (vhost_user_mmap_region() in DPDK's
@@ -17,4 +17,4 @@ namespace vdpa {
 // the engine.
 void checkHugePages(const std::vector<MemoryRegion>& regions);
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -17,7 +17,7 @@
 #include "deviceplugin/datapath/worker/protocol/huge_pages.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 constexpr uint64_t kBlock = 512;  // bytes, the unit of st_blocks (stat(3type))
@@ -228,4 +228,4 @@ void MemoryTable::checkFiles() const {
   for (size_t i = 0; i < regions_.size(); ++i) checkSize(i, regions_[i]);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -9,7 +9,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/message.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 struct MemoryRegion {
   WireRegion wire;
@@ -57,4 +57,4 @@ class MemoryTable {
   std::vector<MemoryRegion> regions_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

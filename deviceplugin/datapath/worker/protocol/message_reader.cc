@@ -5,7 +5,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 std::vector<std::byte> encode(Request request, uint32_t flags, const void* payload, size_t size) {
   const MessageHeader header{static_cast<uint32_t>(request), flags, static_cast<uint32_t>(size)};
@@ -48,4 +48,4 @@ void MessageReader::startPayload() {
   bytes_.clear();
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

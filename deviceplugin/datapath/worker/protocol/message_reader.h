@@ -7,7 +7,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/message.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class MessageReader {
  public:
@@ -31,4 +31,4 @@ class MessageReader {
   Message message_;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

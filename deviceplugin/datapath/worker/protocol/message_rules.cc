@@ -3,7 +3,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 void checkLength(const Message& message, size_t expected) {
@@ -89,4 +89,4 @@ void checkForm(const Message& message) {
   throw protocolError("{}: not a request this back-end offers", nameOf(message.request));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -3,10 +3,10 @@
 
 #include "deviceplugin/datapath/worker/protocol/message.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // Throws ProtocolError, naming the request, for an unknown request, a wrong payload length, wrong
 // flags or a wrong number of descriptors.
 void checkForm(const Message& message);
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

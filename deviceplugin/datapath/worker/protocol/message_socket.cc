@@ -9,7 +9,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 constexpr size_t kControlSpace = CMSG_SPACE(kMaxDescriptors * sizeof(int));
@@ -109,4 +109,4 @@ bool MessageSocket::hungUp() const {
   return ::poll(&entry, 1, 0) == 1 && (entry.revents & (POLLHUP | POLLERR));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

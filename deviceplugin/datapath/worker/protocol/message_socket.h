@@ -7,7 +7,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/message_reader.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 class MessageSocket {
  public:
@@ -46,4 +46,4 @@ class MessageSocket {
   size_t pendingBytes_ = 0;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -7,7 +7,7 @@
 #include <cctype>
 #include <stdexcept>
 
-namespace vdpa {
+namespace vdpa::worker {
 
 std::array<uint8_t, 6> parseMac(const std::string& text) {
   std::array<uint8_t, 6> mac{};
@@ -26,4 +26,4 @@ std::string formatMac(const std::array<uint8_t, 6>& mac) {
   return fmt::format("{:02x}", fmt::join(mac, ":"));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace vdpa {
+namespace vdpa::worker {
 
 struct NetConfig {
   std::array<uint8_t, 6> mac{};
@@ -21,4 +21,4 @@ static_assert(sizeof(NetConfig) == 12);  // laid out as the driver reads it, lit
 std::array<uint8_t, 6> parseMac(const std::string& text);
 std::string formatMac(const std::array<uint8_t, 6>& mac);
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

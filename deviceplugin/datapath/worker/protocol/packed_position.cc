@@ -18,7 +18,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 class Ring {
@@ -139,4 +139,4 @@ PackedPosition packedPosition(size_t ringIndex, std::span<const PackedDescriptor
   return result;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

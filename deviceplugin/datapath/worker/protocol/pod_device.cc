@@ -3,7 +3,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 void checkPart(const MemoryTable& memory, size_t index, const char* part, uint64_t address,
@@ -56,4 +56,4 @@ void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index)
   checkPart(*memory, index, "device area", at.used, layout.usedSize, layout.usedAlignment);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

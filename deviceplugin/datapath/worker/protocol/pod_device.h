@@ -9,7 +9,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 struct Vring {
   uint32_t size = 0;  // entries; 0 until SET_VRING_NUM
@@ -60,4 +60,4 @@ struct VringLayout {
 // one region of `memory` (null: none shared).
 void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index);
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -6,7 +6,7 @@
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 uint16_t readU16(const MemoryTable& memory, uint64_t address) {
@@ -56,4 +56,4 @@ uint32_t recoverPosition(const PodDevice& device, size_t index) {
   return position.base | position.base << 16;
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

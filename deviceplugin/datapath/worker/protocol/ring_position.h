@@ -6,11 +6,11 @@
 
 #include "deviceplugin/datapath/worker/protocol/pod_device.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // Returns the value for SET_VRING_BASE. Buffers that the engine had taken and not yet returned are
 // given to the next engine again. Throws ProtocolError when the ring contradicts itself, or cannot
 // be read: only the driver's reset can help then.
 uint32_t recoverPosition(const PodDevice& device, size_t index);
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

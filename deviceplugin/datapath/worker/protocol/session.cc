@@ -11,7 +11,7 @@
 #include "deviceplugin/datapath/worker/protocol/message_rules.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 namespace {
 
 constexpr uint64_t kMinMtu = 68;  // RFC 791
@@ -29,8 +29,8 @@ bool isEventFd(int fd) {
 
 }  // namespace
 
-Session::Session(const Offer& offer) : offer_(offer) {
-  device_.rings.resize(size_t{2} * offer.queuePairs);
+Session::Session(const Capabilities& capabilities) : capabilities_(capabilities) {
+  device_.rings.resize(size_t{2} * capabilities.queuePairs);
 }
 
 void Session::handle(Message message) {
@@ -63,7 +63,7 @@ void Session::dispatch(Message& message) {
   switch (message.request) {
     case Request::GetFeatures:
       featuresRead_ = true;
-      return answer(offer_.features);
+      return answer(capabilities_.features);
     case Request::SetFeatures:
       return setFeatures(message.as<uint64_t>());
     case Request::SetOwner:
@@ -71,7 +71,7 @@ void Session::dispatch(Message& message) {
     case Request::ResetOwner:
       return stopAllRings();
     case Request::GetProtocolFeatures:
-      return answer(offer_.protocolFeatures);
+      return answer(capabilities_.protocolFeatures);
     case Request::SetProtocolFeatures:
       return setProtocolFeatures(message.as<uint64_t>());
     case Request::SetMemTable:
@@ -92,7 +92,7 @@ void Session::dispatch(Message& message) {
       return enableRing(message.as<VringState>());
     case Request::GetQueueNum:
       need(protocol_feature::kMultiqueue, "MQ");
-      return answer(offer_.queuePairs);
+      return answer(capabilities_.queuePairs);
     case Request::NetSetMtu:
       return setMtu(message.as<uint64_t>());
     case Request::GetConfig:
@@ -114,7 +114,7 @@ void Session::dispatch(Message& message) {
 }
 
 void Session::setFeatures(uint64_t features) {
-  if (const uint64_t unknown = features & ~offer_.features; unknown != 0)
+  if (const uint64_t unknown = features & ~capabilities_.features; unknown != 0)
     throw protocolError(
         "features {:#x} are not offered; if the driver agreed on them before this node was "
         "updated, restart the VM or the application",
@@ -129,7 +129,7 @@ void Session::setFeatures(uint64_t features) {
 }
 
 void Session::setProtocolFeatures(uint64_t features) {
-  if (const uint64_t unknown = features & ~offer_.protocolFeatures; unknown != 0)
+  if (const uint64_t unknown = features & ~capabilities_.protocolFeatures; unknown != 0)
     throw protocolError("protocol features {:#x} were not offered", unknown);
   if (features != device_.protocolFeatures && anyStarted())
     throw protocolError("protocol features change while rings run");
@@ -147,9 +147,9 @@ void Session::setMemory(Message message) {
 
 void Session::setRingSize(VringState state) {
   Vring& ring = stoppedRing(state.index);
-  if (state.value < offer_.minQueueSize || state.value > offer_.queueSize)
+  if (state.value < capabilities_.minQueueSize || state.value > capabilities_.queueSize)
     throw protocolError("ring {} with {} entries; expected {} to {}", state.index, state.value,
-                        offer_.minQueueSize, offer_.queueSize);
+                        capabilities_.minQueueSize, capabilities_.queueSize);
   ring.size = state.value;
 }
 
@@ -220,12 +220,13 @@ void Session::getConfig(const Message& message) {
   if (header.offset > sizeof(NetConfig) || header.size > sizeof(NetConfig) - header.offset) return;
   pending_.payload = message.payload;
   std::memcpy(pending_.payload.data() + sizeof header,
-              reinterpret_cast<const std::byte*>(&offer_.config) + header.offset, header.size);
+              reinterpret_cast<const std::byte*>(&capabilities_.config) + header.offset,
+              header.size);
 }
 
 void Session::setMtu(uint64_t mtu) {
   need(protocol_feature::kMtu, "NET_MTU");
-  pending_.refused = mtu < kMinMtu || mtu > offer_.config.mtu ? 1 : 0;
+  pending_.refused = mtu < kMinMtu || mtu > capabilities_.config.mtu ? 1 : 0;
 }
 
 void Session::stopAllRings() {
@@ -234,7 +235,7 @@ void Session::stopAllRings() {
 
 Vring& Session::ring(uint64_t index) {
   if (index >= device_.rings.size())
-    throw protocolError("ring {} of a device with {} queue pairs", index, offer_.queuePairs);
+    throw protocolError("ring {} of a device with {} queue pairs", index, capabilities_.queuePairs);
   return device_.rings[index];
 }
 
@@ -261,4 +262,4 @@ void Session::answer(uint64_t value) {
   std::memcpy(pending_.payload.data(), &value, sizeof value);
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -8,10 +8,10 @@
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/pod_device.h"
 
-namespace vdpa {
+namespace vdpa::worker {
 
 // What this back-end can do: our own limits cut down to the engine's.
-struct Offer {
+struct Capabilities {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
   uint32_t queuePairs = 1;
@@ -22,7 +22,7 @@ struct Offer {
 
 class Session {
  public:
-  explicit Session(const Offer& offer);
+  explicit Session(const Capabilities& capabilities);
 
   // Takes one message. Throws ProtocolError if the front-end may not send it like this or now; the
   // session is over then.
@@ -70,10 +70,10 @@ class Session {
   void need(uint64_t protocolFeature, const char* name) const;
   void answer(uint64_t value);
 
-  const Offer offer_;
+  const Capabilities capabilities_;
   PodDevice device_;
   Pending pending_;
   bool featuresRead_ = false, featuresSet_ = false;
 };
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

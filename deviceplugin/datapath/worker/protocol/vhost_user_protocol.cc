@@ -3,7 +3,7 @@
 
 #include <fmt/core.h>
 
-namespace vdpa {
+namespace vdpa::worker {
 
 std::string nameOf(Request request) {
   switch (request) {
@@ -55,4 +55,4 @@ std::string nameOf(Request request) {
   return fmt::format("request {}", static_cast<uint32_t>(request));
 }
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

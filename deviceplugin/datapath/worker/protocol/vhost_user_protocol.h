@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace vdpa {
+namespace vdpa::worker {
 
 enum class Request : uint32_t {
   GetFeatures = 1,
@@ -146,4 +146,4 @@ inline constexpr uint8_t kStatusDriverOk = 4;
 // virtio 1.2, 2.7 and 2.8: the largest ring.
 inline constexpr uint32_t kMaxQueueSize = 32768;
 
-}  // namespace vdpa
+}  // namespace vdpa::worker

@@ -1,11 +1,12 @@
-// A route of a pod's interface, as CNI 1.1.0 has them.
+// Addresses and routes of a pod's interface, as CNI 1.1.0 has them.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
-namespace vdpa {
+namespace vdpa::datapath {
 
 struct PodRoute {
   std::string destination;        // "10.0.0.0/8"
@@ -19,4 +20,9 @@ struct PodRoute {
   bool operator==(const PodRoute&) const = default;
 };
 
-}  // namespace vdpa
+struct PodAddresses {
+  std::vector<std::string> ips;  // "10.0.0.2/24"
+  std::vector<PodRoute> routes;
+};
+
+}  // namespace vdpa::datapath
