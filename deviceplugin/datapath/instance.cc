@@ -28,17 +28,17 @@ std::string prepared(const Paths& paths) {
 
 }  // namespace
 
-Instance::Instance(const Attachments::Options& options, const std::string& metricsAddress,
+Instance::Instance(const Node::Options& options, const std::string& metricsAddress,
                    std::function<bool()> unfinished)
     : lock_(prepared(options.paths)),
       unfinished_(std::move(unfinished)),
-      attachments_(options, [this] { health_.raise(); }),
-      metrics_(attachments_, metricsAddress),
+      datapath_(options, [this] { health_.raise(); }),
+      metrics_(datapath_, metricsAddress),
       service_(
-          attachments_, watchers_,
+          datapath_, watchers_,
           {[this] {
              devices_.raise();
-             watchers_.publish(attachments_.deviceStates());
+             watchers_.publish(datapath_.status.deviceStates());
            },
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}) {
   serve(options.paths.serverSocket());
@@ -52,7 +52,7 @@ Instance::Instance(const Attachments::Options& options, const std::string& metri
 
 Instance::~Instance() {
   log::info("stopping; workers and switches run on");
-  attachments_.shutdown();
+  datapath_.attachments.shutdown();
   watchers_.shutdown();
   server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
   server_->Wait();
@@ -79,7 +79,7 @@ void Instance::publishHealth(const std::stop_token& stop) {
   health_.raise();
   while (!stop.stop_requested())
     if (health_.wait(stop, 1h)) {
-      watchers_.publish(attachments_.deviceStates());
+      watchers_.publish(datapath_.status.deviceStates());
       never_.wait(stop, kHealthInterval);
     }
 }
@@ -89,9 +89,9 @@ void Instance::reconcile(const std::stop_token& stop, std::chrono::milliseconds 
     never_.wait(stop, interval);
     if (stop.stop_requested()) return;
     try {
-      attachments_.retryFailed();
+      datapath_.offers.retryFailed();
       health_.raise();  // devices of the kernel's change without telling us
-      attachments_.reconcile();
+      datapath_.attachments.detachOrphans();
       if (unfinished_ && unfinished_()) unfinished_ = nullptr;
     } catch (const std::exception& error) {
       log::warn("cannot look after the attachments: {}", error.what());
@@ -103,7 +103,7 @@ void Instance::reconcile(const std::stop_token& stop, std::chrono::milliseconds 
 void Instance::upgradeProcesses(const std::stop_token& stop) {
   devices_.raise();
   while (!stop.stop_requested())
-    if (devices_.wait(stop, 1h)) attachments_.upgradeProcesses(stop);
+    if (devices_.wait(stop, 1h)) datapath_.upgrade.run(stop);
 }
 
 void Instance::Signal::raise() {

@@ -14,7 +14,7 @@
 #include "deviceplugin/datapath/api/metrics.h"
 #include "deviceplugin/datapath/api/service.h"
 #include "deviceplugin/datapath/api/watchers.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 #include "deviceplugin/datapath/instance_lock.h"
 
 namespace vdpa::datapath {
@@ -23,7 +23,7 @@ class Instance {
  public:
   // `metricsAddress`: host:port; empty for none. `unfinished`: called now and then, from a thread
   // of this, until it returns true; may be empty. Throws what prevents the start.
-  Instance(const Attachments::Options& options, const std::string& metricsAddress,
+  Instance(const Node::Options& options, const std::string& metricsAddress,
            std::function<bool()> unfinished);
   // Stops serving; workers and switches run on.
   ~Instance();
@@ -53,7 +53,7 @@ class Instance {
   Signal devices_;
   std::function<bool()> unfinished_;  // of reconcile()'s thread
   Watchers watchers_;
-  Attachments attachments_;
+  Datapath datapath_;
   Metrics metrics_;
   Service service_;
   HealthService healthService_;

@@ -137,27 +137,33 @@ int run(int argc, char** argv) {
     unfinished = [&cgroupRoot] { return retryHugePages(cgroupRoot); };
   // One at a time: the kernel holds one lock for all.
   VdpaNetlink netlink(std::chrono::seconds(10));
-  const Instance instance({programs, Paths(runDir, stateDir), bootId(),
-                           [podResources] { return listPodDevices(podResources); },
-                           [&netlink](const std::string& name, const std::string& managementDevice,
-                                      const VdpaAttributes& attributes) {
-                             return netlink.add(name, managementDevice, attributes);
-                           },
-                           [&netlink](const std::string& name) { netlink.remove(name); },
-                           std::chrono::seconds(4), nullptr, std::chrono::seconds(releaseAfter),
-                           [&netlink](const std::string& name) {
-                             const auto config = netlink.config(name);
-                             return config ? config->mac : "";
-                           },
-                           [&netlink](const std::string& name, const std::string& mac) {
-                             return netlink.setMac(name, mac);
-                           },
-                           std::nullopt,
-                           [&netlink](const std::string& name) {
-                             const auto config = netlink.config(name);
-                             return config ? unsigned{config->mtu} : 0;
-                           }},
-                          metrics, std::move(unfinished));
+  const VdpaDevices vdpa{
+      .add =
+          [&netlink](const std::string& name, const std::string& managementDevice,
+                     const VdpaAttributes& attributes) {
+            return netlink.add(name, managementDevice, attributes);
+          },
+      .remove = [&netlink](const std::string& name) { netlink.remove(name); },
+      .mac =
+          [&netlink](const std::string& name) {
+            const auto config = netlink.config(name);
+            return config ? config->mac : "";
+          },
+      .setMac = [&netlink](const std::string& name,
+                           const std::string& mac) { return netlink.setMac(name, mac); },
+      .mtu =
+          [&netlink](const std::string& name) {
+            const auto config = netlink.config(name);
+            return config ? unsigned{config->mtu} : 0;
+          }};
+  const Instance instance(
+      {.programs = programs,
+       .paths = Paths(runDir, stateDir),
+       .bootId = bootId(),
+       .listPodDevices = [podResources] { return listPodDevices(podResources); },
+       .vdpa = vdpa,
+       .releaseAfter = std::chrono::seconds(releaseAfter)},
+      metrics, std::move(unfinished));
   int signal = 0;
   ::sigwait(&ends, &signal);
   return 0;

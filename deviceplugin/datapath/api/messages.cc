@@ -162,7 +162,7 @@ datapath::v1::DeviceState toMessage(const DeviceState& state) {
   return message;
 }
 
-datapath::v1::Attachment toMessage(const Attachments::Live& live) {
+datapath::v1::Attachment toMessage(const LiveAttachment& live) {
   const Attachment& attachment = live.attachment;
   datapath::v1::Attachment message;
   message.set_device_id(attachment.deviceId);

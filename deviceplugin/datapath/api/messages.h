@@ -2,7 +2,7 @@
 #pragma once
 
 #include "datapath.pb.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 #include "deviceplugin/datapath/model/device_state.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 
@@ -14,7 +14,7 @@ CheckRequest fromMessage(const datapath::v1::CheckRequest& message);
 PodAddresses fromMessage(const datapath::v1::SetAddressesRequest& message);
 
 datapath::v1::DeviceState toMessage(const DeviceState& state);
-datapath::v1::Attachment toMessage(const Attachments::Live& live);
+datapath::v1::Attachment toMessage(const LiveAttachment& live);
 datapath::v1::DeviceStats toMessage(const DeviceCounters& counters);
 
 }  // namespace vdpa::datapath

@@ -41,7 +41,7 @@ void add(MetricFamily& family, double value, std::vector<ClientMetric::Label> la
 
 class Metrics::Collector : public prometheus::Collectable {
  public:
-  explicit Collector(Attachments& attachments) : attachments_(attachments) {}
+  explicit Collector(Datapath& datapath) : datapath_(datapath) {}
 
   std::vector<MetricFamily> Collect() const override {
     auto attached = family("vdpa_attachments", "Devices attached to pods.", MetricType::Gauge);
@@ -68,20 +68,20 @@ class Metrics::Collector : public prometheus::Collectable {
                            "Devices whose owner record cannot be read; see vdpactl attachments.",
                            MetricType::Gauge);
 
-    const auto list = attachments_.list();
-    add(withheld, attachments_.withheldDevices());
+    const auto list = datapath_.status.list();
+    add(withheld, datapath_.status.withheldDevices());
     add(attached, static_cast<double>(list.size()) - withheld.metric[0].gauge.value);
-    const auto counts = attachments_.orphanCounts();
+    const auto counts = datapath_.node.orphans.counts();
     add(abandoned, counts.abandoned);
     add(released, counts.detached);
     for (const auto& live : list)
       add(workers, live.workerDeaths, {{"device", live.attachment.deviceId}});
     double up = 0, down = 0;
-    for (const auto& state : attachments_.deviceStates()) (state.healthy ? up : down) += 1;
+    for (const auto& state : datapath_.status.deviceStates()) (state.healthy ? up : down) += 1;
     add(healthy, up, {{"healthy", "true"}});
     add(healthy, down, {{"healthy", "false"}});
-    add(engines, attachments_.engineDeaths());
-    for (const auto& device : attachments_.counters({})) {
+    add(engines, datapath_.status.engineDeaths());
+    for (const auto& device : datapath_.status.counters({})) {
       const ClientMetric::Label id{"device", device.id};
       add(packets, static_cast<double>(device.rxPackets), {id, {"direction", "rx"}});
       add(packets, static_cast<double>(device.txPackets), {id, {"direction", "tx"}});
@@ -95,16 +95,16 @@ class Metrics::Collector : public prometheus::Collectable {
   }
 
  private:
-  Attachments& attachments_;
+  Datapath& datapath_;
 };
 
-Metrics::Metrics(Attachments& attachments, const std::string& address)
+Metrics::Metrics(Datapath& datapath, const std::string& address)
     : registry_(std::make_shared<prometheus::Registry>()),
       durations_(&prometheus::BuildHistogram()
                       .Name("vdpa_attach_seconds")
                       .Help("How long Attach calls took.")
                       .Register(*registry_)),
-      collector_(std::make_shared<Collector>(attachments)) {
+      collector_(std::make_shared<Collector>(datapath)) {
   if (address.empty()) return;
   exposer_ = serveMetrics(address);
   exposer_->RegisterCollectable(registry_);

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 
 namespace prometheus {
 class Exposer;
@@ -19,7 +19,7 @@ namespace vdpa::datapath {
 class Metrics {
  public:
   // Serves http://`address`/metrics; nothing if the address is empty.
-  Metrics(Attachments& attachments, const std::string& address);
+  Metrics(Datapath& datapath, const std::string& address);
   ~Metrics();
 
   void attachDone(double seconds, bool succeeded);

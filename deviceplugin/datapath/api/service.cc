@@ -43,15 +43,15 @@ grpc::Status answer(const char* call, Function function) {
 
 }  // namespace
 
-Service::Service(Attachments& attachments, Watchers& watchers, Hooks hooks)
-    : attachments_(attachments), watchers_(watchers), hooks_(std::move(hooks)) {}
+Service::Service(Datapath& datapath, Watchers& watchers, Hooks hooks)
+    : datapath_(datapath), watchers_(watchers), hooks_(std::move(hooks)) {}
 
 grpc::Status Service::SetDevices(grpc::ServerContext*,
                                  const datapath::v1::SetDevicesRequest* request,
                                  datapath::v1::SetDevicesResponse* response) {
   *response->mutable_receiver() = receiverOf(*request);
   return answer("SetDevices", [&] {
-    attachments_.setDevices(fromMessage(*request));
+    datapath_.offers.setDevices(fromMessage(*request));
     hooks_.devicesChanged();
   });
 }
@@ -62,8 +62,8 @@ grpc::Status Service::Attach(grpc::ServerContext* context,
   const auto begin = std::chrono::steady_clock::now();
   *response->mutable_receiver() = receiverOf(*request);
   auto status = answer("Attach", [&] {
-    *response->mutable_attachment() = toMessage(
-        attachments_.attach(fromMessage(*request), [context] { return context->IsCancelled(); }));
+    *response->mutable_attachment() = toMessage(datapath_.attachments.attach(
+        fromMessage(*request), [context] { return context->IsCancelled(); }));
   });
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   hooks_.attachDone(took.count(), status.ok());
@@ -74,9 +74,10 @@ grpc::Status Service::Detach(grpc::ServerContext*, const datapath::v1::DetachReq
                              datapath::v1::DetachResponse* response) {
   return answer("Detach", [&] {
     const AttachmentKey key(request->container_id(), request->interface());
-    response->set_detached(request->device_id().empty()
-                               ? attachments_.detach(key)
-                               : attachments_.release(request->device_id(), key, request->force()));
+    response->set_detached(
+        request->device_id().empty()
+            ? datapath_.attachments.detach(key)
+            : datapath_.attachments.release(request->device_id(), key, request->force()));
   });
 }
 
@@ -85,7 +86,7 @@ grpc::Status Service::SetAddresses(grpc::ServerContext*,
                                    datapath::v1::SetAddressesResponse* response) {
   *response->mutable_receiver() = receiverOf(*request);
   return answer("SetAddresses", [&] {
-    *response->mutable_attachment() = toMessage(attachments_.setAddresses(
+    *response->mutable_attachment() = toMessage(datapath_.attachments.setAddresses(
         {request->container_id(), request->interface()}, fromMessage(*request)));
   });
 }
@@ -93,7 +94,7 @@ grpc::Status Service::SetAddresses(grpc::ServerContext*,
 grpc::Status Service::Drain(grpc::ServerContext*, const datapath::v1::DrainRequest*,
                             datapath::v1::DrainResponse* response) {
   return answer("Drain", [&] {
-    const auto drained = attachments_.drain();
+    const auto drained = datapath_.drain.run();
     response->mutable_ended()->Assign(drained.ended.begin(), drained.ended.end());
     response->mutable_left()->Assign(drained.left.begin(), drained.left.end());
     hooks_.devicesChanged();
@@ -104,7 +105,7 @@ grpc::Status Service::Check(grpc::ServerContext*, const datapath::v1::CheckReque
                             datapath::v1::CheckResponse* response) {
   *response->mutable_receiver() = receiverOf(*request);
   return answer("Check", [&] {
-    for (auto& difference : attachments_.check(fromMessage(*request)))
+    for (auto& difference : datapath_.status.check(fromMessage(*request)))
       response->add_differences(std::move(difference));
   });
 }
@@ -112,10 +113,10 @@ grpc::Status Service::Check(grpc::ServerContext*, const datapath::v1::CheckReque
 grpc::Status Service::List(grpc::ServerContext*, const datapath::v1::ListRequest*,
                            datapath::v1::ListResponse* response) {
   return answer("List", [&] {
-    for (const auto& state : attachments_.deviceStates())
+    for (const auto& state : datapath_.status.deviceStates())
       *response->add_devices() = toMessage(state);
-    for (const auto& live : attachments_.list()) *response->add_attachments() = toMessage(live);
-    response->set_not_ready(attachments_.notReady());
+    for (const auto& live : datapath_.status.list()) *response->add_attachments() = toMessage(live);
+    response->set_not_ready(datapath_.status.notReady());
   });
 }
 
@@ -123,7 +124,7 @@ grpc::Status Service::Stats(grpc::ServerContext*, const datapath::v1::StatsReque
                             datapath::v1::StatsResponse* response) {
   return answer("Stats", [&] {
     const auto& ids = request->device_ids();
-    for (const auto& counters : attachments_.counters({ids.begin(), ids.end()}))
+    for (const auto& counters : datapath_.status.counters({ids.begin(), ids.end()}))
       *response->add_devices() = toMessage(counters);
   });
 }

@@ -7,7 +7,7 @@
 
 #include "datapath.grpc.pb.h"
 #include "deviceplugin/datapath/api/watchers.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 
 namespace vdpa::datapath {
 
@@ -18,7 +18,7 @@ class Service : public datapath::v1::Datapath::Service {
     std::function<void()> devicesChanged;
     std::function<void(double seconds, bool succeeded)> attachDone;
   };
-  Service(Attachments& attachments, Watchers& watchers, Hooks hooks);
+  Service(Datapath& datapath, Watchers& watchers, Hooks hooks);
 
   grpc::Status SetDevices(grpc::ServerContext*, const datapath::v1::SetDevicesRequest* request,
                           datapath::v1::SetDevicesResponse*) override;
@@ -40,7 +40,7 @@ class Service : public datapath::v1::Datapath::Service {
                      grpc::ServerWriter<datapath::v1::WatchResponse>* stream) override;
 
  private:
-  Attachments& attachments_;
+  Datapath& datapath_;
   Watchers& watchers_;
   const Hooks hooks_;
 };

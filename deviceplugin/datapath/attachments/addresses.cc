@@ -11,17 +11,17 @@
 
 namespace vdpa::datapath {
 
-Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
-                                            const PodAddresses& addresses) {
+LiveAttachment Attachments::setAddresses(const AttachmentKey& key, const PodAddresses& addresses) {
   const auto attached = [&](const DeviceTable::Device& device) {
     return device.record && device.record->phase == Phase::attached &&
            device.record->attachment.owner.key() == key;
   };
   std::string id;
-  for (const auto& [name, device] : table_.all())
+  for (const auto& [name, device] : node_.table.all())
     if (attached(device)) id = name;
-  const auto lease = id.empty() ? std::nullopt : table_.lease(id, Clock::now() + options_.timeout);
-  const auto device = lease ? table_.find(id) : std::nullopt;
+  const auto lease =
+      id.empty() ? std::nullopt : node_.table.lease(id, Clock::now() + node_.options.timeout);
+  const auto device = lease ? node_.table.find(id) : std::nullopt;
   if (!device || !attached(*device))
     throw RefusedError(Refusal::notFound,
                        fmt::format("interface {} of container {} has no attachment: it was "
@@ -32,30 +32,30 @@ Attachments::Live Attachments::setAddresses(const AttachmentKey& key,
   OwnerRecord record = before;
   record.attachment.ips = addresses.ips;
   record.routes = addresses.routes;
-  Backend& backend = backends_.of(record.device);
+  Backend& backend = node_.backends.of(record.device);
   // One that died since it was started comes again.
   if (device->worker && backend.followsFromRecord())
     waitWorker(*device->worker, record, backend, false);
-  const std::string directory = options_.paths.device(id);
+  const std::string directory = node_.options.paths.device(id);
   Rollback rollback;
-  rollback.add([&] { records_.write(before, Durability::memory); });
-  records_.write(record, Durability::memory);
-  step("addresses recorded");
+  rollback.add([&] { node_.records.write(before, Durability::memory); });
+  node_.records.write(record, Durability::memory);
+  node_.step("addresses recorded");
   rollback.add([&] {
     OwnerRecord restored = before;
     backend.setAddresses(restored, addresses);
   });
   backend.setAddresses(record, {before.attachment.ips, before.routes});
-  step("addresses set");
-  if (record.routes != addresses.routes) records_.write(record, Durability::memory);
+  node_.step("addresses set");
+  if (record.routes != addresses.routes) node_.records.write(record, Durability::memory);
   rollback.add([&] { writeDeviceFiles(directory, before); });
   writeDeviceFiles(directory, record);
-  step("addresses told");
-  table_.setAttachment(*lease, record, device->worker);
+  node_.step("addresses told");
+  node_.table.setAttachment(*lease, record, device->worker);
   rollback.commit();
   log::info("{} of {}: addresses {}", id, describeOwner(record.attachment.owner),
             fmt::join(addresses.ips, ", "));
-  return describe(record, device->worker);
+  return node_.describe(record, device->worker);
 }
 
 }  // namespace vdpa::datapath

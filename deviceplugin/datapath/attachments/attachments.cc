@@ -18,100 +18,27 @@
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
 namespace vdpa::datapath {
-namespace {
-
-using namespace std::chrono_literals;
-
-// Between two looks at whether an owner has gone.
-constexpr auto kPollInterval = 250ms;
-
-}  // namespace
-
-Attachments::Attachments(Options options, std::function<void()> onHealth)
-    : options_(std::move(options)),
-      onHealth_(std::move(onHealth)),
-      records_(options_.paths.owners()),
-      orphans_(options_.releaseAfter),
-      switches_(options_.programs, options_.paths,
-                {.unknown =
-                     [this](const std::string& id) {
-                       const auto device = table_.find(id);
-                       return device && device->withheld();
-                     },
-                 .name =
-                     [this](const std::string& id) {
-                       const auto device = table_.find(id);
-                       return device && device->record
-                                  ? describeOwner(device->record->attachment.owner)
-                                  : std::string("nobody that is known");
-                     },
-                 .unallocated =
-                     [this](const std::string& id, std::chrono::milliseconds timeout) {
-                       const auto device = table_.find(id);
-                       return device && device->worker ? device->worker->unallocated(timeout) : 0;
-                     }},
-                onHealth_),
-      bus_(options_.programs.sysfs, options_.programs.dev),
-      provisioner_(
-          {options_.programs.sysfs, options_.paths.provisioned(), options_.bootId, options_.addVdpa,
-           options_.removeVdpa, options_.hardware ? options_.hardware->vdpaMtu : options_.vdpaMtu,
-           [this](const std::string& id) { return table_.inUse(id); }, onHealth_},
-          bus_),
-      backends_(switches_, bus_, provisioner_, options_.programs, options_.paths, onHealth_),
-      changes_(options_.hardware
-                   ? *options_.hardware
-                   : HardwareChanges::kernels(options_.programs.sysfs, options_.vdpaMac,
-                                              options_.setVdpaMac, options_.vdpaMtu)) {
-  recover();
-}
-
-Attachments::~Attachments() = default;
-
-void Attachments::setDevices(const std::vector<Resource>& resources) {
-  checkDeviceSet(resources);
-  checkSocketPaths(resources, options_.paths);
-  std::lock_guard setting(settingDevices_);
-  std::map<std::string, OfferedDevice> offers;
-  Provisioner::Devices provisioned;
-  for (const auto& resource : resources) {
-    for (const auto& [id, device] : resource.devices) {
-      offers[id] = {resource.name, resource.socket, resource.software, device};
-      if (device.provision) provisioned[id] = device;
-    }
-  }
-  if (table_.closed()) {  // told, so that they can be shown with the reason
-    table_.setOffers(offers);
-    return;
-  }
-  for (const auto& [id, offer] : offers) DeviceDirectory(options_.paths, id).ensure();
-  switches_.offer(resources);
-  for (const auto& id : table_.setOffers(offers)) DeviceDirectory(options_.paths, id).remove();
-  removeDirectoriesExcept(options_.paths,
-                          [this](const std::string& id) { return table_.find(id).has_value(); });
-  provisioner_.want(std::move(provisioned));
-  log::info("{} devices of {} resources", offers.size(), resources.size());
-}
-
-Attachments::Live Attachments::attach(const AttachRequest& request,
-                                      const std::function<bool()>& cancelled) {
+LiveAttachment Attachments::attach(const AttachRequest& request,
+                                   const std::function<bool()>& cancelled) {
   const Owner& owner = request.owner;
   const std::string& id = request.deviceId;
   checkOwner(owner);
-  const auto deadline = Clock::now() + options_.timeout;
-  const auto calledOff = [&] { return cancelled() || table_.calledOff(owner.key()); };
-  DeviceTable::Reservation reservation(table_, owner, id);
-  auto offer = table_.waitOffer(id, deadline, owner.key());
-  Backend& backend = backends_.of(offer.device);
+  const auto deadline = Clock::now() + node_.options.timeout;
+  const auto calledOff = [&] { return cancelled() || node_.table.calledOff(owner.key()); };
+  DeviceTable::Reservation reservation(node_.table, owner, id);
+  auto offer = node_.table.waitOffer(id, deadline, owner.key());
+  Backend& backend = node_.backends.of(offer.device);
   backend.resolve(id, offer, request.settings);  // refused before anything else is done
 
   Rollback afterLease;  // a device that was remade for the network gets its own attributes again
-  afterLease.add([&] { provisioner_.wake(); });
+  afterLease.add([&] { node_.provisioner.wake(); });
   const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
-  stopStray(options_.paths.workerControl(id));  // one that the start could not stop is not ours
+  stopStray(
+      node_.options.paths.workerControl(id));  // one that the start could not stop is not ours
   offer = prepareOwn(id, offer, deadline, calledOff);
 
   OwnerRecord record;
-  record.bootId = options_.bootId;
+  record.bootId = node_.options.bootId;
   record.netns = namespaceAt(owner.netns);
   if (record.netns == NamespaceId{})
     log::warn("{}: cannot see the network namespace {}: its end will not be noticed", id,
@@ -137,12 +64,12 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
   attachment.created = std::time(nullptr);
   backend.complete(record);
 
-  const DeviceDirectory directory(options_.paths, id);
+  const DeviceDirectory directory(node_.options.paths, id);
   std::shared_ptr<WorkerHandle> worker;
   const auto startWorker = [&] {
     if (const auto engine = backend.engine(record))
-      worker = std::make_shared<WorkerHandle>(options_.programs, options_.paths, record, *engine,
-                                              WorkerHandle::Begin::start, onHealth_);
+      worker = std::make_shared<WorkerHandle>(node_.options.programs, node_.options.paths, record,
+                                              *engine, WorkerHandle::Begin::start, node_.onHealth);
   };
   Rollback rollback;  // after everything that it uses
   rollback.add([&] {
@@ -154,44 +81,44 @@ Attachments::Live Attachments::attach(const AttachRequest& request,
     // record is written, the next start of ours ends it.
     startWorker();
   }
-  step("worker started");
-  rollback.add([&] { records_.remove(id); });
-  records_.write(record, Durability::whole);
+  node_.step("worker started");
+  rollback.add([&] { node_.records.remove(id); });
+  node_.records.write(record, Durability::whole);
   // From here on it is undone as by a Detach: what can't be undone at once stays, and is tried
   // again.
   rollback.commit();
   rollback.add([&] {
-    table_.setAttachment(lease, record, worker);
+    node_.table.setAttachment(lease, record, worker);
     undo(lease);
   });
-  step("recorded");
+  node_.step("recorded");
   directory.renew();
-  step("directory");
-  changes_.apply(record);  // before anybody opens the device
-  step("settings");
+  node_.step("directory");
+  node_.changes.apply(record);  // before anybody opens the device
+  node_.step("settings");
   backend.start(record);
-  step("engine");
+  node_.step("engine");
   if (!backend.followsFromRecord()) startWorker();
   // A worker that isn't waited for has nothing to say that would be news.
   if (!request.addressesFollow || !backend.followsFromRecord()) {
     const auto recorded = std::pair(attachment.port, attachment.queuePairs);
     if (worker) waitWorker(*worker, record, backend, true);
     if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
-    step("worker");
+    node_.step("worker");
     if (std::exchange(record.phase, Phase::attached) != Phase::attached ||
         std::pair(attachment.port, attachment.queuePairs) != recorded)
-      records_.write(record, Durability::memory);
-    step("attached");
+      node_.records.write(record, Durability::memory);
+    node_.step("attached");
     writeDeviceFiles(directory.path(), record);
-    step("files");
+    node_.step("files");
   }
   if (calledOff())
     throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
-  table_.setAttachment(lease, record, worker);
+  node_.table.setAttachment(lease, record, worker);
   rollback.commit();
   afterLease.commit();
   log::info("attached {} to {}", id, describeOwner(owner));
-  return describe(record, worker);
+  return node_.describe(record, worker);
 }
 
 // The worker has opened the device and knows it better than anybody before.
@@ -199,10 +126,10 @@ void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend&
                              bool once) {
   Attachment& attachment = record.attachment;
   try {
-    worker.waitReady(Clock::now() + options_.timeout, once);
+    worker.waitReady(Clock::now() + node_.options.timeout, once);
   } catch (const std::exception& error) {
     backend.startFailed(attachment.deviceId, error.what());
-    onHealth_();
+    node_.onHealth();
     throw;
   }
   const auto facts = worker.facts();
@@ -211,98 +138,8 @@ void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend&
   if (facts.queuePairs > 0) attachment.queuePairs = facts.queuePairs;
 }
 
-// The lease of a device without an owner, if need be after undoing what an owner left.
-DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::time_point deadline,
-                                           const std::function<bool()>& calledOff) {
-  const std::string& id = request.deviceId;
-  for (;;) {
-    std::string holder;
-    if (auto lease = table_.lease(id, deadline)) {
-      const auto device = table_.find(id);
-      if (device->withheld())
-        throw RefusedError(Refusal::aborted,
-                           fmt::format("cannot attach {}: {}", id, device->error));
-      if (!device->record) return std::move(*lease);
-      if (mayTakeOver(*device->record, request.owner)) {
-        undo(*lease);
-        continue;  // it may have left the set, and was kept for its owner alone
-      }
-      holder = describeOwner(device->record->attachment.owner);
-    } else if (!table_.find(id)) {
-      throw RefusedError(Refusal::notFound, fmt::format("device {} has just left this node", id));
-    }
-    if (table_.waitFree(id, std::min(deadline, Clock::now() + kPollInterval), request.owner.key()))
-      continue;
-    if (calledOff())
-      throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
-    if (Clock::now() < deadline) continue;
-    if (holder.empty())
-      throw RefusedError(
-          Refusal::aborted,
-          fmt::format("device {} is being attached or detached by another call", id));
-    throw RefusedError(Refusal::aborted,
-                       fmt::format("device {} is held by {}, whose network namespace still exists; "
-                                   "it is taken over once that pod is gone",
-                                   id, holder));
-  }
-}
-
-bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester) {
-  const Owner& owner = record.attachment.owner;
-  const std::string& id = record.attachment.deviceId;
-  if (record.phase == Phase::detaching) return true;  // let go already, but not undone whole
-  if (namespaceGone(owner.netns, record.netns)) {
-    log::warn("taking {} from {}, whose network namespace is gone", id, describeOwner(owner));
-    return true;
-  }
-  // Two interfaces of one container that want the same device: the first one keeps it.
-  if (requester.podName.empty() || owner.containerId == requester.containerId) return false;
-  // The character device can't be taken from a pod that runs on.
-  if (record.device.attach == Attach::vhostVdpa) return false;
-  try {
-    for (const auto& held : options_.listPodDevices()) {
-      if (held.deviceId != id || held.resource != record.attachment.resource ||
-          held.podNamespace != requester.podNamespace || held.podName != requester.podName)
-        continue;
-      log::warn("taking {} from {}, since the kubelet gave it to {}/{}", id, describeOwner(owner),
-                requester.podNamespace, requester.podName);
-      return true;
-    }
-  } catch (const std::exception& error) {
-    log::warn("{}", error.what());
-  }
-  return false;
-}
-
-void Attachments::retryFailed() {
-  bool well = false;
-  if (table_.closed()) return;
-  for (const auto& [id, device] : table_.all()) {
-    if (!device.offer || device.record) continue;
-    const BackendKind backend = device.offer->device.backend;
-    if ((backend == BackendKind::kernel && backends_.kernel.due(id)) ||
-        (backend == BackendKind::dpdk && backends_.dpdk.due(id)))
-      well = retryFailed(id) || well;
-  }
-  if (well) onHealth_();
-}
-
-// With the lease: an Attach would start a second process for the device, or find it open.
-bool Attachments::retryFailed(const std::string& id) {
-  const auto lease = table_.lease(id, Clock::now());
-  const auto device = table_.find(id);
-  if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
-  if (device->offer->device.backend == BackendKind::kernel)
-    return backends_.kernel.retry(id, *device->offer);
-  return backends_.dpdk.retry(id, *device->offer);
-}
-
 void Attachments::shutdown() {
-  table_.shutdown();
-}
-
-void Attachments::step(std::string_view name) {
-  if (options_.onStep) options_.onStep(name);
+  node_.table.shutdown();
 }
 
 }  // namespace vdpa::datapath

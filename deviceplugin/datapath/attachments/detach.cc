@@ -34,8 +34,8 @@ class WakeAtEnd {
 }  // namespace
 
 bool Attachments::detach(const AttachmentKey& key) {
-  const WakeAtEnd wake(provisioner_);
-  const auto lease = table_.leaseAttached(key, Clock::now() + kEndOfAttach);
+  const WakeAtEnd wake(node_.provisioner);
+  const auto lease = node_.table.leaseAttached(key, Clock::now() + kEndOfAttach);
   if (!lease) return false;
   endAttachment(*lease);
   // The pod has nothing of it any more: its end isn't held up by a record that can't be removed.
@@ -48,12 +48,12 @@ bool Attachments::detach(const AttachmentKey& key) {
 }
 
 bool Attachments::release(const std::string& id, const AttachmentKey& expected, bool force) {
-  if (!table_.find(id))
+  if (!node_.table.find(id))
     throw RefusedError(Refusal::notFound,
                        fmt::format("this node has no device {}; see vdpactl devices", id));
-  const WakeAtEnd wake(provisioner_);
-  const auto lease = table_.lease(id, Clock::now() + options_.timeout);
-  const auto device = table_.find(id);
+  const WakeAtEnd wake(node_.provisioner);
+  const auto lease = node_.table.lease(id, Clock::now() + node_.options.timeout);
+  const auto device = node_.table.find(id);
   if (!lease || !device)
     throw RefusedError(Refusal::aborted,
                        fmt::format("device {} is being attached or detached by another call", id));
@@ -90,8 +90,8 @@ void Attachments::keepingError(const DeviceTable::Lease& lease,
   try {
     action();
   } catch (const std::exception& error) {
-    table_.setError(lease, error.what());
-    onHealth_();
+    node_.table.setError(lease, error.what());
+    node_.onHealth();
     throw;
   }
 }
@@ -99,70 +99,70 @@ void Attachments::keepingError(const DeviceTable::Lease& lease,
 // Everything that the owner could notice.
 void Attachments::endAttachment(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
-  const auto device = table_.find(id);
+  const auto device = node_.table.find(id);
   OwnerRecord record = *device->record;
   record.phase = Phase::detaching;
   keepingError(lease, [&] {
     try {
-      records_.write(record, Durability::memory);
+      node_.records.write(record, Durability::memory);
     } catch (const std::exception& error) {
       // On a full disk it can be removed still. A crash before that leaves the owner as it was.
       log::warn("{}; detaching {} goes on", error.what(), id);
     }
-    step("detaching");
+    node_.step("detaching");
     if (device->worker)
       device->worker->stop();
     else  // it may have one still, of a vdpa-datapath before this one, that would not end then
-      stopStray(options_.paths.workerControl(id));
-    step("worker stopped");
+      stopStray(node_.options.paths.workerControl(id));
+    node_.step("worker stopped");
     // A restart of the node has done it, and what the record names may be somebody else's since.
-    if (record.bootId == options_.bootId) {
-      backends_.of(record.device).stop(record);
-      step("engine stopped");
-      changes_.restore(record);
-      step("settings put back");
+    if (record.bootId == node_.options.bootId) {
+      node_.backends.of(record.device).stop(record);
+      node_.step("engine stopped");
+      node_.changes.restore(record);
+      node_.step("settings put back");
     }
-    DeviceDirectory(options_.paths, id).renew();
-    step("directory emptied");
+    DeviceDirectory(node_.options.paths, id).renew();
+    node_.step("directory emptied");
   });
 }
 
 void Attachments::forget(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
-  keepingError(lease, [&] { records_.remove(id); });
-  step("record removed");
-  const auto device = table_.find(id);
+  keepingError(lease, [&] { node_.records.remove(id); });
+  node_.step("record removed");
+  const auto device = node_.table.find(id);
   clear(lease);
   log::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
 }
 
 void Attachments::clear(const DeviceTable::Lease& lease) {
-  if (table_.clearAttachment(lease)) {
+  if (node_.table.clearAttachment(lease)) {
     // One that comes back this moment has had its directory made already.
-    std::lock_guard setting(settingDevices_);
-    if (!table_.find(lease.id())) DeviceDirectory(options_.paths, lease.id()).remove();
+    std::lock_guard setting(node_.settingDevices);
+    if (!node_.table.find(lease.id())) DeviceDirectory(node_.options.paths, lease.id()).remove();
   }
-  switches_.collect();
-  onHealth_();
+  node_.switches.collect();
+  node_.onHealth();
 }
 
 // Whatever serves the device, whoever has it: nothing is known but the device itself.
 void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
-  stopStray(options_.paths.workerControl(id));
-  for (const auto& [resource, vswitch] : switches_.all())
-    if (vswitch->waitUp(Clock::now() + options_.timeout) && vswitch->hasPort(id))
+  stopStray(node_.options.paths.workerControl(id));
+  for (const auto& [resource, vswitch] : node_.switches.all())
+    if (vswitch->waitUp(Clock::now() + node_.options.timeout) && vswitch->hasPort(id))
       vswitch->removePort(id);
-  backends_.dpdk.stopOthers([&](const std::string& other) { return other != id; });
-  if (const auto device = table_.find(id); device->offer) {
+  node_.backends.dpdk.stopOthers([&](const std::string& other) { return other != id; });
+  if (const auto device = node_.table.find(id); device->offer) {
     OwnerRecord record;
     record.attachment.deviceId = id;
     record.attachment.resource = device->offer->resource;
     record.device = device->offer->device;
-    backends_.of(record.device).stop(record);
+    node_.backends.of(record.device).stop(record);
   }
-  DeviceDirectory(options_.paths, id).renew();
-  records_.removeUnreadable(id);
+  DeviceDirectory(node_.options.paths, id).renew();
+  node_.records.removeUnreadable(id);
   clear(lease);
   log::warn(
       "{} was withheld and is free again; settings that its owner had are not known, and "
@@ -170,8 +170,8 @@ void Attachments::endWithheld(const DeviceTable::Lease& lease) {
       id);
 }
 
-void Attachments::reconcile() {
-  const auto devices = table_.all();
+void Attachments::detachOrphans() {
+  const auto devices = node_.table.all();
   std::vector<ObservedAttachment> attachments;
   for (const auto& [id, device] : devices) {
     if (!device.record) continue;
@@ -180,11 +180,12 @@ void Attachments::reconcile() {
                            namespaceGone(attachment.owner.netns, device.record->netns),
                            device.record->phase == Phase::detaching});
   }
-  for (const auto& due : orphans_.look(attachments, options_.listPodDevices, Clock::now())) {
-    const WakeAtEnd wake(provisioner_);
+  for (const auto& due :
+       node_.orphans.look(attachments, node_.options.listPodDevices, Clock::now())) {
+    const WakeAtEnd wake(node_.provisioner);
     // What somebody works on is looked at again the next time.
-    const auto lease = table_.lease(due.deviceId, Clock::now());
-    const auto device = table_.find(due.deviceId);
+    const auto lease = node_.table.lease(due.deviceId, Clock::now());
+    const auto device = node_.table.find(due.deviceId);
     if (!lease || !device || !device->record) continue;
     const OwnerRecord& record = *device->record;
     const Owner& owner = record.attachment.owner;
@@ -192,7 +193,7 @@ void Attachments::reconcile() {
     if (record.phase != Phase::detaching && !namespaceGone(owner.netns, record.netns)) continue;
     try {
       undo(*lease);
-      orphans_.countDetached();
+      node_.orphans.countDetached();
     } catch (const std::exception& error) {
       log::error("cannot detach {} from {}, will be tried again: {}", due.deviceId,
                  describeOwner(owner), error.what());

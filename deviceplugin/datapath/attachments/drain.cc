@@ -1,10 +1,10 @@
-// The end of everything that serves devices, for a node that vdpa-datapath is removed from.
+#include "deviceplugin/datapath/attachments/drain.h"
+
 #include <fmt/format.h>
 
 #include <filesystem>
 
 #include "common/log.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
 
@@ -16,24 +16,24 @@ constexpr auto kUndoTime = std::chrono::seconds(20);
 
 }  // namespace
 
-Attachments::Drained Attachments::drain() {
-  std::lock_guard setting(settingDevices_);
-  if (const auto holders = table_.close(); !holders.empty())
+Drain::Drained Drain::run() {
+  std::lock_guard setting(node_.settingDevices);
+  if (const auto holders = node_.table.close(); !holders.empty())
     throw RefusedError(Refusal::inUse,
                        fmt::format("pods still have devices of this node: {}; delete them, or move "
                                    "them to other nodes, and drain again",
                                    fmt::join(holders, ", ")));
   log::info("draining: no pod has a device, and none gets one until the next start");
-  onHealth_();
+  node_.onHealth();
   Drained drained;
   endProcesses(drained);
   const bool allEnded = drained.left.empty();
 
-  provisioner_.want({});
-  for (const auto& id : provisioner_.waitUndone(Clock::now() + kUndoTime))
+  node_.provisioner.want({});
+  for (const auto& id : node_.provisioner.waitUndone(DeviceTable::Clock::now() + kUndoTime))
     drained.left.push_back(fmt::format(
         "the vDPA device that was made for {}: the log of vdpa-datapath has the reason", id));
-  const Paths& paths = options_.paths;
+  const Paths& paths = node_.options.paths;
   std::vector<std::string> directories = {paths.devices()};
   if (allEnded)  // or what runs on could not be found any more
     directories.insert(directories.end(), {paths.workers(), paths.switches(), paths.pmds()});
@@ -42,8 +42,8 @@ Attachments::Drained Attachments::drain() {
     std::filesystem::remove_all(directory, error);
     if (error) drained.left.push_back(fmt::format("{}: {}", directory, error.message()));
   }
-  if (!options_.programs.cgroupRoot.empty())
-    for (auto& folder : removeOwnCgroup(options_.programs.cgroupRoot))
+  if (!node_.options.programs.cgroupRoot.empty())
+    for (auto& folder : removeOwnCgroup(node_.options.programs.cgroupRoot))
       drained.left.push_back(std::move(folder));
   for (const auto& what : drained.left) log::warn("drained, but this stays: {}", what);
   log::info("drained: {} processes ended", drained.ended.size());
@@ -51,16 +51,16 @@ Attachments::Drained Attachments::drain() {
 }
 
 // The directories are gone when this isn't the first time.
-void Attachments::endProcesses(Drained& drained) {
-  const Paths& paths = options_.paths;
-  const auto before = switches_.all();
-  if (std::filesystem::exists(paths.switches())) switches_.offer({});
-  const auto after = switches_.all();
+void Drain::endProcesses(Drained& drained) {
+  const Paths& paths = node_.options.paths;
+  const auto before = node_.switches.all();
+  if (std::filesystem::exists(paths.switches())) node_.switches.offer({});
+  const auto after = node_.switches.all();
   for (const auto& [resource, vswitch] : before)
     (after.contains(resource) ? drained.left : drained.ended)
         .push_back("vdpa-switch of " + resource);
   if (std::filesystem::exists(paths.pmds())) {
-    for (const auto& id : backends_.dpdk.stopOthers([](const std::string&) { return false; }))
+    for (const auto& id : node_.backends.dpdk.stopOthers([](const std::string&) { return false; }))
       drained.ended.push_back("vdpa-pmd of " + id);
     for (const auto& entry : std::filesystem::directory_iterator(paths.pmds()))
       drained.left.push_back("vdpa-pmd of " + entry.path().filename().string());

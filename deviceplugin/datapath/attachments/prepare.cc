@@ -14,13 +14,13 @@ OfferedDevice Attachments::prepareOwn(const std::string& id, OfferedDevice offer
                                       const std::function<bool()>& calledOff) {
   try {
     if (mayRemake(offer.device))
-      provisioner_.remake(id, offer.device, offer.device.attributes, deadline);
+      node_.provisioner.remake(id, offer.device, offer.device.attributes, deadline);
   } catch (const RefusedError&) {
     throw;
   } catch (const std::exception& error) {
     throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: {}", id, error.what()));
   }
-  Backend& backend = backends_.of(offer.device);
+  Backend& backend = node_.backends.of(offer.device);
   return backend.prepare(id, std::move(offer), deadline, calledOff);
 }
 
@@ -33,20 +33,20 @@ void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
   const OwnerRecord asked = record;
   const DeviceConfig& device = asked.device;
   const std::string& id = asked.attachment.deviceId;
-  const bool ours = mayRemake(device) && provisioner_.isOurs(id);
+  const bool ours = mayRemake(device) && node_.provisioner.isOurs(id);
   VdpaAttributes wanted = device.attributes, required = device.attributes;
   if (ours) {
-    const auto now = changes_.factsOf(device.vdpa);
+    const auto now = node_.changes.factsOf(device.vdpa);
     wanted = attributesFor(id, device, asked.attachment.port, asked.macAsked, now);
     required = requiredOf(wanted, device, asked.macAsked, now);
   }
   for (const auto& attributes : {wanted, required}) {
     record = asked;
-    changes_.plan(record, settings, attributes.mac);
+    node_.changes.plan(record, settings, attributes.mac);
     reservation.holdMac(record.attachment);
     if (!ours) return;
     try {
-      provisioner_.remake(id, device, attributes, deadline);
+      node_.provisioner.remake(id, device, attributes, deadline);
       break;
     } catch (const RefusedError&) {
       throw;
@@ -58,9 +58,9 @@ void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
     }
   }
   // Its driver may have taken all the time there was.
-  backends_.of(device).prepare(
+  node_.backends.of(device).prepare(
       id, {record.attachment.resource, record.socket, record.software, record.device},
-      Clock::now() + options_.timeout, calledOff);
+      Clock::now() + node_.options.timeout, calledOff);
 }
 
 }  // namespace vdpa::datapath

@@ -1,4 +1,5 @@
-// The start of vdpa-datapath: from the owner records and the processes that run to attachments.
+#include "deviceplugin/datapath/attachments/recovery.h"
+
 #include <fmt/core.h>
 
 #include <filesystem>
@@ -7,19 +8,18 @@
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/log.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
 
 namespace vdpa::datapath {
 
-void Attachments::recover() {
-  makeDirectory(options_.paths.runDir(), 0700);
-  auto loaded = records_.load();
+void Recovery::run() {
+  makeDirectory(node_.options.paths.runDir(), 0700);
+  auto loaded = node_.records.load();
   endEarlierBoot(loaded);
-  makeDirectory(options_.paths.devices(), 0755);
-  makeDirectory(options_.paths.workers(), 0700);
+  makeDirectory(node_.options.paths.devices(), 0755);
+  makeDirectory(node_.options.paths.workers(), 0700);
 
   std::set<std::string> inUse;
   for (const auto& [id, reason] : loaded.unreadable) {
@@ -28,7 +28,7 @@ void Attachments::recover() {
   }
   std::vector<OwnerRecord> live;
   for (auto& record : loaded.records) {
-    if (record.bootId != options_.bootId || record.phase != Phase::attached) {
+    if (record.bootId != node_.options.bootId || record.phase != Phase::attached) {
       undoUnfinished(std::move(record));
       continue;
     }
@@ -43,18 +43,18 @@ void Attachments::recover() {
 // A power cut can leave a record unreadable that was changed before it; but nobody has its device
 // any more. That the node was restarted is told by the marker of the boot. Where there is none, the
 // run directory is new, or was an earlier version's: then it has the workers' directory.
-void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
-  const Paths& paths = options_.paths;
+void Recovery::endEarlierBoot(OwnerRecords::Loaded& loaded) {
+  const Paths& paths = node_.options.paths;
   const std::string marker = paths.bootMarker();
   const bool marked = std::filesystem::exists(marker);
-  if (marked && readFile(marker) == options_.bootId) return;
+  if (marked && readFile(marker) == node_.options.bootId) return;
   const bool restarted = marked || !std::filesystem::exists(paths.workers());
   if (restarted)
     std::erase_if(loaded.unreadable, [&](const auto& entry) {
       const auto& [id, reason] = entry;
       try {
         DeviceDirectory(paths, id).remove();
-        records_.removeUnreadable(id);
+        node_.records.removeUnreadable(id);
         log::warn("{} is free: the owner record {}; it was removed, as the node was restarted", id,
                   reason);
         return true;
@@ -66,36 +66,36 @@ void Attachments::endEarlierBoot(OwnerRecords::Loaded& loaded) {
   // From here on, what can't be read is of this boot. Without a marker nothing is told by it.
   std::filesystem::remove(marker);
   try {
-    writeFileAtomically(marker, options_.bootId, Durability::memory, 0600);
+    writeFileAtomically(marker, node_.options.bootId, Durability::memory, 0600);
   } catch (const std::exception& error) {  // on a full disk what runs is still to be taken over
     log::error("{}", withRemedy(error));
   }
 }
 
 // One that can't be stopped is met again by the next Attach of its device.
-void Attachments::stopOthers(const std::set<std::string>& inUse) {
-  for (const auto& id : workersBelow(options_.paths)) {
+void Recovery::stopOthers(const std::set<std::string>& inUse) {
+  for (const auto& id : workersBelow(node_.options.paths)) {
     if (inUse.contains(id)) continue;
     try {
-      stopStray(options_.paths.workerControl(id));
+      stopStray(node_.options.paths.workerControl(id));
     } catch (const std::exception& error) {
       log::error("{}", error.what());
     }
   }
-  backends_.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
+  node_.backends.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
 }
 
 // Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.
-void Attachments::withhold(const std::string& id, const std::string& reason) {
+void Recovery::withhold(const std::string& id, const std::string& reason) {
   const std::string error = fmt::format(
       "the owner record {}; a pod may have the device still: start the version that wrote the "
       "record, or once no pod has it, `vdpactl detach --force {}`",
       reason, id);
   log::warn("{} is withheld: {}", id, error);
-  table_.withhold(id, error);
+  node_.table.withhold(id, error);
 }
 
-void Attachments::startSwitches(const std::vector<OwnerRecord>& live) {
+void Recovery::startSwitches(const std::vector<OwnerRecord>& live) {
   std::map<std::string, std::vector<const OwnerRecord*>> byResource;
   for (const auto& record : live)
     if (record.device.backend == BackendKind::software)
@@ -103,15 +103,15 @@ void Attachments::startSwitches(const std::vector<OwnerRecord>& live) {
   for (const auto& [resource, records] : byResource) {
     SwitchHandle::Ports ports;
     for (const auto* record : records) ports[record->attachment.deviceId] = record->attachment.port;
-    switches_.start(resource, records.front()->software, std::move(ports));
+    node_.switches.start(resource, records.front()->software, std::move(ports));
   }
 }
 
-void Attachments::resume(const OwnerRecord& record) {
+void Recovery::resume(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
   std::optional<EngineAddress> engine;
   try {
-    const DeviceDirectory directory(options_.paths, attachment.deviceId);
+    const DeviceDirectory directory(node_.options.paths, attachment.deviceId);
     directory.ensure();
     writeDeviceFiles(directory.path(), record);
   } catch (const std::exception& error) {
@@ -119,40 +119,40 @@ void Attachments::resume(const OwnerRecord& record) {
     log::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner), error.what());
   }
   try {
-    Backend& backend = backends_.of(record.device);
+    Backend& backend = node_.backends.of(record.device);
     backend.resume(record);
     engine = backend.engine(record);
   } catch (const std::exception& error) {  // the other pods' devices are still worth a start
     log::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
   }
-  table_.restore(record, engine ? std::make_shared<WorkerHandle>(
-                                      options_.programs, options_.paths, record, *engine,
-                                      WorkerHandle::Begin::takeOver, onHealth_)
-                                : nullptr);
+  node_.table.restore(record, engine ? std::make_shared<WorkerHandle>(
+                                           node_.options.programs, node_.options.paths, record,
+                                           *engine, WorkerHandle::Begin::takeOver, node_.onHealth)
+                                     : nullptr);
   log::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
 }
 
-void Attachments::undoUnfinished(OwnerRecord record) {
+void Recovery::undoUnfinished(OwnerRecord record) {
   const std::string& id = record.attachment.deviceId;
-  const bool sameBoot = record.bootId == options_.bootId;
+  const bool sameBoot = record.bootId == node_.options.bootId;
   log::warn("undoing the attachment of {} to {}: {}", id, describeOwner(record.attachment.owner),
             sameBoot ? "it was not finished" : "the node was restarted");
   try {
-    stopStray(options_.paths.workerControl(id));
+    stopStray(node_.options.paths.workerControl(id));
     // A port goes when its switch is met: one that isn't in the records is removed. The rest is
     // undone here, unless the restart of the node has done it.
     if (sameBoot && record.device.backend != BackendKind::software) {
-      backends_.of(record.device).stop(record);
-      changes_.restore(record);
+      node_.backends.of(record.device).stop(record);
+      node_.changes.restore(record);
     }
-    DeviceDirectory(options_.paths, id).renew();
-    step("directory emptied");
-    records_.remove(id);
+    DeviceDirectory(node_.options.paths, id).renew();
+    node_.step("directory emptied");
+    node_.records.remove(id);
   } catch (const std::exception& error) {
     // Nobody else gets it before that is done: it is tried again and again.
     log::error("{} stays with its owner: {}", id, error.what());
     record.phase = Phase::detaching;
-    table_.restore(record, nullptr, error.what());
+    node_.table.restore(record, nullptr, error.what());
   }
 }
 

@@ -1,4 +1,3 @@
-// What vdpa-datapath tells of its devices and attachments without changing them.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,7 +7,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/status.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
@@ -34,10 +33,10 @@ void compareFiles(Differences& differences, const std::string& directory,
 
 }  // namespace
 
-std::vector<std::string> Attachments::check(const CheckRequest& request) {
+std::vector<std::string> Status::check(const CheckRequest& request) {
   const Owner& owner = request.owner;
   const std::string& id = request.deviceId;
-  const auto device = table_.find(id);
+  const auto device = node_.table.find(id);
   if (!device || !device->record || device->record->attachment.owner.key() != owner.key()) {
     if (device && device->withheld())
       throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
@@ -51,7 +50,7 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
   const Attachment& attachment = record.attachment;
   Differences differences;
 
-  Backend& backend = backends_.of(record.device);
+  Backend& backend = node_.backends.of(record.device);
   PortSettings asked = backend.resolve(
       id, {attachment.resource, record.socket, record.software, record.device}, request.settings);
   if (record.device.backend != BackendKind::software)
@@ -69,20 +68,20 @@ std::vector<std::string> Attachments::check(const CheckRequest& request) {
   else if (device->worker)
     if (const auto state = device->worker->settledState(); state.starts_with("failed: "))
       differences.add("{}", state.substr(8));
-  compareFiles(differences, options_.paths.device(id), record);
+  compareFiles(differences, node_.options.paths.device(id), record);
   OwnerRecord expected = record;
   if (record.device.attach == Attach::virtioVdpa) {
     if (!request.interfaceMac.empty()) expected.attachment.port.mac = request.interfaceMac;
     if (request.interfaceMtu != 0) expected.attachment.port.mtu = request.interfaceMtu;
   }
   backend.check(expected, differences);
-  changes_.check(record, differences);
+  node_.changes.check(record, differences);
   return differences.take();
 }
 
-std::vector<DeviceCounters> Attachments::counters(const std::vector<std::string>& ids) {
+std::vector<DeviceCounters> Status::counters(const std::vector<std::string>& ids) {
   std::map<std::string, std::vector<std::string>> byResource;
-  const auto devices = table_.all();
+  const auto devices = node_.table.all();
   for (const auto& id : ids) {
     const auto device = devices.find(id);
     if (device == devices.end())
@@ -99,7 +98,7 @@ std::vector<DeviceCounters> Attachments::counters(const std::vector<std::string>
   std::vector<DeviceCounters> counters;
   for (const auto& [resource, wanted] : byResource) {
     try {
-      const auto vswitch = switches_.find(resource);
+      const auto vswitch = node_.switches.find(resource);
       if (!vswitch) continue;
       for (auto& device : vswitch->readCounters(wanted)) counters.push_back(std::move(device));
     } catch (const std::exception& error) {  // the other resources' counters are still worth it
@@ -109,15 +108,16 @@ std::vector<DeviceCounters> Attachments::counters(const std::vector<std::string>
   return counters;
 }
 
-std::vector<DeviceState> Attachments::deviceStates() const {
+std::vector<DeviceState> Status::deviceStates() const {
   std::vector<DeviceState> states;
-  for (const auto& [id, device] : table_.all()) {
+  for (const auto& [id, device] : node_.table.all()) {
     if (!device.offer) continue;
-    std::string reason = table_.closed() ? kDrained : device.error;
+    std::string reason = node_.table.closed() ? kDrained : device.error;
     if (device.record && !reason.empty())
       reason = fmt::format("it could not be taken back from {}, which is tried again: {}",
                            describeOwner(device.record->attachment.owner), reason);
-    if (reason.empty()) reason = backends_.of(device.offer->device).unhealthy(id, *device.offer);
+    if (reason.empty())
+      reason = node_.backends.of(device.offer->device).unhealthy(id, *device.offer);
     // A worker that lost its hardware; a switch speaks for all its ports above.
     if (reason.empty() && device.worker && device.offer->device.backend != BackendKind::software)
       if (const auto state = device.worker->state(); state.starts_with("failed: "))
@@ -127,52 +127,34 @@ std::vector<DeviceState> Attachments::deviceStates() const {
   return states;
 }
 
-Attachments::Live Attachments::describe(const OwnerRecord& record,
-                                        const std::shared_ptr<WorkerHandle>& worker) const {
-  Live live{record.attachment, nameOf(record.device.backend), "direct", "", "", 0, "", ""};
-  if (record.device.attach != Attach::vhostUser) live.vdpa = record.device.vdpa;
-  if (record.device.attach == Attach::virtioVdpa) live.virtio = bus_.virtioDevice(live.vdpa);
-  if (worker) {
-    live.state = worker->state();
-    // A closed port has no socket: to its worker, the engine is down.
-    if (const auto vswitch = switches_.find(record.attachment.resource);
-        vswitch && record.device.backend == BackendKind::software)
-      if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
-        live.state = "failed: " + problem;
-    const auto status = worker->status();
-    live.workerDeaths = status.deaths;
-    live.workerVersion = status.version;
-  }
-  return live;
-}
-
-std::vector<Attachments::Live> Attachments::list() const {
-  std::vector<Live> attachments;
-  for (const auto& [id, device] : table_.all()) {
+std::vector<LiveAttachment> Status::list() const {
+  std::vector<LiveAttachment> attachments;
+  for (const auto& [id, device] : node_.table.all()) {
     if (device.withheld()) {
-      Live live{{}, "", "withheld: " + device.error, "", "", 0, "", ""};
+      LiveAttachment live{{}, "", "withheld: " + device.error, "", "", 0, "", ""};
       live.attachment.deviceId = id;
       if (device.offer) live.attachment.resource = device.offer->resource;
       attachments.push_back(std::move(live));
     }
     if (!device.record) continue;
-    Live live = describe(*device.record, device.worker);
+    LiveAttachment live = node_.describe(*device.record, device.worker);
     if (device.record->phase == Phase::detaching) live.state = "failed: detaching: " + device.error;
-    live.outlook = orphans_.outlook(id, live.attachment.owner.key(), Clock::now());
+    live.outlook =
+        node_.orphans.outlook(id, live.attachment.owner.key(), DeviceTable::Clock::now());
     attachments.push_back(std::move(live));
   }
   return attachments;
 }
 
-unsigned Attachments::withheldDevices() const {
-  const auto devices = table_.all();
+unsigned Status::withheldDevices() const {
+  const auto devices = node_.table.all();
   return static_cast<unsigned>(std::count_if(
       devices.begin(), devices.end(), [](const auto& entry) { return entry.second.withheld(); }));
 }
 
-unsigned Attachments::engineDeaths() const {
-  unsigned deaths = backends_.dpdk.deaths();
-  for (const auto& [resource, vswitch] : switches_.all()) deaths += vswitch->status().deaths;
+unsigned Status::engineDeaths() const {
+  unsigned deaths = node_.backends.dpdk.deaths();
+  for (const auto& [resource, vswitch] : node_.switches.all()) deaths += vswitch->status().deaths;
   return deaths;
 }
 

@@ -1,5 +1,5 @@
-// After an update: engines of the version before are replaced under their pods. The workers hold
-// what the pods have set up, and go on with the new engine where the old one stopped.
+#include "deviceplugin/datapath/attachments/upgrade.h"
+
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -7,7 +7,6 @@
 
 #include "common/log.h"
 #include "common/version.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
 
 namespace vdpa::datapath {
 namespace {
@@ -31,48 +30,49 @@ bool waitFor(const std::stop_token& stop, std::chrono::milliseconds time, Condit
 
 }  // namespace
 
-void Attachments::upgradeProcesses(const std::stop_token& stop) {
+void Upgrade::run(const std::stop_token& stop) {
   for (const auto& upgradable : upgradableProcesses()) {
-    if (upgradeFailed_ || stop.stop_requested()) return;
+    if (failed_ || stop.stop_requested()) return;
     try {
       upgradeProcess(upgradable, stop);
     } catch (const std::exception& error) {
       log::error("cannot replace {}: {}; the engines after it stay as they are", upgradable.title,
                  error.what());
-      upgradeFailed_ = true;
+      failed_ = true;
     }
   }
 }
 
-std::vector<Attachments::UpgradableProcess> Attachments::upgradableProcesses() {
+std::vector<Upgrade::UpgradableProcess> Upgrade::upgradableProcesses() {
   std::vector<UpgradableProcess> processes;
-  for (const auto& [resource, vswitch] : switches_.all())
-    processes.push_back({"vdpa-switch of " + resource, options_.programs.vswitch,
+  for (const auto& [resource, vswitch] : node_.switches.all())
+    processes.push_back({"vdpa-switch of " + resource, node_.options.programs.vswitch,
                          [vswitch = vswitch] { return vswitch->process(); },
                          [resource = resource](const DeviceTable::Device& device) {
                            return device.record->device.backend == BackendKind::software &&
                                   device.record->attachment.resource == resource;
                          },
-                         [this, resource = resource] { switches_.upgrade(resource); },
+                         [this, resource = resource] { node_.switches.upgrade(resource); },
                          [vswitch = vswitch] { vswitch->go(); }});
-  for (const auto& [id, device] : table_.all()) {
+  for (const auto& [id, device] : node_.table.all()) {
     if (!device.record || device.record->device.backend != BackendKind::dpdk) continue;
-    processes.push_back({"vdpa-pmd of " + id, options_.programs.pmd,
-                         [this, id = id] { return backends_.dpdk.find(id); },
+    processes.push_back({"vdpa-pmd of " + id, node_.options.programs.pmd,
+                         [this, id = id] { return node_.backends.dpdk.find(id); },
                          [id = id](const DeviceTable::Device& other) {
                            return other.record->attachment.deviceId == id;
                          },
                          [this, id = id] {
-                           const auto lease = table_.lease(id, Clock::now() + kUpTime);
-                           const auto now = table_.find(id);
-                           if (lease && now && now->record) backends_.dpdk.upgrade(*now->record);
+                           const auto lease = node_.table.lease(id, Clock::now() + kUpTime);
+                           const auto now = node_.table.find(id);
+                           if (lease && now && now->record)
+                             node_.backends.dpdk.upgrade(*now->record);
                          },
                          [] {}});
   }
   return processes;
 }
 
-void Attachments::upgradeProcess(const UpgradableProcess& upgradable, const std::stop_token& stop) {
+void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::stop_token& stop) {
   const auto settled = [&] {
     const auto process = upgradable.process();
     if (!process) return true;
@@ -127,10 +127,10 @@ void Attachments::upgradeProcess(const UpgradableProcess& upgradable, const std:
 }
 
 // Whose packets are passing; of a worker that was just taken over that isn't known at once.
-std::map<std::string, std::shared_ptr<WorkerHandle>> Attachments::runningWorkers(
+std::map<std::string, std::shared_ptr<WorkerHandle>> Upgrade::runningWorkers(
     const UpgradableProcess& upgradable, const std::stop_token& stop) const {
   std::map<std::string, std::shared_ptr<WorkerHandle>> workers;
-  for (const auto& [id, device] : table_.all())
+  for (const auto& [id, device] : node_.table.all())
     if (device.record && device.worker && upgradable.serves(device)) workers[id] = device.worker;
   waitFor(stop, kWorkersTime, [&] {
     return std::all_of(workers.begin(), workers.end(),

@@ -29,7 +29,7 @@ class MadeNode {
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
   // `at` is called with every step, those of the kernel's calls among them.
-  std::unique_ptr<Attachments> start(
+  std::unique_ptr<Datapath> start(
       const std::function<void(std::string_view)>& at = [](auto) {},
       const DeviceConfig& wanted = device()) {
     Programs programs;
@@ -47,27 +47,34 @@ class MadeNode {
           const std::string mtu = made("mtu");
           return mtu.empty() ? 1500u : static_cast<unsigned>(std::stoul(mtu));
         }};
-    auto attachments = std::make_unique<Attachments>(
-        Attachments::Options{
-            programs, paths(), "boot", [] { return std::vector<PodDevice>(); },
-            [this, at](const std::string& name, const std::string&, const VdpaAttributes& with) {
-              at("before add");
-              add(name, with);
-              at("after add");
-              return with;
-            },
-            [this, at](const std::string& name) {
-              at("before remove");
-              tree_.removeVdpa(name);
-              ++removed;
-              at("after remove");
-            },
-            std::chrono::seconds(4), at, std::chrono::seconds(0), nullptr, nullptr, hardware},
+    auto datapath = std::make_unique<Datapath>(
+        Node::Options{.programs = programs,
+                      .paths = paths(),
+                      .bootId = "boot",
+                      .listPodDevices = [] { return std::vector<PodDevice>(); },
+                      .vdpa = {.add =
+                                   [this, at](const std::string& name, const std::string&,
+                                              const VdpaAttributes& with) {
+                                     at("before add");
+                                     add(name, with);
+                                     at("after add");
+                                     return with;
+                                   },
+                               .remove =
+                                   [this, at](const std::string& name) {
+                                     at("before remove");
+                                     tree_.removeVdpa(name);
+                                     ++removed;
+                                     at("after remove");
+                                   }},
+                      .onStep = at,
+                      .releaseAfter = std::chrono::seconds(0),
+                      .hardware = hardware},
         [] {});
     std::vector<Resource> resources;
     if (offered) resources.push_back({"vdpa.io/nic", {}, {}, {{"nic-0", wanted}}});
-    attachments->setDevices(resources);
-    return attachments;
+    datapath->offers.setDevices(resources);
+    return datapath;
   }
 
   static DeviceConfig device() {
@@ -140,14 +147,14 @@ AttachRequest requestOf(const std::string& mac, unsigned mtu) {
 
 TEST_CASE("a network's MAC and MTU remake a device, and the resource's attributes come back") {
   MadeNode node;
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   REQUIRE(node.waitMade(kOwn));
-  const auto live = attachments->attach(requestOf(kMac, 9000), kNever);
+  const auto live = datapath->attachments.attach(requestOf(kMac, 9000), kNever);
   CHECK(node.made("with") ==
         "all queue pairs, mtu 9000, mac " + std::string(kMac) + ", all features");
   CHECK(live.attachment.port.mac == kMac);
   CHECK(live.attachment.port.mtu == 9000);
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's is put back
 }
 
@@ -156,18 +163,18 @@ TEST_CASE("the parent's MTU is put back when the configuration has none any more
   auto large = MadeNode::device();
   large.attributes.mtu = 9000;
   const bool fromTheStart = GENERATE(true, false);
-  const auto attachments = node.start([](auto) {}, fromTheStart ? large : MadeNode::device());
+  const auto datapath = node.start([](auto) {}, fromTheStart ? large : MadeNode::device());
   if (!fromTheStart) {
     REQUIRE(node.waitMade(kOwn));
-    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", large}}}});
+    datapath->offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", large}}}});
   }
   CHECK(node.waitMade("all queue pairs, mtu 9000, all features"));
   SECTION("of the resource") {
-    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", MadeNode::device()}}}});
+    datapath->offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", MadeNode::device()}}}});
     CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));
   }
   SECTION("of the device") {
-    attachments->setDevices({});
+    datapath->offers.setDevices({});
     CHECK(node.waitParentMtu("1500"));
   }
   CHECK(node.made("mtu") == "1500");
@@ -178,9 +185,9 @@ TEST_CASE("the parent's MTU is learned although the resource's list of features 
   node.showsMtu = false;
   auto large = MadeNode::device();
   large.attributes = {0, kFeatureMac, 9000, ""};
-  const auto attachments = node.start([](auto) {}, large);
+  const auto datapath = node.start([](auto) {}, large);
   CHECK(node.waitMade("all queue pairs, mtu 9000, features MAC"));
-  attachments->setDevices({});
+  datapath->offers.setDevices({});
   CHECK(node.waitParentMtu("1500"));
 }
 
@@ -188,9 +195,9 @@ TEST_CASE("a network's MTU is refused where the resource's list of features has 
   MadeNode node;
   auto device = MadeNode::device();
   device.attributes.features = kFeatureMac;
-  const auto attachments = node.start([](auto) {}, device);
+  const auto datapath = node.start([](auto) {}, device);
   REQUIRE(node.waitMade("all queue pairs, features MAC"));
-  CHECK_THROWS_WITH(attachments->attach(requestOf(kMac, 9000), kNever),
+  CHECK_THROWS_WITH(datapath->attachments.attach(requestOf(kMac, 9000), kNever),
                     Catch::Contains("add MTU to `vdpa.features`"));
   CHECK(node.removed == 0);
 }
@@ -206,12 +213,12 @@ TEST_CASE("a crash at every step leaves the parent's MTU to be put back") {
   if (undoing) REQUIRE((node.start([](auto) {}, large), node.waitMade(kLarge)));
   const pid_t child = ::fork();
   if (child == 0) {
-    const auto attachments = node.start(
+    const auto datapath = node.start(
         [&](std::string_view at) {
           if (at == step) ::_exit(42);
         },
         large);
-    if (undoing) attachments->setDevices({});
+    if (undoing) datapath->offers.setDevices({});
     std::this_thread::sleep_for(std::chrono::seconds(10));
     ::_exit(1);
   }
@@ -219,65 +226,65 @@ TEST_CASE("a crash at every step leaves the parent's MTU to be put back") {
   ::waitpid(child, &status, 0);
   REQUIRE(WEXITSTATUS(status) == 42);
   SECTION("of a device that is made again") {
-    const auto attachments = node.start([](auto) {}, large);
+    const auto datapath = node.start([](auto) {}, large);
     CHECK(node.waitMade(kLarge));
-    attachments->setDevices({});
+    datapath->offers.setDevices({});
     CHECK(node.waitParentMtu("1500"));
   }
   SECTION("of one that is not wanted any more") {
     if (node.made("mtu").empty()) return;  // it was not changed
     node.offered = false;
-    const auto attachments = node.start();
+    const auto datapath = node.start();
     CHECK(node.waitParentMtu("1500"));
   }
 }
 
 TEST_CASE("a device without a MAC gets the one that is chosen for its pod") {
   MadeNode node;
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   REQUIRE(node.waitMade(kOwn));
-  const auto live = attachments->attach(requestOf("", 0), kNever);
+  const auto live = datapath->attachments.attach(requestOf("", 0), kNever);
   CHECK(node.made("mac") == live.attachment.port.mac);
   CHECK_FALSE(node.made("mac").empty());
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade(kOwn));
 }
 
 TEST_CASE("what nobody asked for, or the worker offers by itself, refuses no pod") {
   MadeNode node;
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   REQUIRE(node.waitMade(kOwn));
   SECTION("a MAC that was chosen") {
     node.refusesMac = true;
-    CHECK_FALSE(attachments->attach(requestOf("", 0), kNever).attachment.port.mac.empty());
+    CHECK_FALSE(datapath->attachments.attach(requestOf("", 0), kNever).attachment.port.mac.empty());
   }
   SECTION("an MTU below the device's") {
     node.leastMtu = 1500;
-    CHECK(attachments->attach(requestOf(kMac, 1400), kNever).attachment.port.mtu == 1400);
+    CHECK(datapath->attachments.attach(requestOf(kMac, 1400), kNever).attachment.port.mtu == 1400);
     CHECK(node.made("mac") == kMac);
   }
 }
 
 TEST_CASE("what is refused otherwise costs no remake") {
   MadeNode node;
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   REQUIRE(node.waitMade(kOwn));
   auto request = requestOf(kMac, 9000);
   request.settings.vlan = 100;
-  CHECK_THROWS_WITH(attachments->attach(request, kNever), Catch::Contains("vlan 100"));
+  CHECK_THROWS_WITH(datapath->attachments.attach(request, kNever), Catch::Contains("vlan 100"));
   CHECK(node.removed == 0);
   CHECK(node.made("with") == kOwn);
 }
 
 TEST_CASE("what the kernel refuses is reported, and the device is free with its own attributes") {
   MadeNode node;
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   REQUIRE(node.waitMade(kOwn));
-  CHECK_THROWS_WITH(attachments->attach(requestOf(kMac, 9001), kNever),
+  CHECK_THROWS_WITH(datapath->attachments.attach(requestOf(kMac, 9001), kNever),
                     "cannot set up nic-0: Invalid argument");
   CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // as the parent had it
-  CHECK(attachments->list().empty());
-  CHECK(attachments->attach(requestOf(kMac, 1500), kNever).attachment.port.mac == kMac);
+  CHECK(datapath->status.list().empty());
+  CHECK(datapath->attachments.attach(requestOf(kMac, 1500), kNever).attachment.port.mac == kMac);
 }
 
 TEST_CASE("a crash at every step of a remake leaves a device that the next pod can have") {
@@ -295,7 +302,7 @@ TEST_CASE("a crash at every step of a remake leaves a device that the next pod c
       node.start([&](std::string_view at) {
             if (at == step) ::_exit(42);
           })
-          ->attach(requestOf(kMac, mtu), kNever);
+          ->attachments.attach(requestOf(kMac, mtu), kNever);
     } catch (...) {
     }
     ::_exit(1);
@@ -304,29 +311,29 @@ TEST_CASE("a crash at every step of a remake leaves a device that the next pod c
   ::waitpid(child, &status, 0);
   REQUIRE(WEXITSTATUS(status) == 42);
 
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   CHECK(node.waitMade(own));
-  CHECK(attachments->list().empty());
-  CHECK(attachments->attach(requestOf(kMac, mtu), kNever).attachment.port.mac == kMac);
+  CHECK(datapath->status.list().empty());
+  CHECK(datapath->attachments.attach(requestOf(kMac, mtu), kNever).attachment.port.mac == kMac);
   CHECK(node.made("mac") == kMac);
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade(own));
 }
 
 TEST_CASE("a pod keeps its device as it is over a restart and a change of the configuration") {
   MadeNode node;
   {
-    const auto attachments = node.start();
+    const auto datapath = node.start();
     REQUIRE(node.waitMade(kOwn));
-    attachments->attach(requestOf(kMac, 0), kNever);
+    datapath->attachments.attach(requestOf(kMac, 0), kNever);
   }
   const std::string withMac = node.made("with");
-  const auto attachments = node.start();
+  const auto datapath = node.start();
   auto changed = MadeNode::device();
   changed.attributes.mtu = 9000;
-  attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", changed}}}});
-  waitHealthy(*attachments);
+  datapath->offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", changed}}}});
+  waitHealthy(*datapath);
   CHECK(node.made("with") == withMac);
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade("all queue pairs, mtu 9000, all features"));
 }

@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
 
 TEST_CASE("a worker that died and came again is waited for like one that did not") {
-  const Node node;
-  const auto attachments = node.start();  // makes the directories
+  const TestNode node;
+  const auto datapath = node.start();  // makes the directories
   OwnerRecord record;
   record.attachment.deviceId = "nic-0";
   const std::string engine = node.paths().runDir() + "/engine";
@@ -37,52 +37,52 @@ TEST_CASE("a worker that died and came again is waited for like one that did not
 }
 
 TEST_CASE("addresses that follow wait for a worker that dies meanwhile") {
-  const Node node;
-  const auto attachments = node.start();
-  attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
-  waitWaiting(*attachments);
+  const TestNode node;
+  const auto datapath = node.start();
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  waitWaiting(*datapath);
   ::kill(node.workerPid(), SIGKILL);
   waitUntil("the worker's end to be seen",
-            [&] { return attachments->list().at(0).state != "waiting"; });
-  CHECK(attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}).state == "waiting");
-  attachments->detach(kOwner.key());
+            [&] { return datapath->status.list().at(0).state != "waiting"; });
+  CHECK(datapath->attachments.setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}).state == "waiting");
+  datapath->attachments.detach(kOwner.key());
 }
 
 TEST_CASE("an Attach whose addresses follow doesn't wait for the worker, setting them does") {
-  const Node node;
-  const auto attachments = node.start();
-  attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  const TestNode node;
+  const auto datapath = node.start();
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
   CHECK_FALSE(std::filesystem::exists(node.paths().device("nic-0") + "/device.json"));
-  attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
-  CHECK(attachments->list().at(0).state == "waiting");
+  datapath->attachments.setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
+  CHECK(datapath->status.list().at(0).state == "waiting");
   CHECK(std::filesystem::exists(node.paths().device("nic-0") + "/device.json"));
 
-  attachments->detach(kOwner.key());
-  attachments->attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
-  CHECK(attachments->detach(kOwner.key()));  // IPAM failed
+  datapath->attachments.detach(kOwner.key());
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  CHECK(datapath->attachments.detach(kOwner.key()));  // IPAM failed
   node.checkFree();
 }
 
 TEST_CASE("a record that can't be removed doesn't hold up the pod's end") {
-  const Node node;
-  const auto attachments = node.start();
-  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  const TestNode node;
+  const auto datapath = node.start();
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   const std::string record = node.paths().owners() + "/nic-0.json";
   std::filesystem::remove(record);
   std::filesystem::create_directory(record);  // neither written nor unlinked
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK_FALSE(node.hasWorker());
   CHECK(node.ports().empty());
-  REQUIRE(attachments->list().size() == 1);
-  CHECK_THAT(attachments->list()[0].state, Contains("cannot remove " + record));
-  CHECK_FALSE(attachments->deviceStates()[0].healthy);
+  REQUIRE(datapath->status.list().size() == 1);
+  CHECK_THAT(datapath->status.list()[0].state, Contains("cannot remove " + record));
+  CHECK_FALSE(datapath->status.deviceStates()[0].healthy);
   Owner next = kOwner;
   next.containerId = "c1";
-  CHECK_THROWS_WITH(attachments->attach({next, "nic-0", {}, {}, {}}, kNever),
+  CHECK_THROWS_WITH(datapath->attachments.attach({next, "nic-0", {}, {}, {}}, kNever),
                     Contains("cannot remove " + record));
   std::filesystem::remove(record);
-  attachments->reconcile();
-  CHECK(attachments->list().empty());
+  datapath->attachments.detachOrphans();
+  CHECK(datapath->status.list().empty());
   node.checkFree();
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("a device that could not be opened is tried again, but not while an At
   tree.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
   const TemporaryDirectory directory;
   writeFileAtomically(directory.path() + "/vhost-vdpa-3", "", Durability::memory);
-  const Node node;
+  const TestNode node;
   std::function<void()> onRecorded;
   auto options = node.options([&](std::string_view name) {
     if (name == "recorded" && onRecorded) onRecorded();
@@ -100,42 +100,42 @@ TEST_CASE("a device that could not be opened is tried again, but not while an At
   options.programs.worker = directory.path() + "/worker";
   options.programs.sysfs = tree.path();
   options.programs.dev = directory.path();
-  Attachments attachments(options, [] {});
+  Datapath datapath(options, [] {});
   DeviceConfig device;
   device.backend = BackendKind::kernel;
   device.vdpa = "vdpa0";
-  attachments.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+  datapath.offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
   const AttachRequest request{kOwner, "nic-0", {}, {}, {}};
-  CHECK_THROWS(attachments.attach(request, kNever));
-  checkUnhealthy(attachments, "cannot start");
+  CHECK_THROWS(datapath.attachments.attach(request, kNever));
+  checkUnhealthy(datapath, "cannot start");
 
   SECTION("free") {
-    attachments.retryFailed();
-    CHECK(attachments.deviceStates()[0].healthy);
+    datapath.offers.retryFailed();
+    CHECK(datapath.status.deviceStates()[0].healthy);
   }
   SECTION("being attached") {
     std::filesystem::create_symlink(controlProgram(), options.programs.worker);
     onRecorded = [&] {
-      attachments.retryFailed();
-      checkUnhealthy(attachments, "cannot start");
+      datapath.offers.retryFailed();
+      checkUnhealthy(datapath, "cannot start");
     };
-    attachments.attach(request, kNever);
-    CHECK(attachments.deviceStates()[0].healthy);
+    datapath.attachments.attach(request, kNever);
+    CHECK(datapath.status.deviceStates()[0].healthy);
   }
 }
 
 TEST_CASE("a person takes a device only from the owner that was shown, and a living one by force") {
-  const Node node;
-  const auto attachments = node.start();
-  CHECK_THROWS_WITH(attachments->release("nic-9", {}, true), Contains("no device nic-9"));
-  CHECK_FALSE(attachments->release("nic-0", {}, true));
-  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
-  CHECK_THROWS_WITH(attachments->release("nic-0", {"c9", "net1"}, true),
+  const TestNode node;
+  const auto datapath = node.start();
+  CHECK_THROWS_WITH(datapath->attachments.release("nic-9", {}, true), Contains("no device nic-9"));
+  CHECK_FALSE(datapath->attachments.release("nic-0", {}, true));
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  CHECK_THROWS_WITH(datapath->attachments.release("nic-0", {"c9", "net1"}, true),
                     Contains("another owner by now: default/pod (container c0"));
-  CHECK_THROWS_WITH(attachments->release("nic-0", kOwner.key(), false),
+  CHECK_THROWS_WITH(datapath->attachments.release("nic-0", kOwner.key(), false),
                     Contains("default/pod (container c0") && Contains("--force"));
-  CHECK(attachments->list().size() == 1);
-  CHECK(attachments->release("nic-0", kOwner.key(), true));
+  CHECK(datapath->status.list().size() == 1);
+  CHECK(datapath->attachments.release("nic-0", kOwner.key(), true));
   node.checkFree();
 }
 
@@ -194,33 +194,33 @@ TEST_CASE("of two Attaches that run and ask for the same MAC one gets it") {
 }
 
 TEST_CASE("a caller that has gone is not left with a device") {
-  const Node node;
-  const auto attachments = node.start();
-  CHECK_THROWS_AS(attachments->attach({kOwner, "nic-0", {}, {}, {}}, [] { return true; }),
+  const TestNode node;
+  const auto datapath = node.start();
+  CHECK_THROWS_AS(datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, [] { return true; }),
                   RefusedError);
-  CHECK(attachments->list().empty());
+  CHECK(datapath->status.list().empty());
   node.checkFree();
 }
 
 TEST_CASE("a node is not drained while a pod is being attached") {
-  const Node node;
-  std::unique_ptr<Attachments> attachments;
+  const TestNode node;
+  std::unique_ptr<Datapath> datapath;
   std::string refusal;
-  attachments = node.start([&](std::string_view step) {
+  datapath = node.start([&](std::string_view step) {
     if (step != "recorded") return;
     try {
-      attachments->drain();
+      datapath->drain.run();
     } catch (const RefusedError& error) {
       refusal = error.what();
     }
   });
-  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   CHECK_THAT(refusal, Contains("nic-0 by container c0, which is being attached"));
-  CHECK(attachments->list().size() == 1);
+  CHECK(datapath->status.list().size() == 1);
 }
 
 TEST_CASE("a Detach gives a VF back what it had") {
-  const Node node(BackendKind::kernel);
+  const TestNode node(BackendKind::kernel);
   VfValues values;
   auto options = node.options();
   options.hardware = HardwareChanges::Access{[](const std::string&) { return true; },
@@ -234,16 +234,16 @@ TEST_CASE("a Detach gives a VF back what it had") {
                                              [](const std::string&) { return "52:54:00:00:00:01"; },
                                              nullptr,
                                              nullptr};
-  Attachments attachments(options, [] {});
+  Datapath datapath(options, [] {});
   DeviceConfig device;
   device.backend = BackendKind::kernel;
   device.vdpa = "vdpa0";
   device.pciAddress = "0000:65:00.2";
-  attachments.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+  datapath.offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
   Settings settings;
   settings.vlan = 100;
-  attachments.attach({kOwner, "nic-0", settings, {}, {}}, kNever);
+  datapath.attachments.attach({kOwner, "nic-0", settings, {}, {}}, kNever);
   CHECK(values.vlan == 100);
-  CHECK(attachments.detach(kOwner.key()));
+  CHECK(datapath.attachments.detach(kOwner.key()));
   CHECK(values.vlan == 0);
 }

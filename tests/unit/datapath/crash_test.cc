@@ -15,28 +15,28 @@ TEST_CASE("a crash at every step of an Attach") {
   const bool complete = step == "attached" || step == "files";
   const bool goesOn = complete || (backend == BackendKind::software && step != "worker started");
   INFO(nameOf(backend) << ", " << step);
-  const Node node(backend);
-  REQUIRE(dieAt(node, step, [](Attachments& attachments) {
-    attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  const TestNode node(backend);
+  REQUIRE(dieAt(node, step, [](Datapath& datapath) {
+    datapath.attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   }));
   {
-    const auto attachments = node.start();
-    waitHealthy(*attachments);
+    const auto datapath = node.start();
+    waitHealthy(*datapath);
     if (goesOn) {
-      waitWaiting(*attachments);
-      CHECK(attachments->check({{kOwner, "nic-0", {}, {}, {}}, "", 0}) ==
+      waitWaiting(*datapath);
+      CHECK(datapath->status.check({{kOwner, "nic-0", {}, {}, {}}, "", 0}) ==
             std::vector<std::string>{"the socket " + node.paths().podSocket("nic-0") +
                                      " is missing"});  // the stand-in's is a plain file
     } else {
-      CHECK(attachments->list().empty());
+      CHECK(datapath->status.list().empty());
       node.checkFree();
     }
     // Multus sends a DEL for what failed, then a new ADD.
-    CHECK(attachments->detach(kOwner.key()) == goesOn);
+    CHECK(datapath->attachments.detach(kOwner.key()) == goesOn);
     node.checkFree();
-    CHECK(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever).attachment.deviceId ==
+    CHECK(datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever).attachment.deviceId ==
           "nic-0");
-    CHECK(attachments->detach(kOwner.key()));
+    CHECK(datapath->attachments.detach(kOwner.key()));
   }
   node.checkFree();
 }
@@ -44,18 +44,18 @@ TEST_CASE("a crash at every step of an Attach") {
 TEST_CASE("a crash while the worker starts leaves none") {
   const std::chrono::microseconds life = GENERATE(0us, 200us, 500us, 1ms, 3ms);
   for (int round = 0; round < 5; ++round) {
-    const Node node;
-    REQUIRE(dieAt(node, "never", [&](Attachments& attachments) {
+    const TestNode node;
+    REQUIRE(dieAt(node, "never", [&](Datapath& datapath) {
       std::jthread end([life] {
         std::this_thread::sleep_for(life);
         ::_exit(42);
       });
-      attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+      datapath.attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
       ::_exit(42);
     }));
-    const auto attachments = node.start();
-    waitHealthy(*attachments);
-    attachments->detach(kOwner.key());
+    const auto datapath = node.start();
+    waitHealthy(*datapath);
+    datapath->attachments.detach(kOwner.key());
     node.checkFree();
     CHECK(workersBelow(node.paths()).empty());
   }
@@ -65,33 +65,33 @@ TEST_CASE("a crash at every step of a Detach") {
   const std::string step = GENERATE("detaching", "worker stopped", "engine stopped",
                                     "directory emptied", "record removed");
   INFO(step);
-  const Node node;
-  REQUIRE(dieAt(node, step, [](Attachments& attachments) {
-    attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
-    attachments.detach(kOwner.key());
+  const TestNode node;
+  REQUIRE(dieAt(node, step, [](Datapath& datapath) {
+    datapath.attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+    datapath.attachments.detach(kOwner.key());
   }));
-  const auto attachments = node.start();
-  waitHealthy(*attachments);
-  CHECK(attachments->list().empty());
+  const auto datapath = node.start();
+  waitHealthy(*datapath);
+  CHECK(datapath->status.list().empty());
   node.checkFree();
-  CHECK_FALSE(attachments->detach(kOwner.key()));
-  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
-  attachments->detach(kOwner.key());
+  CHECK_FALSE(datapath->attachments.detach(kOwner.key()));
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  datapath->attachments.detach(kOwner.key());
 }
 
 TEST_CASE("a crash between an Attach and the addresses that follow") {
   const BackendKind backend = GENERATE(BackendKind::software, BackendKind::kernel);
-  const Node node(backend);
-  REQUIRE(dieAt(node, "between", [&](Attachments& attachments) {
-    attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
+  const TestNode node(backend);
+  REQUIRE(dieAt(node, "between", [&](Datapath& datapath) {
+    datapath.attachments.attach({kOwner, "nic-0", {}, {}, {}, true}, kNever);
     ::_exit(42);
   }));
-  const auto attachments = node.start();
-  waitHealthy(*attachments);
-  const auto live = attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
+  const auto datapath = node.start();
+  waitHealthy(*datapath);
+  const auto live = datapath->attachments.setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
   CHECK(live.attachment.ips == std::vector<std::string>{"10.0.0.3/24"});
   CHECK(live.state == "waiting");
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   node.checkFree();
 }
 
@@ -99,34 +99,34 @@ TEST_CASE("a failure at every step of an Attach is undone at once") {
   const std::string step =
       GENERATE("worker started", "recorded", "directory", "engine", "worker", "attached", "files");
   INFO(step);
-  const Node node;
+  const TestNode node;
   bool fail = true;
-  const auto attachments = node.start([&](std::string_view name) {
+  const auto datapath = node.start([&](std::string_view name) {
     if (fail && name == step) throw std::runtime_error("no space left on device");
   });
-  CHECK_THROWS_WITH(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever),
+  CHECK_THROWS_WITH(datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever),
                     "no space left on device");
-  CHECK(attachments->list().empty());
+  CHECK(datapath->status.list().empty());
   node.checkFree();
   fail = false;
-  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
-  waitWaiting(*attachments);
-  attachments->detach(kOwner.key());
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  waitWaiting(*datapath);
+  datapath->attachments.detach(kOwner.key());
 }
 
 TEST_CASE("a Detach that failed half-way ends with the next one") {
   const std::string step =
       GENERATE("detaching", "worker stopped", "engine stopped", "directory emptied");
   INFO(step);
-  const Node node;
+  const TestNode node;
   bool fail = true;
-  const auto attachments = node.start([&](std::string_view name) {
+  const auto datapath = node.start([&](std::string_view name) {
     if (fail && name == step) throw std::runtime_error("input/output error");
   });
-  attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever);
-  CHECK_THROWS_WITH(attachments->detach(kOwner.key()), "input/output error");
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  CHECK_THROWS_WITH(datapath->attachments.detach(kOwner.key()), "input/output error");
   fail = false;
-  CHECK(attachments->detach(kOwner.key()));
+  CHECK(datapath->attachments.detach(kOwner.key()));
   node.checkFree();
 }
 
@@ -134,45 +134,45 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
   const std::string step =
       GENERATE("detaching", "worker stopped", "engine stopped", "directory emptied");
   INFO(step);
-  const Node node;
+  const TestNode node;
   bool failAttach = true, failUndo = true;
-  const auto attachments = node.start([&](std::string_view name) {
+  const auto datapath = node.start([&](std::string_view name) {
     if (failAttach && name == "files") throw std::runtime_error("no space left on device");
     if (failUndo && name == step) throw std::runtime_error("input/output error");
   });
-  waitHealthy(*attachments);
-  CHECK_THROWS_WITH(attachments->attach({kOwner, "nic-0", {}, {}, {}}, kNever),
+  waitHealthy(*datapath);
+  CHECK_THROWS_WITH(datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever),
                     "no space left on device");
-  REQUIRE(attachments->list().size() == 1);
-  CHECK(attachments->list()[0].state == "failed: detaching: input/output error");
+  REQUIRE(datapath->status.list().size() == 1);
+  CHECK(datapath->status.list()[0].state == "failed: detaching: input/output error");
   CHECK(
-      attachments->deviceStates()[0].reason ==
+      datapath->status.deviceStates()[0].reason ==
       "it could not be taken back from default/pod (container c0, interface net1), which is tried "
       "again: input/output error");
-  attachments->reconcile();  // tries, and fails again
-  CHECK(attachments->list()[0].outlook == "abandoned: being detached");
-  CHECK(attachments->orphanCounts().detached == 0);
+  datapath->attachments.detachOrphans();  // tries, and fails again
+  CHECK(datapath->status.list()[0].outlook == "abandoned: being detached");
+  CHECK(datapath->node.orphans.counts().detached == 0);
 
   failAttach = failUndo = false;
   SECTION("reconciliation frees it") {
-    attachments->reconcile();
-    CHECK(attachments->orphanCounts().detached == 1);
-    CHECK(attachments->list().empty());
-    CHECK(attachments->deviceStates()[0].healthy);
+    datapath->attachments.detachOrphans();
+    CHECK(datapath->node.orphans.counts().detached == 1);
+    CHECK(datapath->status.list().empty());
+    CHECK(datapath->status.deviceStates()[0].healthy);
   }
   SECTION("the next Attach frees it") {
     Owner next = kOwner;
     next.containerId = "c1";
-    attachments->attach({next, "nic-0", {}, {}, {}}, kNever);
-    CHECK(attachments->list()[0].attachment.owner.containerId == "c1");
-    CHECK(attachments->deviceStates()[0].healthy);
-    CHECK(attachments->detach(next.key()));
+    datapath->attachments.attach({next, "nic-0", {}, {}, {}}, kNever);
+    CHECK(datapath->status.list()[0].attachment.owner.containerId == "c1");
+    CHECK(datapath->status.deviceStates()[0].healthy);
+    CHECK(datapath->attachments.detach(next.key()));
   }
   SECTION("a Detach frees it") {
-    CHECK(attachments->detach(kOwner.key()));
+    CHECK(datapath->attachments.detach(kOwner.key()));
   }
   SECTION("a person frees it, without force") {
-    CHECK(attachments->release("nic-0", kOwner.key(), false));
+    CHECK(datapath->attachments.release("nic-0", kOwner.key(), false));
   }
   node.checkFree();
 }
@@ -180,21 +180,22 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
 TEST_CASE("a failure at every step of setting addresses leaves those before") {
   const std::string step = GENERATE("addresses recorded", "addresses set", "addresses told");
   INFO(step);
-  const Node node;
+  const TestNode node;
   bool fail = true;
-  const auto attachments = node.start([&](std::string_view name) {
+  const auto datapath = node.start([&](std::string_view name) {
     if (fail && name == step) throw std::runtime_error("no space left on device");
   });
-  const auto attached = attachments->attach({kOwner, "nic-0", {}, {"10.0.0.2/24"}, {}}, kNever);
+  const auto attached =
+      datapath->attachments.attach({kOwner, "nic-0", {}, {"10.0.0.2/24"}, {}}, kNever);
   const std::string told = readFile(node.paths().device("nic-0") + "/device.json");
-  CHECK_THROWS_WITH(attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}),
+  CHECK_THROWS_WITH(datapath->attachments.setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}}),
                     "no space left on device");
-  CHECK(attachments->list().at(0).attachment.ips == attached.attachment.ips);
+  CHECK(datapath->status.list().at(0).attachment.ips == attached.attachment.ips);
   CHECK(readFile(node.paths().device("nic-0") + "/device.json") == told);
   CHECK(readFile(node.paths().owners() + "/nic-0.json").find("10.0.0.3") == std::string::npos);
   fail = false;
-  const auto after = attachments->setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
+  const auto after = datapath->attachments.setAddresses(kOwner.key(), {{"10.0.0.3/24"}, {}});
   CHECK(after.attachment.ips == std::vector<std::string>{"10.0.0.3/24"});
-  attachments->detach(kOwner.key());
-  CHECK_THROWS_AS(attachments->setAddresses(kOwner.key(), {}), RefusedError);
+  datapath->attachments.detach(kOwner.key());
+  CHECK_THROWS_AS(datapath->attachments.setAddresses(kOwner.key(), {}), RefusedError);
 }

@@ -17,7 +17,7 @@
 #include "common/atomic_file.h"
 #include "common/control_channel.h"
 #include "common/log.h"
-#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/discovery/sysfs_tree.h"
@@ -29,16 +29,16 @@ inline const auto kLogLevel = log::lowest();
 
 inline const Owner kOwner{"c0", "net1", "/proc/self/ns/net", "fast", "default", "pod", "uid"};
 
-class Node {
+class TestNode {
  public:
   // What nic-0 is there: a port of a switch, or a device of the kernel's.
-  explicit Node(BackendKind backend = BackendKind::software) : backend_(backend) {
+  explicit TestNode(BackendKind backend = BackendKind::software) : backend_(backend) {
     if (backend != BackendKind::kernel) return;
     tree_.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
     tree_.addVdpa("0000:65:00.2", "vdpa0", "vhost_vdpa", 3);
     writeFileAtomically(tree_.path() + "/vhost-vdpa-3", "", Durability::memory);
   }
-  ~Node() {
+  ~TestNode() {
     // Whatever the test left running.
     stopStray(paths().workerControl("nic-0"));
     stopStray(paths().switchControl("vdpa.io-nic"));
@@ -46,30 +46,27 @@ class Node {
 
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
-  Attachments::Options options(std::function<void(std::string_view)> onStep = nullptr,
-                               const std::string& bootId = "boot") const {
+  Node::Options options(std::function<void(std::string_view)> onStep = nullptr,
+                        const std::string& bootId = "boot") const {
     Programs programs;
     programs.worker = programs.vswitch = controlProgram();
     if (backend_ == BackendKind::kernel) programs.sysfs = programs.dev = tree_.path();
-    return {programs,
-            paths(),
-            bootId,
-            [] { return std::vector<PodDevice>(); },
-            nullptr,
-            nullptr,
-            std::chrono::seconds(4),
-            std::move(onStep),
-            std::chrono::seconds(0)};
+    return {.programs = programs,
+            .paths = paths(),
+            .bootId = bootId,
+            .listPodDevices = [] { return std::vector<PodDevice>(); },
+            .onStep = std::move(onStep),
+            .releaseAfter = std::chrono::seconds(0)};
   }
 
-  std::unique_ptr<Attachments> start(std::function<void(std::string_view)> onStep = nullptr,
-                                     const std::string& bootId = "boot") const {
-    auto attachments = std::make_unique<Attachments>(options(std::move(onStep), bootId), [] {});
+  std::unique_ptr<Datapath> start(std::function<void(std::string_view)> onStep = nullptr,
+                                  const std::string& bootId = "boot") const {
+    auto datapath = std::make_unique<Datapath>(options(std::move(onStep), bootId), [] {});
     DeviceConfig device;
     device.backend = backend_;
     if (backend_ == BackendKind::kernel) device.vdpa = "vdpa0";
-    attachments->setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
-    return attachments;
+    datapath->offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+    return datapath;
   }
 
   bool hasRecord() const { return std::filesystem::exists(paths().owners() + "/nic-0.json"); }
@@ -98,32 +95,32 @@ class Node {
   TemporaryDirectory directory_;
 };
 
-inline void waitWaiting(const Attachments& attachments) {
+inline void waitWaiting(const Datapath& datapath) {
   for (int i = 0; i < 2000; ++i) {
-    const auto list = attachments.list();
+    const auto list = datapath.status.list();
     if (list.size() == 1 && list[0].state == "waiting") return;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   FAIL("the worker did not come up");
 }
 
-inline void waitHealthy(const Attachments& attachments) {
+inline void waitHealthy(const Datapath& datapath) {
   for (int i = 0; i < 2000; ++i) {
-    const auto states = attachments.deviceStates();
+    const auto states = datapath.status.deviceStates();
     if (states.size() == 1 && states[0].healthy) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   FAIL("the switch did not come up");
 }
 
-inline void checkUnhealthy(const Attachments& attachments, const std::string& words) {
-  const auto states = attachments.deviceStates();
+inline void checkUnhealthy(const Datapath& datapath, const std::string& words) {
+  const auto states = datapath.status.deviceStates();
   REQUIRE(states.size() == 1);
   CHECK_FALSE(states[0].healthy);
   CHECK_THAT(states[0].reason, Catch::Matchers::Contains(words));
 }
 
-inline void waitPorts(const Node& node, const std::vector<std::string>& expected) {
+inline void waitPorts(const TestNode& node, const std::vector<std::string>& expected) {
   for (int i = 0; i < 2000; ++i) {
     try {
       if (node.ports() == expected) return;
@@ -138,15 +135,15 @@ inline void waitPorts(const Node& node, const std::vector<std::string>& expected
 inline const auto kNever = [] { return false; };
 
 // What another process does until it is killed at `step`. True if it got there.
-inline bool dieAt(const Node& node, const std::string& step,
-                  const std::function<void(Attachments&)>& action) {
+inline bool dieAt(const TestNode& node, const std::string& step,
+                  const std::function<void(Datapath&)>& action) {
   const pid_t child = ::fork();
   if (child == 0) {
     try {
-      const auto attachments = node.start([&](std::string_view name) {
+      const auto datapath = node.start([&](std::string_view name) {
         if (name == step) ::_exit(42);
       });
-      action(*attachments);
+      action(*datapath);
     } catch (...) {
     }
     ::_exit(1);

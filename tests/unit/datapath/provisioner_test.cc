@@ -25,9 +25,9 @@ std::string withWords(const VdpaAttributes& attributes) {
   return attributes == VdpaAttributes() ? "" : " with " + describe(attributes);
 }
 
-class Node {
+class TestNode {
  public:
-  Node() {
+  TestNode() {
     tree.add({.address = kVf, .driver = ""});
     tree.write(file("driver_override"), "(null)\n");
     for (const char* driver : {"virtio-pci", "vp-vdpa"})
@@ -123,7 +123,7 @@ DeviceConfig device(const std::string& driver) {
 
 }  // namespace
 
-TEST_CASE_METHOD(Node, "provisioning done: device removed, driver and override back") {
+TEST_CASE_METHOD(TestNode, "provisioning done: device removed, driver and override back") {
   is("vp-vdpa", "vp-vdpa");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   record("this", "kept");
@@ -136,7 +136,7 @@ TEST_CASE_METHOD(Node, "provisioning done: device removed, driver and override b
   CHECK(left.empty());
 }
 
-TEST_CASE_METHOD(Node, "killed before anything was changed: nothing is") {
+TEST_CASE_METHOD(TestNode, "killed before anything was changed: nothing is") {
   is("virtio-pci", "(null)");
   record("this");
   want();
@@ -147,7 +147,7 @@ TEST_CASE_METHOD(Node, "killed before anything was changed: nothing is") {
   CHECK_FALSE(recorded());
 }
 
-TEST_CASE_METHOD(Node, "killed between override and unbinding: the override goes") {
+TEST_CASE_METHOD(TestNode, "killed between override and unbinding: the override goes") {
   is("virtio-pci", "vp-vdpa");
   record("this");
   want();
@@ -157,7 +157,7 @@ TEST_CASE_METHOD(Node, "killed between override and unbinding: the override goes
   CHECK_FALSE(recorded());
 }
 
-TEST_CASE_METHOD(Node, "killed while no driver was bound: the one that was found is bound") {
+TEST_CASE_METHOD(TestNode, "killed while no driver was bound: the one that was found is bound") {
   is("", "vp-vdpa");
   record("this");
   want();
@@ -166,7 +166,7 @@ TEST_CASE_METHOD(Node, "killed while no driver was bound: the one that was found
   CHECK(told(file("driver_override")).starts_with('\n'));
 }
 
-TEST_CASE_METHOD(Node, "what somebody else bound since is theirs") {
+TEST_CASE_METHOD(TestNode, "what somebody else bound since is theirs") {
   tree.write("bus/pci/drivers/vfio-pci/unbind", "");
   is("vfio-pci", "vfio-pci");
   record("this");
@@ -177,14 +177,14 @@ TEST_CASE_METHOD(Node, "what somebody else bound since is theirs") {
   CHECK_FALSE(recorded());
 }
 
-TEST_CASE_METHOD(Node, "a function that is gone needs nothing") {
+TEST_CASE_METHOD(TestNode, "a function that is gone needs nothing") {
   record("this");
   tree.remove(kVf);
   want();
   CHECK_FALSE(recorded());
 }
 
-TEST_CASE_METHOD(Node, "a restart of the node undid everything") {
+TEST_CASE_METHOD(TestNode, "a restart of the node undid everything") {
   is("vp-vdpa", "vp-vdpa");
   record("another");
   want();
@@ -193,7 +193,7 @@ TEST_CASE_METHOD(Node, "a restart of the node undid everything") {
   CHECK_FALSE(recorded());
 }
 
-TEST_CASE_METHOD(Node, "a pod's device stays until it is given back") {
+TEST_CASE_METHOD(TestNode, "a pod's device stays until it is given back") {
   is("vp-vdpa", "vp-vdpa");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   record("this");
@@ -203,7 +203,7 @@ TEST_CASE_METHOD(Node, "a pod's device stays until it is given back") {
   CHECK(recorded());
 }
 
-TEST_CASE_METHOD(Node, "a device that the kernel keeps stays recorded, its driver untouched") {
+TEST_CASE_METHOD(TestNode, "a device that the kernel keeps stays recorded, its driver untouched") {
   is("vp-vdpa", "vp-vdpa");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   record("this");
@@ -214,7 +214,7 @@ TEST_CASE_METHOD(Node, "a device that the kernel keeps stays recorded, its drive
   CHECK(left == std::vector{kVf});
 }
 
-TEST_CASE_METHOD(Node, "an unreadable record is kept for a person to look at") {
+TEST_CASE_METHOD(TestNode, "an unreadable record is kept for a person to look at") {
   record("this");
   std::ofstream(recordPath()) << "{";
   want();
@@ -222,7 +222,7 @@ TEST_CASE_METHOD(Node, "an unreadable record is kept for a person to look at") {
   CHECK(calls.empty());
 }
 
-TEST_CASE_METHOD(Node, "a device is recorded, then made") {
+TEST_CASE_METHOD(TestNode, "a device is recorded, then made") {
   is("vp-vdpa", "(null)");
   want({{kVf, device("vp-vdpa")}});
   CHECK(problem.empty());
@@ -230,7 +230,8 @@ TEST_CASE_METHOD(Node, "a device is recorded, then made") {
   CHECK(recorded());
 }
 
-TEST_CASE_METHOD(Node, "a device that went away under its pod is not made before that has gone") {
+TEST_CASE_METHOD(TestNode,
+                 "a device that went away under its pod is not made before that has gone") {
   owned = true;
   want({{kVf, device("vp-vdpa")}});
   CHECK(calls.empty());
@@ -238,7 +239,7 @@ TEST_CASE_METHOD(Node, "a device that went away under its pod is not made before
         "cannot make vDPA device vdpa7: it went away under its pod, whose end has to come first");
 }
 
-TEST_CASE_METHOD(Node, "somebody else's device of that name is used, and never recorded") {
+TEST_CASE_METHOD(TestNode, "somebody else's device of that name is used, and never recorded") {
   is("vp-vdpa", "(null)");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   want({{kVf, device("vp-vdpa")}});
@@ -247,7 +248,7 @@ TEST_CASE_METHOD(Node, "somebody else's device of that name is used, and never r
   CHECK_FALSE(recorded());
 }
 
-TEST_CASE_METHOD(Node, "a function that may serve somebody is not taken") {
+TEST_CASE_METHOD(TestNode, "a function that may serve somebody is not taken") {
   const bool program = GENERATE(true, false);
   is(program ? "vfio-pci" : "virtio-pci", "(null)");
   want({{kVf, device("vp-vdpa")}});
@@ -257,7 +258,7 @@ TEST_CASE_METHOD(Node, "a function that may serve somebody is not taken") {
   CHECK(told("bus/pci/drivers_probe").empty());
 }
 
-TEST_CASE_METHOD(Node, "a driver that the kernel lacks, or that takes nothing, is named") {
+TEST_CASE_METHOD(TestNode, "a driver that the kernel lacks, or that takes nothing, is named") {
   is("virtio-pci", "(null)");
   tree.addNetdev(kVf, "eth7");
   want({{kVf, device("mlx5-vdpa")}});
@@ -285,7 +286,7 @@ VdpaAttributes withMac(const std::string& mac) {
 }
 
 // A provisioned device that was made with all of its parent's.
-class Provisioned : public Node {
+class Provisioned : public TestNode {
  public:
   Provisioned() {
     is("vp-vdpa", "(null)");
@@ -333,7 +334,8 @@ TEST_CASE_METHOD(Provisioned, "a pod's device is remade when the pod has gone") 
   CHECK(calls == std::vector<std::string>{"remove vdpa7", kAdd});
 }
 
-TEST_CASE_METHOD(Node, "a device of 0.1.0, which knew no attributes, gets those it should have") {
+TEST_CASE_METHOD(TestNode,
+                 "a device of 0.1.0, which knew no attributes, gets those it should have") {
   is("vp-vdpa", "(null)");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   record("this");
@@ -348,7 +350,8 @@ TEST_CASE_METHOD(Node, "a device of 0.1.0, which knew no attributes, gets those 
   }
 }
 
-TEST_CASE_METHOD(Node, "a record that a later release wrote, and must read itself, is left alone") {
+TEST_CASE_METHOD(TestNode,
+                 "a record that a later release wrote, and must read itself, is left alone") {
   is("vp-vdpa", "(null)");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   record("this", "", 2);
@@ -417,7 +420,7 @@ TEST_CASE_METHOD(Provisioned, "attributes that the kernel refuses leave the devi
   CHECK(calls.empty());
 }
 
-TEST_CASE_METHOD(Node, "somebody else's device is not remade") {
+TEST_CASE_METHOD(TestNode, "somebody else's device is not remade") {
   is("vp-vdpa", "(null)");
   tree.addVdpa(kVf, "vdpa7", "vhost_vdpa", 3);
   SECTION("without a record") {}
@@ -431,7 +434,7 @@ TEST_CASE_METHOD(Node, "somebody else's device is not remade") {
   CHECK(calls.empty());
 }
 
-TEST_CASE_METHOD(Node, "a device that can't be bound is not made again for that") {
+TEST_CASE_METHOD(TestNode, "a device that can't be bound is not made again for that") {
   is("vp-vdpa", "(null)");
   onAdd = [this](const std::string&) {
     std::filesystem::remove_all(tree.path() + "/bus/vdpa/drivers/vhost_vdpa");

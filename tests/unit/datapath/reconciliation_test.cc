@@ -19,7 +19,7 @@ ObservedAttachment seen(bool namespaceGone, const Owner& owner = kOwner) {
 }
 
 // A kubelet, a clock, and one look after the other.
-class Node {
+class TestNode {
  public:
   std::vector<std::string> look(const ObservedAttachment& attachment) {
     std::vector<std::string> due;
@@ -87,7 +87,7 @@ TEST_CASE("the kubelet gives a device to a pod only with all its names") {
 }
 
 TEST_CASE("an abandoned attachment is detached after the grace period") {
-  Node node;
+  TestNode node;
   CHECK(node.look(seen(false)).empty());
   CHECK(node.questions == 0);  // its answer wouldn't matter
   CHECK(node.outlook().empty());
@@ -110,7 +110,7 @@ TEST_CASE("an abandoned attachment is detached after the grace period") {
 TEST_CASE("the grace period starts anew when either comes back, or the kubelet can't be asked") {
   const std::string what = GENERATE("namespace", "kubelet", "silence");
   INFO(what);
-  Node node;
+  TestNode node;
   node.look(seen(true));
   node.now += 29s;
   if (what == "kubelet") node.held = {kHeld};
@@ -134,13 +134,13 @@ TEST_CASE("the grace period starts anew when either comes back, or the kubelet c
 }
 
 TEST_CASE("a kubelet that is away for long is waited for") {
-  Node node;
+  TestNode node;
   node.problem = "no such socket";
   for (int hour = 0; hour < 48; ++hour, node.now += 1h) CHECK(node.look(seen(true)).empty());
 }
 
 TEST_CASE("an owner that names no pod needs no kubelet") {
-  Node node;
+  TestNode node;
   node.problem = "there is none";
   const Owner plain{"c0", "net1", "/var/run/netns/x", "fast", "", "", ""};
   CHECK(node.look(seen(true, plain)).empty());
@@ -150,7 +150,7 @@ TEST_CASE("an owner that names no pod needs no kubelet") {
 }
 
 TEST_CASE("a new owner of the device starts with a clean slate") {
-  Node node;
+  TestNode node;
   node.look(seen(true));
   node.now += 30s;
   Owner next = kOwner;
@@ -162,7 +162,7 @@ TEST_CASE("a new owner of the device starts with a clean slate") {
 }
 
 TEST_CASE("one look asks the kubelet once") {
-  Node node;
+  TestNode node;
   const auto ask = [&] {
     ++node.questions;
     return std::vector<PodDevice>();

@@ -25,9 +25,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-class Node {
+class TestNode {
  public:
-  ~Node() { stopStray(paths().switchControl("vdpa.io-nic")); }
+  ~TestNode() { stopStray(paths().switchControl("vdpa.io-nic")); }
 
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
@@ -128,7 +128,7 @@ bool isAsleep(pid_t thread) {
 
 }  // namespace
 
-TEST_CASE_METHOD(Node, "other cores take effect when the last port of an adopted switch goes") {
+TEST_CASE_METHOD(TestNode, "other cores take effect when the last port of an adopted switch goes") {
   meet({1, 1500, "", "2-3"}, {{"nic-0", kPort}});
   const auto handle = meet({1, 1500, "", "4"}, {{"nic-0", kPort}});
   CHECK(handle->config().cores == "2,3");
@@ -139,7 +139,7 @@ TEST_CASE_METHOD(Node, "other cores take effect when the last port of an adopted
   CHECK(cores() == nlohmann::json::array({4}));
 }
 
-TEST_CASE_METHOD(Node, "the same cores, written otherwise, are no new configuration") {
+TEST_CASE_METHOD(TestNode, "the same cores, written otherwise, are no new configuration") {
   const pid_t before = meet({1, 1500, "", "2-3"}, {{"nic-0", kPort}})->status().pid;
   const auto handle = meet({1, 1500, "", "2,3"}, {{"nic-0", kPort}});
   CHECK(handle->config().cores == "2,3");
@@ -148,7 +148,7 @@ TEST_CASE_METHOD(Node, "the same cores, written otherwise, are no new configurat
   CHECK(handle->status().pid == before);
 }
 
-TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't stay") {
+TEST_CASE_METHOD(TestNode, "a port that is removed while its switch comes up doesn't stay") {
   const std::string control = paths().switchControl("vdpa.io-nic");
   makeDirectory(paths().switchDir("vdpa.io-nic"), 0700);
   std::ofstream(control + ".hold") << "";  // the first port isn't added before this goes
@@ -173,7 +173,7 @@ TEST_CASE_METHOD(Node, "a port that is removed while its switch comes up doesn't
   CHECK_FALSE(ports.contains("nic-1"));
 }
 
-TEST_CASE_METHOD(Node, "a switch whose end failed is started again when it is wanted again") {
+TEST_CASE_METHOD(TestNode, "a switch whose end failed is started again when it is wanted again") {
   const auto handle = meet({1, 1500, "", "2"}, {});
   const auto lock =
       std::filesystem::path(paths().switchControl("vdpa.io-nic")).replace_extension(".lock");
@@ -187,13 +187,14 @@ TEST_CASE_METHOD(Node, "a switch whose end failed is started again when it is wa
   CHECK(cores() == nlohmann::json::array({2}));
 }
 
-TEST_CASE_METHOD(Node, "a switch without ports is started anew with the configuration in force") {
+TEST_CASE_METHOD(TestNode,
+                 "a switch without ports is started anew with the configuration in force") {
   meet({1, 1500, "", ""}, {});
   const auto handle = meet({1, 1500, "", "1"}, {});
   CHECK(cores() == nlohmann::json::array({1}));
 }
 
-TEST_CASE_METHOD(Node, "a port that crashed its switch is closed, for longer each time") {
+TEST_CASE_METHOD(TestNode, "a port that crashed its switch is closed, for longer each time") {
   auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}});
   CHECK(closure("nic-0") == 0);
   crash(*handle, "nic-0");
@@ -242,7 +243,8 @@ TEST_CASE_METHOD(Node, "a port that crashed its switch is closed, for longer eac
   }
 }
 
-TEST_CASE_METHOD(Node, "a port whose pod has the switch allocate memory without end is closed") {
+TEST_CASE_METHOD(TestNode,
+                 "a port whose pod has the switch allocate memory without end is closed") {
   haveKilled(0);
   const auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}});
   call("serve", "nic-0");
@@ -268,7 +270,7 @@ TEST_CASE_METHOD(Node, "a port whose pod has the switch allocate memory without 
   CHECK(handle->portProblem("nic-1") == "");
 }
 
-TEST_CASE_METHOD(Node, "crashes whose cause is known do not make the others wait longer") {
+TEST_CASE_METHOD(TestNode, "crashes whose cause is known do not make the others wait longer") {
   const auto handle = meet({1, 1500, "", ""}, {{"nic-0", kPort}, {"nic-1", kPort}});
   watch(handle.get());
   for (int life = 0; life < 3; ++life) {

@@ -1,0 +1,30 @@
+// The end of everything that serves devices, for a node that vdpa-datapath is removed from.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/attachments/node.h"
+
+namespace vdpa::datapath {
+
+class Drain {
+ public:
+  explicit Drain(Node& node) : node_(node) {}
+
+  // What was done, in words.
+  struct Drained {
+    std::vector<std::string> ended;
+    std::vector<std::string> left;  // with the reason
+  };
+  // Ends all that serves devices and offers none from then on. Throws RefusedError (inUse) while
+  // there are attachments.
+  Drained run();
+
+ private:
+  void endProcesses(Drained& drained);
+
+  Node& node_;
+};
+
+}  // namespace vdpa::datapath

@@ -1,0 +1,68 @@
+#include "deviceplugin/datapath/attachments/node.h"
+
+#include "deviceplugin/datapath/model/owner.h"
+
+namespace vdpa::datapath {
+
+Node::Node(Options given, std::function<void()> healthChanged)
+    : options(std::move(given)),
+      onHealth(std::move(healthChanged)),
+      records(options.paths.owners()),
+      orphans(options.releaseAfter),
+      switches(options.programs, options.paths,
+               {.unknown =
+                    [this](const std::string& id) {
+                      const auto device = table.find(id);
+                      return device && device->withheld();
+                    },
+                .name =
+                    [this](const std::string& id) {
+                      const auto device = table.find(id);
+                      return device && device->record
+                                 ? describeOwner(device->record->attachment.owner)
+                                 : std::string("nobody that is known");
+                    },
+                .unallocated =
+                    [this](const std::string& id, std::chrono::milliseconds timeout) {
+                      const auto device = table.find(id);
+                      return device && device->worker ? device->worker->unallocated(timeout) : 0;
+                    }},
+               onHealth),
+      bus(options.programs.sysfs, options.programs.dev),
+      provisioner(
+          {options.programs.sysfs, options.paths.provisioned(), options.bootId, options.vdpa.add,
+           options.vdpa.remove, options.hardware ? options.hardware->vdpaMtu : options.vdpa.mtu,
+           [this](const std::string& id) { return table.inUse(id); }, onHealth},
+          bus),
+      backends(switches, bus, provisioner, options.programs, options.paths, onHealth),
+      changes(options.hardware ? *options.hardware
+                               : HardwareChanges::kernels(options.programs.sysfs, options.vdpa.mac,
+                                                          options.vdpa.setMac, options.vdpa.mtu)) {}
+
+Node::~Node() = default;
+
+LiveAttachment Node::describe(const OwnerRecord& record,
+                              const std::shared_ptr<WorkerHandle>& worker) const {
+  LiveAttachment live{
+      record.attachment, nameOf(record.device.backend), "direct", "", "", 0, "", ""};
+  if (record.device.attach != Attach::vhostUser) live.vdpa = record.device.vdpa;
+  if (record.device.attach == Attach::virtioVdpa) live.virtio = bus.virtioDevice(live.vdpa);
+  if (worker) {
+    live.state = worker->state();
+    // A closed port has no socket: to its worker, the engine is down.
+    if (const auto vswitch = switches.find(record.attachment.resource);
+        vswitch && record.device.backend == BackendKind::software)
+      if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
+        live.state = "failed: " + problem;
+    const auto status = worker->status();
+    live.workerDeaths = status.deaths;
+    live.workerVersion = status.version;
+  }
+  return live;
+}
+
+void Node::step(std::string_view name) const {
+  if (options.onStep) options.onStep(name);
+}
+
+}  // namespace vdpa::datapath

@@ -1,0 +1,88 @@
+// What the attachments of a node are made of. The classes beside this file do one job each with it.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/paths.h"
+#include "common/pod_resources.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/attachments/orphans.h"
+#include "deviceplugin/datapath/backends/backends.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+#include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/processes/switch_set.h"
+#include "deviceplugin/datapath/records/owner_records.h"
+
+namespace vdpa::datapath {
+
+// An attachment and how it does.
+struct LiveAttachment {
+  Attachment attachment;
+  std::string backend;
+  std::string state;         // as in datapath.proto
+  std::string vdpa, virtio;  // likewise
+  unsigned workerDeaths = 0;
+  std::string outlook;  // as in datapath.proto
+  std::string workerVersion;
+};
+
+// The kernel's vDPA devices; see VdpaNetlink. All but `remove` throw what says why it failed.
+struct VdpaDevices {
+  std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
+                               const VdpaAttributes& attributes)>
+      add = {};
+  std::function<void(const std::string& name)> remove = {};
+  std::function<std::string(const std::string& name)> mac = {};  // without it a device has its own
+  std::function<bool(const std::string& name, const std::string& mac)> setMac = {};
+  std::function<unsigned(const std::string& name)> mtu = {};  // 0 if it has none
+};
+
+struct Node {
+  struct Options {
+    Programs programs;
+    Paths paths;
+    std::string bootId;
+    // Throws when the kubelet cannot be asked.
+    std::function<std::vector<PodDevice>()> listPodDevices;
+    VdpaDevices vdpa = {};
+    // How long a call waits for an owner to go or an engine to come.
+    std::chrono::milliseconds timeout = std::chrono::seconds(4);
+    // Called after each step of an Attach or Detach; for tests.
+    std::function<void(std::string_view step)> onStep = {};
+    // How long an attachment that nobody has any more is kept.
+    std::chrono::milliseconds releaseAfter = std::chrono::seconds(30);
+    // Hardware for tests. Default: the kernel's.
+    std::optional<HardwareChanges::Access> hardware = {};
+  };
+
+  // `onHealth` is called from threads of its own when the state of a device may be another one.
+  Node(Options options, std::function<void()> onHealth);
+  // Leaves all workers and switches running.
+  ~Node();
+
+  LiveAttachment describe(const OwnerRecord& record,
+                          const std::shared_ptr<WorkerHandle>& worker) const;
+  // After each step of an Attach or Detach.
+  void step(std::string_view name) const;
+
+  const Options options;
+  const std::function<void()> onHealth;
+  OwnerRecords records;
+  DeviceTable table;
+  Orphans orphans;
+  std::mutex settingDevices;  // one set of devices at a time
+  SwitchSet switches;
+  const VdpaBus bus;
+  Provisioner provisioner;
+  Backends backends;
+  const HardwareChanges changes;
+};
+
+}  // namespace vdpa::datapath

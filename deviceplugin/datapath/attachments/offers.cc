@@ -1,0 +1,58 @@
+#include "deviceplugin/datapath/attachments/offers.h"
+
+#include "common/log.h"
+#include "deviceplugin/datapath/pod_files/device_directory.h"
+
+namespace vdpa::datapath {
+
+void Offers::setDevices(const std::vector<Resource>& resources) {
+  checkDeviceSet(resources);
+  checkSocketPaths(resources, node_.options.paths);
+  std::lock_guard setting(node_.settingDevices);
+  std::map<std::string, OfferedDevice> offers;
+  Provisioner::Devices provisioned;
+  for (const auto& resource : resources) {
+    for (const auto& [id, device] : resource.devices) {
+      offers[id] = {resource.name, resource.socket, resource.software, device};
+      if (device.provision) provisioned[id] = device;
+    }
+  }
+  if (node_.table.closed()) {  // told, so that they can be shown with the reason
+    node_.table.setOffers(offers);
+    return;
+  }
+  for (const auto& [id, offer] : offers) DeviceDirectory(node_.options.paths, id).ensure();
+  node_.switches.offer(resources);
+  for (const auto& id : node_.table.setOffers(offers))
+    DeviceDirectory(node_.options.paths, id).remove();
+  removeDirectoriesExcept(node_.options.paths, [this](const std::string& id) {
+    return node_.table.find(id).has_value();
+  });
+  node_.provisioner.want(std::move(provisioned));
+  log::info("{} devices of {} resources", offers.size(), resources.size());
+}
+
+void Offers::retryFailed() {
+  bool well = false;
+  if (node_.table.closed()) return;
+  for (const auto& [id, device] : node_.table.all()) {
+    if (!device.offer || device.record) continue;
+    const BackendKind backend = device.offer->device.backend;
+    if ((backend == BackendKind::kernel && node_.backends.kernel.due(id)) ||
+        (backend == BackendKind::dpdk && node_.backends.dpdk.due(id)))
+      well = retryFailed(id) || well;
+  }
+  if (well) node_.onHealth();
+}
+
+// With the lease: an Attach would start a second process for the device, or find it open.
+bool Offers::retryFailed(const std::string& id) {
+  const auto lease = node_.table.lease(id, DeviceTable::Clock::now());
+  const auto device = node_.table.find(id);
+  if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
+  if (device->offer->device.backend == BackendKind::kernel)
+    return node_.backends.kernel.retry(id, *device->offer);
+  return node_.backends.dpdk.retry(id, *device->offer);
+}
+
+}  // namespace vdpa::datapath

@@ -1,0 +1,26 @@
+// The devices that the device plugin offers: which there are, and those that could not be started.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/attachments/node.h"
+
+namespace vdpa::datapath {
+
+class Offers {
+ public:
+  explicit Offers(Node& node) : node_(node) {}
+
+  // Throws RefusedError for a set that cannot be.
+  void setDevices(const std::vector<Resource>& resources);
+  // Looks again at free devices that could not be started.
+  void retryFailed();
+
+ private:
+  bool retryFailed(const std::string& id);
+
+  Node& node_;
+};
+
+}  // namespace vdpa::datapath

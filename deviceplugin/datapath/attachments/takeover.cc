@@ -1,0 +1,84 @@
+// Who gets a device that somebody has still.
+#include <fmt/format.h>
+
+#include "common/log.h"
+#include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
+
+namespace vdpa::datapath {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Between two looks at whether an owner has gone.
+constexpr auto kPollInterval = 250ms;
+
+}  // namespace
+
+// The lease of a device without an owner, if need be after undoing what an owner left.
+DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::time_point deadline,
+                                           const std::function<bool()>& calledOff) {
+  const std::string& id = request.deviceId;
+  for (;;) {
+    std::string holder;
+    if (auto lease = node_.table.lease(id, deadline)) {
+      const auto device = node_.table.find(id);
+      if (device->withheld())
+        throw RefusedError(Refusal::aborted,
+                           fmt::format("cannot attach {}: {}", id, device->error));
+      if (!device->record) return std::move(*lease);
+      if (mayTakeOver(*device->record, request.owner)) {
+        undo(*lease);
+        continue;  // it may have left the set, and was kept for its owner alone
+      }
+      holder = describeOwner(device->record->attachment.owner);
+    } else if (!node_.table.find(id)) {
+      throw RefusedError(Refusal::notFound, fmt::format("device {} has just left this node", id));
+    }
+    if (node_.table.waitFree(id, std::min(deadline, Clock::now() + kPollInterval),
+                             request.owner.key()))
+      continue;
+    if (calledOff())
+      throw RefusedError(Refusal::aborted, fmt::format("attaching {} was called off", id));
+    if (Clock::now() < deadline) continue;
+    if (holder.empty())
+      throw RefusedError(
+          Refusal::aborted,
+          fmt::format("device {} is being attached or detached by another call", id));
+    throw RefusedError(Refusal::aborted,
+                       fmt::format("device {} is held by {}, whose network namespace still exists; "
+                                   "it is taken over once that pod is gone",
+                                   id, holder));
+  }
+}
+
+bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester) {
+  const Owner& owner = record.attachment.owner;
+  const std::string& id = record.attachment.deviceId;
+  if (record.phase == Phase::detaching) return true;  // let go already, but not undone whole
+  if (namespaceGone(owner.netns, record.netns)) {
+    log::warn("taking {} from {}, whose network namespace is gone", id, describeOwner(owner));
+    return true;
+  }
+  // Two interfaces of one container that want the same device: the first one keeps it.
+  if (requester.podName.empty() || owner.containerId == requester.containerId) return false;
+  // The character device can't be taken from a pod that runs on.
+  if (record.device.attach == Attach::vhostVdpa) return false;
+  try {
+    for (const auto& held : node_.options.listPodDevices()) {
+      if (held.deviceId != id || held.resource != record.attachment.resource ||
+          held.podNamespace != requester.podNamespace || held.podName != requester.podName)
+        continue;
+      log::warn("taking {} from {}, since the kubelet gave it to {}/{}", id, describeOwner(owner),
+                requester.podNamespace, requester.podName);
+      return true;
+    }
+  } catch (const std::exception& error) {
+    log::warn("{}", error.what());
+  }
+  return false;
+}
+
+}  // namespace vdpa::datapath

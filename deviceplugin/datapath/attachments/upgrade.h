@@ -1,0 +1,44 @@
+// After an update: engines of the version before are replaced under their pods. The workers hold
+// what the pods have set up, and go on with the new engine where the old one stopped.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/datapath/attachments/node.h"
+
+namespace vdpa::datapath {
+
+class Upgrade {
+ public:
+  explicit Upgrade(Node& node) : node_(node) {}
+
+  // Replaces the engines of another version that run, by the programs that are installed: one at a
+  // time, the next when the workers of the one before run again. To be called at the start and
+  // after a new set of devices, from one thread; an engine that doesn't come up ends it for good.
+  void run(const std::stop_token& stop);
+
+ private:
+  // A switch or a vdpa-pmd, as its upgrade sees it.
+  struct UpgradableProcess {
+    std::string title;
+    std::string program;
+    std::function<std::shared_ptr<SupervisedProcess>()> process;
+    std::function<bool(const DeviceTable::Device& device)> serves;
+    std::function<void()> upgrade;
+    std::function<void()> go;  // its workers are back
+  };
+  std::vector<UpgradableProcess> upgradableProcesses();
+  void upgradeProcess(const UpgradableProcess& upgradable, const std::stop_token& stop);
+  std::map<std::string, std::shared_ptr<WorkerHandle>> runningWorkers(
+      const UpgradableProcess& upgradable, const std::stop_token& stop) const;
+
+  Node& node_;
+  bool failed_ = false;  // of the thread of run() alone
+};
+
+}  // namespace vdpa::datapath
