@@ -26,6 +26,7 @@ def lint(what="check"):
                  *_files("*.py")],
         "shellcheck": ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR", *_shell_scripts()],
         "subjects": python("tests/lint/subjects.py"),
+        "folders": python("tests/lint/folders.py"),
         "headers": python("tests/lint/headers.py"),
     }
     # The slowest is the last; what it corrects is formatted afterwards.

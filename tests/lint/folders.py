@@ -1,0 +1,91 @@
+"""Which folder of the product may include which: the one place where that is written."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+# A folder, and what it includes beside common. Those of one block see each other by their short names. Each includes only what
+# is above it, so that there is no circle; what nothing needs any more is an error too.
+BLOCKS = {
+    "": {
+        "common": "",
+        "cni": "",
+        "deviceplugin/ctl": "",
+    },
+    "deviceplugin/": {
+        "config": "",
+        "events": "",
+        "discovery": "events",
+        "resources": "config discovery",
+        "kubelet": "events resources",
+        "": "config discovery events kubelet resources",
+    },
+    "deviceplugin/datapath/": {
+        "model": "",
+        "netlink": "model",
+        "records": "model",
+        "pod_files": "records",
+        "processes": "model records",
+        "hardware": "model netlink records",
+        "backends": "hardware model netlink processes records",
+        "attachments": "backends hardware model netlink pod_files processes records",
+        "api": "attachments model",
+        "": "api attachments processes",
+    },
+    "deviceplugin/datapath/worker/": {
+        "protocol": "",
+        "engines": "protocol",
+        "": "engines protocol",
+    },
+    "deviceplugin/datapath/ ": {  # what DPDK programs share, and they
+        "dpdk": "",
+        "switch": "dpdk",
+        "pmd": "dpdk",
+    },
+}
+INCLUDE = re.compile(r'^#include "((?:common|cni|deviceplugin)/.+)"', re.MULTILINE)
+
+
+def allowed():
+    """Pairs of folders, and the folders in their order."""
+    pairs, order = set(), []
+    for block, folders in BLOCKS.items():
+        for name, includes in folders.items():
+            folder = (block.strip() + name).rstrip("/")
+            order.append(folder)
+            pairs |= {(folder, (block.strip() + other).rstrip("/")) for other in includes.split()}
+    return pairs, order
+
+
+def used():
+    """Pairs of folders, each with one include that makes it."""
+    pairs = {}
+    files = subprocess.check_output(["git", "ls-files", "common", "cni", "deviceplugin"], text=True).split()
+    for file in files:
+        if not file.endswith((".h", ".cc")):
+            continue
+        for include in INCLUDE.findall(pathlib.Path(file).read_text()):
+            pair = str(pathlib.PurePath(file).parent), str(pathlib.PurePath(include).parent)
+            if pair[0] != pair[1] and pair[1] not in ("common", "common/proto"):
+                pairs.setdefault(pair, f"{file} includes {include}")
+    return pairs
+
+
+def findings():
+    may, order = allowed()
+    are = used()
+    for pair in sorted(may):
+        if order.index(pair[1]) >= order.index(pair[0]):
+            yield f"{pair[0]} before {pair[1]}: a folder includes only what is above it in the table"
+        if pair not in are:
+            yield f"{pair[0]} does not include {pair[1]} any more: take it out of the table"
+    for pair, example in sorted(are.items()):
+        if pair not in may:
+            yield f"{example}: {pair[0]} may not include {pair[1]}"
+
+
+if __name__ == "__main__":
+    found = list(findings())
+    print("\n".join(found) or "folders: every include is one of the table")
+    sys.exit(bool(found))
