@@ -1,11 +1,16 @@
 // ADD, DEL, CHECK, GC, STATUS and VERSION.
 #include "cni/commands.h"
 
+#include <environment.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "cni/datapath_client.h"
 #include "cni/device_info.h"
@@ -16,6 +21,7 @@
 #include "cni/network_config.h"
 #include "cni/network_paths.h"
 #include "cni/result.h"
+#include "common/json.h"
 #include "common/log.h"
 
 namespace vdpa::cni {

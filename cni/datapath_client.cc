@@ -1,9 +1,12 @@
-// See the header.
 #include "cni/datapath_client.h"
 
 #include <fmt/core.h>
 
+#include <chrono>
+#include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "cni/error.h"
 #include "cni/grpc_call.h"

@@ -1,8 +1,16 @@
 // What a network asks of its device: the keys people know from sriov-cni, and where the device ID
 // and the MAC come from.
+#include <environment.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <utility>
 
 #include "cni/error.h"
 #include "cni/json_object.h"

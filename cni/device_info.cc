@@ -1,11 +1,12 @@
-// See the header.
 #include "cni/device_info.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <climits>
+#include <cstddef>
 #include <filesystem>
 #include <stdexcept>
 #include <utility>

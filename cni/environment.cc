@@ -1,12 +1,19 @@
-// See the header. The rules are those of the CNI specification, "Section 2: Execution Protocol".
+// The rules are those of the CNI specification, "Section 2: Execution Protocol".
 #include "cni/environment.h"
 
 #include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cerrno>
 #include <cstring>
+#include <functional>
+#include <iterator>
+#include <map>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "cni/error.h"
 

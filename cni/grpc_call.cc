@@ -1,4 +1,4 @@
-// See the header. Framing and headers: "gRPC over HTTP2" (doc/PROTOCOL-HTTP2.md of the gRPC
+// Framing and headers: "gRPC over HTTP2" (doc/PROTOCOL-HTTP2.md of the gRPC
 // project).
 #include "cni/grpc_call.h"
 
@@ -8,12 +8,18 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 
-#include "common/errors.h"
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 
 namespace vdpa::cni {

@@ -1,4 +1,3 @@
-// See the header.
 #include "cni/in_force.h"
 
 #include <fmt/format.h>
@@ -6,6 +5,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cni/error.h"

@@ -1,4 +1,3 @@
-// See the header.
 #include "cni/ipam.h"
 
 #include <fcntl.h>
@@ -11,7 +10,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cni/error.h"
 #include "cni/json_object.h"

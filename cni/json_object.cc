@@ -1,7 +1,16 @@
-// See the header.
 #include "cni/json_object.h"
 
+#include <error.h>
 #include <fmt/core.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/json.h"
 
 namespace vdpa::cni {
 namespace {

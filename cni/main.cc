@@ -1,9 +1,13 @@
 // vdpa: the CNI plugin. Runs, asks vdpa-datapath, prints, exits.
+#include <environment.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <string>
 
 #include "cni/commands.h"
 #include "cni/error.h"

@@ -1,9 +1,16 @@
 // The part of the configuration that every command needs.
 #include "cni/network_config.h"
 
+#include <environment.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cni/error.h"
 #include "cni/json_object.h"

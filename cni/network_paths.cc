@@ -1,4 +1,3 @@
-// See the header.
 #include "cni/network_paths.h"
 
 #include <fcntl.h>
@@ -7,11 +6,18 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "cni/error.h"
 #include "cni/json_object.h"
 #include "common/errors.h"
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 
 namespace vdpa::cni {

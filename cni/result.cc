@@ -1,13 +1,21 @@
-// See the header.
 #include "cni/result.h"
 
 #include <arpa/inet.h>
+#include <environment.h>
 #include <fmt/core.h>
+#include <network_config.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "cni/error.h"
 #include "cni/json_object.h"

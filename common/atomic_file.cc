@@ -1,10 +1,13 @@
-// See the header.
 #include "common/atomic_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <string_view>
 
 #include "common/errors.h"
 #include "common/unique_fd.h"

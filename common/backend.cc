@@ -1,4 +1,3 @@
-// See the header.
 #include "common/backend.h"
 
 namespace vdpa {

@@ -1,8 +1,14 @@
-// See the header.
 #include "common/command_line.h"
 
 #include <CLI/CLI.hpp>
+
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace vdpa {

@@ -2,8 +2,18 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
 #include "common/control_channel.h"
 #include "common/errors.h"
+#include "common/json.h"
 #include "common/unix_socket.h"
 
 namespace vdpa {

@@ -1,4 +1,4 @@
-// See the header. The program's is a record lock, since the kernel tells who has one; the starter's
+// The program's is a record lock, since the kernel tells who has one; the starter's
 // is one of flock(2), which goes with the descriptor. Neither is in the other's way.
 #include "common/control_lock.h"
 
@@ -6,11 +6,16 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "common/errors.h"
+#include "common/unique_fd.h"
 
 namespace vdpa {
 namespace {

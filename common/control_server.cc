@@ -3,8 +3,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <iterator>
+#include <string>
+#include <utility>
+
 #include "common/control_channel.h"
 #include "common/errors.h"
+#include "common/json.h"
 #include "common/unix_socket.h"
 
 namespace vdpa {

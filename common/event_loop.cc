@@ -1,9 +1,14 @@
-// See the header.
 #include "common/event_loop.h"
 
 #include <sys/epoll.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
 
 #include "common/errors.h"
 

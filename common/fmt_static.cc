@@ -2,6 +2,8 @@
 // library, for programs that are linked statically.
 #include <fmt/format-inl.h>
 
+#include <locale>
+
 FMT_BEGIN_NAMESPACE
 namespace detail {
 

@@ -1,5 +1,6 @@
-// See the header.
 #include "common/json.h"
+
+#include <string>
 
 namespace vdpa {
 

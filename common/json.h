@@ -6,6 +6,7 @@
 #define JSON_HAS_FILESYSTEM 0
 #define JSON_HAS_RANGES 0
 #include <nlohmann/json.hpp>
+
 #include <string>
 
 namespace vdpa {

@@ -1,4 +1,3 @@
-// See the header.
 #include "common/known_fields.h"
 
 #include <fmt/core.h>
@@ -6,6 +5,8 @@
 
 #include <functional>
 #include <map>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "common/version.h"

@@ -7,8 +7,12 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <ctime>
 #include <iterator>
+#include <memory>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/json.h"
 

@@ -1,10 +1,14 @@
 #include "common/metrics_server.h"
 
 #include <CivetServer.h>
+#include <civetweb.h>
 #include <fmt/core.h>
 #include <prometheus/exposer.h>
 
+#include <exception>
+#include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace vdpa {

@@ -1,7 +1,11 @@
-// See the header.
 #include "common/naming.h"
 
 #include <fmt/core.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
 
 namespace vdpa {
 namespace {

@@ -1,8 +1,12 @@
-// See the header.
 #include "common/number_list.h"
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <vector>
 
 namespace vdpa {
 namespace {

@@ -1,9 +1,12 @@
-// See the header.
 #include "common/paths.h"
 
 #include <sys/stat.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "common/errors.h"
 

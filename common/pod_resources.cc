@@ -1,8 +1,12 @@
-// See the header.
 #include "common/pod_resources.h"
 
 #include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "podresources.grpc.pb.h"
 

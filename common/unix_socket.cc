@@ -1,4 +1,3 @@
-// See the header.
 #include "common/unix_socket.h"
 
 #include <fcntl.h>
@@ -8,10 +7,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 
 #include "common/errors.h"
+#include "common/unique_fd.h"
 
 namespace vdpa {
 namespace {

@@ -1,7 +1,10 @@
-// See the header.
 #include "common/vdpa_attributes.h"
 
 #include <fmt/core.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "common/virtio_features.h"
 

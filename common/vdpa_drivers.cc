@@ -1,9 +1,10 @@
-// See the header. Sources: Linux 6.12 for the kernel's drivers, DPDK 22.11 for DPDK's.
+// Sources: Linux 6.12 for the kernel's drivers, DPDK 22.11 for DPDK's.
 #include "common/vdpa_drivers.h"
 
 #include <fmt/core.h>
 
-#include <string_view>
+#include <span>
+#include <string>
 
 #include "common/virtio_features.h"
 

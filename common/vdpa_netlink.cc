@@ -1,4 +1,3 @@
-// See the header.
 #include "common/vdpa_netlink.h"
 
 #include <fmt/core.h>
@@ -8,17 +7,29 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <condition_variable>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 #include "common/errors.h"
+#include "common/vdpa_attributes.h"
 
 namespace vdpa {
 namespace {

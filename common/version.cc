@@ -1,4 +1,4 @@
-// See the header. PROGRAM_VERSION is set for this file alone.
+// PROGRAM_VERSION is set for this file alone.
 #include "common/version.h"
 
 namespace vdpa {

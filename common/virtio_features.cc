@@ -1,10 +1,13 @@
-// See the header.
 #include "common/virtio_features.h"
 
 #include <fmt/core.h>
 
 #include <charconv>
+#include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 namespace vdpa {
 namespace {

@@ -1,14 +1,30 @@
-// See the header. All calls are asynchronous; what they bring is posted to the loop.
+// All calls are asynchronous; what they bring is posted to the loop.
 #include "deviceplugin/datapath_link.h"
 
+#include <backend.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/known_fields.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "datapath.grpc.pb.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/events/loop.h"
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/resources/device.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -1,9 +1,16 @@
-// See the header.
 #include "deviceplugin/explain_service.h"
 
+#include <backend.h>
 #include <fmt/core.h>
 
+#include <chrono>
+#include <functional>
 #include <future>
+#include <memory>
+#include <string>
+
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/instance.h"
 
 #include <fcntl.h>
@@ -8,10 +7,22 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <unique_fd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
 #include <filesystem>
+#include <memory>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"
@@ -19,10 +30,17 @@
 #include "common/naming.h"
 #include "common/paths.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/datapath_link.h"
+#include "deviceplugin/discovery/monitor.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 #include "deviceplugin/explain_service.h"
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
+#include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/resources/allocated.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -4,14 +4,19 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
+#include <string>
 #include <system_error>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/naming.h"
 #include "common/number_list.h"
 #include "common/virtio_features.h"
+#include "deviceplugin/config/selector.h"
 #include "deviceplugin/config/yaml_map.h"
 
 namespace vdpa::plugin {

@@ -1,13 +1,17 @@
-// See the header.
 #include "deviceplugin/config/selector.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "common/naming.h"
+#include "common/number_list.h"
 #include "deviceplugin/config/yaml_map.h"
 
 namespace vdpa::plugin {

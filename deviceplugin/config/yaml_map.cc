@@ -1,11 +1,16 @@
-// See the header.
 #include "deviceplugin/config/yaml_map.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <optional>
 #include <set>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "deviceplugin/config/config.h"
 

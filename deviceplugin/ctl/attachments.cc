@@ -3,11 +3,14 @@
 
 #include <ctime>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "age.h"
 #include "commands.h"
 #include "common/json.h"
 #include "common/version.h"
+#include "deviceplugin/ctl/client.h"
 #include "holders.h"
 #include "table.h"
 

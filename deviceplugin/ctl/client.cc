@@ -1,11 +1,16 @@
-// See the header.
 #include "client.h"
 
+#include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 
-#include "common/errors.h"
 #include "common/unix_socket.h"
 #include "datapath.grpc.pb.h"
 

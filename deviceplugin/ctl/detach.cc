@@ -4,8 +4,12 @@
 #include <unistd.h>
 
 #include <iostream>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "commands.h"
+#include "deviceplugin/ctl/client.h"
 
 namespace vdpa::ctl {
 namespace {

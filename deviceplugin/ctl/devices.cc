@@ -2,9 +2,11 @@
 #include <fmt/core.h>
 
 #include <map>
+#include <string>
 
 #include "commands.h"
 #include "common/json.h"
+#include "deviceplugin/ctl/client.h"
 #include "table.h"
 
 namespace vdpa::ctl {

@@ -1,10 +1,17 @@
 // vdpactl drain
 #include <fmt/core.h>
 
+#include <chrono>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "commands.h"
 #include "common/json.h"
+#include "deviceplugin/ctl/client.h"
 
 namespace vdpa::ctl {
 namespace {

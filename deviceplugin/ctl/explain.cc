@@ -2,10 +2,14 @@
 #include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <map>
+#include <stdexcept>
+#include <string>
 
 #include "commands.h"
 #include "common/json.h"
+#include "deviceplugin/ctl/client.h"
 #include "plugin.grpc.pb.h"
 #include "table.h"
 

@@ -1,11 +1,16 @@
 // vdpactl: what a person asks of a node's vDPA devices.
 #include <fmt/core.h>
 
+#include <chrono>
+#include <exception>
 #include <map>
+#include <optional>
+#include <vector>
 
 #include "commands.h"
 #include "common/command_line.h"
 #include "common/version.h"
+#include "deviceplugin/ctl/client.h"
 
 int main(int argc, char** argv) {
   using namespace vdpa::ctl;

@@ -3,7 +3,12 @@
 #include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
+#include <stdexcept>
+#include <string>
+
 #include "commands.h"
+#include "deviceplugin/ctl/client.h"
 #include "health.grpc.pb.h"
 
 namespace vdpa::ctl {

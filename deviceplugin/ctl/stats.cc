@@ -2,11 +2,19 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
 #include <map>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "commands.h"
 #include "common/json.h"
+#include "deviceplugin/ctl/client.h"
 #include "table.h"
 
 namespace vdpa::ctl {

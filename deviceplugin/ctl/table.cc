@@ -1,9 +1,11 @@
-// See the header.
 #include "table.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
 
 namespace vdpa::ctl {
 

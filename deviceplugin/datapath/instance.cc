@@ -1,12 +1,21 @@
-// See the header.
 #include "deviceplugin/datapath/instance.h"
 
+#include <paths.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "deviceplugin/datapath/attachments/node.h"
 
 namespace vdpa::datapath {
 namespace {

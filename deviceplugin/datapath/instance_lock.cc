@@ -1,9 +1,12 @@
-// See the header.
 #include "deviceplugin/datapath/instance_lock.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <stdexcept>
+#include <string>
 
 #include "common/atomic_file.h"
 #include "common/errors.h"

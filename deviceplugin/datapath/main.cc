@@ -2,12 +2,22 @@
 // for how it is put together.
 #include <fmt/format.h>
 #include <malloc.h>
+#include <pod_resources.h>
 #include <signal.h>
+#include <vdpa_attributes.h>
 
+#include <cctype>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <sstream>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/atomic_file.h"
 #include "common/command_line.h"
@@ -17,8 +27,11 @@
 #include "common/resource_limit.h"
 #include "common/vdpa_netlink.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/attachments/node.h"
 #include "deviceplugin/datapath/instance.h"
+#include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
+#include "deviceplugin/datapath/processes/process.h"
 
 namespace vdpa::datapath {
 namespace {

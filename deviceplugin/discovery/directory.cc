@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/discovery/directory.h"
 
 #include <dirent.h>
@@ -6,6 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
 
 namespace vdpa::plugin {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/discovery/host_use.h"
 
 #include <arpa/inet.h>
@@ -7,9 +6,17 @@
 #include <linux/rtnetlink.h>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/errors.h"
 

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/discovery/monitor.h"
 
 #include <linux/netlink.h>
@@ -7,9 +6,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <functional>
+#include <utility>
 
 #include "common/errors.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -1,12 +1,22 @@
-// See the header. Where something belongs is read from where its link points: the path of a netdev
+// Where something belongs is read from where its link points: the path of a netdev
 // or a vDPA device runs through the function it lives on.
 #include "deviceplugin/discovery/sysfs_scan.h"
 
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/naming.h"
 #include "deviceplugin/discovery/directory.h"
+#include "deviceplugin/discovery/snapshot.h"
 
 namespace vdpa::plugin {
 namespace {

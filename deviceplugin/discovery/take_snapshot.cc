@@ -1,11 +1,14 @@
-// See the header.
 #include "deviceplugin/discovery/take_snapshot.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <exception>
 
+#include "common/vdpa_netlink.h"
 #include "deviceplugin/discovery/host_use.h"
+#include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/discovery/sysfs_scan.h"
 
 namespace vdpa::plugin {

@@ -1,12 +1,14 @@
-// See the header.
 #include "deviceplugin/events/inotify.h"
 
 #include <fmt/core.h>
 #include <sys/inotify.h>
 
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/errors.h"
+#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 

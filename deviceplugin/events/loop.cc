@@ -1,10 +1,16 @@
-// See the header.
 #include "deviceplugin/events/loop.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
 
 #include "common/errors.h"
 

@@ -1,13 +1,18 @@
-// See the header.
 #include "deviceplugin/kubelet/allocation.h"
 
+#include <backend.h>
 #include <fmt/core.h>
 
 #include <set>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/naming.h"
 #include "deviceplugin.pb.h"
+#include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/resources/device.h"
 
 namespace vdpa::plugin {
 

@@ -1,13 +1,18 @@
-// See the header.
 #include "deviceplugin/kubelet/device_info_files.h"
 
+#include <backend.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <mutex>
+#include <set>
+#include <string>
+#include <system_error>
 
 #include "common/atomic_file.h"
 #include "common/json.h"
 #include "common/naming.h"
+#include "deviceplugin/resources/device.h"
 
 namespace vdpa::plugin {
 namespace {

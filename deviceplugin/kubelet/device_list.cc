@@ -1,9 +1,18 @@
-// See the header.
 #include "deviceplugin/kubelet/device_list.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "deviceplugin.pb.h"
+#include "deviceplugin/resources/device.h"
+#include "deviceplugin/resources/preferred.h"
 
 namespace vdpa::plugin {
 

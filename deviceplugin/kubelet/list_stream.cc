@@ -1,5 +1,11 @@
-// See the header.
 #include "deviceplugin/kubelet/list_stream.h"
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <utility>
+
+#include "deviceplugin/kubelet/device_list.h"
 
 namespace vdpa::plugin {
 

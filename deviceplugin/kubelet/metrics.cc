@@ -1,10 +1,13 @@
-// See the header.
 #include "deviceplugin/kubelet/metrics.h"
 
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
 
 #include "common/metrics_server.h"
 

@@ -1,10 +1,12 @@
-// See the header.
 #include "deviceplugin/kubelet/offered_resources.h"
 
 #include <fmt/format.h>
 
+#include <set>
 #include <sstream>
+#include <string>
 #include <system_error>
+#include <utility>
 
 #include "common/atomic_file.h"
 #include "common/log.h"

@@ -1,15 +1,22 @@
-// See the header.
 #include "deviceplugin/kubelet/plugin_server.h"
 
 #include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cstdint>
+#include <exception>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/kubelet/allocation.h"
+#include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/kubelet/list_stream.h"
 #include "deviceplugin/resources/preferred.h"
 

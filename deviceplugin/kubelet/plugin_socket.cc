@@ -3,8 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <random>
+#include <set>
+#include <string>
+#include <string_view>
 #include <system_error>
 
 #include "common/log.h"

@@ -1,9 +1,15 @@
-// See the header.
 #include "deviceplugin/kubelet/pod_watch.h"
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <filesystem>
 #include <iterator>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "common/log.h"
 

@@ -1,11 +1,15 @@
-// See the header.
 #include "deviceplugin/kubelet/register_call.h"
 
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
+#include <functional>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "deviceplugin.grpc.pb.h"
+#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -1,7 +1,7 @@
-// See the header.
 #include "deviceplugin/kubelet/registration.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace vdpa::plugin {
 

@@ -1,15 +1,23 @@
-// See the header.
 #include "deviceplugin/kubelet/resource_plugin.h"
 
 #include <fmt/core.h>
 
+#include <chrono>
+#include <exception>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "deviceplugin/events/loop.h"
+#include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/kubelet/plugin_server.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/register_call.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
 

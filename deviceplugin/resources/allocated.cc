@@ -1,7 +1,13 @@
-// See the header.
 #include "deviceplugin/resources/allocated.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "deviceplugin/resources/device.h"
+#include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
 namespace {

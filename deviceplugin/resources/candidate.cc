@@ -1,13 +1,17 @@
-// See the header.
 #include "deviceplugin/resources/candidate.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/resources/preferred.h"
 
 namespace vdpa::plugin {

@@ -1,10 +1,15 @@
-// See the header.
 #include "deviceplugin/resources/match.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/config/selector.h"
+#include "deviceplugin/resources/candidate.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -1,13 +1,18 @@
-// See the header.
 #include "deviceplugin/resources/offer.h"
 
 #include <fmt/core.h>
 
 #include <map>
 #include <set>
+#include <string>
+#include <utility>
 
+#include "common/backend.h"
 #include "common/naming.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/resources/candidate.h"
+#include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/match.h"
 #include "deviceplugin/resources/serving.h"
 

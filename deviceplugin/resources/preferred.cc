@@ -1,13 +1,18 @@
-// See the header.
 #include "deviceplugin/resources/preferred.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "deviceplugin/config/config.h"
 
 namespace vdpa::plugin {
 namespace {

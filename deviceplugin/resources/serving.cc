@@ -1,12 +1,20 @@
-// See the header.
 #include "deviceplugin/resources/serving.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
 
+#include "common/backend.h"
+#include "common/vdpa_attributes.h"
 #include "common/vdpa_drivers.h"
 #include "common/virtio_features.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/discovery/snapshot.h"
+#include "deviceplugin/resources/candidate.h"
+#include "deviceplugin/resources/device.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -2,11 +2,13 @@
 // look. What vdpa-device-plugin's Allocate is measured against.
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <string>
 
 #include "deviceplugin.grpc.pb.h"
 

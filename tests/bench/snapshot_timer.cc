@@ -1,10 +1,14 @@
 // Times one look at the node, as vdpa-device-plugin takes it, over and over. Prints a JSON array of
 // milliseconds.
 #include <CLI/CLI.hpp>
+
 #include <chrono>
 #include <iostream>
+#include <ratio>
+#include <string>
 
 #include "common/json.h"
+#include "common/vdpa_netlink.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 
 int main(int argc, char** argv) {

@@ -5,15 +5,25 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/message_reader.h"
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 #include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 namespace vdpa::worker {

@@ -1,11 +1,23 @@
-// See the header.
 #include "deviceplugin/datapath/api/messages.h"
 
+#include <backend.h>
 #include <fmt/core.h>
 #include <google/protobuf/unknown_field_set.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "common/attachment_limits.h"
-#include "common/naming.h"
+#include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/node.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/device_counters.h"
+#include "deviceplugin/datapath/model/device_state.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/api/metrics.h"
 
 #include <prometheus/collectable.h>
@@ -6,8 +5,13 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "common/log.h"
 #include "common/metrics_server.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -1,10 +1,16 @@
-// See the header.
 #include "deviceplugin/datapath/api/service.h"
+
+#include <chrono>
+#include <exception>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/known_fields.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/api/messages.h"
+#include "deviceplugin/datapath/api/watchers.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

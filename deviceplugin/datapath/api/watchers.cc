@@ -1,9 +1,14 @@
-// See the header.
 #include "deviceplugin/datapath/api/watchers.h"
 
 #include <chrono>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "deviceplugin/datapath/api/messages.h"
+#include "deviceplugin/datapath/model/device_state.h"
 
 namespace vdpa::datapath {
 namespace {

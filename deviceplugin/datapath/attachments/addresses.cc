@@ -2,12 +2,22 @@
 // pod's.
 #include <fmt/format.h>
 
+#include <optional>
+#include <string>
+
+#include "common/atomic_file.h"
 #include "common/log.h"
 #include "common/rollback.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/attachments/node.h"
+#include "deviceplugin/datapath/backends/backend.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 

@@ -1,21 +1,33 @@
-// See the header.
 #include "deviceplugin/datapath/attachments/attachments.h"
-#include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <ctime>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
 
+#include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/log.h"
 #include "common/naming.h"
 #include "common/rollback.h"
+#include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/node.h"
+#include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 LiveAttachment Attachments::attach(const AttachRequest& request,

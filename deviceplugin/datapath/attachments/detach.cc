@@ -2,13 +2,24 @@
 // done again; what fails leaves the device with its owner, and is tried again.
 #include <fmt/core.h>
 
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/atomic_file.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/orphans.h"
+#include "deviceplugin/datapath/hardware/provisioner.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

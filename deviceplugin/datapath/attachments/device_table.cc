@@ -1,14 +1,23 @@
-// See the header.
 #include "deviceplugin/datapath/attachments/device_table.h"
-#include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
 
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 

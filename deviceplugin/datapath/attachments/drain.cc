@@ -2,11 +2,20 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <exception>
 #include <filesystem>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/log.h"
+#include "common/paths.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
 
 namespace vdpa::datapath {
 namespace {

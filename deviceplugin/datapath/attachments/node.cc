@@ -1,6 +1,14 @@
 #include "deviceplugin/datapath/attachments/node.h"
 
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "common/backend.h"
 #include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
 
 namespace vdpa::datapath {
 

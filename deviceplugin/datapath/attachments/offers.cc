@@ -1,6 +1,15 @@
 #include "deviceplugin/datapath/attachments/offers.h"
 
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/backend.h"
 #include "common/log.h"
+#include "deviceplugin/datapath/hardware/provisioner.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 
 namespace vdpa::datapath {

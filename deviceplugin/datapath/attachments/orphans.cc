@@ -1,11 +1,22 @@
-// See the header.
 #include "deviceplugin/datapath/attachments/orphans.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/log.h"
+#include "common/pod_resources.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 
 namespace vdpa::datapath {

@@ -2,9 +2,22 @@
 // where its driver takes a MAC or an MTU only when it is made.
 #include <fmt/core.h>
 
+#include <exception>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "common/backend.h"
 #include "common/log.h"
+#include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/backends/backend.h"
+#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 

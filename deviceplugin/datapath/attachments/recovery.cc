@@ -2,15 +2,29 @@
 
 #include <fmt/core.h>
 
+#include <exception>
 #include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/paths.h"
+#include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/processes/switch_handle.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 

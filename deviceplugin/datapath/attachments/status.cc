@@ -1,19 +1,34 @@
+#include "deviceplugin/datapath/attachments/status.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
-#include "deviceplugin/datapath/attachments/status.h"
+#include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/attachments/node.h"
+#include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/device_counters.h"
+#include "deviceplugin/datapath/model/device_state.h"
+#include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/network_namespace.h"
-#include "deviceplugin/datapath/pod_files/device_directory.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

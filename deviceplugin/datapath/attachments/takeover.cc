@@ -1,11 +1,21 @@
 // Who gets a device that somebody has still.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <exception>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "common/backend.h"
 #include "common/log.h"
+#include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/network_namespace.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

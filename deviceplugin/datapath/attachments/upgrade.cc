@@ -3,10 +3,22 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <stop_token>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "common/backend.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/processes/process.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
 
 namespace vdpa::datapath {
 namespace {

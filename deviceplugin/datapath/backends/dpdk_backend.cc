@@ -1,13 +1,30 @@
-// See the header.
 #include "deviceplugin/datapath/backends/dpdk_backend.h"
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/paths.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

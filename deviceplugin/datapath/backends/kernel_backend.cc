@@ -1,14 +1,23 @@
-// See the header.
 #include "deviceplugin/datapath/backends/kernel_backend.h"
 
 #include <fcntl.h>
 
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 
-#include "common/errors.h"
+#include "common/backend.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

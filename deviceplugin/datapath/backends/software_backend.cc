@@ -1,8 +1,20 @@
-// See the header.
 #include "deviceplugin/datapath/backends/software_backend.h"
 
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/processes/switch_handle.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -1,12 +1,21 @@
-// See the header.
 #include "deviceplugin/datapath/backends/virtio_vdpa_backend.h"
 
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "common/log.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/pod_netdev.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

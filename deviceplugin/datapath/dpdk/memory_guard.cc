@@ -1,4 +1,4 @@
-// See the header. Everything the handler touches is static and atomic: it may run on any thread at
+// Everything the handler touches is static and atomic: it may run on any thread at
 // any instruction.
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
 
@@ -9,8 +9,10 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
+#include <vector>
 
 #include "common/errors.h"
 #include "common/serving_page.h"

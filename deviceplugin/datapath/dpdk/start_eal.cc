@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/dpdk/start_eal.h"
 
 #include <fmt/core.h>
@@ -8,6 +7,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 namespace vdpa::dpdk {
 namespace {

@@ -1,12 +1,14 @@
-// See the header.
 #include "deviceplugin/datapath/dpdk/vhost_waker.h"
 
 #include <fmt/core.h>
 #include <rte_vhost.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/unix_socket.h"
 

@@ -1,17 +1,28 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/provisioner.h"
 
 #include <fmt/core.h>
 
+#include <chrono>
+#include <exception>
 #include <filesystem>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/log.h"
 #include "common/paths.h"
 #include "common/rollback.h"
+#include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/hardware/remaking.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
+#include "deviceplugin/datapath/hardware/vdpa_bus.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

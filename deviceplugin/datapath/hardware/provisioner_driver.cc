@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <stdexcept>
+#include <string>
 
+#include "common/atomic_file.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -7,6 +7,7 @@
 #include "common/virtio_features.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 
 namespace vdpa::datapath {
 

@@ -1,11 +1,17 @@
 // What is kept on disk of each vDPA device that was made: how, and what was found before.
 #include <fmt/core.h>
 
+#include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
+#include "common/atomic_file.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 
 namespace vdpa::datapath {

@@ -1,9 +1,15 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/remaking.h"
 
 #include <fmt/core.h>
 
+#include <cstdint>
+#include <string>
+
+#include "common/backend.h"
+#include "common/vdpa_attributes.h"
 #include "common/virtio_features.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

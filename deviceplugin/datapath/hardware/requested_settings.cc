@@ -1,10 +1,11 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 
 #include <fmt/core.h>
 
 #include <cctype>
+#include <string>
 
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 

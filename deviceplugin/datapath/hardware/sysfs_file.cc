@@ -1,10 +1,11 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <string>
+#include <system_error>
 
 #include "common/errors.h"
 #include "common/unique_fd.h"

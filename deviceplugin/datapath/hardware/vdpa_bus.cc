@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 
 #include <fcntl.h>
@@ -7,6 +6,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/vf.h"
 
 #include <arpa/inet.h>
@@ -10,13 +9,20 @@
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
 #include <vector>
 
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
+#include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 
 namespace vdpa::datapath {

@@ -1,14 +1,27 @@
-// See the header.
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 
-#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <exception>
 #include <filesystem>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
+#include "common/backend.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -1,11 +1,20 @@
 // The MAC of an attachment's hardware: of its vDPA device by the kernel's vdpa family, else of its
 // VF through the PF, else its own.
 #include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <stdexcept>
+#include <system_error>
 
+#include "common/backend.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

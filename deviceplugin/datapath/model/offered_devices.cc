@@ -1,12 +1,17 @@
-// See the header.
 #include "deviceplugin/datapath/model/offered_devices.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstddef>
 #include <set>
+#include <string>
+#include <vector>
 
+#include "common/backend.h"
 #include "common/naming.h"
+#include "common/paths.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 

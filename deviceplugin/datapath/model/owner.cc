@@ -1,11 +1,14 @@
-// See the header.
 #include "deviceplugin/datapath/model/owner.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <string>
 
 #include "common/attachment_limits.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

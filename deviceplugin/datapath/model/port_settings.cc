@@ -1,11 +1,15 @@
-// See the header.
 #include "deviceplugin/datapath/model/port_settings.h"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
+#include <cctype>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
 
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

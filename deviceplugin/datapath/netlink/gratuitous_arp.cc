@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/netlink/gratuitous_arp.h"
 
 #include <arpa/inet.h>
@@ -9,9 +8,13 @@
 #include <netinet/ip6.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "common/errors.h"
 #include "common/unique_fd.h"

@@ -1,9 +1,14 @@
-// See the header.
 #include <arpa/inet.h>
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <system_error>
 
 #include "common/errors.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <fcntl.h>
@@ -6,11 +5,14 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
+#include <cerrno>
 #include <optional>
+#include <string>
 
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/model/namespace_id.h"
 
 namespace vdpa::datapath {
 

@@ -1,18 +1,23 @@
-// See the header.
 #include "deviceplugin/datapath/netlink/pod_netdev.h"
 
 #include <fcntl.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <exception>
 #include <functional>
+#include <string>
+#include <system_error>
 #include <thread>
+#include <vector>
 
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/netlink/gratuitous_arp.h"
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"

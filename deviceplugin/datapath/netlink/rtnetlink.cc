@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 
 #include <fmt/core.h>
@@ -6,7 +5,14 @@
 #include <net/if.h>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "common/errors.h"

@@ -4,9 +4,14 @@
 #include <fmt/core.h>
 #include <linux/if_addr.h>
 
-#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
 
 #include "common/errors.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 

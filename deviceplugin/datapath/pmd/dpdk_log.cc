@@ -1,7 +1,15 @@
-// See the header.
 #include "deviceplugin/datapath/pmd/dpdk_log.h"
 
 #include <rte_log.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"

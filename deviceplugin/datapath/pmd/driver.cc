@@ -1,4 +1,4 @@
-// See the header. Sources: DPDK 22.11, drivers/vdpa/{ifc,mlx5,sfc} and doc/guides/vdpadevs.
+// Sources: DPDK 22.11, drivers/vdpa/{ifc,mlx5,sfc} and doc/guides/vdpadevs.
 #include "deviceplugin/datapath/pmd/driver.h"
 
 #include <fmt/core.h>
@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 
 #include "common/vdpa_drivers.h"
 

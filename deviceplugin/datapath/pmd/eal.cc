@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/pmd/eal.h"
 
 #include <dlfcn.h>
@@ -8,10 +7,13 @@
 
 #include <filesystem>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "deviceplugin/datapath/dpdk/start_eal.h"
+#include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/driver.h"
+#include "deviceplugin/datapath/pmd/options.h"
 
 namespace vdpa::pmd {
 namespace {

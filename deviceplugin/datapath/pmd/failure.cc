@@ -1,13 +1,17 @@
-// See the header.
 #include "deviceplugin/datapath/pmd/failure.h"
 
 #include <poll.h>
 
 #include <chrono>
+#include <exception>
+#include <iterator>
+#include <string>
 
 #include "common/control_channel.h"
 #include "common/log.h"
+#include "common/unique_fd.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/pmd/options.h"
 #include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa::pmd {

@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 
 #include <cstdio>
+#include <exception>
 #include <memory>
+#include <stdexcept>
 
 #include "common/command_line.h"
 #include "common/control_lock.h"
@@ -12,6 +14,7 @@
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/driver.h"
 #include "deviceplugin/datapath/pmd/failure.h"
+#include "deviceplugin/datapath/pmd/options.h"
 #include "deviceplugin/datapath/pmd/pmd.h"
 
 namespace vdpa::pmd {

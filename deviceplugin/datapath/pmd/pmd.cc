@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/pmd/pmd.h"
 
 #include <fmt/core.h>
@@ -7,11 +6,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <iterator>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/pmd/options.h"
 #include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa::pmd {

@@ -1,4 +1,3 @@
-// See the header.
 #define ALLOW_EXPERIMENTAL_API  // rte_dev_event_callback_register()
 #include "deviceplugin/datapath/pmd/vdpa_device.h"
 
@@ -8,12 +7,18 @@
 #include <sys/resource.h>
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "common/log.h"
+#include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/driver.h"
 #include "deviceplugin/datapath/pmd/driver_interface.h"
+#include "deviceplugin/datapath/pmd/options.h"
 
 namespace vdpa::pmd {
 namespace {

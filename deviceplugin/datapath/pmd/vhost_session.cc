@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/pmd/vhost_session.h"
 
 #include <fmt/core.h>
@@ -8,7 +7,11 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstddef>
+#include <mutex>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"

@@ -1,14 +1,17 @@
-// See the header.
 #include "deviceplugin/datapath/pod_files/device_directory.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <filesystem>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "common/errors.h"
+#include "common/paths.h"
 
 namespace vdpa::datapath {
 

@@ -1,11 +1,15 @@
-// See the header.
 #include "deviceplugin/datapath/pod_files/device_files.h"
 
 #include <fmt/core.h>
 
+#include <cctype>
+#include <string>
+
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/json.h"
-#include "common/naming.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 

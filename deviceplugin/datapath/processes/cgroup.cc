@@ -1,16 +1,20 @@
-// See the header.
 #include "deviceplugin/datapath/processes/cgroup.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <fmt/core.h>
-
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <sstream>
+#include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/processes/process.h"
 
 #include <fcntl.h>
@@ -11,7 +10,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
 #include "common/errors.h"
+#include "common/unique_fd.h"
 
 namespace vdpa::datapath {
 namespace {

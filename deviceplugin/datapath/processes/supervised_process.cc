@@ -1,15 +1,29 @@
-// See the header.
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
 
 #include "common/control_channel.h"
 #include "common/control_lock.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
+#include "deviceplugin/datapath/processes/process.h"
 
 namespace vdpa::datapath {
 namespace {

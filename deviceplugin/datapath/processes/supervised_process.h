@@ -2,11 +2,12 @@
 // over, or started; started again with back-off when it dies; and left running when we go.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <thread>

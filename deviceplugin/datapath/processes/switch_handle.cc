@@ -1,17 +1,35 @@
-// See the header.
 #include "deviceplugin/datapath/processes/switch_handle.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
 #include "common/number_list.h"
+#include "common/paths.h"
 #include "common/serving_page.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/device_counters.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
 
 namespace vdpa::datapath {
 namespace {

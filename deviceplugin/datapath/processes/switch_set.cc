@@ -1,11 +1,25 @@
-// See the header.
 #include "deviceplugin/datapath/processes/switch_set.h"
 
 #include <algorithm>
+#include <exception>
 #include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/log.h"
 #include "common/naming.h"
+#include "common/paths.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/processes/switch_handle.h"
 
 namespace vdpa::datapath {
 

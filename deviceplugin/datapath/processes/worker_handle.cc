@@ -1,13 +1,27 @@
-// See the header.
 #include "deviceplugin/datapath/processes/worker_handle.h"
 
 #include <fmt/core.h>
 #include <sys/stat.h>
 
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
 #include "common/json.h"
 #include "common/log.h"
+#include "common/paths.h"
+#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

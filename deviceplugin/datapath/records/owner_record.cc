@@ -1,12 +1,16 @@
-// See the header.
 #include "deviceplugin/datapath/records/owner_record.h"
 
 #include <fmt/core.h>
 
 #include <initializer_list>
 #include <stdexcept>
+#include <string>
 
+#include "common/backend.h"
 #include "common/json.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/pod_addresses.h"
+#include "deviceplugin/datapath/model/vf_values.h"
 
 namespace vdpa::datapath {
 namespace {

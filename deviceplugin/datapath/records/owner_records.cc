@@ -1,17 +1,23 @@
-// See the header.
 #include "deviceplugin/datapath/records/owner_records.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <exception>
 #include <filesystem>
 #include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
 
+#include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/paths.h"
-#include "common/unique_fd.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -1,12 +1,15 @@
-// See the header.
 #include "deviceplugin/datapath/switch/call_guard.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "common/errors.h"
+#include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
+#include "deviceplugin/datapath/switch/stalled_calls.h"
 
 namespace vdpa::vswitch {
 namespace {

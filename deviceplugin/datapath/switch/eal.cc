@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/eal.h"
 
 #include <fmt/core.h>
@@ -8,8 +7,11 @@
 #include <rte_mbuf_pool_ops.h>
 #include <sys/mman.h>
 
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 
 #include "deviceplugin/datapath/dpdk/start_eal.h"
 

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/forwarder.h"
 
 #include <rte_ethdev.h>
@@ -6,7 +5,14 @@
 #include <rte_prefetch.h>
 #include <rte_vhost.h>
 
+#include <cstdint>
 #include <cstring>
+
+#include "common/serving_page.h"
+#include "deviceplugin/datapath/switch/call_guard.h"
+#include "deviceplugin/datapath/switch/counters.h"
+#include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
 
 namespace vdpa::vswitch {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/keyed_hash.h"
 
 #include <sys/random.h>

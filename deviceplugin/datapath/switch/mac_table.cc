@@ -1,7 +1,12 @@
-// See the header.
 #include "deviceplugin/datapath/switch/mac_table.h"
 
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <thread>
+
+#include "deviceplugin/datapath/switch/keyed_hash.h"
 
 namespace vdpa::vswitch {
 namespace {

@@ -2,6 +2,12 @@
 // vdpa-datapath.
 #include <fmt/core.h>
 
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "common/command_line.h"
 #include "common/control_lock.h"
 #include "common/log.h"

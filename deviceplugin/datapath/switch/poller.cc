@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/poller.h"
 
 #include <pthread.h>
@@ -11,8 +10,24 @@
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <optional>
+#include <system_error>
+
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/serving_page.h"
+#include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/publisher.h"
+#include "deviceplugin/datapath/switch/rate_limit.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
+#include "deviceplugin/datapath/switch/stalled_calls.h"
+#include "deviceplugin/datapath/switch/uplink.h"
 
 namespace vdpa::vswitch {
 namespace {

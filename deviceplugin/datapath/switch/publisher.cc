@@ -1,13 +1,18 @@
-// See the header.
 #include "deviceplugin/datapath/switch/publisher.h"
 
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
 #include <thread>
+#include <utility>
 
 #include "common/errors.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
 
 namespace vdpa::vswitch {
 

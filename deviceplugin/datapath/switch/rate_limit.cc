@@ -1,7 +1,7 @@
-// See the header.
 #include "deviceplugin/datapath/switch/rate_limit.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace vdpa::vswitch {
 namespace {

@@ -1,7 +1,9 @@
-// See the header.
 #include "deviceplugin/datapath/switch/stalled_calls.h"
 
 #include <sys/eventfd.h>
+
+#include <cstddef>
+#include <vector>
 
 #include "common/errors.h"
 

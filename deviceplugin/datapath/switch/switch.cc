@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/switch.h"
 
 #include <fmt/core.h>
@@ -7,11 +6,31 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
 #include <filesystem>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/unique_fd.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/poller.h"
+#include "deviceplugin/datapath/switch/rate_limit.h"
+#include "deviceplugin/datapath/switch/uplink.h"
+#include "deviceplugin/datapath/switch/vhost_ports.h"
 
 namespace vdpa::vswitch {
 namespace {

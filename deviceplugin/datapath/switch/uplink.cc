@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/uplink.h"
 
 #include <arpa/inet.h>
@@ -11,9 +10,14 @@
 #include <rte_ethdev.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
 #include <stdexcept>
+#include <string>
 
 #include "common/errors.h"
+#include "common/unique_fd.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23  // linux/if_packet.h since 4.20

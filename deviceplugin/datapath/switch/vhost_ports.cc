@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/switch/vhost_ports.h"
 
 #include <fcntl.h>
@@ -8,13 +7,31 @@
 #include <rte_vhost.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "common/log.h"
+#include "common/serving_page.h"
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/datapath/switch/counters.h"
+#include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/publisher.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
+#include "deviceplugin/datapath/switch/stalled_calls.h"
 
 namespace vdpa::vswitch {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/instance.h"
 
 #include <signal.h>
@@ -6,13 +5,27 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/unique_fd.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
+#include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

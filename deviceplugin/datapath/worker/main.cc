@@ -1,5 +1,8 @@
 // vdpa-worker: serves one pod's vhost-user socket. See Instance for how it is put together.
 #include <cstdio>
+#include <exception>
+#include <string>
+#include <utility>
 
 #include "common/command_line.h"
 #include "common/control_lock.h"
@@ -7,6 +10,8 @@
 #include "common/resource_limit.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
+#include "deviceplugin/datapath/worker/protocol/net_config.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/pod_socket.h"
 
 #include <sys/socket.h>

@@ -1,4 +1,3 @@
-// See the header.
 #define ALLOW_EXPERIMENTAL_API  // rte_dev_event_callback_process()
 #include "tests/system/vdpa_test_driver/device.h"
 
@@ -8,7 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "tests/system/vdpa_test_driver/ring.h"
 
 namespace vdpa_test {
 namespace {

@@ -7,9 +7,10 @@
 #include <rte_log.h>
 #include <rte_vhost.h>
 
+#include <cstdint>
 #include <cstring>
+#include <exception>
 #include <memory>
-#include <stdexcept>
 #include <string>
 
 #include "deviceplugin/datapath/pmd/driver_interface.h"

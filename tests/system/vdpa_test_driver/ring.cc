@@ -1,12 +1,13 @@
-// See the header.
+#define VIRTIO_RING_NO_LEGACY  // the rest of the header is not C++
 #include "tests/system/vdpa_test_driver/ring.h"
 
 #include <linux/virtio_config.h>
-#define VIRTIO_RING_NO_LEGACY  // the rest of the header is not C++
 #include <linux/virtio_ring.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
+#include <memory>
 
 namespace vdpa_test {
 namespace {

@@ -1,12 +1,16 @@
 // What is in the place of a device-info file: nothing outside of that place is read or written.
 #include "cni/device_info.h"
 
+#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
+#include <cstddef>
 #include <filesystem>
+#include <iterator>
+#include <stdexcept>
+#include <string>
 
 #include "common/atomic_file.h"
 #include "common/unique_fd.h"

@@ -3,6 +3,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include "tests/unit/cni/errors.h"
 
 using namespace vdpa::cni;

@@ -1,13 +1,14 @@
 // An IPAM plugin that hangs is killed with all it has started, and soon.
 #include "cni/ipam.h"
 
+#include <catch2/catch.hpp>
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <string>
 #include <thread>
 
 #include "common/atomic_file.h"

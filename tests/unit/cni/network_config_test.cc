@@ -1,11 +1,17 @@
 // The configuration's keys, their types, and what a network asks of its device.
 #include "cni/network_config.h"
 
+#include <catch2/catch.hpp>
+#include <environment.h>
 #include <fmt/format.h>
 
-#include <catch2/catch.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "cni/json_object.h"
 #include "tests/unit/cni/errors.h"
 
 using namespace vdpa::cni;

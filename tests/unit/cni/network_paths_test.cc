@@ -1,12 +1,16 @@
 // Sockets that a network names: where they really are, whatever links and ".." lead there.
 #include "cni/network_paths.h"
 
+#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include <catch2/catch.hpp>
+#include <ctime>
 #include <filesystem>
+#include <string>
+#include <vector>
 
+#include "common/unique_fd.h"
 #include "tests/unit/cni/errors.h"
 #include "tests/unit/datapath/temporary_directory.h"
 

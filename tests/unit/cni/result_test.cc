@@ -2,6 +2,11 @@
 #include "cni/result.h"
 
 #include <catch2/catch.hpp>
+#include <environment.h>
+#include <network_config.h>
+
+#include <string>
+#include <vector>
 
 #include "tests/unit/cni/errors.h"
 

@@ -1,15 +1,16 @@
 // Whole-file writes: replaced in one step, untouched on failure.
 #include "common/atomic_file.h"
 
+#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <system_error>
+#include <string>
 #include <vector>
 
 using namespace vdpa;

@@ -2,11 +2,17 @@
 // server.
 #include "common/control_channel.h"
 
+#include <catch2/catch.hpp>
 #include <poll.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
 
 #include "tests/unit/datapath/temporary_directory.h"
 

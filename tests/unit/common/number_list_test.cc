@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <vector>
+
 using namespace vdpa;
 
 TEST_CASE("lists of numbers") {

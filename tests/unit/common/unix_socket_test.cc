@@ -1,14 +1,18 @@
 // Connecting to a listener that others queue for.
 #include "common/unix_socket.h"
 
+#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/socket.h>
 
-#include <catch2/catch.hpp>
+#include <cerrno>
+#include <chrono>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "common/unique_fd.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

@@ -4,6 +4,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstdint>
+#include <optional>
+#include <vector>
+
 #include "common/virtio_features.h"
 
 using namespace vdpa;

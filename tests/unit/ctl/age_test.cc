@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstdint>
+
 using vdpa::ctl::age;
 
 TEST_CASE("ages are short") {

@@ -1,10 +1,34 @@
 // A provisioned device that is remade for a network, and has its resource's attributes again
 // when the pod is gone: also after a crash, in a call to the kernel or between two of them. The
 // kernel's part is a sysfs of files, and a file that says how the device was made.
-#include <atomic>
+#include <sched.h>
 
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/atomic_file.h"
+#include "common/backend.h"
+#include "common/pod_resources.h"
+#include "common/vdpa_attributes.h"
 #include "common/virtio_features.h"
-#include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
+#include "deviceplugin/datapath/attachments/node.h"
+#include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
 

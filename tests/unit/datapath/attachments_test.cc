@@ -1,11 +1,29 @@
 // Attaches and Detaches that meet each other, a person, a gone caller, or a worker in error.
 #include <signal.h>
 
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
 #include "common/atomic_file.h"
+#include "common/backend.h"
+#include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/processes/worker_handle.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
+#include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/datapath/wait_until.h"
+#include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

@@ -1,13 +1,15 @@
 // Moving a process out of its container's cgroups, on directories laid out as the kernel does it.
 #include "deviceplugin/datapath/processes/cgroup.h"
 
+#include <catch2/catch.hpp>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <system_error>
+#include <string>
+#include <vector>
 
 #include "common/atomic_file.h"
 #include "tests/unit/datapath/temporary_directory.h"

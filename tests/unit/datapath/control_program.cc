@@ -8,10 +8,14 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <cstddef>
 #include <fstream>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "common/control_channel.h"
 #include "common/control_lock.h"

@@ -1,5 +1,6 @@
-// See the header.
 #include "tests/unit/datapath/control_program_path.h"
+
+#include <string>
 
 namespace vdpa::datapath {
 

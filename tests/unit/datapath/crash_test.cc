@@ -1,5 +1,16 @@
 // A crash, or a failure, at every step of an Attach and of a Detach: the next start finds an owner
 // that has its device whole, or nobody, and nothing is left over.
+#include <chrono>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "common/atomic_file.h"
+#include "common/backend.h"
+#include "common/paths.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "tests/unit/datapath/node.h"
 

@@ -4,7 +4,10 @@
 #include <catch2/catch.hpp>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/json.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

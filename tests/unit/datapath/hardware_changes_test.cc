@@ -1,11 +1,21 @@
 // What an attachment changes on a VF and on a vDPA device, and that all of it is put back: against
 // drivers that take everything, some of it, or only say so.
-#include "deviceplugin/datapath/hardware/vf_configuration.h"
-
 #include <catch2/catch.hpp>
-#include <set>
 
-#include "deviceplugin/datapath/model/refused_error.h"
+#include <cerrno>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/backend.h"
+#include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/differences.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

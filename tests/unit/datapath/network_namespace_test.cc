@@ -1,11 +1,13 @@
 // Whether an owner's network namespace is still there, and when that can't be told.
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 
+#include <catch2/catch.hpp>
 #include <sys/resource.h>
 
-#include <catch2/catch.hpp>
 #include <fstream>
+#include <string>
 
+#include "deviceplugin/datapath/model/namespace_id.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

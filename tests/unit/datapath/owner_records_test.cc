@@ -2,10 +2,18 @@
 #include "deviceplugin/datapath/records/owner_records.h"
 
 #include <catch2/catch.hpp>
+
+#include <cstdint>
 #include <filesystem>
 #include <set>
+#include <string>
 
+#include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/json.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;

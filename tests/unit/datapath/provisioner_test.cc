@@ -2,15 +2,26 @@
 // made of plain files, so that what would be told to the kernel can be read; that the kernel does
 // it is the test machine's to show.
 #include "deviceplugin/datapath/hardware/provisioner.h"
-#include "common/json.h"
+
+#include <catch2/catch.hpp>
 
 #include <atomic>
-#include <catch2/catch.hpp>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
+#include "common/json.h"
+#include "common/vdpa_attributes.h"
+#include "deviceplugin/datapath/hardware/vdpa_bus.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/discovery/sysfs_tree.h"
 

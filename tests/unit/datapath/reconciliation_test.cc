@@ -1,7 +1,14 @@
 // What becomes of attachments that nobody detached, for every answer of the kubelet and any clock.
-#include "deviceplugin/datapath/attachments/orphans.h"
-
 #include <catch2/catch.hpp>
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/pod_resources.h"
+#include "deviceplugin/datapath/attachments/orphans.h"
+#include "deviceplugin/datapath/model/attachment.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

@@ -1,8 +1,18 @@
 // A start that finds what it can't read, can't end or need not undo.
 #include <signal.h>
 
+#include <filesystem>
+#include <stdexcept>
+#include <vector>
+
 #include "common/atomic_file.h"
-#include "deviceplugin/datapath/model/refused_error.h"
+#include "common/backend.h"
+#include "deviceplugin/datapath/attachments/datapath.h"
+#include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;

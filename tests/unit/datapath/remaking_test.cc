@@ -3,6 +3,11 @@
 
 #include <catch2/catch.hpp>
 
+#include "common/backend.h"
+#include "common/vdpa_attributes.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+
 using namespace vdpa;
 using namespace vdpa::datapath;
 

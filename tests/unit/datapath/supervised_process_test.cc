@@ -2,23 +2,32 @@
 // start.
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
+#include <catch2/catch.hpp>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
-#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/atomic_file.h"
 #include "common/control_lock.h"
 #include "common/json.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/datapath/processes/process.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 

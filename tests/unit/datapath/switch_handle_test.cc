@@ -2,19 +2,28 @@
 // effect.
 #include "deviceplugin/datapath/processes/switch_handle.h"
 
+#include <catch2/catch.hpp>
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "common/atomic_file.h"
 #include "common/control_channel.h"
+#include "common/paths.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/datapath/wait_until.h"

@@ -2,6 +2,7 @@
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 
 #include <catch2/catch.hpp>
+
 #include <filesystem>
 
 #include "common/atomic_file.h"

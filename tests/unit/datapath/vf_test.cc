@@ -1,13 +1,16 @@
 // VFs in the kernel's words: a link's attributes, and where sysfs has them.
 #include "deviceplugin/datapath/hardware/vf.h"
 
+#include <catch2/catch.hpp>
 #include <libmnl/libmnl.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <netinet/in.h>
 
 #include <array>
-#include <catch2/catch.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 
 using namespace vdpa;
 using namespace vdpa::datapath;

@@ -1,12 +1,17 @@
 // Allocate's look-up, device health, and the device-info files.
 #include "deviceplugin/kubelet/allocation.h"
 
+#include <backend.h>
 #include <catch2/catch.hpp>
+
 #include <filesystem>
+#include <initializer_list>
+#include <string>
 
 #include "common/atomic_file.h"
 #include "common/json.h"
 #include "deviceplugin.pb.h"
+#include "deviceplugin/resources/device.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;

@@ -3,6 +3,12 @@
 
 #include <catch2/catch.hpp>
 
+#include <string>
+#include <vector>
+
+#include "common/backend.h"
+#include "deviceplugin/config/selector.h"
+
 using namespace vdpa;
 using namespace vdpa::plugin;
 

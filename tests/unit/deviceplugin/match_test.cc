@@ -1,10 +1,15 @@
 // What each key of a selector means, and the words for what doesn't match.
 #include "deviceplugin/resources/match.h"
 
-#include <yaml-cpp/yaml.h>
 #include <catch2/catch.hpp>
+#include <yaml-cpp/yaml.h>
 
-#include "deviceplugin/config/config.h"
+#include <stdexcept>
+#include <string>
+
+#include "deviceplugin/config/selector.h"
+#include "deviceplugin/discovery/snapshot.h"
+#include "deviceplugin/resources/candidate.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;

@@ -3,8 +3,14 @@
 
 #include <catch2/catch.hpp>
 
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "common/backend.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/resources/allocated.h"
-#include "deviceplugin/resources/candidate.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;

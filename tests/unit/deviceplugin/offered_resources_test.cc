@@ -2,7 +2,9 @@
 #include "deviceplugin/kubelet/offered_resources.h"
 
 #include <catch2/catch.hpp>
-#include <filesystem>
+
+#include <set>
+#include <string>
 
 #include "tests/unit/datapath/temporary_directory.h"
 

@@ -3,6 +3,15 @@
 
 #include <catch2/catch.hpp>
 
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/kubelet/allocation.h"
+#include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/device_list.h"
+#include "deviceplugin/resources/device.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 namespace vdpa::plugin {

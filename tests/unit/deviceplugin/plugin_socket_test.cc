@@ -2,9 +2,13 @@
 #include "deviceplugin/kubelet/plugin_socket.h"
 
 #include <catch2/catch.hpp>
+
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <string>
 
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 #include "tests/unit/datapath/temporary_directory.h"
 

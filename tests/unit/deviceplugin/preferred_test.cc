@@ -3,6 +3,11 @@
 
 #include <catch2/catch.hpp>
 
+#include <string>
+#include <vector>
+
+#include "deviceplugin/config/config.h"
+
 using namespace vdpa;
 using namespace vdpa::plugin;
 using Ids = std::vector<std::string>;

@@ -1,9 +1,12 @@
 // README's tables of drivers against the table that the programs go by.
+#include <catch2/catch.hpp>
 #include <fmt/format.h>
 
-#include <catch2/catch.hpp>
+#include <algorithm>
 #include <cstdlib>
+#include <span>
 #include <sstream>
+#include <string>
 #include <vector>
 
 #include "common/atomic_file.h"

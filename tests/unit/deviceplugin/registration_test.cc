@@ -3,6 +3,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 using namespace vdpa;
 using namespace vdpa::plugin;
 using namespace std::chrono_literals;

@@ -4,7 +4,14 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstdint>
+#include <stdexcept>
+
+#include "common/backend.h"
 #include "common/virtio_features.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/discovery/snapshot.h"
+#include "deviceplugin/resources/candidate.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;

@@ -1,11 +1,14 @@
 // Which netdevs the host needs, however they are stacked.
 #include "deviceplugin/discovery/host_use.h"
 
+#include <catch2/catch.hpp>
 #include <sched.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <cstdlib>
+#include <exception>
+#include <map>
+#include <string>
 #include <thread>
 
 using namespace vdpa;

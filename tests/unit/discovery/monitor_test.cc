@@ -2,16 +2,20 @@
 // namespace (since Linux 4.18).
 #include "deviceplugin/discovery/monitor.h"
 
+#include <catch2/catch.hpp>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <sched.h>
 #include <sys/socket.h>
 
-#include <catch2/catch.hpp>
+#include <cstdint>
 #include <cstring>
+#include <string>
 #include <thread>
 
 #include "common/errors.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/events/loop.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;

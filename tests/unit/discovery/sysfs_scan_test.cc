@@ -1,12 +1,15 @@
 // What a sysfs says of a node: the cards that there are, and trees that are broken.
 #include "deviceplugin/discovery/sysfs_scan.h"
 
+#include <catch2/catch.hpp>
 #include <time.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <filesystem>
+#include <map>
+#include <vector>
 
+#include "deviceplugin/discovery/snapshot.h"
 #include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;

@@ -1,4 +1,3 @@
-// See the header.
 #include "tests/unit/discovery/sysfs_tree.h"
 
 #include <fmt/format.h>
@@ -6,6 +5,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <vector>
 
 namespace vdpa {
 

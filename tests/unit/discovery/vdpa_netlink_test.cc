@@ -1,11 +1,15 @@
 // Messages of the kernel's vdpa family, whole and cut short.
 #include "common/vdpa_netlink.h"
 
+#include <catch2/catch.hpp>
 #include <linux/netlink.h>
 #include <linux/vdpa.h>
 
-#include <catch2/catch.hpp>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
+#include <vector>
 
 using namespace vdpa;
 

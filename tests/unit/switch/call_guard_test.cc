@@ -1,12 +1,17 @@
 // What ends a write that a pod lets wait for ever, and whom it blames.
 #include "deviceplugin/datapath/switch/call_guard.h"
 
+#include <catch2/catch.hpp>
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstdint>
+#include <vector>
 
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/switch/snapshot.h"
+#include "deviceplugin/datapath/switch/stalled_calls.h"
 
 namespace {
 

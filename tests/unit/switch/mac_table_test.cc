@@ -2,10 +2,16 @@
 #include "deviceplugin/datapath/switch/mac_table.h"
 
 #include <catch2/catch.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "deviceplugin/datapath/switch/keyed_hash.h"
 
 namespace {
 

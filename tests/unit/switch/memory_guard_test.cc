@@ -1,13 +1,17 @@
 // What happens to whoever touches memory that its pod has taken away.
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
 
+#include <catch2/catch.hpp>
 #include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <thread>
+#include <vector>
 
 #include "common/errors.h"
 #include "common/unique_fd.h"

@@ -2,10 +2,17 @@
 // sees a snapshot freed too early or read half-made.
 #include "deviceplugin/datapath/switch/publisher.h"
 
+#include <catch2/catch.hpp>
 #include <poll.h>
 
-#include <catch2/catch.hpp>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <thread>
+#include <vector>
+
+#include "deviceplugin/datapath/switch/snapshot.h"
 
 namespace {
 

@@ -1,9 +1,10 @@
 // A port's rate limit under a clock of the tests'.
 #include "deviceplugin/datapath/switch/rate_limit.h"
 
-#include <algorithm>
-#include <atomic>
 #include <catch2/catch.hpp>
+
+#include <atomic>
+#include <cstdint>
 #include <thread>
 #include <vector>
 

@@ -1,15 +1,16 @@
 // What a switch leaves behind when it crashes, written by real processes that do.
 #include "common/serving_page.h"
 
+#include <catch2/catch.hpp>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <string>
 #include <thread>
 
 #include "deviceplugin/datapath/dpdk/memory_guard.h"

@@ -1,13 +1,16 @@
 // Signalling an eventfd whose counter its owner fills at the worst moment.
 #include "deviceplugin/datapath/worker/engines/event_fd.h"
 
+#include <catch2/catch.hpp>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
 #include <chrono>
+#include <memory>
 #include <thread>
+
+#include "common/unique_fd.h"
 
 using namespace vdpa;
 using namespace vdpa::worker;

@@ -1,16 +1,23 @@
 // Which memory a pod may share, and what reading it gives when the pod takes it away again.
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 
+#include <catch2/catch.hpp>
 #include <linux/memfd.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 
-#include <catch2/catch.hpp>
+#include <cstddef>
+#include <cstdint>
 #include <fstream>
+#include <span>
 #include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "common/node_memory.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

@@ -3,7 +3,14 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

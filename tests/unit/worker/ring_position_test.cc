@@ -3,11 +3,22 @@
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 
 #include <catch2/catch.hpp>
-#include <deque>
-#include <random>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <random>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

@@ -1,9 +1,17 @@
 // What a front-end may not do: each ends the session, names the request, and leaves no descriptor
 // open.
 #include <catch2/catch.hpp>
-#include <functional>
 
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

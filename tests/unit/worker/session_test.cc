@@ -3,6 +3,13 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;

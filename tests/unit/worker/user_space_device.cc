@@ -1,8 +1,7 @@
-// See the header.
+#define _LINUX_VIRTIO_RING_H  // its inline functions are C only
 #include "tests/unit/worker/user_space_device.h"
 
 #include <fcntl.h>
-#define _LINUX_VIRTIO_RING_H  // its inline functions are C only
 #include <linux/vhost.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -12,7 +11,17 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"

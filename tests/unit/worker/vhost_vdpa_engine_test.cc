@@ -3,9 +3,24 @@
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 
 #include <catch2/catch.hpp>
-#include <thread>
 
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 #include "tests/unit/worker/user_space_device.h"
 

@@ -1,6 +1,5 @@
 // What the kernel's engine tells the pod and the device, and where it keeps its own memory.
-#include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
-
+#include <catch2/catch.hpp>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -8,13 +7,26 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "common/event_loop.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/engines/control_queue.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/device_ring.h"
 
 using namespace vdpa;

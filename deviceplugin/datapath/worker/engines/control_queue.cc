@@ -1,15 +1,19 @@
-// See the header.
 #include "deviceplugin/datapath/worker/engines/control_queue.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 
 #include "common/errors.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
 namespace vdpa::worker {
 namespace {

@@ -1,9 +1,18 @@
-// See the header.
 #include "deviceplugin/datapath/worker/engines/engine_link.h"
 
 #include <sys/epoll.h>
 
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

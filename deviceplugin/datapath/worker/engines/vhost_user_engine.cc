@@ -1,13 +1,25 @@
-// See the header.
 #include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
+#include "common/event_loop.h"
 #include "common/unix_socket.h"
+#include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/event_fd.h"
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

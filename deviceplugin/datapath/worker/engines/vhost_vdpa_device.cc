@@ -1,8 +1,7 @@
-// See the header.
+#define _LINUX_VIRTIO_RING_H  // its inline functions are C only
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
 #include <fcntl.h>
-#define _LINUX_VIRTIO_RING_H  // its inline functions are C only
 #include <linux/vhost.h>
 #include <linux/virtio_config.h>
 #include <sys/ioctl.h>
@@ -13,9 +12,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
 
 #include "common/errors.h"
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/net_config.h"
 
 // Later than Debian 12's kernel headers.
 #ifndef VHOST_BACKEND_F_RESUME

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 
 #include <linux/virtio_config.h>
@@ -8,11 +7,29 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/errors.h"
+#include "common/event_loop.h"
+#include "deviceplugin/datapath/worker/engines/control_queue.h"
+#include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/event_fd.h"
+#include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/huge_pages.h"
 
 #include <linux/magic.h>
@@ -6,9 +5,13 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <utility>
+#include <vector>
 
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
 namespace vdpa::worker {

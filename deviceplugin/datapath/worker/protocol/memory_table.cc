@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 
 #include <fcntl.h>
@@ -9,13 +8,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
 #include <set>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "common/node_memory.h"
+#include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/protocol/huge_pages.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

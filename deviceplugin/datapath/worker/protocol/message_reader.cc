@@ -1,9 +1,19 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/message_reader.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <iterator>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 

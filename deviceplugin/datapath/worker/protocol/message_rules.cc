@@ -1,7 +1,11 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/message_rules.h"
 
+#include <cstddef>
+#include <cstdint>
+
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/message_socket.h"
 
 #include <poll.h>
@@ -6,8 +5,16 @@
 
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
 
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

@@ -1,11 +1,14 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <array>
 #include <cctype>
+#include <cstddef>
+#include <cstdint>
 #include <stdexcept>
+#include <string>
 
 namespace vdpa::worker {
 

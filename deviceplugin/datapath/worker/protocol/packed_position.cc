@@ -14,7 +14,10 @@
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <span>
 
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 

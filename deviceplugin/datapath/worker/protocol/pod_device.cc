@@ -1,7 +1,11 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/pod_device.h"
 
+#include <cstddef>
+#include <cstdint>
+
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

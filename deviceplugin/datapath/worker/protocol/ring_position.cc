@@ -1,9 +1,13 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 
+#include <cstdint>
 #include <cstring>
+#include <span>
+#include <vector>
 
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
 namespace vdpa::worker {

@@ -1,4 +1,3 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/session.h"
 
 #include <fcntl.h>
@@ -6,10 +5,24 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "common/unique_fd.h"
+#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/message_rules.h"
+#include "deviceplugin/datapath/worker/protocol/net_config.h"
+#include "deviceplugin/datapath/worker/protocol/pod_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {

@@ -1,7 +1,9 @@
-// See the header.
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 #include <fmt/core.h>
+
+#include <cstdint>
+#include <string>
 
 namespace vdpa::worker {
 
