@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/types.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -57,7 +56,7 @@ SupervisedProcess::Plan plan(const TemporaryDirectory& directory, const std::str
           control};
 }
 
-bool runs(pid_t pid) {
+bool runs(int pid) {
   return ::kill(pid, 0) == 0;
 }
 
