@@ -64,7 +64,7 @@ std::string hanging(const Process& process) {
 // Throws what keeps us from telling.
 std::optional<Process> ownerOf(const std::string& control) {
   try {
-    if (const auto pid = lockHolder(control)) return Process::adopt(pid);
+    if (const pid_t pid = lockHolder(control)) return Process::adopt(pid);
     const UniqueFd socket = connectUnix(control);  // one of a version without the lock
     ucred peer{};
     socklen_t size = sizeof peer;
