@@ -1,7 +1,6 @@
 // ADD, DEL, CHECK, GC, STATUS and VERSION.
 #include "cni/commands.h"
 
-#include <environment.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "cni/datapath_client.h"
 #include "cni/device_info.h"
+#include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/guard.h"
 #include "cni/in_force.h"

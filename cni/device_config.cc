@@ -1,6 +1,5 @@
 // What a network asks of its device: the keys people know from sriov-cni, and where the device ID
 // and the MAC come from.
-#include <environment.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/json_object.h"
 #include "cni/network_config.h"

@@ -1,6 +1,5 @@
 #include "cni/json_object.h"
 
-#include <error.h>
 #include <fmt/core.h>
 
 #include <cstddef>
@@ -10,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cni/error.h"
 #include "common/json.h"
 
 namespace vdpa::cni {

@@ -1,5 +1,4 @@
 // vdpa: the CNI plugin. Runs, asks vdpa-datapath, prints, exits.
-#include <environment.h>
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <string>
 
 #include "cni/commands.h"
+#include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/network_config.h"
 #include "common/json.h"

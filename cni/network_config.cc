@@ -1,7 +1,6 @@
 // The part of the configuration that every command needs.
 #include "cni/network_config.h"
 
-#include <environment.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/json_object.h"
 #include "cni/network_paths.h"

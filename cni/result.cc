@@ -1,9 +1,7 @@
 #include "cni/result.h"
 
 #include <arpa/inet.h>
-#include <environment.h>
 #include <fmt/core.h>
-#include <network_config.h>
 
 #include <algorithm>
 #include <cctype>
@@ -17,8 +15,10 @@
 #include <utility>
 #include <vector>
 
+#include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/json_object.h"
+#include "cni/network_config.h"
 #include "common/attachment_limits.h"
 #include "common/naming.h"
 

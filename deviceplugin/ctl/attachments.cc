@@ -6,13 +6,13 @@
 #include <string>
 #include <vector>
 
-#include "age.h"
-#include "commands.h"
 #include "common/json.h"
 #include "common/version.h"
+#include "deviceplugin/ctl/age.h"
 #include "deviceplugin/ctl/client.h"
-#include "holders.h"
-#include "table.h"
+#include "deviceplugin/ctl/commands.h"
+#include "deviceplugin/ctl/holders.h"
+#include "deviceplugin/ctl/table.h"
 
 namespace vdpa::ctl {
 namespace {

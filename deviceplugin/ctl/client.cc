@@ -1,4 +1,4 @@
-#include "client.h"
+#include "deviceplugin/ctl/client.h"
 
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "client.h"
+#include "deviceplugin/ctl/client.h"
 
 namespace vdpa::ctl {
 

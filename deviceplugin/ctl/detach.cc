@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "commands.h"
 #include "deviceplugin/ctl/client.h"
+#include "deviceplugin/ctl/commands.h"
 
 namespace vdpa::ctl {
 namespace {

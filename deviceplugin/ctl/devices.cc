@@ -4,10 +4,10 @@
 #include <map>
 #include <string>
 
-#include "commands.h"
 #include "common/json.h"
 #include "deviceplugin/ctl/client.h"
-#include "table.h"
+#include "deviceplugin/ctl/commands.h"
+#include "deviceplugin/ctl/table.h"
 
 namespace vdpa::ctl {
 

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "commands.h"
 #include "common/json.h"
 #include "deviceplugin/ctl/client.h"
+#include "deviceplugin/ctl/commands.h"
 
 namespace vdpa::ctl {
 namespace {

@@ -7,11 +7,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "commands.h"
 #include "common/json.h"
 #include "deviceplugin/ctl/client.h"
+#include "deviceplugin/ctl/commands.h"
+#include "deviceplugin/ctl/table.h"
 #include "plugin.grpc.pb.h"
-#include "table.h"
 
 namespace vdpa::ctl {
 namespace {

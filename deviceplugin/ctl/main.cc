@@ -7,10 +7,10 @@
 #include <optional>
 #include <vector>
 
-#include "commands.h"
 #include "common/command_line.h"
 #include "common/version.h"
 #include "deviceplugin/ctl/client.h"
+#include "deviceplugin/ctl/commands.h"
 
 int main(int argc, char** argv) {
   using namespace vdpa::ctl;

@@ -7,8 +7,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "commands.h"
 #include "deviceplugin/ctl/client.h"
+#include "deviceplugin/ctl/commands.h"
 #include "health.grpc.pb.h"
 
 namespace vdpa::ctl {

@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "commands.h"
 #include "common/json.h"
 #include "deviceplugin/ctl/client.h"
-#include "table.h"
+#include "deviceplugin/ctl/commands.h"
+#include "deviceplugin/ctl/table.h"
 
 namespace vdpa::ctl {
 namespace {

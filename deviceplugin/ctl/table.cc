@@ -1,4 +1,4 @@
-#include "table.h"
+#include "deviceplugin/ctl/table.h"
 
 #include <fmt/core.h>
 

@@ -1,6 +1,5 @@
 #include "deviceplugin/datapath/instance.h"
 
-#include <paths.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/paths.h"
 #include "deviceplugin/datapath/attachments/node.h"
 
 namespace vdpa::datapath {

@@ -1,6 +1,5 @@
 #include "deviceplugin/kubelet/allocation.h"
 
-#include <backend.h>
 #include <fmt/core.h>
 
 #include <set>
@@ -8,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "common/backend.h"
 #include "common/naming.h"
 #include "deviceplugin.pb.h"
 #include "deviceplugin/kubelet/device_info_files.h"

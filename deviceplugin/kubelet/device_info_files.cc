@@ -1,6 +1,5 @@
 #include "deviceplugin/kubelet/device_info_files.h"
 
-#include <backend.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -10,6 +9,7 @@
 #include <system_error>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/json.h"
 #include "common/naming.h"
 #include "deviceplugin/resources/device.h"

@@ -45,6 +45,7 @@ BLOCKS = {
     },
 }
 INCLUDE = re.compile(r'^#include "((?:common|cni|deviceplugin)/.+)"', re.MULTILINE)
+SHORT = re.compile(r'^#include ["<]([a-z_]+\.h)[">]', re.MULTILINE)
 
 
 def allowed():
@@ -58,13 +59,15 @@ def allowed():
     return pairs, order
 
 
+def sources():
+    files = subprocess.check_output(["git", "ls-files", "common", "cni", "deviceplugin"], text=True).split()
+    return [file for file in files if file.endswith((".h", ".cc"))]
+
+
 def used():
     """Pairs of folders, each with one include that makes it."""
     pairs = {}
-    files = subprocess.check_output(["git", "ls-files", "common", "cni", "deviceplugin"], text=True).split()
-    for file in files:
-        if not file.endswith((".h", ".cc")):
-            continue
+    for file in sources():
         for include in INCLUDE.findall(pathlib.Path(file).read_text()):
             pair = str(pathlib.PurePath(file).parent), str(pathlib.PurePath(include).parent)
             if pair[0] != pair[1] and pair[1] not in ("common", "common/proto"):
@@ -72,7 +75,17 @@ def used():
     return pairs
 
 
+def shortened():
+    """Includes of the project's own by a name that leaves out the folder."""
+    own = {pathlib.PurePath(file).name: file for file in sources()}
+    for file in sources():
+        for name in SHORT.findall(pathlib.Path(file).read_text()):
+            if name in own:
+                yield f"{file} includes {name}: say {own[name]}"
+
+
 def findings():
+    yield from shortened()
     may, order = allowed()
     are = used()
     for pair in sorted(may):
