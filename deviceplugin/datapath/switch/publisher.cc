@@ -47,7 +47,7 @@ uint64_t Publisher::oldestSeen() const {
 }
 
 void Publisher::waitUntilSeen(uint64_t sequence) {
-  while (oldestSeen() < sequence) std::this_thread::sleep_for(std::chrono::microseconds(20));
+  while (!seen(sequence)) std::this_thread::sleep_for(std::chrono::microseconds(20));
 }
 
 const Snapshot& Publisher::acquire(unsigned poller) {

@@ -19,7 +19,9 @@ class Publisher {
   // --- the control side, from any thread
   // Makes `next` the current snapshot and wakes every poller. Returns its sequence number.
   uint64_t publish(std::unique_ptr<Snapshot> next);
-  // Returns when no poller uses a snapshot older than `sequence`.
+  // Whether no poller uses a snapshot older than `sequence`.
+  bool seen(uint64_t sequence) const { return oldestSeen() >= sequence; }
+  // Returns when that is so.
   void waitUntilSeen(uint64_t sequence);
 
   // --- a poller's side

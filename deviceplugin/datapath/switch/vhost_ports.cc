@@ -268,11 +268,6 @@ void VhostPorts::hold(bool held) {
   publisher_.waitUntilSeen(sequence);
 }
 
-bool VhostPorts::has(const std::string& id) const {
-  std::lock_guard lock(mutex_);
-  return ports_.contains(id);
-}
-
 std::vector<std::string> VhostPorts::ids() const {
   std::lock_guard lock(mutex_);
   std::vector<std::string> ids;
@@ -347,7 +342,7 @@ int VhostPorts::onNewDevice(int vid) {
     port->vid = vid;
     id = port->id;
     // Not waited for: a poller that still has the old snapshot only misses this port for a moment.
-    publish();
+    port->connectedSince = publish();
   }
   events_.connected(id, true, "");
   return 0;
@@ -398,7 +393,7 @@ nlohmann::json VhostPorts::describe() const {
                     {"spoof_check", port->settings.spoofCheck},
                     {"trust", port->settings.trust},
                     {"max_tx_rate", port->settings.maxTxRate},
-                    {"connected", port->vid >= 0}});
+                    {"connected", port->vid >= 0 && publisher_.seen(port->connectedSince)}});
     if (!port->closure) continue;
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(*port->closedUntil - Clock::now());

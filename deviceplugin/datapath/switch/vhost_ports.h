@@ -69,7 +69,6 @@ class VhostPorts {
   void remove(const std::string& id);
   // While held, what pods send stays in their rings; they connect and disconnect as always.
   void hold(bool held);
-  bool has(const std::string& id) const;
   std::vector<std::string> ids() const;
 
   nlohmann::json describe() const;  // every port with its settings
@@ -99,6 +98,7 @@ class VhostPorts {
     MacTable::Port number = 0;
     PortSettings settings;
     int vid = -1;
+    uint64_t connectedSince = 0;  // the first snapshot with this vid
     // Of the control thread alone:
     std::optional<Clock::time_point> closedUntil;
     unsigned offences = 0;

@@ -42,11 +42,13 @@ TEST_CASE("a poller starts with a snapshot of nothing, and is woken by each publ
   const uint64_t second = publisher.publish(snapshotOf(4));
   CHECK(second == first + 1);
   for (const unsigned poller : {0u, 1u}) {
+    CHECK_FALSE(publisher.seen(second));
     CHECK(readable(publisher.wakeFd(poller)));
     publisher.drain(poller);
     CHECK_FALSE(readable(publisher.wakeFd(poller)));
     CHECK(publisher.acquire(poller).ports.size() == 4);
   }
+  CHECK(publisher.seen(second));
   publisher.waitUntilSeen(second);
 }
 
