@@ -218,10 +218,12 @@ void runSession(Input& input) {
   MessageReader reader;
   try {
     if (input.byte() % 2) startRing(session, input);
+    bool whole = true;  // what the reader got so far are whole messages
     while (!input.empty()) {
-      const bool shaped = input.byte() < 240 && !reader.amidMessage();
+      const bool shaped = input.byte() < 240 && whole;
       auto message = shaped ? shapedMessage(reader, capabilities, input) : rawBytes(reader, input);
-      if (!message) continue;
+      whole = message.has_value();
+      if (!whole) continue;
       session.handle(std::move(*message));
       session.takeReply();
     }

@@ -26,7 +26,7 @@ struct Region {
   std::atomic<bool> failed{false};
 };
 
-constexpr size_t kMaxRegions = 8192;
+constexpr size_t kMaxRegions = 8192;  // rte_vhost has at most 1,024 ports of 8 regions each
 Region regions[kMaxRegions];
 std::atomic<int> alarm{-1};
 std::mutex adding;
@@ -100,6 +100,7 @@ void MemoryGuard::add(int vid, uint64_t address, uint64_t size) {
     region.end = address + size;
     return;
   }
+  std::abort();  // more than every port with as many regions as vhost-user has
 }
 
 void MemoryGuard::remove(int vid) {

@@ -20,9 +20,6 @@ class MessageReader {
   // a header that cannot be right or too many descriptors; the stream is lost then.
   std::optional<Message> add(std::span<const std::byte> bytes, std::vector<UniqueFd> descriptors);
 
-  // Whether a message has begun and not ended.
-  bool amidMessage() const { return !bytes_.empty() || !message_.descriptors.empty(); }
-
  private:
   void startPayload();
 
