@@ -25,18 +25,18 @@ DeviceList::Health DeviceList::Entry::health() const {
 }
 
 bool DeviceList::setDevices(const std::vector<Device>& devices,
-                            const std::map<std::string, Health>& told) {
+                            const std::map<std::string, Health>& health) {
   std::lock_guard lock(mutex_);
   std::map<std::string, Entry> entries;
   order_.clear();
   for (const auto& device : devices) {
     order_.push_back(device.id);
-    Health health;
+    Health now;
     if (const auto known = entries_.find(device.id); known != entries_.end())
-      health = known->second.datapath;
-    else if (const auto said = told.find(device.id); said != told.end())
-      health = said->second;
-    entries.emplace(device.id, Entry{device, std::move(health)});
+      now = known->second.datapath;
+    else if (const auto said = health.find(device.id); said != health.end())
+      now = said->second;
+    entries.emplace(device.id, Entry{device, std::move(now)});
   }
   entries_ = std::move(entries);
   const Message before = message_;

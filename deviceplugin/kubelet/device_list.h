@@ -24,7 +24,7 @@ class DeviceList {
  public:
   struct Health {
     bool healthy = false;
-    std::string reason = "vdpa-datapath has not been reached yet";
+    std::string reason = "vdpa-datapath has not said yet whether it can be attached";
     bool operator==(const Health&) const = default;
   };
   using Message = std::shared_ptr<const v1beta1::ListAndWatchResponse>;
@@ -35,9 +35,10 @@ class DeviceList {
 
   // From any thread. A device is healthy if neither its own `unhealthy` nor what the datapath says
   // of it speaks against.
-  // Whether that changed the list. `told` is what the datapath said of devices that are new to it.
+  // Whether that changed the list. `health` is what the datapath said of devices that are new to
+  // the list.
   bool setDevices(const std::vector<Device>& devices,
-                  const std::map<std::string, Health>& told = {});
+                  const std::map<std::string, Health>& health = {});
   void setHealth(const std::map<std::string, Health>& changes);  // unknown IDs are ignored
   void setAllHealth(const Health& health);
   void resend();                                 // the same list once more
