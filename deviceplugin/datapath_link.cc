@@ -1,7 +1,6 @@
 // All calls are asynchronous; what they bring is posted to the loop.
 #include "deviceplugin/datapath_link.h"
 
-#include <backend.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <grpcpp/grpcpp.h>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/backend.h"
 #include "common/known_fields.h"
 #include "common/log.h"
 #include "common/version.h"

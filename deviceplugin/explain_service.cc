@@ -1,6 +1,5 @@
 #include "deviceplugin/explain_service.h"
 
-#include <backend.h>
 #include <fmt/core.h>
 
 #include <chrono>
@@ -9,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "common/backend.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/resources/offer.h"
 

@@ -2,13 +2,13 @@
 #include <fmt/core.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <malloc.h>
-#include <vdpa_netlink.h>
 
 #include <exception>
 #include <string>
 
 #include "common/command_line.h"
 #include "common/log.h"
+#include "common/vdpa_netlink.h"
 #include "common/version.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/take_snapshot.h"

@@ -1,7 +1,6 @@
 // Allocate's look-up, device health, and the device-info files.
 #include "deviceplugin/kubelet/allocation.h"
 
-#include <backend.h>
 #include <catch2/catch.hpp>
 
 #include <filesystem>
@@ -9,6 +8,7 @@
 #include <string>
 
 #include "common/atomic_file.h"
+#include "common/backend.h"
 #include "common/json.h"
 #include "deviceplugin.pb.h"
 #include "deviceplugin/resources/device.h"

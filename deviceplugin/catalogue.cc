@@ -1,0 +1,113 @@
+#include "deviceplugin/catalogue.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include "common/atomic_file.h"
+#include "common/log.h"
+#include "deviceplugin/config/config.h"
+#include "deviceplugin/discovery/snapshot.h"
+#include "deviceplugin/discovery/take_snapshot.h"
+#include "deviceplugin/events/inotify.h"
+#include "deviceplugin/events/loop.h"
+#include "deviceplugin/kubelet/metrics.h"
+#include "deviceplugin/resources/offer.h"
+
+namespace vdpa::plugin {
+namespace {
+
+// After a look that could not tell what the host needs.
+constexpr auto kRescanInterval = std::chrono::milliseconds(250);
+
+std::string directoryOf(const std::string& file) {
+  const auto parent = std::filesystem::path(file).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+}  // namespace
+
+Catalogue::Catalogue(Loop& loop, Metrics& metrics, Sources sources, std::function<void()> changed)
+    : loop_(loop), metrics_(metrics), sources_(std::move(sources)), changed_(std::move(changed)) {
+  sources_.check(loadConfig(sources_.config));
+}
+
+void Catalogue::start(Inotify& inotify) {
+  // A ConfigMap changes by renaming a link beside the file, so any change in its directory counts;
+  // reading the file tells whether it was one.
+  inotify.watch(directoryOf(sources_.config), [this](Inotify::Change, const std::string&) {
+    if (std::exchange(reloadPending_, true)) return;
+    loop_.runAfter(std::chrono::milliseconds(50), [this] {
+      reloadPending_ = false;
+      reload();
+    });
+  });
+  text_ = readFile(sources_.config);
+  config_ = parseConfig(text_, sources_.config);
+  metrics_.configLoaded(true);
+  // Events that come from now on lead to another snapshot.
+  monitor_.emplace(loop_, [this] { rescan(); });
+  snapshot_ = look();
+  makeOffers();
+}
+
+void Catalogue::reload() {
+  try {
+    const std::string text = readFile(sources_.config);
+    if (text == text_) return;
+    const Config config = parseConfig(text, sources_.config);
+    sources_.check(config);
+    text_ = text;
+    config_ = config;
+    log::info("{} has changed", sources_.config);
+    metrics_.configLoaded(true);
+  } catch (const std::exception& error) {
+    metrics_.configLoaded(false);
+    log::error("{}; the configuration stays as it was", error.what());
+    return;
+  }
+  makeOffers();
+  changed_();
+}
+
+// Where nothing could be learned of what the host needs its netdevs for, soon again.
+Snapshot Catalogue::look() {
+  Snapshot now = takeSnapshot(sources_.sysfs, netlink_);
+  const auto unknown = now.skipped.find(kNetworkUse);
+  if (unknown == now.skipped.end() || std::exchange(lookPending_, true)) return now;
+  log::warn("no device with a netdev is offered anew: {}", unknown->second);
+  loop_.runAfter(kRescanInterval, [this] {
+    lookPending_ = false;
+    rescan();
+  });
+  return now;
+}
+
+void Catalogue::rescan() {
+  Snapshot now = look();
+  // What was known before is worth more than that everything may be needed.
+  if (now.skipped.contains(kNetworkUse) && !snapshot_.skipped.contains(kNetworkUse)) return;
+  if (now == snapshot_) return;
+  snapshot_ = std::move(now);
+  makeOffers();
+  changed_();
+}
+
+void Catalogue::makeOffers() {
+  offers_ = plugin::makeOffers(config_, snapshot_);
+  vdpaListed_ = vdpaListed_ || !snapshot_.skipped.contains("vdpa");
+  networkKnown_ = networkKnown_ || !snapshot_.skipped.contains(kNetworkUse);
+}
+
+std::string Catalogue::missing() const {
+  const bool provisions =
+      std::any_of(config_.resources.begin(), config_.resources.end(),
+                  [](const ResourceConfig& resource) { return resource.provision; });
+  if (!provisions || (vdpaListed_ && networkKnown_)) return "";
+  return snapshot_.skipped.at(vdpaListed_ ? kNetworkUse : "vdpa");
+}
+
+}  // namespace vdpa::plugin

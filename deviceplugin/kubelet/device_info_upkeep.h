@@ -1,0 +1,55 @@
+// Keeps a device-info file for every device that is offered, and none for one that is neither
+// offered nor held by a pod. All of it is for the loop's thread.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "deviceplugin/events/loop.h"
+#include "deviceplugin/kubelet/device_info_files.h"
+#include "deviceplugin/kubelet/offered_resources.h"
+#include "deviceplugin/kubelet/pod_watch.h"
+#include "deviceplugin/kubelet/resource_plugins.h"
+#include "deviceplugin/resources/offer.h"
+
+namespace vdpa::plugin {
+
+class DeviceInfoUpkeep {
+ public:
+  using Held = std::optional<std::set<PodWatch::DeviceKey>>;
+
+  // `found`: what is on the node; devices that are listed for their pod alone have their files.
+  // `held`: as PodWatch has it. References outlive this.
+  DeviceInfoUpkeep(Loop& loop, DeviceInfoFiles& files, OfferedResources& offered,
+                   const ResourcePlugins& plugins,
+                   std::function<const std::vector<ResourceOffer>&()> found,
+                   std::function<Held()> held)
+      : loop_(loop),
+        files_(files),
+        offered_(offered),
+        plugins_(plugins),
+        found_(std::move(found)),
+        held_(std::move(held)) {}
+
+  // The offers are others.
+  void renew();
+  // A pod has let a device go.
+  void tidy();
+
+ private:
+  void write(size_t done = 0);
+
+  Loop& loop_;
+  DeviceInfoFiles& files_;
+  OfferedResources& offered_;
+  const ResourcePlugins& plugins_;
+  const std::function<const std::vector<ResourceOffer>&()> found_;
+  const std::function<Held()> held_;
+  const Loop::Clock::time_point started_ = Loop::Clock::now();
+  bool writePending_ = false;
+};
+
+}  // namespace vdpa::plugin
