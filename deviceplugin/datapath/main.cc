@@ -2,9 +2,7 @@
 // for how it is put together.
 #include <fmt/format.h>
 #include <malloc.h>
-#include <pod_resources.h>
 #include <signal.h>
-#include <vdpa_attributes.h>
 
 #include <cctype>
 #include <chrono>
@@ -24,7 +22,9 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/node_memory.h"
+#include "common/pod_resources.h"
 #include "common/resource_limit.h"
+#include "common/vdpa_attributes.h"
 #include "common/vdpa_netlink.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/attachments/node.h"

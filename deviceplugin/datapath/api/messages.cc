@@ -1,6 +1,5 @@
 #include "deviceplugin/datapath/api/messages.h"
 
-#include <backend.h>
 #include <fmt/core.h>
 #include <google/protobuf/unknown_field_set.h>
 
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "common/attachment_limits.h"
+#include "common/backend.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/node.h"
 #include "deviceplugin/datapath/model/attachment.h"

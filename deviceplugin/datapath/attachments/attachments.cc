@@ -16,6 +16,7 @@
 #include "common/naming.h"
 #include "common/rollback.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/mac_registry.h"
 #include "deviceplugin/datapath/attachments/node.h"
 #include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
@@ -37,7 +38,8 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   checkOwner(owner);
   const auto deadline = Clock::now() + node_.options.timeout;
   const auto calledOff = [&] { return cancelled() || node_.table.calledOff(owner.key()); };
-  DeviceTable::Reservation reservation(node_.table, owner, id);
+  const DeviceTable::Reservation reservation(node_.table, owner, id);
+  MacRegistry::Claim mac(node_.macs, owner);
   auto offer = node_.table.waitOffer(id, deadline, owner.key());
   Backend& backend = node_.backends.of(offer.device);
   backend.resolve(id, offer, request.settings);  // refused before anything else is done
@@ -66,8 +68,8 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   attachment.port = backend.resolve(id, offer, request.settings);
   // A device that can't be given one keeps its own.
   record.macAsked = !attachment.port.mac.empty();
-  attachment.port.mac = reservation.takeMac(attachment.port.mac);
-  prepareFor(record, request.settings, reservation, deadline, calledOff);
+  attachment.port.mac = mac.choose(attachment.port.mac);
+  prepareFor(record, request.settings, mac, deadline, calledOff);
   attachment.socket = podSocket(id);
   attachment.queuePairs = offer.device.backend == BackendKind::software ? offer.software.queuePairs
                                                                         : offer.device.queuePairs;
@@ -115,7 +117,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   if (!request.addressesFollow || !backend.followsFromRecord()) {
     const auto recorded = std::pair(attachment.port, attachment.queuePairs);
     if (worker) waitWorker(*worker, record, backend, true);
-    if (attachment.port.mac.empty()) attachment.port.mac = reservation.takeMac("");
+    if (attachment.port.mac.empty()) attachment.port.mac = mac.choose("");
     node_.step("worker");
     if (std::exchange(record.phase, Phase::attached) != Phase::attached ||
         std::pair(attachment.port, attachment.queuePairs) != recorded)

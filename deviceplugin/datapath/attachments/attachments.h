@@ -36,9 +36,8 @@ class Attachments {
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
   OfferedDevice prepareOwn(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
                            const std::function<bool()>& calledOff);
-  void prepareFor(OwnerRecord& record, const Settings& settings,
-                  DeviceTable::Reservation& reservation, Clock::time_point deadline,
-                  const std::function<bool()>& calledOff);
+  void prepareFor(OwnerRecord& record, const Settings& settings, MacRegistry::Claim& mac,
+                  Clock::time_point deadline, const std::function<bool()>& calledOff);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend& backend, bool once);
   void undo(const DeviceTable::Lease& lease);
   void endAttachment(const DeviceTable::Lease& lease);

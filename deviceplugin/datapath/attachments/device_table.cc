@@ -3,19 +3,19 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/owner.h"
-#include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
-#include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/processes/worker_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
@@ -25,17 +25,6 @@ namespace {
 
 constexpr const char* kNotTold =
     "vdpa-device-plugin has not told yet which devices this node has; is it running?";
-
-bool samePod(const Owner& a, const Owner& b) {
-  return a.containerId == b.containerId ||
-         (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
-}
-
-// Its frames would go to `attachment`, whose pod it may know nothing of.
-bool losesMac(const Attachment& holder, const Attachment& attachment) {
-  return holder.port.mac == attachment.port.mac && holder.port.vlan == attachment.port.vlan &&
-         holder.resource == attachment.resource && !samePod(holder.owner, attachment.owner);
-}
 
 }  // namespace
 
@@ -62,8 +51,7 @@ DeviceTable::Reservation::Reservation(DeviceTable& table, const Owner& owner,
     throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", deviceId, kDrained));
   for (const auto& [id, entry] : table_.entries_)
     if (entry.record && entry.record->attachment.owner.key() == owner.key()) refuse(id);
-  const auto [pending, added] =
-      table_.pending_.try_emplace(owner.key(), Pending{deviceId, "", std::nullopt, false});
+  const auto [pending, added] = table_.pending_.try_emplace(owner.key(), Pending{deviceId});
   if (!added) refuse(pending->second.deviceId);
 }
 
@@ -73,43 +61,6 @@ DeviceTable::Reservation::~Reservation() {
     table_.pending_.erase(owner_.key());
   }
   table_.changed_.notify_all();
-}
-
-std::string DeviceTable::Reservation::takeMac(const std::string& wanted) {
-  std::lock_guard lock(table_.mutex_);
-  auto& own = table_.pending_.at(owner_.key());
-  own.mac = wanted.empty()
-                ? defaultMac(owner_,
-                             [&](const std::string& mac) {
-                               for (const auto& [id, entry] : table_.entries_)
-                                 if (entry.record && entry.record->attachment.port.mac == mac)
-                                   return true;
-                               for (const auto& [key, pending] : table_.pending_)
-                                 if (pending.mac == mac) return true;
-                               return false;
-                             })
-                : wanted;
-  return own.mac;
-}
-
-void DeviceTable::Reservation::holdMac(const Attachment& attachment) {
-  const auto refuse = [&](const Attachment& holder) {
-    throw RefusedError(
-        Refusal::aborted,
-        fmt::format("cannot attach {}: mac {} in VLAN {} of {} is that of {}, which has {}; give "
-                    "this pod another one, or wait until that pod is gone",
-                    attachment.deviceId, attachment.port.mac, attachment.port.vlan,
-                    attachment.resource, describeOwner(holder.owner), holder.deviceId));
-  };
-  std::lock_guard lock(table_.mutex_);
-  for (const auto& [id, entry] : table_.entries_)
-    if (const auto& record = entry.record;
-        record && losesMac(record->attachment, attachment) && record->phase != Phase::detaching &&
-        !namespaceGone(record->attachment.owner.netns, record->netns))
-      refuse(record->attachment);
-  for (const auto& [key, pending] : table_.pending_)
-    if (pending.holder && losesMac(*pending.holder, attachment)) refuse(*pending.holder);
-  table_.pending_.at(owner_.key()).holder = attachment;
 }
 
 std::vector<std::string> DeviceTable::setOffers(
@@ -264,6 +215,14 @@ std::optional<DeviceTable::Device> DeviceTable::find(const std::string& id) cons
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return std::nullopt;
   return static_cast<const Device&>(entry->second);
+}
+
+std::optional<OwnerRecord> DeviceTable::findRecord(
+    const std::function<bool(const OwnerRecord&)>& wanted) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [id, entry] : entries_)
+    if (entry.record && wanted(*entry.record)) return entry.record;
+  return std::nullopt;
 }
 
 bool DeviceTable::inUse(const std::string& id) const {

@@ -2,12 +2,16 @@
 // that actions on one device come one after the other and those on different devices side by side.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deviceplugin/datapath/processes/worker_handle.h"
@@ -51,8 +55,8 @@ class DeviceTable {
     uint64_t number_;
   };
 
-  // A container's interface while it is being attached: it cannot be attached twice, its MAC is
-  // nobody else's, and a Detach reaches it.
+  // A container's interface while it is being attached: it cannot be attached twice, and a Detach
+  // reaches it.
   class Reservation {
    public:
     // Throws RefusedError (alreadyExists; aborted when the table is closed).
@@ -60,11 +64,6 @@ class DeviceTable {
     ~Reservation();
     Reservation(const Reservation&) = delete;
     Reservation& operator=(const Reservation&) = delete;
-    // The MAC for its port: `wanted`, or a default one that nobody on this node has.
-    std::string takeMac(const std::string& wanted);
-    // It is this attachment's alone in its resource and VLAN. Throws RefusedError (aborted) when
-    // another pod that is still there has it.
-    void holdMac(const Attachment& attachment);
 
    private:
     DeviceTable& table_;
@@ -104,6 +103,9 @@ class DeviceTable {
   bool calledOff(const AttachmentKey& key) const;
 
   std::optional<Device> find(const std::string& id) const;
+  // One for which `wanted` is true, which is called with the table's lock held.
+  std::optional<OwnerRecord> findRecord(
+      const std::function<bool(const OwnerRecord&)>& wanted) const;
   // It has an owner, known or not, or somebody works on it.
   bool inUse(const std::string& id) const;
   std::map<std::string, Device> all() const;
@@ -119,8 +121,6 @@ class DeviceTable {
  private:
   struct Pending {
     std::string deviceId;
-    std::string mac;
-    std::optional<Attachment> holder;  // of that MAC
     bool calledOff = false;
   };
   struct Entry : Device {

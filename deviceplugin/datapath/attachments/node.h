@@ -13,6 +13,7 @@
 #include "common/paths.h"
 #include "common/pod_resources.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/attachments/mac_registry.h"
 #include "deviceplugin/datapath/attachments/orphans.h"
 #include "deviceplugin/datapath/backends/backends.h"
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
@@ -76,6 +77,7 @@ struct Node {
   const std::function<void()> onHealth;
   OwnerRecords records;
   DeviceTable table;
+  MacRegistry macs{table};
   Orphans orphans;
   std::mutex settingDevices;  // one set of devices at a time
   SwitchSet switches;

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "common/backend.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
@@ -46,10 +45,7 @@ void Offers::retryFailed() {
   if (node_.table.closed()) return;
   for (const auto& [id, device] : node_.table.all()) {
     if (!device.offer || device.record) continue;
-    const BackendKind backend = device.offer->device.backend;
-    if ((backend == BackendKind::kernel && node_.backends.kernel.due(id)) ||
-        (backend == BackendKind::dpdk && node_.backends.dpdk.due(id)))
-      well = retryFailed(id) || well;
+    if (node_.backends.of(device.offer->device).due(id)) well = retryFailed(id) || well;
   }
   if (well) node_.onHealth();
 }
@@ -59,9 +55,7 @@ bool Offers::retryFailed(const std::string& id) {
   const auto lease = node_.table.lease(id, DeviceTable::Clock::now());
   const auto device = node_.table.find(id);
   if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
-  if (device->offer->device.backend == BackendKind::kernel)
-    return node_.backends.kernel.retry(id, *device->offer);
-  return node_.backends.dpdk.retry(id, *device->offer);
+  return node_.backends.of(device->offer->device).retry(id, *device->offer);
 }
 
 }  // namespace vdpa::datapath

@@ -11,7 +11,7 @@
 #include "common/log.h"
 #include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
-#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/attachments/mac_registry.h"
 #include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/hardware/remaking.h"
 #include "deviceplugin/datapath/model/attachment.h"
@@ -39,10 +39,9 @@ OfferedDevice Attachments::prepareOwn(const std::string& id, OfferedDevice offer
 
 // Plans the hardware's changes and holds the MAC. The device is remade after everything that may
 // refuse the network: it costs the driver time, and the device its state.
-void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
-                             DeviceTable::Reservation& reservation, Clock::time_point deadline,
-                             const std::function<bool()>& calledOff) {
-  if (record.device.backend == BackendKind::software) return reservation.holdMac(record.attachment);
+void Attachments::prepareFor(OwnerRecord& record, const Settings& settings, MacRegistry::Claim& mac,
+                             Clock::time_point deadline, const std::function<bool()>& calledOff) {
+  if (record.device.backend == BackendKind::software) return mac.hold(record.attachment);
   const OwnerRecord asked = record;
   const DeviceConfig& device = asked.device;
   const std::string& id = asked.attachment.deviceId;
@@ -56,7 +55,7 @@ void Attachments::prepareFor(OwnerRecord& record, const Settings& settings,
   for (const auto& attributes : {wanted, required}) {
     record = asked;
     node_.changes.plan(record, settings, attributes.mac);
-    reservation.holdMac(record.attachment);
+    mac.hold(record.attachment);
     if (!ours) return;
     try {
       node_.provisioner.remake(id, device, attributes, deadline);

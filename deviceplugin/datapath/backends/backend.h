@@ -51,6 +51,10 @@ class Backend {
   virtual void stop(const OwnerRecord& record) = 0;
 
   virtual void check(const OwnerRecord& record, Differences& differences) = 0;
+  // Whether it is time to try a device again that could not be started.
+  virtual bool due(const std::string&) const { return false; }
+  // Tries a free one. True if it is well again.
+  virtual bool retry(const std::string&, const OfferedDevice&) { return false; }
   // Why an offered device can't be used; empty: it can.
   virtual std::string unhealthy(const std::string& id, const OfferedDevice& offer) const = 0;
 };

@@ -1,6 +1,5 @@
 #include "deviceplugin/datapath/backends/dpdk_backend.h"
 
-#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <filesystem>
@@ -32,9 +31,6 @@ namespace {
 // A card's firmware is asked for its queues; a node's first process also loads libraries.
 constexpr auto kStartTime = std::chrono::seconds(15);
 constexpr auto kHeartbeat = std::chrono::seconds(5);
-// Between two looks at a device that its driver didn't take.
-constexpr auto kFirstPause = std::chrono::seconds(2);
-constexpr auto kMaxPause = std::chrono::seconds(300);
 
 }  // namespace
 
@@ -92,8 +88,7 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::startDriver(const std::string& i
   stopStray(paths_.pmdControl(id));  // one that the start could not stop has other arguments
   const auto process = launch(id, device);
   if (process->waitUp(Clock::now() + kStartTime, true)) {
-    std::lock_guard lock(mutex_);
-    failures_.erase(id);
+    failures_.remove(id);
     return process;
   }
   const auto status = process->status();
@@ -103,20 +98,8 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::startDriver(const std::string& i
 }
 
 void DpdkBackend::startFailed(const std::string& id, const std::string& reason) {
-  {
-    std::lock_guard lock(mutex_);
-    const auto before = failures_.find(id);
-    const auto pause =
-        before == failures_.end() ? kFirstPause : std::min(2 * before->second.pause, kMaxPause);
-    failures_[id] = {reason, pause, Clock::now() + pause};
-  }
+  failures_.add(id, reason);
   onChange_();
-}
-
-bool DpdkBackend::due(const std::string& id) const {
-  std::lock_guard lock(mutex_);
-  const auto failure = failures_.find(id);
-  return failure != failures_.end() && failure->second.next <= Clock::now();
 }
 
 bool DpdkBackend::retry(const std::string& id, const OfferedDevice& offer) {
@@ -184,11 +167,7 @@ void DpdkBackend::check(const OwnerRecord& record, Differences& differences) {
 }
 
 std::string DpdkBackend::unhealthy(const std::string& id, const OfferedDevice&) const {
-  {
-    std::lock_guard lock(mutex_);
-    if (const auto failure = failures_.find(id); failure != failures_.end())
-      return failure->second.reason;
-  }
+  if (auto reason = failures_.reason(id); !reason.empty()) return reason;
   const auto process = find(id);
   if (!process) return "";
   const auto status = process->status();

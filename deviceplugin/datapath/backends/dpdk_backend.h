@@ -1,11 +1,17 @@
 // Devices behind DPDK's vDPA drivers: a vdpa-pmd for each attached one.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "deviceplugin/datapath/backends/backend.h"
+#include "deviceplugin/datapath/backends/failed_devices.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
 namespace vdpa::datapath {
@@ -26,11 +32,10 @@ class DpdkBackend : public Backend {
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
+  // A device that its driver did not take: it is started for a moment.
+  bool due(const std::string& id) const override { return failures_.due(id); }
+  bool retry(const std::string& id, const OfferedDevice& offer) override;
 
-  // Whether it is time to look again at a device that could not be started.
-  bool due(const std::string& id) const;
-  // Starts the driver of a free device for a moment. True if the device is well again.
-  bool retry(const std::string& id, const OfferedDevice& offer);
   // Ends processes of an earlier life whose device isn't attached, and says whose.
   std::vector<std::string> stopOthers(const std::function<bool(const std::string& id)>& attached);
   // Null if there is none.
@@ -40,12 +45,6 @@ class DpdkBackend : public Backend {
   unsigned deaths() const;
 
  private:
-  struct Failure {
-    std::string reason;
-    std::chrono::seconds pause;  // until the next look, longer each time
-    Clock::time_point next;
-  };
-
   std::shared_ptr<SupervisedProcess> launch(const std::string& id, const DeviceConfig& device);
   // Throws with the reason when the driver doesn't take the device.
   std::shared_ptr<SupervisedProcess> startDriver(const std::string& id, const DeviceConfig& device);
@@ -54,9 +53,9 @@ class DpdkBackend : public Backend {
   const Programs programs_;
   const Paths paths_;
   const std::function<void()> onChange_;
+  FailedDevices failures_{std::chrono::seconds(2), std::chrono::seconds(300)};
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<SupervisedProcess>> processes_;  // by device ID
-  std::map<std::string, Failure> failures_;                              // by device ID
 };
 
 }  // namespace vdpa::datapath

@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -50,10 +49,7 @@ void KernelBackend::start(OwnerRecord& record) {
     throw RefusedError(Refusal::aborted,
                        fmt::format("vDPA device {} of {} is gone", record.device.vdpa,
                                    record.attachment.deviceId));
-  {
-    std::lock_guard lock(mutex_);  // one that is attached is not looked at again
-    failures_.erase(record.attachment.deviceId);
-  }
+  failures_.remove(record.attachment.deviceId);  // one that is attached is not tried again
   if (record.device.attach == Attach::vhostVdpa) record.attachment.socket = node;
 }
 
@@ -64,8 +60,7 @@ std::optional<EngineAddress> KernelBackend::engine(const OwnerRecord& record) co
 }
 
 void KernelBackend::startFailed(const std::string& id, const std::string& reason) {
-  std::lock_guard lock(mutex_);
-  failures_[id] = reason;
+  failures_.add(id, reason);
 }
 
 // A worker resets the device when it closes it, and so does the kernel for a pod that had the
@@ -92,23 +87,14 @@ std::string KernelBackend::unhealthy(const std::string& id, const OfferedDevice&
         "vDPA device {} has no character device: it is bound to {}, needs vhost_vdpa", device.vdpa,
         bus_.driver(device.vdpa).empty() ? "no driver" : bus_.driver(device.vdpa));
   }
-  std::lock_guard lock(mutex_);
-  const auto failure = failures_.find(id);
-  return failure == failures_.end() ? "" : failure->second;
-}
-
-bool KernelBackend::due(const std::string& id) const {
-  std::lock_guard lock(mutex_);
-  return failures_.contains(id);
+  return failures_.reason(id);
 }
 
 bool KernelBackend::retry(const std::string& id, const OfferedDevice& offer) {
   const std::string node = bus_.characterDevice(offer.device.vdpa);
   if (node.empty()) return false;
   const UniqueFd file(::open(node.c_str(), O_RDWR | O_CLOEXEC));  // EBUSY: somebody has it still
-  if (!file) return false;
-  std::lock_guard lock(mutex_);
-  return failures_.erase(id) > 0;
+  return file && failures_.remove(id);
 }
 
 }  // namespace vdpa::datapath

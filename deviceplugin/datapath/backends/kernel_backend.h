@@ -1,10 +1,13 @@
 // Devices on the kernel's vdpa bus: behind a worker, or the character device in the pod itself.
 #pragma once
 
-#include <map>
-#include <mutex>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
 
 #include "deviceplugin/datapath/backends/backend.h"
+#include "deviceplugin/datapath/backends/failed_devices.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 
@@ -25,17 +28,14 @@ class KernelBackend : public Backend {
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
-
-  // Its worker could not open it.
-  bool due(const std::string& id) const;
-  // Looks whether it can be opened now. True if it is well again.
-  bool retry(const std::string& id, const OfferedDevice& offer);
+  // A device that its worker could not open.
+  bool due(const std::string& id) const override { return failures_.due(id); }
+  bool retry(const std::string& id, const OfferedDevice& offer) override;
 
  private:
   const VdpaBus& bus_;
   Provisioner& provisioner_;
-  mutable std::mutex mutex_;
-  std::map<std::string, std::string> failures_;  // device ID to why its worker could not start
+  FailedDevices failures_{std::chrono::seconds(0), std::chrono::seconds(0)};
 };
 
 }  // namespace vdpa::datapath

@@ -186,31 +186,6 @@ TEST_CASE("the lease of a device that was forgotten doesn't end that of one that
   CHECK(table.lease("nic-0", now()));
 }
 
-TEST_CASE("of two Attaches that run and ask for the same MAC one gets it") {
-  DeviceTable table;
-  table.setOffers({{"nic-0", {}}, {"nic-1", {}}});
-  Owner other = kOwner;
-  other.containerId = "c1";
-  other.podName = "another";
-  const auto attachmentOf = [](DeviceTable::Reservation& reservation, const Owner& owner,
-                               const std::string& id) {
-    Attachment attachment;
-    attachment.deviceId = id;
-    attachment.resource = "vdpa.io/nic";
-    attachment.owner = owner;
-    attachment.port.mac = reservation.takeMac("02:00:00:00:00:01");
-    return attachment;
-  };
-  DeviceTable::Reservation second(table, other, "nic-1");
-  const auto later = attachmentOf(second, other, "nic-1");
-  {
-    DeviceTable::Reservation first(table, kOwner, "nic-0");
-    first.holdMac(attachmentOf(first, kOwner, "nic-0"));
-    CHECK_THROWS_WITH(second.holdMac(later), Contains("is that of default/pod (container c0"));
-  }
-  CHECK_NOTHROW(second.holdMac(later));
-}
-
 TEST_CASE("a caller that has gone is not left with a device") {
   const TestNode node;
   const auto datapath = node.start();

@@ -1,4 +1,6 @@
 // What becomes of attachments that nobody detached, for every answer of the kubelet and any clock.
+#include "deviceplugin/datapath/attachments/orphans.h"
+
 #include <catch2/catch.hpp>
 
 #include <stdexcept>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "common/pod_resources.h"
-#include "deviceplugin/datapath/attachments/orphans.h"
 #include "deviceplugin/datapath/model/attachment.h"
 
 using namespace vdpa;

@@ -1,5 +1,7 @@
 // What an attachment changes on a VF and on a vDPA device, and that all of it is put back: against
 // drivers that take everything, some of it, or only say so.
+#include "deviceplugin/datapath/hardware/vf_configuration.h"
+
 #include <catch2/catch.hpp>
 
 #include <cerrno>
@@ -11,7 +13,6 @@
 
 #include "common/backend.h"
 #include "deviceplugin/datapath/hardware/vf.h"
-#include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/vf_values.h"

@@ -1,7 +1,8 @@
 // What can be asked of a hardware device, and what it has to say itself.
+#include "deviceplugin/datapath/hardware/requested_settings.h"
+
 #include <catch2/catch.hpp>
 
-#include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 

@@ -1,10 +1,11 @@
 // What can be asked of a software port, and the default MAC address.
+#include "deviceplugin/datapath/model/port_settings.h"
+
 #include <catch2/catch.hpp>
 
 #include <set>
 
 #include "deviceplugin/datapath/model/attachment.h"
-#include "deviceplugin/datapath/model/port_settings.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

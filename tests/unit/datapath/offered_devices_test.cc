@@ -1,10 +1,11 @@
 // Sets of devices that cannot be, each refused with what is wrong.
+#include "deviceplugin/datapath/model/offered_devices.h"
+
 #include <catch2/catch.hpp>
 
 #include <vector>
 
 #include "common/backend.h"
-#include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 using namespace vdpa;

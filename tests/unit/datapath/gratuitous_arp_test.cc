@@ -1,4 +1,6 @@
 // The frames that tell neighbours of an address, and addresses with prefix length.
+#include "deviceplugin/datapath/netlink/gratuitous_arp.h"
+
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -8,7 +10,6 @@
 #include <system_error>
 #include <vector>
 
-#include "deviceplugin/datapath/netlink/gratuitous_arp.h"
 #include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
 using namespace vdpa;

@@ -1,0 +1,76 @@
+#include "deviceplugin/datapath/attachments/mac_registry.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <mutex>
+#include <string>
+
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
+#include "deviceplugin/datapath/model/port_settings.h"
+#include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/netlink/network_namespace.h"
+#include "deviceplugin/datapath/records/owner_record.h"
+
+namespace vdpa::datapath {
+namespace {
+
+bool samePod(const Owner& a, const Owner& b) {
+  return a.containerId == b.containerId ||
+         (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
+}
+
+// Its frames would go to `attachment`, whose pod it may know nothing of.
+bool losesMac(const Attachment& holder, const Attachment& attachment) {
+  return holder.port.mac == attachment.port.mac && holder.port.vlan == attachment.port.vlan &&
+         holder.resource == attachment.resource && !samePod(holder.owner, attachment.owner);
+}
+
+void refuse(const Attachment& attachment, const Attachment& holder) {
+  throw RefusedError(
+      Refusal::aborted,
+      fmt::format("cannot attach {}: mac {} in VLAN {} of {} is that of {}, which has {}; give "
+                  "this pod another one, or wait until that pod is gone",
+                  attachment.deviceId, attachment.port.mac, attachment.port.vlan,
+                  attachment.resource, describeOwner(holder.owner), holder.deviceId));
+}
+
+}  // namespace
+
+MacRegistry::Claim::~Claim() {
+  std::lock_guard lock(registry_.mutex_);
+  registry_.claims_.erase(owner_.key());
+}
+
+std::string MacRegistry::Claim::choose(const std::string& wanted) {
+  std::lock_guard lock(registry_.mutex_);
+  const std::string mac =
+      wanted.empty()
+          ? defaultMac(owner_, [this](const std::string& other) { return registry_.taken(other); })
+          : wanted;
+  registry_.claims_[owner_.key()].mac = mac;
+  return mac;
+}
+
+void MacRegistry::Claim::hold(const Attachment& attachment) {
+  std::lock_guard lock(registry_.mutex_);
+  const auto holder = registry_.table_.findRecord([&](const OwnerRecord& record) {
+    return losesMac(record.attachment, attachment) && record.phase != Phase::detaching &&
+           !namespaceGone(record.attachment.owner.netns, record.netns);
+  });
+  if (holder) refuse(attachment, holder->attachment);
+  for (const auto& [key, claimed] : registry_.claims_)
+    if (claimed.holder && losesMac(*claimed.holder, attachment))
+      refuse(attachment, *claimed.holder);
+  registry_.claims_[owner_.key()].holder = attachment;
+}
+
+bool MacRegistry::taken(const std::string& mac) const {
+  const auto has = [&](const auto& claim) { return claim.second.mac == mac; };
+  return std::any_of(claims_.begin(), claims_.end(), has) ||
+         table_.findRecord(
+             [&](const OwnerRecord& record) { return record.attachment.port.mac == mac; });
+}
+
+}  // namespace vdpa::datapath

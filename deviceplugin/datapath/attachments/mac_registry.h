@@ -1,0 +1,50 @@
+// Whose a MAC is: the attachments of a DeviceTable have theirs, and an interface that is being
+// attached claims one until it is among them. May be used from any thread.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/model/attachment.h"
+
+namespace vdpa::datapath {
+
+class MacRegistry {
+ public:
+  explicit MacRegistry(const DeviceTable& table) : table_(table) {}
+
+  // What one Attach has claimed, until it ends: nobody else is attaching that interface.
+  class Claim {
+   public:
+    Claim(MacRegistry& registry, const Owner& owner) : registry_(registry), owner_(owner) {}
+    ~Claim();
+    Claim(const Claim&) = delete;
+    Claim& operator=(const Claim&) = delete;
+
+    // The MAC for its port: `wanted`, or a default one that nobody on this node has.
+    std::string choose(const std::string& wanted);
+    // From now on the attachment's MAC is its alone in its resource and VLAN. Throws RefusedError
+    // (aborted) when another pod that is still there has it.
+    void hold(const Attachment& attachment);
+
+   private:
+    MacRegistry& registry_;
+    const Owner& owner_;
+  };
+
+ private:
+  struct Claimed {
+    std::string mac;
+    std::optional<Attachment> holder;  // of it, in its resource and VLAN
+  };
+  bool taken(const std::string& mac) const;
+
+  const DeviceTable& table_;  // its lock is taken under ours
+  std::mutex mutex_;
+  std::map<AttachmentKey, Claimed> claims_;
+};
+
+}  // namespace vdpa::datapath

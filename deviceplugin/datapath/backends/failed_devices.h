@@ -1,0 +1,40 @@
+// The devices of a backend that could not be started: why, and when each is tried again. Its
+// methods may be called from any thread.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <string>
+
+namespace vdpa::datapath {
+
+class FailedDevices {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // The next try is due `firstPause` after the first failure, and twice as long after each one that
+  // follows, at most `maxPause`.
+  FailedDevices(std::chrono::seconds firstPause, std::chrono::seconds maxPause)
+      : firstPause_(firstPause), maxPause_(maxPause) {}
+
+  void add(const std::string& id, const std::string& reason);
+  // True if it was one of them.
+  bool remove(const std::string& id);
+  bool due(const std::string& id) const;
+  // Empty: it is none of them.
+  std::string reason(const std::string& id) const;
+
+ private:
+  struct Failure {
+    std::string reason;
+    std::chrono::seconds pause;
+    Clock::time_point next;
+  };
+
+  const std::chrono::seconds firstPause_, maxPause_;
+  mutable std::mutex mutex_;
+  std::map<std::string, Failure> failures_;  // by device ID
+};
+
+}  // namespace vdpa::datapath

@@ -1,0 +1,90 @@
+// Whose a MAC is while interfaces are being attached, and afterwards.
+#include "deviceplugin/datapath/attachments/mac_registry.h"
+
+#include <catch2/catch.hpp>
+
+#include <string>
+
+#include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/records/owner_record.h"
+
+using Catch::Matchers::Contains;
+using namespace vdpa;
+using namespace vdpa::datapath;
+
+namespace {
+
+constexpr const char* kMac = "02:00:00:00:00:01";
+
+Owner ownerOf(const std::string& container, const std::string& pod) {
+  Owner owner;
+  owner.containerId = container;
+  owner.interface = "net1";
+  owner.podNamespace = "default";
+  owner.podName = pod;
+  return owner;
+}
+
+Attachment attachmentOf(const Owner& owner, const std::string& id, const std::string& mac) {
+  Attachment attachment;
+  attachment.deviceId = id;
+  attachment.resource = "vdpa.io/nic";
+  attachment.owner = owner;
+  attachment.port.mac = mac;
+  return attachment;
+}
+
+const Owner kFirst = ownerOf("c0", "pod"), kSecond = ownerOf("c1", "another");
+
+}  // namespace
+
+TEST_CASE("of two Attaches that run and ask for the same MAC one gets it") {
+  const DeviceTable table;
+  MacRegistry registry(table);
+  MacRegistry::Claim second(registry, kSecond);
+  const auto later = attachmentOf(kSecond, "nic-1", second.choose(kMac));
+  {
+    MacRegistry::Claim first(registry, kFirst);
+    first.hold(attachmentOf(kFirst, "nic-0", first.choose(kMac)));
+    CHECK_THROWS_WITH(second.hold(later), Contains("is that of default/pod (container c0"));
+  }
+  CHECK_NOTHROW(second.hold(later));
+}
+
+TEST_CASE("a MAC is its attachment's in its resource and VLAN, until that is detached") {
+  DeviceTable table;
+  table.setOffers({{"nic-0", {}}, {"nic-1", {}}});
+  MacRegistry registry(table);
+  OwnerRecord record;
+  record.attachment = attachmentOf(kFirst, "nic-0", kMac);
+  const auto lease = table.lease("nic-0", DeviceTable::Clock::now());
+  table.setAttachment(*lease, record, nullptr);
+  MacRegistry::Claim claim(registry, kSecond);
+  auto wanted = attachmentOf(kSecond, "nic-1", claim.choose(kMac));
+  CHECK_THROWS_WITH(claim.hold(wanted), Contains("wait until that pod is gone"));
+  wanted.port.vlan = 7;
+  CHECK_NOTHROW(claim.hold(wanted));
+  wanted.port.vlan = 0;
+  table.clearAttachment(*lease);
+  CHECK_NOTHROW(claim.hold(wanted));
+}
+
+TEST_CASE("a default MAC is one that neither an attachment nor an Attach that runs has") {
+  DeviceTable table;
+  table.setOffers({{"nic-0", {}}});
+  MacRegistry registry(table);
+  std::string first;
+  {
+    MacRegistry::Claim claim(registry, kFirst);
+    first = claim.choose("");
+    MacRegistry::Claim other(registry, kSecond);
+    CHECK(other.choose("") != first);
+  }
+  OwnerRecord record;
+  record.attachment = attachmentOf(kSecond, "nic-0", first);
+  const auto lease = table.lease("nic-0", DeviceTable::Clock::now());
+  table.setAttachment(*lease, record, nullptr);
+  MacRegistry::Claim again(registry, kFirst);
+  CHECK(again.choose("") != first);
+}
