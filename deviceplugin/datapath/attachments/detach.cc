@@ -1,4 +1,4 @@
-// From attached to free: by the owner's Detach, by a person, by reconciliation. Every step can be
+// From attached to free: by the owner's Detach, by a person, as an orphan. Every step can be
 // done again; what fails leaves the device with its owner, and is tried again.
 #include <fmt/core.h>
 
