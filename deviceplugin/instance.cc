@@ -103,7 +103,7 @@ Instance::Instance(PluginOptions options)
       signals_(takeSignals()),
       files_(options_.deviceInfoDirectory),
       plugins_(loop_, {options_.kubeletDirectory, options_.runDirectory}, offered_, files_,
-               metrics_, [this] { announce(); }),
+               metrics_, {.changed = [this] { announce(); }, .retry = [this] { apply(); }}),
       deviceInfo_(
           loop_, files_, offered_,
           plugins_, [this]() -> const auto& { return catalogue_.offers().resources; },
@@ -119,10 +119,12 @@ Instance::Instance(PluginOptions options)
   followPods();
 }
 
+// The kubelet's sockets first: they would stay if the rest took longer than a process is given to
+// end, as a call may to a kubelet that is busy.
 Instance::~Instance() {
+  plugins_.clear();
   pods_.reset();
   datapath_.reset();
-  plugins_.clear();
   loop_.waitForTickets();
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
 }

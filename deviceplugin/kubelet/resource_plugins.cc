@@ -33,14 +33,13 @@ constexpr auto kOfferAgain = std::chrono::seconds(2);
 }  // namespace
 
 ResourcePlugins::ResourcePlugins(Loop& loop, ResourcePlugin::Paths paths, OfferedResources& offered,
-                                 DeviceInfoFiles& files, Metrics& metrics,
-                                 std::function<void()> changed)
+                                 DeviceInfoFiles& files, Metrics& metrics, Handlers handlers)
     : loop_(loop),
       paths_(std::move(paths)),
       offered_(offered),
       files_(files),
       metrics_(metrics),
-      changed_(std::move(changed)) {}
+      handlers_(std::move(handlers)) {}
 
 void ResourcePlugins::watch(Inotify& inotify) {
   const auto each = [this](void (ResourcePlugin::*method)()) {
@@ -98,8 +97,8 @@ void ResourcePlugins::update() {
       continue;
     }
     try {
-      auto plugin =
-          std::make_unique<ResourcePlugin>(loop_, paths_, offer, files_, metrics_, changed_);
+      auto plugin = std::make_unique<ResourcePlugin>(loop_, paths_, offer, files_, metrics_,
+                                                     handlers_.changed);
       plugin->devices().setHealth(health_);
       if (there) plugin->kubeletAppeared();
       plugins_.emplace(name, std::move(plugin));
@@ -111,9 +110,7 @@ void ResourcePlugins::update() {
   if (incomplete_ && !std::exchange(retryPending_, true))
     loop_.runAfter(kOfferAgain, [this] {
       retryPending_ = false;
-      if (!incomplete_) return;
-      update();
-      changed_();
+      handlers_.retry();
     });
   if (!there)
     log::info("waiting for the kubelet to listen on {}/kubelet.sock", paths_.kubeletDirectory);

@@ -26,17 +26,21 @@ class ResourcePlugins {
  public:
   using ById = std::map<std::string, DeviceList::Health>;  // by device ID
 
-  // `changed` is called when serving() may be another one. References outlive this.
+  struct Handlers {
+    std::function<void()> changed;  // serving() may be another one
+    std::function<void()> retry;    // a resource could not be offered: time for another offer()
+  };
+
+  // References outlive this.
   ResourcePlugins(Loop& loop, ResourcePlugin::Paths paths, OfferedResources& offered,
-                  DeviceInfoFiles& files, Metrics& metrics, std::function<void()> changed);
+                  DeviceInfoFiles& files, Metrics& metrics, Handlers handlers);
 
   // Begins to follow the kubelet.
   void watch(Inotify& inotify);
   // Removes the sockets that a plugin left when it was killed, of these resources and of all that
   // were offered before.
   void removeLeftovers(const Config& config) const;
-  // Whether these are others than before, the first ones included. A resource that can't be offered
-  // is tried again.
+  // Whether these are others than before, the first ones included.
   bool offer(std::vector<ResourceOffer> offers);
   const std::vector<ResourceOffer>& offers() const { return offers_; }
 
@@ -50,7 +54,7 @@ class ResourcePlugins {
   // The kubelet has taken back devices of these resources.
   void resend(const std::set<std::string>& resources);
 
-  // Ends all of them; nothing calls `changed` any more.
+  // Ends all of them; no handler is called any more.
   void clear() { plugins_.clear(); }
 
   bool contains(const std::string& resource) const { return plugins_.contains(resource); }
@@ -73,7 +77,7 @@ class ResourcePlugins {
   OfferedResources& offered_;
   DeviceInfoFiles& files_;
   Metrics& metrics_;
-  const std::function<void()> changed_;
+  const Handlers handlers_;
   bool offering_ = false;  // since the first offers
   std::vector<ResourceOffer> offers_;
   ById health_;

@@ -33,6 +33,30 @@ def test_it_registers_lists_and_tells_the_datapath(node):
     assert not node.kubelet.sockets()
 
 
+def test_its_sockets_go_before_all_else_when_it_ends(node):
+    """Of a plugin that is killed since it took too long to end, they would stay in the kubelet's directory."""
+    gone = []
+
+    class Busy(dict):
+        """A kubelet that has not answered yet when the plugin ends; the plugin waits for it for two seconds."""
+
+        def items(self):
+            if not gone:
+                os.kill(plugin.pid, signal.SIGTERM)
+                end = time.monotonic() + 1.8
+                while node.kubelet.sockets() and time.monotonic() < end:
+                    time.sleep(0.01)
+                gone.append(not node.kubelet.sockets())
+            return super().items()
+
+    with node.plugin() as plugin:
+        wait_devices(node, HEALTHY)
+        node.kubelet.pods = Busy()
+        wait_until(lambda: gone, "the kubelet to be asked")
+        assert gone == [True]
+        assert plugin.stop() == 0
+
+
 def test_allocate_answers_with_mount_and_variables(node):
     with node.plugin():
         kubelet_side = wait_devices(node, HEALTHY)
