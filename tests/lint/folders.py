@@ -1,5 +1,6 @@
 """Which folder of the product may include which: the one place where that is written."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -44,8 +45,7 @@ BLOCKS = {
         "pmd": "dpdk",
     },
 }
-INCLUDE = re.compile(r'^#include "((?:common|cni|deviceplugin)/.+)"', re.MULTILINE)
-SHORT = re.compile(r'^#include ["<]([a-z_]+\.h)[">]', re.MULTILINE)
+INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
 
 
 def allowed():
@@ -59,33 +59,35 @@ def allowed():
     return pairs, order
 
 
-def sources():
-    files = subprocess.check_output(["git", "ls-files", "common", "cni", "deviceplugin"], text=True).split()
-    return [file for file in files if file.endswith((".h", ".cc"))]
+def includes():
+    """(file, what it includes of the project, as it is written) of the product's sources."""
+    listed = subprocess.check_output(["git", "ls-files", "common", "cni", "deviceplugin", "tests"], text=True).split()
+    files = {file for file in listed if file.endswith((".h", ".cc"))}
+    common = {pathlib.PurePath(file).name: file for file in files if file.startswith("common/")}
+    for file in sorted(files):
+        if file.startswith("tests/"):
+            continue
+        for written in INCLUDE.findall(pathlib.Path(file).read_text()):
+            beside = os.path.normpath(pathlib.PurePath(file).parent / written)
+            found = next((name for name in (written, beside, common.get(written)) if name in files), None)
+            if found:
+                yield file, found, written
 
 
 def used():
     """Pairs of folders, each with one include that makes it."""
     pairs = {}
-    for file in sources():
-        for include in INCLUDE.findall(pathlib.Path(file).read_text()):
-            pair = str(pathlib.PurePath(file).parent), str(pathlib.PurePath(include).parent)
-            if pair[0] != pair[1] and pair[1] not in ("common", "common/proto"):
-                pairs.setdefault(pair, f"{file} includes {include}")
+    for file, include, _ in includes():
+        pair = str(pathlib.PurePath(file).parent), str(pathlib.PurePath(include).parent)
+        if pair[0] != pair[1] and pair[1] != "common":
+            pairs.setdefault(pair, f"{file} includes {include}")
     return pairs
 
 
-def shortened():
-    """Includes of the project's own by a name that leaves out the folder."""
-    own = {pathlib.PurePath(file).name: file for file in sources()}
-    for file in sources():
-        for name in SHORT.findall(pathlib.Path(file).read_text()):
-            if name in own:
-                yield f"{file} includes {name}: say {own[name]}"
-
-
 def findings():
-    yield from shortened()
+    for file, include, written in includes():
+        if include != written:
+            yield f"{file} includes {written}: say {include}"
     may, order = allowed()
     are = used()
     for pair in sorted(may):
