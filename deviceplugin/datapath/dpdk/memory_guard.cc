@@ -26,7 +26,7 @@ struct Region {
   std::atomic<bool> failed{false};
 };
 
-constexpr size_t kMaxRegions = 8192;  // rte_vhost has at most 1,024 ports of 8 regions each
+constexpr size_t kMaxRegions = 8192;  // rte_vhost has at most 1,024 connections of 8 regions each
 Region regions[kMaxRegions];
 std::atomic<int> alarm{-1};
 std::mutex adding;

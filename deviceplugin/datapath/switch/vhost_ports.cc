@@ -328,17 +328,16 @@ int VhostPorts::onNewConnection(int vid) {
 }
 
 int VhostPorts::onNewDevice(int vid) {
-  rte_vhost_memory* memory = nullptr;
-  if (rte_vhost_get_mem_table(vid, &memory) != 0) return -1;
-  for (uint32_t i = 0; i < memory->nregions; ++i)
-    guard_.add(vid, reinterpret_cast<uint64_t>(memory->regions[i].mmap_addr),
-               memory->regions[i].mmap_size);
-  std::free(memory);
   std::string id;
   {
     std::lock_guard lock(mutex_);
     Port* port = findSocket(vid);
-    if (!port) return -1;
+    rte_vhost_memory* memory = nullptr;
+    if (!port || rte_vhost_get_mem_table(vid, &memory) != 0) return -1;
+    for (uint32_t i = 0; i < memory->nregions; ++i)
+      guard_.add(vid, reinterpret_cast<uint64_t>(memory->regions[i].mmap_addr),
+                 memory->regions[i].mmap_size);
+    std::free(memory);
     port->vid = vid;
     id = port->id;
     // Not waited for: a poller that still has the old snapshot only misses this port for a moment.

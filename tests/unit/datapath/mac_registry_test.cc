@@ -78,7 +78,8 @@ TEST_CASE("a default MAC is one that neither an attachment nor an Attach that ru
   {
     MacRegistry::Claim claim(registry, kFirst);
     first = claim.choose("");
-    MacRegistry::Claim other(registry, kSecond);
+    const Owner again = ownerOf("c2", "pod");  // the same pod's: its first choice is the same
+    MacRegistry::Claim other(registry, again);
     CHECK(other.choose("") != first);
   }
   OwnerRecord record;
