@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "cni/datapath_client.h"
+#include "cni/device_config.h"
 #include "cni/device_info.h"
 #include "cni/environment.h"
 #include "cni/error.h"

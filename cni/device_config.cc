@@ -1,5 +1,5 @@
-// What a network asks of its device: the keys people know from sriov-cni, and where the device ID
-// and the MAC come from.
+#include "cni/device_config.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>

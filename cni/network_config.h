@@ -35,29 +35,10 @@ struct NetworkConfig {
   std::string ignored;   // for DEL: the first error of keys that it can do without
 };
 
-// What a network asks of its device, for ADD and CHECK.
-struct DeviceConfig {
-  std::string deviceId;
-  std::string mac;
-  std::optional<unsigned> vlan, vlanQos, minTxRate, maxTxRate;
-  std::string vlanProto;
-  std::optional<bool> spoofCheck, trust;
-  std::string linkState;
-  unsigned mtu = 0;
-  std::string infoFile;  // runtimeConfig.CNIDeviceInfoFile; empty: none
-};
-
 // Throws Error: decodingFailure for what isn't JSON, incompatibleVersion, invalidConfig naming the
 // key. DEL is refused for nothing that it can do without: it would keep the pod from ending, and
 // ADD has told.
 NetworkConfig parseNetworkConfig(const std::string& text, const Environment& environment);
-
-// Throws Error (invalidConfig) naming the key, the value and what was expected. The MAC's order:
-// runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.
-DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment);
-
-// Its infoFile alone, for DEL. Throws as parseDeviceConfig() does.
-std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment);
 
 // The cniVersion to answer with when the configuration itself is the problem.
 std::string answerVersion(const std::string& text);

@@ -1,5 +1,5 @@
-// How vdpa-datapath speaks to the processes it supervises (workers, switches): one JSON object per
-// line over a unix stream socket.
+// How vdpa-datapath speaks to the processes it supervises (workers, switches,
+// vdpa-pmds): one JSON object per line over a unix stream socket.
 //
 //   request   {"id": 7, "op": "add_port", "args": {...}}
 //   answer    {"id": 7, "ok": {...}}  or  {"id": 7, "error": "..."}

@@ -50,8 +50,9 @@ class Metrics::Collector : public prometheus::Collectable {
   std::vector<MetricFamily> Collect() const override {
     auto attached = family("vdpa_attachments", "Devices attached to pods.", MetricType::Gauge);
     auto healthy = family("vdpa_devices", "Devices by health.", MetricType::Gauge);
-    auto engines = family("vdpa_engine_deaths_total", "Ends of switches that nobody asked for.",
-                          MetricType::Counter);
+    auto engines =
+        family("vdpa_engine_deaths_total", "Ends of switches and vdpa-pmds that nobody asked for.",
+               MetricType::Counter);
     auto workers =
         family("vdpa_worker_deaths_total",
                "Ends of an attached device's worker that nobody asked for.", MetricType::Counter);

@@ -34,7 +34,7 @@ struct LiveAttachment {
   std::string workerVersion;
 };
 
-// The kernel's vDPA devices; see VdpaNetlink. All but `remove` throw what says why it failed.
+// The kernel's vDPA devices, as VdpaNetlink has them; they throw what says why it failed.
 struct VdpaDevices {
   std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
                                const VdpaAttributes& attributes)>

@@ -13,7 +13,7 @@
 #include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/attachments/mac_registry.h"
 #include "deviceplugin/datapath/backends/backend.h"
-#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/requested_attributes.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"

@@ -19,7 +19,7 @@
 #include "common/paths.h"
 #include "common/rollback.h"
 #include "common/vdpa_attributes.h"
-#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/requested_attributes.h"
 #include "deviceplugin/datapath/hardware/sysfs_file.h"
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 #include "deviceplugin/datapath/model/offered_devices.h"

@@ -15,7 +15,7 @@
 #include "common/backend.h"
 #include "common/errors.h"
 #include "common/log.h"
-#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/requested_attributes.h"
 #include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/requested_attributes.h"
 #include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/records/owner_record.h"

@@ -1,4 +1,4 @@
-// What passed a device, from its attachment on, as its pod sees it.
+// What passed a device since it was attached or its switch started, as its pod sees it.
 #pragma once
 
 #include <cstdint>

@@ -33,7 +33,7 @@ class SwitchHandle {
   // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
   // records. A port of the switch that runs, which isn't among them and whose holder is unknown,
   // stays as it is.
-  // `onChange` is called from threads of its own when health() may be another one.
+  // `onChange` is called from threads of its own when problem() may be another one.
   SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
                SwitchConfig config, Ports ports, Holders holders, std::function<void()> onChange);
 

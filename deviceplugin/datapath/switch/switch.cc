@@ -127,15 +127,15 @@ Switch::Switch(SwitchOptions options)
       publisher_, table_, stalled_, serving_,
       VhostPorts::Events{
           [this](const std::string& id, bool connected, const std::string& reason) {
-            sendGratuitousArp(
+            queueEvent(
                 {{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
           },
           [this](const std::string& id) {
-            sendGratuitousArp({{"event", "opened"}, {"id", id}});
+            queueEvent({{"event", "opened"}, {"id", id}});
           }});
 }
 
-void Switch::sendGratuitousArp(nlohmann::json event) {
+void Switch::queueEvent(nlohmann::json event) {
   {
     std::lock_guard lock(eventsMutex_);
     events_.push_back(std::move(event));

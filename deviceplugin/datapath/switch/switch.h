@@ -38,7 +38,7 @@ class Switch {
  private:
   nlohmann::json handle(const std::string& operation, const nlohmann::json& arguments);
   PortSettings settingsOf(const nlohmann::json& arguments) const;
-  void sendGratuitousArp(nlohmann::json event);
+  void queueEvent(nlohmann::json event);
   void sendEvents();
   int untilNextDeadline() const;  // ms, for poll()
   void release(std::string_view reason);

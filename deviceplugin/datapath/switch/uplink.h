@@ -1,5 +1,5 @@
 // The switch's way out of the node: a netdev by DPDK's net_af_packet, with a way to sleep until a
-// frame comes, which that driver has not.
+// frame comes, which that driver has not. VLAN tags are the forwarder's.
 #pragma once
 
 #include <string>

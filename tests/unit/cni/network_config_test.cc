@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cni/device_config.h"
 #include "tests/unit/cni/errors.h"
 
 using namespace vdpa::cni;

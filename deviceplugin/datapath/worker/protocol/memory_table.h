@@ -1,6 +1,6 @@
 // The memory a pod shares: regions of files, by the pod's own addresses. The pod can truncate such
-// a file at any time, so nothing here maps it: reads are pread(), where a vanished page is a short
-// read and no SIGBUS.
+// a file at any time, so nothing here reads or writes it through a mapping: a vanished page is a
+// short read and no SIGBUS.
 #pragma once
 
 #include <cstdint>

@@ -18,7 +18,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/message_rules.h"
+#include "deviceplugin/datapath/worker/protocol/message_form.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/pod_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"

@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/message_rules.h"
+#include "deviceplugin/datapath/worker/protocol/message_form.h"
 
 #include <cstddef>
 #include <cstdint>

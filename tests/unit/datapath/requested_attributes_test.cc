@@ -1,5 +1,5 @@
 // When a device is remade for a network, with what, and what is said where it can't be.
-#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/requested_attributes.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/hardware/remaking.h"
+#include "deviceplugin/datapath/hardware/requested_attributes.h"
 
 #include <fmt/core.h>
 

@@ -1,0 +1,31 @@
+// What a network asks of its device, for ADD and CHECK: the keys people know from sriov-cni, and
+// where the device ID and the MAC come from.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "cni/environment.h"
+#include "cni/network_config.h"
+
+namespace vdpa::cni {
+
+struct DeviceConfig {
+  std::string deviceId;
+  std::string mac;
+  std::optional<unsigned> vlan, vlanQos, minTxRate, maxTxRate;
+  std::string vlanProto;
+  std::optional<bool> spoofCheck, trust;
+  std::string linkState;
+  unsigned mtu = 0;
+  std::string infoFile;  // runtimeConfig.CNIDeviceInfoFile; empty: none
+};
+
+// Throws Error (invalidConfig) naming the key, the value and what was expected. The MAC's order:
+// runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.
+DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment);
+
+// Its infoFile alone, for DEL. Throws as parseDeviceConfig() does.
+std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment);
+
+}  // namespace vdpa::cni
