@@ -7,8 +7,8 @@
 #include <string>
 
 #include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/default_mac.h"
 #include "deviceplugin/datapath/model/owner.h"
-#include "deviceplugin/datapath/model/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/records/owner_record.h"

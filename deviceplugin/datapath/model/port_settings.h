@@ -1,4 +1,4 @@
-// What a port of vdpa-switch can be set to, and its MAC address when nobody names one.
+// What a port of vdpa-switch can be set to.
 #pragma once
 
 #include <functional>
@@ -16,9 +16,5 @@ PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
 
 // In lower case; throws RefusedError (invalidArgument) for anything but a unicast address.
 std::string checkedMac(const std::string& deviceId, const std::string& mac);
-
-// Locally administered, unicast, and the same again for a pod of the same name; `taken` tells which
-// ones others have.
-std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken);
 
 }  // namespace vdpa::datapath

@@ -5,7 +5,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -18,51 +17,18 @@
 #include "common/log.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/worker/capabilities.h"
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/options.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/session.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
 namespace {
-
-// What may be agreed on between a driver and an engine without this worker doing anything for it.
-// Not here, besides what the engine lacks: LOG_ALL (migration), ACCESS_PLATFORM (an IOTLB), and
-// IN_ORDER, with which an engine may skip used descriptors, so that the position in a packed ring
-// would be lost with the engine.
-constexpr uint64_t kFeatures =
-    feature::kChecksum | feature::kGuestChecksum | feature::kMtu | feature::kGuestTso4 |
-    feature::kGuestTso6 | feature::kGuestEcn | feature::kGuestUfo | feature::kHostTso4 |
-    feature::kHostTso6 | feature::kHostEcn | feature::kHostUfo | feature::kMergeableBuffers |
-    feature::kControlQueue | feature::kControlReceive | feature::kGuestAnnounce |
-    feature::kMultiqueue | feature::kAnyLayout | feature::kIndirectDescriptors |
-    feature::kEventIndex | feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing;
-
-constexpr uint64_t kProtocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
-                                       protocol_feature::kMtu | protocol_feature::kConfig |
-                                       protocol_feature::kResetDevice | protocol_feature::kStatus;
-
-// rte_vhost (DPDK 22.11), which moves the switch's packets, trusts what a pod writes into its
-// rings. The switch serves many pods, so the rings that let a pod write beyond its own memory are
-// kept away from it. Its bursts have 32 frames (MAX_PKT_BURST in lib/vhost/virtio_net.c), and each
-// takes an entry of an array as long as the ring.
-constexpr uint32_t kSwitchMinQueueSize = 32;
-// An indirect table's length is read twice, and may have changed in between.
-constexpr uint64_t kSwitchNeverOffers = feature::kIndirectDescriptors;
-// With mergeable buffers one frame may take every entry of the ring. Without them a frame must fit
-// one receive buffer: drivers' ordinary ones hold those of the ordinary MTU.
-constexpr uint16_t kMtuOfOrdinaryBuffers = 1500;
-
-void keepToSafeRings(Capabilities& capabilities) {
-  capabilities.features &= ~kSwitchNeverOffers;
-  if (capabilities.config.mtu <= kMtuOfOrdinaryBuffers)
-    capabilities.features &= ~feature::kMergeableBuffers;
-  capabilities.minQueueSize = kSwitchMinQueueSize;
-}
 
 constexpr int kMessagesAtOnce = 64;
 constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one of the pod's making
@@ -140,7 +106,7 @@ nlohmann::json Instance::state() const {
                        {"engine", engine_->up() ? "up" : "down"},
                        {"reason", engine_->up() ? reason_ : engineReason_}};
   if (!engine_->limits()) return state;
-  const Capabilities capabilities = this->capabilities();
+  const Capabilities capabilities = capabilitiesOf(options_, *engine_->limits());
   if (capabilities.config.mac != std::array<uint8_t, 6>())
     state["mac"] = formatMac(capabilities.config.mac);
   state["mtu"] = capabilities.config.mtu;
@@ -182,23 +148,6 @@ void Instance::openSocket() {
   log::info("{}: listening on {}", options_.device, options_.socket.path);
 }
 
-Capabilities Instance::capabilities() const {
-  const EngineLimits& limits = *engine_->limits();
-  Capabilities capabilities;
-  capabilities.features = kFeatures & limits.features;
-  capabilities.protocolFeatures = kProtocolFeatures;
-  capabilities.queuePairs = std::min(options_.queuePairs, limits.queuePairs);
-  capabilities.queueSize = std::min(options_.queueSize, limits.queueSize);
-  // The device's own is the truth; what was asked for is compared with it by whoever asked.
-  if (const auto mac = limits.mac ? limits.mac : options_.mac) capabilities.config.mac = *mac;
-  if (limits.mtu) capabilities.config.mtu = *limits.mtu;
-  if (const auto mtu = options_.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))
-    capabilities.config.mtu = *mtu;
-  capabilities.config.maxQueuePairs = static_cast<uint16_t>(capabilities.queuePairs);
-  if (options_.behindSwitch) keepToSafeRings(capabilities);
-  return capabilities;
-}
-
 void Instance::acceptFronts() {
   while (UniqueFd socket = listener_->accept()) {
     // An application that was started again at once: the old one's end may not have been seen yet.
@@ -224,7 +173,8 @@ void Instance::acceptFronts() {
 }
 
 void Instance::startSession(UniqueFd socket) {
-  front_.emplace(Front{MessageSocket(std::move(socket)), Session(capabilities())});
+  front_.emplace(Front{MessageSocket(std::move(socket)),
+                       Session(capabilitiesOf(options_, *engine_->limits()))});
   waiting_ = false;
   engine_->follow(&front_->session.device());
   loop_.watch(front_->socket.fd(), EPOLLIN, [this](uint32_t events) { onFront(events); });
@@ -288,7 +238,7 @@ void Instance::endDisconnected() {
         fmt::format("the front-end left when it had read the features on offer ({:#x}): if it "
                     "comes again and again, its driver agreed on others before this node was "
                     "updated: restart the VM",
-                    capabilities().features),
+                    capabilitiesOf(options_, *engine_->limits()).features),
         true);
   endSession("the front-end disconnected", false);
 }

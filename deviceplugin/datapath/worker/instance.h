@@ -8,26 +8,12 @@
 #include "common/event_loop.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/log_limiter.h"
+#include "deviceplugin/datapath/worker/options.h"
 #include "deviceplugin/datapath/worker/pod_socket.h"
 #include "deviceplugin/datapath/worker/protocol/message_socket.h"
 #include "deviceplugin/datapath/worker/protocol/session.h"
 
 namespace vdpa::worker {
-
-struct WorkerOptions {
-  std::string device;
-  SocketFile socket;
-  std::string engine;         // the engine's vhost-user socket, or
-  bool behindSwitch = false;  // that socket is a port of vdpa-switch
-  std::string vhostVdpa;      // the kernel's character device
-  uint64_t inode = 0;         // of its node; 0: whatever it is
-  std::string control;        // where the datapath finds this worker
-  uint32_t queuePairs = 1;
-  uint32_t queueSize = 1024;
-  // Told to front-ends that ask; none: the device's own.
-  std::optional<std::array<uint8_t, 6>> mac;
-  std::optional<uint16_t> mtu;
-};
 
 class Instance {
  public:
@@ -50,7 +36,6 @@ class Instance {
 
   void onEngineState(bool up, const std::string& reason);
   void openSocket();
-  Capabilities capabilities() const;  // once the engine's limits are known
   std::unique_ptr<Engine> makeEngine();
   const std::string& engineName() const {
     return options_.engine.empty() ? options_.vhostVdpa : options_.engine;

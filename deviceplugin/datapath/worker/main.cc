@@ -10,6 +10,7 @@
 #include "common/resource_limit.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
+#include "deviceplugin/datapath/worker/options.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 

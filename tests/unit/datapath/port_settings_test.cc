@@ -6,6 +6,7 @@
 #include <set>
 
 #include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/default_mac.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

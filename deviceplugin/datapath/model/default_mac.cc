@@ -1,0 +1,41 @@
+#include "deviceplugin/datapath/model/default_mac.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "deviceplugin/datapath/model/attachment.h"
+
+namespace vdpa::datapath {
+namespace {
+
+// FNV-1a, whose result is the same in every build and release.
+uint64_t hash(const std::string& text) {
+  uint64_t value = 0xcbf29ce484222325;
+  for (const unsigned char c : text) value = (value ^ c) * 0x100000001b3;
+  return value;
+}
+
+}  // namespace
+
+std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken) {
+  const std::string who =
+      owner.podName.empty() ? owner.containerId : owner.podNamespace + "/" + owner.podName;
+  for (unsigned attempt = 0;; ++attempt) {
+    uint64_t value = hash(fmt::format("{}/{}/{}/{}", who, owner.network, owner.interface, attempt));
+    std::array<uint8_t, 6> bytes;
+    for (auto& byte : bytes) {
+      byte = static_cast<uint8_t>(value);
+      value >>= 8;
+    }
+    bytes[0] = static_cast<uint8_t>((bytes[0] & 0xfc) | 0x02);  // locally administered, unicast
+    std::string mac = fmt::format("{:02x}", fmt::join(bytes, ":"));
+    if (!taken(mac)) return mac;
+  }
+}
+
+}  // namespace vdpa::datapath

@@ -1,0 +1,66 @@
+#include "deviceplugin/datapath/worker/capabilities.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "deviceplugin/datapath/worker/engines/engine.h"
+#include "deviceplugin/datapath/worker/options.h"
+#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+
+namespace vdpa::worker {
+namespace {
+
+// What may be agreed on between a driver and an engine without this worker doing anything for it.
+// Not here, besides what the engine lacks: LOG_ALL (migration), ACCESS_PLATFORM (an IOTLB), and
+// IN_ORDER, with which an engine may skip used descriptors, so that the position in a packed ring
+// would be lost with the engine.
+constexpr uint64_t kFeatures =
+    feature::kChecksum | feature::kGuestChecksum | feature::kMtu | feature::kGuestTso4 |
+    feature::kGuestTso6 | feature::kGuestEcn | feature::kGuestUfo | feature::kHostTso4 |
+    feature::kHostTso6 | feature::kHostEcn | feature::kHostUfo | feature::kMergeableBuffers |
+    feature::kControlQueue | feature::kControlReceive | feature::kGuestAnnounce |
+    feature::kMultiqueue | feature::kAnyLayout | feature::kIndirectDescriptors |
+    feature::kEventIndex | feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing;
+
+constexpr uint64_t kProtocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
+                                       protocol_feature::kMtu | protocol_feature::kConfig |
+                                       protocol_feature::kResetDevice | protocol_feature::kStatus;
+
+// rte_vhost (DPDK 22.11), which moves the switch's packets, trusts what a pod writes into its
+// rings. The switch serves many pods, so the rings that let a pod write beyond its own memory are
+// kept away from it. Its bursts have 32 frames (MAX_PKT_BURST in lib/vhost/virtio_net.c), and each
+// takes an entry of an array as long as the ring.
+constexpr uint32_t kSwitchMinQueueSize = 32;
+// An indirect table's length is read twice, and may have changed in between.
+constexpr uint64_t kSwitchNeverOffers = feature::kIndirectDescriptors;
+// With mergeable buffers one frame may take every entry of the ring. Without them a frame must fit
+// one receive buffer: drivers' ordinary ones hold those of the ordinary MTU.
+constexpr uint16_t kMtuOfOrdinaryBuffers = 1500;
+
+void keepToSafeRings(Capabilities& capabilities) {
+  capabilities.features &= ~kSwitchNeverOffers;
+  if (capabilities.config.mtu <= kMtuOfOrdinaryBuffers)
+    capabilities.features &= ~feature::kMergeableBuffers;
+  capabilities.minQueueSize = kSwitchMinQueueSize;
+}
+
+}  // namespace
+
+Capabilities capabilitiesOf(const WorkerOptions& options, const EngineLimits& limits) {
+  Capabilities capabilities;
+  capabilities.features = kFeatures & limits.features;
+  capabilities.protocolFeatures = kProtocolFeatures;
+  capabilities.queuePairs = std::min(options.queuePairs, limits.queuePairs);
+  capabilities.queueSize = std::min(options.queueSize, limits.queueSize);
+  // The device's own is the truth; what was asked for is compared with it by whoever asked.
+  if (const auto mac = limits.mac ? limits.mac : options.mac) capabilities.config.mac = *mac;
+  if (limits.mtu) capabilities.config.mtu = *limits.mtu;
+  if (const auto mtu = options.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))
+    capabilities.config.mtu = *mtu;
+  capabilities.config.maxQueuePairs = static_cast<uint16_t>(capabilities.queuePairs);
+  if (options.behindSwitch) keepToSafeRings(capabilities);
+  return capabilities;
+}
+
+}  // namespace vdpa::worker

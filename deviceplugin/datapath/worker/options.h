@@ -1,0 +1,28 @@
+// What vdpa-worker is started with.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "deviceplugin/datapath/worker/pod_socket.h"
+
+namespace vdpa::worker {
+
+struct WorkerOptions {
+  std::string device;
+  SocketFile socket;
+  std::string engine;         // the engine's vhost-user socket, or
+  bool behindSwitch = false;  // that socket is a port of vdpa-switch
+  std::string vhostVdpa;      // the kernel's character device
+  uint64_t inode = 0;         // of its node; 0: whatever it is
+  std::string control;        // where the datapath finds this worker
+  uint32_t queuePairs = 1;
+  uint32_t queueSize = 1024;
+  // Told to front-ends that ask; none: the device's own.
+  std::optional<std::array<uint8_t, 6>> mac;
+  std::optional<uint16_t> mtu;
+};
+
+}  // namespace vdpa::worker
