@@ -91,7 +91,6 @@ UniqueFd takeNode(const std::string& runDirectory) {
 Instance::Instance(PluginOptions options)
     : options_(std::move(options)),
       inotify_(loop_),
-      metrics_(options_.metricsAddress),
       // A bad file is told before anything is waited for.
       catalogue_(loop_, metrics_,
                  {.config = options_.config,
@@ -99,8 +98,9 @@ Instance::Instance(PluginOptions options)
                   .check = [this](const Config& config) { checkPaths(options_, config); }},
                  [this] { apply(); }),
       lock_(takeNode(options_.runDirectory)),
-      offered_(options_.runDirectory + "/offered"),
       signals_(takeSignals()),
+      metrics_(options_.metricsAddress),
+      offered_(options_.runDirectory + "/offered"),
       files_(options_.deviceInfoDirectory),
       plugins_(loop_, {options_.kubeletDirectory, options_.runDirectory}, offered_, files_,
                metrics_, {.changed = [this] { announce(); }, .retry = [this] { apply(); }}),

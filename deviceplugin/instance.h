@@ -61,11 +61,11 @@ class Instance {
   const PluginOptions options_;
   Loop loop_;
   Inotify inotify_;
-  Metrics metrics_;
   Catalogue catalogue_;
   UniqueFd lock_;
-  OfferedResources offered_;
   UniqueFd signals_;
+  Metrics metrics_;  // after signals_: its threads, as all others, leave them to the loop
+  OfferedResources offered_;
   DeviceInfoFiles files_;
   ResourcePlugins plugins_;
   DeviceInfoUpkeep deviceInfo_;

@@ -57,6 +57,15 @@ def test_its_sockets_go_before_all_else_when_it_ends(node):
         assert plugin.stop() == 0
 
 
+def test_it_ends_as_it_is_told_to_while_its_metrics_are_served(node):
+    """No thread of the metrics' takes the signal away from the one that waits for it."""
+    for _ in range(3):
+        with DevicePlugin(node.directory, node.config, "--metrics-address", f"{own_address()}:19464") as plugin:
+            wait_devices(node, HEALTHY)
+            assert plugin.stop() == 0
+        assert not node.kubelet.sockets()
+
+
 def test_allocate_answers_with_mount_and_variables(node):
     with node.plugin():
         kubelet_side = wait_devices(node, HEALTHY)
