@@ -3,9 +3,7 @@
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <signal.h>
 #include <sys/file.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +23,7 @@
 #include "common/log.h"
 #include "common/naming.h"
 #include "common/paths.h"
+#include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/config/config.h"
@@ -48,17 +47,6 @@ UniqueFd lockNode(const std::string& path) {
   while (::flock(fd.get(), LOCK_EX) < 0)
     if (errno != EINTR) throw systemError(errno, "cannot lock {}", path);
   return fd;
-}
-
-// While another instance is waited for, the default action of a signal is the right one.
-UniqueFd takeSignals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::sigaddset(&set, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return UniqueFd(
-      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
 }
 
 // A socket path that doesn't fit is found before anything is changed.
@@ -98,7 +86,8 @@ Instance::Instance(PluginOptions options)
                   .check = [this](const Config& config) { checkPaths(options_, config); }},
                  [this] { apply(); }),
       lock_(takeNode(options_.runDirectory)),
-      signals_(takeSignals()),
+      // While it waits for another instance, the default action of a signal is the right one.
+      signals_(takeStopSignals()),
       metrics_(options_.metricsAddress),
       offered_(options_.runDirectory + "/offered"),
       files_(options_.deviceInfoDirectory),

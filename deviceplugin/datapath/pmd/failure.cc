@@ -9,10 +9,10 @@
 
 #include "common/control_channel.h"
 #include "common/log.h"
+#include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/options.h"
-#include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa::pmd {
 namespace {

@@ -16,9 +16,9 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/stop_signals.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/pmd/options.h"
-#include "deviceplugin/datapath/pmd/stop_signals.h"
 
 namespace vdpa::pmd {
 

@@ -2,9 +2,7 @@
 
 #include <fmt/core.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -24,6 +22,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/switch/mac_table.h"
@@ -42,16 +41,6 @@ constexpr std::chrono::milliseconds kMaxHold{10000};
 constexpr std::chrono::milliseconds kMaxClosure = std::chrono::hours(24);
 using Clock = std::chrono::steady_clock;
 constexpr unsigned kFrameOverhead = 18;  // bytes: Ethernet header and a VLAN tag
-
-UniqueFd takeSignals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::sigaddset(&set, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);  // inherited by every thread that starts later
-  return UniqueFd(
-      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
-}
 
 unsigned pollersOf(const SwitchOptions& options) {
   return std::max<unsigned>(1, static_cast<unsigned>(options.cores.size()));
@@ -99,7 +88,7 @@ void removeSockets(const std::string& directory) {
 
 Switch::Switch(SwitchOptions options)
     : options_(std::move(options)),
-      signals_(takeSignals()),
+      signals_(takeStopSignals()),
       eventReady_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
       eal_(
           std::filesystem::path(options_.control).parent_path(),

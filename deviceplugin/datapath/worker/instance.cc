@@ -1,8 +1,6 @@
 #include "deviceplugin/datapath/worker/instance.h"
 
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,8 +11,8 @@
 #include <stdexcept>
 #include <utility>
 
-#include "common/errors.h"
 #include "common/log.h"
+#include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/capabilities.h"
@@ -33,21 +31,11 @@ namespace {
 constexpr int kMessagesAtOnce = 64;
 constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one of the pod's making
 
-UniqueFd watchSignals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  checked(::sigprocmask(SIG_BLOCK, &set, nullptr), "cannot block signals");
-  return UniqueFd(
-      checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot watch signals"));
-}
-
 }  // namespace
 
 Instance::Instance(WorkerOptions options)
     : options_(std::move(options)),
-      signals_(watchSignals()),
+      signals_(takeStopSignals()),
       control_(options_.control,
                [this](const std::string& op, const nlohmann::json&) { return answer(op); }),
       engine_(makeEngine()) {

@@ -7,10 +7,10 @@
 #include "common/errors.h"
 #include "common/unique_fd.h"
 
-namespace vdpa::pmd {
+namespace vdpa {
 
-// Readable when the process shall end. Before any other thread starts: they inherit what is
-// blocked.
+// Readable when the process shall end. To be called before any other thread starts: threads inherit
+// what is blocked, and one that did not would take the signal away.
 inline UniqueFd takeStopSignals() {
   sigset_t set;
   ::sigemptyset(&set);
@@ -21,4 +21,4 @@ inline UniqueFd takeStopSignals() {
       checked(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), "cannot create a signalfd"));
 }
 
-}  // namespace vdpa::pmd
+}  // namespace vdpa
