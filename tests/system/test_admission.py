@@ -1,12 +1,15 @@
 """Pods as the kubelet admits them: which device each gets, and what a kubelet's restart makes of its checkpoint."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
 from device_plugin import HEALTHY, config_text, node, wait_devices  # noqa: F401 (a fixture)
 from kubelet import Rejected
-from support import wait_until
+from support import suspend, wait_until
 
 
 def rejected(kubelet, pod, *words):
@@ -47,6 +50,21 @@ def test_pods_keep_their_devices_over_a_restart_of_the_kubelet(node):
         wait_until(lambda: node.kubelet.wait_plugin() is not seen, "registered again")
         wait_devices(node, HEALTHY)
         assert node.kubelet.admit("b") == ["nic-2"], "the others are a's by the checkpoint"
+
+
+def test_a_plugin_that_reads_of_a_restart_late_registers_once(node):
+    """It finds the new kubelet before it reads that the old one ended; a pod is admitted at once, and its socket stays."""
+    with node.plugin() as plugin:
+        wait_devices(node, HEALTHY)
+        before = len(node.kubelet.registrations)
+        suspend(plugin.pid)
+        node.kubelet.restart()
+        os.kill(plugin.pid, signal.SIGCONT)
+        wait_devices(node, HEALTHY)
+        served = node.kubelet.wait_plugin()
+        assert node.kubelet.admit("a") == ["nic-0"]
+        time.sleep(0.3)   # for what must not happen
+        assert node.kubelet.wait_plugin() is served and len(node.kubelet.registrations) == before + 1
 
 
 def test_a_freed_device_is_there_for_the_next_pod_after_a_restart_of_the_kubelet(node):
