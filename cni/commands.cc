@@ -17,7 +17,7 @@
 #include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/guard.h"
-#include "cni/in_force.h"
+#include "cni/settings_in_force.h"
 #include "cni/ipam.h"
 #include "cni/network_config.h"
 #include "cni/network_paths.h"

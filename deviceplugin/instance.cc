@@ -32,7 +32,7 @@
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/pod_watch.h"
-#include "deviceplugin/resources/allocated.h"
+#include "deviceplugin/resources/held_devices.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
@@ -162,7 +162,7 @@ void Instance::followPods() {
 
 void Instance::apply() {
   const auto held = pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>();
-  if (plugins_.offer(withAllocated(catalogue_.offers(), plugins_.offers(), held))) {
+  if (plugins_.offer(withHeldDevices(catalogue_.offers(), plugins_.offers(), held))) {
     deviceInfo_.renew();
     told_ = false;
   }

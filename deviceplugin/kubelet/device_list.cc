@@ -12,7 +12,7 @@
 
 #include "deviceplugin.pb.h"
 #include "deviceplugin/resources/device.h"
-#include "deviceplugin/resources/preferred.h"
+#include "deviceplugin/resources/preferred_allocation.h"
 
 namespace vdpa::plugin {
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "deviceplugin/resources/device.h"
-#include "deviceplugin/resources/preferred.h"
+#include "deviceplugin/resources/preferred_allocation.h"
 
 namespace v1beta1 {
 class ListAndWatchResponse;

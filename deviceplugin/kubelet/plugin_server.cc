@@ -18,7 +18,7 @@
 #include "deviceplugin/kubelet/allocation.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/kubelet/list_stream.h"
-#include "deviceplugin/resources/preferred.h"
+#include "deviceplugin/resources/preferred_allocation.h"
 
 namespace vdpa::plugin {
 namespace {

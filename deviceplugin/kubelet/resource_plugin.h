@@ -11,7 +11,7 @@
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/kubelet/kubelet_watch.h"
 #include "deviceplugin/kubelet/metrics.h"
-#include "deviceplugin/kubelet/registration.h"
+#include "deviceplugin/kubelet/registration_schedule.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
@@ -63,7 +63,7 @@ class ResourcePlugin {
   std::function<void()> changed_;
   DeviceList devices_;
   Allocation allocation_;
-  Registration registration_;
+  RegistrationSchedule registration_;
   unsigned generation_ = 0;  // of the server: events of an earlier one are old news
   bool named_ = false;       // a Register call has named endpoint_
   std::shared_ptr<ResourcePlugin*> self_;

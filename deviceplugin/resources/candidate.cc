@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "deviceplugin/discovery/snapshot.h"
-#include "deviceplugin/resources/preferred.h"
+#include "deviceplugin/resources/preferred_allocation.h"
 
 namespace vdpa::plugin {
 namespace {

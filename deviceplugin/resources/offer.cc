@@ -14,7 +14,7 @@
 #include "deviceplugin/resources/candidate.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/match.h"
-#include "deviceplugin/resources/serving.h"
+#include "deviceplugin/resources/backend_fit.h"
 
 namespace vdpa::plugin {
 namespace {
@@ -94,7 +94,7 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot) {
         if (offer.resource.devices.empty()) continue;
         std::string refusal = selectorMismatch(offer.resource, candidate);
         if (refusal.empty()) {
-          Serving serving = serve(offer.resource, candidate);
+          BackendFit serving = fitBackend(offer.resource, candidate);
           if (serving.device) {
             checkLink(*serving.device, offer.resource, candidate, snapshot);
             verdict.resource = name;

@@ -19,7 +19,7 @@
 #include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/message_reader.h"
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 #include "deviceplugin/datapath/worker/protocol/session.h"
@@ -74,7 +74,7 @@ UniqueFd descriptor(Input& input) {
 }
 
 // What the engine relies on. What checkRing() throws is a finding.
-void checkDevice(PodDevice& device) {
+void checkDevice(VhostDevice& device) {
   for (size_t i = 0; i < device.rings.size(); ++i) {
     if (!device.rings[i].started) continue;
     checkRing(device, device.memory.get(), i);
@@ -104,7 +104,7 @@ VringAddresses addresses(Input& input) {
 }
 
 // A message that has the right form for its request.
-std::vector<std::byte> shapedPayload(Request request, const Capabilities& capabilities,
+std::vector<std::byte> shapedPayload(Request request, const OfferedFeatures& offered,
                                      Input& input) {
   switch (request) {
     case Request::SetFeatures: {
@@ -112,7 +112,7 @@ std::vector<std::byte> shapedPayload(Request request, const Capabilities& capabi
       return test::bytesOf(feature::kVersion1 | feature::kProtocolFeatures | packed);
     }
     case Request::SetProtocolFeatures:
-      return test::bytesOf(capabilities.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
+      return test::bytesOf(offered.protocolFeatures & (uint64_t{input.byte()} << 16 | 0xffff));
     case Request::SetStatus:
     case Request::NetSetMtu:
       return test::bytesOf(uint64_t{input.byte()} * input.byte());
@@ -162,10 +162,10 @@ std::vector<UniqueFd> descriptors(size_t count, Input& input) {
   return result;
 }
 
-std::optional<Message> shapedMessage(MessageReader& reader, const Capabilities& capabilities,
+std::optional<Message> shapedMessage(MessageReader& reader, const OfferedFeatures& offered,
                                      Input& input) {
   const auto request = static_cast<Request>(input.byte() % 42);
-  const auto payload = shapedPayload(request, capabilities, input);
+  const auto payload = shapedPayload(request, offered, input);
   const auto bytes = encode(request, kVersion | (input.byte() % 2 ? kNeedReplyFlag : 0),
                             payload.data(), payload.size());
   auto message = reader.add({bytes.data(), sizeof(MessageHeader)},
@@ -213,15 +213,15 @@ void startRing(Session& session, Input& input) {
 }
 
 void runSession(Input& input) {
-  const Capabilities capabilities = test::capabilities(2, 1024);
-  Session session(capabilities);
+  const OfferedFeatures offered = test::offered(2, 1024);
+  Session session(offered);
   MessageReader reader;
   try {
     if (input.byte() % 2) startRing(session, input);
     bool whole = true;  // what the reader got so far are whole messages
     while (!input.empty()) {
       const bool shaped = input.byte() < 240 && whole;
-      auto message = shaped ? shapedMessage(reader, capabilities, input) : rawBytes(reader, input);
+      auto message = shaped ? shapedMessage(reader, offered, input) : rawBytes(reader, input);
       whole = message.has_value();
       if (!whole) continue;
       session.handle(std::move(*message));

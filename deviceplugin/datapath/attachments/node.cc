@@ -44,7 +44,7 @@ Node::Node(Options given, std::function<void()> healthChanged)
           bus),
       backends(switches, bus, provisioner, options.programs, options.paths, onHealth),
       changes(options.hardware ? *options.hardware
-                               : HardwareChanges::kernels(options.programs.sysfs, options.vdpa.mac,
+                               : VfConfiguration::kernels(options.programs.sysfs, options.vdpa.mac,
                                                           options.vdpa.setMac, options.vdpa.mtu)) {}
 
 Node::~Node() = default;

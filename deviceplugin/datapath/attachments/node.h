@@ -19,7 +19,7 @@
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/processes/switch_set.h"
-#include "deviceplugin/datapath/records/owner_records.h"
+#include "deviceplugin/datapath/records/owner_record_store.h"
 
 namespace vdpa::datapath {
 
@@ -60,7 +60,7 @@ struct Node {
     // How long an attachment that nobody has any more is kept.
     std::chrono::milliseconds releaseAfter = std::chrono::seconds(30);
     // Hardware for tests. Default: the kernel's.
-    std::optional<HardwareChanges::Access> hardware = {};
+    std::optional<VfConfiguration::Access> hardware = {};
   };
 
   // `onHealth` is called from threads of its own when the state of a device may be another one.
@@ -75,7 +75,7 @@ struct Node {
 
   const Options options;
   const std::function<void()> onHealth;
-  OwnerRecords records;
+  OwnerRecordStore records;
   DeviceTable table;
   MacRegistry macs{table};
   Orphans orphans;
@@ -84,7 +84,7 @@ struct Node {
   const VdpaBus bus;
   Provisioner provisioner;
   Backends backends;
-  const HardwareChanges changes;
+  const VfConfiguration changes;
 };
 
 }  // namespace vdpa::datapath

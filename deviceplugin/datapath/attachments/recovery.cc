@@ -57,7 +57,7 @@ void Recovery::run() {
 // A power cut can leave a record unreadable that was changed before it; but nobody has its device
 // any more. That the node was restarted is told by the marker of the boot. Where there is none, the
 // run directory is new, or was an earlier version's: then it has the workers' directory.
-void Recovery::endEarlierBoot(OwnerRecords::Loaded& loaded) {
+void Recovery::endEarlierBoot(OwnerRecordStore::Loaded& loaded) {
   const Paths& paths = node_.options.paths;
   const std::string marker = paths.bootMarker();
   const bool marked = std::filesystem::exists(marker);

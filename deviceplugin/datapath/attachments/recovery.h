@@ -18,7 +18,7 @@ class Recovery {
   void run();
 
  private:
-  void endEarlierBoot(OwnerRecords::Loaded& loaded);
+  void endEarlierBoot(OwnerRecordStore::Loaded& loaded);
   void stopOthers(const std::set<std::string>& inUse);
   void withhold(const std::string& id, const std::string& reason);
   void startSwitches(const std::vector<OwnerRecord>& live);

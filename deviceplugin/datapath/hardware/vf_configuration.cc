@@ -102,17 +102,17 @@ VfValues noValues() {
 
 }  // namespace
 
-VfValues HardwareChanges::valuesOf(const PortSettings& port) {
+VfValues VfConfiguration::valuesOf(const PortSettings& port) {
   return {port.vlan,       port.vlanQos, port.vlanProto, port.minTxRate, port.maxTxRate,
           port.spoofCheck, port.trust,   port.linkState, port.mac};
 }
 
-std::string HardwareChanges::whyNoVf(const std::optional<Vf>& vf) {
+std::string VfConfiguration::whyNoVf(const std::optional<Vf>& vf) {
   return vf ? fmt::format("the driver {} of its PF {} has no settings of VFs", vf->driver, vf->pf)
             : "it is no VF of a PF that has a netdev on this node";
 }
 
-HardwareChanges::Access HardwareChanges::kernels(
+VfConfiguration::Access VfConfiguration::kernels(
     const std::string& sysfs, std::function<std::string(const std::string& vdpa)> vdpaMac,
     std::function<bool(const std::string&, const std::string&)> setVdpaMac,
     std::function<unsigned(const std::string& vdpa)> vdpaMtu) {
@@ -126,12 +126,12 @@ HardwareChanges::Access HardwareChanges::kernels(
           std::move(vdpaMtu)};
 }
 
-VdpaFacts HardwareChanges::factsOf(const std::string& vdpa) const {
+VdpaFacts VfConfiguration::factsOf(const std::string& vdpa) const {
   return {access_.vdpaMac ? access_.vdpaMac(vdpa) : "",
           access_.vdpaMtu ? access_.vdpaMtu(vdpa) : 0};
 }
 
-void HardwareChanges::plan(OwnerRecord& record, const Settings& settings,
+void VfConfiguration::plan(OwnerRecord& record, const Settings& settings,
                            const std::string& madeWith) const {
   Attachment& attachment = record.attachment;
   const auto vf = access_.find(record.device.pciAddress);
@@ -155,7 +155,7 @@ void HardwareChanges::plan(OwnerRecord& record, const Settings& settings,
   inForce(attachment.port, wanted);
 }
 
-void HardwareChanges::apply(OwnerRecord& record) const {
+void VfConfiguration::apply(OwnerRecord& record) const {
   const Attachment& attachment = record.attachment;
   applyMac(record);
   const VfValues wanted = valuesOf(attachment.port);
@@ -169,7 +169,7 @@ void HardwareChanges::apply(OwnerRecord& record) const {
   }
 }
 
-void HardwareChanges::write(const OwnerRecord& record, const Vf& vf, VfPart part,
+void VfConfiguration::write(const OwnerRecord& record, const Vf& vf, VfPart part,
                             const VfValues& wanted) const {
   const std::string& id = record.attachment.deviceId;
   const int error = access_.write(vf, part, wanted);
@@ -193,7 +193,7 @@ void HardwareChanges::write(const OwnerRecord& record, const Vf& vf, VfPart part
                       : "the VF has gone"));
 }
 
-void HardwareChanges::restore(const OwnerRecord& record) const {
+void VfConfiguration::restore(const OwnerRecord& record) const {
   const std::string& address = record.device.pciAddress;
   const VfValues& found = record.found.vf;
   std::exception_ptr failure;
@@ -228,7 +228,7 @@ void HardwareChanges::restore(const OwnerRecord& record) const {
   if (failure) std::rethrow_exception(failure);
 }
 
-void HardwareChanges::check(const OwnerRecord& record, Differences& differences) const {
+void VfConfiguration::check(const OwnerRecord& record, Differences& differences) const {
   const FoundHardware& found = record.found;
   if (found.vdpaMac && access_.setVdpaMac)
     if (const std::string now = access_.vdpaMac(record.device.vdpa); !now.empty())

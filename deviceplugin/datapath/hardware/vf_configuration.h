@@ -14,7 +14,7 @@
 
 namespace vdpa::datapath {
 
-class HardwareChanges {
+class VfConfiguration {
  public:
   // The kernel's part. `find` and `write` as findVf() and writeVf().
   struct Access {
@@ -33,7 +33,7 @@ class HardwareChanges {
                         std::function<bool(const std::string&, const std::string&)> setVdpaMac,
                         std::function<unsigned(const std::string& vdpa)> vdpaMtu);
 
-  explicit HardwareChanges(Access access) : access_(std::move(access)) {}
+  explicit VfConfiguration(Access access) : access_(std::move(access)) {}
 
   // Into `record`: what is found, what will be changed, and the settings that are in force then.
   // Changes nothing. `madeWith`: a MAC that the vDPA device is remade with before apply(); empty:

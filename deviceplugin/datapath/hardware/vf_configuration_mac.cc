@@ -27,7 +27,7 @@ bool hasMacToSet(const OwnerRecord& record) {
 
 }  // namespace
 
-std::string HardwareChanges::ownMac(const OwnerRecord& record) const {
+std::string VfConfiguration::ownMac(const OwnerRecord& record) const {
   return access_.vdpaMac ? access_.vdpaMac(record.device.vdpa) : "";
 }
 
@@ -36,7 +36,7 @@ std::string HardwareChanges::ownMac(const OwnerRecord& record) const {
 // switch the MAC from before (mlx5_vdpa_set_attr() in Linux 6.12). A device without
 // VIRTIO_NET_F_MAC shows none whatever is set, and frames to one that a pod counts on may not reach
 // it.
-void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
+void VfConfiguration::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
                               const std::string& madeWith) const {
   if (!hasMacToSet(record)) return;
   const std::string& mac = record.attachment.port.mac;
@@ -55,7 +55,7 @@ void HardwareChanges::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
 }
 
 // One that shows none may have the chosen one: nobody else has that.
-void HardwareChanges::keepOwnMac(OwnerRecord& record, const std::string& own) {
+void VfConfiguration::keepOwnMac(OwnerRecord& record, const std::string& own) {
   std::string& mac = record.attachment.port.mac;
   if (record.macAsked)
     throw RefusedError(
@@ -69,7 +69,7 @@ void HardwareChanges::keepOwnMac(OwnerRecord& record, const std::string& own) {
 
 // By the kernel's vdpa family where the device's parent supports it, else through the PF; else the
 // device's own will have to do.
-void HardwareChanges::applyMac(OwnerRecord& record) const {
+void VfConfiguration::applyMac(OwnerRecord& record) const {
   if (!hasMacToSet(record)) return;
   std::string& mac = record.attachment.port.mac;
   if (applyVdpaMac(record) || applyVfMac(record)) return;
@@ -93,7 +93,7 @@ void HardwareChanges::applyMac(OwnerRecord& record) const {
           device.rules.macWhenMade ? "; " + whyNotRemade(device, "mac") : ""));
 }
 
-bool HardwareChanges::applyVdpaMac(OwnerRecord& record) const {
+bool VfConfiguration::applyVdpaMac(OwnerRecord& record) const {
   if (!record.found.vdpaMac) return false;
   const std::string& mac = record.attachment.port.mac;
   const std::string& vdpa = record.device.vdpa;
@@ -117,7 +117,7 @@ bool HardwareChanges::applyVdpaMac(OwnerRecord& record) const {
                   record.attachment.deviceId, mac, vdpa, now));
 }
 
-bool HardwareChanges::applyVfMac(OwnerRecord& record) const {
+bool VfConfiguration::applyVfMac(OwnerRecord& record) const {
   auto& changes = record.found.vfChanges;
   if (std::find(changes.begin(), changes.end(), VfPart::mac) == changes.end()) {
     // The PF has given it this one already.
@@ -138,7 +138,7 @@ bool HardwareChanges::applyVfMac(OwnerRecord& record) const {
   }
 }
 
-void HardwareChanges::restoreVdpaMac(const OwnerRecord& record) const {
+void VfConfiguration::restoreVdpaMac(const OwnerRecord& record) const {
   const auto& found = record.found.vdpaMac;
   const std::string& vdpa = record.device.vdpa;
   if (!found || !access_.setVdpaMac) return;

@@ -62,7 +62,7 @@ std::string hanging(const Process& process) {
 
 // The process that a control socket belongs to, even if it doesn't listen yet or doesn't answer.
 // Throws what keeps us from telling.
-std::optional<Process> ownerOf(const std::string& control) {
+std::optional<Process> findRunning(const std::string& control) {
   try {
     if (const pid_t pid = lockHolder(control)) return Process::adopt(pid);
     const UniqueFd socket = connectUnix(control);  // one of a version without the lock
@@ -177,7 +177,7 @@ bool SupervisedProcess::bringUp() {
     if (process_ && !endProcess(nullptr, *process_, plan_.stopTime))
       throw std::runtime_error(hanging(*process_));
     process_.reset();
-    auto running = std::exchange(mayRun_, true) ? ownerOf(plan_.control) : std::nullopt;
+    auto running = std::exchange(mayRun_, true) ? findRunning(plan_.control) : std::nullopt;
     const bool found = running.has_value();
     if (!found && !wanted()) return false;
     Process process = found ? std::move(*running)
@@ -350,7 +350,7 @@ bool SupervisedProcess::pause(std::chrono::milliseconds time) {
 }
 
 bool stopStray(const std::string& control) {
-  auto process = ownerOf(control);
+  auto process = findRunning(control);
   if (process) {
     log::warn("process {} on {} serves nobody: stopped", process->pid(), control);
     std::unique_ptr<ControlClient> client;

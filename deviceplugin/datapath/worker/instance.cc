@@ -15,7 +15,7 @@
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
-#include "deviceplugin/datapath/worker/capabilities.h"
+#include "deviceplugin/datapath/worker/offered_features.h"
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
@@ -94,11 +94,11 @@ nlohmann::json Instance::state() const {
                        {"engine", engine_->up() ? "up" : "down"},
                        {"reason", engine_->up() ? reason_ : engineReason_}};
   if (!engine_->limits()) return state;
-  const Capabilities capabilities = capabilitiesOf(options_, *engine_->limits());
-  if (capabilities.config.mac != std::array<uint8_t, 6>())
-    state["mac"] = formatMac(capabilities.config.mac);
-  state["mtu"] = capabilities.config.mtu;
-  state["queue_pairs"] = capabilities.queuePairs;
+  const OfferedFeatures offered = offeredFeatures(options_, *engine_->limits());
+  if (offered.config.mac != std::array<uint8_t, 6>())
+    state["mac"] = formatMac(offered.config.mac);
+  state["mtu"] = offered.config.mtu;
+  state["queue_pairs"] = offered.queuePairs;
   return state;
 }
 
@@ -162,7 +162,7 @@ void Instance::acceptFronts() {
 
 void Instance::startSession(UniqueFd socket) {
   front_.emplace(Front{MessageSocket(std::move(socket)),
-                       Session(capabilitiesOf(options_, *engine_->limits()))});
+                       Session(offeredFeatures(options_, *engine_->limits()))});
   waiting_ = false;
   engine_->follow(&front_->session.device());
   loop_.watch(front_->socket.fd(), EPOLLIN, [this](uint32_t events) { onFront(events); });
@@ -226,7 +226,7 @@ void Instance::endDisconnected() {
         fmt::format("the front-end left when it had read the features on offer ({:#x}): if it "
                     "comes again and again, its driver agreed on others before this node was "
                     "updated: restart the VM",
-                    capabilitiesOf(options_, *engine_->limits()).features),
+                    offeredFeatures(options_, *engine_->limits()).features),
         true);
   endSession("the front-end disconnected", false);
 }

@@ -60,7 +60,7 @@ class MadeNode {
     programs.worker = controlProgram();
     programs.sysfs = tree_.path();
     programs.dev = directory_.path();
-    HardwareChanges::Access hardware{
+    VfConfiguration::Access hardware{
         [](const std::string&) { return true; },
         [](const std::string&) -> std::optional<Vf> { return std::nullopt; },
         [](const Vf&, VfPart, const VfValues&) { return EOPNOTSUPP; },

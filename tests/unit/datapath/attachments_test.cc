@@ -216,7 +216,7 @@ TEST_CASE("a Detach gives a VF back what it had") {
   const TestNode node(BackendKind::kernel);
   VfValues values;
   auto options = node.options();
-  options.hardware = HardwareChanges::Access{[](const std::string&) { return true; },
+  options.hardware = VfConfiguration::Access{[](const std::string&) { return true; },
                                              [&](const std::string&) -> std::optional<Vf> {
                                                return Vf{"eth1", 2, "driver", values};
                                              },

@@ -56,7 +56,7 @@ TEST_CASE("a worker that can't be found out about at the start is not forgotten 
 TEST_CASE("a worker that the start could not end") {
   const TestNode node;
   node.start()->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
-  OwnerRecords(node.paths().owners()).remove("nic-0");
+  OwnerRecordStore(node.paths().owners()).remove("nic-0");
   const int stray = node.workerPid();
   const auto lock = hideWorker(node);
   const auto datapath = node.start();
@@ -164,13 +164,13 @@ TEST_CASE("what a restart of the node has undone is not undone again when that t
   record.device.backend = BackendKind::kernel;
   record.found.vf.vlan = 7;
   record.found.vfChanges = {VfPart::vlan};
-  OwnerRecords(node.paths().owners()).write(record, Durability::memory);
+  OwnerRecordStore(node.paths().owners()).write(record, Durability::memory);
   unsigned written = 0;
   bool fail = true;
   auto options = node.options([&](std::string_view name) {
     if (fail && name == "directory emptied") throw std::runtime_error("input/output error");
   });
-  options.hardware = HardwareChanges::Access{
+  options.hardware = VfConfiguration::Access{
       [](const std::string&) { return true; },
       [](const std::string&) {
         return Vf{"eth1", 0, "driver", VfValues()};

@@ -42,8 +42,8 @@ struct Hardware {
   unsigned vdpaMtu = 1500;
   std::vector<VfPart> written;
 
-  HardwareChanges changes() {
-    return HardwareChanges(
+  VfConfiguration changes() {
+    return VfConfiguration(
         {[this](const std::string&) { return present; },
          [this](const std::string&) -> std::optional<Vf> {
            if (!isVf) return std::nullopt;
@@ -129,7 +129,7 @@ Settings everything() {
   return settings;
 }
 
-std::vector<std::string> differences(const HardwareChanges& changes, const OwnerRecord& record) {
+std::vector<std::string> differences(const VfConfiguration& changes, const OwnerRecord& record) {
   Differences found;
   changes.check(record, found);
   return found.take();

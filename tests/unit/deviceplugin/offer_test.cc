@@ -10,7 +10,7 @@
 #include "common/backend.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/snapshot.h"
-#include "deviceplugin/resources/allocated.h"
+#include "deviceplugin/resources/held_devices.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;
@@ -371,8 +371,8 @@ TEST_CASE("what a pod holds stays in the list when the node loses it") {
   node.snapshot.vdpaDevices.erase("vdpa0");
   node.snapshot.functions.erase(Node::address(1));
   const auto found = node.offers(kNic + "}\n");
-  CHECK(withAllocated(found, before, {}) == found.resources);
-  const auto offers = withAllocated(found, before,
+  CHECK(withHeldDevices(found, before, {}) == found.resources);
+  const auto offers = withHeldDevices(found, before,
                                     {{"vdpa.io/nic", Node::address(0)},
                                      {"vdpa.io/nic", Node::address(1)},
                                      {"other/nic", "0000:41:00.9"}});
@@ -381,7 +381,7 @@ TEST_CASE("what a pod holds stays in the list when the node loses it") {
   CHECK(offers[0].devices[1].unhealthy == "it is gone from the node");
   CHECK(offers[0].devices[1].vdpa == "vdpa1");
 
-  const auto afterStart = withAllocated(found, {}, {{"vdpa.io/nic", Node::address(1)}});
+  const auto afterStart = withHeldDevices(found, {}, {{"vdpa.io/nic", Node::address(1)}});
   REQUIRE(idsOf(afterStart[0]) == std::vector<std::string>{Node::address(1)});
   CHECK(afterStart[0].devices[0].unhealthy == "it is gone from the node");
 }

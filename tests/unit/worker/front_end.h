@@ -83,19 +83,19 @@ inline Message addresses(uint32_t index) {
               VringAddresses{index, 0, base, base + 0x2000, base + 0x1000, 0});
 }
 
-inline Capabilities capabilities(uint32_t queuePairs = 1, uint32_t queueSize = 256) {
-  Capabilities capabilities;
-  capabilities.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
+inline OfferedFeatures offered(uint32_t queuePairs = 1, uint32_t queueSize = 256) {
+  OfferedFeatures offered;
+  offered.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
                           feature::kEventIndex | feature::kMultiqueue;
-  capabilities.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
+  offered.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
                                   protocol_feature::kMtu | protocol_feature::kConfig |
                                   protocol_feature::kResetDevice | protocol_feature::kStatus;
-  capabilities.queuePairs = queuePairs;
-  capabilities.queueSize = queueSize;
-  capabilities.config.mac = {2, 0, 0, 0, 0, 7};
-  capabilities.config.maxQueuePairs = static_cast<uint16_t>(queuePairs);
-  capabilities.config.mtu = 1400;
-  return capabilities;
+  offered.queuePairs = queuePairs;
+  offered.queueSize = queueSize;
+  offered.config.mac = {2, 0, 0, 0, 0, 7};
+  offered.config.maxQueuePairs = static_cast<uint16_t>(queuePairs);
+  offered.config.mtu = 1400;
+  return offered;
 }
 
 // A front-end that has negotiated and set up everything but started no ring.

@@ -132,7 +132,7 @@ class PackedModel {
 void checkSplit(uint16_t available, uint16_t used, const std::function<void(Session&)>& check) {
   UniqueFd file = memoryFile(0x10000);
   const int raw = file.get();
-  Session session(capabilities());
+  Session session(offered());
   session.handle(with(Request::SetFeatures, feature::kVersion1));
   session.handle(memoryTable(std::move(file), 0x10000));
   session.handle(state(Request::SetVringNum, 0, 256));

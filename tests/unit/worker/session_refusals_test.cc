@@ -72,7 +72,7 @@ Message shaped(const Form& form, size_t length, size_t descriptors) {
 }  // namespace
 
 TEST_CASE("every request: too short, too long, descriptors missing or too many") {
-  Session session(capabilities());
+  Session session(offered());
   for (const Form& form : kForms) {
     INFO(nameOf(form.request));
     if (form.length > 0) {
@@ -93,12 +93,12 @@ TEST_CASE("every request: too short, too long, descriptors missing or too many")
 
 TEST_CASE("requests that are not offered") {
   const uint32_t number = GENERATE(0u, 6u, 7u, 19u, 21u, 22u, 31u, 36u, 41u, 0xffffffffu);
-  Session session(capabilities());
+  Session session(offered());
   refused(session, empty(static_cast<Request>(number)), "not a request this back-end offers");
 }
 
 TEST_CASE("requests of a protocol feature that was not negotiated") {
-  Session session(capabilities());
+  Session session(offered());
   ConfigHeader config{0, 0, 0};
   refused(session, empty(Request::GetQueueNum), "MQ, which was not negotiated");
   refused(session, empty(Request::GetStatus), "STATUS, which was not negotiated");
@@ -110,14 +110,14 @@ TEST_CASE("requests of a protocol feature that was not negotiated") {
 }
 
 TEST_CASE("features") {
-  Session session(capabilities());
+  Session session(offered());
   refused(session, with(Request::SetFeatures, bit(26)), "features 0x4000000 are not offered");
   refused(session, with(Request::SetFeatures, feature::kPackedRing), "packed rings need VERSION_1");
   refused(session, with(Request::SetProtocolFeatures, bit(12)), "0x1000 were not offered");
 }
 
 TEST_CASE("what a running ring forbids") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   startRing(session, 0);
   refused(session, with(Request::SetFeatures, feature::kVersion1), "while rings run");
@@ -130,7 +130,7 @@ TEST_CASE("what a running ring forbids") {
 }
 
 TEST_CASE("ring indexes, sizes and positions") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   refused(session, state(Request::SetVringNum, 2, 256), "ring 2 of a device with 1 queue pairs");
   refused(session, state(Request::SetVringBase, 0xffffffff, 0), "ring 4294967295 of a device");
@@ -151,7 +151,7 @@ TEST_CASE("ring indexes, sizes and positions") {
 }
 
 TEST_CASE("a packed ring starts within itself") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session, feature::kVersion1 | feature::kPackedRing);
   session.handle(state(Request::SetVringBase, 0, 0x8000 | 256));
   refused(session, with(Request::SetVringKick, uint64_t{0}, eventFd()),
@@ -174,21 +174,21 @@ TEST_CASE("ring addresses") {
       {{0, 0, 0, 0x12000, 0x11000, 0}, "descriptor area (4096 bytes at 0x0) is not within"},
       {{0, 0, 0xfffffffffffffff0, 0x12000, 0x11000, 0}, "is not within one memory region"},
   }));
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   session.handle(with(Request::SetVringAddr, at));
   refused(session, with(Request::SetVringKick, uint64_t{0}, eventFd()), text);
 }
 
 TEST_CASE("logging of dirty pages was not offered") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   refused(session, with(Request::SetVringAddr, VringAddresses{0, 1, 0x10000, 0x12000, 0x11000, 0}),
           "flags 0x1 were not offered");
 }
 
 TEST_CASE("out of order: a ring is started before it is set up") {
-  Session session(capabilities());
+  Session session(offered());
   const auto kick = [] { return with(Request::SetVringKick, uint64_t{0}, eventFd()); };
   refused(session, kick(), "started before its size is set");
   session.handle(state(Request::SetVringNum, 0, 256));
@@ -203,7 +203,7 @@ TEST_CASE("out of order: a ring is started before it is set up") {
 TEST_CASE("what is no eventfd") {
   const Request request =
       GENERATE(Request::SetVringKick, Request::SetVringCall, Request::SetVringErr);
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   refused(session, with(request, uint64_t{0}, memoryFile(8, "anon_inode:[eventfd]")), "no eventfd");
   refused(session, with(request, uint64_t{0}, UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC))),
@@ -211,7 +211,7 @@ TEST_CASE("what is no eventfd") {
 }
 
 TEST_CASE("memory tables of no and of too many regions") {
-  Session session(capabilities());
+  Session session(offered());
   struct {
     uint32_t count, padding;
   } table{GENERATE(0u, 9u, 0xffffffffu), 0};
@@ -219,7 +219,7 @@ TEST_CASE("memory tables of no and of too many regions") {
 }
 
 TEST_CASE("more configuration than there can be") {
-  Session session(capabilities());
+  Session session(offered());
   session.handle(with(Request::SetProtocolFeatures, protocol_feature::kConfig));
   refused(session, with(Request::GetConfig, ConfigHeader{0, 257, 0}), "at most 256 exist");
   refused(session, with(Request::GetConfig, ConfigHeader{0, 0xffffffff, 0}), "at most 256 exist");

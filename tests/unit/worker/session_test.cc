@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
@@ -17,19 +17,19 @@ using namespace vdpa::worker;
 using namespace vdpa::worker::test;
 
 TEST_CASE("what is offered can be asked for") {
-  Session session(capabilities(2));
+  Session session(offered(2));
   session.handle(empty(Request::GetFeatures));
-  CHECK(replyTo<uint64_t>(session) == capabilities().features);
+  CHECK(replyTo<uint64_t>(session) == offered().features);
   session.handle(empty(Request::GetProtocolFeatures));
-  CHECK(replyTo<uint64_t>(session) == capabilities().protocolFeatures);
-  session.handle(with(Request::SetProtocolFeatures, capabilities().protocolFeatures));
+  CHECK(replyTo<uint64_t>(session) == offered().protocolFeatures);
+  session.handle(with(Request::SetProtocolFeatures, offered().protocolFeatures));
   CHECK_FALSE(session.takeReply());
   session.handle(empty(Request::GetQueueNum));
   CHECK(replyTo<uint64_t>(session) == 2);
 }
 
 TEST_CASE("a reply has the request's number, the version and the reply flag") {
-  Session session(capabilities());
+  Session session(offered());
   session.handle(empty(Request::GetFeatures));
   const auto reply = session.takeReply();
   REQUIRE(reply);
@@ -42,7 +42,7 @@ TEST_CASE("a reply has the request's number, the version and the reply flag") {
 }
 
 TEST_CASE("acknowledgements are sent when asked for and negotiated") {
-  Session session(capabilities());
+  Session session(offered());
   const auto ask = [&] {
     session.handle(with(Request::SetFeatures, feature::kVersion1, kVersion | kNeedReplyFlag));
   };
@@ -53,14 +53,14 @@ TEST_CASE("acknowledgements are sent when asked for and negotiated") {
   CHECK(replyTo<uint64_t>(session) == 0);
   session.handle(empty(Request::GetFeatures, kVersion | kNeedReplyFlag));
   CHECK(replyTo<uint64_t>(session) ==
-        capabilities().features);  // an answer is acknowledgement enough
+        offered().features);  // an answer is acknowledgement enough
   CHECK_FALSE(session.takeReply());
 }
 
 TEST_CASE("a ring runs from its kick to GET_VRING_BASE") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
-  const PodDevice& device = session.device();
+  const VhostDevice& device = session.device();
   CHECK_FALSE(device.runs(device.rings[0]));
   startRing(session, 0);
   CHECK(device.runs(device.rings[0]));
@@ -82,10 +82,10 @@ TEST_CASE("a ring runs from its kick to GET_VRING_BASE") {
 }
 
 TEST_CASE("a front-end that speaks of status starts its rings with DRIVER_OK") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session, feature::kVersion1, protocol_feature::kStatus);
   startRing(session, 0);
-  const PodDevice& device = session.device();
+  const VhostDevice& device = session.device();
   CHECK_FALSE(device.runs(device.rings[0]));
   session.handle(with(Request::SetStatus, uint64_t{0xf}));
   CHECK(device.runs(device.rings[0]));
@@ -97,13 +97,13 @@ TEST_CASE("a front-end that speaks of status starts its rings with DRIVER_OK") {
 }
 
 TEST_CASE("without PROTOCOL_FEATURES rings are enabled from the start") {
-  Session session(capabilities());
+  Session session(offered());
   session.handle(with(Request::SetFeatures, feature::kVersion1));
   CHECK(session.device().enabled(session.device().rings[0]));
 }
 
 TEST_CASE("a ring without eventfds") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   session.handle(with(Request::SetVringCall, kVringNoDescriptor | 1));
   session.handle(with(Request::SetVringErr, uint64_t{1}, eventFd()));
@@ -116,14 +116,14 @@ TEST_CASE("a ring without eventfds") {
 }
 
 TEST_CASE("an eventfd that the pod made a blocking one keeps nobody waiting") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   session.handle(with(Request::SetVringCall, uint64_t{0}, eventFd()));
   CHECK(::fcntl(session.device().rings[0].call->get(), F_GETFL) & O_NONBLOCK);
 }
 
 TEST_CASE("packed rings need no power of two") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session, feature::kVersion1 | feature::kPackedRing);
   session.handle(state(Request::SetVringNum, 0, 100));
   startRing(session, 0);
@@ -131,7 +131,7 @@ TEST_CASE("packed rings need no power of two") {
 }
 
 TEST_CASE("a second memory table replaces the first, the same one again changes nothing") {
-  Session session(capabilities());
+  Session session(offered());
   setUp(session);
   startRing(session, 0);
   const auto first = session.device().memory;
@@ -144,7 +144,7 @@ TEST_CASE("a second memory table replaces the first, the same one again changes 
 
 TEST_CASE("RESET_OWNER and RESET_DEVICE stop and disable every ring") {
   const Request request = GENERATE(Request::ResetOwner, Request::ResetDevice);
-  Session session(capabilities());
+  Session session(offered());
   setUp(session, feature::kVersion1, protocol_feature::kResetDevice);
   startRing(session, 0);
   session.handle(empty(request));
@@ -153,7 +153,7 @@ TEST_CASE("RESET_OWNER and RESET_DEVICE stop and disable every ring") {
 }
 
 TEST_CASE("configuration space") {
-  Session session(capabilities(2));
+  Session session(offered(2));
   session.handle(
       with(Request::SetProtocolFeatures, protocol_feature::kConfig | protocol_feature::kReplyAck));
   struct {
@@ -180,7 +180,7 @@ TEST_CASE("configuration space") {
 TEST_CASE("the driver's MTU is acknowledged within the device's and refused beyond") {
   const auto [mtu, refused] = GENERATE(
       table<uint64_t, uint64_t>({{67, 1}, {68, 0}, {1400, 0}, {1401, 1}, {~uint64_t{0}, 1}}));
-  Session session(capabilities());
+  Session session(offered());
   session.handle(
       with(Request::SetProtocolFeatures, protocol_feature::kMtu | protocol_feature::kReplyAck));
   session.handle(with(Request::NetSetMtu, mtu, kVersion | kNeedReplyFlag));
@@ -190,7 +190,7 @@ TEST_CASE("the driver's MTU is acknowledged within the device's and refused beyo
 TEST_CASE("a session closes every descriptor it was given") {
   const size_t before = openDescriptors();
   {
-    Session session(capabilities(2));
+    Session session(offered(2));
     setUp(session);
     for (uint32_t i = 0; i < 4; ++i) startRing(session, i);
     startRing(session, 0);  // new kick

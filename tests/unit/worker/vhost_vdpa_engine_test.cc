@@ -67,7 +67,7 @@ class Pod {
  public:
   Pod(Worker& worker, uint32_t pairs, uint64_t features = kFeatures)
       : engine_(worker.engine),
-        session_(capabilities(pairs)),
+        session_(offered(pairs)),
         pairs_(pairs),
         packed_(features & feature::kPackedRing),
         kicks_(size_t{2} * pairs),

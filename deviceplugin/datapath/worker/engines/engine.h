@@ -12,7 +12,7 @@
 #include <string>
 
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 
 namespace vdpa::worker {
 
@@ -48,7 +48,7 @@ class Engine {
   virtual bool running() const = 0;
 
   // Follows this device, which must outlive it or be released.
-  virtual void follow(PodDevice* device) = 0;
+  virtual void follow(VhostDevice* device) = 0;
   // Lets go of the device; the engine keeps nothing of the pod's.
   virtual void release() = 0;
   // Brings the engine in line with the device. Throws ProtocolError when the device cannot be

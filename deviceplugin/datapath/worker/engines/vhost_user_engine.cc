@@ -16,7 +16,7 @@
 #include "deviceplugin/datapath/worker/engines/event_fd.h"
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
@@ -45,7 +45,7 @@ bool VhostUserEngine::running() const {
                      [](const Handed& ring) { return ring.given && ring.enabled; });
 }
 
-void VhostUserEngine::follow(PodDevice* device) {
+void VhostUserEngine::follow(VhostDevice* device) {
   device_ = device;
   handed_.assign(device->rings.size(), {});
 }

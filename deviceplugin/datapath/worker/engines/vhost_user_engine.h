@@ -19,7 +19,7 @@ class VhostUserEngine : public Engine {
   const std::optional<EngineLimits>& limits() const override { return limits_; }
   bool up() const override { return up_; }
   bool running() const override;
-  void follow(PodDevice* device) override;
+  void follow(VhostDevice* device) override;
   // The engine gets a new connection, so that it keeps nothing of the pod's.
   void release() override;
   void update() override;
@@ -63,7 +63,7 @@ class VhostUserEngine : public Engine {
   uint64_t reconnectTimer_ = 0;
   std::chrono::milliseconds backOff_{};
 
-  PodDevice* device_ = nullptr;
+  VhostDevice* device_ = nullptr;
   std::vector<Handed> handed_;
   std::shared_ptr<const MemoryTable> handedMemory_;
   std::optional<uint64_t> handedFeatures_;

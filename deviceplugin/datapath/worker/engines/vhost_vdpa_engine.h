@@ -36,7 +36,7 @@ class VhostVdpaEngine : public Engine {
   const std::optional<EngineLimits>& limits() const override { return limits_; }
   bool up() const override { return up_; }
   bool running() const override { return running_; }
-  void follow(PodDevice* device) override { device_ = device; }
+  void follow(VhostDevice* device) override { device_ = device; }
   void release() override;
   void update() override;
   bool settled() const override { return true; }
@@ -80,7 +80,7 @@ class VhostVdpaEngine : public Engine {
   std::string lastReason_;
   std::string
       unserved_;  // why the last start failed, the pod not being at fault: until one succeeds
-  PodDevice* device_ = nullptr;
+  VhostDevice* device_ = nullptr;
   bool running_ = false;
   Started started_;
   std::unique_ptr<ControlQueue> control_;

@@ -7,7 +7,7 @@
 
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 
 namespace vdpa::worker {
@@ -20,7 +20,7 @@ uint16_t readU16(const MemoryTable& memory, uint64_t address) {
 }
 
 // The device returns buffers in order, so the used index is how many it has taken and finished.
-uint32_t splitPosition(const PodDevice& device, size_t index) {
+uint32_t splitPosition(const VhostDevice& device, size_t index) {
   const Vring& ring = device.rings[index];
   const uint16_t used = readU16(*device.memory, ring.addresses->used + 2);
   const uint16_t available = readU16(*device.memory, ring.addresses->available + 2);
@@ -33,7 +33,7 @@ uint32_t splitPosition(const PodDevice& device, size_t index) {
 
 // The driver may be adding buffers while its ring is read, which can look like a contradiction. It
 // cannot do so for long: without an engine the ring fills up.
-PackedPosition readPacked(const PodDevice& device, size_t index,
+PackedPosition readPacked(const VhostDevice& device, size_t index,
                           std::vector<PackedDescriptor>& descriptors) {
   constexpr int kAttempts = 16;
   for (int attempt = 1;; ++attempt) {
@@ -49,7 +49,7 @@ PackedPosition readPacked(const PodDevice& device, size_t index,
 
 }  // namespace
 
-uint32_t recoverPosition(const PodDevice& device, size_t index) {
+uint32_t recoverPosition(const VhostDevice& device, size_t index) {
   if (!device.packed()) return splitPosition(device, index);
   const Vring& ring = device.rings[index];
   std::vector<PackedDescriptor> descriptors(ring.size);

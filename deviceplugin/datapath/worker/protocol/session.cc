@@ -18,9 +18,9 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/message_form.h"
+#include "deviceplugin/datapath/worker/protocol/message_checks.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
@@ -42,8 +42,8 @@ bool isEventFd(int fd) {
 
 }  // namespace
 
-Session::Session(const Capabilities& capabilities) : capabilities_(capabilities) {
-  device_.rings.resize(size_t{2} * capabilities.queuePairs);
+Session::Session(const OfferedFeatures& offered) : offered_(offered) {
+  device_.rings.resize(size_t{2} * offered.queuePairs);
 }
 
 void Session::handle(Message message) {
@@ -76,7 +76,7 @@ void Session::dispatch(Message& message) {
   switch (message.request) {
     case Request::GetFeatures:
       featuresRead_ = true;
-      return answer(capabilities_.features);
+      return answer(offered_.features);
     case Request::SetFeatures:
       return setFeatures(message.as<uint64_t>());
     case Request::SetOwner:
@@ -84,7 +84,7 @@ void Session::dispatch(Message& message) {
     case Request::ResetOwner:
       return stopAllRings();
     case Request::GetProtocolFeatures:
-      return answer(capabilities_.protocolFeatures);
+      return answer(offered_.protocolFeatures);
     case Request::SetProtocolFeatures:
       return setProtocolFeatures(message.as<uint64_t>());
     case Request::SetMemTable:
@@ -105,7 +105,7 @@ void Session::dispatch(Message& message) {
       return enableRing(message.as<VringState>());
     case Request::GetQueueNum:
       need(protocol_feature::kMultiqueue, "MQ");
-      return answer(capabilities_.queuePairs);
+      return answer(offered_.queuePairs);
     case Request::NetSetMtu:
       return setMtu(message.as<uint64_t>());
     case Request::GetConfig:
@@ -127,7 +127,7 @@ void Session::dispatch(Message& message) {
 }
 
 void Session::setFeatures(uint64_t features) {
-  if (const uint64_t unknown = features & ~capabilities_.features; unknown != 0)
+  if (const uint64_t unknown = features & ~offered_.features; unknown != 0)
     throw protocolError(
         "features {:#x} are not offered; if the driver agreed on them before this node was "
         "updated, restart the VM or the application",
@@ -142,7 +142,7 @@ void Session::setFeatures(uint64_t features) {
 }
 
 void Session::setProtocolFeatures(uint64_t features) {
-  if (const uint64_t unknown = features & ~capabilities_.protocolFeatures; unknown != 0)
+  if (const uint64_t unknown = features & ~offered_.protocolFeatures; unknown != 0)
     throw protocolError("protocol features {:#x} were not offered", unknown);
   if (features != device_.protocolFeatures && anyStarted())
     throw protocolError("protocol features change while rings run");
@@ -160,9 +160,9 @@ void Session::setMemory(Message message) {
 
 void Session::setRingSize(VringState state) {
   Vring& ring = stoppedRing(state.index);
-  if (state.value < capabilities_.minQueueSize || state.value > capabilities_.queueSize)
+  if (state.value < offered_.minQueueSize || state.value > offered_.queueSize)
     throw protocolError("ring {} with {} entries; expected {} to {}", state.index, state.value,
-                        capabilities_.minQueueSize, capabilities_.queueSize);
+                        offered_.minQueueSize, offered_.queueSize);
   ring.size = state.value;
 }
 
@@ -233,13 +233,13 @@ void Session::getConfig(const Message& message) {
   if (header.offset > sizeof(NetConfig) || header.size > sizeof(NetConfig) - header.offset) return;
   pending_.payload = message.payload;
   std::memcpy(pending_.payload.data() + sizeof header,
-              reinterpret_cast<const std::byte*>(&capabilities_.config) + header.offset,
+              reinterpret_cast<const std::byte*>(&offered_.config) + header.offset,
               header.size);
 }
 
 void Session::setMtu(uint64_t mtu) {
   need(protocol_feature::kMtu, "NET_MTU");
-  pending_.refused = mtu < kMinMtu || mtu > capabilities_.config.mtu ? 1 : 0;
+  pending_.refused = mtu < kMinMtu || mtu > offered_.config.mtu ? 1 : 0;
 }
 
 void Session::stopAllRings() {
@@ -248,7 +248,7 @@ void Session::stopAllRings() {
 
 Vring& Session::ring(uint64_t index) {
   if (index >= device_.rings.size())
-    throw protocolError("ring {} of a device with {} queue pairs", index, capabilities_.queuePairs);
+    throw protocolError("ring {} of a device with {} queue pairs", index, offered_.queuePairs);
   return device_.rings[index];
 }
 

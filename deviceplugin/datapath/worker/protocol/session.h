@@ -6,12 +6,12 @@
 #include <optional>
 
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 
 namespace vdpa::worker {
 
 // What this back-end can do: our own limits cut down to the engine's.
-struct Capabilities {
+struct OfferedFeatures {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
   uint32_t queuePairs = 1;
@@ -22,7 +22,7 @@ struct Capabilities {
 
 class Session {
  public:
-  explicit Session(const Capabilities& capabilities);
+  explicit Session(const OfferedFeatures& offered);
 
   // Takes one message. Throws ProtocolError if the front-end may not send it like this or now; the
   // session is over then.
@@ -36,8 +36,8 @@ class Session {
   // Whether the front-end has read the features on offer and agreed on none yet.
   bool leftForFeatures() const { return featuresRead_ && !featuresSet_; }
 
-  PodDevice& device() { return device_; }
-  const PodDevice& device() const { return device_; }
+  VhostDevice& device() { return device_; }
+  const VhostDevice& device() const { return device_; }
 
  private:
   struct Pending {
@@ -70,8 +70,8 @@ class Session {
   void need(uint64_t protocolFeature, const char* name) const;
   void answer(uint64_t value);
 
-  const Capabilities capabilities_;
-  PodDevice device_;
+  const OfferedFeatures offered_;
+  VhostDevice device_;
   Pending pending_;
   bool featuresRead_ = false, featuresSet_ = false;
 };

@@ -14,7 +14,7 @@
 
 namespace vdpa::plugin {
 
-class Registration {
+class RegistrationSchedule {
  public:
   using Time = std::chrono::steady_clock::time_point;
 

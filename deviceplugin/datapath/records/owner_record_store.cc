@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/records/owner_records.h"
+#include "deviceplugin/datapath/records/owner_record_store.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -27,11 +27,11 @@ constexpr std::string_view kBadSuffix = ".json.bad";
 
 }  // namespace
 
-OwnerRecords::OwnerRecords(std::string directory) : directory_(std::move(directory)) {
+OwnerRecordStore::OwnerRecordStore(std::string directory) : directory_(std::move(directory)) {
   makeDirectory(directory_, 0700);
 }
 
-OwnerRecords::Loaded OwnerRecords::load() {
+OwnerRecordStore::Loaded OwnerRecordStore::load() {
   std::set<std::string> devices;
   for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
     const std::string name = entry.path().filename();
@@ -73,27 +73,27 @@ OwnerRecords::Loaded OwnerRecords::load() {
   return loaded;
 }
 
-void OwnerRecords::write(const OwnerRecord& record, Durability durability) {
+void OwnerRecordStore::write(const OwnerRecord& record, Durability durability) {
   writeFileAtomically(path(record.attachment.deviceId), jsonText(toJson(record), 2) + "\n",
                       durability, 0600);
 }
 
-void OwnerRecords::remove(const std::string& deviceId) {
+void OwnerRecordStore::remove(const std::string& deviceId) {
   const std::string file = path(deviceId);
   // Where nothing can be written, that comes first, also of a file that isn't there.
   if (::unlink(file.c_str()) < 0 && errno != ENOENT && ::access(file.c_str(), F_OK) == 0)
     checked(::unlink(file.c_str()), "cannot remove {}", file);
 }
 
-void OwnerRecords::removeUnreadable(const std::string& deviceId) {
+void OwnerRecordStore::removeUnreadable(const std::string& deviceId) {
   std::filesystem::remove_all(badPath(deviceId));
 }
 
-std::string OwnerRecords::path(const std::string& deviceId) const {
+std::string OwnerRecordStore::path(const std::string& deviceId) const {
   return fmt::format("{}/{}{}", directory_, deviceId, kSuffix);
 }
 
-std::string OwnerRecords::badPath(const std::string& deviceId) const {
+std::string OwnerRecordStore::badPath(const std::string& deviceId) const {
   return fmt::format("{}/{}{}", directory_, deviceId, kBadSuffix);
 }
 

@@ -10,10 +10,10 @@
 
 namespace vdpa::datapath {
 
-class OwnerRecords {
+class OwnerRecordStore {
  public:
   // Makes the directory (0700) if it is missing.
-  explicit OwnerRecords(std::string directory);
+  explicit OwnerRecordStore(std::string directory);
 
   struct Loaded {
     std::vector<OwnerRecord> records;

@@ -27,7 +27,7 @@ struct Vring {
   bool enabled = false;
 };
 
-struct PodDevice {
+struct VhostDevice {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
   uint8_t status = 0;
@@ -58,6 +58,6 @@ struct VringLayout {
 
 // Throws ProtocolError unless the ring is set up and its three parts are aligned and each within
 // one region of `memory` (null: none shared).
-void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index);
+void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t index);
 
 }  // namespace vdpa::worker

@@ -1,5 +1,5 @@
 // Which devices the kubelet is advised to take.
-#include "deviceplugin/resources/preferred.h"
+#include "deviceplugin/resources/preferred_allocation.h"
 
 #include <catch2/catch.hpp>
 

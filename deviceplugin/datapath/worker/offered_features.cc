@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/capabilities.h"
+#include "deviceplugin/datapath/worker/offered_features.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -38,29 +38,29 @@ constexpr uint64_t kSwitchNeverOffers = feature::kIndirectDescriptors;
 // one receive buffer: drivers' ordinary ones hold those of the ordinary MTU.
 constexpr uint16_t kMtuOfOrdinaryBuffers = 1500;
 
-void keepToSafeRings(Capabilities& capabilities) {
-  capabilities.features &= ~kSwitchNeverOffers;
-  if (capabilities.config.mtu <= kMtuOfOrdinaryBuffers)
-    capabilities.features &= ~feature::kMergeableBuffers;
-  capabilities.minQueueSize = kSwitchMinQueueSize;
+void keepToSafeRings(OfferedFeatures& offered) {
+  offered.features &= ~kSwitchNeverOffers;
+  if (offered.config.mtu <= kMtuOfOrdinaryBuffers)
+    offered.features &= ~feature::kMergeableBuffers;
+  offered.minQueueSize = kSwitchMinQueueSize;
 }
 
 }  // namespace
 
-Capabilities capabilitiesOf(const WorkerOptions& options, const EngineLimits& limits) {
-  Capabilities capabilities;
-  capabilities.features = kFeatures & limits.features;
-  capabilities.protocolFeatures = kProtocolFeatures;
-  capabilities.queuePairs = std::min(options.queuePairs, limits.queuePairs);
-  capabilities.queueSize = std::min(options.queueSize, limits.queueSize);
+OfferedFeatures offeredFeatures(const WorkerOptions& options, const EngineLimits& limits) {
+  OfferedFeatures offered;
+  offered.features = kFeatures & limits.features;
+  offered.protocolFeatures = kProtocolFeatures;
+  offered.queuePairs = std::min(options.queuePairs, limits.queuePairs);
+  offered.queueSize = std::min(options.queueSize, limits.queueSize);
   // The device's own is the truth; what was asked for is compared with it by whoever asked.
-  if (const auto mac = limits.mac ? limits.mac : options.mac) capabilities.config.mac = *mac;
-  if (limits.mtu) capabilities.config.mtu = *limits.mtu;
+  if (const auto mac = limits.mac ? limits.mac : options.mac) offered.config.mac = *mac;
+  if (limits.mtu) offered.config.mtu = *limits.mtu;
   if (const auto mtu = options.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))
-    capabilities.config.mtu = *mtu;
-  capabilities.config.maxQueuePairs = static_cast<uint16_t>(capabilities.queuePairs);
-  if (options.behindSwitch) keepToSafeRings(capabilities);
-  return capabilities;
+    offered.config.mtu = *mtu;
+  offered.config.maxQueuePairs = static_cast<uint16_t>(offered.queuePairs);
+  if (options.behindSwitch) keepToSafeRings(offered);
+  return offered;
 }
 
 }  // namespace vdpa::worker

@@ -1,34 +1,34 @@
-#include "deviceplugin/kubelet/registration.h"
+#include "deviceplugin/kubelet/registration_schedule.h"
 
 #include <algorithm>
 #include <optional>
 
 namespace vdpa::plugin {
 
-void Registration::expect(Time now) {
+void RegistrationSchedule::expect(Time now) {
   registered_ = false;
   retry_ = kFirstRetry;
   due_ = now;
 }
 
-void Registration::kubeletAppeared(Time now) {
+void RegistrationSchedule::kubeletAppeared(Time now) {
   kubeletThere_ = true;
   inFlight_ = false;  // an answer of the old kubelet doesn't count
   briefStreams_ = 0;
   expect(now);
 }
 
-void Registration::kubeletVanished() {
+void RegistrationSchedule::kubeletVanished() {
   kubeletThere_ = false;
   registered_ = false;
 }
 
-void Registration::attempted() {
+void RegistrationSchedule::attempted() {
   inFlight_ = true;
   endedInFlight_ = false;
 }
 
-void Registration::succeeded(Time now) {
+void RegistrationSchedule::succeeded(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
   // The stream can have come and gone before the kubelet's answer: due_ is streamEnded()'s.
@@ -37,25 +37,25 @@ void Registration::succeeded(Time now) {
   due_ = now + kStreamDeadline;
 }
 
-void Registration::failed(Time now) {
+void RegistrationSchedule::failed(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
   registered_ = streams_ > 0;  // the kubelet may have taken us and been late to say so
   backOff(now);
 }
 
-void Registration::backOff(Time now) {
+void RegistrationSchedule::backOff(Time now) {
   due_ = now + retry_;
   retry_ = std::min(retry_ * 2, kMaxRetry);
 }
 
-void Registration::streamStarted(Time now) {
+void RegistrationSchedule::streamStarted(Time now) {
   ++streams_;
   streamStart_ = now;
   registered_ = kubeletThere_;
 }
 
-void Registration::streamEnded(Time now) {
+void RegistrationSchedule::streamEnded(Time now) {
   if (streams_ > 0) --streams_;
   endedInFlight_ = inFlight_;
   briefStreams_ = now - streamStart_ < kBriefStream ? briefStreams_ + 1 : 0;
@@ -65,18 +65,18 @@ void Registration::streamEnded(Time now) {
   backOff(now);
 }
 
-void Registration::streamsGivenUp() {
+void RegistrationSchedule::streamsGivenUp() {
   streams_ = 0;
   inFlight_ = false;
 }
 
-void Registration::restarted(Time now) {
+void RegistrationSchedule::restarted(Time now) {
   streamsGivenUp();
   briefStreams_ = 0;
   expect(now);
 }
 
-std::optional<Registration::Time> Registration::due() const {
+std::optional<RegistrationSchedule::Time> RegistrationSchedule::due() const {
   if (!kubeletThere_ || inFlight_ || streams_ > 0) return std::nullopt;
   return due_;
 }

@@ -1,4 +1,4 @@
-#include "cni/in_force.h"
+#include "cni/settings_in_force.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,6 +1,6 @@
 // Each card that the kernel or DPDK has a vDPA driver for, by the IDs its VFs show, and what serves
 // it in each state that an operator may have left it in.
-#include "deviceplugin/resources/serving.h"
+#include "deviceplugin/resources/backend_fit.h"
 
 #include <catch2/catch.hpp>
 
@@ -72,7 +72,7 @@ PciFunction vfOf(const Card& card, const char* driver) {
 }
 
 // Octeon's can't serve the default, a socket: asked for what every driver can.
-Serving served(const PciFunction& vf, BackendChoice backend, bool provision = false,
+BackendFit served(const PciFunction& vf, BackendChoice backend, bool provision = false,
                Attach attach = Attach::virtioVdpa) {
   ResourceConfig resource;
   resource.backend = backend;
@@ -81,7 +81,7 @@ Serving served(const PciFunction& vf, BackendChoice backend, bool provision = fa
   Candidate candidate;
   candidate.id = vf.address;
   candidate.function = &vf;
-  return serve(resource, candidate);
+  return fitBackend(resource, candidate);
 }
 
 // A function with its management device, as mlx5_core shows one with four pairs.
@@ -105,7 +105,7 @@ class Managed {
     vdpa_.features = features;
   }
 
-  Serving served(const VdpaConfig& vdpa, Attach attach = Attach::vhostUser) const {
+  BackendFit served(const VdpaConfig& vdpa, Attach attach = Attach::vhostUser) const {
     ResourceConfig resource;
     resource.provision = true;
     resource.attach = attach;
@@ -115,7 +115,7 @@ class Managed {
     candidate.function = &vf_;
     candidate.management = &management_;
     if (!vdpa_.name.empty()) candidate.vdpa = &vdpa_;
-    return serve(resource, candidate);
+    return fitBackend(resource, candidate);
   }
 
  private:
@@ -289,9 +289,9 @@ TEST_CASE("what DPDK's mlx5 is given by default is said, and left out where the 
   candidate.function = &vf;
   ResourceConfig resource;
   resource.backend = BackendChoice::dpdk;
-  CHECK(serve(resource, candidate).why == "DPDK driver mlx5 over mlx5_core, with event_mode=2");
+  CHECK(fitBackend(resource, candidate).why == "DPDK driver mlx5 over mlx5_core, with event_mode=2");
   resource.devargs = "queues=4,event_mode=0";
-  CHECK(serve(resource, candidate).why == "DPDK driver mlx5 over mlx5_core");
+  CHECK(fitBackend(resource, candidate).why == "DPDK driver mlx5 over mlx5_core");
 }
 
 TEST_CASE("a PF is given to DPDK only by name") {

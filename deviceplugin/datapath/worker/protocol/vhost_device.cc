@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/pod_device.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -38,7 +38,7 @@ VringLayout::VringLayout(uint32_t ringSize, bool packed, bool eventIndex) {
   }
 }
 
-void checkRing(const PodDevice& device, const MemoryTable* memory, size_t index) {
+void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t index) {
   const Vring& ring = device.rings[index];
   if (ring.size == 0) throw protocolError("ring {} is started before its size is set", index);
   if (!ring.addresses)

@@ -1,4 +1,4 @@
-#include "deviceplugin/resources/serving.h"
+#include "deviceplugin/resources/backend_fit.h"
 
 #include <fmt/core.h>
 
@@ -170,7 +170,7 @@ std::string provision(const ResourceConfig& resource, const Candidate& candidate
   return problem;
 }
 
-Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
+BackendFit asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
                      const KernelVdpaDriver& driver) {
   const VdpaDevice& vdpa = *candidate.vdpa;
   Device device = deviceOf(resource, candidate, BackendKind::kernel);
@@ -211,7 +211,7 @@ Serving asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
                               made.empty() ? "" : ", ", made)};
 }
 
-Serving asKernelDevice(const ResourceConfig& resource, const Candidate& candidate) {
+BackendFit asKernelDevice(const ResourceConfig& resource, const Candidate& candidate) {
   const KernelVdpaDriver* driver = driverOf(candidate);
   if (!driver) return {std::nullopt, whyNoDriver(*candidate.function)};
   if (resource.attach == Attach::vhostUser && *driver->notOverSocket != '\0')
@@ -246,7 +246,7 @@ Serving asKernelDevice(const ResourceConfig& resource, const Candidate& candidat
                                                   : "`provision: vdpa` would bind it")};
 }
 
-Serving asDpdkDevice(const ResourceConfig& resource, const Candidate& candidate) {
+BackendFit asDpdkDevice(const ResourceConfig& resource, const Candidate& candidate) {
   const DpdkVdpaDriver* driver = dpdkDriverOf(candidate);
   if (!driver) {
     const std::string what = candidate.function
@@ -276,10 +276,10 @@ std::string vdpaDriverOf(const Candidate& candidate) {
   return driver && *driver->notProvisioned == '\0' ? driver->name : "";
 }
 
-Serving serve(const ResourceConfig& resource, const Candidate& candidate) {
+BackendFit fitBackend(const ResourceConfig& resource, const Candidate& candidate) {
   if (resource.backend == BackendChoice::kernel) return asKernelDevice(resource, candidate);
   if (resource.backend == BackendChoice::dpdk) return asDpdkDevice(resource, candidate);
-  Serving kernel = asKernelDevice(resource, candidate);
+  BackendFit kernel = asKernelDevice(resource, candidate);
   const bool elsewhere = kernel.device && kernel.device->provision && !candidate.vdpa &&
                          candidate.function &&
                          candidate.function->driver != vdpaDriverOf(candidate);
@@ -288,7 +288,7 @@ Serving serve(const ResourceConfig& resource, const Candidate& candidate) {
   if (!kernel.device && resource.vdpa != VdpaConfig()) return kernel;
   // What is bound for DPDK already, it gets: provisioning takes nothing from such a driver. Else
   // what the kernel lacks is the better advice.
-  Serving dpdk = asDpdkDevice(resource, candidate);
+  BackendFit dpdk = asDpdkDevice(resource, candidate);
   if (dpdk.device) return dpdk;
   if (const auto* driver = dpdkDriverOf(candidate);
       driver && !kernel.device && !fits(driver->pfs, candidate))

@@ -1,4 +1,4 @@
-#include "deviceplugin/resources/allocated.h"
+#include "deviceplugin/resources/held_devices.h"
 
 #include <algorithm>
 #include <set>
@@ -39,7 +39,7 @@ Device earlierDevice(const std::vector<ResourceOffer>& before, const std::string
 
 }  // namespace
 
-std::vector<ResourceOffer> withAllocated(
+std::vector<ResourceOffer> withHeldDevices(
     const Offers& found, const std::vector<ResourceOffer>& before,
     const std::set<std::pair<std::string, std::string>>& held) {
   std::vector<ResourceOffer> offers = found.resources;

@@ -1,5 +1,5 @@
-// Registration's decisions, by a clock of our own.
-#include "deviceplugin/kubelet/registration.h"
+// RegistrationSchedule's decisions, by a clock of our own.
+#include "deviceplugin/kubelet/registration_schedule.h"
 
 #include <catch2/catch.hpp>
 
@@ -12,8 +12,8 @@ using namespace std::chrono_literals;
 namespace {
 
 struct Machine {
-  Registration registration;
-  Registration::Time now{};
+  RegistrationSchedule registration;
+  RegistrationSchedule::Time now{};
 
   bool dueNow() const {
     const auto due = registration.due();
@@ -78,29 +78,29 @@ TEST_CASE("streams that end at once, one after the other, back off after the thi
     if (answered) m.registration.succeeded(m.now);
     if (another) m.registration.streamStarted(m.now);
     m.registration.streamStarted(m.now);
-    m.now += Registration::kBriefStream - 1ms;
+    m.now += RegistrationSchedule::kBriefStream - 1ms;
     m.registration.streamEnded(m.now);
     if (another) m.registration.streamsGivenUp();
     if (!answered) m.registration.succeeded(m.now + 1ms);
     CHECK_FALSE(m.registration.registered());
   };
   const auto backsOff = [&] {
-    for (unsigned i = 0; i < Registration::kBriefStreams; ++i) registerBriefly();
+    for (unsigned i = 0; i < RegistrationSchedule::kBriefStreams; ++i) registerBriefly();
     CHECK(m.dueNow());
-    auto expected = Registration::kFirstRetry;
+    auto expected = RegistrationSchedule::kFirstRetry;
     for (int i = 0; i < 12; ++i) {
       registerBriefly();
       CHECK(*m.registration.due() - m.now == expected);
       m.now = *m.registration.due();
-      expected = std::min(expected * 2, Registration::kMaxRetry);
+      expected = std::min(expected * 2, RegistrationSchedule::kMaxRetry);
     }
-    CHECK(expected == Registration::kMaxRetry);
+    CHECK(expected == RegistrationSchedule::kMaxRetry);
   };
   m.registration.kubeletAppeared(m.now);
   backsOff();
   SECTION("until one lives") {
     m.registerWithStream();
-    m.now += Registration::kBriefStream;
+    m.now += RegistrationSchedule::kBriefStream;
     m.registration.streamEnded(m.now);
   }
   SECTION("until a new kubelet") {
@@ -153,30 +153,30 @@ TEST_CASE("a registration without a stream is tried again after its deadline") {
   m.registration.attempted();
   m.registration.succeeded(m.now);
   CHECK_FALSE(m.dueNow());
-  m.now += Registration::kStreamDeadline;
+  m.now += RegistrationSchedule::kStreamDeadline;
   CHECK(m.dueNow());
 }
 
 TEST_CASE("failures back off, doubling to a cap, and a new kubelet starts over") {
   Machine m;
   m.registration.kubeletAppeared(m.now);
-  auto expected = Registration::kFirstRetry;
+  auto expected = RegistrationSchedule::kFirstRetry;
   for (int i = 0; i < 12; ++i) {
     REQUIRE(m.dueNow());
     m.registration.attempted();
     m.registration.failed(m.now);
     CHECK(*m.registration.due() - m.now == expected);
     m.now = *m.registration.due();
-    expected = std::min(expected * 2, Registration::kMaxRetry);
+    expected = std::min(expected * 2, RegistrationSchedule::kMaxRetry);
   }
-  CHECK(expected == Registration::kMaxRetry);
+  CHECK(expected == RegistrationSchedule::kMaxRetry);
   m.registration.attempted();
   m.registration.failed(m.now);
   m.registration.kubeletAppeared(m.now);
   CHECK(m.dueNow());
   m.registration.attempted();
   m.registration.failed(m.now);
-  CHECK(*m.registration.due() - m.now == Registration::kFirstRetry);
+  CHECK(*m.registration.due() - m.now == RegistrationSchedule::kFirstRetry);
 }
 
 TEST_CASE("a kubelet that vanishes is waited for, and answers of the old one don't count") {

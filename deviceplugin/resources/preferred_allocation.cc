@@ -1,4 +1,4 @@
-#include "deviceplugin/resources/preferred.h"
+#include "deviceplugin/resources/preferred_allocation.h"
 
 #include <fmt/core.h>
 

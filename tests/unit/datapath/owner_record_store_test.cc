@@ -1,5 +1,5 @@
 // Owner records on disk: whole or not at all, and whatever is found there.
-#include "deviceplugin/datapath/records/owner_records.h"
+#include "deviceplugin/datapath/records/owner_record_store.h"
 
 #include <catch2/catch.hpp>
 
@@ -81,12 +81,12 @@ OwnerRecord example(const std::string& device = "nic-0") {
 
 TEST_CASE("a record comes back as it was written") {
   const TemporaryDirectory directory;
-  OwnerRecords records(directory.path() + "/owners");
+  OwnerRecordStore records(directory.path() + "/owners");
   records.write(example(), Durability::disk);
   OwnerRecord other = example("0000:65:00.2");
   other.phase = Phase::detaching;
   records.write(other, Durability::memory);
-  const auto loaded = OwnerRecords(directory.path() + "/owners").load().records;
+  const auto loaded = OwnerRecordStore(directory.path() + "/owners").load().records;
   REQUIRE(loaded.size() == 2);
   for (const auto& record : loaded)
     CHECK(toJson(record) == toJson(record.attachment.deviceId == "nic-0" ? example() : other));
@@ -125,7 +125,7 @@ TEST_CASE(
 TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {
   const TemporaryDirectory directory;
   const std::string owners = directory.path() + "/owners";
-  OwnerRecords records(owners);
+  OwnerRecordStore records(owners);
   records.write(example(), Durability::memory);
   writeFileAtomically(owners + "/nic-1.json", "{", Durability::memory);
   writeFileAtomically(owners + "/nic-2.json", toJson(example("nic-3")).dump(), Durability::memory);
@@ -155,7 +155,7 @@ TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {
 TEST_CASE("what another version set aside is taken up again by one that can read it") {
   const TemporaryDirectory directory;
   const std::string owners = directory.path() + "/owners";
-  OwnerRecords records(owners);
+  OwnerRecordStore records(owners);
   writeFileAtomically(owners + "/nic-0.json.bad", toJson(example()).dump(), Durability::memory);
   const auto loaded = records.load();
   CHECK(loaded.unreadable.empty());
@@ -167,7 +167,7 @@ TEST_CASE("what another version set aside is taken up again by one that can read
 TEST_CASE("of two records of one device the one in force counts") {
   const TemporaryDirectory directory;
   const std::string owners = directory.path() + "/owners";
-  OwnerRecords records(owners);
+  OwnerRecordStore records(owners);
   records.write(example(), Durability::memory);
   writeFileAtomically(owners + "/nic-0.json.bad", "{", Durability::memory);
   auto loaded = records.load();
@@ -185,7 +185,7 @@ TEST_CASE("of two records of one device the one in force counts") {
 
 TEST_CASE("the clock of the wall says nothing about whether a record is used") {
   const TemporaryDirectory directory;
-  OwnerRecords records(directory.path() + "/owners");
+  OwnerRecordStore records(directory.path() + "/owners");
   for (const int64_t created : {INT64_MIN, int64_t{-1}, int64_t{4102444800}, INT64_MAX}) {
     auto record = example();
     record.attachment.created = created;

@@ -8,6 +8,6 @@
 namespace vdpa::worker {
 
 // Of a worker behind a switch, only rings with which a pod reaches nobody else's memory.
-Capabilities capabilitiesOf(const WorkerOptions& options, const EngineLimits& limits);
+OfferedFeatures offeredFeatures(const WorkerOptions& options, const EngineLimits& limits);
 
 }  // namespace vdpa::worker

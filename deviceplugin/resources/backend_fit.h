@@ -10,7 +10,7 @@
 
 namespace vdpa::plugin {
 
-struct Serving {
+struct BackendFit {
   std::optional<Device> device;
   // With a device: by what. Without: what is missing, and what would help.
   std::string why;
@@ -20,6 +20,6 @@ struct Serving {
 std::string vdpaDriverOf(const Candidate& candidate);
 
 // The first backend that fits, as `resource` asks for it.
-Serving serve(const ResourceConfig& resource, const Candidate& candidate);
+BackendFit fitBackend(const ResourceConfig& resource, const Candidate& candidate);
 
 }  // namespace vdpa::plugin

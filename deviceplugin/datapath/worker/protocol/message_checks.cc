@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/message_form.h"
+#include "deviceplugin/datapath/worker/protocol/message_checks.h"
 
 #include <cstddef>
 #include <cstdint>
