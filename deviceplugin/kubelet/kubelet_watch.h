@@ -2,9 +2,7 @@
 // directory: a kubelet that starts removes every socket there, then makes its own.
 #pragma once
 
-#include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "deviceplugin/events/inotify.h"
@@ -23,15 +21,7 @@ class KubeletWatch {
   KubeletWatch(Inotify& inotify, const std::string& directory, Handlers handlers);
 };
 
-// Tells a kubelet from the one before it: each makes its socket anew, and the file's number may be
-// given again.
-struct KubeletSocket {
-  uint64_t inode;
-  int64_t made;  // nanoseconds since the epoch
-  bool operator==(const KubeletSocket&) const = default;
-};
-
-// That of the kubelet that listens in that directory, or did when it was killed.
-std::optional<KubeletSocket> kubeletSocket(const std::string& directory);
+// Whether it listens in that directory, or did when it was killed.
+bool kubeletThere(const std::string& directory);
 
 }  // namespace vdpa::plugin

@@ -11,11 +11,17 @@ void RegistrationSchedule::expect(Time now) {
   due_ = now;
 }
 
-void RegistrationSchedule::kubeletAppeared(Time now) {
+void RegistrationSchedule::kubeletAppeared(Time now, bool ourSocketStayed) {
   kubeletThere_ = true;
-  inFlight_ = false;  // an answer of the old kubelet doesn't count
-  briefStreams_ = 0;
-  expect(now);
+  // Found before this was read. Asked twice, it would lose the first socket in the midst of
+  // admitting a pod.
+  if (ourSocketStayed && (inFlight_ || registered_ || streams_ > 0)) {
+    registered_ = registered_ || streams_ > 0;
+    briefStreams_ = 0;
+    retry_ = kFirstRetry;
+    return;
+  }
+  restarted(now);  // an answer or a stream of the old kubelet doesn't count
 }
 
 void RegistrationSchedule::kubeletVanished() {

@@ -29,7 +29,9 @@ class RegistrationSchedule {
   static constexpr unsigned kBriefStreams = 3;
 
   // --- events
-  void kubeletAppeared(Time now);  // its socket was created: a new kubelet
+  // Its socket was created: a new kubelet. `ourSocketStayed`: the one named last; a kubelet deletes
+  // it before it listens, so that one which stayed was named to this very kubelet.
+  void kubeletAppeared(Time now, bool ourSocketStayed);
   void kubeletVanished();
   void attempted();  // a Register call is under way
   void succeeded(Time now);

@@ -13,7 +13,6 @@
 #include "common/log.h"
 #include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
-#include "deviceplugin/kubelet/kubelet_watch.h"
 #include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/kubelet/plugin_server.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
@@ -87,11 +86,9 @@ void ResourcePlugin::restart() {
 }
 
 void ResourcePlugin::kubeletAppeared() {
-  // One that was found before its event was read: asking it twice takes our socket away from under
-  // a pod that it is admitting.
-  if (asked_ && asked_ == kubeletSocket(paths_.kubeletDirectory)) return;
-  registration_.kubeletAppeared(Loop::Clock::now());
-  restart();  // a stream that still lives belongs to a kubelet that is gone or going
+  registration_.kubeletAppeared(Loop::Clock::now(), named_ && server_ && server_->socketIsOurs());
+  changed_();
+  schedule();
 }
 
 void ResourcePlugin::kubeletVanished() {
@@ -133,7 +130,6 @@ void ResourcePlugin::attempt() {
     return schedule();
   }
   named_ = true;
-  asked_ = kubeletSocket(paths_.kubeletDirectory);
   const unsigned generation = generation_;
   cancel_ = registerWithKubelet(
       loop_, paths_.kubeletDirectory + "/kubelet.sock", endpoint_, resource_,

@@ -3,13 +3,11 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/allocation.h"
 #include "deviceplugin/kubelet/device_list.h"
-#include "deviceplugin/kubelet/kubelet_watch.h"
 #include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/kubelet/registration_schedule.h"
 #include "deviceplugin/resources/offer.h"
@@ -69,7 +67,6 @@ class ResourcePlugin {
   std::shared_ptr<ResourcePlugin*> self_;
   const std::weak_ptr<ResourcePlugin*> alive_;  // what posted tasks hold
   std::function<void()> cancel_;                // the Register call under way
-  std::optional<KubeletSocket> asked_;          // whose answer that is or was
   std::unique_ptr<PluginServer> server_;
 };
 

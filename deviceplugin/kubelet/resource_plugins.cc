@@ -87,7 +87,7 @@ void ResourcePlugins::update() {
     if (const auto known = plugins_.find(offer.resource.fullName());
         known != plugins_.end() && !known->second->fits(offer.resource))
       plugins_.erase(known);
-  const bool there = kubeletSocket(paths_.kubeletDirectory).has_value();
+  const bool there = kubeletThere(paths_.kubeletDirectory);
   incomplete_ = false;
   for (const auto& offer : offers_) {
     const std::string name = offer.resource.fullName();

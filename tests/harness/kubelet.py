@@ -155,6 +155,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         self.known = {}           # resource: since when it has no plugin, of those that the checkpoint names
         self.ended_pods = set()   # (namespace, pod) that the API server has no more
         self.knows_pods = True
+        self.life = 0             # ends with stop(), as do the calls under way
         self._registration_server = None
 
     def start(self, knows_pods=True):
@@ -173,16 +174,18 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         return self
 
     def stop(self):
-        """As at SIGTERM: the connections end, the sockets' files stay."""
-        with self.lock:
-            left = {*self.plugins.values(), *self.connected}
-            self.plugins, self.connected, self.unnoticed, self.spoilt = {}, [], [], set()
-        for plugin in left:
-            plugin.disconnect()
+        """As at SIGTERM: the connections end, the sockets' files stay. The servers first: what registers with a kubelet
+        that ends would be known to the next."""
         super().stop()
         if self._registration_server:
             self._registration_server.stop(None).wait()
             self._registration_server = None
+        with self.lock:
+            self.life += 1
+            left = {*self.plugins.values(), *self.connected}
+            self.plugins, self.connected, self.unnoticed, self.spoilt = {}, [], [], set()
+        for plugin in left:
+            plugin.disconnect()
         (self.directory / "kubelet.sock").touch()
 
     def restart(self, knows_pods=True):
@@ -276,6 +279,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
     # --- plugins
 
     def Register(self, request, context):
+        life = self.life
         self.registrations.append((request.resource_name, request.endpoint))
         if self.refusals > 0:
             self.refusals -= 1
@@ -290,6 +294,9 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         plugin = Plugin(request.resource_name, path)
         plugin.options = plugin.stub.GetDevicePluginOptions(deviceplugin.Empty(), timeout=2)
         with self.lock:
+            if self.life != life:
+                plugin.disconnect()
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the kubelet ends")
             old = self.plugins.get(request.resource_name)
             self.plugins[request.resource_name] = plugin
             self.connected.append(plugin)

@@ -31,7 +31,7 @@ struct Machine {
 TEST_CASE("nothing is due before the kubelet is there, then at once") {
   Machine m;
   CHECK_FALSE(m.registration.due());
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   CHECK(m.dueNow());
   m.registration.attempted();
   CHECK_FALSE(m.registration.due());  // one call at a time
@@ -42,9 +42,43 @@ TEST_CASE("nothing is due before the kubelet is there, then at once") {
   CHECK_FALSE(m.registration.due());  // never while the stream lives
 }
 
+TEST_CASE("a kubelet that was found before it was seen to start is asked once") {
+  Machine m;
+  m.registration.kubeletAppeared(m.now, false);
+  SECTION("while it answers") {
+    m.registration.attempted();
+    m.registration.kubeletAppeared(m.now, true);
+    CHECK_FALSE(m.registration.due());
+    m.registration.succeeded(m.now);
+    CHECK(m.registration.registered());
+  }
+  SECTION("when it has answered, and may have been thought to be gone") {
+    m.registerWithStream();
+    if (GENERATE(false, true)) m.registration.kubeletVanished();
+    m.registration.kubeletAppeared(m.now, true);
+    CHECK_FALSE(m.registration.due());
+    CHECK(m.registration.registered());
+  }
+  SECTION("but again at once when the call fails, however often others failed before") {
+    for (int i = 0; i < 10; ++i) {
+      m.registration.attempted();
+      m.registration.failed(m.now);
+    }
+    m.registration.attempted();
+    m.registration.kubeletAppeared(m.now, true);
+    m.registration.failed(m.now);
+    CHECK(*m.registration.due() - m.now == RegistrationSchedule::kFirstRetry);
+  }
+  SECTION("at once if it was not asked") {
+    m.registration.failed(m.now);
+    m.registration.kubeletAppeared(m.now, true);
+    CHECK(m.dueNow());
+  }
+}
+
 TEST_CASE("a stream that ends makes it register again at once") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registerWithStream();
   m.now += 10s;
   m.registration.streamEnded(m.now);
@@ -54,7 +88,7 @@ TEST_CASE("a stream that ends makes it register again at once") {
 
 TEST_CASE("one of two streams that ends may have been the kubelet's: the other is in the way") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registerWithStream();
   m.registration.streamStarted(m.now);
   CHECK_FALSE(m.registration.streamsInTheWay());
@@ -96,7 +130,7 @@ TEST_CASE("streams that end at once, one after the other, back off after the thi
     }
     CHECK(expected == RegistrationSchedule::kMaxRetry);
   };
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   backsOff();
   SECTION("until one lives") {
     m.registerWithStream();
@@ -104,7 +138,7 @@ TEST_CASE("streams that end at once, one after the other, back off after the thi
     m.registration.streamEnded(m.now);
   }
   SECTION("until a new kubelet") {
-    m.registration.kubeletAppeared(m.now);
+    m.registration.kubeletAppeared(m.now, false);
   }
   SECTION("until our own socket was deleted") {
     m.registration.restarted(m.now);
@@ -114,7 +148,7 @@ TEST_CASE("streams that end at once, one after the other, back off after the thi
 
 TEST_CASE("a Register that runs into its deadline while the stream lives is a registration") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registration.attempted();
   m.registration.streamStarted(m.now);
   m.registration.failed(m.now + 5s);
@@ -124,7 +158,7 @@ TEST_CASE("a Register that runs into its deadline while the stream lives is a re
 
 TEST_CASE("a stream may start before Register has returned") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registration.attempted();
   m.registration.streamStarted(m.now);
   m.registration.succeeded(m.now);
@@ -134,7 +168,7 @@ TEST_CASE("a stream may start before Register has returned") {
 
 TEST_CASE("a stream that has ended before Register returns makes it register again at once") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registration.attempted();
   m.registration.streamStarted(m.now);
   m.registration.streamEnded(m.now);
@@ -149,7 +183,7 @@ TEST_CASE("a stream that has ended before Register returns makes it register aga
 
 TEST_CASE("a registration without a stream is tried again after its deadline") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registration.attempted();
   m.registration.succeeded(m.now);
   CHECK_FALSE(m.dueNow());
@@ -159,7 +193,7 @@ TEST_CASE("a registration without a stream is tried again after its deadline") {
 
 TEST_CASE("failures back off, doubling to a cap, and a new kubelet starts over") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   auto expected = RegistrationSchedule::kFirstRetry;
   for (int i = 0; i < 12; ++i) {
     REQUIRE(m.dueNow());
@@ -172,7 +206,7 @@ TEST_CASE("failures back off, doubling to a cap, and a new kubelet starts over")
   CHECK(expected == RegistrationSchedule::kMaxRetry);
   m.registration.attempted();
   m.registration.failed(m.now);
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   CHECK(m.dueNow());
   m.registration.attempted();
   m.registration.failed(m.now);
@@ -181,11 +215,11 @@ TEST_CASE("failures back off, doubling to a cap, and a new kubelet starts over")
 
 TEST_CASE("a kubelet that vanishes is waited for, and answers of the old one don't count") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registration.attempted();
   m.registration.kubeletVanished();
   CHECK_FALSE(m.registration.due());
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registration.succeeded(m.now);  // of the call to the old kubelet
   CHECK_FALSE(m.registration.registered());
   CHECK(m.dueNow());
@@ -193,7 +227,7 @@ TEST_CASE("a kubelet that vanishes is waited for, and answers of the old one don
 
 TEST_CASE("a new socket of our own means registering anew, whatever streams there were") {
   Machine m;
-  m.registration.kubeletAppeared(m.now);
+  m.registration.kubeletAppeared(m.now, false);
   m.registerWithStream();
   m.registration.restarted(m.now);
   CHECK_FALSE(m.registration.registered());
