@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
@@ -69,8 +68,7 @@ void checkPaths(const PluginOptions& options, const Config& config) {
 
 // Waits until this is the node's only instance.
 UniqueFd takeNode(const std::string& runDirectory) {
-  std::filesystem::create_directories(runDirectory);
-  ::chmod(runDirectory.c_str(), 0700);
+  makeDirectory(runDirectory, 0700);
   return lockNode(runDirectory + "/plugin.lock");
 }
 
@@ -126,7 +124,7 @@ void Instance::startServer() {
   builder.RegisterService(explain_.get());
   server_ = builder.BuildAndStart();
   if (!server_ || bound == 0) throw std::runtime_error(fmt::format("cannot listen on {}", path));
-  ::chmod(path.c_str(), 0600);
+  checked(::chmod(path.c_str(), 0600), "cannot set the mode of {}", path);
 }
 
 void Instance::followDatapath() {

@@ -1,18 +1,14 @@
 #include "deviceplugin/datapath/instance.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <utility>
 
-#include "common/errors.h"
 #include "common/log.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/attachments/node.h"
@@ -24,11 +20,8 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds kMaxInterval = 10s;
 constexpr std::chrono::milliseconds kShortestInterval = 100ms;
-constexpr auto kShutdownTime = 2s;
 // Between two looks at the health of all devices, however often something changes.
 constexpr auto kHealthInterval = 20ms;
-// Each call that waits takes one; a node has at most a few hundred pods.
-constexpr int kMaxThreads = 512;
 
 std::string prepared(const Paths& paths) {
   makeDirectory(paths.runDir(), 0700);
@@ -49,8 +42,8 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
              devices_.raise();
              watchers_.publish(datapath_.status.deviceStates());
            },
-           [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}) {
-  serve(options.paths.serverSocket());
+           [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}),
+      server_(options.paths.serverSocket(), {&service_, &healthService_}) {
   publisher_ = std::jthread([this](const std::stop_token& stop) { publishHealth(stop); });
   // Several looks in a grace period.
   reconciler_ = std::jthread(
@@ -63,25 +56,7 @@ Instance::~Instance() {
   log::info("stopping; workers and switches run on");
   datapath_.attachments.shutdown();
   watchers_.shutdown();
-  server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
-  server_->Wait();
-}
-
-void Instance::serve(const std::string& socket) {
-  grpc::ResourceQuota quota;
-  quota.SetMaxThreads(kMaxThreads);
-  grpc::ServerBuilder builder;
-  builder.SetResourceQuota(quota);
-  // The plugin pings this often or less, over a stream on which nothing may happen for hours.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
-  builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
-  builder.RegisterService(&service_);
-  builder.RegisterService(&healthService_);
-  server_ = builder.BuildAndStart();
-  if (!server_) throw std::runtime_error("cannot listen on " + socket);
-  // The directory above is root's alone: nobody was let in before.
-  checked(::chmod(socket.c_str(), 0600), "cannot set the mode of {}", socket);
-  log::info("serving on {}", socket);
+  server_.shutdown();
 }
 
 void Instance::publishHealth(const std::stop_token& stop) {

@@ -1,15 +1,13 @@
 // vdpa-datapath put together: the attachments, who serves them, and who looks after them.
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <condition_variable>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 
+#include "deviceplugin/datapath/api/api_server.h"
 #include "deviceplugin/datapath/api/health_service.h"
 #include "deviceplugin/datapath/api/metrics.h"
 #include "deviceplugin/datapath/api/service.h"
@@ -45,7 +43,6 @@ class Instance {
   void publishHealth(const std::stop_token& stop);
   void reconcile(const std::stop_token& stop, std::chrono::milliseconds interval);
   void upgradeProcesses(const std::stop_token& stop);
-  void serve(const std::string& socket);
 
   InstanceLock lock_;
   Signal health_;
@@ -57,7 +54,7 @@ class Instance {
   Metrics metrics_;
   Service service_;
   HealthService healthService_;
-  std::unique_ptr<grpc::Server> server_;
+  ApiServer server_;
   std::jthread publisher_;
   std::jthread reconciler_;
   std::jthread upgrader_;

@@ -16,6 +16,7 @@
 #include "common/naming.h"
 #include "common/rollback.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
+#include "deviceplugin/datapath/attachments/interface_claim.h"
 #include "deviceplugin/datapath/attachments/mac_registry.h"
 #include "deviceplugin/datapath/attachments/node.h"
 #include "deviceplugin/datapath/backends/backend.h"
@@ -38,7 +39,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   checkOwner(owner);
   const auto deadline = Clock::now() + node_.options.timeout;
   const auto calledOff = [&] { return cancelled() || node_.table.calledOff(owner.key()); };
-  const DeviceTable::Reservation reservation(node_.table, owner, id);
+  const InterfaceClaim claim(node_.table, owner, id);
   MacRegistry::Claim mac(node_.macs, owner);
   auto offer = node_.table.waitOffer(id, deadline, owner.key());
   Backend& backend = node_.backends.of(offer.device);

@@ -55,21 +55,6 @@ class DeviceTable {
     uint64_t number_;
   };
 
-  // A container's interface while it is being attached: it cannot be attached twice, and a Detach
-  // reaches it.
-  class Reservation {
-   public:
-    // Throws RefusedError (alreadyExists; aborted when the table is closed).
-    Reservation(DeviceTable& table, const Owner& owner, const std::string& deviceId);
-    ~Reservation();
-    Reservation(const Reservation&) = delete;
-    Reservation& operator=(const Reservation&) = delete;
-
-   private:
-    DeviceTable& table_;
-    const Owner& owner_;
-  };
-
   // Replaces the set. Returns the IDs of devices that left it for good.
   std::vector<std::string> setOffers(const std::map<std::string, OfferedDevice>& offers);
   // Why no device at all can be attached; empty: some may.
@@ -119,6 +104,8 @@ class DeviceTable {
   void shutdown();
 
  private:
+  friend class InterfaceClaim;
+
   struct Pending {
     std::string deviceId;
     bool calledOff = false;

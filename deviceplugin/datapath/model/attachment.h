@@ -4,25 +4,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "deviceplugin/datapath/model/owner.h"
+
 namespace vdpa::datapath {
-
-// What identifies an attachment: container ID and interface.
-using AttachmentKey = std::pair<std::string, std::string>;
-
-struct Owner {
-  std::string containerId;
-  std::string interface;
-  std::string netns;  // path, as the CNI got it
-  std::string network;
-  std::string podNamespace;  // empty when the caller isn't Kubernetes
-  std::string podName;
-  std::string podUid;
-
-  AttachmentKey key() const { return {containerId, interface}; }
-};
 
 // What a network's configuration asks for; an absent value asks for nothing.
 struct Settings {

@@ -1,13 +1,27 @@
-// Whether an owner names what it must, and how it is called in messages.
+// Whose an attachment is: one interface of one container.
 #pragma once
 
 #include <string>
-
-#include "deviceplugin/datapath/model/attachment.h"
+#include <utility>
 
 namespace vdpa::datapath {
 
-// Throws RefusedError (invalidArgument).
+// What identifies an attachment: container ID and interface.
+using AttachmentKey = std::pair<std::string, std::string>;
+
+struct Owner {
+  std::string containerId;
+  std::string interface;
+  std::string netns;  // path, as the CNI got it
+  std::string network;
+  std::string podNamespace;  // empty when the caller isn't Kubernetes
+  std::string podName;
+  std::string podUid;
+
+  AttachmentKey key() const { return {containerId, interface}; }
+};
+
+// Whether it names what it must. Throws RefusedError (invalidArgument).
 void checkOwner(const Owner& owner);
 
 // "default/pod-1 (container 0123456789ab…, interface net1)".

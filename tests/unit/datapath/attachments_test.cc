@@ -11,6 +11,7 @@
 #include "common/backend.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/attachments/interface_claim.h"
 #include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/attachment.h"
@@ -160,7 +161,7 @@ TEST_CASE("a person takes a device only from the owner that was shown, and a liv
 TEST_CASE("a Detach waits for an Attach that runs, but not for ever") {
   DeviceTable table;
   table.setOffers({{"nic-0", {}}});
-  const DeviceTable::Reservation reservation(table, kOwner, "nic-0");
+  const InterfaceClaim claim(table, kOwner, "nic-0");
   CHECK_THROWS_AS(table.leaseAttached(kOwner.key(), DeviceTable::Clock::now()), RefusedError);
   CHECK(table.calledOff(kOwner.key()));
 }
