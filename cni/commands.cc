@@ -17,11 +17,11 @@
 #include "cni/environment.h"
 #include "cni/error.h"
 #include "cni/guard.h"
-#include "cni/settings_in_force.h"
 #include "cni/ipam.h"
 #include "cni/network_config.h"
 #include "cni/network_paths.h"
 #include "cni/result.h"
+#include "cni/settings_in_force.h"
 #include "common/json.h"
 #include "common/log.h"
 

@@ -15,15 +15,14 @@ constexpr const char* kSocket = "kubelet.sock";
 
 KubeletWatch::KubeletWatch(Inotify& inotify, const std::string& directory, Handlers handlers) {
   std::filesystem::create_directories(directory);
-  inotify.watch(directory,
-                [directory, handlers = std::move(handlers)](Inotify::Change change,
-                                                            const std::string& name) {
-                  // By what is there now: the end of one kubelet may be read after the next began.
-                  if (name == kSocket)
-                    kubeletThere(directory) ? handlers.appeared() : handlers.vanished();
-                  else if (change == Inotify::Change::vanished)
-                    handlers.removed(name);
-                });
+  inotify.watch(directory, [directory, handlers = std::move(handlers)](Inotify::Change change,
+                                                                       const std::string& name) {
+    // By what is there now: the end of one kubelet may be read after the next began.
+    if (name == kSocket)
+      kubeletThere(directory) ? handlers.appeared() : handlers.vanished();
+    else if (change == Inotify::Change::vanished)
+      handlers.removed(name);
+  });
 }
 
 bool kubeletThere(const std::string& directory) {

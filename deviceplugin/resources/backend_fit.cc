@@ -171,7 +171,7 @@ std::string provision(const ResourceConfig& resource, const Candidate& candidate
 }
 
 BackendFit asVdpaDevice(const ResourceConfig& resource, const Candidate& candidate,
-                     const KernelVdpaDriver& driver) {
+                        const KernelVdpaDriver& driver) {
   const VdpaDevice& vdpa = *candidate.vdpa;
   Device device = deviceOf(resource, candidate, BackendKind::kernel);
   device.vdpa = vdpa.name;

@@ -14,8 +14,8 @@ namespace vdpa::plugin {
 // with the reason, since the kubelet would otherwise forget what its pod has. Of a device that was
 // not offered before, having gone while this program did not run, nothing but its ID is known.
 // `held` has pairs of resource and device ID.
-std::vector<ResourceOffer> withHeldDevices(const Offers& found,
-                                         const std::vector<ResourceOffer>& before,
-                                         const std::set<std::pair<std::string, std::string>>& held);
+std::vector<ResourceOffer> withHeldDevices(
+    const Offers& found, const std::vector<ResourceOffer>& before,
+    const std::set<std::pair<std::string, std::string>>& held);
 
 }  // namespace vdpa::plugin

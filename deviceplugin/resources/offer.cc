@@ -11,10 +11,10 @@
 #include "common/naming.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/snapshot.h"
+#include "deviceplugin/resources/backend_fit.h"
 #include "deviceplugin/resources/candidate.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/match.h"
-#include "deviceplugin/resources/backend_fit.h"
 
 namespace vdpa::plugin {
 namespace {

@@ -17,6 +17,7 @@
 #include "deviceplugin/datapath/model/device_counters.h"
 #include "deviceplugin/datapath/model/device_state.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
+#include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 

@@ -10,7 +10,7 @@
 #include "deviceplugin/datapath/api/messages.h"
 #include "deviceplugin/datapath/api/watchers.h"
 #include "deviceplugin/datapath/attachments/datapath.h"
-#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

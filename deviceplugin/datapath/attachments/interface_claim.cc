@@ -7,6 +7,7 @@
 
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {
@@ -23,7 +24,8 @@ InterfaceClaim::InterfaceClaim(DeviceTable& table, const Owner& owner, const std
     throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", deviceId, kDrained));
   for (const auto& [id, entry] : table_.entries_)
     if (entry.record && entry.record->attachment.owner.key() == owner.key()) refuse(id);
-  const auto [pending, added] = table_.pending_.try_emplace(owner.key(), DeviceTable::Pending{deviceId});
+  const auto [pending, added] =
+      table_.pending_.try_emplace(owner.key(), DeviceTable::Pending{deviceId});
   if (!added) refuse(pending->second.deviceId);
 }
 

@@ -16,7 +16,6 @@
 
 #include "common/log.h"
 #include "common/pod_resources.h"
-#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 
 namespace vdpa::datapath {

@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -8,7 +8,6 @@
 #include <string>
 
 #include "common/attachment_limits.h"
-#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {

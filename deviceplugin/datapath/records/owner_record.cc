@@ -9,6 +9,7 @@
 #include "common/backend.h"
 #include "common/json.h"
 #include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 

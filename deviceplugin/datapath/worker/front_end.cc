@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "common/event_loop.h"
 #include "common/log.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
@@ -77,7 +78,7 @@ void FrontEnd::accept() {
 
 void FrontEnd::begin(UniqueFd socket) {
   connection_.emplace(Connection{MessageSocket(std::move(socket)),
-                       Session(offeredFeatures(options_, *engine_.limits()))});
+                                 Session(offeredFeatures(options_, *engine_.limits()))});
   waiting_ = false;
   engine_.follow(&connection_->session.device());
   loop_.watch(connection_->socket.fd(), EPOLLIN, [this](uint32_t events) { onEvents(events); });
@@ -95,7 +96,8 @@ void FrontEnd::onEvents(uint32_t events) {
 void FrontEnd::serve() {
   try {
     // A few at a time: a front-end that never stops talking does not keep the datapath waiting.
-    for (int i = 0; i < kMessagesAtOnce && connection_ && !waiting_ && !connection_->socket.blocked(); ++i) {
+    for (int i = 0;
+         i < kMessagesAtOnce && connection_ && !waiting_ && !connection_->socket.blocked(); ++i) {
       {
         const CallTimer timer;  // descriptors that are refused are closed
         auto message = connection_->socket.receive();

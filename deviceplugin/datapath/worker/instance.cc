@@ -15,10 +15,10 @@
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
-#include "deviceplugin/datapath/worker/offered_features.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
+#include "deviceplugin/datapath/worker/offered_features.h"
 #include "deviceplugin/datapath/worker/options.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/session.h"
@@ -82,8 +82,7 @@ nlohmann::json Instance::state() const {
                        {"reason", engine_->up() ? front_.whyEnded() : engineReason_}};
   if (!engine_->limits()) return state;
   const OfferedFeatures offered = offeredFeatures(options_, *engine_->limits());
-  if (offered.config.mac != std::array<uint8_t, 6>())
-    state["mac"] = formatMac(offered.config.mac);
+  if (offered.config.mac != std::array<uint8_t, 6>()) state["mac"] = formatMac(offered.config.mac);
   state["mtu"] = offered.config.mtu;
   state["queue_pairs"] = offered.queuePairs;
   return state;

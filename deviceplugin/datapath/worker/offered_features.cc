@@ -40,8 +40,7 @@ constexpr uint16_t kMtuOfOrdinaryBuffers = 1500;
 
 void keepToSafeRings(OfferedFeatures& offered) {
   offered.features &= ~kSwitchNeverOffers;
-  if (offered.config.mtu <= kMtuOfOrdinaryBuffers)
-    offered.features &= ~feature::kMergeableBuffers;
+  if (offered.config.mtu <= kMtuOfOrdinaryBuffers) offered.features &= ~feature::kMergeableBuffers;
   offered.minQueueSize = kSwitchMinQueueSize;
 }
 

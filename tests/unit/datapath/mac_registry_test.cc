@@ -7,6 +7,7 @@
 
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
 using Catch::Matchers::Contains;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "common/pod_resources.h"
-#include "deviceplugin/datapath/model/attachment.h"
+#include "deviceplugin/datapath/model/owner.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

@@ -7,6 +7,7 @@
 
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/default_mac.h"
+#include "deviceplugin/datapath/model/owner.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;

@@ -73,7 +73,7 @@ PciFunction vfOf(const Card& card, const char* driver) {
 
 // Octeon's can't serve the default, a socket: asked for what every driver can.
 BackendFit served(const PciFunction& vf, BackendChoice backend, bool provision = false,
-               Attach attach = Attach::virtioVdpa) {
+                  Attach attach = Attach::virtioVdpa) {
   ResourceConfig resource;
   resource.backend = backend;
   resource.provision = provision;
@@ -289,7 +289,8 @@ TEST_CASE("what DPDK's mlx5 is given by default is said, and left out where the 
   candidate.function = &vf;
   ResourceConfig resource;
   resource.backend = BackendChoice::dpdk;
-  CHECK(fitBackend(resource, candidate).why == "DPDK driver mlx5 over mlx5_core, with event_mode=2");
+  CHECK(fitBackend(resource, candidate).why ==
+        "DPDK driver mlx5 over mlx5_core, with event_mode=2");
   resource.devargs = "queues=4,event_mode=0";
   CHECK(fitBackend(resource, candidate).why == "DPDK driver mlx5 over mlx5_core");
 }

@@ -373,9 +373,9 @@ TEST_CASE("what a pod holds stays in the list when the node loses it") {
   const auto found = node.offers(kNic + "}\n");
   CHECK(withHeldDevices(found, before, {}) == found.resources);
   const auto offers = withHeldDevices(found, before,
-                                    {{"vdpa.io/nic", Node::address(0)},
-                                     {"vdpa.io/nic", Node::address(1)},
-                                     {"other/nic", "0000:41:00.9"}});
+                                      {{"vdpa.io/nic", Node::address(0)},
+                                       {"vdpa.io/nic", Node::address(1)},
+                                       {"other/nic", "0000:41:00.9"}});
   REQUIRE(idsOf(offers[0]) == std::vector<std::string>{Node::address(0), Node::address(1)});
   CHECK_THAT(offers[0].devices[0].unhealthy, Catch::Contains("has no vDPA device"));
   CHECK(offers[0].devices[1].unhealthy == "it is gone from the node");

@@ -86,10 +86,10 @@ inline Message addresses(uint32_t index) {
 inline OfferedFeatures offered(uint32_t queuePairs = 1, uint32_t queueSize = 256) {
   OfferedFeatures offered;
   offered.features = feature::kProtocolFeatures | feature::kVersion1 | feature::kPackedRing |
-                          feature::kEventIndex | feature::kMultiqueue;
+                     feature::kEventIndex | feature::kMultiqueue;
   offered.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
-                                  protocol_feature::kMtu | protocol_feature::kConfig |
-                                  protocol_feature::kResetDevice | protocol_feature::kStatus;
+                             protocol_feature::kMtu | protocol_feature::kConfig |
+                             protocol_feature::kResetDevice | protocol_feature::kStatus;
   offered.queuePairs = queuePairs;
   offered.queueSize = queueSize;
   offered.config.mac = {2, 0, 0, 0, 0, 7};

@@ -52,8 +52,7 @@ TEST_CASE("acknowledgements are sent when asked for and negotiated") {
   ask();
   CHECK(replyTo<uint64_t>(session) == 0);
   session.handle(empty(Request::GetFeatures, kVersion | kNeedReplyFlag));
-  CHECK(replyTo<uint64_t>(session) ==
-        offered().features);  // an answer is acknowledgement enough
+  CHECK(replyTo<uint64_t>(session) == offered().features);  // an answer is acknowledgement enough
   CHECK_FALSE(session.takeReply());
 }
 

@@ -16,9 +16,9 @@
 #include "deviceplugin/datapath/worker/engines/event_fd.h"
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {

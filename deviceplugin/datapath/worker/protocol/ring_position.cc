@@ -7,8 +7,8 @@
 
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 
 namespace vdpa::worker {
 namespace {

@@ -20,8 +20,8 @@
 #include "deviceplugin/datapath/worker/protocol/message.h"
 #include "deviceplugin/datapath/worker/protocol/message_checks.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
@@ -233,8 +233,7 @@ void Session::getConfig(const Message& message) {
   if (header.offset > sizeof(NetConfig) || header.size > sizeof(NetConfig) - header.offset) return;
   pending_.payload = message.payload;
   std::memcpy(pending_.payload.data() + sizeof header,
-              reinterpret_cast<const std::byte*>(&offered_.config) + header.offset,
-              header.size);
+              reinterpret_cast<const std::byte*>(&offered_.config) + header.offset, header.size);
 }
 
 void Session::setMtu(uint64_t mtu) {
