@@ -16,7 +16,6 @@
 #include "cni/device_info.h"
 #include "cni/environment.h"
 #include "cni/error.h"
-#include "cni/guard.h"
 #include "cni/ipam.h"
 #include "cni/network_config.h"
 #include "cni/network_paths.h"
@@ -24,6 +23,7 @@
 #include "cni/settings_in_force.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/rollback.h"
 
 namespace vdpa::cni {
 namespace {
@@ -116,20 +116,20 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
 
   // A second ADD is refused here, before it could touch what belongs to the first.
   const auto response = datapath.attach(request);
-  Guard attached([&] { datapath.detach(environment.containerId, environment.interface); });
+  Rollback undo;
+  undo.add([&] { datapath.detach(environment.containerId, environment.interface); });
   requireInForce(request, response);
   auto attachment = response.attachment();
   // An IPAM plugin that failed half-way may have reserved something too.
   if (network.ipamType == "dhcp") requireInterface(attachment);
-  Guard addresses([&] {
+  undo.add([&] {
     if (hasIpam) ipamOf(network, environment).run("DEL", kIpamDelTime);
   });
   json given;
   if (hasIpam) given = addAddresses(environment, network, datapath, attachment);
   const std::string result = jsonText(makeResult(network, environment, attachment, given), 2);
   if (!device.infoFile.empty()) writeDeviceInfo(device.infoFile, attachment);
-  addresses.commit();
-  attached.commit();
+  undo.commit();
   log::info("attached {} to {} of {} ({})", device.deviceId, environment.interface,
             environment.containerId, network.name);
   return result;
