@@ -22,11 +22,11 @@ constexpr auto kPollInterval = std::chrono::seconds(1);
 
 datapath::v1::DrainResponse drained(DatapathClient& client,
                                     std::optional<std::chrono::seconds> wait) {
-  const auto end = wait && wait->count() > 0 ? std::optional(Clock::now() + *wait) : std::nullopt;
+  const auto end = wait && wait->count() > 0 ? Clock::now() + *wait : Clock::time_point::max();
   for (std::string told, holders;;) {
     if (auto response = client.drain(holders)) return std::move(*response);
     if (!wait) throw std::runtime_error(holders);
-    if (end && Clock::now() >= *end)
+    if (Clock::now() >= end)
       throw std::runtime_error(fmt::format("after {} s {}", wait->count(), holders));
     if (holders != told) fmt::print(stderr, "vdpactl: waiting: {}\n", holders);
     told = holders;
