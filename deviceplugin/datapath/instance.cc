@@ -40,7 +40,7 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
           datapath_, watchers_,
           {[this] {
              devices_.raise();
-             watchers_.publish(datapath_.status.deviceStates());
+             publish();
            },
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}),
       server_(options.paths.serverSocket(), {&service_, &healthService_}) {
@@ -59,11 +59,15 @@ Instance::~Instance() {
   server_.shutdown();
 }
 
+void Instance::publish() {
+  watchers_.publish([this] { return datapath_.status.deviceStates(); });
+}
+
 void Instance::publishHealth(const std::stop_token& stop) {
   health_.raise();
   while (!stop.stop_requested())
     if (health_.wait(stop, 1h)) {
-      watchers_.publish(datapath_.status.deviceStates());
+      publish();
       never_.wait(stop, kHealthInterval);
     }
 }

@@ -1,6 +1,7 @@
 #include "deviceplugin/datapath/api/watchers.h"
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -38,9 +39,10 @@ datapath::v1::WatchResponse changes(const States& before, const States& now) {
 
 }  // namespace
 
-void Watchers::publish(const std::vector<DeviceState>& states) {
+void Watchers::publish(const std::function<std::vector<DeviceState>()>& look) {
+  std::lock_guard publishing(publishing_);
   States now;
-  for (const auto& state : states) now.emplace(state.id, state);
+  for (auto& state : look()) now.emplace(state.id, std::move(state));
   {
     std::lock_guard lock(mutex_);
     if (now == states_ && version_ > 0) return;

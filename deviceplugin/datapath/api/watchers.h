@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -17,8 +18,9 @@ namespace vdpa::datapath {
 
 class Watchers {
  public:
-  // The whole set; what differs from the one before goes to the watchers.
-  void publish(const std::vector<DeviceState>& states);
+  // The whole set, as `look` sees it; what differs from the one before goes to the watchers. One
+  // after the other, so that the last one told of is the last one looked at.
+  void publish(const std::function<std::vector<DeviceState>()>& look);
   // Writes every device, then what changes; returns when the stream has ended, within a second.
   grpc::Status serve(const grpc::ServerContext& context,
                      grpc::ServerWriter<datapath::v1::WatchResponse>& stream);
@@ -26,6 +28,7 @@ class Watchers {
   void shutdown();
 
  private:
+  std::mutex publishing_;  // taken before any other
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, DeviceState> states_;
