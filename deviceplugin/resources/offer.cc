@@ -94,15 +94,15 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot) {
         if (offer.resource.devices.empty()) continue;
         std::string refusal = selectorMismatch(offer.resource, candidate);
         if (refusal.empty()) {
-          BackendFit serving = fitBackend(offer.resource, candidate);
-          if (serving.device) {
-            checkLink(*serving.device, offer.resource, candidate, snapshot);
+          BackendFit fit = fitBackend(offer.resource, candidate);
+          if (fit.device) {
+            checkLink(*fit.device, offer.resource, candidate, snapshot);
             verdict.resource = name;
-            verdict.reason = serving.why;
-            offer.devices.push_back(std::move(*serving.device));
+            verdict.reason = fit.why;
+            offer.devices.push_back(std::move(*fit.device));
             break;
           }
-          refusal = serving.why;
+          refusal = fit.why;
         }
         verdict.refusals[name] = std::move(refusal);
       }

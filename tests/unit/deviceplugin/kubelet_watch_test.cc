@@ -1,0 +1,49 @@
+// A kubelet's files as the plugin sees them when it comes to look.
+#include "deviceplugin/kubelet/kubelet_watch.h"
+
+#include <catch2/catch.hpp>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "deviceplugin/events/inotify.h"
+#include "deviceplugin/events/loop.h"
+#include "tests/unit/datapath/temporary_directory.h"
+
+using namespace vdpa;
+using namespace vdpa::plugin;
+using namespace std::chrono_literals;
+
+TEST_CASE("a kubelet's end that is read after the next one's start is none") {
+  const TemporaryDirectory directory;
+  const std::string kubelet = directory.path() + "/kubelet.sock";
+  Loop loop;
+  Inotify inotify(loop);
+  std::set<std::string> seen;
+  const KubeletWatch watch(inotify, directory.path(),
+                           {.appeared = [&] { seen.insert("appeared"); },
+                            .vanished = [&] { seen.insert("vanished"); },
+                            .removed = [&](const std::string& name) { seen.insert(name); }});
+  std::ofstream(kubelet) << "";
+  std::ofstream(directory.path() + "/plugin.sock") << "";
+  const auto look = [&] {
+    seen.clear();
+    loop.runAfter(20ms, [&] { loop.stop(); });
+    loop.run();
+  };
+  SECTION("the next one is there") {
+    std::filesystem::remove(directory.path() + "/plugin.sock");
+    std::filesystem::remove(kubelet);
+    std::ofstream(kubelet) << "";
+    look();
+    CHECK(seen == std::set<std::string>{"appeared", "plugin.sock"});
+  }
+  SECTION("none is there") {
+    std::filesystem::remove(kubelet);
+    look();
+    CHECK(seen == std::set<std::string>{"vanished"});
+  }
+}
