@@ -65,8 +65,9 @@ def test_records_workers_and_switches_are_taken_over_served_and_ended(directory)
         for device in "nic-0", "nic-1", "nic-2", "other-0":
             datapath.wait_healthy(device)
         for number in range(2):
-            attachment = datapath.attachment(f"nic-{number}")
-            assert (attachment.owner.pod_name, attachment.worker_version) == (f"pod-c{number}", VERSION)
+            name = f"nic-{number}"
+            assert datapath.attachment(name).owner.pod_name == f"pod-c{number}"
+            wait_until(lambda name=name: datapath.attachment(name).worker_version == VERSION, "the worker's first answer")
         for program, name in switches:
             stopped(found[program, name])
         datapath.wait_log("replaced vdpa-switch of vdpa.io/nic")

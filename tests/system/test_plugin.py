@@ -128,10 +128,12 @@ def end_stream(node):
 @pytest.mark.release
 @pytest.mark.parametrize("event", [restart, delete_socket, end_stream])
 def test_it_registers_again_within_a_tenth_of_a_second(node, event):
+    """Unless streams end at once, one after the other: more than three of those wait."""
     took = []
     with node.plugin():
-        for _ in range(7):
-            before, seen = len(node.kubelet.registrations), wait_devices(node, HEALTHY)
+        for _ in range(5):
+            seen = wait_devices(node, HEALTHY)
+            before = len(node.kubelet.registrations)
             event(node)
             began = time.monotonic()
             wait_until(lambda: len(node.kubelet.registrations) > before, "registered again", 5, 0.001)
