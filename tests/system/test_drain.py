@@ -57,7 +57,7 @@ def test_it_waits_for_the_last_pod(datapath):
 def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     datapath.set_devices(resource(), resource("vdpa.io/other", 2)).wait_healthy("other-0")
     watching = datapath.stub.Watch(rpc.datapath.WatchRequest(), timeout=60)
-    told = {d.id: d for d in next(watching).devices}
+    watched = {d.id: d for d in next(watching).devices}
     done = drain(datapath, "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"ended": ["vdpa-switch of vdpa.io/nic", "vdpa-switch of vdpa.io/other"], "left": []}
@@ -65,8 +65,8 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock"]
     assert not os.listdir(datapath.state_dir / "owners")
     assert {(d.healthy, d.reason) for d in datapath.list().devices} == {(False, DRAINED)}
-    while {(d.healthy, d.reason) for d in told.values()} != {(False, DRAINED)}:
-        told.update({d.id: d for d in next(watching).devices})   # what was not told before the drain comes first
+    while {(d.healthy, d.reason) for d in watched.values()} != {(False, DRAINED)}:
+        watched.update({d.id: d for d in next(watching).devices})   # changes from before the drain come first
     with refused(StatusCode.ABORTED, "nic-0", DRAINED):
         datapath.attach(owner())
 

@@ -18,8 +18,8 @@ namespace vdpa::datapath {
 
 class Watchers {
  public:
-  // The whole set, as `look` sees it; what differs from the one before goes to the watchers. One
-  // after the other, so that the last one told of is the last one looked at.
+  // The whole set, as `look` returns it; its differences from the set before go to the watchers.
+  // One call runs at a time, look included, so that an older set never replaces a newer one.
   void publish(const std::function<std::vector<DeviceState>()>& look);
   // Writes every device, then what changes; returns when the stream has ended, within a second.
   grpc::Status serve(const grpc::ServerContext& context,

@@ -28,7 +28,8 @@ class FrontEnd {
   FrontEnd(const FrontEnd&) = delete;
   FrontEnd& operator=(const FrontEnd&) = delete;
 
-  // From now on there is a socket. The engine has told its limits. Throws std::system_error.
+  // Creates the pod's socket. To be called once the engine's limits are known. Throws
+  // std::system_error.
   void listen();
   bool listening() const { return socket_.has_value(); }
 
