@@ -74,6 +74,7 @@ template CommandOption CommandLine::option(const std::string&, std::vector<std::
 template CommandOption CommandLine::option(const std::string&, uint32_t&, const std::string&);
 template CommandOption CommandLine::option(const std::string&, uint64_t&, const std::string&);
 template CommandOption CommandLine::option(const std::string&, double&, const std::string&);
+template CommandOption CommandLine::option(const std::string&, int&, const std::string&);
 template CommandOption CommandLine::option(const std::string&, std::optional<uint16_t>&,
                                            const std::string&);
 

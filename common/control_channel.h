@@ -11,14 +11,14 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
-#include <thread>
 
+#include "common/event_loop.h"
 #include "common/json.h"
+#include "common/task.h"
 #include "common/unique_fd.h"
 
 namespace vdpa {
@@ -29,8 +29,10 @@ class ControlServer {
   // Answers one request; what it throws (std::exception) becomes the answer's error.
   using Handler = std::function<nlohmann::json(const std::string& op, const nlohmann::json& args)>;
 
-  // Listens at `path` (mode 0600). The file is removed by the destructor.
-  ControlServer(std::string path, Handler handler);
+  // Listens at `path` (mode 0600), or with the socket `inherited`, which whoever started this
+  // process has made listen there, and which stays the caller's. The file is removed by the
+  // destructor.
+  ControlServer(std::string path, Handler handler, int inherited = -1);
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
@@ -61,40 +63,55 @@ class ControlServer {
   std::map<int, Client> clients_;
 };
 
-// vdpa-datapath's side. Calls may come from any thread; callbacks run on a thread of the client's
-// own.
+// vdpa-datapath's side, on the thread of a loop.
 class ControlClient {
  public:
   using EventHandler = std::function<void(const nlohmann::json& event)>;
   using ClosedHandler = std::function<void()>;
 
-  // Connects; throws std::system_error. `onClosed` runs once, when the other side is gone; neither
-  // callback may destroy the client.
-  ControlClient(const std::string& path, EventHandler onEvent, ClosedHandler onClosed);
+  // Connects; throws std::system_error. `onClosed` is called once, when the other side is gone;
+  // neither callback may destroy the client.
+  ControlClient(EventLoop& loop, const std::string& path, EventHandler onEvent,
+                ClosedHandler onClosed);
   ~ControlClient();
   ControlClient(const ControlClient&) = delete;
   ControlClient& operator=(const ControlClient&) = delete;
 
   // The answer's "ok". Throws std::runtime_error with the answer's error, or std::system_error when
-  // the other side is gone (ECONNRESET) or silent (ETIMEDOUT).
-  nlohmann::json call(const std::string& op, const nlohmann::json& args = nlohmann::json::object(),
-                      std::chrono::milliseconds timeout = std::chrono::seconds(5));
+  // the other side is gone (ECONNRESET) or silent (ETIMEDOUT). Any number of calls may be under
+  // way; they are answered in their order. The client must outlive them.
+  Task<nlohmann::json> call(std::string op, nlohmann::json args = nlohmann::json::object(),
+                            std::chrono::milliseconds timeout = std::chrono::seconds(5));
+  // How many answers have come: an event is newer than these.
+  uint64_t answers() const { return answers_; }
 
  private:
+  struct Pending {
+    Notification changed;
+    nlohmann::json answer;  // null until it is there
+  };
+  void onReady(uint32_t events);
   void read();
+  void flush();
+  void close();
   void dispatch(const std::string& line);
 
-  std::string path_;
-  EventHandler onEvent_;
-  ClosedHandler onClosed_;
+  EventLoop& loop_;
+  const std::string path_;
+  const EventHandler onEvent_;
+  const ClosedHandler onClosed_;
   UniqueFd fd_;
-  std::mutex writing_;
-  std::mutex mutex_;
-  std::condition_variable answered_;
-  std::map<int64_t, nlohmann::json> answers_;  // null until the answer is there
+  std::string input_, output_;
+  std::map<int64_t, Pending*> pending_;  // by the request's id
   int64_t nextId_ = 1;
+  uint64_t answers_ = 0;
   bool closed_ = false;
-  std::thread reader_;
+  EventLoop::Watch watch_;
 };
+
+// One request on a connection of its own, for who has no loop. Throws as ControlClient does.
+nlohmann::json askOnce(const std::string& path, const std::string& op,
+                       const nlohmann::json& args = nlohmann::json::object(),
+                       std::chrono::milliseconds timeout = std::chrono::seconds(5));
 
 }  // namespace vdpa

@@ -22,13 +22,8 @@ class ControlLock {
   UniqueFd file_;
 };
 
-// The starter's side. A process that is started has no lock until it gets to making its own: until
-// then it has this one, which it inherits with the descriptor. Throws std::runtime_error naming the
-// process that runs.
-UniqueFd lockForStart(const std::string& control);
-
-// The process that has the lock of `control`; 0: none, or one that can't be seen from here. Waits
-// for one that is being started to say which it is. Throws std::system_error.
+// The process that has the lock of `control`; 0: none, one that was started this moment and has
+// only its listening socket yet, or one that can't be seen from here. Throws std::system_error.
 pid_t lockHolder(const std::string& control);
 
 // To be called when nobody has the lock.

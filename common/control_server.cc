@@ -1,4 +1,5 @@
 // The supervised side of the control channel.
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 namespace vdpa {
 namespace {
 
+constexpr int kBacklog = 64;
 constexpr size_t kMaxRequest = 1 << 20;  // bytes in one line
 constexpr size_t kMaxPending = 8 << 20;  // bytes waiting for a client that doesn't read
 
@@ -31,11 +33,15 @@ void watch(int epoll, int operation, int fd, uint32_t events) {
 
 }  // namespace
 
-ControlServer::ControlServer(std::string path, Handler handler)
+ControlServer::ControlServer(std::string path, Handler handler, int inherited)
     : path_(std::move(path)),
       handler_(std::move(handler)),
       epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "cannot create an epoll instance")),
-      listener_(listenUnix(path_, 0600)) {
+      listener_(inherited < 0 ? listenUnix(path_, 0600)
+                              : UniqueFd(checked(::fcntl(inherited, F_DUPFD_CLOEXEC, 0),
+                                                 "cannot use descriptor {}", inherited))) {
+  // From now on those who connect see that it is ours (SO_PEERCRED is of whoever calls listen(2)).
+  checked(::listen(listener_.get(), kBacklog), "cannot listen on {}", path_);
   watch(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), EPOLLIN);
 }
 

@@ -1,13 +1,20 @@
-// The worker's only thread: descriptors and timers, asleep in epoll_wait when there is nothing to
-// do.
+// The events of one thread: descriptors, timers, and tasks that other threads post. Asleep in
+// epoll_wait (epoll(7)) when there is nothing to do.
+//
+// A Watch or a Timer undoes itself when it is destroyed, also by its own callback: whoever owns it
+// needs no number to cancel and no flag to remember that it is running. Both are for the loop's own
+// thread, and for any thread while run() is not running. They must not outlive the loop.
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "common/unique_fd.h"
 
@@ -16,45 +23,116 @@ namespace vdpa {
 class EventLoop {
  public:
   using Clock = std::chrono::steady_clock;
-  using Callback = std::function<void(uint32_t events)>;
+  using Task = std::function<void()>;
+  using Ready = std::function<void(uint32_t events)>;  // EPOLL* bits
 
   EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
 
-  // Calls back with EPOLL* bits whenever one of `events` is there (level-triggered; EPOLLHUP and
-  // EPOLLERR always count). The callback may forget its own descriptor. `fd` must be forgotten
-  // before it is closed. Throws std::system_error.
-  void watch(int fd, uint32_t events, Callback callback);
-  void change(int fd, uint32_t events);
-  void forget(int fd);
-
-  // Calls back once, after the delay. Returns a number for cancel(), never 0.
-  uint64_t after(std::chrono::milliseconds delay, std::function<void()> callback);
-  void cancel(uint64_t timer);
-
+  // Runs `task` on the loop's thread, in the order of the calls. From any thread. What is posted
+  // after run() has returned does not run.
+  void post(Task task);
   // Until stop(). What a callback throws comes out here.
   void run();
   void stop() { running_ = false; }
 
- private:
-  struct Watch {
-    uint32_t generation;  // so that an event of a closed descriptor never meets its successor
-    uint32_t events;
-    std::shared_ptr<Callback> callback;
+  // Calls `ready` whenever one of `events` is there (level-triggered; EPOLLHUP and EPOLLERR always
+  // count). Destroy it, or reset() it, before the descriptor is closed.
+  class Watch {
+   public:
+    Watch() = default;  // of nothing
+    // Throws std::system_error.
+    Watch(EventLoop& loop, int fd, uint32_t events, Ready ready);
+    ~Watch() { reset(); }
+    Watch(Watch&& other) noexcept;
+    Watch& operator=(Watch&& other) noexcept;
+
+    // Throws std::system_error.
+    void change(uint32_t events);
+    void reset();
+    explicit operator bool() const { return loop_ != nullptr; }
+
+   private:
+    EventLoop* loop_ = nullptr;
+    int fd_ = -1;
   };
-  struct Timer {
-    uint64_t number;
-    std::function<void()> callback;
+
+  // Calls `task` once for each start.
+  class Timer {
+   public:
+    Timer(EventLoop& loop, Task task);
+    ~Timer() { cancel(); }
+    Timer(const Timer&) = delete;
+    Timer& operator=(const Timer&) = delete;
+
+    // After `delay` from now, whatever was started before.
+    void start(std::chrono::milliseconds delay);
+    // After at most `delay` from now: one that is due earlier stays as it is.
+    void startWithin(std::chrono::milliseconds delay);
+    void cancel();
+    bool pending() const { return pending_; }
+
+   private:
+    friend class EventLoop;
+    EventLoop& loop_;
+    const std::shared_ptr<const Task> task_;  // outlives the timer while it runs
+    bool pending_ = false;
+    std::multimap<Clock::time_point, Timer*>::iterator entry_;
+  };
+
+  // Of an owner on the loop's thread for which other threads post tasks.
+  class Lifetime {
+   public:
+    explicit Lifetime(EventLoop& loop) : loop_(loop) {}
+    Lifetime(const Lifetime&) = delete;
+    Lifetime& operator=(const Lifetime&) = delete;
+
+    // As post(), but a task whose turn comes after the end of this Lifetime is dropped. What is
+    // returned may be copied, used from any thread, and outlive the Lifetime, but not the loop.
+    std::function<void(Task)> poster() const;
+
+   private:
+    EventLoop& loop_;
+    const std::shared_ptr<char> alive_ = std::make_shared<char>();
+  };
+
+  // Held by a call that another thread will finish and post from.
+  class Ticket {
+   public:
+    explicit Ticket(EventLoop& loop);
+    ~Ticket();
+    Ticket(const Ticket&) = delete;
+    Ticket& operator=(const Ticket&) = delete;
+
+   private:
+    EventLoop& loop_;
+  };
+  // After run(), before the loop is destroyed: the calls should have been cancelled.
+  void waitForTickets();
+
+ private:
+  struct Watched {
+    uint32_t generation;  // so that an event of a closed descriptor never reaches its successor
+    uint32_t events;
+    std::shared_ptr<const Ready> ready;  // outlives the Watch while it runs
   };
   int untilNextTimer() const;
   void runTimers();
-  void control(int operation, int fd, const Watch& watch);
+  void runPosted();
+  void control(int operation, int fd, const Watched& watched);
 
   UniqueFd epoll_;
-  std::unordered_map<int, Watch> watches_;
-  std::multimap<Clock::time_point, Timer> timers_;
+  std::unordered_map<int, Watched> watched_;
+  std::multimap<Clock::time_point, Timer*> timers_;
   uint32_t nextGeneration_ = 1;
-  uint64_t nextTimer_ = 1;
   bool running_ = false;
+  UniqueFd wake_;
+  std::mutex mutex_;  // of what follows
+  std::vector<Task> posted_;
+  unsigned tickets_ = 0;
+  std::condition_variable ticketReturned_;
+  Watch wakeWatch_;
 };
 
 }  // namespace vdpa

@@ -9,18 +9,20 @@
 #include <utility>
 
 #include "common/atomic_file.h"
+#include "common/event_loop.h"
 #include "common/log.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 #include "deviceplugin/events/inotify.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/resources/offer.h"
 
 namespace vdpa::plugin {
 namespace {
 
+// A ConfigMap's update is several changes.
+constexpr auto kReloadDelay = std::chrono::milliseconds(50);
 // After a look that could not tell what the host needs.
 constexpr auto kRescanInterval = std::chrono::milliseconds(250);
 
@@ -31,21 +33,22 @@ std::string directoryOf(const std::string& file) {
 
 }  // namespace
 
-Catalogue::Catalogue(Loop& loop, Metrics& metrics, Sources sources, std::function<void()> changed)
-    : loop_(loop), metrics_(metrics), sources_(std::move(sources)), changed_(std::move(changed)) {
+Catalogue::Catalogue(EventLoop& loop, Metrics& metrics, Sources sources,
+                     std::function<void()> changed)
+    : loop_(loop),
+      metrics_(metrics),
+      sources_(std::move(sources)),
+      changed_(std::move(changed)),
+      reload_(loop, [this] { reload(); }),
+      lookAgain_(loop, [this] { rescan(); }) {
   sources_.check(loadConfig(sources_.config));
 }
 
 void Catalogue::start(Inotify& inotify) {
   // A ConfigMap changes by renaming a link beside the file, so any change in its directory counts;
   // reading the file tells whether it was one.
-  inotify.watch(directoryOf(sources_.config), [this](Inotify::Change, const std::string&) {
-    if (std::exchange(reloadPending_, true)) return;
-    loop_.runAfter(std::chrono::milliseconds(50), [this] {
-      reloadPending_ = false;
-      reload();
-    });
-  });
+  inotify.watch(directoryOf(sources_.config),
+                [this](Inotify::Change, const std::string&) { reload_.startWithin(kReloadDelay); });
   text_ = readFile(sources_.config);
   config_ = parseConfig(text_, sources_.config);
   metrics_.configLoaded(true);
@@ -78,12 +81,9 @@ void Catalogue::reload() {
 Snapshot Catalogue::look() {
   Snapshot now = takeSnapshot(sources_.sysfs, netlink_);
   const auto unknown = now.skipped.find(kNetworkUse);
-  if (unknown == now.skipped.end() || std::exchange(lookPending_, true)) return now;
+  if (unknown == now.skipped.end() || lookAgain_.pending()) return now;
   log::warn("no device with a netdev is offered anew: {}", unknown->second);
-  loop_.runAfter(kRescanInterval, [this] {
-    lookPending_ = false;
-    rescan();
-  });
+  lookAgain_.start(kRescanInterval);
   return now;
 }
 

@@ -6,12 +6,12 @@
 #include <optional>
 #include <string>
 
+#include "common/event_loop.h"
 #include "common/vdpa_netlink.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/monitor.h"
 #include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/events/inotify.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/resources/offer.h"
 
@@ -26,7 +26,7 @@ class Catalogue {
   };
 
   // Reads the configuration. Throws ConfigError. `changed` is called when offers() are others.
-  Catalogue(Loop& loop, Metrics& metrics, Sources sources, std::function<void()> changed);
+  Catalogue(EventLoop& loop, Metrics& metrics, Sources sources, std::function<void()> changed);
 
   // Looks at the node and the configuration, and follows both from now on. Throws as the
   // constructor does.
@@ -43,7 +43,7 @@ class Catalogue {
   Snapshot look();
   void makeOffers();
 
-  Loop& loop_;
+  EventLoop& loop_;
   Metrics& metrics_;
   const Sources sources_;
   const std::function<void()> changed_;
@@ -54,8 +54,8 @@ class Catalogue {
   Offers offers_;              // what config_ makes of snapshot_
   bool vdpaListed_ = false;    // the kernel's vDPA devices, once at least
   bool networkKnown_ = false;  // what the host needs its netdevs for, likewise
-  bool reloadPending_ = false;
-  bool lookPending_ = false;
+  EventLoop::Timer reload_;
+  EventLoop::Timer lookAgain_;
   std::optional<Monitor> monitor_;
 };
 

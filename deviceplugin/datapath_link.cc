@@ -16,12 +16,12 @@
 #include <vector>
 
 #include "common/backend.h"
+#include "common/event_loop.h"
 #include "common/known_fields.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "datapath.grpc.pb.h"
 #include "deviceplugin/config/config.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/offer.h"
@@ -157,7 +157,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   using Set = std::function<void(const datapath::v1::SetDevicesResponse&)>;
   using Done = std::function<void(const std::string&)>;
 
-  Session(Loop& loop, const std::string& socketPath, Set onSet, Read onRead, Done onDone)
+  Session(EventLoop& loop, const std::string& socketPath, Set onSet, Read onRead, Done onDone)
       : ticket_(loop),
         onSet_(std::move(onSet)),
         onRead_(std::move(onRead)),
@@ -256,7 +256,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     StartCall();
   }
 
-  Loop::Ticket ticket_;  // first, so that it outlives the rest
+  EventLoop::Ticket ticket_;  // first, so that it outlives the rest
   Set onSet_;
   Read onRead_;
   Done onDone_;
@@ -270,14 +270,16 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   std::shared_ptr<Session> keep_;
 };
 
-DatapathLink::DatapathLink(Loop& loop, std::string socketPath, Handlers handlers)
+DatapathLink::DatapathLink(EventLoop& loop, std::string socketPath, Handlers handlers)
     : loop_(loop),
       socketPath_(std::move(socketPath)),
       handlers_(std::move(handlers)),
-      self_(std::make_shared<DatapathLink*>(this)) {}
+      lifetime_(loop),
+      reconnect_(loop, [this] {
+        if (!session_) connect();
+      }) {}
 
 DatapathLink::~DatapathLink() {
-  self_.reset();
   if (session_) session_->cancel();
 }
 
@@ -291,11 +293,10 @@ void DatapathLink::setOffers(const std::vector<ResourceOffer>& offers) {
 }
 
 void DatapathLink::connect() {
-  const std::weak_ptr<DatapathLink*> alive = self_;
   // What a session brings after its end is not said of the next one.
-  const auto post = [this, alive, &loop = loop_, session = ++sessions_](auto what) {
-    loop.post([this, alive, session, what = std::move(what)] {
-      if (alive.lock() && session_ && session == sessions_) what();
+  const auto post = [this, poster = lifetime_.poster(), session = ++sessions_](auto what) {
+    poster([this, session, what = std::move(what)] {
+      if (session_ && session == sessions_) what();
     });
   };
   session_ = std::make_shared<Session>(
@@ -370,9 +371,7 @@ void DatapathLink::sessionEnded(const std::string& reason) {
   if (text != lastReason_) log::warn("{}", text);
   lastReason_ = text;
   handlers_.lost(text);
-  loop_.runAfter(kRetry, [this, alive = std::weak_ptr(self_)] {
-    if (alive.lock() && !session_) connect();
-  });
+  reconnect_.start(kRetry);
 }
 
 }  // namespace vdpa::plugin

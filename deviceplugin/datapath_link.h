@@ -10,8 +10,8 @@
 #include <set>
 #include <string>
 
+#include "common/event_loop.h"
 #include "datapath.pb.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/resources/offer.h"
 
@@ -26,7 +26,7 @@ class DatapathLink {
         lost;  // every device's state is unknown from now on
   };
 
-  DatapathLink(Loop& loop, std::string socketPath, Handlers handlers);
+  DatapathLink(EventLoop& loop, std::string socketPath, Handlers handlers);
   ~DatapathLink();
 
   // Sends the set now and at every reconnection.
@@ -41,12 +41,13 @@ class DatapathLink {
   DeviceList::Health healthOf(const std::string& id) const;
   void sessionEnded(const std::string& reason);
 
-  Loop& loop_;
+  EventLoop& loop_;
   std::string socketPath_;
   Handlers handlers_;
   std::shared_ptr<const datapath::v1::SetDevicesRequest> devices_;
   std::shared_ptr<Session> session_;
-  std::shared_ptr<DatapathLink*> self_;
+  const EventLoop::Lifetime lifetime_;
+  EventLoop::Timer reconnect_;
   std::string lastReason_;
   unsigned sessions_ = 0;
   bool answered_ = false;                           // in this session

@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "deviceplugin/events/loop.h"
+#include "common/event_loop.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/resources/offer.h"
 #include "plugin.grpc.pb.h"
@@ -20,7 +20,7 @@ plugin::v1::ListResponse toMessage(
 class ExplainService final : public plugin::v1::Plugin::Service {
  public:
   // `state` is called on the loop's thread.
-  ExplainService(Loop& loop, std::function<plugin::v1::ListResponse()> state)
+  ExplainService(EventLoop& loop, std::function<plugin::v1::ListResponse()> state)
       : loop_(loop), state_(std::move(state)) {}
 
   grpc::Status Explain(grpc::ServerContext* context, const plugin::v1::ExplainRequest* request,
@@ -29,7 +29,7 @@ class ExplainService final : public plugin::v1::Plugin::Service {
                     plugin::v1::ListResponse* response) override;
 
  private:
-  Loop& loop_;
+  EventLoop& loop_;
   const std::function<plugin::v1::ListResponse()> state_;
 };
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -86,6 +87,7 @@ Instance::Instance(PluginOptions options)
       lock_(takeNode(options_.runDirectory)),
       // While it waits for another instance, the default action of a signal is the right one.
       signals_(takeStopSignals()),
+      signalsWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); }),
       metrics_(options_.metricsAddress),
       offered_(options_.runDirectory + "/offered"),
       files_(options_.deviceInfoDirectory),
@@ -96,7 +98,6 @@ Instance::Instance(PluginOptions options)
           plugins_, [this]() -> const auto& { return catalogue_.offers().resources; },
           [this] { return pods_ ? pods_->held() : std::nullopt; }),
       explain_(std::make_unique<ExplainService>(loop_, [this] { return explain(); })) {
-  loop_.watch(signals_.get(), [this] { loop_.stop(); });
   startServer();
   followDatapath();
   plugins_.watch(inotify_);

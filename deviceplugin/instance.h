@@ -5,11 +5,11 @@
 #include <memory>
 #include <string>
 
+#include "common/event_loop.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/catalogue.h"
 #include "deviceplugin/datapath_link.h"
 #include "deviceplugin/events/inotify.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/device_info_upkeep.h"
 #include "deviceplugin/kubelet/metrics.h"
@@ -59,11 +59,12 @@ class Instance {
   void followPods();
 
   const PluginOptions options_;
-  Loop loop_;
+  EventLoop loop_;
   Inotify inotify_;
   Catalogue catalogue_;
   UniqueFd lock_;
   UniqueFd signals_;
+  EventLoop::Watch signalsWatch_;
   Metrics metrics_;  // after signals_: its threads, as all others, leave them to the loop
   OfferedResources offered_;
   DeviceInfoFiles files_;

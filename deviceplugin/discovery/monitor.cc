@@ -2,6 +2,7 @@
 
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -13,8 +14,8 @@
 #include <utility>
 
 #include "common/errors.h"
+#include "common/event_loop.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 namespace {
@@ -105,16 +106,17 @@ bool concernsHost(std::string_view messages) {
   return false;
 }
 
-Monitor::Monitor(Loop& loop, std::function<void()> changed, std::chrono::milliseconds withoutEvents)
-    : loop_(loop),
-      changed_(std::move(changed)),
+Monitor::Monitor(EventLoop& loop, std::function<void()> changed,
+                 std::chrono::milliseconds withoutEvents)
+    : changed_(std::move(changed)),
       withoutEvents_(withoutEvents),
       uevents_(openNetlink(NETLINK_KOBJECT_UEVENT, kUevents)),
       network_(openNetlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
-                                              RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)) {
-  loop_.watch(uevents_.get(), [this] { readUevents(); });
-  loop_.watch(network_.get(), [this] { readNetwork(); });
-  schedule(withoutEvents_);
+                                              RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)),
+      ueventsWatch_(loop, uevents_.get(), EPOLLIN, [this](uint32_t) { readUevents(); }),
+      networkWatch_(loop, network_.get(), EPOLLIN, [this](uint32_t) { readNetwork(); }),
+      due_(loop, [this] { look(); }) {
+  due_.start(withoutEvents_);
 }
 
 void Monitor::readUevents() {
@@ -122,7 +124,7 @@ void Monitor::readUevents() {
   drain(uevents_.get(), [&](std::string_view message, bool overflow) {
     any = any || overflow || concernsDevices(message);
   });
-  if (any) schedule(kDevices);
+  if (any) due_.startWithin(kDevices);
 }
 
 void Monitor::readNetwork() {
@@ -130,21 +132,11 @@ void Monitor::readNetwork() {
   drain(network_.get(), [&](std::string_view messages, bool overflow) {
     any = any || overflow || concernsHost(messages);
   });
-  if (any) schedule(kNetwork);
+  if (any) due_.startWithin(kNetwork);
 }
 
-// The earliest of what is asked for wins; a tick that finds itself too early or late does nothing.
-void Monitor::schedule(std::chrono::milliseconds delay) {
-  const auto due = Loop::Clock::now() + delay;
-  if (due >= due_) return;
-  due_ = due;
-  loop_.runAfter(delay, [this] { tick(); });
-}
-
-void Monitor::tick() {
-  if (Loop::Clock::now() < due_) return;
-  due_ = Loop::Clock::time_point::max();
-  schedule(withoutEvents_);
+void Monitor::look() {
+  due_.start(withoutEvents_);
   changed_();
 }
 

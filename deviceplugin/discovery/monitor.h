@@ -8,8 +8,8 @@
 #include <functional>
 #include <string_view>
 
+#include "common/event_loop.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 
@@ -25,21 +25,20 @@ class Monitor {
   // within 250 ms of events about the host's network (pods' netdevs come and go all the time), and
   // each time so long has passed `withoutEvents`. Throws std::system_error. The monitor must
   // outlive the loop's run.
-  Monitor(Loop& loop, std::function<void()> changed,
+  Monitor(EventLoop& loop, std::function<void()> changed,
           std::chrono::milliseconds withoutEvents = std::chrono::minutes(1));
 
  private:
   void readUevents();
   void readNetwork();
-  void schedule(std::chrono::milliseconds delay);
-  void tick();
+  void look();
 
-  Loop& loop_;
   const std::function<void()> changed_;
   const std::chrono::milliseconds withoutEvents_;
   UniqueFd uevents_;
   UniqueFd network_;
-  Loop::Clock::time_point due_ = Loop::Clock::time_point::max();
+  EventLoop::Watch ueventsWatch_, networkWatch_;
+  EventLoop::Timer due_;
 };
 
 }  // namespace vdpa::plugin

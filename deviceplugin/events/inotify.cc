@@ -1,6 +1,7 @@
 #include "deviceplugin/events/inotify.h"
 
 #include <fmt/core.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 
 #include <stdexcept>
@@ -8,14 +9,13 @@
 #include <utility>
 
 #include "common/errors.h"
-#include "deviceplugin/events/loop.h"
+#include "common/event_loop.h"
 
 namespace vdpa::plugin {
 
-Inotify::Inotify(Loop& loop)
-    : fd_(checked(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "cannot create an inotify instance")) {
-  loop.watch(fd_.get(), [this] { read(); });
-}
+Inotify::Inotify(EventLoop& loop)
+    : fd_(checked(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "cannot create an inotify instance")),
+      watch_(loop, fd_.get(), EPOLLIN, [this](uint32_t) { read(); }) {}
 
 void Inotify::watch(const std::string& directory, Handler handler) {
   const int watch = checked(

@@ -5,8 +5,8 @@
 #include <map>
 #include <string>
 
+#include "common/event_loop.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 
@@ -15,7 +15,7 @@ class Inotify {
   enum class Change { appeared, vanished };
   using Handler = std::function<void(Change change, const std::string& name)>;
 
-  explicit Inotify(Loop& loop);
+  explicit Inotify(EventLoop& loop);
 
   // Several watches of one directory are fine. Throws std::system_error naming the directory.
   // A directory that goes away, and events that are lost, end the loop with an error: a process
@@ -26,6 +26,7 @@ class Inotify {
   void read();
 
   UniqueFd fd_;
+  EventLoop::Watch watch_;
   std::multimap<int, Handler> handlers_;
   std::map<int, std::string> directories_;
 };

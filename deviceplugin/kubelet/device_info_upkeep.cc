@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "common/errors.h"
+#include "common/event_loop.h"
 #include "common/log.h"
-#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 namespace {
@@ -27,33 +27,33 @@ constexpr auto kWriteAgain = std::chrono::seconds(10);
 }  // namespace
 
 void DeviceInfoUpkeep::renew() {
-  loop_.runAfter(kWriteAfter, [this] { write(); });
-  loop_.runAfter(kTidyAfter, [this] { tidy(); });
+  written_ = 0;
+  writing_.start(kWriteAfter);
+  tidying_.start(kTidyAfter);
 }
 
-// Those after the first `done`. Other offers meanwhile bring a writing of their own.
-void DeviceInfoUpkeep::write(size_t done) {
+// A part of them, then the next one.
+void DeviceInfoUpkeep::write() {
+  const size_t done = written_;
   size_t seen = 0;
   try {
     for (const auto& [config, devices] : found_())
       for (const auto& device : devices) {
         if (seen++ < done) continue;
         files_.write(config.fullName(), device);
-        if (seen == done + kWrittenAtOnce) return loop_.post([this, seen] { write(seen); });
+        written_ = seen;
+        if (seen == done + kWrittenAtOnce) return writing_.start(std::chrono::milliseconds(0));
       }
   } catch (const std::exception& error) {
     log::error("{}; until then network-status lacks device information", withRemedy(error));
-    if (std::exchange(writePending_, true)) return;
-    loop_.runAfter(kWriteAgain, [this] {
-      writePending_ = false;
-      write();
-    });
+    written_ = 0;
+    writing_.start(kWriteAgain);
   }
 }
 
 void DeviceInfoUpkeep::tidy() {
   const auto held = held_();
-  if (!held || Loop::Clock::now() - started_ < kTidyAfter) return;
+  if (!held || EventLoop::Clock::now() - started_ < kTidyAfter) return;
   std::set<std::string> needed;
   for (const auto& resource : offered_.names()) {
     std::set<std::string> kept;

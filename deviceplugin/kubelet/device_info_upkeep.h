@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "deviceplugin/events/loop.h"
+#include "common/event_loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/pod_watch.h"
@@ -23,16 +23,17 @@ class DeviceInfoUpkeep {
 
   // `found`: what is on the node; devices that are listed for their pod alone have their files.
   // `held`: as PodWatch has it. References outlive this.
-  DeviceInfoUpkeep(Loop& loop, DeviceInfoFiles& files, OfferedResources& offered,
+  DeviceInfoUpkeep(EventLoop& loop, DeviceInfoFiles& files, OfferedResources& offered,
                    const ResourcePlugins& plugins,
                    std::function<const std::vector<ResourceOffer>&()> found,
                    std::function<Held()> held)
-      : loop_(loop),
-        files_(files),
+      : files_(files),
         offered_(offered),
         plugins_(plugins),
         found_(std::move(found)),
-        held_(std::move(held)) {}
+        held_(std::move(held)),
+        writing_(loop, [this] { write(); }),
+        tidying_(loop, [this] { tidy(); }) {}
 
   // The offers are others.
   void renew();
@@ -40,16 +41,16 @@ class DeviceInfoUpkeep {
   void tidy();
 
  private:
-  void write(size_t done = 0);
+  void write();
 
-  Loop& loop_;
   DeviceInfoFiles& files_;
   OfferedResources& offered_;
   const ResourcePlugins& plugins_;
   const std::function<const std::vector<ResourceOffer>&()> found_;
   const std::function<Held()> held_;
-  const Loop::Clock::time_point started_ = Loop::Clock::now();
-  bool writePending_ = false;
+  const EventLoop::Clock::time_point started_ = EventLoop::Clock::now();
+  size_t written_ = 0;  // of found_, in its order
+  EventLoop::Timer writing_, tidying_;
 };
 
 }  // namespace vdpa::plugin

@@ -8,8 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "common/event_loop.h"
 #include "deviceplugin.grpc.pb.h"
-#include "deviceplugin/events/loop.h"
 
 namespace vdpa::plugin {
 namespace {
@@ -17,9 +17,9 @@ namespace {
 constexpr auto kDeadline = std::chrono::seconds(5);
 
 struct Call {
-  explicit Call(Loop& loop) : ticket(loop) {}
+  explicit Call(EventLoop& loop) : ticket(loop) {}
 
-  Loop::Ticket ticket;  // first, so that it outlives the rest
+  EventLoop::Ticket ticket;  // first, so that it outlives the rest
   std::unique_ptr<v1beta1::Registration::Stub> stub;
   grpc::ClientContext context;
   v1beta1::RegisterRequest request;
@@ -28,7 +28,7 @@ struct Call {
 
 }  // namespace
 
-std::function<void()> registerWithKubelet(Loop& loop, const std::string& kubeletSocket,
+std::function<void()> registerWithKubelet(EventLoop& loop, const std::string& kubeletSocket,
                                           const std::string& endpoint, const std::string& resource,
                                           std::function<void(std::string)> done) {
   grpc::ChannelArguments arguments;

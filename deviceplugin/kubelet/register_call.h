@@ -4,14 +4,14 @@
 #include <functional>
 #include <string>
 
-#include "deviceplugin/events/loop.h"
+#include "common/event_loop.h"
 
 namespace vdpa::plugin {
 
 // Calls `done` on a gRPC thread with an empty text, or with what went wrong. Bounded by a deadline.
 // Uses a connection of its own: one kept over a kubelet restart needs seconds to come back. The
 // result cancels the call.
-std::function<void()> registerWithKubelet(Loop& loop, const std::string& kubeletSocket,
+std::function<void()> registerWithKubelet(EventLoop& loop, const std::string& kubeletSocket,
                                           const std::string& endpoint, const std::string& resource,
                                           std::function<void(std::string error)> done);
 

@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "common/errors.h"
+#include "common/event_loop.h"
 #include "common/log.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/metrics.h"
 #include "deviceplugin/kubelet/plugin_server.h"
@@ -21,7 +21,7 @@
 
 namespace vdpa::plugin {
 
-ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const ResourceOffer& offer,
+ResourcePlugin::ResourcePlugin(EventLoop& loop, Paths paths, const ResourceOffer& offer,
                                DeviceInfoFiles& files, Metrics& metrics,
                                std::function<void()> changed)
     : loop_(loop),
@@ -33,21 +33,18 @@ ResourcePlugin::ResourcePlugin(Loop& loop, Paths paths, const ResourceOffer& off
       changed_(std::move(changed)),
       devices_(offer.devices, topology_),
       allocation_(resource_, paths_.runDirectory, devices_, files),
-      self_(std::make_shared<ResourcePlugin*>(this)),
-      alive_(self_) {
+      lifetime_(loop),
+      post_(lifetime_.poster()),
+      due_(loop, [this] {
+        const auto due = registration_.due();
+        if (due && *due <= EventLoop::Clock::now()) attempt();
+      }) {
   startServer();
 }
 
 ResourcePlugin::~ResourcePlugin() {
-  self_.reset();
   if (cancel_) cancel_();
   server_.reset();
-}
-
-void ResourcePlugin::onLoop(std::function<void()> task) {
-  loop_.post([alive = alive_, task = std::move(task)] {
-    if (alive.lock()) task();
-  });
 }
 
 void ResourcePlugin::startServer() {
@@ -57,17 +54,17 @@ void ResourcePlugin::startServer() {
   const unsigned generation = ++generation_;
   PluginEvents events;
   events.streamStarted = [this, generation] {
-    onLoop([this, generation] {
+    post_([this, generation] {
       if (generation != generation_) return;
-      registration_.streamStarted(Loop::Clock::now());
+      registration_.streamStarted(EventLoop::Clock::now());
       changed_();
     });
   };
   events.streamEnded = [this, generation] {
-    onLoop([this, generation] {
+    post_([this, generation] {
       if (generation != generation_) return;
       log::info("{}: the kubelet's stream ended", resource_);
-      registration_.streamEnded(Loop::Clock::now());
+      registration_.streamEnded(EventLoop::Clock::now());
       if (registration_.streamsInTheWay()) registration_.streamsGivenUp();
       changed_();
       schedule();
@@ -80,13 +77,13 @@ void ResourcePlugin::startServer() {
 
 // Registers again. Streams of the server so far end before the kubelet is asked: see attempt().
 void ResourcePlugin::restart() {
-  registration_.restarted(Loop::Clock::now());
+  registration_.restarted(EventLoop::Clock::now());
   changed_();
   schedule();
 }
 
 void ResourcePlugin::kubeletAppeared() {
-  registration_.kubeletAppeared(Loop::Clock::now(), named_ && server_ && server_->socketIsOurs());
+  registration_.kubeletAppeared(EventLoop::Clock::now(), named_ && server_ && server_->socketIsOurs());
   changed_();
   schedule();
 }
@@ -106,13 +103,9 @@ void ResourcePlugin::ownSocketVanished() {
 void ResourcePlugin::schedule() {
   const auto due = registration_.due();
   if (!due) return;
-  const auto delay = std::chrono::ceil<std::chrono::milliseconds>(*due - Loop::Clock::now());
+  const auto delay = std::chrono::ceil<std::chrono::milliseconds>(*due - EventLoop::Clock::now());
   if (delay.count() <= 0) return attempt();
-  loop_.runAfter(delay, [this, alive = std::weak_ptr(self_)] {
-    if (!alive.lock()) return;
-    const auto now = Loop::Clock::now();
-    if (const auto again = registration_.due(); again && *again <= now) attempt();
-  });
+  due_.start(delay);
 }
 
 // Every Register names a socket of its own, because the kubelet refuses one that it still has
@@ -124,7 +117,7 @@ void ResourcePlugin::attempt() {
   } catch (const std::exception& error) {
     // Events in a directory that takes its place are not seen: the process must start again.
     if (!std::filesystem::exists(paths_.kubeletDirectory)) throw;
-    registration_.failed(Loop::Clock::now());
+    registration_.failed(EventLoop::Clock::now());
     log::warn("{}: not registered with the kubelet, which is tried again: {}", resource_,
               withRemedy(error));
     return schedule();
@@ -133,10 +126,10 @@ void ResourcePlugin::attempt() {
   const unsigned generation = generation_;
   cancel_ = registerWithKubelet(
       loop_, paths_.kubeletDirectory + "/kubelet.sock", endpoint_, resource_,
-      [this, generation, alive = alive_, &loop = loop_](std::string error) {
-        loop.post([this, generation, alive, error = std::move(error)] {
-          if (!alive.lock() || generation != generation_) return;
-          const auto now = Loop::Clock::now();
+      [this, generation, post = post_](std::string error) {
+        post([this, generation, error = std::move(error)] {
+          if (generation != generation_) return;
+          const auto now = EventLoop::Clock::now();
           if (error.empty()) {
             registration_.succeeded(now);
             metrics_.registered(resource_);

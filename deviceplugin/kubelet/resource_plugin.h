@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "deviceplugin/events/loop.h"
+#include "common/event_loop.h"
 #include "deviceplugin/kubelet/allocation.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/kubelet/metrics.h"
@@ -25,7 +25,7 @@ class ResourcePlugin {
   };
 
   // `changed` is called when registered() may have changed. References outlive this.
-  ResourcePlugin(Loop& loop, Paths paths, const ResourceOffer& offer, DeviceInfoFiles& files,
+  ResourcePlugin(EventLoop& loop, Paths paths, const ResourceOffer& offer, DeviceInfoFiles& files,
                  Metrics& metrics, std::function<void()> changed);
   ~ResourcePlugin();
   ResourcePlugin(const ResourcePlugin&) = delete;
@@ -49,9 +49,8 @@ class ResourcePlugin {
   void restart();
   void schedule();
   void attempt();
-  void onLoop(std::function<void()> task);  // from any thread; dropped once this is gone
 
-  Loop& loop_;
+  EventLoop& loop_;
   Paths paths_;
   std::string resource_;
   std::string endpoint_;
@@ -64,9 +63,10 @@ class ResourcePlugin {
   RegistrationSchedule registration_;
   unsigned generation_ = 0;  // of the server: events of an earlier one are old news
   bool named_ = false;       // a Register call has named endpoint_
-  std::shared_ptr<ResourcePlugin*> self_;
-  const std::weak_ptr<ResourcePlugin*> alive_;  // what posted tasks hold
-  std::function<void()> cancel_;                // the Register call under way
+  const EventLoop::Lifetime lifetime_;
+  const std::function<void(EventLoop::Task)> post_;  // from any thread; dropped once this is gone
+  EventLoop::Timer due_;                             // of the next Register call
+  std::function<void()> cancel_;                     // the Register call under way
   std::unique_ptr<PluginServer> server_;
 };
 

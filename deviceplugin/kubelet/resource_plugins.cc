@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "common/errors.h"
+#include "common/event_loop.h"
 #include "common/log.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/events/inotify.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/kubelet/kubelet_watch.h"
@@ -32,14 +32,16 @@ constexpr auto kOfferAgain = std::chrono::seconds(2);
 
 }  // namespace
 
-ResourcePlugins::ResourcePlugins(Loop& loop, ResourcePlugin::Paths paths, OfferedResources& offered,
-                                 DeviceInfoFiles& files, Metrics& metrics, Handlers handlers)
+ResourcePlugins::ResourcePlugins(EventLoop& loop, ResourcePlugin::Paths paths,
+                                 OfferedResources& offered, DeviceInfoFiles& files,
+                                 Metrics& metrics, Handlers handlers)
     : loop_(loop),
       paths_(std::move(paths)),
       offered_(offered),
       files_(files),
       metrics_(metrics),
-      handlers_(std::move(handlers)) {}
+      handlers_(std::move(handlers)),
+      retry_(loop, [this] { handlers_.retry(); }) {}
 
 void ResourcePlugins::watch(Inotify& inotify) {
   const auto each = [this](void (ResourcePlugin::*method)()) {
@@ -107,11 +109,7 @@ void ResourcePlugins::update() {
       incomplete_ = true;
     }
   }
-  if (incomplete_ && !std::exchange(retryPending_, true))
-    loop_.runAfter(kOfferAgain, [this] {
-      retryPending_ = false;
-      handlers_.retry();
-    });
+  if (incomplete_) retry_.startWithin(kOfferAgain);
   if (!there)
     log::info("waiting for the kubelet to listen on {}/kubelet.sock", paths_.kubeletDirectory);
 }

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "common/event_loop.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/events/inotify.h"
-#include "deviceplugin/events/loop.h"
 #include "deviceplugin/kubelet/device_info_files.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/kubelet/kubelet_watch.h"
@@ -32,7 +32,7 @@ class ResourcePlugins {
   };
 
   // References outlive this.
-  ResourcePlugins(Loop& loop, ResourcePlugin::Paths paths, OfferedResources& offered,
+  ResourcePlugins(EventLoop& loop, ResourcePlugin::Paths paths, OfferedResources& offered,
                   DeviceInfoFiles& files, Metrics& metrics, Handlers handlers);
 
   // Begins to follow the kubelet.
@@ -72,7 +72,7 @@ class ResourcePlugins {
  private:
   void update();
 
-  Loop& loop_;
+  EventLoop& loop_;
   const ResourcePlugin::Paths paths_;
   OfferedResources& offered_;
   DeviceInfoFiles& files_;
@@ -82,7 +82,7 @@ class ResourcePlugins {
   std::vector<ResourceOffer> offers_;
   ById health_;
   bool incomplete_ = false;  // a resource of offers_ has no plugin
-  bool retryPending_ = false;
+  EventLoop::Timer retry_;
   std::map<std::string, std::unique_ptr<ResourcePlugin>> plugins_;  // by full name
 };
 

@@ -66,7 +66,9 @@ def view():
             raise SystemExit(f"cannot mount an overlay over {ROOT}; it needs root and a kernel with overlayfs: "
                              f"{holder.stderr.read().strip()}")
         try:
-            yield ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", f"--wdns={ROOT}"]
+            # What a test leaves running that fails on a mutant ends with its command.
+            yield ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", f"--wdns={ROOT}",
+                   "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         finally:
             holder.kill()
 

@@ -83,8 +83,9 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   std::shared_ptr<WorkerHandle> worker;
   const auto startWorker = [&] {
     if (const auto engine = backend.engine(record))
-      worker = std::make_shared<WorkerHandle>(node_.options.programs, node_.options.paths, record,
-                                              *engine, WorkerHandle::Begin::start, node_.onHealth);
+      worker = std::make_shared<WorkerHandle>(node_.supervision, node_.options.programs,
+                                              node_.options.paths, record, *engine,
+                                              WorkerHandle::Begin::start, node_.onHealth);
   };
   Rollback rollback;  // after everything that it uses
   rollback.add([&] {

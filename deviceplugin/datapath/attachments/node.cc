@@ -11,13 +11,23 @@
 #include "deviceplugin/datapath/processes/worker_handle.h"
 
 namespace vdpa::datapath {
+namespace {
+
+Task<uint64_t> unallocatedOf(std::shared_ptr<WorkerHandle> worker,
+                             std::chrono::milliseconds timeout) {
+  if (!worker) co_return 0;
+  const uint64_t bytes = co_await worker->unallocated(timeout);
+  co_return bytes;
+}
+
+}  // namespace
 
 Node::Node(Options given, std::function<void()> healthChanged)
     : options(std::move(given)),
       onHealth(std::move(healthChanged)),
       records(options.paths.owners()),
       orphans(options.releaseAfter),
-      switches(options.programs, options.paths,
+      switches(supervision, options.programs, options.paths,
                {.unknown =
                     [this](const std::string& id) {
                       const auto device = table.find(id);
@@ -31,9 +41,9 @@ Node::Node(Options given, std::function<void()> healthChanged)
                                  : std::string("nobody that is known");
                     },
                 .unallocated =
-                    [this](const std::string& id, std::chrono::milliseconds timeout) {
+                    [this](std::string id, std::chrono::milliseconds timeout) {
                       const auto device = table.find(id);
-                      return device && device->worker ? device->worker->unallocated(timeout) : 0;
+                      return unallocatedOf(device ? device->worker : nullptr, timeout);
                     }},
                onHealth),
       bus(options.programs.sysfs, options.programs.dev),
@@ -42,7 +52,7 @@ Node::Node(Options given, std::function<void()> healthChanged)
            options.vdpa.remove, options.hardware ? options.hardware->vdpaMtu : options.vdpa.mtu,
            [this](const std::string& id) { return table.inUse(id); }, onHealth},
           bus),
-      backends(switches, bus, provisioner, options.programs, options.paths, onHealth),
+      backends(supervision, switches, bus, provisioner, options.programs, options.paths, onHealth),
       changes(options.hardware ? *options.hardware
                                : VfConfiguration::kernels(options.programs.sysfs, options.vdpa.mac,
                                                           options.vdpa.setMac, options.vdpa.mtu)) {}

@@ -75,6 +75,7 @@ struct Node {
 
   const Options options;
   const std::function<void()> onHealth;
+  EventThread supervision;  // of all processes; first, since all that follows has some
   OwnerRecordStore records;
   DeviceTable table;
   MacRegistry macs{table};

@@ -139,10 +139,11 @@ void Recovery::resume(const OwnerRecord& record) {
   } catch (const std::exception& error) {  // the other pods' devices are still worth a start
     log::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
   }
-  node_.table.restore(record, engine ? std::make_shared<WorkerHandle>(
-                                           node_.options.programs, node_.options.paths, record,
-                                           *engine, WorkerHandle::Begin::takeOver, node_.onHealth)
-                                     : nullptr);
+  node_.table.restore(
+      record, engine ? std::make_shared<WorkerHandle>(node_.supervision, node_.options.programs,
+                                                      node_.options.paths, record, *engine,
+                                                      WorkerHandle::Begin::takeOver, node_.onHealth)
+                     : nullptr);
   log::info("{} is attached to {}", attachment.deviceId, describeOwner(attachment.owner));
 }
 

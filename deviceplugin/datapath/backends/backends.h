@@ -12,12 +12,12 @@ namespace vdpa::datapath {
 
 class Backends {
  public:
-  Backends(SwitchSet& switches, const VdpaBus& bus, Provisioner& provisioner,
+  Backends(EventThread& thread, SwitchSet& switches, const VdpaBus& bus, Provisioner& provisioner,
            const Programs& programs, const Paths& paths, std::function<void()> onChange)
       : software(switches),
         kernel(bus, provisioner),
         netdev(bus, provisioner),
-        dpdk(programs, paths, std::move(onChange)) {}
+        dpdk(thread, programs, paths, std::move(onChange)) {}
 
   SoftwareBackend software;
   KernelBackend kernel;

@@ -34,9 +34,9 @@ constexpr auto kHeartbeat = std::chrono::seconds(5);
 
 }  // namespace
 
-DpdkBackend::DpdkBackend(const Programs& programs, const Paths& paths,
+DpdkBackend::DpdkBackend(EventThread& thread, const Programs& programs, const Paths& paths,
                          std::function<void()> onChange)
-    : programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
+    : thread_(thread), programs_(programs), paths_(paths), onChange_(std::move(onChange)) {
   makeDirectory(paths_.pmds(), 0700);
 }
 
@@ -70,12 +70,14 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
                                         "--log-format=" + programs_.logFormat};
   if (!device.devargs.empty()) arguments.push_back("--devargs=" + device.devargs);
   auto process = std::make_shared<SupervisedProcess>(
+      thread_,
       SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
                               programs_.cgroupRoot, kHeartbeat},
-      SupervisedProcess::Handlers{[](SupervisedProcess&, const nlohmann::json& hello) {
+      SupervisedProcess::Handlers{[](SupervisedProcess&, nlohmann::json hello) -> Task<void> {
                                     // It answers for a moment to say why it ends.
                                     if (!hello.value("ready", false))
                                       throw std::runtime_error(hello.value("reason", ""));
+                                    co_return;
                                   },
                                   nullptr, onChange_});
   std::lock_guard lock(mutex_);

@@ -18,8 +18,9 @@ namespace vdpa::datapath {
 
 class DpdkBackend : public Backend {
  public:
-  // `onChange` is called from threads of its own when unhealthy() may be another one.
-  DpdkBackend(const Programs& programs, const Paths& paths, std::function<void()> onChange);
+  // `onChange` is called from any thread when unhealthy() may be another one.
+  DpdkBackend(EventThread& thread, const Programs& programs, const Paths& paths,
+              std::function<void()> onChange);
 
   PortSettings resolve(const std::string& id, const OfferedDevice& offer,
                        const Settings& settings) const override;
@@ -50,6 +51,7 @@ class DpdkBackend : public Backend {
   std::shared_ptr<SupervisedProcess> startDriver(const std::string& id, const DeviceConfig& device);
   void end(const std::string& id);
 
+  EventThread& thread_;
   const Programs programs_;
   const Paths paths_;
   const std::function<void()> onChange_;

@@ -23,16 +23,19 @@ void serve(const PmdOptions& options, const std::string& reason) {
   using Clock = std::chrono::steady_clock;
   const UniqueFd signals = takeStopSignals();
   bool stop = false;
-  ControlServer control(options.control, [&](const std::string& operation, const nlohmann::json&) {
-    if (operation == "stop") {
-      stop = true;
-      return nlohmann::json::object();
-    }
-    return nlohmann::json{
-        {"program", "vdpa-pmd"},    {"version", programVersion()}, {"pid", ::getpid()},
-        {"device", options.device}, {"driver", options.driver},    {"socket", options.socket},
-        {"ready", false},           {"connected", false},          {"reason", reason}};
-  });
+  ControlServer control(
+      options.control,
+      [&](const std::string& operation, const nlohmann::json&) {
+        if (operation == "stop") {
+          stop = true;
+          return nlohmann::json::object();
+        }
+        return nlohmann::json{
+            {"program", "vdpa-pmd"},    {"version", programVersion()}, {"pid", ::getpid()},
+            {"device", options.device}, {"driver", options.driver},    {"socket", options.socket},
+            {"ready", false},           {"connected", false},          {"reason", reason}};
+      },
+      options.controlFd);
   const auto end = Clock::now() + kTime;
   while (!stop && Clock::now() < end) {
     pollfd fds[] = {{signals.get(), POLLIN, 0}, {control.fd(), POLLIN, 0}};

@@ -56,6 +56,7 @@ int run(int argc, char** argv) {
       .range(8u, 4096u);
   app.option("--socket", options.socket, "the worker's vhost-user socket, created here").required();
   app.option("--control", options.control, "control socket, created here").required();
+  app.option("--control-fd", options.controlFd, "a descriptor that listens there already");
   app.option("--sysfs", options.sysfs).showDefault();
   app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
   app.option("--log-format", logFormat, "text or json").showDefault();

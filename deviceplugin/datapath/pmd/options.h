@@ -14,6 +14,7 @@ struct PmdOptions {
   std::string plugin;  // the shared object with that driver
   std::string socket;
   std::string control;
+  int controlFd = -1;  // listens there already; -1: nobody does
   std::string sysfs = "/sys";
   unsigned megabytes = 0;  // for DPDK's and the driver's own structures; 0: the driver's default
 };

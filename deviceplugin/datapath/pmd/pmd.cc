@@ -31,9 +31,10 @@ Pmd::Pmd(PmdOptions options)
               {[this](const std::string& reason) { session_.started(reason); },
                [this] { ::eventfd_write(removed_.get(), 1); }}),
       session_(options_.socket),
-      control_(options_.control, [this](const std::string& operation, const nlohmann::json&) {
-        return handle(operation);
-      }) {
+      control_(
+          options_.control,
+          [this](const std::string& operation, const nlohmann::json&) { return handle(operation); },
+          options_.controlFd) {
   session_.open(device_.handle());
   published_ = state();
 }

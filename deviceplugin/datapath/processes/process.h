@@ -22,6 +22,7 @@ class Process {
   static Process adopt(pid_t pid);
 
   pid_t pid() const { return pid_; }
+  int fd() const { return fd_.get(); }  // readable once it has ended
   void kill();
   // True once it has ended. Reaps it if it is a child of ours.
   bool waitEnd(std::chrono::microseconds timeout);

@@ -1,6 +1,6 @@
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
-#include <sys/socket.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,13 +12,18 @@
 #include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
 
 #include "common/control_channel.h"
 #include "common/control_lock.h"
 #include "common/errors.h"
+#include "common/event_loop.h"
+#include "common/event_thread.h"
+#include "common/json.h"
 #include "common/log.h"
+#include "common/task.h"
 #include "common/unique_fd.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
@@ -32,27 +37,12 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kFirstPause = 50ms;
 constexpr auto kMaxPause = 10s;
-constexpr auto kStable = 10s;          // after so long a life the next pause is the first again
-constexpr auto kStartTime = 15s;       // from its start to its control socket
-constexpr auto kPoll = 400us;          // for the control socket
-constexpr auto kSettling = 3s;         // two of them within the CNI plugin's 10 s for a CHECK
-constexpr auto kAnswerTime = 5s;       // to a question for a sign of life
-constexpr auto kMaxMissedAnswers = 2;  // answers in a row
-
-// False: it hangs in the kernel, where no signal reaches it.
-bool endProcess(ControlClient* client, Process& process, std::chrono::milliseconds stopTime) {
-  if (client) {
-    try {
-      client->call("stop", nlohmann::json::object(), stopTime);
-    } catch (const std::exception&) {
-      // It has gone, or doesn't answer: the wait below tells.
-    }
-    if (process.waitEnd(stopTime)) return true;
-    log::warn("process {} did not stop within {} ms: killed", process.pid(), stopTime.count());
-  }
-  process.kill();
-  return process.waitEnd(stopTime);
-}
+constexpr auto kStable = 10s;        // after so long a life the next pause is the first again
+constexpr auto kStartTime = 15s;     // from its start to its first answer
+constexpr auto kSettling = 3s;       // two of them within the CNI plugin's 10 s for a CHECK
+constexpr auto kAnswerTime = 5s;     // to a question for a sign of life
+constexpr unsigned kMaxSilence = 2;  // heartbeats without an answer
+constexpr int kFirstInherited = 3;   // see Process::start
 
 std::string hanging(const Process& process) {
   return fmt::format(
@@ -60,65 +50,93 @@ std::string hanging(const Process& process) {
       process.pid());
 }
 
-// The process that a control socket belongs to, even if it doesn't listen yet or doesn't answer.
-// Throws what keeps us from telling.
-std::optional<Process> findRunning(const std::string& control) {
+std::optional<Process> adopt(pid_t pid) {
   try {
-    if (const pid_t pid = lockHolder(control)) return Process::adopt(pid);
-    const UniqueFd socket = connectUnix(control);  // one of a version without the lock
-    ucred peer{};
-    socklen_t size = sizeof peer;
-    checked(::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size),
-            "cannot tell who listens on {}", control);
-    return Process::adopt(peer.pid);
+    return Process::adopt(pid);
   } catch (const std::system_error& error) {
-    const int code = error.code().value();
-    if (code != ENOENT && code != ECONNREFUSED && code != ESRCH) throw;
-    log::debug("{}", error.what());  // nobody, the ordinary case
+    if (error.code().value() != ESRCH) throw;
+    return std::nullopt;
+  }
+}
+
+// To be called in the handler of that exception.
+void throwUnlessNobodyListens(const std::system_error& error) {
+  const int code = error.code().value();
+  if (code != ENOENT && code != ECONNREFUSED) throw;
+  log::debug("{}", error.what());  // the ordinary case
+}
+
+// What it listens with is known, but not who it is.
+std::system_error mute(const std::system_error& error, const std::string& control) {
+  return systemError(error.code().value(),
+                     "{}: the process that listens there hangs as it starts: end it (`fuser {}`)",
+                     error.what(), control);
+}
+
+// As findRunning(), for who has no loop.
+std::optional<Process> findStray(const std::string& control) {
+  try {
+    pid_t pid = lockHolder(control);
+    if (pid == 0)
+      askOnce(control, "hello", nlohmann::json::object(), kStartTime).at("pid").get_to(pid);
+    return adopt(pid);
+  } catch (const std::system_error& error) {
+    if (error.code().value() == ETIMEDOUT) throw mute(error, control);
+    throwUnlessNobodyListens(error);
     return std::nullopt;
   }
 }
 
 }  // namespace
 
-SupervisedProcess::SupervisedProcess(Plan plan, Handlers handlers)
-    : plan_(std::move(plan)), handlers_(std::move(handlers)), mayRun_(plan_.mayRun) {
+SupervisedProcess::SupervisedProcess(EventThread& thread, Plan plan, Handlers handlers)
+    : thread_(thread),
+      plan_(std::move(plan)),
+      handlers_(std::move(handlers)),
+      news_(thread.loop()),
+      mayRun_(plan_.mayRun) {
   status_.reason = plan_.title + " is being started";
-  thread_ = std::thread([this] { run(); });
+  thread_.run([this] { job_ = Job(run()); });
 }
 
 SupervisedProcess::~SupervisedProcess() {
-  {
-    std::lock_guard lock(mutex_);
-    if (wanted_ == Wanted::running) wanted_ = Wanted::left;
-  }
-  changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  thread_.run([this] {
+    job_.cancel();
+    client_.reset();
+  });
 }
 
 void SupervisedProcess::stop() {
   {
     std::lock_guard lock(mutex_);
     wanted_ = Wanted::stopped;
+    stopped_.reset();
   }
-  changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
-  const auto client = [this] {
-    std::lock_guard lock(mutex_);
-    return std::exchange(client_, nullptr);
-  }();
-  if (process_) {
-    if (!endProcess(client.get(), *process_, plan_.stopTime))
-      throw std::runtime_error(fmt::format("{}: {}", plan_.title, hanging(*process_)));
-    process_.reset();
-    log::info("stopped {}", plan_.title);
+  thread_.run([this] {
+    job_.cancel();  // whatever it waits for
+    job_ = Job(finish());
+  });
+  std::string problem;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return stopped_.has_value(); });
+    problem = *stopped_;
   }
+  if (!problem.empty()) throw std::runtime_error(problem);
   stopStray(plan_.control);  // the one that ours found there before itself
 }
 
 SupervisedProcess::Status SupervisedProcess::status() const {
   std::lock_guard lock(mutex_);
   return status_;
+}
+
+void SupervisedProcess::setStatus(const std::function<void(Status& status)>& change) {
+  {
+    std::lock_guard lock(mutex_);
+    change(status_);
+  }
+  changed_.notify_all();
 }
 
 bool SupervisedProcess::waitUp(Clock::time_point deadline, bool once) const {
@@ -134,69 +152,118 @@ SupervisedProcess::Status SupervisedProcess::settled() const {
   return status();
 }
 
-nlohmann::json SupervisedProcess::call(const std::string& op) {
-  return call(op, nlohmann::json::object());
-}
-
 nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments,
                                        std::chrono::milliseconds timeout) {
-  std::shared_ptr<ControlClient> client;
-  {
-    std::lock_guard lock(mutex_);
-    client = client_;
-    if (!client) throw systemError(ENOTCONN, "{}", status_.reason);
-  }
-  return client->call(op, arguments, timeout);
+  return thread_.wait(ask(op, arguments, timeout));
 }
 
-void SupervisedProcess::run() {
+Task<nlohmann::json> SupervisedProcess::ask(std::string op, nlohmann::json arguments,
+                                            std::chrono::milliseconds timeout) {
+  const auto client = client_;  // it may be replaced meanwhile
+  if (!client) throw NoAnswer(status().reason);
+  if (silentSince_) throw NoAnswer(silence());
+  try {
+    auto result = co_await client->call(std::move(op), std::move(arguments), timeout);
+    co_return result;
+  } catch (const std::system_error& error) {
+    if (error.code().value() != ETIMEDOUT || client != client_) throw NoAnswer(error.what());
+    if (!silentSince_) silentSince_ = Clock::now() - timeout;
+    news_.notify();  // which asks it at once
+    throw NoAnswer(silence());
+  }
+}
+
+std::string SupervisedProcess::silence() const {
+  if (!silentSince_) return "";
+  return fmt::format(
+      "{}, process {}, has not answered for {} s; if it does not within {} s altogether, it is "
+      "killed and started again: try again then",
+      plan_.title, last_,
+      std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - *silentSince_).count(),
+      (kMaxSilence * plan_.heartbeat).count());
+}
+
+Task<void> SupervisedProcess::run() {
   auto nextPause = std::chrono::milliseconds(kFirstPause);
   for (;;) {
     const auto begin = Clock::now();
     last_ = 0;
     outOfMemory_ = false;
-    if (bringUp()) watch();
-    if (!wanted()) break;
+    const bool up = co_await bringUp();
+    if (up) co_await watch();
     const bool settled = last_ != 0 && handlers_.onEnd && handlers_.onEnd(last_, outOfMemory_);
     if (settled || Clock::now() - begin > kStable) nextPause = kFirstPause;
-    {
-      std::lock_guard lock(mutex_);
-      status_.reason += fmt::format(", next start in {} ms", nextPause.count());
-      log::warn("{}", status_.reason);
-    }
+    setStatus([&](Status& status) {
+      status.reason += fmt::format(", next start in {} ms", nextPause.count());
+      log::warn("{}", status.reason);
+    });
     if (handlers_.onChange) handlers_.onChange();
-    if (!pause(nextPause)) break;
+    co_await sleepFor(thread_.loop(), nextPause);
     if (!settled) nextPause = std::min<std::chrono::milliseconds>(nextPause * 2, kMaxPause);
   }
-  end();
 }
 
 // The one that runs already, or a new one. True when watch() is to follow.
-bool SupervisedProcess::bringUp() {
+Task<bool> SupervisedProcess::bringUp() {
+  std::string problem;
   try {
-    if (process_ && !endProcess(nullptr, *process_, plan_.stopTime))
-      throw std::runtime_error(hanging(*process_));
-    process_.reset();
-    auto running = std::exchange(mayRun_, true) ? findRunning(plan_.control) : std::nullopt;
-    const bool found = running.has_value();
-    if (!found && !wanted()) return false;
-    Process process = found ? std::move(*running)
-                            : Process::start(plan_.arguments, lockForStart(plan_.control).get());
-    const pid_t pid = process.pid();
-    kills_ = ownMemoryKills(plan_.cgroupRoot);
-    if (!found) log::info("started {}, process {}", plan_.title, pid);
-    leaveContainer(process);
-    {
-      std::lock_guard lock(mutex_);
-      status_.found = found;
+    if (process_) {
+      const bool gone = co_await end(*process_, nullptr);
+      if (!gone) throw std::runtime_error(hanging(*process_));
     }
-    if (!connect(std::move(process))) return false;
-    if (found) log::info("took over {}, process {}", plan_.title, pid);
-    return true;
+    process_.reset();
+    const bool found = std::exchange(mayRun_, true) && co_await findRunning();
+    if (!found) process_ = start();
+    last_ = process_->pid();
+    kills_ = ownMemoryKills(plan_.cgroupRoot);
+    setStatus([&](Status& status) {
+      status.pid = last_;
+      status.found = found;
+    });
+    leaveContainer(*process_);
+    const bool up = co_await greet();
+    if (up && found) log::info("took over {}, process {}", plan_.title, last_);
+    co_return up;
   } catch (const std::exception& error) {
-    fail(error.what());
-    return false;
+    problem = error.what();
   }
+  fail(problem);
+  co_return false;
+}
+
+// The process that has the control socket is adopted; false: nobody has it. Throws what keeps us
+// from telling.
+Task<bool> SupervisedProcess::findRunning() {
+  pid_t pid = lockHolder(plan_.control);
+  if (pid == 0) {
+    // One that was started this moment listens already, and has its lock when it answers.
+    std::unique_ptr<ControlClient> client;
+    try {
+      client = std::make_unique<ControlClient>(thread_.loop(), plan_.control, nullptr, nullptr);
+    } catch (const std::system_error& error) {
+      throwUnlessNobodyListens(error);
+      co_return false;
+    }
+    nlohmann::json hello;
+    try {
+      hello = co_await client->call("hello", nlohmann::json::object(), kStartTime);
+    } catch (const std::system_error& error) {
+      throw mute(error, plan_.control);
+    }
+    hello.at("pid").get_to(pid);
+  }
+  process_ = adopt(pid);
+  co_return process_.has_value();
+}
+
+// It listens already when it begins: nobody has to look for its socket.
+Process SupervisedProcess::start() {
+  const UniqueFd listener = listenUnix(plan_.control, 0600);
+  auto arguments = plan_.arguments;
+  arguments.push_back(fmt::format("--control-fd={}", kFirstInherited));
+  auto process = Process::start(arguments, listener.get());
+  log::info("started {}, process {}", plan_.title, process.pid());
+  return process;
 }
 
 // Not reaching it isn't fatal: the process works, for as long as our container lives.
@@ -209,72 +276,166 @@ void SupervisedProcess::leaveContainer(const Process& process) {
   }
 }
 
-// Waits for the process's control socket, says hello, and lets the owner prepare it.
-bool SupervisedProcess::connect(Process process) {
-  process_.emplace(std::move(process));
-  {
-    std::lock_guard lock(mutex_);
-    last_ = status_.pid = process_->pid();
-    closed_ = false;
-  }
+// Says hello, and lets the owner prepare it.
+Task<bool> SupervisedProcess::greet() {
   std::string problem;
-  for (const auto deadline = Clock::now() + kStartTime; wanted() && Clock::now() < deadline;) {
-    if (process_->waitEnd(kPoll)) break;
-    try {
-      auto client = std::make_shared<ControlClient>(plan_.control, handlers_.onEvent, [this] {
-        std::lock_guard lock(mutex_);
-        closed_ = true;
-        changed_.notify_all();
-      });
-      const auto hello = client->call("hello");
-      if (const auto pid = hello.value("pid", process_->pid()); pid != process_->pid())
-        throw std::runtime_error(fmt::format("process {} came first", pid));
-      {
-        std::lock_guard lock(mutex_);
-        client_ = std::move(client);
-        status_.version = hello.value("version", "");
-      }
-      if (handlers_.onUp) handlers_.onUp(*this, hello);
-      {
-        std::lock_guard lock(mutex_);
-        status_.up = true;
-        status_.reason.clear();
-      }
-      changed_.notify_all();
-      if (handlers_.onChange) handlers_.onChange();
-      return true;
-    } catch (const std::system_error& error) {
-      const int code = error.code().value();
-      problem = error.what();
-      if (client_ || (code != ENOENT && code != ECONNREFUSED)) break;
-    } catch (const std::exception& error) {
-      problem = error.what();
-      break;
-    }
+  try {
+    closed_ = false;
+    silentSince_.reset();
+    greeted_ = false;
+    early_.clear();
+    client_ = std::make_shared<ControlClient>(
+        thread_.loop(), plan_.control, [this](const nlohmann::json& event) { onEvent(event); },
+        [this] {
+          closed_ = true;
+          news_.notify();
+        });
+    auto hello = co_await client_->call("hello", nlohmann::json::object(), kStartTime);
+    if (const auto pid = hello.value("pid", last_); pid != last_)
+      throw std::runtime_error(fmt::format("process {} came first", pid));
+    setStatus([&](Status& status) { status.version = hello.value("version", ""); });
+    if (handlers_.onUp) co_await handlers_.onUp(*this, std::move(hello));
+    greeted_ = true;
+    for (const auto& event : early_) onEvent(event);
+    early_.clear();
+    setStatus([](Status& status) {
+      status.up = true;
+      status.reason.clear();
+    });
+    if (handlers_.onChange) handlers_.onChange();
+    co_return true;
+  } catch (const std::exception& error) {
+    problem = error.what();
   }
-  if (!wanted()) return true;  // watch() ends it
   // One that is ending says why in its last words: it gets the time for them.
-  const bool ended = process_->waitEnd(1s);
-  if (!ended && !endProcess(nullptr, *process_, plan_.stopTime)) problem = hanging(*process_);
+  const bool ended = co_await this->ended(*process_, 1s);
+  bool gone = ended;
+  if (!gone) gone = co_await end(*process_, nullptr);
+  if (!gone) problem = hanging(*process_);
   fail(ended ? ending() + "; its last words are in the log" : problem);
-  return false;
+  co_return false;
 }
 
-void SupervisedProcess::watch() {
-  for (int missed = 0; !waitForEnd();) {
+void SupervisedProcess::onEvent(const nlohmann::json& event) {
+  if (!client_) return;  // it is being stopped
+  if (!handlers_.onEvent || client_->answers() == 0) return;
+  if (greeted_)
+    handlers_.onEvent(event);
+  else
+    early_.push_back(event);
+}
+
+Task<void> SupervisedProcess::watch() {
+  auto next = Clock::now() + plan_.heartbeat;
+  for (;;) {
+    while (!closed_ && !silentSince_) {
+      bool news = true;
+      if (plan_.heartbeat > 0s)
+        news = co_await news_.waitUntil(next);
+      else
+        news = co_await news_.wait();
+      if (!news) break;
+    }
+    if (closed_) break;
     const uint64_t before = ownMemoryKills(plan_.cgroupRoot);
-    const bool alive = answers();
-    if (alive) kills_ = before;
-    missed = alive ? 0 : missed + 1;
-    if (missed < kMaxMissedAnswers) continue;
+    const auto asked = Clock::now();
+    const bool alive = co_await answers();
+    if (alive) {
+      kills_ = before;
+      const bool recovered = std::exchange(silentSince_, std::nullopt).has_value();
+      if (recovered) co_await recover();
+      next = Clock::now() + plan_.heartbeat;
+      continue;
+    }
+    if (closed_) break;
+    if (!silentSince_) silentSince_ = asked;
+    const auto silent = Clock::now() - *silentSince_;
+    if (silent < kMaxSilence * plan_.heartbeat) continue;
     log::warn("{} hangs: no answer for {} s, killed", plan_.title,
-              (missed * (plan_.heartbeat + kAnswerTime)).count());
+              std::chrono::duration_cast<std::chrono::seconds>(silent).count());
     break;
   }
-  if (!wanted()) return;
   // Nothing answers any more: if it hasn't ended by itself, it is of no use.
-  const bool ended = process_->waitEnd(1s) || endProcess(nullptr, *process_, plan_.stopTime);
-  fail(ended ? ending() : hanging(*process_));
+  bool gone = closed_;
+  if (gone) gone = co_await ended(*process_, 1s);
+  if (!gone) gone = co_await end(*process_, nullptr);
+  fail(gone ? ending() : hanging(*process_));
+}
+
+Task<bool> SupervisedProcess::answers() {
+  try {
+    co_await client_->call("hello", nlohmann::json::object(), kAnswerTime);
+    co_return true;
+  } catch (const std::exception& error) {
+    log::debug("{}: {}", plan_.title, error.what());
+  }
+  co_return false;
+}
+
+Task<void> SupervisedProcess::recover() {
+  log::info("{} answers again", plan_.title);
+  if (!handlers_.onRecovered) co_return;
+  try {
+    co_await handlers_.onRecovered(*this);
+  } catch (
+      const std::exception& error) {  // it has ended, or is silent again, and with that comes back
+    log::debug("{}: {}", plan_.title, error.what());
+  }
+}
+
+Task<bool> SupervisedProcess::ended(Process& process, std::chrono::milliseconds timeout) {
+  if (process.waitEnd(0us)) co_return true;
+  Notification end(thread_.loop());
+  EventLoop::Watch watch;
+  watch = EventLoop::Watch(thread_.loop(), process.fd(), EPOLLIN, [&](uint32_t) {
+    watch.reset();
+    end.notify();
+  });
+  co_await end.waitFor(timeout);
+  co_return process.waitEnd(0us);
+}
+
+// Asks it to end, if there is a client, and then ends it by force. False: it hangs in the kernel,
+// where no signal reaches it.
+Task<bool> SupervisedProcess::end(Process& process, ControlClient* client) {
+  if (client) {
+    try {
+      co_await client->call("stop", nlohmann::json::object(), plan_.stopTime);
+    } catch (const std::exception&) {
+      // It has gone, or doesn't answer: the wait below tells.
+    }
+    const bool gone = co_await ended(process, plan_.stopTime);
+    if (gone) co_return true;
+    log::warn("process {} did not stop within {} ms: killed", process.pid(),
+              plan_.stopTime.count());
+  }
+  process.kill();
+  const bool gone = co_await ended(process, plan_.stopTime);
+  co_return gone;
+}
+
+// The end of the watching and of the process.
+Task<void> SupervisedProcess::finish() {
+  const auto client = std::exchange(client_, nullptr);
+  setStatus([this](Status& status) {
+    status.up = false;
+    status.reason = plan_.title + " is stopped";
+  });
+  std::string problem;
+  if (process_) {
+    const bool gone = co_await end(*process_, client.get());
+    if (gone) {
+      process_.reset();
+      log::info("stopped {}", plan_.title);
+    } else {
+      problem = fmt::format("{}: {}", plan_.title, hanging(*process_));
+    }
+  }
+  {
+    std::lock_guard lock(mutex_);
+    stopped_ = problem;
+  }
+  changed_.notify_all();
 }
 
 // How the process ended, in words. The kernel counts its kills before it sends the signal.
@@ -288,79 +449,36 @@ std::string SupervisedProcess::ending() {
       plan_.serves.empty() ? "" : ", and this one serves " + plan_.serves);
 }
 
-// True when the connection has closed or the process isn't wanted; false when it is time for a sign
-// of life.
-bool SupervisedProcess::waitForEnd() {
-  std::unique_lock lock(mutex_);
-  const auto ended = [&] { return closed_ || wanted_ != Wanted::running; };
-  if (plan_.heartbeat > 0s) return changed_.wait_for(lock, plan_.heartbeat, ended);
-  changed_.wait(lock, ended);
-  return true;
-}
-
-bool SupervisedProcess::answers() {
-  const auto client = [this] {
-    std::lock_guard lock(mutex_);
-    return client_;
-  }();
-  try {
-    client->call("hello", nlohmann::json::object(), kAnswerTime);
-    return true;
-  } catch (const std::exception& error) {
-    log::debug("{}: {}", plan_.title, error.what());
-    return false;
-  }
-}
-
-// The end of the watching, as asked for.
-void SupervisedProcess::end() {
-  {
-    std::lock_guard lock(mutex_);
-    status_.up = false;
-    status_.reason = plan_.title + " is stopped";
-  }
-  changed_.notify_all();
-}
-
 void SupervisedProcess::fail(const std::string& reason) {
-  std::shared_ptr<ControlClient> gone;  // its destructor joins a thread that takes our lock
-  {
-    std::lock_guard lock(mutex_);
-    gone = std::move(client_);
-    client_.reset();
-    status_.up = false;
-    status_.pid = 0;
-    status_.found = false;
-    ++status_.deaths;
-    status_.reason = fmt::format("{} is not running: {}", plan_.title, reason);
-  }
-  if (process_ && process_->waitEnd(0s)) process_.reset();
-  changed_.notify_all();
-}
-
-bool SupervisedProcess::wanted() const {
-  std::lock_guard lock(mutex_);
-  return wanted_ == Wanted::running;
-}
-
-// False when the process isn't wanted any more.
-bool SupervisedProcess::pause(std::chrono::milliseconds time) {
-  std::unique_lock lock(mutex_);
-  return !changed_.wait_for(lock, time, [&] { return wanted_ != Wanted::running; });
+  client_.reset();
+  silentSince_.reset();
+  setStatus([&](Status& status) {
+    status.up = false;
+    status.pid = 0;
+    status.found = false;
+    ++status.deaths;
+    status.reason = fmt::format("{} is not running: {}", plan_.title, reason);
+  });
+  if (process_ && process_->waitEnd(0us)) process_.reset();
 }
 
 bool stopStray(const std::string& control) {
-  auto process = findRunning(control);
+  auto process = findStray(control);
   if (process) {
     log::warn("process {} on {} serves nobody: stopped", process->pid(), control);
-    std::unique_ptr<ControlClient> client;
+    const auto time = SupervisedProcess::Plan().stopTime;
+    bool gone = false;
     try {
-      client = std::make_unique<ControlClient>(control, nullptr, nullptr);
+      askOnce(control, "stop", nlohmann::json::object(), time);
+      gone = process->waitEnd(time);
     } catch (const std::exception&) {
       // Then by force.
     }
-    if (!endProcess(client.get(), *process, SupervisedProcess::Plan().stopTime))
-      throw std::runtime_error(fmt::format("{}: {}", control, hanging(*process)));
+    if (!gone) {
+      process->kill();
+      gone = process->waitEnd(time);
+    }
+    if (!gone) throw std::runtime_error(fmt::format("{}: {}", control, hanging(*process)));
   }
   ::unlink(control.c_str());
   removeLock(control);

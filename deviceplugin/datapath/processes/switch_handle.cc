@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/errors.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
@@ -95,9 +96,9 @@ SwitchConfig configOf(const nlohmann::json& hello, const SwitchConfig& launched)
 }
 
 // An operation that a switch of another release may not know.
-void tell(SupervisedProcess& process, const char* operation, const nlohmann::json& arguments) {
+Task<void> tryTo(SupervisedProcess& process, std::string operation, nlohmann::json arguments) {
   try {
-    process.call(operation, arguments);
+    co_await process.ask(operation, std::move(arguments));
   } catch (const std::exception& error) {
     log::debug("{}: {}", operation, error.what());
   }
@@ -105,10 +106,11 @@ void tell(SupervisedProcess& process, const char* operation, const nlohmann::jso
 
 }  // namespace
 
-SwitchHandle::SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
-                           SwitchConfig config, Ports ports, Holders holders,
+SwitchHandle::SwitchHandle(EventThread& thread, const Programs& programs, const Paths& paths,
+                           std::string resource, SwitchConfig config, Ports ports, Holders holders,
                            std::function<void()> onChange)
-    : programs_(programs),
+    : thread_(thread),
+      programs_(programs),
       paths_(paths),
       resource_(std::move(resource)),
       name_(fileName(resource_)),
@@ -116,10 +118,16 @@ SwitchHandle::SwitchHandle(const Programs& programs, const Paths& paths, std::st
       onChange_(std::move(onChange)),
       wanted_(config),
       ports_(std::move(ports)),
-      config_(std::move(config)) {
+      config_(std::move(config)),
+      becameReady_(thread.loop()) {
   makeDirectory(paths_.switchDir(name_), 0700);
   makeDirectory(paths_.switchPorts(name_), 0700);
   launch();
+}
+
+SwitchHandle::~SwitchHandle() {
+  thread_.run([this] { naming_.cancel(); });
+  process_.reset();  // which calls back
 }
 
 void SwitchHandle::launch() {
@@ -135,19 +143,26 @@ void SwitchHandle::launch() {
   if (!config.uplink.empty()) arguments.push_back("--uplink=" + config.uplink);
   if (!config.cores.empty()) arguments.push_back("--cores=" + config.cores);
   auto process = std::make_shared<SupervisedProcess>(
+      thread_,
       SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
                               paths_.switchControl(name_), programs_.cgroupRoot, kHeartbeat},
       SupervisedProcess::Handlers{
-          [this, config](SupervisedProcess& started, const nlohmann::json& hello) {
-            onUp(started, hello, config);
+          [this, config](SupervisedProcess& started, nlohmann::json hello) {
+            return onUp(started, std::move(hello), config);
           },
           [this](const nlohmann::json& event) { onEvent(event); }, onChange_,
-          [this](pid_t pid, bool outOfMemory) { return closeCrasher(pid, outOfMemory); }});
+          [this](pid_t pid, bool outOfMemory) {
+            ready_ = false;
+            return closeCrasher(pid, outOfMemory);
+          },
+          [this](SupervisedProcess& silent) { return onRecovered(silent); }});
   std::lock_guard lock(mutex_);
-  process_ = std::move(process);
+  process_.swap(process);  // the one before ends with this function: its end waits for the loop,
+                           // whose thread may wait for the mutex
 }
 
 void SwitchHandle::restart() {
+  thread_.run([this] { ready_ = false; });
   try {
     process()->stop();
   } catch (const std::exception& error) {
@@ -170,62 +185,104 @@ void SwitchHandle::upgrade() {
 }
 
 void SwitchHandle::go() {
-  tell(*process(), "go", nlohmann::json::object());
+  const auto running = process();
+  thread_.wait(tryTo(*running, "go", nlohmann::json::object()));
 }
 
-// On the process's own thread, before anybody else may call it.
-void SwitchHandle::onUp(SupervisedProcess& process, const nlohmann::json& hello,
-                        const SwitchConfig& launched) {
+// Before anybody else may ask the switch for anything.
+Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
+                              SwitchConfig launched) {
   const SwitchConfig running = configOf(hello, launched);
   const bool same = running == launched;
   const auto ids = hello.value("ports", std::vector<std::string>());
+  present_ = {ids.begin(), ids.end()};
   Ports kept;
   if (!ids.empty()) {
-    const auto answer = process.call("ports");
+    const auto answer = co_await process.ask("ports");
     learnClosures(answer);
     for (auto& [id, settings] : portsOf(answer))
       if (holders_.unknown(id)) kept.emplace(id, settings);
   }
-  Ports ports;
-  bool upgrading = false;
+  bool empty = true, upgrading = false;
   {
     std::lock_guard lock(mutex_);
     ports_.merge(kept);
-    ports = ports_;
+    empty = ports_.empty();
     upgrading = upgrading_;
-  }
-  if (!same && ports.empty())
-    throw std::runtime_error("the one that ran has another configuration");
-  {
-    std::lock_guard lock(mutex_);
+    if (!same && empty) throw std::runtime_error("the one that ran has another configuration");
     config_ = running;
   }
   if (!same)
     log::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
               resource_);
   // Or what the first pod sends would be lost on the way to those that aren't connected yet.
-  if (upgrading && !ports.empty()) tell(process, "hold", {{"ms", kHold.count()}});
-  for (const auto& id : ids)
-    if (!ports.contains(id)) process.call("remove_port", {{"id", id}});
-  for (const auto& [id, settings] : ports) {
-    const bool there = std::find(ids.begin(), ids.end(), id) != ids.end();
-    try {
-      process.call(there ? "set_port" : "add_port", newPort(id, settings));
-    } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
-      log::error("cannot put {} back on vdpa-switch of {}: {}", id, resource_, error.what());
-    }
+  if (upgrading && !empty) {
+    nlohmann::json hold = {{"ms", kHold.count()}};
+    co_await tryTo(process, "hold", std::move(hold));
   }
-  // A Detach meanwhile may have come before its port did.
-  for (const auto& [id, settings] : ports)
-    if (!hasPort(id)) tell(process, "remove_port", {{"id", id}});
+  co_await settle(process, {});
   std::lock_guard lock(mutex_);
   upgrading_ = false;
+  ready_ = true;
+  becameReady_.notify();
 }
 
-// On the process's own thread, between its end and its next start.
+// What was asked for in its silence and given up may have been done or not.
+Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
+  ready_ = false;
+  const auto hello = co_await process.ask("hello");
+  const auto ids = hello.value("ports", std::vector<std::string>());
+  present_ = {ids.begin(), ids.end()};
+  co_await settle(process, present_);
+  ready_ = true;
+  becameReady_.notify();
+}
+
+// Gives the switch what it ought to have and hasn't, and takes away what it shouldn't have, until
+// nothing is left: ports may come and go meanwhile. Those of `done` have their settings.
+Task<void> SwitchHandle::settle(SupervisedProcess& process, std::set<std::string> done) {
+  for (;;) {
+    std::string operation, id;
+    nlohmann::json arguments;
+    {
+      std::lock_guard lock(mutex_);
+      for (const auto& one : present_)
+        if (!ports_.contains(one)) id = one;
+      if (!id.empty()) {
+        operation = "remove_port";
+        arguments = {{"id", id}};
+      } else {
+        const auto next = std::find_if(ports_.begin(), ports_.end(), [&](const auto& port) {
+          return !done.contains(port.first);
+        });
+        if (next == ports_.end()) co_return;
+        id = next->first;
+        operation = present_.contains(id) ? "set_port" : "add_port";
+        arguments = newPort(id, next->second);
+      }
+    }
+    if (operation == "remove_port")
+      present_.erase(id);
+    else
+      present_.insert(id);
+    done.insert(id);
+    try {
+      co_await process.ask(operation, std::move(arguments));
+    } catch (const NoAnswer&) {
+      throw;
+    } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
+      log::error("vdpa-switch of {}: {} of {}: {}", resource_, operation, id, error.what());
+    }
+  }
+}
+
+// Between its end and its next start.
 bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
   const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid, outOfMemory);
-  if (outOfMemory) nameUnallocated();
+  if (outOfMemory) {
+    naming_.cancel();
+    naming_ = Job(nameUnallocated());
+  }
   if (!crash) return false;
   const std::string event =
       outOfMemory ? fmt::format(
@@ -253,20 +310,20 @@ bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
 // A switch whose pods' memory was allocated is not what takes all memory: those whose memory was
 // not are suspects, the first one most of all. A virtual machine's often is not, so they keep their
 // ports.
-void SwitchHandle::nameUnallocated() const {
+Task<void> SwitchHandle::nameUnallocated() {
   std::vector<std::string> ids;
   {
     std::lock_guard lock(mutex_);
     for (const auto& [id, settings] : ports_) ids.push_back(id);
   }
   std::vector<std::pair<uint64_t, std::string>> suspects;
-  const auto deadline = Clock::now() + kAskTime;  // the next switch waits
+  const auto deadline = Clock::now() + kAskTime;
   for (const auto& id : ids) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     if (left.count() <= 0) break;
-    if (const uint64_t bytes = holders_.unallocated(id, left); bytes >= kMiB)
-      suspects.emplace_back(bytes, id);
+    const uint64_t bytes = co_await holders_.unallocated(id, left);
+    if (bytes >= kMiB) suspects.emplace_back(bytes, id);
   }
   std::sort(suspects.rbegin(), suspects.rend());
   std::string list;
@@ -310,7 +367,6 @@ void SwitchHandle::onEvent(const nlohmann::json& event) {
 // What add_port and set_port take. A switch of 0.1.0 ignores that the port is to be closed.
 nlohmann::json SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
   auto arguments = portArguments(id, settings);
-  std::lock_guard lock(mutex_);
   const auto closure = closures_.find(id);
   if (closure == closures_.end() || closure->second.reason.empty()) return arguments;
   const auto left =
@@ -355,40 +411,71 @@ void SwitchHandle::configure(const SwitchConfig& config) {
 }
 
 void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
-  std::lock_guard changing(changing_);
-  process()->waitUp(std::chrono::steady_clock::now() +
-                    kUpTime);  // it may be a new one's first moment
   // Known before it is there: a switch that starts meanwhile gets it too.
   {
     std::lock_guard lock(mutex_);
     ports_[id] = settings;
   }
   try {
-    process()->call("add_port", portArguments(id, settings));
-  } catch (const std::system_error& error) {
+    thread_.wait(put(id, Clock::now() + kUpTime));
+  } catch (const NoAnswer& error) {
     throw RefusedError(Refusal::aborted,
                        fmt::format("cannot add a port for {} to the switch of {}: {}", id,
                                    resource_, error.what()));
   }
 }
 
+// It may be a new switch's first moment.
+Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
+  while (!ready_) {
+    if (const auto silence = process()->silence(); !silence.empty()) throw NoAnswer(silence);
+    const bool inTime = co_await becameReady_.waitUntil(deadline);
+    if (!inTime) throw NoAnswer(status().reason);
+  }
+  if (!present_.insert(id).second) co_return;  // it has it since it started
+  PortSettings settings;
+  {
+    std::lock_guard lock(mutex_);
+    settings = ports_[id];
+  }
+  auto arguments = portArguments(id, settings);
+  co_await change("add_port", std::move(arguments));
+}
+
 void SwitchHandle::removePort(const std::string& id) {
-  std::lock_guard changing(changing_);
   {
     std::lock_guard lock(mutex_);
     ports_.erase(id);
     closures_.erase(id);  // the next pod's start is its own
   }
+  thread_.wait(takeAway(id));
+  std::lock_guard changing(changing_);
+  if (!hasPorts() && wanted_ != config() && !stopped_) restart();
+}
+
+Task<void> SwitchHandle::takeAway(std::string id) {
+  if (!ready_ || present_.erase(id) == 0) co_return;
+  nlohmann::json arguments = {{"id", id}};
   try {
-    process()->call("remove_port", {{"id", id}});
-  } catch (const std::system_error& error) {
-    // It is down, and comes back without the port.
+    co_await change("remove_port", std::move(arguments));
+  } catch (const NoAnswer& error) {
+    // It is down, and comes back without the port, or silent, and loses it once it answers.
     log::debug("cannot remove the port of {}: {}", id, error.what());
   } catch (const std::runtime_error& error) {
     log::warn("cannot remove the port of {} from the switch of {}: {}", id, resource_,
               error.what());
   }
-  if (!hasPorts() && wanted_ != config()) restart();
+}
+
+// Without an answer it isn't known what the switch has, until it starts again or recovers.
+Task<void> SwitchHandle::change(std::string operation, nlohmann::json arguments) {
+  const auto running = process();
+  try {
+    co_await running->ask(std::move(operation), std::move(arguments));
+  } catch (const NoAnswer&) {
+    if (running == process()) ready_ = false;
+    throw;
+  }
 }
 
 std::string SwitchHandle::portSocket(const std::string& id) const {

@@ -23,7 +23,7 @@ struct Holders {
   std::function<bool(const std::string& id)> unknown;  // it is in use, but who has it isn't known
   std::function<std::string(const std::string& id)> name;  // for people
   // See WorkerHandle::unallocated.
-  std::function<uint64_t(const std::string& id, std::chrono::milliseconds timeout)> unallocated;
+  std::function<Task<uint64_t>(std::string id, std::chrono::milliseconds timeout)> unallocated;
 };
 
 class SwitchHandle {
@@ -33,9 +33,13 @@ class SwitchHandle {
   // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
   // records. A port of the switch that runs, which isn't among them and whose holder is unknown,
   // stays as it is.
-  // `onChange` is called from threads of its own when problem() may be another one.
-  SwitchHandle(const Programs& programs, const Paths& paths, std::string resource,
-               SwitchConfig config, Ports ports, Holders holders, std::function<void()> onChange);
+  // `onChange` is called on the event thread when problem() may be another one.
+  SwitchHandle(EventThread& thread, const Programs& programs, const Paths& paths,
+               std::string resource, SwitchConfig config, Ports ports, Holders holders,
+               std::function<void()> onChange);
+  ~SwitchHandle();
+  SwitchHandle(const SwitchHandle&) = delete;
+  SwitchHandle& operator=(const SwitchHandle&) = delete;
 
   // What it runs with. A new configuration takes effect at once while there are no ports, else
   // when the last one has gone: no pod loses its packets for it.
@@ -78,21 +82,28 @@ class SwitchHandle {
   };
 
   void launch();
+  Task<void> settle(SupervisedProcess& process, std::set<std::string> done);
+  Task<void> put(std::string id, Clock::time_point deadline);
+  Task<void> takeAway(std::string id);
+  Task<void> change(std::string operation, nlohmann::json arguments);
+  Task<void> onRecovered(SupervisedProcess& process);
   bool closeCrasher(pid_t pid, bool outOfMemory);
-  void nameUnallocated() const;
+  Task<void> nameUnallocated();
   void learnClosures(const nlohmann::json& answer);
   void onEvent(const nlohmann::json& event);
-  nlohmann::json newPort(const std::string& id, const PortSettings& settings) const;
+  nlohmann::json newPort(const std::string& id,
+                         const PortSettings& settings) const;  // mutex_ is held
   void restart();
-  void onUp(SupervisedProcess& process, const nlohmann::json& hello, const SwitchConfig& launched);
+  Task<void> onUp(SupervisedProcess& process, nlohmann::json hello, SwitchConfig launched);
 
+  EventThread& thread_;
   const Programs programs_;
   const Paths paths_;
   const std::string resource_;
   const std::string name_;  // the resource's file name
   const Holders holders_;
   const std::function<void()> onChange_;
-  std::mutex changing_;  // one change of ports or configuration at a time; held over calls
+  std::mutex changing_;  // one process after the other; held while one stops, and over no call
   SwitchConfig wanted_;
   bool stopped_ = false;
   mutable std::mutex mutex_;  // of what follows; held for moments only
@@ -101,6 +112,12 @@ class SwitchHandle {
   SwitchConfig config_;                      // of the switch that runs, or is to be started
   bool upgrading_ = false;
   std::shared_ptr<SupervisedProcess> process_;
+
+  // Of the event thread alone:
+  bool ready_ = false;             // the switch has the ports that it ought to have
+  std::set<std::string> present_;  // the ports that it has, or gets this moment
+  Notification becameReady_;
+  Job naming_;
 };
 
 }  // namespace vdpa::datapath

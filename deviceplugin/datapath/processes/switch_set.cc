@@ -23,9 +23,10 @@
 
 namespace vdpa::datapath {
 
-SwitchSet::SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
-                     std::function<void()> onChange)
-    : programs_(programs),
+SwitchSet::SwitchSet(EventThread& thread, const Programs& programs, const Paths& paths,
+                     Holders holders, std::function<void()> onChange)
+    : thread_(thread),
+      programs_(programs),
       paths_(paths),
       holders_(std::move(holders)),
       onChange_(std::move(onChange)) {
@@ -40,7 +41,7 @@ void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
 
 void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
                     SwitchHandle::Ports ports) {
-  auto handle = std::make_shared<SwitchHandle>(programs_, paths_, resource, config,
+  auto handle = std::make_shared<SwitchHandle>(thread_, programs_, paths_, resource, config,
                                                std::move(ports), holders_, onChange_);
   std::lock_guard lock(mutex_);
   switches_[resource] = std::move(handle);

@@ -16,7 +16,7 @@ namespace vdpa::datapath {
 class SwitchSet {
  public:
   // `onChange`: see SwitchHandle.
-  SwitchSet(const Programs& programs, const Paths& paths, Holders holders,
+  SwitchSet(EventThread& thread, const Programs& programs, const Paths& paths, Holders holders,
             std::function<void()> onChange);
 
   // One for a resource that pods are attached to.
@@ -38,6 +38,7 @@ class SwitchSet {
   void stopStrays();
   bool servesWithheld(const std::string& name) const;
 
+  EventThread& thread_;
   const Programs programs_;
   const Paths paths_;
   const Holders holders_;

@@ -60,19 +60,23 @@ constexpr auto kHeartbeat = std::chrono::seconds(30);
 
 }  // namespace
 
-WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-                           const EngineAddress& engine, Begin begin, std::function<void()> onChange)
+WorkerHandle::WorkerHandle(EventThread& thread, const Programs& programs, const Paths& paths,
+                           const OwnerRecord& record, const EngineAddress& engine, Begin begin,
+                           std::function<void()> onChange)
     : deviceId_(record.attachment.deviceId),
       onChange_(std::move(onChange)),
-      process_({.title = "vdpa-worker of " + deviceId_,
+      process_(thread,
+               {.title = "vdpa-worker of " + deviceId_,
                 .arguments = argumentsOf(programs, paths, record, engine),
                 .control = paths.workerControl(deviceId_),
                 .cgroupRoot = programs.cgroupRoot,
                 .heartbeat = kHeartbeat,
                 .mayRun = begin == Begin::takeOver,
                 .serves = describeOwner(record.attachment.owner)},
-               {[this](SupervisedProcess& process, const nlohmann::json& hello) {
-                  greet(process, hello);
+               {[this](SupervisedProcess&, nlohmann::json hello) -> Task<void> {
+                  std::lock_guard lock(mutex_);
+                  apply(hello);
+                  co_return;
                 },
                 [this](const nlohmann::json& event) { take(event); },
                 [this] {
@@ -83,30 +87,9 @@ WorkerHandle::WorkerHandle(const Programs& programs, const Paths& paths, const O
                   onChange_();
                 }}) {}
 
-// An event may overtake the answer to "hello", on another thread: asked again until none did, so
-// that an old state never replaces a newer one.
-void WorkerHandle::greet(SupervisedProcess& process, const nlohmann::json& first) {
-  {
-    std::lock_guard lock(mutex_);
-    if (events_ == 0) return apply(first);
-  }
-  for (;;) {
-    const unsigned before = [this] {
-      std::lock_guard lock(mutex_);
-      return events_;
-    }();
-    const auto hello = process.call("hello");
-    std::lock_guard lock(mutex_);
-    if (events_ != before) continue;
-    apply(hello);
-    return;
-  }
-}
-
 void WorkerHandle::take(const nlohmann::json& event) {
   const bool healthSame = [&] {
     std::lock_guard lock(mutex_);
-    ++events_;
     const auto before = health();
     apply(event);
     return before == health();
@@ -133,13 +116,14 @@ WorkerHandle::Facts WorkerHandle::facts() const {
   return facts_;
 }
 
-uint64_t WorkerHandle::unallocated(std::chrono::milliseconds timeout) {
+Task<uint64_t> WorkerHandle::unallocated(std::chrono::milliseconds timeout) {
   try {
-    return process_.call("hello", nlohmann::json::object(), timeout).value("unallocated", 0ul);
+    const auto hello = co_await process_.ask("hello", nlohmann::json::object(), timeout);
+    co_return hello.value("unallocated", uint64_t{0});
   } catch (const std::exception& error) {
     log::debug("{}: {}", deviceId_, error.what());
-    return 0;
   }
+  co_return 0;
 }
 
 void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, bool once) {

@@ -39,9 +39,10 @@ class WorkerHandle {
     takeOver,  // the one that runs, or else start one
   };
 
-  // `onChange` is called from threads of its own when state() may be another one.
-  WorkerHandle(const Programs& programs, const Paths& paths, const OwnerRecord& record,
-               const EngineAddress& engine, Begin begin, std::function<void()> onChange);
+  // `onChange` is called on the event thread when state() may be another one.
+  WorkerHandle(EventThread& thread, const Programs& programs, const Paths& paths,
+               const OwnerRecord& record, const EngineAddress& engine, Begin begin,
+               std::function<void()> onChange);
 
   // Waits until the pod's socket is there. Throws RefusedError (aborted) with the reason if it
   // isn't at the deadline, with `once` std::runtime_error as soon as the worker has died.
@@ -55,10 +56,9 @@ class WorkerHandle {
   Facts facts() const;
   // Bytes of its pod's memory that nobody has allocated, as MemoryTable has it. 0 if it doesn't
   // say: it is of 0.1.0, no pod is connected, or it doesn't answer in time.
-  uint64_t unallocated(std::chrono::milliseconds timeout);
+  Task<uint64_t> unallocated(std::chrono::milliseconds timeout);
 
  private:
-  void greet(SupervisedProcess& process, const nlohmann::json& first);
   void take(const nlohmann::json& event);
   void apply(const nlohmann::json& state);                    // mutex_ is held
   std::tuple<bool, std::string, std::string> health() const;  // likewise
@@ -67,7 +67,6 @@ class WorkerHandle {
   const std::function<void()> onChange_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  unsigned events_ = 0;  // that came so far
   bool ready_ = false;
   std::string front_;
   std::string engine_;

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   app.version(programVersion());
   app.option("--name", options.name, "the resource it serves").required();
   app.option("--control", options.control, "its control socket").required();
+  app.option("--control-fd", options.controlFd, "a descriptor that listens there already");
   app.option("--ports-dir", options.portsDirectory, "where the ports' sockets are made").required();
   app.option("--queue-pairs", options.queuePairs, "of each port").showDefault().range(1u, 16u);
   app.option("--mtu", options.mtu, "the largest of any port, in bytes")

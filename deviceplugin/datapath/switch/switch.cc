@@ -97,10 +97,12 @@ Switch::Switch(SwitchOptions options)
           VhostPorts::kMaxPorts * options_.queuePairs * 2),
       serving_(options_.control, pollersOf(options_), MacTable::kMaxPorts),
       publisher_(pollersOf(options_)),
-      control_(options_.control,
-               [this](const std::string& operation, const nlohmann::json& arguments) {
-                 return handle(operation, arguments);
-               }) {
+      control_(
+          options_.control,
+          [this](const std::string& operation, const nlohmann::json& arguments) {
+            return handle(operation, arguments);
+          },
+          options_.controlFd) {
   std::filesystem::create_directories(options_.portsDirectory);
   removeSockets(options_.portsDirectory);
   if (!options_.uplink.empty())

@@ -22,6 +22,7 @@ namespace vdpa::vswitch {
 struct SwitchOptions {
   std::string name;
   std::string control;
+  int controlFd = -1;  // listens there already; -1: nobody does
   std::string portsDirectory;
   unsigned queuePairs = 1;
   unsigned mtu = 1500;

@@ -38,7 +38,7 @@ FrontEnd::~FrontEnd() {
 
 void FrontEnd::listen() {
   socket_.emplace(options_.socket);
-  loop_.watch(socket_->fd(), EPOLLIN, [this](uint32_t) { accept(); });
+  socketWatch_ = EventLoop::Watch(loop_, socket_->fd(), EPOLLIN, [this](uint32_t) { accept(); });
   log::info("{}: listening on {}", options_.device, options_.socket.path);
 }
 
@@ -81,7 +81,8 @@ void FrontEnd::begin(UniqueFd socket) {
                                  Session(offeredFeatures(options_, *engine_.limits()))});
   waiting_ = false;
   engine_.follow(&connection_->session.device());
-  loop_.watch(connection_->socket.fd(), EPOLLIN, [this](uint32_t events) { onEvents(events); });
+  connection_->watch = EventLoop::Watch(loop_, connection_->socket.fd(), EPOLLIN,
+                                        [this](uint32_t events) { onEvents(events); });
   log::debug("{}: a front-end connected", options_.device);
   whyEnded_.clear();
   changed_();
@@ -132,7 +133,7 @@ void FrontEnd::watch() {
     events = EPOLLOUT;
   else if (!waiting_)
     events = EPOLLIN;
-  loop_.change(connection_->socket.fd(), events);
+  connection_->watch.change(events);
 }
 
 void FrontEnd::endDisconnected() {
@@ -156,7 +157,7 @@ void FrontEnd::end(const std::string& reason, bool fault) {
               reason, *suppressed);
   else
     log::debug("{}: {}", options_.device, reason);
-  loop_.forget(connection_->socket.fd());
+  connection_->watch.reset();
   engine_.release();
   {
     const CallTimer timer;

@@ -49,6 +49,7 @@ class FrontEnd {
   struct Connection {
     MessageSocket socket;
     Session session;
+    EventLoop::Watch watch = {};
   };
 
   void accept();
@@ -65,6 +66,7 @@ class FrontEnd {
   Engine& engine_;
   const std::function<void()> changed_;
   std::optional<PodSocket> socket_;
+  EventLoop::Watch socketWatch_;
   std::optional<Connection> connection_;
   bool waiting_ = false;  // the last message is answered when the engine has followed it
   std::string whyEnded_;

@@ -33,12 +33,15 @@ constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one o
 Instance::Instance(WorkerOptions options)
     : options_(std::move(options)),
       signals_(takeStopSignals()),
-      control_(options_.control,
-               [this](const std::string& op, const nlohmann::json&) { return answer(op); }),
+      signalsWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); }),
+      control_(
+          options_.control,
+          [this](const std::string& op, const nlohmann::json&) { return answer(op); },
+          options_.controlFd),
+      controlWatch_(loop_, control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); }),
       engine_(makeEngine()),
-      front_(loop_, options_, *engine_, [this] { publish(); }) {
-  loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); });
-  loop_.watch(control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); });
+      front_(loop_, options_, *engine_, [this] { publish(); }),
+      quiet_(loop_, [this] { publish(); }) {
   published_ = state();
 }
 
@@ -93,15 +96,11 @@ void Instance::publish() {
   if (now == published_) return;
   // A front-end comes and goes as often as the pod likes.
   const bool ours = now["ready"] != published_["ready"] || now["engine"] != published_["engine"];
-  if (quiet_ && !ours) return;
+  if (quiet_.pending() && !ours) return;
   published_ = now;
   now["event"] = "state";
   control_.broadcast(now);
-  if (std::exchange(quiet_, true)) return;
-  loop_.after(kQuiet, [this] {
-    quiet_ = false;
-    publish();
-  });
+  quiet_.startWithin(kQuiet);
 }
 
 void Instance::onEngineState(bool up, const std::string& reason) {

@@ -35,12 +35,14 @@ class Instance {
   const WorkerOptions options_;
   EventLoop loop_;
   UniqueFd signals_;
+  EventLoop::Watch signalsWatch_;
   ControlServer control_;
+  EventLoop::Watch controlWatch_;
   std::unique_ptr<Engine> engine_;
   FrontEnd front_;
   std::string engineReason_ = "it was not reached yet";  // why the engine is down
   nlohmann::json published_;
-  bool quiet_ = false;
+  EventLoop::Timer quiet_;  // while it runs, what the pod makes happen is not published
 };
 
 }  // namespace vdpa::worker

@@ -48,6 +48,7 @@ int run(int argc, char** argv) {
   app.option("--inode", options.inode,
              "of the character device: one made anew under its name is not opened");
   app.option("--control", options.control, "control socket, created here").required();
+  app.option("--control-fd", options.controlFd, "a descriptor that listens there already");
   app.option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
       .range(1, 128)
       .showDefault();

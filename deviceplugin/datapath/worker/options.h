@@ -18,6 +18,7 @@ struct WorkerOptions {
   std::string vhostVdpa;      // the kernel's character device
   uint64_t inode = 0;         // of its node; 0: whatever it is
   std::string control;        // where the datapath finds this worker
+  int controlFd = -1;         // listens there already; -1: nobody does
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
   // Told to front-ends that ask; none: the device's own.

@@ -37,7 +37,8 @@ TEST_CASE("a worker that died and came again is waited for like one that did not
   OwnerRecord record;
   record.attachment.deviceId = "nic-0";
   const std::string engine = node.paths().runDir() + "/engine";
-  WorkerHandle worker(node.options().programs, node.paths(), record,
+  EventThread thread;
+  WorkerHandle worker(thread, node.options().programs, node.paths(), record,
                       EngineAddress::vhostUser(engine), WorkerHandle::Begin::start, [] {});
   const auto waitUp = [&](unsigned deaths) {
     waitUntil("a worker that is up", [&] {

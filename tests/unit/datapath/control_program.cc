@@ -62,7 +62,8 @@ int main(int argc, char** argv) {
   // Its operations send events too, which it exists for by then.
   vdpa::ControlServer* self = nullptr;
   vdpa::ControlServer server(
-      options["control"], [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
+      options["control"],
+      [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
         if (op == "stop") {
           stop = true;
           return nlohmann::json::object();
@@ -127,7 +128,8 @@ int main(int argc, char** argv) {
         }
         if (op == "exit") ::_exit(args.value("status", 0));
         throw std::invalid_argument("cannot " + op + " " + id);
-      });
+      },
+      options.contains("control-fd") ? std::stoi(options["control-fd"]) : -1);
   self = &server;
   while (!stop) {
     const bool waits = worker && !ready;

@@ -74,12 +74,12 @@ class TestNode {
   bool hasWorker() const { return std::filesystem::exists(paths().workerControl("nic-0")); }
   std::vector<std::string> ports() const {
     if (backend_ == BackendKind::kernel) return {};
-    ControlClient client(paths().switchControl("vdpa.io-nic"), nullptr, nullptr);
-    return client.call("hello").at("ports").get<std::vector<std::string>>();
+    return askOnce(paths().switchControl("vdpa.io-nic"), "hello")
+        .at("ports")
+        .get<std::vector<std::string>>();
   }
   int workerPid() const {
-    ControlClient client(paths().workerControl("nic-0"), nullptr, nullptr);
-    return client.call("hello").at("pid").get<int>();
+    return askOnce(paths().workerControl("nic-0"), "hello").at("pid").get<int>();
   }
   std::string badRecord() const { return paths().owners() + "/nic-0.json.bad"; }
   void checkFree() const {

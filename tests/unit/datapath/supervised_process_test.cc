@@ -56,6 +56,8 @@ SupervisedProcess::Plan plan(const TemporaryDirectory& directory, const std::str
           control};
 }
 
+EventThread thread;
+
 bool runs(int pid) {
   return ::kill(pid, 0) == 0;
 }
@@ -66,14 +68,15 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   const TemporaryDirectory directory;
   std::atomic<int> ups = 0;
   const SupervisedProcess::Handlers handlers{
-      [&](SupervisedProcess& process, const nlohmann::json& hello) {
-        CHECK(process.call("hello") == hello);
+      [&](SupervisedProcess& process, nlohmann::json hello) -> Task<void> {
+        const auto again = co_await process.ask("hello");
+        CHECK(again == hello);
         ++ups;
       },
       nullptr, nullptr};
   pid_t pid = 0;
   {
-    SupervisedProcess process(plan(directory), handlers);
+    SupervisedProcess process(thread, plan(directory), handlers);
     REQUIRE(process.waitUp(soon()));
     const pid_t first = process.status().pid;
     ::kill(first, SIGKILL);
@@ -84,7 +87,7 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
     pid = process.status().pid;
   }
   CHECK(runs(pid));  // nobody watches it
-  SupervisedProcess again(plan(directory), handlers);
+  SupervisedProcess again(thread, plan(directory), handlers);
   REQUIRE(again.waitUp(soon()));
   CHECK(again.status().pid == pid);
   CHECK(again.status().found);
@@ -93,21 +96,20 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   again.stop();
   CHECK(eventually([&] { return !runs(pid); }));
   CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.sock"));
-  CHECK_THROWS_AS(again.call("hello"), std::system_error);
+  CHECK_THROWS_AS(again.call("hello"), NoAnswer);
 }
 
-TEST_CASE("a process that doesn't listen yet is found by its lock, and none is started beside it") {
+TEST_CASE("a process that doesn't answer yet is found by its lock, and none is started beside it") {
   const TemporaryDirectory directory;
   const auto slow = plan(directory, "slow");
   pid_t pid = 0;
   {
-    const SupervisedProcess process(slow, {});
+    const SupervisedProcess process(thread, slow, {});
     REQUIRE(eventually([&] { return lockHolder(slow.control) != 0; }));
     pid = process.status().pid;
     CHECK(lockHolder(slow.control) == pid);
   }
-  CHECK_FALSE(std::filesystem::exists(slow.control));
-  SupervisedProcess again(slow, {});
+  SupervisedProcess again(thread, slow, {});
   REQUIRE(eventually([&] { return again.status().pid != 0; }));
   CHECK(again.status().pid == pid);
   std::ofstream(slow.control + ".go") << "";
@@ -119,41 +121,25 @@ TEST_CASE("a process that doesn't listen yet is found by its lock, and none is s
   CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.lock"));
 }
 
-TEST_CASE("a process that was just started is waited for before its place counts as free") {
+TEST_CASE("a process that was started this moment is waited for, and none is started beside it") {
   const TemporaryDirectory directory;
-  const std::string control = directory.path() + "/c.sock";
-  const auto begin = std::chrono::steady_clock::now();
-  Process sleeper = Process::start({"/bin/sleep", "0.3"}, lockForStart(control).get());
-  CHECK(lockHolder(control) == 0);
-  CHECK(std::chrono::steady_clock::now() - begin > 300ms);
-  CHECK(sleeper.waitEnd(10s));
-
-  const auto late = plan(directory, "late");
-  Process program = Process::start(late.arguments, lockForStart(late.control).get());
-  CHECK(lockHolder(late.control) == program.pid());
-  CHECK_THROWS_WITH(lockForStart(late.control),
-                    Catch::StartsWith(fmt::format("process {} has", program.pid())));
-  program.kill();
-  CHECK(program.waitEnd(10s));
+  const auto late = plan(directory, "late");  // it takes its lock after a while
+  auto arguments = late.arguments;
+  arguments.push_back("--control-fd=3");
+  Process first = Process::start(arguments, listenUnix(late.control, 0600).get());
   CHECK(lockHolder(late.control) == 0);
-}
-
-TEST_CASE("a look at a lock is over when others start processes meanwhile") {
-  const TemporaryDirectory directory;
-  std::vector<std::jthread> threads;
-  std::atomic<unsigned> failures = 0;
-  for (int i = 0; i < 4; ++i)
-    threads.emplace_back([&, control = fmt::format("{}/{}.sock", directory.path(), i)] {
-      for (int round = 0; round < 100; ++round) {
-        const auto begin = std::chrono::steady_clock::now();
-        if (lockHolder(control) != 0) ++failures;
-        const UniqueFd lock = lockForStart(control);
-        if (std::chrono::steady_clock::now() - begin > 1s) ++failures;
-        Process::start({"/bin/true"}, lock.get()).waitEnd(5s);
-      }
-    });
-  threads.clear();
-  CHECK(failures == 0);
+  SECTION("by who needs it") {
+    SupervisedProcess process(thread, late, {});
+    REQUIRE(process.waitUp(soon()));
+    CHECK(process.status().pid == first.pid());
+    CHECK(process.status().found);
+    process.stop();
+  }
+  SECTION("by who ends it") {
+    CHECK(stopStray(late.control));
+  }
+  CHECK(first.waitEnd(10s));
+  CHECK(lockHolder(late.control) == 0);
 }
 
 TEST_CASE(
@@ -165,7 +151,7 @@ TEST_CASE(
   std::ofstream(moved) << "";
   auto failing = plan(directory, "exits");
   failing.cgroupRoot = directory.path() + "/cgroup";
-  SupervisedProcess process(failing, {});
+  SupervisedProcess process(thread, failing, {});
   REQUIRE_FALSE(process.waitUp(soon(), true));
   const Process other = Process::start(plan(directory).arguments);
   REQUIRE(process.waitUp(soon()));
@@ -184,7 +170,7 @@ TEST_CASE("none is started beside one that can't be looked at") {
   REQUIRE(::listen(listener.get(), 0) == 0);
   const UniqueFd queued = connectUnix(wanted.control);  // no further one fits
   CHECK_THROWS_WITH(listenUnix(wanted.control, 0600), Catch::Contains("cannot connect to"));
-  SupervisedProcess process(wanted, {});
+  SupervisedProcess process(thread, wanted, {});
   REQUIRE(eventually([&] { return process.status().deaths >= 2; }));
   CHECK_THAT(process.status().reason, Catch::Contains("cannot connect to " + wanted.control +
                                                       ": Resource temporarily unavailable"));
@@ -196,7 +182,7 @@ TEST_CASE("none is started beside one that can't be looked at") {
 
 TEST_CASE("a stopped process leaves none behind that it found there before itself") {
   const TemporaryDirectory directory;
-  SupervisedProcess process(plan(directory, "exits"), {});
+  SupervisedProcess process(thread, plan(directory, "exits"), {});
   REQUIRE_FALSE(process.waitUp(soon(), true));
   Process other = Process::start(plan(directory, "slow").arguments);
   REQUIRE(eventually([&] { return lockHolder(plan(directory).control) == other.pid(); }));
@@ -206,7 +192,7 @@ TEST_CASE("a stopped process leaves none behind that it found there before itsel
 
 TEST_CASE("a process that cannot start says why, and can be stopped between two tries") {
   const TemporaryDirectory directory;
-  SupervisedProcess process(plan(directory, "exits"), {});
+  SupervisedProcess process(thread, plan(directory, "exits"), {});
   CHECK_FALSE(process.waitUp(soon(), true));
   REQUIRE(eventually([&] { return process.status().deaths >= 3; }));
   CHECK_THAT(process.status().reason,
@@ -221,7 +207,7 @@ TEST_CASE("a process that doesn't end by force isn't stopped, and none is starte
   const TemporaryDirectory directory;
   auto wanted = plan(directory, "threads");
   wanted.stopTime = 50ms;
-  SupervisedProcess process(wanted, {});
+  SupervisedProcess process(thread, wanted, {});
   REQUIRE(process.waitUp(soon()));
   const pid_t pid = process.status().pid;
   pid_t thread = 0;
@@ -262,7 +248,7 @@ TEST_CASE("a program that is not there") {
   const TemporaryDirectory directory;
   auto missing = plan(directory);
   missing.arguments[0] = directory.path() + "/none";
-  SupervisedProcess process(missing, {});
+  SupervisedProcess process(thread, missing, {});
   CHECK_FALSE(process.waitUp(soon(), true));
   CHECK_THAT(process.status().reason, Catch::Contains("/none: No such file or directory"));
   CHECK_THROWS_WITH(findProgram("none", {"/a", "/b"}), Catch::Contains("none in /a, /b"));
@@ -273,7 +259,7 @@ TEST_CASE("a stray process is ended, and a stray socket removed") {
   const std::string control = directory.path() + "/c.sock";
   pid_t pid = 0;
   {
-    SupervisedProcess process(plan(directory), {});
+    SupervisedProcess process(thread, plan(directory), {});
     REQUIRE(process.waitUp(soon()));
     pid = process.status().pid;
   }
@@ -305,11 +291,12 @@ TEST_CASE("a process that the kernel ends for lack of memory says so, and which 
   std::mutex mutex;
   std::vector<std::pair<std::string, bool>> ends;
   SupervisedProcess* self = nullptr;
-  SupervisedProcess process(limited, {nullptr, nullptr, nullptr, [&](pid_t, bool outOfMemory) {
-                                        std::lock_guard lock(mutex);
-                                        ends.emplace_back(self->status().reason, outOfMemory);
-                                        return true;
-                                      }});
+  SupervisedProcess process(thread, limited,
+                            {nullptr, nullptr, nullptr, [&](pid_t, bool outOfMemory) {
+                               std::lock_guard lock(mutex);
+                               ends.emplace_back(self->status().reason, outOfMemory);
+                               return true;
+                             }});
   self = &process;
   const auto end = [&](size_t number, int signal) {
     REQUIRE(process.waitUp(soon()));

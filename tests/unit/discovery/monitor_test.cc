@@ -14,8 +14,8 @@
 #include <thread>
 
 #include "common/errors.h"
+#include "common/event_loop.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/events/loop.h"
 
 using namespace vdpa;
 using namespace vdpa::plugin;
@@ -40,6 +40,14 @@ void inject(const std::string& text) {
                    sizeof kernel) == static_cast<ssize_t>(message.size()));
 }
 
+// Once, as long as the result lives.
+std::unique_ptr<EventLoop::Timer> after(EventLoop& loop, std::chrono::milliseconds delay,
+                                        EventLoop::Task task) {
+  auto timer = std::make_unique<EventLoop::Timer>(loop, std::move(task));
+  timer->start(delay);
+  return timer;
+}
+
 const std::string kVf =
     "add@/devices/pci0000:00/0000:41:00.1\0ACTION=add\0"
     "DEVPATH=/devices/pci0000:00/0000:41:00.1\0SUBSYSTEM=pci\0"s;
@@ -60,26 +68,26 @@ TEST_CASE("which uevents are about devices") {
 TEST_CASE("a burst of events is one call, and it comes soon") {
   std::thread([] {  // the namespace is this thread's alone
     REQUIRE(::unshare(CLONE_NEWNET) == 0);
-    Loop loop;
+    EventLoop loop;
     int calls = 0;
-    Loop::Clock::time_point last;
+    EventLoop::Clock::time_point last;
     Monitor monitor(loop, [&] {
       ++calls;
-      last = Loop::Clock::now();
+      last = EventLoop::Clock::now();
       if (calls == 2) loop.stop();
     });
-    Loop::Clock::time_point first;
-    loop.runAfter(10ms, [&] {
-      first = Loop::Clock::now();
+    EventLoop::Clock::time_point first;
+    const auto timer1 = after(loop, 10ms, [&] {
+      first = EventLoop::Clock::now();
       for (int i = 0; i < 100; ++i) inject(kVf);
     });
     // The new namespace has events of its own: what is awaited is another call after the burst's.
-    loop.runAfter(400ms, [&] {
+    const auto timer2 = after(loop, 400ms, [&] {
       CHECK(calls == 1);
       CHECK(last - first < 100ms);
       inject(kVf);
     });
-    loop.runAfter(10s, [&] { loop.stop(); });  // too late
+    const auto timer3 = after(loop, 10s, [&] { loop.stop(); });  // too late
     loop.run();
     CHECK(calls == 2);
   })
@@ -89,7 +97,7 @@ TEST_CASE("a burst of events is one call, and it comes soon") {
 TEST_CASE("a change that no event tells of is found all the same") {
   std::thread([] {
     REQUIRE(::unshare(CLONE_NEWNET) == 0);
-    Loop loop;
+    EventLoop loop;
     int calls = 0;
     Monitor monitor(
         loop,
@@ -98,7 +106,7 @@ TEST_CASE("a change that no event tells of is found all the same") {
         },
         20ms);
     bool late = false;
-    loop.runAfter(10s, [&] {
+    const auto timer4 = after(loop, 10s, [&] {
       late = true;
       loop.stop();
     });
@@ -110,7 +118,7 @@ TEST_CASE("a change that no event tells of is found all the same") {
 TEST_CASE("events that were lost count as one that matters") {
   std::thread([] {
     REQUIRE(::unshare(CLONE_NEWNET) == 0);
-    Loop loop;
+    EventLoop loop;
     int calls = 0;
     bool flooded = false;
     Monitor monitor(loop, [&] {
@@ -118,16 +126,16 @@ TEST_CASE("events that were lost count as one that matters") {
       if (flooded) loop.stop();
     });
     const std::string other = "add@/x\0DEVPATH=/devices/x\0SUBSYSTEM=block\0"s;
-    loop.runAfter(400ms, [&] {
+    const auto timer5 = after(loop, 400ms, [&] {
       calls = 0;  // the namespace's own beginning
       for (int i = 0; i < 100; ++i) inject(other);
     });
-    loop.runAfter(800ms, [&] {
+    const auto timer6 = after(loop, 800ms, [&] {
       CHECK(calls == 0);
       flooded = true;
       for (int i = 0; i < 50'000; ++i) inject(other);  // far more than a socket's buffer holds
     });
-    loop.runAfter(20s, [&] { loop.stop(); });
+    const auto timer7 = after(loop, 20s, [&] { loop.stop(); });
     loop.run();
     CHECK(calls == 1);
   }).join();

@@ -51,9 +51,9 @@ struct Worker {
 
   // Until the engine says how it is, which is in the next moment.
   Worker& run() {
-    const auto late = loop.after(std::chrono::seconds(10), [this] { loop.stop(); });
+    EventLoop::Timer late(loop, [this] { loop.stop(); });
+    late.start(std::chrono::seconds(10));
     loop.run();
-    loop.cancel(late);
     return *this;
   }
 

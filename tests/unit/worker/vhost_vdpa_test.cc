@@ -220,13 +220,14 @@ TEST_CASE("a node made anew under the name is not opened, whatever the engine is
   };
   VhostVdpaEngine engine(loop, path, known ? node.st_ino : 0, 1,
                          {state, [] {}, [](const std::string&) {}});
-  loop.after(std::chrono::seconds(10), [&] { loop.stop(); });
+  EventLoop::Timer end(loop, [&] { loop.stop(); });
+  end.start(std::chrono::seconds(10));
   loop.run();
   REQUIRE(reasons.size() == 2);
   CHECK_THAT(reasons[0], Catch::Contains("cannot ask for its kind"));
   CHECK(reasons[1] == path + " is gone");
   // For good: its old name leads to another device now.
-  loop.after(std::chrono::milliseconds(300), [&] { loop.stop(); });
+  end.start(std::chrono::milliseconds(300));
   loop.run();
   CHECK(reasons.size() == 2);
   std::filesystem::remove_all(directory);

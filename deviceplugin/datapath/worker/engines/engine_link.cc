@@ -24,15 +24,23 @@ constexpr std::chrono::seconds kDeadline{5};
 }  // namespace
 
 EngineLink::EngineLink(EventLoop& loop, UniqueFd socket, Lost lost, Idle idle)
-    : loop_(loop), socket_(std::move(socket)), lost_(std::move(lost)), idle_(std::move(idle)) {
-  loop_.watch(socket_.fd(), EPOLLIN, [this](uint32_t events) { onEvent(events); });
-}
+    : socket_(std::move(socket)),
+      lost_(std::move(lost)),
+      idle_(std::move(idle)),
+      watch_(loop, socket_.fd(), EPOLLIN, [this](uint32_t events) { onEvent(events); }),
+      deadline_(loop,
+                [this] {
+                  fail(fmt::format("the engine has not answered {} for {} s",
+                                   nameOf(open_.front().request), kDeadline.count()));
+                }),
+      failing_(loop, [this] {
+        const Lost lost = lost_;  // outlives the link
+        const std::string failure = failure_;
+        lost(failure, refused_);
+      }) {}
 
 EngineLink::~EngineLink() {
   *alive_ = false;
-  loop_.forget(socket_.fd());
-  loop_.cancel(deadline_);
-  loop_.cancel(failing_);
 }
 
 void EngineLink::ask(Request request, const void* payload, size_t size, size_t answerSize,
@@ -61,14 +69,13 @@ void EngineLink::send(Request request, uint32_t flags, const void* payload, size
                       std::vector<SharedFd> descriptors) {
   if (!socket_.send(encode(request, flags, payload, size), std::move(descriptors)))
     return fail("the engine closed its connection");
-  loop_.change(socket_.fd(), socket_.blocked() ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  if (watch_) watch_.change(socket_.blocked() ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 void EngineLink::onEvent(uint32_t events) {
-  if (failing_ != 0) return;
   if (events & EPOLLOUT) {
     if (!socket_.flush()) return fail("the engine closed its connection");
-    loop_.change(socket_.fd(), socket_.blocked() ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    watch_.change(socket_.blocked() ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
   const auto alive = alive_;
   try {
@@ -83,7 +90,7 @@ void EngineLink::onEvent(uint32_t events) {
 }
 
 void EngineLink::onAnswer(const Message& answer) {
-  if (failing_ != 0) return;
+  if (!watch_) return;
   if (open_.empty() || open_.front().request != answer.request ||
       open_.front().answerSize != answer.payload.size() || !(answer.flags & kReplyFlag))
     return fail(fmt::format("the engine sent an unexpected {} of {} bytes", nameOf(answer.request),
@@ -93,28 +100,25 @@ void EngineLink::onAnswer(const Message& answer) {
   startDeadline();
   const auto alive = alive_;
   open.answered(answer);
-  if (!*alive || failing_ != 0 || !open_.empty()) return;
+  if (!*alive || !watch_ || !open_.empty()) return;
   const Idle idle = idle_;  // outlives the link
   idle();
 }
 
 void EngineLink::startDeadline() {
-  loop_.cancel(deadline_);
-  if (open_.empty()) return;
-  deadline_ = loop_.after(kDeadline, [this] {
-    fail(fmt::format("the engine has not answered {} for {} s", nameOf(open_.front().request),
-                     kDeadline.count()));
-  });
+  if (open_.empty())
+    deadline_.cancel();
+  else
+    deadline_.start(kDeadline);
 }
 
 // From the loop, so that no caller finds itself destroyed.
 void EngineLink::fail(std::string reason, bool refused) {
-  if (failing_ != 0) return;
-  loop_.forget(socket_.fd());
-  failing_ = loop_.after(std::chrono::milliseconds(0), [this, reason = std::move(reason), refused] {
-    const Lost lost = lost_;  // outlives the link
-    lost(reason, refused);
-  });
+  if (!watch_) return;
+  watch_.reset();
+  failure_ = std::move(reason);
+  refused_ = refused;
+  failing_.start(std::chrono::milliseconds(0));
 }
 
 }  // namespace vdpa::worker

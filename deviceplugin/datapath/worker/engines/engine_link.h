@@ -49,13 +49,15 @@ class EngineLink {
   void startDeadline();
   void fail(std::string reason, bool refused = false);
 
-  EventLoop& loop_;
   MessageSocket socket_;
   const Lost lost_;
   const Idle idle_;
   std::deque<Open> open_;
-  uint64_t deadline_ = 0;
-  uint64_t failing_ = 0;
+  EventLoop::Watch watch_;  // none once it has failed
+  EventLoop::Timer deadline_;
+  std::string failure_;
+  bool refused_ = false;
+  EventLoop::Timer failing_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -32,12 +32,12 @@ constexpr std::chrono::milliseconds kMaxBackOff{200};
 }  // namespace
 
 VhostUserEngine::VhostUserEngine(EventLoop& loop, std::string path, Events events)
-    : loop_(loop), path_(std::move(path)), events_(std::move(events)), backOff_(kNewBackOff) {
-  reconnectTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { connect(); });
-}
-
-VhostUserEngine::~VhostUserEngine() {
-  loop_.cancel(reconnectTimer_);
+    : loop_(loop),
+      path_(std::move(path)),
+      events_(std::move(events)),
+      reconnect_(loop, [this] { connect(); }),
+      backOff_(kNewBackOff) {
+  reconnect_.start(std::chrono::milliseconds(0));
 }
 
 bool VhostUserEngine::running() const {
@@ -66,7 +66,6 @@ bool VhostUserEngine::settled() const {
 }
 
 void VhostUserEngine::connect() {
-  reconnectTimer_ = 0;
   try {
     link_ = std::make_unique<EngineLink>(
         loop_, connectUnix(path_),
@@ -87,8 +86,7 @@ void VhostUserEngine::connect() {
 }
 
 void VhostUserEngine::reconnectLater() {
-  loop_.cancel(reconnectTimer_);
-  reconnectTimer_ = loop_.after(backOff_, [this] { connect(); });
+  reconnect_.start(backOff_);
   // Never much longer than it was away.
   backOff_ = std::min(backOff_ * 5 / 4 + std::chrono::milliseconds(1), kMaxBackOff);
 }

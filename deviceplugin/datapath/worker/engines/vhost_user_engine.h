@@ -12,7 +12,6 @@ class VhostUserEngine : public Engine {
  public:
   // Starts connecting to `path` at once and never gives up.
   VhostUserEngine(EventLoop& loop, std::string path, Events events);
-  ~VhostUserEngine() override;
   VhostUserEngine(const VhostUserEngine&) = delete;
   VhostUserEngine& operator=(const VhostUserEngine&) = delete;
 
@@ -60,7 +59,7 @@ class VhostUserEngine : public Engine {
   bool learned_ = false;                // this connection's
   bool up_ = false;
   std::string lastReason_;
-  uint64_t reconnectTimer_ = 0;
+  EventLoop::Timer reconnect_;
   std::chrono::milliseconds backOff_{};
 
   VhostDevice* device_ = nullptr;

@@ -111,13 +111,9 @@ VhostVdpaEngine::VhostVdpaEngine(EventLoop& loop, std::string path, uint64_t ino
       path_(std::move(path)),
       inode_(inode),
       mostPairs_(mostPairs),
-      events_(std::move(events)) {
-  openTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { open(); });
-}
-
-VhostVdpaEngine::~VhostVdpaEngine() {
-  loop_.cancel(openTimer_);
-  if (inotify_) loop_.forget(inotify_.get());
+      events_(std::move(events)),
+      opening_(loop, [this] { open(); }) {
+  opening_.start(std::chrono::milliseconds(0));
 }
 
 void VhostVdpaEngine::setUp(bool up, const std::string& reason) {
@@ -128,7 +124,6 @@ void VhostVdpaEngine::setUp(bool up, const std::string& reason) {
 }
 
 void VhostVdpaEngine::open() {
-  openTimer_ = 0;
   try {
     watchNode();
     if (struct stat node; inode_ == 0 && ::stat(path_.c_str(), &node) == 0) inode_ = node.st_ino;
@@ -139,7 +134,7 @@ void VhostVdpaEngine::open() {
   } catch (const std::system_error& error) {
     kernel_.reset();
     if (vanished()) return gone(path_ + " is gone");
-    openTimer_ = loop_.after(backOff_, [this] { open(); });
+    opening_.start(backOff_);
     backOff_ = std::min(backOff_ * 2, kMaxBackOff);
     setUp(false, error.what());
   }
@@ -153,7 +148,7 @@ void VhostVdpaEngine::watchNode() {
   const std::string directory = directoryOf(path_);
   checked(::inotify_add_watch(inotify_.get(), directory.c_str(), IN_DELETE | IN_MOVED_FROM),
           "cannot watch {}", directory);
-  loop_.watch(inotify_.get(), EPOLLIN, [this](uint32_t) {
+  nodeWatch_ = EventLoop::Watch(loop_, inotify_.get(), EPOLLIN, [this](uint32_t) {
     char events[4096];
     while (::read(inotify_.get(), events, sizeof events) > 0) {
     }
@@ -170,9 +165,8 @@ bool VhostVdpaEngine::vanished() const {
 }
 
 void VhostVdpaEngine::gone(const std::string& reason) {
-  loop_.cancel(openTimer_);
-  openTimer_ = 0;
-  if (inotify_) loop_.forget(inotify_.get());
+  opening_.cancel();
+  nodeWatch_.reset();
   inotify_.reset();
   running_ = false;
   started_ = {};
@@ -193,7 +187,7 @@ void VhostVdpaEngine::release() {
     running_ = false;
     started_ = {};
     control_.reset();
-    openTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { open(); });
+    opening_.start(std::chrono::milliseconds(0));
   }
 }
 
@@ -246,7 +240,7 @@ void VhostVdpaEngine::update() {
     started_ = {};
     kernel_.reset();  // whatever state it is in
     control_.reset();
-    openTimer_ = loop_.after(std::chrono::milliseconds(0), [this] { open(); });
+    opening_.start(std::chrono::milliseconds(0));
     // The pod's own doing, or a device that nobody can use.
     if (const int code = error.code().value(); code != EFAULT && code != EINVAL) {
       unserved_ = error.what();

@@ -29,7 +29,6 @@ class VhostVdpaEngine : public Engine {
   // that of the one found first.
   VhostVdpaEngine(EventLoop& loop, std::string path, uint64_t inode, uint32_t mostPairs,
                   Events events);
-  ~VhostVdpaEngine() override;
   VhostVdpaEngine(const VhostVdpaEngine&) = delete;
   VhostVdpaEngine& operator=(const VhostVdpaEngine&) = delete;
 
@@ -73,8 +72,9 @@ class VhostVdpaEngine : public Engine {
   const Events events_;
   std::unique_ptr<VhostVdpaDevice> kernel_;
   std::optional<EngineLimits> limits_;
+  EventLoop::Timer opening_;
   UniqueFd inotify_;
-  uint64_t openTimer_ = 0;
+  EventLoop::Watch nodeWatch_;
   std::chrono::milliseconds backOff_{10};
   bool up_ = false;
   std::string lastReason_;
