@@ -1,6 +1,7 @@
 """What it costs a node to be updated to this release and rolled back to the previous one, beside a restart of the previous one:
 the time from a datapath's start until it has taken over all attachments, and for how long no packet passes while it replaces
-their switch (the previous release replaces none of its own: there it is one that was killed).
+their switch (the previous release replaces none of its own: there it is one that was killed). And what a datapath of each
+takes at rest, however many devices are attached.
 
 The programs of the previous release are those of tests/neighbour/build.sh.
 """
@@ -12,9 +13,9 @@ import signal
 import tempfile
 import time
 
-from measure import Figures, blocks, finish, header, row
+from measure import Figures, blocks, finish, header, private_kib, row
 
-from datapath import Datapath, owner, program_of, worker_dirs_of
+from datapath import Datapath, owner, program_of, resource, worker_dirs_of
 from neighbour import VERSION
 from pod import Pod, frame, mac
 from processes import listener
@@ -25,6 +26,9 @@ ATTACHED = 16
 PREVIOUS = CACHE / "releases" / VERSION
 WAYS = {f"{VERSION} to this release": (PREVIOUS, BUILD), f"this release to {VERSION}": (BUILD, PREVIOUS),
         f"{VERSION} to {VERSION}": (PREVIOUS, PREVIOUS)}
+RESTING = (0, 30, 1024)  # attachments
+MAX_PORTS = 500          # of one switch
+RESTS = 5                # seconds
 AFTERWARDS = 0.3  # seconds of packets after the switch is there again
 
 
@@ -61,6 +65,28 @@ def adoption(before, after):
             wait_until(lambda: states(second) == ["waiting"] * ATTACHED, lambda: f"all adopted: {states(second)}",
                        interval=0.001)
             return (time.perf_counter() - begin) * 1000
+
+
+def resting(build, count):
+    """Threads, and MiB of private memory, of a datapath at rest that has so many attachments."""
+    resources = {f"r{n}": min(MAX_PORTS, count - n * MAX_PORTS) for n in range(-(-count // MAX_PORTS) or 1)}
+    with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as name:
+        with daemon(pathlib.Path(name), build, "first") as datapath:
+            datapath.wait_serving()
+            datapath.set_devices(*(resource(f"vdpa.io/{kind}", max(1, ports)) for kind, ports in resources.items()))
+            devices = [f"{kind}-{n}" for kind, ports in resources.items() for n in range(ports)]
+            for device in devices:
+                datapath.wait_healthy(device).attach(owner(device), device)
+            wait_until(lambda: set(states(datapath)) <= {"waiting"}, "all ready", 60)
+            tasks = pathlib.Path(f"/proc/{datapath.pid}/task")
+            least = len(list(tasks.iterdir()))
+            for _ in range(RESTS):   # until those of the calls have ended
+                time.sleep(1)
+                least = min(least, len(list(tasks.iterdir())))
+            private = private_kib(datapath.pid)
+            for device in devices:
+                datapath.detach(owner(device))
+            return least, private / 1024
 
 
 class Exchange:
@@ -120,6 +146,10 @@ def main():
     for way in changes:
         row(f"no packet, switch replaced: {way}", ours[gap, way], target="< 1000 ms",
             limit=f"{VERSION} after a kill: {ours[gap, restart]}")
+    for count in RESTING:
+        (threads, private), (threads_before, private_before) = resting(BUILD, count), resting(PREVIOUS, count)
+        row(f"threads at {count} attachments", Figures([threads], "", 0), target="<= 24", limit=f"{VERSION}: {threads_before}")
+        row(f"private memory at {count} attachments", Figures([private], "MiB"), Figures([private_before], "MiB"))
     finish()
 
 
