@@ -8,11 +8,11 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "common/errors.h"
+#include "common/mutex.h"
 
 namespace vdpa {
 
@@ -23,7 +23,7 @@ EventLoop::EventLoop()
 
 void EventLoop::post(Task task) {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     posted_.push_back(std::move(task));
   }
   ::eventfd_write(wake_.get(), 1);
@@ -34,7 +34,7 @@ void EventLoop::runPosted() {
   ::eventfd_read(wake_.get(), &ignored);
   std::vector<Task> tasks;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     tasks.swap(posted_);
   }
   for (const auto& task : tasks)
@@ -144,19 +144,19 @@ std::function<void(EventLoop::Task)> EventLoop::Lifetime::poster() const {
 }
 
 EventLoop::Ticket::Ticket(EventLoop& loop) : loop_(loop) {
-  std::lock_guard lock(loop_.mutex_);
+  Lock lock(loop_.mutex_);
   ++loop_.tickets_;
 }
 
 EventLoop::Ticket::~Ticket() {
-  std::lock_guard lock(loop_.mutex_);
+  Lock lock(loop_.mutex_);
   --loop_.tickets_;
-  loop_.ticketReturned_.notify_all();
+  loop_.ticketReturned_.notifyAll();
 }
 
 void EventLoop::waitForTickets() {
-  std::unique_lock lock(mutex_);
-  ticketReturned_.wait(lock, [this] { return tickets_ == 0; });
+  Lock lock(mutex_);
+  while (tickets_ != 0) ticketReturned_.wait(mutex_);
 }
 
 }  // namespace vdpa

@@ -7,15 +7,14 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/unique_fd.h"
 
 namespace vdpa {
@@ -128,10 +127,10 @@ class EventLoop {
   uint32_t nextGeneration_ = 1;
   bool running_ = false;
   UniqueFd wake_;
-  std::mutex mutex_;  // of what follows
-  std::vector<Task> posted_;
-  unsigned tickets_ = 0;
-  std::condition_variable ticketReturned_;
+  Mutex mutex_;
+  std::vector<Task> posted_ GUARDED_BY(mutex_);
+  unsigned tickets_ GUARDED_BY(mutex_) = 0;
+  Condition ticketReturned_;
   Watch wakeWatch_;
 };
 

@@ -18,6 +18,10 @@
 #define VDPA_THREAD_ANNOTATION(x)
 #endif
 
+// Abseil, which comes with gRPC's headers, has two of these names, for the same.
+#undef GUARDED_BY
+#undef NO_THREAD_SAFETY_ANALYSIS
+
 #define CAPABILITY(name) VDPA_THREAD_ANNOTATION(capability(name))
 #define SCOPED_CAPABILITY VDPA_THREAD_ANNOTATION(scoped_lockable)
 #define GUARDED_BY(mutex) VDPA_THREAD_ANNOTATION(guarded_by(mutex))

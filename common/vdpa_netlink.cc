@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -18,7 +17,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -29,6 +27,7 @@
 #include <utility>
 
 #include "common/errors.h"
+#include "common/mutex.h"
 #include "common/vdpa_attributes.h"
 
 namespace vdpa {
@@ -352,9 +351,9 @@ VdpaManagementInfo parseVdpaManagement(std::span<const std::byte> attributes) {
 }
 
 struct VdpaNetlink::Calls {
-  std::mutex mutex;
-  std::condition_variable done;
-  bool running = false;
+  Mutex mutex;
+  Condition done;
+  bool running GUARDED_BY(mutex) = false;
 };
 
 VdpaNetlink::VdpaNetlink(std::chrono::milliseconds timeout)
@@ -375,8 +374,10 @@ void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> ca
     std::exception_ptr failure;
   };
   const auto outcome = std::make_shared<Outcome>();
-  std::unique_lock lock(calls_->mutex);
-  if (!calls_->done.wait_until(lock, deadline, [this] { return !calls_->running; })) throw hangs();
+  Lock lock(calls_->mutex);
+  while (calls_->running)
+    if (!calls_->done.waitUntil(calls_->mutex, deadline)) break;
+  if (calls_->running) throw hangs();
   calls_->running = true;
   std::thread([calls = calls_, outcome, call = std::move(call)] {
     std::exception_ptr failure;
@@ -385,13 +386,15 @@ void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> ca
     } catch (...) {
       failure = std::current_exception();
     }
-    std::lock_guard lock(calls->mutex);
+    Lock lock(calls->mutex);
     outcome->ended = true;
     outcome->failure = failure;
     calls->running = false;
-    calls->done.notify_all();
+    calls->done.notifyAll();
   }).detach();
-  if (!calls_->done.wait_until(lock, deadline, [&] { return outcome->ended; })) throw hangs();
+  while (!outcome->ended)
+    if (!calls_->done.waitUntil(calls_->mutex, deadline)) break;
+  if (!outcome->ended) throw hangs();
   if (outcome->failure) std::rethrow_exception(outcome->failure);
 }
 
