@@ -4,12 +4,12 @@
 #include <chrono>
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <stop_token>
 #include <string>
 #include <utility>
 
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/attachments/node.h"
 
@@ -96,15 +96,22 @@ void Instance::upgradeProcesses(const std::stop_token& stop) {
 
 void Instance::Signal::raise() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     raised_ = true;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 bool Instance::Signal::wait(const std::stop_token& stop, std::chrono::milliseconds timeout) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, stop, timeout, [this] { return raised_; });
+  // Before the lock is taken: it calls back at once when the stop has been requested already.
+  const std::stop_callback wake(stop, [this] {
+    { Lock lock(mutex_); }  // not between the look below and its sleep
+    changed_.notifyAll();
+  });
+  Lock lock(mutex_);
+  const auto deadline = Condition::Clock::now() + timeout;
+  while (!raised_ && !stop.stop_requested())
+    if (!changed_.waitUntil(mutex_, deadline)) break;
   return std::exchange(raised_, false);
 }
 

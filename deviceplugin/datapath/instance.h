@@ -1,12 +1,11 @@
 // vdpa-datapath put together: the attachments, who serves them, and who looks after them.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/api/api_server.h"
 #include "deviceplugin/datapath/api/health_service.h"
 #include "deviceplugin/datapath/api/metrics.h"
@@ -35,9 +34,9 @@ class Instance {
     bool wait(const std::stop_token& stop, std::chrono::milliseconds timeout);
 
    private:
-    std::mutex mutex_;
-    std::condition_variable_any changed_;
-    bool raised_ = false;
+    Mutex mutex_;
+    Condition changed_;
+    bool raised_ GUARDED_BY(mutex_) = false;
   };
 
   void publish();

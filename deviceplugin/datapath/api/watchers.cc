@@ -3,11 +3,11 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/api/messages.h"
 #include "deviceplugin/datapath/model/device_state.h"
 
@@ -40,16 +40,16 @@ datapath::v1::WatchResponse changes(const States& before, const States& now) {
 }  // namespace
 
 void Watchers::publish(const std::function<std::vector<DeviceState>()>& look) {
-  std::lock_guard publishing(publishing_);
+  Lock publishing(publishing_);
   States now;
   for (auto& state : look()) now.emplace(state.id, std::move(state));
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (now == states_ && version_ > 0) return;
     states_ = std::move(now);
     ++version_;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 grpc::Status Watchers::serve(const grpc::ServerContext& context,
@@ -58,9 +58,10 @@ grpc::Status Watchers::serve(const grpc::ServerContext& context,
   unsigned version = 0;
   for (bool first = true; !context.IsCancelled(); first = false) {
     {
-      std::unique_lock lock(mutex_);
-      if (!first)
-        changed_.wait_for(lock, kPollInterval, [&] { return version_ != version || ending_; });
+      Lock lock(mutex_);
+      const auto deadline = Condition::Clock::now() + kPollInterval;
+      while (!first && version_ == version && !ending_)
+        if (!changed_.waitUntil(mutex_, deadline)) break;
       if (ending_) return {grpc::StatusCode::UNAVAILABLE, "vdpa-datapath is stopping"};
       if (version_ == version && !first) continue;
       version = version_;
@@ -75,10 +76,10 @@ grpc::Status Watchers::serve(const grpc::ServerContext& context,
 
 void Watchers::shutdown() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     ending_ = true;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 }  // namespace vdpa::datapath

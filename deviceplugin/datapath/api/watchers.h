@@ -4,13 +4,12 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "datapath.grpc.pb.h"
 #include "deviceplugin/datapath/model/device_state.h"
 
@@ -28,12 +27,12 @@ class Watchers {
   void shutdown();
 
  private:
-  std::mutex publishing_;  // taken before any other
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::string, DeviceState> states_;
-  unsigned version_ = 0;  // of states_
-  bool ending_ = false;
+  Mutex publishing_;  // one publish() at a time; taken before any other mutex
+  Mutex mutex_;
+  Condition changed_;
+  std::map<std::string, DeviceState> states_ GUARDED_BY(mutex_);
+  unsigned version_ GUARDED_BY(mutex_) = 0;  // of states_
+  bool ending_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace vdpa::datapath

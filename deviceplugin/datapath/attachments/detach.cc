@@ -4,12 +4,12 @@
 
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "common/atomic_file.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/attachments/orphans.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
@@ -150,7 +150,7 @@ void Attachments::forget(const DeviceTable::Lease& lease) {
 void Attachments::clear(const DeviceTable::Lease& lease) {
   if (node_.table.clearAttachment(lease)) {
     // One that comes back this moment has had its directory made already.
-    std::lock_guard setting(node_.settingDevices);
+    Lock setting(node_.settingDevices);
     if (!node_.table.find(lease.id())) DeviceDirectory(node_.options.paths, lease.id()).remove();
   }
   node_.switches.collect();

@@ -6,12 +6,12 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -31,18 +31,18 @@ constexpr const char* kNotTold =
 DeviceTable::Lease::~Lease() {
   if (!table_) return;
   {
-    std::lock_guard lock(table_->mutex_);
+    Lock lock(table_->mutex_);
     const auto entry = table_->entries_.find(id_);
     if (entry != table_->entries_.end() && entry->second.lease == number_) entry->second.lease = 0;
   }
-  table_->changed_.notify_all();
+  table_->changed_.notifyAll();
 }
 
 std::vector<std::string> DeviceTable::setOffers(
     const std::map<std::string, OfferedDevice>& offers) {
   std::vector<std::string> gone;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     haveDevices_ = true;
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry->second.offer.reset();
@@ -56,20 +56,21 @@ std::vector<std::string> DeviceTable::setOffers(
     }
     for (const auto& [id, offer] : offers) entries_[id].offer = offer;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
   return gone;
 }
 
 std::string DeviceTable::notReady() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (closed_) return kDrained;
   return haveDevices_ ? "" : kNotTold;
 }
 
 OfferedDevice DeviceTable::waitOffer(const std::string& id, Clock::time_point deadline,
                                      const AttachmentKey& key) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [&] { return haveDevices_ || calledOffLocked(key); });
+  Lock lock(mutex_);
+  while (!haveDevices_ && !calledOffLocked(key))
+    if (!changed_.waitUntil(mutex_, deadline)) break;
   if (!haveDevices_)
     throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", id, kNotTold));
   const auto entry = entries_.find(id);
@@ -81,7 +82,7 @@ OfferedDevice DeviceTable::waitOffer(const std::string& id, Clock::time_point de
 
 void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandle> worker,
                           std::string error) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   Entry& entry = entries_[record.attachment.deviceId];
   entry.record = record;
   entry.worker = std::move(worker);
@@ -90,26 +91,26 @@ void DeviceTable::restore(const OwnerRecord& record, std::shared_ptr<WorkerHandl
 
 void DeviceTable::setAttachment(const Lease& lease, const OwnerRecord& record,
                                 std::shared_ptr<WorkerHandle> worker) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   Entry& entry = entries_[lease.id()];
   entry.record = record;
   entry.worker = std::move(worker);
 }
 
 void DeviceTable::setError(const Lease& lease, const std::string& error) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   Entry& entry = entries_[lease.id()];
   entry.error = error;
   if (entry.record) entry.record->phase = Phase::detaching;
 }
 
 void DeviceTable::withhold(const std::string& id, const std::string& error) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   entries_[id].error = error;
 }
 
 bool DeviceTable::clearAttachment(const Lease& lease) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto entry = entries_.find(lease.id());
   if (entry == entries_.end()) return true;
   entry->second.record.reset();
@@ -127,56 +128,66 @@ DeviceTable::Lease DeviceTable::leaseLocked(const std::string& id, Entry& entry)
 
 std::optional<DeviceTable::Lease> DeviceTable::lease(const std::string& id,
                                                      Clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  const bool free = changed_.wait_until(lock, deadline, [&] {
-    const auto entry = entries_.find(id);
-    return ending_ || entry == entries_.end() || entry->second.lease == 0;
-  });
+  Lock lock(mutex_);
+  while (!ending_ && leased(id))
+    if (!changed_.waitUntil(mutex_, deadline)) break;
   const auto entry = entries_.find(id);
-  if (!free || ending_ || entry == entries_.end()) return std::nullopt;
+  if (ending_ || entry == entries_.end() || leased(id)) return std::nullopt;
   return leaseLocked(id, entry->second);
 }
 
 std::optional<DeviceTable::Lease> DeviceTable::leaseAttached(const AttachmentKey& key,
                                                              Clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   if (const auto pending = pending_.find(key); pending != pending_.end()) {
     pending->second.calledOff = true;
-    changed_.notify_all();
+    changed_.notifyAll();
   }
-  const auto mine = [&] {
-    return std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
-      return entry.second.record && entry.second.record->attachment.owner.key() == key;
-    });
-  };
-  const bool free = changed_.wait_until(lock, deadline, [&] {
-    if (pending_.contains(key)) return false;
-    const auto entry = mine();
-    return entry == entries_.end() || entry->second.lease == 0;
-  });
-  if (!free)
+  while (busy(key))
+    if (!changed_.waitUntil(mutex_, deadline)) break;
+  if (busy(key))
     throw RefusedError(Refusal::aborted,
                        fmt::format("interface {} of container {} is still being attached or "
                                    "detached by another call",
                                    key.second, key.first));
-  const auto entry = mine();
+  const auto entry = findAttached(key);
   if (entry == entries_.end()) return std::nullopt;
   return leaseLocked(entry->first, entry->second);
 }
 
 bool DeviceTable::waitFree(const std::string& id, Clock::time_point deadline,
                            const AttachmentKey& key) {
-  std::unique_lock lock(mutex_);
-  const auto free = [&] {
-    const auto entry = entries_.find(id);
-    return entry == entries_.end() || (!entry->second.record && entry->second.lease == 0);
-  };
-  changed_.wait_until(lock, deadline, [&] { return calledOffLocked(key) || free(); });
-  return !calledOffLocked(key) && free();
+  Lock lock(mutex_);
+  while (!calledOffLocked(key) && !free(id))
+    if (!changed_.waitUntil(mutex_, deadline)) break;
+  return !calledOffLocked(key) && free(id);
+}
+
+bool DeviceTable::leased(const std::string& id) const {
+  const auto entry = entries_.find(id);
+  return entry != entries_.end() && entry->second.lease != 0;
+}
+
+bool DeviceTable::free(const std::string& id) const {
+  const auto entry = entries_.find(id);
+  return entry == entries_.end() || (!entry->second.record && entry->second.lease == 0);
+}
+
+std::map<std::string, DeviceTable::Entry>::iterator DeviceTable::findAttached(
+    const AttachmentKey& key) {
+  return std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
+    return entry.second.record && entry.second.record->attachment.owner.key() == key;
+  });
+}
+
+bool DeviceTable::busy(const AttachmentKey& key) {
+  if (pending_.contains(key)) return true;
+  const auto entry = findAttached(key);
+  return entry != entries_.end() && entry->second.lease != 0;
 }
 
 bool DeviceTable::calledOff(const AttachmentKey& key) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return calledOffLocked(key);
 }
 
@@ -186,7 +197,7 @@ bool DeviceTable::calledOffLocked(const AttachmentKey& key) const {
 }
 
 std::optional<DeviceTable::Device> DeviceTable::find(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return std::nullopt;
   return static_cast<const Device&>(entry->second);
@@ -194,14 +205,14 @@ std::optional<DeviceTable::Device> DeviceTable::find(const std::string& id) cons
 
 std::optional<OwnerRecord> DeviceTable::findRecord(
     const std::function<bool(const OwnerRecord&)>& wanted) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   for (const auto& [id, entry] : entries_)
     if (entry.record && wanted(*entry.record)) return entry.record;
   return std::nullopt;
 }
 
 bool DeviceTable::inUse(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto found = entries_.find(id);
   if (found == entries_.end()) return false;
   const Entry& entry = found->second;
@@ -209,12 +220,12 @@ bool DeviceTable::inUse(const std::string& id) const {
 }
 
 std::map<std::string, DeviceTable::Device> DeviceTable::all() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return {entries_.begin(), entries_.end()};
 }
 
 std::vector<std::string> DeviceTable::close() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::vector<std::string> holders;
   for (const auto& [id, entry] : entries_) {
     if (entry.record)
@@ -230,16 +241,16 @@ std::vector<std::string> DeviceTable::close() {
 }
 
 bool DeviceTable::closed() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return closed_;
 }
 
 void DeviceTable::shutdown() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     ending_ = true;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 }  // namespace vdpa::datapath

@@ -3,17 +3,16 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/processes/worker_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
@@ -114,17 +113,23 @@ class DeviceTable {
     // Whose it is; 0: nobody's. A device that is forgotten under a lease and comes back isn't its.
     uint64_t lease = 0;
   };
-  Lease leaseLocked(const std::string& id, Entry& entry);
-  bool calledOffLocked(const AttachmentKey& key) const;
+  Lease leaseLocked(const std::string& id, Entry& entry) REQUIRES(mutex_);
+  bool calledOffLocked(const AttachmentKey& key) const REQUIRES(mutex_);
+  bool leased(const std::string& id) const REQUIRES(mutex_);
+  // It has no owner, and nobody works on it.
+  bool free(const std::string& id) const REQUIRES(mutex_);
+  std::map<std::string, Entry>::iterator findAttached(const AttachmentKey& key) REQUIRES(mutex_);
+  // Somebody attaches to this interface, or works on the device that it has.
+  bool busy(const AttachmentKey& key) REQUIRES(mutex_);
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::string, Entry> entries_;
-  std::map<AttachmentKey, Pending> pending_;
-  uint64_t leases_ = 0;
-  bool closed_ = false;
-  bool haveDevices_ = false;  // the first set is there
-  bool ending_ = false;
+  mutable Mutex mutex_;
+  Condition changed_;
+  std::map<std::string, Entry> entries_ GUARDED_BY(mutex_);
+  std::map<AttachmentKey, Pending> pending_ GUARDED_BY(mutex_);
+  uint64_t leases_ GUARDED_BY(mutex_) = 0;
+  bool closed_ GUARDED_BY(mutex_) = false;
+  bool haveDevices_ GUARDED_BY(mutex_) = false;  // the first set is there
+  bool ending_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace vdpa::datapath

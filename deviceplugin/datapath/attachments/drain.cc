@@ -5,13 +5,13 @@
 #include <chrono>
 #include <exception>
 #include <filesystem>
-#include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/processes/cgroup.h"
@@ -26,7 +26,7 @@ constexpr auto kUndoTime = std::chrono::seconds(20);
 }  // namespace
 
 Drain::Drained Drain::run() {
-  std::lock_guard setting(node_.settingDevices);
+  Lock setting(node_.settingDevices);
   if (const auto holders = node_.table.close(); !holders.empty())
     throw RefusedError(Refusal::inUse,
                        fmt::format("pods still have devices of this node: {}; delete them, or move "

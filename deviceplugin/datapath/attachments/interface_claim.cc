@@ -2,9 +2,9 @@
 
 #include <fmt/core.h>
 
-#include <mutex>
 #include <string>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -19,7 +19,7 @@ InterfaceClaim::InterfaceClaim(DeviceTable& table, const Owner& owner, const std
                        fmt::format("interface {} of container {} has {} already; detach it first",
                                    owner.interface, owner.containerId, id));
   };
-  std::lock_guard lock(table_.mutex_);
+  Lock lock(table_.mutex_);
   if (table_.closed_)
     throw RefusedError(Refusal::aborted, fmt::format("cannot attach {}: {}", deviceId, kDrained));
   for (const auto& [id, entry] : table_.entries_)
@@ -31,10 +31,10 @@ InterfaceClaim::InterfaceClaim(DeviceTable& table, const Owner& owner, const std
 
 InterfaceClaim::~InterfaceClaim() {
   {
-    std::lock_guard lock(table_.mutex_);
+    Lock lock(table_.mutex_);
     table_.pending_.erase(owner_.key());
   }
-  table_.changed_.notify_all();
+  table_.changed_.notifyAll();
 }
 
 }  // namespace vdpa::datapath

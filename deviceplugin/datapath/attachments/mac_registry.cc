@@ -2,10 +2,10 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
-#include <mutex>
+#include <set>
 #include <string>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/default_mac.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -39,22 +39,19 @@ void refuse(const Attachment& attachment, const Attachment& holder) {
 }  // namespace
 
 MacRegistry::Claim::~Claim() {
-  std::lock_guard lock(registry_.mutex_);
+  Lock lock(registry_.mutex_);
   registry_.claims_.erase(owner_.key());
 }
 
 std::string MacRegistry::Claim::choose(const std::string& wanted) {
-  std::lock_guard lock(registry_.mutex_);
-  const std::string mac =
-      wanted.empty()
-          ? defaultMac(owner_, [this](const std::string& other) { return registry_.taken(other); })
-          : wanted;
+  Lock lock(registry_.mutex_);
+  const std::string mac = wanted.empty() ? registry_.unusedMac(owner_) : wanted;
   registry_.claims_[owner_.key()].mac = mac;
   return mac;
 }
 
 void MacRegistry::Claim::hold(const Attachment& attachment) {
-  std::lock_guard lock(registry_.mutex_);
+  Lock lock(registry_.mutex_);
   const auto holder = registry_.table_.findRecord([&](const OwnerRecord& record) {
     return losesMac(record.attachment, attachment) && record.phase != Phase::detaching &&
            !namespaceGone(record.attachment.owner.netns, record.netns);
@@ -66,11 +63,14 @@ void MacRegistry::Claim::hold(const Attachment& attachment) {
   registry_.claims_[owner_.key()].holder = attachment;
 }
 
-bool MacRegistry::taken(const std::string& mac) const {
-  const auto has = [&](const auto& claim) { return claim.second.mac == mac; };
-  return std::any_of(claims_.begin(), claims_.end(), has) ||
-         table_.findRecord(
-             [&](const OwnerRecord& record) { return record.attachment.port.mac == mac; });
+std::string MacRegistry::unusedMac(const Owner& owner) const {
+  std::set<std::string> claimed;
+  for (const auto& [key, claim] : claims_) claimed.insert(claim.mac);
+  return defaultMac(owner, [&](const std::string& mac) {
+    return claimed.contains(mac) || table_.findRecord([&](const OwnerRecord& record) {
+      return record.attachment.port.mac == mac;
+    });
+  });
 }
 
 }  // namespace vdpa::datapath

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
 
@@ -40,11 +40,11 @@ class MacRegistry {
     std::string mac;
     std::optional<Attachment> holder;  // of it, in its resource and VLAN
   };
-  bool taken(const std::string& mac) const;
+  std::string unusedMac(const Owner& owner) const REQUIRES(mutex_);
 
   const DeviceTable& table_;  // its lock is taken under ours
-  std::mutex mutex_;
-  std::map<AttachmentKey, Claimed> claims_;
+  Mutex mutex_;
+  std::map<AttachmentKey, Claimed> claims_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::datapath

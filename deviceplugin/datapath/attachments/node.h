@@ -4,12 +4,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "common/pod_resources.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
@@ -80,7 +80,7 @@ struct Node {
   DeviceTable table;
   MacRegistry macs{table};
   Orphans orphans;
-  std::mutex settingDevices;  // one set of devices at a time
+  Mutex settingDevices;  // one set of devices at a time
   SwitchSet switches;
   const VdpaBus bus;
   Provisioner provisioner;

@@ -1,12 +1,12 @@
 #include "deviceplugin/datapath/attachments/offers.h"
 
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/log.h"
+#include "common/mutex.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/pod_files/device_directory.h"
@@ -16,7 +16,7 @@ namespace vdpa::datapath {
 void Offers::setDevices(const std::vector<Resource>& resources) {
   checkDeviceSet(resources);
   checkSocketPaths(resources, node_.options.paths);
-  std::lock_guard setting(node_.settingDevices);
+  Lock setting(node_.settingDevices);
   std::map<std::string, OfferedDevice> offers;
   Provisioner::Devices provisioned;
   for (const auto& resource : resources) {

@@ -8,13 +8,13 @@
 #include <exception>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/pod_resources.h"
 #include "deviceplugin/datapath/model/owner.h"
 
@@ -94,7 +94,7 @@ std::vector<ObservedAttachment> Orphans::look(const std::vector<ObservedAttachme
     }
 
   std::vector<ObservedAttachment> due;
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::map<Attached, Verdict> verdicts;
   for (const auto& attachment : attachments) {
     const Attached attached{attachment.deviceId, attachment.owner.key()};
@@ -110,19 +110,19 @@ std::vector<ObservedAttachment> Orphans::look(const std::vector<ObservedAttachme
 }
 
 void Orphans::countDetached() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   ++detached_;
 }
 
 std::string Orphans::outlook(const std::string& deviceId, const AttachmentKey& owner,
                              Clock::time_point now) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto verdict = verdicts_.find({deviceId, owner});
   return verdict == verdicts_.end() ? "" : describe(verdict->second, now, grace_);
 }
 
 Orphans::Counts Orphans::counts() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   Counts counts{0, detached_};
   for (const auto& [attached, verdict] : verdicts_)
     if (verdict.fate == Fate::counting || verdict.fate == Fate::due) ++counts.abandoned;

@@ -5,12 +5,12 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/pod_resources.h"
 #include "deviceplugin/datapath/model/attachment.h"
 
@@ -80,9 +80,9 @@ class Orphans {
   using Attached = std::pair<std::string, AttachmentKey>;  // the device ID and who has it
 
   const std::chrono::milliseconds grace_;
-  mutable std::mutex mutex_;
-  std::map<Attached, Verdict> verdicts_;  // as of the last look
-  unsigned detached_ = 0;
+  mutable Mutex mutex_;
+  std::map<Attached, Verdict> verdicts_ GUARDED_BY(mutex_);  // as of the last look
+  unsigned detached_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace vdpa::datapath

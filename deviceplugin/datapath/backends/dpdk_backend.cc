@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -14,6 +13,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
@@ -51,7 +51,7 @@ OfferedDevice DpdkBackend::prepare(const std::string&, OfferedDevice offer, Cloc
 }
 
 std::shared_ptr<SupervisedProcess> DpdkBackend::find(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto found = processes_.find(id);
   return found == processes_.end() ? nullptr : found->second;
 }
@@ -80,7 +80,7 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
                                     co_return;
                                   },
                                   nullptr, onChange_});
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   processes_[id] = process;
   return process;
 }
@@ -143,7 +143,7 @@ void DpdkBackend::stop(const OwnerRecord& record) {
 void DpdkBackend::end(const std::string& id) {
   if (const auto process = find(id)) {
     process->stop();
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     processes_.erase(id);
   } else {
     stopStray(paths_.pmdControl(id));  // of a vdpa-datapath before this one
@@ -193,7 +193,7 @@ std::vector<std::string> DpdkBackend::stopOthers(
 }
 
 unsigned DpdkBackend::deaths() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   unsigned deaths = 0;
   for (const auto& [id, process] : processes_) deaths += process->status().deaths;
   return deaths;

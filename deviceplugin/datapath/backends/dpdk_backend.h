@@ -5,11 +5,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/backends/failed_devices.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
@@ -56,8 +56,9 @@ class DpdkBackend : public Backend {
   const Paths paths_;
   const std::function<void()> onChange_;
   FailedDevices failures_{std::chrono::seconds(2), std::chrono::seconds(300)};
-  mutable std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<SupervisedProcess>> processes_;  // by device ID
+  mutable Mutex mutex_;
+  // By device ID.
+  std::map<std::string, std::shared_ptr<SupervisedProcess>> processes_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::datapath

@@ -4,8 +4,9 @@
 
 #include <chrono>
 #include <map>
-#include <mutex>
 #include <string>
+
+#include "common/mutex.h"
 
 namespace vdpa::datapath {
 
@@ -33,8 +34,8 @@ class FailedDevices {
   };
 
   const std::chrono::seconds firstPause_, maxPause_;
-  mutable std::mutex mutex_;
-  std::map<std::string, Failure> failures_;  // by device ID
+  mutable Mutex mutex_;
+  std::map<std::string, Failure> failures_ GUARDED_BY(mutex_);  // by device ID
 };
 
 }  // namespace vdpa::datapath

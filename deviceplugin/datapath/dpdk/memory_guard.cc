@@ -11,10 +11,10 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
-#include <mutex>
 #include <vector>
 
 #include "common/errors.h"
+#include "common/mutex.h"
 #include "common/serving_page.h"
 
 namespace vdpa::dpdk {
@@ -29,7 +29,7 @@ struct Region {
 constexpr size_t kMaxRegions = 8192;  // rte_vhost has at most 1,024 connections of 8 regions each
 Region regions[kMaxRegions];
 std::atomic<int> alarm{-1};
-std::mutex adding;
+Mutex adding;
 
 bool putEmpty(uint64_t address, uint64_t size) {
   return ::mmap(reinterpret_cast<void*>(address), size, PROT_READ | PROT_WRITE,
@@ -91,7 +91,7 @@ MemoryGuard::~MemoryGuard() {
 }
 
 void MemoryGuard::add(int vid, uint64_t address, uint64_t size) {
-  std::lock_guard lock(adding);
+  Lock lock(adding);
   for (Region& region : regions) {
     if (region.end.load() != 0) continue;
     region.vid = vid;
@@ -104,7 +104,7 @@ void MemoryGuard::add(int vid, uint64_t address, uint64_t size) {
 }
 
 void MemoryGuard::remove(int vid) {
-  std::lock_guard lock(adding);
+  Lock lock(adding);
   for (Region& region : regions) {
     if (region.end.load() == 0 || region.vid.load() != vid) continue;
     region.end = 0;

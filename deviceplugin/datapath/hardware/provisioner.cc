@@ -6,7 +6,6 @@
 #include <exception>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -16,6 +15,7 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "common/rollback.h"
 #include "common/vdpa_attributes.h"
@@ -35,22 +35,22 @@ constexpr auto kRetry = std::chrono::seconds(5);
 Provisioner::Provisioner(Options options, const VdpaBus& bus)
     : options_(std::move(options)), bus_(bus) {
   makeDirectory(options_.records, 0700);
-  loadRecords();
+  records_ = readRecords();
   thread_ = std::thread([this] { run(); });
 }
 
 Provisioner::~Provisioner() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
   thread_.join();
 }
 
 void Provisioner::want(Devices devices) {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     for (const auto& [id, device] : devices)
       if (!wanted_.contains(id))
         problems_[id] = fmt::format("vDPA device {} is being made", device.vdpa);
@@ -58,25 +58,26 @@ void Provisioner::want(Devices devices) {
     settled_ = false;
     haveDevices_ = work_ = true;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 void Provisioner::wake() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     work_ = true;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 std::vector<std::string> Provisioner::waitUndone(std::chrono::steady_clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [this] { return settled_ && left_.empty(); });
+  Lock lock(mutex_);
+  while (!settled_ || !left_.empty())
+    if (!changed_.waitUntil(mutex_, deadline)) break;
   return left_;
 }
 
 std::string Provisioner::problem(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto found = problems_.find(id);
   return found == problems_.end() ? "" : found->second;
 }
@@ -85,24 +86,26 @@ void Provisioner::run() {
   bool done = true;
   for (;;) {
     {
-      std::unique_lock lock(mutex_);
-      const auto ready = [this] { return stop_ || (work_ && haveDevices_); };
-      if (done)
-        changed_.wait(lock, ready);
-      else
-        changed_.wait_for(lock, kRetry, ready);
+      Lock lock(mutex_);
+      const auto retry = Condition::Clock::now() + kRetry;
+      while (!stop_ && !(work_ && haveDevices_)) {
+        if (done)
+          changed_.wait(mutex_);
+        else if (!changed_.waitUntil(mutex_, retry))
+          break;
+      }
       if (stop_) return;
       work_ = settled_ = false;
     }
     done = step();
     {
-      const std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       left_.clear();
       for (const auto& [id, record] : records_)
         if (!wanted_.contains(id)) left_.push_back(id);
       settled_ = !work_;
     }
-    changed_.notify_all();
+    changed_.notifyAll();
     options_.changed();
   }
 }
@@ -110,7 +113,7 @@ void Provisioner::run() {
 bool Provisioner::step() {
   Devices wanted;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     wanted = wanted_;
   }
   bool done = undoUnwanted(wanted);
@@ -124,10 +127,10 @@ bool Provisioner::step() {
       if (problem(id) != problems[id]) log::error("{}: {}", id, problems[id]);
       done = false;
     }
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (stop_) return true;
   }
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   problems_ = std::move(problems);
   return done;
 }
@@ -135,7 +138,7 @@ bool Provisioner::step() {
 bool Provisioner::undoUnwanted(const Devices& wanted) {
   std::vector<std::string> unwanted;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     for (const auto& [id, record] : records_)
       if (!wanted.contains(id)) unwanted.push_back(id);
   }
@@ -157,7 +160,7 @@ bool Provisioner::undoUnwanted(const Devices& wanted) {
 }
 
 std::optional<Provisioner::Record> Provisioner::ours(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto record = records_.find(id);
   if (record == records_.end() || record->second.bootId != options_.bootId) return std::nullopt;
   return record->second;
@@ -166,27 +169,28 @@ std::optional<Provisioner::Record> Provisioner::ours(const std::string& id) cons
 Provisioner::Turn::Turn(Provisioner& provisioner, const std::string& id,
                         std::optional<std::chrono::steady_clock::time_point> deadline)
     : provisioner_(provisioner), id_(id) {
-  std::unique_lock lock(provisioner_.mutex_);
-  const auto free = [&] { return !provisioner_.making_.contains(id_); };
-  if (!deadline)
-    provisioner_.changed_.wait(lock, free);
-  else if (!provisioner_.changed_.wait_until(lock, *deadline, free))
-    return;
+  Lock lock(provisioner_.mutex_);
+  while (provisioner_.making_.contains(id_)) {
+    if (!deadline)
+      provisioner_.changed_.wait(provisioner_.mutex_);
+    else if (!provisioner_.changed_.waitUntil(provisioner_.mutex_, *deadline))
+      break;
+  }
   has_ = provisioner_.making_.insert(id_).second;
 }
 
 Provisioner::Turn::~Turn() {
   if (!has_) return;
   {
-    std::lock_guard lock(provisioner_.mutex_);
+    Lock lock(provisioner_.mutex_);
     provisioner_.making_.erase(id_);
   }
-  provisioner_.changed_.notify_all();
+  provisioner_.changed_.notifyAll();
 }
 
 void Provisioner::keep(const Record& record, Durability durability) {
   write(record, durability);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   records_[record.device] = record;
 }
 
@@ -293,7 +297,7 @@ void Provisioner::clearWay(const DeviceConfig& device, const Record& record) {
 void Provisioner::undo(const std::string& id) {
   Record record;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     record = records_.at(id);
   }
   // After a restart of the node nothing of it is left.
@@ -309,7 +313,7 @@ void Provisioner::undo(const std::string& id) {
               back ? ", driver back to " + orNone(record.foundDriver) : "");
   }
   std::filesystem::remove(recordPath(id));
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   records_.erase(id);
 }
 

@@ -9,10 +9,8 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -20,6 +18,7 @@
 #include <vector>
 
 #include "common/atomic_file.h"
+#include "common/mutex.h"
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 
@@ -124,7 +123,7 @@ class Provisioner {
   void bindDriver(const DeviceConfig& device) const;
   void undo(const std::string& id);
   bool restoreDriver(const Record& record) const;
-  void loadRecords();
+  std::map<std::string, Record> readRecords() const;
   void write(const Record& record, Durability durability) const;
   void keep(const Record& record, Durability durability);
   std::optional<Record> ours(const std::string& id) const;
@@ -135,17 +134,20 @@ class Provisioner {
 
   const Options options_;
   const VdpaBus& bus_;
-  mutable std::mutex mutex_;      // of all that follows
-  std::set<std::string> making_;  // devices that have a Turn
-  std::map<std::string, Record> records_;
-  std::condition_variable changed_;
-  Devices wanted_;
-  bool haveDevices_ = false;  // the first set is there: nothing is undone before
-  std::map<std::string, std::string> problems_;
-  bool work_ = false;
-  bool settled_ = false;           // nothing was asked for since the last step began
-  std::vector<std::string> left_;  // after the last step: made, and neither wanted nor undone
-  bool stop_ = false;
+  mutable Mutex mutex_;
+  Condition changed_;
+  std::set<std::string> making_ GUARDED_BY(mutex_);  // devices that have a Turn
+  std::map<std::string, Record> records_ GUARDED_BY(mutex_);
+  Devices wanted_ GUARDED_BY(mutex_);
+  // The first set is there: nothing is undone before.
+  bool haveDevices_ GUARDED_BY(mutex_) = false;
+  std::map<std::string, std::string> problems_ GUARDED_BY(mutex_);
+  bool work_ GUARDED_BY(mutex_) = false;
+  // Nothing was asked for since the last step began.
+  bool settled_ GUARDED_BY(mutex_) = false;
+  // After the last step: made, and neither wanted nor undone.
+  std::vector<std::string> left_ GUARDED_BY(mutex_);
+  bool stop_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

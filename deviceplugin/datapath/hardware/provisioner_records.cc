@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -39,7 +40,8 @@ VdpaAttributes attributesFromJson(const nlohmann::json& json) {
 
 }  // namespace
 
-void Provisioner::loadRecords() {
+std::map<std::string, Provisioner::Record> Provisioner::readRecords() const {
+  std::map<std::string, Record> records;
   for (const auto& entry : std::filesystem::directory_iterator(options_.records)) {
     const std::string id = entry.path().filename();
     if (id.ends_with(".tmp")) continue;  // an unfinished write
@@ -63,11 +65,12 @@ void Provisioner::loadRecords() {
       record.made = json.value("made", true);
       record.managementDevice = json.value("managementDevice", "");
       if (json.contains("foundMtu")) record.foundMtu = json["foundMtu"].get<unsigned>();
-      records_[id] = std::move(record);
+      records[id] = std::move(record);
     } catch (const std::exception& error) {
       log::error("{} is unreadable and ignored: {}", entry.path().string(), error.what());
     }
   }
+  return records;
 }
 
 void Provisioner::write(const Record& record, Durability durability) const {

@@ -6,13 +6,13 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/mutex.h"
 
 namespace vdpa::pmd {
 namespace {
@@ -49,12 +49,12 @@ std::string DpdkLog::eal() {
 }
 
 void DpdkLog::clearErrors() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   errors_.clear();
 }
 
 std::string DpdkLog::errors() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::string text;
   for (const auto& line : errors_) text += (text.empty() ? "" : "; ") + line;
   return text;
@@ -75,7 +75,7 @@ void DpdkLog::take(std::string line) {
   const auto level = levelOf(rte_log_cur_msg_loglevel());
   log::at(level, "DPDK: {}", line);
   if (level < log::Level::error) return;
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (errors_.size() == kErrors) errors_.pop_front();
   errors_.push_back(std::move(line));
 }

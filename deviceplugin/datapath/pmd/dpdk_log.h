@@ -4,8 +4,9 @@
 
 #include <cstdio>
 #include <deque>
-#include <mutex>
 #include <string>
+
+#include "common/mutex.h"
 
 namespace vdpa::pmd {
 
@@ -30,8 +31,8 @@ class DpdkLog {
   void take(std::string line);
 
   FILE* stream_;
-  mutable std::mutex mutex_;
-  std::deque<std::string> errors_;
+  mutable Mutex mutex_;
+  std::deque<std::string> errors_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::pmd

@@ -8,13 +8,13 @@
 
 #include <atomic>
 #include <cstddef>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/unix_socket.h"
 
 namespace vdpa::pmd {
@@ -79,7 +79,7 @@ void VhostSession::close() {
   rte_vhost_driver_unregister(path_.c_str());
   ::unlink(path_.c_str());
   waker_.ring();
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   vid_ = -1;
   state_ = {};
 }
@@ -87,7 +87,7 @@ void VhostSession::close() {
 VhostSession::State VhostSession::take() {
   eventfd_t ignored;
   ::eventfd_read(changed_.get(), &ignored);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   State state = state_;
   state_.failure.clear();
   return state;
@@ -95,7 +95,7 @@ VhostSession::State VhostSession::take() {
 
 void VhostSession::change(State state) {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (!state_.failure.empty()) state.failure = state_.failure;  // not taken yet
     state_ = std::move(state);
   }
@@ -110,7 +110,7 @@ void VhostSession::memoryGone() {
 // --- rte_vhost's thread
 
 int VhostSession::onNewConnection(int vid) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (vid_ >= 0) {
     log::warn("a second connection to {} is refused", path_);
     return -1;
@@ -120,13 +120,13 @@ int VhostSession::onNewConnection(int vid) {
 }
 
 void VhostSession::onDestroyConnection(int vid) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (vid == vid_) vid_ = -1;
 }
 
 void VhostSession::onStopped(int vid) {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (vid != vid_) return;
   }
   change({});

@@ -2,9 +2,9 @@
 // the one connection there may be.
 #pragma once
 
-#include <mutex>
 #include <string>
 
+#include "common/mutex.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
 #include "deviceplugin/datapath/dpdk/vhost_waker.h"
@@ -58,9 +58,9 @@ class VhostSession {
   dpdk::MemoryGuard guard_;
   dpdk::VhostWaker waker_;
   bool open_ = false;
-  std::mutex mutex_;
-  int vid_ = -1;  // the connection
-  State state_;
+  Mutex mutex_;
+  int vid_ GUARDED_BY(mutex_) = -1;  // the connection
+  State state_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::pmd

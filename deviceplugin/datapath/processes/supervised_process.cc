@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -23,6 +22,7 @@
 #include "common/event_thread.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/task.h"
 #include "common/unique_fd.h"
 #include "common/unix_socket.h"
@@ -108,7 +108,7 @@ SupervisedProcess::~SupervisedProcess() {
 
 void SupervisedProcess::stop() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     wanted_ = Wanted::stopped;
     stopped_.reset();
   }
@@ -118,8 +118,8 @@ void SupervisedProcess::stop() {
   });
   std::string problem;
   {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return stopped_.has_value(); });
+    Lock lock(mutex_);
+    while (!stopped_) changed_.wait(mutex_);
     problem = *stopped_;
   }
   if (!problem.empty()) throw std::runtime_error(problem);
@@ -127,23 +127,22 @@ void SupervisedProcess::stop() {
 }
 
 SupervisedProcess::Status SupervisedProcess::status() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return status_;
 }
 
 void SupervisedProcess::setStatus(const std::function<void(Status& status)>& change) {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     change(status_);
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 bool SupervisedProcess::waitUp(Clock::time_point deadline, bool once) const {
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [&] {
-    return status_.up || wanted_ != Wanted::running || (once && status_.deaths > 0);
-  });
+  Lock lock(mutex_);
+  while (!status_.up && wanted_ == Wanted::running && !(once && status_.deaths > 0))
+    if (!changed_.waitUntil(mutex_, deadline)) break;
   return status_.up;
 }
 
@@ -432,10 +431,10 @@ Task<void> SupervisedProcess::finish() {
     }
   }
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stopped_ = problem;
   }
-  changed_.notify_all();
+  changed_.notifyAll();
 }
 
 // How the process ended, in words. The kernel counts its kills before it sends the signal.

@@ -6,11 +6,9 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -19,6 +17,7 @@
 #include "common/control_channel.h"
 #include "common/event_thread.h"
 #include "common/json.h"
+#include "common/mutex.h"
 #include "common/task.h"
 #include "deviceplugin/datapath/processes/process.h"
 
@@ -121,12 +120,12 @@ class SupervisedProcess {
   EventThread& thread_;
   const Plan plan_;
   const Handlers handlers_;
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
-  Wanted wanted_ = Wanted::running;
-  Status status_;
-  std::optional<std::string>
-      stopped_;  // once it has been tried: why it could not be stopped, or ""
+  mutable Mutex mutex_;
+  mutable Condition changed_;
+  Wanted wanted_ GUARDED_BY(mutex_) = Wanted::running;
+  Status status_ GUARDED_BY(mutex_);
+  // Once it has been tried: why it could not be stopped, or "".
+  std::optional<std::string> stopped_ GUARDED_BY(mutex_);
 
   // Of the event thread alone, from here on.
   Notification news_;  // of whatever ends a wait

@@ -11,7 +11,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -21,6 +20,7 @@
 #include "common/errors.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/naming.h"
 #include "common/number_list.h"
 #include "common/paths.h"
@@ -156,7 +156,7 @@ void SwitchHandle::launch() {
             return closeCrasher(pid, outOfMemory);
           },
           [this](SupervisedProcess& silent) { return onRecovered(silent); }});
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   process_.swap(process);  // the one before ends with this function: its end waits for the loop,
                            // whose thread may wait for the mutex
 }
@@ -169,16 +169,16 @@ void SwitchHandle::restart() {
     log::error("{}", error.what());  // it moves no packets any more; the next one does
   }
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (ports_.empty()) config_ = wanted_;
   }
   launch();
 }
 
 void SwitchHandle::upgrade() {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     upgrading_ = true;
   }
   restart();
@@ -205,7 +205,7 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
   }
   bool empty = true, upgrading = false;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     ports_.merge(kept);
     empty = ports_.empty();
     upgrading = upgrading_;
@@ -221,7 +221,7 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
     co_await tryTo(process, "hold", std::move(hold));
   }
   co_await settle(process, {});
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   upgrading_ = false;
   ready_ = true;
   becameReady_.notify();
@@ -245,7 +245,7 @@ Task<void> SwitchHandle::settle(SupervisedProcess& process, std::set<std::string
     std::string operation, id;
     nlohmann::json arguments;
     {
-      std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       for (const auto& one : present_)
         if (!ports_.contains(one)) id = one;
       if (!id.empty()) {
@@ -292,7 +292,7 @@ bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
                   : fmt::format("crashed with signal {}", crash->signal);
   std::string reason;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (!ports_.contains(crash->port)) return false;
     Closure& closure = closures_[crash->port];
     const auto penalty = kFirstClosure * (1u << std::min(closure.crashes++, kMaxDoublings));
@@ -313,7 +313,7 @@ bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
 Task<void> SwitchHandle::nameUnallocated() {
   std::vector<std::string> ids;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     for (const auto& [id, settings] : ports_) ids.push_back(id);
   }
   std::vector<std::pair<uint64_t, std::string>> suspects;
@@ -341,7 +341,7 @@ Task<void> SwitchHandle::nameUnallocated() {
 
 // From a switch that another vdpa-datapath started.
 void SwitchHandle::learnClosures(const nlohmann::json& answer) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   for (const auto& port : answer.at("ports")) {
     const auto closed = port.find("closed");
     if (closed == port.end()) continue;
@@ -356,7 +356,7 @@ void SwitchHandle::learnClosures(const nlohmann::json& answer) {
 void SwitchHandle::onEvent(const nlohmann::json& event) {
   if (event.value("event", "") != "opened") return;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     const auto closure = closures_.find(event.value("id", ""));
     if (closure == closures_.end()) return;
     closure->second.reason.clear();
@@ -379,23 +379,23 @@ nlohmann::json SwitchHandle::newPort(const std::string& id, const PortSettings& 
 }
 
 std::string SwitchHandle::portProblem(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto closure = closures_.find(id);
   return closure == closures_.end() ? "" : closure->second.reason;
 }
 
 SwitchConfig SwitchHandle::config() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return config_;
 }
 
 void SwitchHandle::configure(const SwitchConfig& config) {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   if (stopped_) {  // and did not end, or it would not be here; it is wanted again
     stopped_ = false;
     wanted_ = config;
     {
-      std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       config_ = config;
     }
     return launch();
@@ -413,7 +413,7 @@ void SwitchHandle::configure(const SwitchConfig& config) {
 void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
   // Known before it is there: a switch that starts meanwhile gets it too.
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     ports_[id] = settings;
   }
   try {
@@ -435,7 +435,7 @@ Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
   if (!present_.insert(id).second) co_return;  // it has it since it started
   PortSettings settings;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     settings = ports_[id];
   }
   auto arguments = portArguments(id, settings);
@@ -444,12 +444,12 @@ Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
 
 void SwitchHandle::removePort(const std::string& id) {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     ports_.erase(id);
     closures_.erase(id);  // the next pod's start is its own
   }
   thread_.wait(takeAway(id));
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   if (!hasPorts() && wanted_ != config() && !stopped_) restart();
 }
 
@@ -483,12 +483,12 @@ std::string SwitchHandle::portSocket(const std::string& id) const {
 }
 
 bool SwitchHandle::hasPorts() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return !ports_.empty();
 }
 
 bool SwitchHandle::hasPort(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return ports_.contains(id);
 }
 
@@ -518,18 +518,18 @@ SupervisedProcess::Status SwitchHandle::status() const {
 std::string SwitchHandle::problem() const {
   const auto status = this->status();
   if (status.up) return "";
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return upgrading_ && status.deaths == 0 ? "" : status.reason;
 }
 
 void SwitchHandle::stop() {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   stopped_ = true;
   process()->stop();
 }
 
 std::shared_ptr<SupervisedProcess> SwitchHandle::process() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return process_;
 }
 

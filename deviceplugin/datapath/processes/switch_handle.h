@@ -5,10 +5,10 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/device_counters.h"
@@ -91,9 +91,9 @@ class SwitchHandle {
   Task<void> nameUnallocated();
   void learnClosures(const nlohmann::json& answer);
   void onEvent(const nlohmann::json& event);
-  nlohmann::json newPort(const std::string& id,
-                         const PortSettings& settings) const;  // mutex_ is held
-  void restart();
+  nlohmann::json newPort(const std::string& id, const PortSettings& settings) const
+      REQUIRES(mutex_);
+  void restart() REQUIRES(changing_);
   Task<void> onUp(SupervisedProcess& process, nlohmann::json hello, SwitchConfig launched);
 
   EventThread& thread_;
@@ -103,15 +103,16 @@ class SwitchHandle {
   const std::string name_;  // the resource's file name
   const Holders holders_;
   const std::function<void()> onChange_;
-  std::mutex changing_;  // one process after the other; held while one stops, and over no call
-  SwitchConfig wanted_;
-  bool stopped_ = false;
-  mutable std::mutex mutex_;  // of what follows; held for moments only
-  Ports ports_;
-  std::map<std::string, Closure> closures_;  // by device ID
-  SwitchConfig config_;                      // of the switch that runs, or is to be started
-  bool upgrading_ = false;
-  std::shared_ptr<SupervisedProcess> process_;
+  Mutex changing_;  // one process after the other; held while one stops, and over no call
+  SwitchConfig wanted_ GUARDED_BY(changing_);
+  bool stopped_ GUARDED_BY(changing_) = false;
+  mutable Mutex mutex_;  // held for moments only
+  Ports ports_ GUARDED_BY(mutex_);
+  std::map<std::string, Closure> closures_ GUARDED_BY(mutex_);  // by device ID
+  // Of the switch that runs, or is to be started.
+  SwitchConfig config_ GUARDED_BY(mutex_);
+  bool upgrading_ GUARDED_BY(mutex_) = false;
+  std::shared_ptr<SupervisedProcess> process_ GUARDED_BY(mutex_);
 
   // Of the event thread alone:
   bool ready_ = false;             // the switch has the ports that it ought to have

@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <system_error>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/naming.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
@@ -35,7 +35,7 @@ SwitchSet::SwitchSet(EventThread& thread, const Programs& programs, const Paths&
 
 void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
                       SwitchHandle::Ports ports) {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   add(resource, config, std::move(ports));
 }
 
@@ -43,13 +43,13 @@ void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
                     SwitchHandle::Ports ports) {
   auto handle = std::make_shared<SwitchHandle>(thread_, programs_, paths_, resource, config,
                                                std::move(ports), holders_, onChange_);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   switches_[resource] = std::move(handle);
 }
 
 void SwitchSet::offer(const std::vector<Resource>& resources) {
   {
-    std::lock_guard changing(changing_);
+    Lock changing(changing_);
     offered_.clear();
     for (const auto& resource : resources) {
       if (!resource.hasPorts()) continue;
@@ -65,12 +65,12 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
 }
 
 void SwitchSet::upgrade(const std::string& resource) {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   if (const auto handle = find(resource)) handle->upgrade();
 }
 
 void SwitchSet::collect() {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   for (const auto& [resource, handle] : all()) {
     const std::string name = fileName(resource);
     if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
@@ -82,13 +82,13 @@ void SwitchSet::collect() {
       continue;
     }
     std::filesystem::remove_all(paths_.switchDir(name));
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     switches_.erase(resource);
   }
 }
 
 void SwitchSet::stopStrays() {
-  std::lock_guard changing(changing_);
+  Lock changing(changing_);
   std::set<std::string> known;
   for (const auto& [resource, handle] : all()) known.insert(fileName(resource));
   for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
@@ -116,13 +116,13 @@ bool SwitchSet::servesWithheld(const std::string& name) const {
 }
 
 std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto found = switches_.find(resource);
   return found == switches_.end() ? nullptr : found->second;
 }
 
 std::map<std::string, std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return switches_;
 }
 

@@ -4,11 +4,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/datapath/processes/switch_handle.h"
 
 namespace vdpa::datapath {
@@ -34,7 +34,8 @@ class SwitchSet {
   std::map<std::string, std::shared_ptr<SwitchHandle>> all() const;  // by resource
 
  private:
-  void add(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
+  void add(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports)
+      REQUIRES(changing_);
   void stopStrays();
   bool servesWithheld(const std::string& name) const;
 
@@ -43,10 +44,10 @@ class SwitchSet {
   const Paths paths_;
   const Holders holders_;
   const std::function<void()> onChange_;
-  std::mutex changing_;  // one change at a time; held while processes stop
-  std::set<std::string> offered_;
-  mutable std::mutex mutex_;  // of the map alone
-  std::map<std::string, std::shared_ptr<SwitchHandle>> switches_;
+  Mutex changing_;  // one change at a time; held while processes stop
+  std::set<std::string> offered_ GUARDED_BY(changing_);
+  mutable Mutex mutex_;
+  std::map<std::string, std::shared_ptr<SwitchHandle>> switches_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::datapath

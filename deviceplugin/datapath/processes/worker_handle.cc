@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -16,6 +15,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -74,27 +74,27 @@ WorkerHandle::WorkerHandle(EventThread& thread, const Programs& programs, const 
                 .mayRun = begin == Begin::takeOver,
                 .serves = describeOwner(record.attachment.owner)},
                {[this](SupervisedProcess&, nlohmann::json hello) -> Task<void> {
-                  std::lock_guard lock(mutex_);
+                  Lock lock(mutex_);
                   apply(hello);
                   co_return;
                 },
                 [this](const nlohmann::json& event) { take(event); },
                 [this] {
                   {
-                    std::lock_guard lock(mutex_);  // not between a waiter's look and its sleep
-                    changed_.notify_all();
+                    Lock lock(mutex_);  // not between a waiter's look and its sleep
+                    changed_.notifyAll();
                   }
                   onChange_();
                 }}) {}
 
 void WorkerHandle::take(const nlohmann::json& event) {
   const bool healthSame = [&] {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     const auto before = health();
     apply(event);
     return before == health();
   }();
-  changed_.notify_all();
+  changed_.notifyAll();
   if (!healthSame) onChange_();  // which looks at all devices
 }
 
@@ -112,7 +112,7 @@ void WorkerHandle::apply(const nlohmann::json& state) {
 }
 
 WorkerHandle::Facts WorkerHandle::facts() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return facts_;
 }
 
@@ -132,12 +132,13 @@ void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, boo
     if (once && status.deaths > 0) throw std::runtime_error(status.reason);
     throw RefusedError(Refusal::aborted, status.reason);
   }
-  SupervisedProcess::Status status;
-  std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline, [&] {
+  Lock lock(mutex_);
+  auto status = process_.status();
+  while (!ready_ && (status.up || !once)) {
+    const bool inTime = changed_.waitUntil(mutex_, deadline);
     status = process_.status();
-    return ready_ || (once && !status.up);
-  });
+    if (!inTime) break;
+  }
   if (ready_) return;
   if (once && !status.up) throw std::runtime_error(status.reason);
   if (!status.up) throw RefusedError(Refusal::aborted, status.reason);
@@ -154,7 +155,7 @@ std::string WorkerHandle::settledState() const {
 std::string WorkerHandle::state() const {
   const auto status = process_.status();
   if (!status.up) return "failed: " + status.reason;
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (engine_ == "down")
     return fmt::format("failed: the engine of {} is down: {}", deviceId_, reason_);
   return front_ == "listening" ? "waiting" : front_;

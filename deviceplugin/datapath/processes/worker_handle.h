@@ -2,10 +2,10 @@
 #pragma once
 
 #include <functional>
-#include <mutex>
 #include <string>
 #include <tuple>
 
+#include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
@@ -60,18 +60,18 @@ class WorkerHandle {
 
  private:
   void take(const nlohmann::json& event);
-  void apply(const nlohmann::json& state);                    // mutex_ is held
-  std::tuple<bool, std::string, std::string> health() const;  // likewise
+  void apply(const nlohmann::json& state) REQUIRES(mutex_);
+  std::tuple<bool, std::string, std::string> health() const REQUIRES(mutex_);
 
   const std::string deviceId_;
   const std::function<void()> onChange_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ready_ = false;
-  std::string front_;
-  std::string engine_;
-  std::string reason_;
-  Facts facts_;
+  mutable Mutex mutex_;
+  Condition changed_;
+  bool ready_ GUARDED_BY(mutex_) = false;
+  std::string front_ GUARDED_BY(mutex_);
+  std::string engine_ GUARDED_BY(mutex_);
+  std::string reason_ GUARDED_BY(mutex_);
+  Facts facts_ GUARDED_BY(mutex_);
   SupervisedProcess process_;  // last: its threads use the rest
 };
 

@@ -7,11 +7,11 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "common/errors.h"
+#include "common/mutex.h"
 #include "deviceplugin/datapath/switch/snapshot.h"
 
 namespace vdpa::vswitch {
@@ -28,7 +28,7 @@ Publisher::Publisher(unsigned pollers) : readers_(pollers) {
 }
 
 uint64_t Publisher::publish(std::unique_ptr<Snapshot> next) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const uint64_t sequence = kept_.back()->sequence + 1;
   next->sequence = sequence;
   current_.store(next.get(), std::memory_order_seq_cst);

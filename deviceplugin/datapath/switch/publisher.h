@@ -4,9 +4,9 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/switch/snapshot.h"
 
@@ -40,8 +40,8 @@ class Publisher {
 
   std::vector<Reader> readers_;
   std::atomic<const Snapshot*> current_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Snapshot>> kept_;  // the current one last
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Snapshot>> kept_ GUARDED_BY(mutex_);  // the current one last
 };
 
 }  // namespace vdpa::vswitch

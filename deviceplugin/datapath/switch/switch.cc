@@ -13,7 +13,6 @@
 #include <filesystem>
 #include <iterator>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -22,6 +21,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
@@ -128,7 +128,7 @@ Switch::Switch(SwitchOptions options)
 
 void Switch::queueEvent(nlohmann::json event) {
   {
-    std::lock_guard lock(eventsMutex_);
+    Lock lock(eventsMutex_);
     events_.push_back(std::move(event));
   }
   ::eventfd_write(eventReady_.get(), 1);
@@ -139,7 +139,7 @@ void Switch::sendEvents() {
   ::eventfd_read(eventReady_.get(), &ignored);
   std::vector<nlohmann::json> events;
   {
-    std::lock_guard lock(eventsMutex_);
+    Lock lock(eventsMutex_);
     events.swap(events_);
   }
   for (const auto& event : events) control_.broadcast(event);

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +10,7 @@
 
 #include "common/control_channel.h"
 #include "common/json.h"
+#include "common/mutex.h"
 #include "common/serving_page.h"
 #include "deviceplugin/datapath/switch/eal.h"
 #include "deviceplugin/datapath/switch/poller.h"
@@ -47,8 +47,9 @@ class Switch {
   SwitchOptions options_;
   UniqueFd signals_;
   UniqueFd eventReady_;
-  std::mutex eventsMutex_;
-  std::vector<nlohmann::json> events_;  // made on other threads, sent by the control loop
+  Mutex eventsMutex_;
+  // Made on other threads, sent by the control loop.
+  std::vector<nlohmann::json> events_ GUARDED_BY(eventsMutex_);
   Eal eal_;
   MacTable table_;
   StalledCalls stalled_;

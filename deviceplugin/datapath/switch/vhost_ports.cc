@@ -16,7 +16,6 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -24,6 +23,7 @@
 #include <vector>
 
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/serving_page.h"
 #include "common/unique_fd.h"
 #include "common/unix_socket.h"
@@ -112,7 +112,7 @@ VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
       uplinkCounters_(options_.pollers) {
   instance = this;
   table_.setLimit(kUplinkPort, MacTable::kLearnedOnUplink);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   publish();
 }
 
@@ -122,8 +122,8 @@ VhostPorts::~VhostPorts() {  // NOLINT(bugprone-exception-escape): remove() thro
 }
 
 VhostPorts::Port& VhostPorts::find(const std::string& id) {
-  const auto port = ports_.find(id);
-  if (port == ports_.end()) throw std::runtime_error(fmt::format("no port {}", id));
+  const auto port = controlPorts().find(id);
+  if (port == controlPorts().end()) throw std::runtime_error(fmt::format("no port {}", id));
   return *port->second;
 }
 
@@ -161,7 +161,7 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings,
   port->counters = std::vector<Counters>(options_.pollers);
   Port& added = *port;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (ports_.contains(id)) throw std::runtime_error(fmt::format("port {} exists already", id));
     port->number = freeNumber();
     serving_.name(port->number, id);
@@ -217,7 +217,7 @@ void VhostPorts::unregisterSocket(const std::string& path) {
 }
 
 void VhostPorts::set(const std::string& id, const PortSettings& settings) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   Port& port = find(id);
   const PortSettings before = port.settings;
   port.use(settings);
@@ -230,7 +230,7 @@ void VhostPorts::set(const std::string& id, const PortSettings& settings) {
 void VhostPorts::remove(const std::string& id) {
   std::string socket;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     socket = find(id).socket;
   }
   // Ends the connection by calling back, so the lock is free meanwhile.
@@ -238,7 +238,7 @@ void VhostPorts::remove(const std::string& id) {
   std::unique_ptr<Port> gone;
   uint64_t sequence = 0;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     const auto port = ports_.find(id);
     gone = std::move(port->second);
     ports_.erase(port);
@@ -247,7 +247,7 @@ void VhostPorts::remove(const std::string& id) {
   publisher_.waitUntilSeen(sequence);
   ::unlink(markOf(*gone).c_str());
   table_.removePort(gone->number);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   returnAddress(gone->settings);
 }
 
@@ -261,7 +261,7 @@ void VhostPorts::returnAddress(const PortSettings& gone) {
 void VhostPorts::hold(bool held) {
   uint64_t sequence = 0;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     held_ = held;
     sequence = publish();
   }
@@ -269,7 +269,7 @@ void VhostPorts::hold(bool held) {
 }
 
 std::vector<std::string> VhostPorts::ids() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::vector<std::string> ids;
   for (const auto& [id, port] : ports_) ids.push_back(id);
   return ids;
@@ -320,7 +320,7 @@ uint64_t VhostPorts::publish() {
 // --- rte_vhost's thread
 
 int VhostPorts::onNewConnection(int vid) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const Port* port = findSocket(vid);
   if (port && port->vid < 0) return 0;
   log::warn("a second connection to port {} is refused", port ? port->id : "?");
@@ -330,7 +330,7 @@ int VhostPorts::onNewConnection(int vid) {
 int VhostPorts::onNewDevice(int vid) {
   std::string id;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     Port* port = findSocket(vid);
     rte_vhost_memory* memory = nullptr;
     if (!port || rte_vhost_get_mem_table(vid, &memory) != 0) return -1;
@@ -351,7 +351,7 @@ void VhostPorts::onDestroyDevice(int vid) {
   std::string id;
   uint64_t sequence = 0;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     for (auto& [name, port] : ports_) {
       if (port->vid != vid) continue;
       port->vid = -1;
@@ -370,7 +370,7 @@ void VhostPorts::onDestroyDevice(int vid) {
 
 // rte_vhost holds the queue's lock here, which a poller may be spinning on: never wait for one.
 void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   Port* port = findSocket(vid);
   if (!port || vring >= port->enabled.size()) return;
   port->enabled[vring] = enabled;
@@ -380,7 +380,7 @@ void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
 // --- what the control channel shows
 
 nlohmann::json VhostPorts::describe() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   auto list = nlohmann::json::array();
   for (const auto& [id, port] : ports_) {
     list.push_back({{"id", id},
@@ -404,7 +404,7 @@ nlohmann::json VhostPorts::describe() const {
 }
 
 nlohmann::json VhostPorts::stats(const std::vector<std::string>& ids) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   auto list = nlohmann::json::array();
   const auto addPort = [&](const std::string& id, const std::vector<Counters>& counters) {
     nlohmann::json entry{{"id", id}};
@@ -455,7 +455,7 @@ void VhostPorts::close(const std::function<std::vector<int>()>& take, const char
   std::vector<std::string> offenders;
   {
     // Holds up the end of a connection, after which its number may be another's.
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     offenders = idsOf(take());
   }
   for (const auto& id : offenders) {
@@ -470,7 +470,7 @@ void VhostPorts::close(const std::function<std::vector<int>()>& take, const char
 }
 
 void VhostPorts::openDue() {
-  for (auto& [id, port] : ports_) {
+  for (const auto& [id, port] : controlPorts()) {
     if (!port->closedUntil || Clock::now() < *port->closedUntil) continue;
     port->closedUntil.reset();
     port->closure.reset();
@@ -482,7 +482,7 @@ void VhostPorts::openDue() {
 
 int VhostPorts::untilNextOpening() const {
   std::optional<Clock::time_point> next;
-  for (const auto& [id, port] : ports_)
+  for (const auto& [id, port] : controlPorts())
     if (port->closedUntil && (!next || *port->closedUntil < *next)) next = port->closedUntil;
   if (!next) return -1;
   const auto wait = std::chrono::ceil<std::chrono::milliseconds>(*next - Clock::now());

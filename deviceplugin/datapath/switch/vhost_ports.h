@@ -4,12 +4,12 @@
 #include <chrono>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/json.h"
+#include "common/mutex.h"
 #include "common/serving_page.h"
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
 #include "deviceplugin/datapath/dpdk/vhost_waker.h"
@@ -107,22 +107,25 @@ class VhostPorts {
     std::vector<Counters> counters;  // by poller
     RateLimit limit;
   };
+  using Ports = std::map<std::string, std::unique_ptr<Port>>;  // by ID
 
   void close(const std::function<std::vector<int>()>& take, const char* offence,
              const char* reason);
-  void returnAddress(const PortSettings& gone);  // mutex_ is held
+  void returnAddress(const PortSettings& gone) REQUIRES(mutex_);
   // A file beside the socket that is missing meanwhile: "DEVICE.closed". Who looks for the devices
   // of this switch without asking it finds them all.
   std::string markOf(const Port& port) const;
   void markClosed(Port& port, std::chrono::milliseconds time);
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);
-  uint64_t publish();  // mutex_ is held
-  void fillWork(Snapshot& snapshot, Port& port) const;
+  uint64_t publish() REQUIRES(mutex_);
+  void fillWork(Snapshot& snapshot, Port& port) const REQUIRES(mutex_);
+  // For the control thread, which reads without the lock: it alone adds and removes ports.
+  const Ports& controlPorts() const NO_THREAD_SAFETY_ANALYSIS { return ports_; }
   Port& find(const std::string& id);
-  Port* findSocket(int vid);
-  std::vector<std::string> idsOf(const std::vector<int>& vids) const;  // mutex_ is held
-  MacTable::Port freeNumber() const;
+  Port* findSocket(int vid) REQUIRES(mutex_);
+  std::vector<std::string> idsOf(const std::vector<int>& vids) const REQUIRES(mutex_);
+  MacTable::Port freeNumber() const REQUIRES(mutex_);
 
   int onNewDevice(int vid);
   void onDestroyDevice(int vid);
@@ -138,9 +141,9 @@ class VhostPorts {
   ServingPage& serving_;
   const Events events_;
   dpdk::MemoryGuard guard_;
-  mutable std::mutex mutex_;
-  bool held_ = false;
-  std::map<std::string, std::unique_ptr<Port>> ports_;
+  mutable Mutex mutex_;
+  bool held_ GUARDED_BY(mutex_) = false;
+  Ports ports_ GUARDED_BY(mutex_);
   std::vector<Counters> uplinkCounters_;
 };
 
