@@ -9,7 +9,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "common/event_loop.h"
 #include "common/known_fields.h"
 #include "common/log.h"
+#include "common/mutex.h"
 #include "common/version.h"
 #include "datapath.grpc.pb.h"
 #include "deviceplugin/config/config.h"
@@ -185,7 +185,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   // each other.
   void replace(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
     {
-      std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       next_ = devices;
       if (setting_) return;
     }
@@ -194,7 +194,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
 
   void cancel() {
     watchContext_.TryCancel();
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     if (setting_) setting_->context.TryCancel();
   }
 
@@ -219,7 +219,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   void set(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices, Done done) {
     auto call = std::make_shared<SetCall>();
     {
-      std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       setting_ = call;
     }
     call->request = devices;
@@ -228,7 +228,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
         &call->context, call->request.get(), &call->response,
         [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
           {
-            std::lock_guard lock(self->mutex_);
+            Lock lock(self->mutex_);
             self->setting_ = nullptr;
           }
           if (status.ok()) self->onSet_(call->response);
@@ -240,7 +240,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   void setNext() {
     std::shared_ptr<const datapath::v1::SetDevicesRequest> devices;
     {
-      std::lock_guard lock(mutex_);
+      Lock lock(mutex_);
       devices = std::exchange(next_, nullptr);
     }
     if (!devices) return;
@@ -260,9 +260,9 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   Set onSet_;
   Read onRead_;
   Done onDone_;
-  std::mutex mutex_;
-  std::shared_ptr<SetCall> setting_;
-  std::shared_ptr<const datapath::v1::SetDevicesRequest> next_;
+  Mutex mutex_;
+  std::shared_ptr<SetCall> setting_ GUARDED_BY(mutex_);
+  std::shared_ptr<const datapath::v1::SetDevicesRequest> next_ GUARDED_BY(mutex_);
   std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
   grpc::ClientContext watchContext_;
   datapath::v1::WatchRequest request_;

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <mutex>
 #include <set>
 #include <string>
 #include <system_error>
@@ -11,6 +10,7 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/json.h"
+#include "common/mutex.h"
 #include "common/naming.h"
 #include "deviceplugin/resources/device.h"
 
@@ -44,7 +44,7 @@ std::string DeviceInfoFiles::pathOf(const std::string& resource,
 
 void DeviceInfoFiles::write(const std::string& resource, const Device& device) {
   const std::string path = pathOf(resource, device.id), content = infoOf(device);
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::string& written = written_[{resource, device.id}];
   if (written == content && ::access(path.c_str(), F_OK) == 0) return;
   std::filesystem::create_directories(directory_);
@@ -53,7 +53,7 @@ void DeviceInfoFiles::write(const std::string& resource, const Device& device) {
 }
 
 void DeviceInfoFiles::removeOthers(const std::string& resource, const std::set<std::string>& kept) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::error_code ignored;
   const std::string prefix = fileName(resource) + "-", suffix = kSuffix;
   for (const auto& entry : std::filesystem::directory_iterator(directory_, ignored)) {

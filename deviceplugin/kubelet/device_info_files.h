@@ -3,11 +3,11 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/resources/device.h"
 
 namespace vdpa::plugin {
@@ -30,9 +30,9 @@ class DeviceInfoFiles {
   std::string pathOf(const std::string& resource, const std::string& deviceId) const;
 
   std::string directory_;
-  std::mutex mutex_;
-  using Key = std::pair<std::string, std::string>;  // resource, device ID
-  std::map<Key, std::string> written_;              // with the content
+  Mutex mutex_;
+  using Key = std::pair<std::string, std::string>;         // resource, device ID
+  std::map<Key, std::string> written_ GUARDED_BY(mutex_);  // with the content
 };
 
 }  // namespace vdpa::plugin

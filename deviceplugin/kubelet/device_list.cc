@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin.pb.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/preferred_allocation.h"
@@ -26,7 +26,7 @@ DeviceList::Health DeviceList::Entry::health() const {
 
 bool DeviceList::setDevices(const std::vector<Device>& devices,
                             const std::map<std::string, Health>& health) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::map<std::string, Entry> entries;
   order_.clear();
   for (const auto& device : devices) {
@@ -45,7 +45,7 @@ bool DeviceList::setDevices(const std::vector<Device>& devices,
 }
 
 void DeviceList::setHealth(const std::map<std::string, Health>& changes) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   bool changed = false;
   for (const auto& [id, health] : changes) {
     const auto known = entries_.find(id);
@@ -58,7 +58,7 @@ void DeviceList::setHealth(const std::map<std::string, Health>& changes) {
 }
 
 void DeviceList::setAllHealth(const Health& health) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   bool changed = false;
   for (auto& [id, entry] : entries_) {
     const bool before = entry.health().healthy;
@@ -69,24 +69,24 @@ void DeviceList::setAllHealth(const Health& health) {
 }
 
 void DeviceList::resend() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   publish();
 }
 
 DeviceList::Health DeviceList::healthOf(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return entries_.at(id).health();
 }
 
 std::optional<std::pair<Device, DeviceList::Health>> DeviceList::find(const std::string& id) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   const auto entry = entries_.find(id);
   if (entry == entries_.end()) return std::nullopt;
   return std::pair(entry->second.device, entry->second.health());
 }
 
 std::vector<Choice> DeviceList::choices(const std::vector<std::string>& ids) const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::vector<Choice> choices;
   for (const auto& id : ids)
     if (const auto entry = entries_.find(id); entry != entries_.end())
@@ -95,29 +95,29 @@ std::vector<Choice> DeviceList::choices(const std::vector<std::string>& ids) con
 }
 
 size_t DeviceList::healthyCount() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [](const auto& entry) {
     return entry.second.health().healthy;
   }));
 }
 
 size_t DeviceList::size() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return entries_.size();
 }
 
 std::pair<DeviceList::Message, uint64_t> DeviceList::current() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return {message_, version_};
 }
 
 void DeviceList::subscribe(const void* key, Listener listener) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   listeners_[key] = std::move(listener);
 }
 
 void DeviceList::unsubscribe(const void* key) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   listeners_.erase(key);
 }
 

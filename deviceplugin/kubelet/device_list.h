@@ -5,12 +5,12 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/preferred_allocation.h"
 
@@ -63,15 +63,15 @@ class DeviceList {
     Health datapath;
     Health health() const;
   };
-  void publish();  // mutex_ is held
+  void publish() REQUIRES(mutex_);
 
   const bool topology_;
-  mutable std::mutex mutex_;
-  std::vector<std::string> order_;
-  std::map<std::string, Entry> entries_;
-  Message message_;
-  uint64_t version_ = 0;
-  std::map<const void*, Listener> listeners_;
+  mutable Mutex mutex_;
+  std::vector<std::string> order_ GUARDED_BY(mutex_);
+  std::map<std::string, Entry> entries_ GUARDED_BY(mutex_);
+  Message message_ GUARDED_BY(mutex_);
+  uint64_t version_ GUARDED_BY(mutex_) = 0;
+  std::map<const void*, Listener> listeners_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::plugin

@@ -2,9 +2,9 @@
 
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <utility>
 
+#include "common/mutex.h"
 #include "deviceplugin/kubelet/device_list.h"
 
 namespace vdpa::plugin {
@@ -19,7 +19,7 @@ ListStream::ListStream(DeviceList& devices, std::function<void()> onDone)
 }
 
 void ListStream::offer(const DeviceList::Message& message, uint64_t version) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (version <= version_) return;
   version_ = version;
   newest_ = message;
@@ -40,7 +40,7 @@ void ListStream::finish() {
 }
 
 void ListStream::OnWriteDone(bool ok) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   writing_ = nullptr;
   if (ok)
     writeNext();
@@ -49,7 +49,7 @@ void ListStream::OnWriteDone(bool ok) {
 }
 
 void ListStream::OnCancel() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   finish();
 }
 

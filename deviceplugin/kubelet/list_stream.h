@@ -5,8 +5,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <functional>
-#include <mutex>
 
+#include "common/mutex.h"
 #include "deviceplugin.pb.h"
 #include "deviceplugin/kubelet/device_list.h"
 
@@ -25,16 +25,16 @@ class ListStream : public grpc::ServerWriteReactor<v1beta1::ListAndWatchResponse
  private:
   // Lock order: the list's mutex, then this one.
   void offer(const DeviceList::Message& message, uint64_t version);
-  void writeNext();  // mutex_ is held
-  void finish();     // likewise
+  void writeNext() REQUIRES(mutex_);
+  void finish() REQUIRES(mutex_);
 
   DeviceList& devices_;
   std::function<void()> onDone_;
-  std::mutex mutex_;
-  DeviceList::Message newest_;
-  DeviceList::Message writing_;  // kept until gRPC has written it
-  uint64_t version_ = 0;
-  bool finished_ = false;
+  Mutex mutex_;
+  DeviceList::Message newest_ GUARDED_BY(mutex_);
+  DeviceList::Message writing_ GUARDED_BY(mutex_);  // kept until gRPC has written it
+  uint64_t version_ GUARDED_BY(mutex_) = 0;
+  bool finished_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace vdpa::plugin

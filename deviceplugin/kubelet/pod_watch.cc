@@ -5,13 +5,13 @@
 #include <exception>
 #include <filesystem>
 #include <iterator>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "common/log.h"
+#include "common/mutex.h"
 
 namespace vdpa::plugin {
 
@@ -23,36 +23,39 @@ PodWatch::PodWatch(std::string podResources, Handler handler)
 
 PodWatch::~PodWatch() {
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     stop_ = true;
   }
-  stopping_.notify_all();
+  stopping_.notifyAll();
   thread_.join();
 }
 
 std::optional<std::set<PodWatch::DeviceKey>> PodWatch::held() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   if (!answered_) return std::nullopt;
   return held_;
 }
 
 std::set<PodWatch::DeviceKey> PodWatch::lastHeld() const {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   return held_;
 }
 
 void PodWatch::run() {
   for (;;) {
     ask();
-    std::unique_lock lock(mutex_);
+    Lock lock(mutex_);
     const auto pause = std::chrono::milliseconds(held_.empty() ? 1000 : 250);
-    if (stopping_.wait_for(lock, pause, [this] { return stop_; })) return;
+    const auto next = Condition::Clock::now() + pause;
+    while (!stop_)
+      if (!stopping_.waitUntil(mutex_, next)) break;
+    if (stop_) return;
   }
 }
 
 void PodWatch::ask() {
   const auto unanswered = [this] {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     answered_ = false;
   };
   if (!std::filesystem::exists(socketPath_)) return unanswered();
@@ -66,7 +69,7 @@ void PodWatch::ask() {
   std::set<DeviceKey> freed;
   bool changed = false;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     changed = held_ != now;
     std::set_difference(held_.begin(), held_.end(), now.begin(), now.end(),
                         std::inserter(freed, freed.end()));

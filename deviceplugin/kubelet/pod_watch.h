@@ -4,14 +4,13 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "common/mutex.h"
 #include "common/pod_resources.h"
 
 namespace vdpa::plugin {
@@ -41,11 +40,11 @@ class PodWatch {
   const std::string socketPath_;
   PodResources podResources_;  // its thread's alone
   Handler handler_;
-  mutable std::mutex mutex_;
-  std::condition_variable stopping_;
-  bool stop_ = false;
-  std::set<DeviceKey> held_;
-  bool answered_ = false;
+  mutable Mutex mutex_;
+  Condition stopping_;
+  bool stop_ GUARDED_BY(mutex_) = false;
+  std::set<DeviceKey> held_ GUARDED_BY(mutex_);
+  bool answered_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 
