@@ -28,6 +28,7 @@ def lint(what="check"):
         "subjects": python("tests/lint/subjects.py"),
         "folders": python("tests/lint/folders.py"),
         "headers": python("tests/lint/headers.py"),
+        "locks": python("tests/lint/locks.py"),
     }
     # The slowest is the last; what it corrects is formatted afterwards.
     checks = tidy | others if fix else others | tidy
