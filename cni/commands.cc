@@ -30,9 +30,9 @@ namespace {
 
 using nlohmann::json;
 
-// A datapath that is well answers at once, and a runtime waits for STATUS before every pod.
+// A healthy datapath answers at once, and a runtime waits for STATUS before every pod.
 constexpr std::chrono::seconds kStatusTime{1};
-// A pod that ends doesn't wait longer for an IPAM plugin.
+// The longest that a pod's termination waits for an IPAM plugin.
 constexpr std::chrono::seconds kIpamDelTime{10};
 
 std::string argument(const Environment& environment, const char* key) {
@@ -68,7 +68,7 @@ Ipam ipamOf(const NetworkConfig& network, const Environment& environment) {
   return Ipam(network.ipamType, environment.path, network.text);
 }
 
-// What IPAM gives, with the attachment as it is then.
+// Returns IPAM's result and updates `attachment`.
 json addAddresses(const Environment& environment, const NetworkConfig& network,
                   DatapathClient& datapath, datapath::v1::Attachment& attachment) {
   const std::string& type = network.ipamType;
@@ -89,7 +89,7 @@ void requireInterface(const datapath::v1::Attachment& attachment) {
   if (attachment.socket().empty()) return;
   throw Error(
       Code::invalidConfig,
-      fmt::format("ipam.type 'dhcp' needs an interface in the pod, which gets {} as {}; use "
+      fmt::format("ipam.type 'dhcp' needs an interface in the pod, but the pod gets {} as {}; use "
                   "host-local or static, or a resource with 'attach: virtio-vdpa'",
                   attachment.device_id(), attachment.socket()));
 }
@@ -120,7 +120,7 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   undo.add([&] { datapath.detach(environment.containerId, environment.interface); });
   requireInForce(request, response);
   auto attachment = response.attachment();
-  // An IPAM plugin that failed half-way may have reserved something too.
+  // An IPAM plugin that failed half-way may have reserved addresses.
   if (network.ipamType == "dhcp") requireInterface(attachment);
   undo.add([&] {
     if (hasIpam) ipamOf(network, environment).run("DEL", kIpamDelTime);
@@ -135,21 +135,20 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   return result;
 }
 
-// A DEL that fails keeps the pod from ending, so it fails only while there is something to give
-// back that could not be, and only after all else was. A node without its datapath has no worker to
-// stop; the record stays, and the next owner takes the device over. An IPAM plugin that is gone has
-// no address to give back. It comes first, as it may speak through the pod's interface.
+// A failing DEL blocks the pod's termination, so it fails only if a resource could not be released,
+// and only after all others were. If the datapath is gone, there is no worker to stop; the record
+// stays, and the next owner takes the device over. An IPAM plugin that is no longer installed has
+// no address to release. IPAM comes first, as it may use the pod's interface.
 std::string del(const Environment& environment, const NetworkConfig& network) {
   const auto warn = [&](const std::string& what) {
     log::warn("DEL of {} {}: {}", environment.containerId, environment.interface, what);
   };
-  if (!network.ignored.empty())
-    warn("goes on without a part of the configuration: " + network.ignored);
+  if (!network.ignored.empty()) warn("ignoring a part of the configuration: " + network.ignored);
   try {
     const std::string info = parseDeviceInfo(network, environment);
     if (!info.empty()) removeUnfinishedDeviceInfo(info);
   } catch (const std::exception& error) {
-    warn(error.what());  // no more than a file is left
+    warn(error.what());  // only a file is left behind
   }
   std::exception_ptr failure;
   if (!network.ipamType.empty()) {
@@ -200,14 +199,14 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   differences.insert(differences.end(), more.begin(), more.end());
   if (!differences.empty())
     throw Error(Code::checkFailed,
-                fmt::format("{} of {} is not as it was set up", environment.interface,
+                fmt::format("{} of {} differs from how it was set up", environment.interface,
                             environment.containerId),
                 fmt::format("{}", fmt::join(differences, "; ")));
   if (!network.ipamType.empty()) ipamOf(network, environment).run("CHECK");
   return "";
 }
 
-// What fails is told at the end and stops nothing: garbage that can be collected is.
+// Failures are reported at the end and stop nothing: everything that can be collected is.
 std::string collectGarbage(const Environment& environment, const NetworkConfig& network) {
   std::exception_ptr failure;
   const auto attempt = [&](const auto& step) {

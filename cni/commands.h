@@ -1,4 +1,4 @@
-// What each CNI command does. All return what is to be printed and throw Error.
+// Runs the CNI commands. All functions return the text to print and throw Error.
 #pragma once
 
 #include <string>
@@ -7,7 +7,8 @@
 
 namespace vdpa::cni {
 
-// `config` is standard input's text. The answer is empty where the specification prints nothing.
+// `config` is the text from standard input. The result is empty where the specification prints
+// nothing.
 std::string execute(const Environment& environment, const std::string& config);
 
 // VERSION may be called with an empty standard input.

@@ -16,8 +16,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Attach waits a few seconds for what passes by itself, SetAddresses for what Attach started; the
-// others answer at once.
+// Attach waits a few seconds for transient conditions, SetAddresses for the processes that Attach
+// started; the others answer at once.
 constexpr auto kAttachTime = 30s;
 constexpr auto kCallTime = 10s;
 
@@ -62,8 +62,8 @@ Response DatapathClient::call(const char* method, const Request& request,
   Response response;
   if (!response.ParseFromString(reply.message))
     throw Error(Code::ioFailure,
-                fmt::format("vdpa-datapath on {} answered {} with something else: is it of the "
-                            "same version as this plugin?",
+                fmt::format("vdpa-datapath on {} sent a malformed answer to {}: is it of the same "
+                            "version as this plugin?",
                             socketPath_, method));
   return response;
 }

@@ -1,4 +1,4 @@
-// The node's daemon as the CNI plugin sees it: five calls, their failures already CNI errors.
+// The node's daemon as the CNI plugin sees it: five calls whose failures are CNI errors.
 #pragma once
 
 #include <chrono>
@@ -12,11 +12,11 @@ namespace vdpa::cni {
 
 class DatapathClient {
  public:
-  // Every call makes a connection of its own.
+  // Each call opens its own connection.
   explicit DatapathClient(std::string socketPath);
 
   datapath::v1::AttachResponse attach(const datapath::v1::AttachRequest& request);
-  // Throws Error (unknownContainer) when a DEL came in between.
+  // Throws Error (unknownContainer) if a DEL came in between.
   datapath::v1::SetAddressesResponse setAddresses(const datapath::v1::SetAddressesRequest& request);
   // False if there was nothing to detach.
   bool detach(const std::string& containerId, const std::string& interface);

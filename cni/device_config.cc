@@ -33,7 +33,7 @@ std::string lower(std::string text) {
   return text;
 }
 
-// One of several words, in any case; empty if the key is absent.
+// One of `words`, case-insensitive; empty if the key is absent.
 std::string wordAt(const JsonObject& object, const char* key,
                    std::initializer_list<const char*> words) {
   const std::string word = lower(object.string(key));
@@ -79,7 +79,7 @@ std::string findMac(const JsonObject& object, const Environment& environment) {
   return "";
 }
 
-// Multus writes the same ID to several places; which of two different ones is meant, nobody knows.
+// Multus writes the same ID to several places; if two differ, either could be meant.
 std::string findDeviceId(const JsonObject& object) {
   const JsonObject runtime = object.object("runtimeConfig");
   std::string id, place;

@@ -1,5 +1,5 @@
-// What a network asks of its device, for ADD and CHECK: the keys people know from sriov-cni, and
-// where the device ID and the MAC come from.
+// The settings that a network requests for its device, for ADD and CHECK: sriov-cni's keys, the
+// device ID and the MAC.
 #pragma once
 
 #include <optional>
@@ -21,11 +21,11 @@ struct DeviceConfig {
   std::string infoFile;  // runtimeConfig.CNIDeviceInfoFile; empty: none
 };
 
-// Throws Error (invalidConfig) naming the key, the value and what was expected. The MAC's order:
-// runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac, mac.
+// Throws Error (invalidConfig) naming the key, the value and what was expected. The first MAC of
+// runtimeConfig.mac, CNI_ARGS MAC, args.cni.mac and mac counts.
 DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment);
 
-// Its infoFile alone, for DEL. Throws as parseDeviceConfig() does.
+// Only its infoFile, for DEL. Throws as parseDeviceConfig() does.
 std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment);
 
 }  // namespace vdpa::cni

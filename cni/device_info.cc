@@ -38,7 +38,7 @@ json describe(const datapath::v1::Attachment& attachment) {
   return {{"type", "vdpa"}, {"version", "1.1.0"}, {"vdpa", vdpa}};
 }
 
-// An empty object if there is nothing, or nothing of use.
+// An empty object if the file is absent or useless.
 json readInfo(int directory, const std::string& name, const std::string& path) {
   const UniqueFd file(
       ::openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -48,8 +48,7 @@ json readInfo(int directory, const std::string& name, const std::string& path) {
   const bool opened = file && ::fstat(file.get(), &status) == 0;
   if (opened ? !S_ISREG(status.st_mode) : errno == ELOOP || errno == ENXIO)
     throw std::runtime_error(fmt::format(
-        "cannot write {}: a link or something else that is not a regular file is there; remove it",
-        path));
+        "cannot write {}: it exists and is a link or not a regular file; remove it", path));
   if (!opened) throw systemError(errno, "cannot open {}", path);
   std::string text(kMaxInfo, '\0');
   const ssize_t count = ::read(file.get(), text.data(), text.size());
@@ -58,7 +57,7 @@ json readInfo(int directory, const std::string& name, const std::string& path) {
   return found.is_object() ? found : json::object();
 }
 
-// As unique as the name's end, and no longer than a name may be.
+// As unique as the name's end, and within NAME_MAX.
 std::string temporaryOf(const std::string& name) {
   return "." + name.substr(name.size() - std::min<size_t>(name.size(), NAME_MAX - 1));
 }

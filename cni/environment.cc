@@ -1,4 +1,4 @@
-// The rules are those of the CNI specification, "Section 2: Execution Protocol".
+// Rules: CNI specification, "Section 2: Execution Protocol".
 #include "cni/environment.h"
 
 #include <fmt/core.h>
@@ -137,7 +137,7 @@ Environment readEnvironment(const std::function<const char*(const char*)>& get) 
   if (rule->interface && !isInterfaceName(environment.interface))
     throw Error(
         Code::invalidEnvironment,
-        fmt::format("CNI_IFNAME '{}': expected at most 15 bytes without '/', ':' and white space",
+        fmt::format("CNI_IFNAME '{}': expected at most 15 bytes without '/', ':' or white space",
                     environment.interface));
   // The others don't use them, and DEL must not fail for them.
   if (rule->netns) {

@@ -1,5 +1,5 @@
-// A CNI call's parameters: the environment, checked against the specification's table of variable
-// by command.
+// The parameters of a CNI call: the environment, checked against the specification's table of
+// variables per command.
 #pragma once
 
 #include <functional>
@@ -17,10 +17,10 @@ struct Environment {
   std::string netns;
   std::string interface;
   std::map<std::string, std::string>
-      args;                       // CNI_ARGS, of ADD and CHECK; of a repeated key the last counts
+      args;                       // CNI_ARGS, of ADD and CHECK; the last of a repeated key counts
   std::vector<std::string> path;  // CNI_PATH, without repetitions
-  // VDPA_CNI_ROOTS, a list as CNI_PATH is: directories below which a datapathSocket may be, beside
-  // /run/vdpa. A network's author can't set it.
+  // VDPA_CNI_ROOTS, a list like CNI_PATH: directories besides /run/vdpa below which a
+  // datapathSocket may be. A network's author can't set it.
   std::vector<std::string> socketRoots;
 };
 

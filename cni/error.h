@@ -1,4 +1,4 @@
-// A CNI error: what the runtime prints in the pod's events. Codes below 100 are the
+// A CNI error, which the runtime prints in the pod's events. Codes below 100 are the
 // specification's.
 #pragma once
 

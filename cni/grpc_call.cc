@@ -27,23 +27,23 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// From the start of a call: until the server has room for the connection, and until its HTTP/2
-// SETTINGS are there, which a gRPC server sends by itself, before it reads anything (RFC
-// 9113, 3.4). A call may take long; these don't, unless nobody serves the socket. The second leaves
-// room for a node whose processors are all busy.
+// Both count from the start of a call: until the server has room for the connection, and until its
+// HTTP/2 SETTINGS arrive, which a gRPC server sends unprompted, before it reads anything (RFC 9113,
+// 3.4). A call may take long; these don't, unless no process serves the socket. The second allows
+// for a node whose processors are all busy.
 constexpr std::chrono::milliseconds kConnectTime{1000}, kGreetingTime{2000};
 
 constexpr size_t kPrefix = 5;              // of a message: compressed or not (1 byte), length (4)
 constexpr size_t kMaxResponse = 16 << 20;  // bytes
-constexpr const char* kUncompressed = "the answer is compressed, which was not asked for";
+constexpr const char* kUncompressed = "the answer is compressed, although this was not requested";
 
-// What the callbacks of one call fill.
+// Filled by the callbacks of one call.
 struct Exchange {
   std::string request;
   size_t sent = 0;
   std::string response;
-  std::string status, words;  // grpc-status and grpc-message as they came
-  bool greeted = false;       // the server's SETTINGS are there
+  std::string status, words;  // grpc-status and grpc-message as received
+  bool greeted = false;       // the server's SETTINGS have arrived
   bool closed = false;
   uint32_t resetCode = NGHTTP2_NO_ERROR;
 };
@@ -156,7 +156,7 @@ Session openCall(Exchange& exchange, const std::string& method, std::chrono::mil
   return session;
 }
 
-// Why a connection cannot go on.
+// Why a connection is unusable.
 struct Broken : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -189,8 +189,8 @@ bool sendAll(nghttp2_session* session, int socket, Clock::time_point deadline) {
   }
 }
 
-// False when a deadline has passed: `greeting` before the server's SETTINGS were there, `answer`
-// before the answer was.
+// False if a deadline has passed: `greeting` before the server's SETTINGS arrived, or `answer`
+// before the answer.
 bool exchangeAll(nghttp2_session* session, const Exchange& exchange, int socket,
                  Clock::time_point greeting, Clock::time_point answer) {
   uint8_t buffer[16384];
@@ -240,7 +240,7 @@ GrpcReply callGrpc(const std::string& socketPath, const std::string& method,
     if (!exchangeAll(session.get(), exchange, socket.get(), begin + greetingTime, begin + timeout))
       return {GrpcCode::deadlineExceeded,
               exchange.greeted ? fmt::format("no answer within {} ms", timeout.count())
-                               : fmt::format("no HTTP/2 SETTINGS within {} ms, so nobody serves it",
+                               : fmt::format("no HTTP/2 SETTINGS within {} ms: nothing serves it",
                                              greetingTime.count()),
               {}};
     return replyOf(exchange);

@@ -1,5 +1,5 @@
-// One unary gRPC call, made by a process that lives for milliseconds: HTTP/2 by libnghttp2, without
-// the threads and the start-up of a gRPC runtime, which would take longer than the call.
+// One unary gRPC call, for a process that lives for milliseconds: HTTP/2 through libnghttp2 without
+// the threads of a gRPC runtime, whose start-up would take longer than the call.
 #pragma once
 
 #include <chrono>
@@ -22,15 +22,14 @@ enum class GrpcCode {
 
 struct GrpcReply {
   GrpcCode code = GrpcCode::ok;
-  std::string error;    // the server's words when code is not ok
-  std::string message;  // serialized response when it is
+  std::string error;    // the server's message if code is not ok
+  std::string message;  // the serialized response if it is
 };
 
-// Calls `method` ("/package.Service/Method") on the server that listens on the unix socket; blocks
-// no longer than `timeout`, and than 2 s where nobody serves the socket although it can be
-// connected to. What the server says, an expired deadline (deadlineExceeded) and a connection that
-// breaks or speaks something else (unavailable) are replies; a socket that cannot be connected to
-// is a std::system_error.
+// Calls `method` ("/package.Service/Method") on the server that listens on the unix socket. Blocks
+// for at most `timeout`, or 2 s if the socket accepts connections but no process serves it. Returns
+// as replies: the server's errors, an expired deadline (deadlineExceeded), and a connection that
+// breaks or speaks another protocol (unavailable). Throws std::system_error if it can't connect.
 GrpcReply callGrpc(const std::string& socketPath, const std::string& method,
                    const std::string& request, std::chrono::milliseconds timeout);
 

@@ -47,7 +47,7 @@ Pipe makePipe() {
 
 Error overDeadline(const std::string& type) {
   return Error(Code::tryAgainLater,
-               fmt::format("IPAM plugin '{}' did not end in time and was killed", type));
+               fmt::format("IPAM plugin '{}' did not exit in time and was killed", type));
 }
 
 int millisecondsUntil(Clock::time_point deadline) {
@@ -55,7 +55,7 @@ int millisecondsUntil(Clock::time_point deadline) {
       std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count());
 }
 
-// A child that is killed with its process group and reaped unless somebody waited for it.
+// A child that is killed with its process group and reaped unless it was waited for.
 class Child {
  public:
   explicit Child(pid_t pid) : pid_(pid) {}
@@ -67,8 +67,7 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  // Its status; nothing if it still runs at the deadline, as a plugin that has closed its output
-  // may.
+  // Its status; nothing if it still runs at the deadline, even with its output closed.
   std::optional<int> wait(Clock::time_point deadline) {
     const UniqueFd process(checked(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)),
                                    "cannot watch process {}", pid_));
@@ -108,8 +107,7 @@ pid_t spawn(const std::string& program, const Pipe& input, const Pipe& output,
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, input.read.get(), STDIN_FILENO);
   ::posix_spawn_file_actions_adddup2(&actions, output.write.get(), STDOUT_FILENO);
-  // A process group of its own, so that nothing of it outlives a kill; SIGPIPE as everybody expects
-  // it.
+  // Its own process group, so that a kill leaves no descendants; SIGPIPE with the default action.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   sigset_t defaults;
@@ -128,7 +126,7 @@ pid_t spawn(const std::string& program, const Pipe& input, const Pipe& output,
   return pid;
 }
 
-// Feeds `text` and collects the output, both without blocking past the deadline.
+// Feeds `text` and collects the output, neither blocking past the deadline.
 std::string exchange(Pipe& input, Pipe& output, std::string_view text, Clock::time_point deadline,
                      const std::string& type) {
   ::fcntl(input.write.get(), F_SETFL, O_NONBLOCK);
@@ -183,7 +181,7 @@ nlohmann::json Ipam::run(const std::string& command, std::chrono::milliseconds t
         fmt::format("IPAM plugin '{}' is not in CNI_PATH ({}); install it on this node", type_,
                     path_.empty() ? "which is empty" : fmt::format("{}", fmt::join(path_, ":"))));
   Pipe input = makePipe(), output = makePipe();
-  ::signal(SIGPIPE, SIG_IGN);  // a plugin may end without reading its input
+  ::signal(SIGPIPE, SIG_IGN);  // a plugin may exit without reading its input
   const auto deadline = Clock::now() + time;
   auto variables = variables_;
   variables["CNI_COMMAND"] = command;
@@ -191,7 +189,7 @@ nlohmann::json Ipam::run(const std::string& command, std::chrono::milliseconds t
   input.read.reset();
   output.write.reset();
   const std::string text = exchange(input, output, config_, deadline, type_);
-  input.write.reset();  // one that has answered may still read to the end
+  input.write.reset();  // a plugin that has answered may still read until EOF
   const std::optional<int> ended = child.wait(deadline);
   if (!ended) throw overDeadline(type_);
   const int status = *ended;
@@ -208,7 +206,7 @@ nlohmann::json Ipam::run(const std::string& command, std::chrono::milliseconds t
   throw failureOf(text, status);
 }
 
-// What a plugin that failed says of it: an error object of the specification, or else its status.
+// A failed plugin's error: an error object of the specification, or else its status.
 Error Ipam::failureOf(const std::string& text, int status) const {
   try {
     const nlohmann::json json = parseObject(text, "the error");
@@ -219,10 +217,10 @@ Error Ipam::failureOf(const std::string& text, int status) const {
                    fmt::format("IPAM plugin '{}': {}", type_, excerpt(error.string("msg"), 1000)),
                    excerpt(error.string("details"), 1000));
   } catch (const Error&) {
-    // It says something else.
+    // Not an error object.
   }
   return Error(Code::ipamFailed,
-               fmt::format("IPAM plugin '{}' ended with {} {}", type_,
+               fmt::format("IPAM plugin '{}' exited with {} {}", type_,
                            WIFSIGNALED(status) ? "signal" : "status",
                            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
                excerpt(text));

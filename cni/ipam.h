@@ -1,5 +1,4 @@
-// IPAM delegation: another plugin, run with our environment and configuration, answers with
-// addresses.
+// IPAM delegation: another plugin, run with our environment and configuration, returns addresses.
 #pragma once
 
 #include <chrono>
@@ -14,22 +13,22 @@ namespace vdpa::cni {
 
 class Ipam {
  public:
-  // `type` is looked for in `path`; `variables` are set in place of our own. Nothing happens until
+  // `type` is looked up in `path`; `variables` override our own environment. Has no effect before
   // run().
   Ipam(std::string type, std::vector<std::string> path, std::string config,
        std::map<std::string, std::string> variables = {});
 
   bool installed() const { return !find().empty(); }
 
-  // Runs the plugin for a CNI command and returns what it printed, null if that is nothing. Throws
-  // Error with the plugin's own code and words, or with what went wrong in running it. A plugin
-  // over its deadline is killed.
+  // Runs the plugin for a CNI command and returns its output, null if that is empty. Throws Error
+  // with the plugin's own code and message, or with the reason why it could not be run. Kills the
+  // plugin at the deadline.
   nlohmann::json run(const std::string& command,
                      std::chrono::milliseconds deadline = std::chrono::seconds(30)) const;
 
  private:
   Error failureOf(const std::string& text, int status) const;
-  std::string find() const;  // empty if it is not there
+  std::string find() const;  // empty if not found
 
   std::string type_;
   std::vector<std::string> path_;

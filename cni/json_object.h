@@ -1,5 +1,5 @@
-// JSON from outside: parsed with a limit on its depth, and read key by key, so that a wrong type is
-// an error that names the key by its full path and never prints what may be a megabyte.
+// JSON from outside: parsed with a depth limit and read key by key, so that an error about a wrong
+// type names the key's full path and never prints a megabyte.
 #pragma once
 
 #include <optional>
@@ -11,17 +11,17 @@
 
 namespace vdpa::cni {
 
-// Throws Error (decodingFailure) that begins with `what`: not JSON, nested deeper than 64 levels,
-// or not an object.
+// Throws Error (decodingFailure), whose message begins with `what`, if the text is not JSON, nested
+// deeper than 64 levels, or not an object.
 nlohmann::json parseObject(const std::string& text, const std::string& what);
 
 // At most `limit` bytes of a text from outside.
 std::string excerpt(const std::string& text, size_t limit = 200);
 
-// The keys of one object; `json` must outlive it. A key that is null counts as absent.
+// The keys of one object; `json` must outlive this. A key that is null counts as absent.
 class JsonObject {
  public:
-  // `prefix` stands before every key that an error names ("runtimeConfig."); `code` is the errors'.
+  // Errors have `code`, and `prefix` ("runtimeConfig.") before every key that they name.
   explicit JsonObject(const nlohmann::json& json, std::string prefix = "",
                       Code code = Code::invalidConfig);
 
@@ -32,7 +32,7 @@ class JsonObject {
   // Empty if the key is absent.
   JsonObject object(const char* key) const;
   const nlohmann::json& list(const char* key) const;
-  // Each element an object itself.
+  // Every element must be an object.
   std::vector<JsonObject> objects(const char* key) const;
 
   std::string path(const char* key) const { return prefix_ + key; }

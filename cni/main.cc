@@ -24,7 +24,7 @@ constexpr const char* kUsage =
     "configuration on standard\n"
     "input. It speaks CNI 0.3.0 to 1.1.0 and needs vdpa-datapath on the same node.\n";
 
-// Appends what standard input holds: the part before an error counts too.
+// Appends standard input to `config`; the part before a read error stays.
 void readConfig(std::string& text) {
   char buffer[16384];
   for (;;) {
@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
   }
   std::string config;
   try {
-    readConfig(config);  // first: an error is answered in the configuration's version
+    readConfig(config);  // first, as errors are printed in the configuration's version
     const Environment environment =
         readEnvironment([](const char* name) -> const char* { return std::getenv(name); });
     const std::string answer = execute(environment, config);

@@ -56,8 +56,8 @@ void requireVersion(const NetworkConfig& config, Command command) {
 
 std::vector<std::pair<std::string, std::string>> parseAttachments(const JsonObject& object) {
   constexpr const char* kKey = "cni.dev/valid-attachments";
-  // A list that is missing isn't an empty one: taken for it, GC would detach every running pod.
-  // libcni writes null for none.
+  // A missing list must not count as empty: GC would detach every running pod. libcni writes null
+  // for an empty one.
   if (!object.json().contains(kKey))
     throw Error(Code::invalidConfig, fmt::format("GC needs {} in the configuration", kKey));
   std::vector<std::pair<std::string, std::string>> attachments;
@@ -70,7 +70,7 @@ std::vector<std::pair<std::string, std::string>> parseAttachments(const JsonObje
   return attachments;
 }
 
-// The words of sriov-cni's logLevel as spdlog's.
+// sriov-cni's log levels as spdlog's.
 std::string parseLogLevel(const std::string& text) {
   static constexpr std::pair<const char*, const char*> kLevels[] = {
       {"panic", "critical"}, {"fatal", "critical"}, {"error", "error"}, {"warning", "warning"},
@@ -95,7 +95,7 @@ std::string parseIpamType(const JsonObject& object) {
     throw Error(
         Code::invalidConfig,
         fmt::format("ipam.type '{}': expected the name of an IPAM plugin", excerpt(type, 40)));
-  // It would run itself, and that one itself.
+  // It would call itself without end.
   if (type == object.string("type"))
     throw Error(Code::invalidConfig,
                 fmt::format("ipam.type '{}' is this plugin; expected an IPAM plugin", type));
@@ -105,7 +105,7 @@ std::string parseIpamType(const JsonObject& object) {
 void parseKeys(NetworkConfig& config, const Environment& environment) {
   const Command command = environment.command;
   const JsonObject object(config.json);
-  // DEL needs its daemon and its IPAM plugin whatever else is wrong.
+  // DEL needs its daemon and its IPAM plugin even if other keys are wrong.
   const auto attempt = [&](const auto& step) {
     try {
       step();
@@ -126,7 +126,7 @@ void parseKeys(NetworkConfig& config, const Environment& environment) {
                   fmt::format("name '{}': expected a letter or digit, then letters, digits, '_', "
                               "'.' or '-', at most {} bytes",
                               excerpt(config.name, 40), kMaxNetworkName));
-    // Others read these; an error in them is reported all the same.
+    // Read elsewhere, but an error in them is reported here.
     object.string("type");
     object.object("dns");
     object.object("capabilities");
@@ -168,7 +168,7 @@ std::string answerVersion(const std::string& text) {
         kSupportedVersions.end())
       return version;
   } catch (const Error&) {
-    // What is wrong with it is told by others.
+    // parseNetworkConfig() reports the error.
   }
   return kSupportedVersions.back();
 }

@@ -1,4 +1,4 @@
-// The network configuration on standard input: known keys are checked, unknown ones pass.
+// The network configuration on standard input: known keys are checked, unknown ones ignored.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace vdpa::cni {
 
-// As a version of the specification, comparable.
+// A version of the specification, comparable.
 struct Version {
   int major = 0, minor = 0, patch = 0;
   auto operator<=>(const Version&) const = default;
@@ -18,29 +18,29 @@ struct Version {
 
 extern const std::vector<std::string> kSupportedVersions;
 
-// What every command needs.
+// The keys that every command needs.
 struct NetworkConfig {
-  std::string text;  // as it came: an IPAM plugin gets it verbatim
+  std::string text;  // verbatim, for an IPAM plugin
   nlohmann::json json;
   std::string cniVersion;
   Version version;
   std::string name;
   std::string ipamType;  // empty: no IPAM
   std::string datapathSocket = "/run/vdpa/datapath.sock";
-  std::string logLevel = "info";  // one of spdlog's
+  std::string logLevel = "info";  // spdlog's name
   std::string logFile;
   std::optional<nlohmann::json> prevResult;
   std::vector<std::pair<std::string, std::string>>
       validAttachments;  // container, interface; for GC
-  std::string ignored;   // for DEL: the first error of keys that it can do without
+  std::string ignored;   // for DEL: the first error in keys that it can do without
 };
 
-// Throws Error: decodingFailure for what isn't JSON, incompatibleVersion, invalidConfig naming the
-// key. DEL is refused for nothing that it can do without: it would keep the pod from ending, and
-// ADD has told.
+// Throws Error: decodingFailure if the text isn't JSON, incompatibleVersion, or invalidConfig with
+// the key. DEL ignores errors in keys that it can do without: refusing would block the pod's
+// termination, and ADD has reported them.
 NetworkConfig parseNetworkConfig(const std::string& text, const Environment& environment);
 
-// The cniVersion to answer with when the configuration itself is the problem.
+// The cniVersion to answer with if the configuration itself is wrong.
 std::string answerVersion(const std::string& text);
 
 }  // namespace vdpa::cni

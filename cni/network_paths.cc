@@ -27,14 +27,13 @@ namespace fs = std::filesystem;
 
 // On most nodes /var/run is a link to /run.
 constexpr const char* kSockets[] = {"/run/vdpa", "/var/run/vdpa"};
-// The datapath's own socket (common/paths.h). Those of devices and of the programs
-// that serve them are in folders beside it: a connection of ours would take the place of a pod's,
-// or of the datapath's.
+// The datapath's own socket (common/paths.h). The sockets of devices and of the programs that serve
+// them are in folders beside it: a connection of ours would displace a pod's or the datapath's.
 constexpr std::string_view kSocketName = "datapath.sock";
 constexpr std::string_view kLogs = "/var/log/";
-// Where Multus keeps them, and how it names them: newCNIRuntimeConf() of Multus 4.2.2 and 4.3.0 has
-// "<network>-<container>_<interface>", GetCNIDeviceInfoPath() of the Network Plumbing Working
-// Group's client 1.7.6 replaces '/' by '-', which neither of the last two contains.
+// Multus's directory. It names the files "<network>-<container>_<interface>": newCNIRuntimeConf()
+// of Multus 4.2.2 and 4.3.0. GetCNIDeviceInfoPath() of the Network Plumbing Working Group's client
+// 1.7.6 replaces '/' by '-'; neither container nor interface contains a '/'.
 constexpr std::string_view kDeviceInfo = "/var/run/k8s.cni.cncf.io/devinfo/cni/";
 
 bool isBelow(const fs::path& path, const fs::path& directory) {
@@ -43,7 +42,7 @@ bool isBelow(const fs::path& path, const fs::path& directory) {
   return end == directory.end() && rest != path.end();
 }
 
-// As the administrator gave it, and where its links lead.
+// As configured by the administrator, and with its links resolved.
 std::vector<fs::path> namesOf(const fs::path& root) {
   std::vector<fs::path> names{root.lexically_normal()};
   std::error_code error;
@@ -68,7 +67,7 @@ std::string confineSocket(const std::string& path, const std::vector<std::string
     return std::any_of(directories.begin(), directories.end(),
                        [&](const fs::path& directory) { return isBelow(candidate, directory); });
   };
-  // Nothing elsewhere is looked at: a lookup on a dead NFS mount does not return.
+  // No lookups elsewhere: one on a dead NFS mount does not return.
   const fs::path named = fs::path(path).lexically_normal();
   std::error_code error;
   fs::path found;
@@ -81,7 +80,7 @@ std::string confineSocket(const std::string& path, const std::vector<std::string
                             path, kSocketName, fmt::join(places, ", ")));
   if (found.native().size() > kMaxSocketPath)
     throw Error(Code::invalidConfig,
-                fmt::format("datapathSocket '{}' leads to {}, which has {} "
+                fmt::format("datapathSocket '{}' resolves to {}, which has {} "
                             "bytes; at most {} fit",
                             path, excerpt(found.native()), found.native().size(), kMaxSocketPath));
   return found;
@@ -97,9 +96,9 @@ std::string confineLog(const std::string& path) {
 }
 
 UniqueFd openLog(const std::string& path) {
-  // relative_path(): the part after a doubled slash must not start at the root.
+  // relative_path(), as the part after a doubled slash must not start at the root.
   const fs::path relative = fs::path(path.substr(kLogs.size())).relative_path();
-  // /var/log itself may be a link of the administrator's.
+  // The administrator may have made /var/log itself a link.
   UniqueFd directory(checked(::open(std::string(kLogs).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC),
                              "cannot open logFile {}", path));
   for (const auto& part : relative.parent_path())

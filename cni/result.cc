@@ -33,11 +33,11 @@ constexpr Version kTellsMtuAndSocket{1, 1, 0};
 void requireAtMost(size_t most, size_t count, const char* what, const std::string& type) {
   if (count > most)
     throw Error(Code::ipamFailed,
-                fmt::format("IPAM plugin '{}' gave {} {}; at most {} are possible", type, count,
+                fmt::format("IPAM plugin '{}' returned {} {}; at most {} are possible", type, count,
                             what, most));
 }
 
-// 4 or 6 for "10.0.0.1/24" and its like; 0 for anything else.
+// 4 or 6 for an address such as "10.0.0.1/24"; 0 for anything else.
 int addressFamily(const std::string& address) {
   const auto slash = address.find('/');
   if (slash == std::string::npos) return 0;
@@ -94,8 +94,8 @@ std::vector<datapath::v1::Route> routesOf(const json& ipam, const std::string& t
     const int family = addressFamily(route.destination());
     if (family == 0)
       throw Error(Code::ipamFailed,
-                  fmt::format("IPAM plugin '{}' gave a route to '{}', which is not an address with "
-                              "a prefix length",
+                  fmt::format("IPAM plugin '{}' returned a route to '{}', which is not an address "
+                              "with a prefix length",
                               type, excerpt(route.destination(), 60)));
     route.set_gateway(given.string("gw", gateways[family]));
     route.set_mtu(given.number("mtu", 0, INT32_MAX).value_or(0));
@@ -118,14 +118,14 @@ std::vector<std::string> addressesOf(const json& ipam, const std::string& type) 
       const std::string address = ip.string("address");
       if (addressFamily(address) == 0)
         throw Error(Code::ipamFailed,
-                    fmt::format("{} gave '{}', which is not an address with a prefix length",
+                    fmt::format("{} returned '{}', which is not an address with a prefix length",
                                 plugin, excerpt(address, 60)));
       addresses.push_back(address);
     }
     answer.objects("routes");
     answer.object("dns");
   }
-  if (addresses.empty()) throw Error(Code::ipamFailed, plugin + " gave no address");
+  if (addresses.empty()) throw Error(Code::ipamFailed, plugin + " returned no address");
   return addresses;
 }
 
@@ -168,7 +168,7 @@ Comparison compareResult(const json& prevResult, const Environment& environment,
         fmt::format("{} is {}; prevResult says '{}'", what, is, excerpt(told, 60)));
   };
 
-  // Other plugins of a chain may have an interface of this name: ours is the one with our MAC.
+  // Other plugins of a chain may have an interface of this name: ours has our MAC.
   const auto interfaces = result.objects("interfaces");
   std::optional<size_t> ours;
   for (size_t i = 0; i < interfaces.size(); ++i)

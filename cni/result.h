@@ -1,4 +1,4 @@
-// The result of ADD, in the version the configuration asks for.
+// The result of ADD, in the configuration's version.
 #pragma once
 
 #include <string>
@@ -11,10 +11,10 @@
 
 namespace vdpa::cni {
 
-// Whether the pod has a socket of it, and not the kernel's device itself.
+// Whether the pod has a socket of it, rather than the kernel's device itself.
 bool hasSocket(const datapath::v1::Attachment& attachment);
 
-// The routes of an IPAM answer, each with the gateway of its family where it names none.
+// The routes of an IPAM answer; a route without a gateway gets its family's.
 std::vector<datapath::v1::Route> routesOf(const nlohmann::json& ipam, const std::string& type);
 
 // prevResult (if any), then our interface, then the addresses, routes and DNS of `ipam` (null
@@ -22,17 +22,16 @@ std::vector<datapath::v1::Route> routesOf(const nlohmann::json& ipam, const std:
 nlohmann::json makeResult(const NetworkConfig& network, const Environment& environment,
                           const datapath::v1::Attachment& attachment, const nlohmann::json& ipam);
 
-// The addresses of an IPAM answer, with prefix length. Throws Error naming the plugin when there is
-// none, one is malformed, or what goes into the result has another type than the specification's.
+// The addresses of an IPAM answer, with prefix length. Throws Error naming the plugin if there is
+// none, one is malformed, or a part of the result has another type than the specification's.
 std::vector<std::string> addressesOf(const nlohmann::json& ipam, const std::string& type);
 
-// What `prevResult`, the result of the chain's ADD, tells of our interface, and in what the
-// attachment is another one. A netdev's MAC and MTU are not compared here: later plugins of the
-// chain may change them.
+// Our interface in `prevResult`, the result of the chain's ADD, and where the attachment differs.
+// A netdev's MAC and MTU are not compared here: later plugins of the chain may change them.
 struct Comparison {
   struct Told {
     std::string mac;   // lower case
-    unsigned mtu = 0;  // 0: not told
+    unsigned mtu = 0;  // 0: not given
     std::vector<std::string> ips;
   };
   std::vector<std::string> differences;

@@ -14,7 +14,7 @@
 namespace vdpa::cni {
 namespace {
 
-// Those that are in `asked` and absent in `answered`.
+// The keys that are set in `asked` but not in `answered`.
 std::vector<std::string> absentKeys(const datapath::v1::Settings& asked,
                                     const datapath::v1::Settings& answered) {
   struct Key {
@@ -39,7 +39,7 @@ std::vector<std::string> absentKeys(const datapath::v1::Settings& asked,
   return absent;
 }
 
-// What the datapath reports of the rest has no key of its own: the field's number has to do.
+// The datapath reports unknown fields by number only.
 template <typename Response>
 void require(std::vector<std::string> absent, const Response& response) {
   if (absent.empty())

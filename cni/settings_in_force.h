@@ -1,12 +1,11 @@
-// Whether all that was asked for is in force: a datapath of another release may not know all of it.
+// Checks that every requested setting is in force: a datapath of another release may not know some.
 #pragma once
 
 #include "datapath.pb.h"
 
 namespace vdpa::cni {
 
-// Throw Error (invalidConfig), which names the keys that the answer does not repeat, and both
-// versions.
+// Throw Error (invalidConfig) naming the keys that the answer does not repeat, and both versions.
 void requireInForce(const datapath::v1::AttachRequest& request,
                     const datapath::v1::AttachResponse& response);
 void requireInForce(const datapath::v1::SetAddressesRequest& request,

@@ -1,4 +1,4 @@
-// Files that other programs read while we write them: they see the old content or the new, never a
+// Writes files that other programs may be reading: they see the old or the new content, never a
 // part.
 #pragma once
 
@@ -11,12 +11,12 @@ namespace vdpa {
 
 enum class Durability {
   memory,  // survives the death of the process
-  whole,   // after a power cut it is the old content or the new, never a part: the file is synced
+  whole,   // after a power cut: the old or the new content, never a part: the file is synced
   disk,    // survives a power cut: the file and its directory are synced
 };
 
-// Writes `content` to a temporary file beside `path` and renames it over. Throws std::system_error
-// naming the path; the old file is then untouched and no temporary file is left.
+// Writes `content` to a temporary file beside `path` and renames it to `path`. Throws
+// std::system_error naming the path; the old file is then untouched and no temporary file is left.
 void writeFileAtomically(const std::string& path, std::string_view content, Durability durability,
                          mode_t mode = 0644);
 

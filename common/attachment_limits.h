@@ -1,5 +1,5 @@
-// How much an attachment may have of what the writer of a network's configuration chooses: all
-// attachments of a node are told in one answer.
+// Limits on the values that the author of a network's configuration chooses: one answer lists all
+// attachments of a node.
 #pragma once
 
 #include <cstddef>

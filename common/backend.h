@@ -1,4 +1,4 @@
-// What is behind a device and how a pod gets it, as configuration, messages and records name them.
+// A device's backend and how a pod gets it, with the names in configuration, messages and records.
 #pragma once
 
 namespace vdpa {

@@ -1,5 +1,5 @@
-// CLI11 behind what the programs use of it: its header takes longer to compile than any file of
-// theirs. The methods are CLI11's of similar names.
+// A wrapper of the parts of CLI11 that the programs use: its header takes longer to compile than
+// any of their files. The methods are CLI11's of similar names.
 #pragma once
 
 #include <functional>
@@ -22,17 +22,17 @@ class CommandOption {
 
   CommandOption required();
   CommandOption showDefault();                         // in --help: the variable's value
-  CommandOption showDefault(const std::string& text);  // or this
+  CommandOption showDefault(const std::string& text);  // in --help: `text`
   CommandOption needs(CommandOption other);
   CommandOption excludes(CommandOption other);
   CommandOption range(int least, int most);
   CommandOption range(unsigned least, unsigned most);
   CommandOption range(double least, double most);
-  CommandOption expected(int least, int most);  // that many values
-  // `error` returns what is wrong with a value, or nothing; `type` names it in --help.
+  CommandOption expected(int least, int most);  // number of values
+  // `error` returns the problem with a value, or an empty text; `type` names it in --help.
   CommandOption check(std::function<std::string(const std::string&)> error,
                       const std::string& type);
-  bool given() const;  // once the command line is parsed
+  bool given() const;  // after parse()
 
  private:
   CLI::Option* option_;
@@ -45,7 +45,7 @@ class CommandLine {
   CommandLine(const CommandLine&) = delete;
   CommandLine& operator=(const CommandLine&) = delete;
 
-  // `value` is what it was if the option isn't given. Of the types in command_line.cc.
+  // `value` stays unchanged if the option isn't given. T: the types in command_line.cc.
   template <typename T>
   CommandOption option(const std::string& names, T& value, const std::string& help = "");
   // One of an enumeration's values, by their names.
@@ -59,16 +59,15 @@ class CommandLine {
   }
   void flag(const std::string& names, bool& value, const std::string& help);
   void version(const std::string& text);  // of --version
-  // The next options, of which exactly one has to be given, until endGroup().
+  // Exactly one of the next options, until endGroup(), must be given.
   void group(const std::string& name, const std::string& help);
   void endGroup();
-  // The next options are this sub-command's. One has to be given; it may stand before the options
-  // of the program itself.
+  // The next options belong to this sub-command. A sub-command must be given; it may precede the
+  // options of the program itself.
   void subcommand(const std::string& name, const std::string& help);
   bool got(const std::string& subcommand) const;
 
-  // The exit status if the program has to end: after --help, --version or an error, all of which
-  // are printed.
+  // The exit status if the program must exit: after it has printed --help, --version or an error.
   std::optional<int> parse(int argc, char** argv);
 
  private:

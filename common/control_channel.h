@@ -1,13 +1,13 @@
-// How vdpa-datapath speaks to the processes it supervises (workers, switches,
+// The protocol between vdpa-datapath and the processes that it supervises (workers, switches,
 // vdpa-pmds): one JSON object per line over a unix stream socket.
 //
 //   request   {"id": 7, "op": "add_port", "args": {...}}
 //   answer    {"id": 7, "ok": {...}}  or  {"id": 7, "error": "..."}
 //   event     {"event": "engine", ...}            from the server, at any time, to every client
 //
-// The sockets are root's, below /run/vdpa: neither side defends itself against the other beyond
-// size and syntax. Every server answers "hello" with {"program", "version", "pid", ...}; the end of
-// the connection is the sign that the process died, for children and adopted processes alike.
+// The sockets belong to root, below /run/vdpa: each side checks only size and syntax of the other's
+// messages. Every server answers "hello" with {"program", "version", "pid", ...}. The end of the
+// connection means that the process has died, for children and adopted processes alike.
 #pragma once
 
 #include <chrono>
@@ -26,20 +26,20 @@ namespace vdpa {
 // The supervised process's side, for a single-threaded epoll or poll loop.
 class ControlServer {
  public:
-  // Answers one request; what it throws (std::exception) becomes the answer's error.
+  // Answers one request; a thrown std::exception becomes the answer's error.
   using Handler = std::function<nlohmann::json(const std::string& op, const nlohmann::json& args)>;
 
-  // Listens at `path` (mode 0600), or with the socket `inherited`, which whoever started this
-  // process has made listen there, and which stays the caller's. The file is removed by the
-  // destructor.
+  // Listens at `path` (mode 0600), or uses the socket `inherited`, which this process's parent has
+  // already bound and made listen there; the caller keeps its ownership. The destructor removes the
+  // file.
   ControlServer(std::string path, Handler handler, int inherited = -1);
   ~ControlServer();
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 
-  // Readable whenever process() has something to do.
+  // Readable whenever process() has work.
   int fd() const { return epoll_.get(); }
-  // Accepts, reads, answers; never blocks.
+  // Accepts, reads and answers; never blocks.
   void process();
   // Sends `event` to every client. A client that doesn't read is dropped.
   void broadcast(const nlohmann::json& event);
@@ -52,7 +52,7 @@ class ControlServer {
   };
   void acceptClients();
   bool serve(Client& client);                                // false: drop the client
-  bool send(Client& client, const nlohmann::json& message);  // likewise
+  bool send(Client& client, const nlohmann::json& message);  // false: drop the client
   bool flush(Client& client);
   nlohmann::json answer(const std::string& line);
 
@@ -63,32 +63,32 @@ class ControlServer {
   std::map<int, Client> clients_;
 };
 
-// vdpa-datapath's side, on the thread of a loop.
+// vdpa-datapath's side, on a loop's thread.
 class ControlClient {
  public:
   using EventHandler = std::function<void(const nlohmann::json& event)>;
   using ClosedHandler = std::function<void()>;
 
-  // Connects; throws std::system_error. `onClosed` is called once, when the other side is gone;
-  // neither callback may destroy the client.
+  // Connects; throws std::system_error. Calls `onClosed` once, when the other side is gone; neither
+  // callback may destroy the client.
   ControlClient(EventLoop& loop, const std::string& path, EventHandler onEvent,
                 ClosedHandler onClosed);
   ~ControlClient();
   ControlClient(const ControlClient&) = delete;
   ControlClient& operator=(const ControlClient&) = delete;
 
-  // The answer's "ok". Throws std::runtime_error with the answer's error, or std::system_error when
-  // the other side is gone (ECONNRESET) or silent (ETIMEDOUT). Any number of calls may be under
-  // way; they are answered in their order. The client must outlive them.
+  // The answer's "ok". Throws std::runtime_error with the answer's error, or std::system_error if
+  // the other side is gone (ECONNRESET) or silent (ETIMEDOUT). Any number of calls may be pending;
+  // they are answered in order. The client must outlive them.
   Task<nlohmann::json> call(std::string op, nlohmann::json args = nlohmann::json::object(),
                             std::chrono::milliseconds timeout = std::chrono::seconds(5));
-  // How many answers have come: an event is newer than these.
+  // The number of answers received so far: an event is newer than these.
   uint64_t answers() const { return answers_; }
 
  private:
   struct Pending {
     Notification changed;
-    nlohmann::json answer;  // null until it is there
+    nlohmann::json answer;  // null until it arrives
   };
   void onReady(uint32_t events);
   void read();
@@ -109,7 +109,7 @@ class ControlClient {
   EventLoop::Watch watch_;
 };
 
-// One request on a connection of its own, for who has no loop. Throws as ControlClient does.
+// Sends one request on its own connection, for callers without a loop. Throws like ControlClient.
 nlohmann::json askOnce(const std::string& path, const std::string& op,
                        const nlohmann::json& args = nlohmann::json::object(),
                        std::chrono::milliseconds timeout = std::chrono::seconds(5));

@@ -50,7 +50,7 @@ Task<nlohmann::json> ControlClient::call(std::string op, nlohmann::json args,
   const auto deadline = EventLoop::Clock::now() + timeout;
   const int64_t id = nextId_++;
   Pending pending{Notification(loop_), nullptr};
-  // However this coroutine ends.
+  // Removes the entry however this coroutine ends.
   struct Entry {
     std::map<int64_t, Pending*>& all;
     const int64_t id;
@@ -73,13 +73,13 @@ void ControlClient::onReady(uint32_t events) {
   if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) read();
 }
 
-// What is left is sent when there is room: a process that does not read holds up nobody else.
+// Sends the rest once there is room: a process that does not read must not block others.
 void ControlClient::flush() {
   while (!output_.empty()) {
     const ssize_t count = ::send(fd_.get(), output_.data(), output_.size(), MSG_NOSIGNAL);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) break;
-    if (count < 0) output_.clear();  // its end is read, with what it has said before
+    if (count < 0) output_.clear();  // read() finds the end, after the messages before it
     output_.erase(0, static_cast<size_t>(std::max<ssize_t>(count, 0)));
   }
   if (watch_) watch_.change(output_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT);

@@ -1,4 +1,4 @@
-// A record lock (fcntl(2)), since the kernel tells who has one.
+// A record lock (fcntl(2)), since the kernel reports its holder.
 #include "common/control_lock.h"
 
 #include <fcntl.h>
@@ -34,7 +34,7 @@ UniqueFd openLock(const std::string& control) {
 
 std::runtime_error taken(pid_t pid, const std::string& control) {
   return std::runtime_error(
-      fmt::format("process {} has the control socket {} already: end it first", pid, control));
+      fmt::format("process {} already has the control socket {}: stop it first", pid, control));
 }
 
 }  // namespace

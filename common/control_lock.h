@@ -1,5 +1,5 @@
-// One process at a time has a control socket, also before it listens there: what a program does
-// first may take seconds, and two of them would drive one device or bridge one netdev.
+// Gives a control socket to one process at a time, even before it listens there: a program's start
+// may take seconds, and two of them would drive one device or bridge one netdev.
 #pragma once
 
 #include <sys/types.h>
@@ -10,8 +10,8 @@
 
 namespace vdpa {
 
-// The program's side, to be held for as long as it runs. The lock ends with the process, its file
-// is removed by whoever ended that.
+// The program's side; held for as long as it runs. The lock ends with the process; the program that
+// stopped the process removes the file.
 class ControlLock {
  public:
   // `control` is the socket's path; the file is beside it: control.lock for control.sock. Throws
@@ -22,11 +22,11 @@ class ControlLock {
   UniqueFd file_;
 };
 
-// The process that has the lock of `control`; 0: none, one that was started this moment and has
-// only its listening socket yet, or one that can't be seen from here. Throws std::system_error.
+// The process that holds the lock of `control`; 0: none, a process that was just started and has
+// only its listening socket yet, or one that is invisible from here. Throws std::system_error.
 pid_t lockHolder(const std::string& control);
 
-// To be called when nobody has the lock.
+// Call only when no process holds the lock.
 void removeLock(const std::string& control);
 
 }  // namespace vdpa

@@ -40,7 +40,7 @@ ControlServer::ControlServer(std::string path, Handler handler, int inherited)
       listener_(inherited < 0 ? listenUnix(path_, 0600)
                               : UniqueFd(checked(::fcntl(inherited, F_DUPFD_CLOEXEC, 0),
                                                  "cannot use descriptor {}", inherited))) {
-  // From now on those who connect see that it is ours (SO_PEERCRED is of whoever calls listen(2)).
+  // From now on clients see this process as the peer (SO_PEERCRED is set by listen(2)).
   checked(::listen(listener_.get(), kBacklog), "cannot listen on {}", path_);
   watch(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), EPOLLIN);
 }

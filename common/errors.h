@@ -1,4 +1,4 @@
-// How a failed system call becomes an exception: what was tried, on what, and the system's reason.
+// Turns a failed system call into an exception: the operation, its object and the system's reason.
 #pragma once
 
 #include <fmt/core.h>
@@ -28,7 +28,7 @@ int checked(int result, fmt::format_string<Args...> format, Args&&... args) {
   return result;
 }
 
-// Its message, with what to do about it where that is always the same.
+// Its message, with a remedy for errors that always have the same one.
 inline std::string withRemedy(const std::exception& error) {
   std::string message = error.what();
   const auto* system = dynamic_cast<const std::system_error*>(&error);

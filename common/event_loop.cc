@@ -66,8 +66,8 @@ int EventLoop::untilNextTimer() const {
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 3600 * 1000));
 }
 
-// Those that are started meanwhile have their turn after the next wait: no chain of timers keeps
-// descriptors waiting.
+// Timers started meanwhile run after the next wait, so that a chain of timers can't starve
+// descriptors.
 void EventLoop::runTimers() {
   const auto now = Clock::now();
   while (running_ && !timers_.empty() && timers_.begin()->first <= now) {

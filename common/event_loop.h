@@ -1,9 +1,9 @@
-// The events of one thread: descriptors, timers, and tasks that other threads post. Asleep in
-// epoll_wait (epoll(7)) when there is nothing to do.
+// The events of one thread: descriptors, timers, and tasks that other threads post. Sleeps in
+// epoll_wait (epoll(7)) when idle.
 //
-// A Watch or a Timer undoes itself when it is destroyed, also by its own callback: whoever owns it
-// needs no number to cancel and no flag to remember that it is running. Both are for the loop's own
-// thread, and for any thread while run() is not running. They must not outlive the loop.
+// A Watch or a Timer undoes itself when it is destroyed, even by its own callback: its owner needs
+// no number to cancel it and no flag that it is running. Use both on the loop's own thread only, or
+// on any thread while run() is not running. They must not outlive the loop.
 #pragma once
 
 #include <chrono>
@@ -29,15 +29,15 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  // Runs `task` on the loop's thread, in the order of the calls. From any thread. What is posted
-  // after run() has returned does not run.
+  // Runs `task` on the loop's thread, in the order of the calls. From any thread. Tasks posted
+  // after run() has returned do not run.
   void post(Task task);
-  // Until stop(). What a callback throws comes out here.
+  // Runs until stop(). Throws what a callback throws.
   void run();
   void stop() { running_ = false; }
 
-  // Calls `ready` whenever one of `events` is there (level-triggered; EPOLLHUP and EPOLLERR always
-  // count). Destroy it, or reset() it, before the descriptor is closed.
+  // Calls `ready` whenever one of `events` is pending (level-triggered; EPOLLHUP and EPOLLERR
+  // always count). Destroy it, or reset() it, before closing the descriptor.
   class Watch {
    public:
     Watch() = default;  // of nothing
@@ -65,9 +65,9 @@ class EventLoop {
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
 
-    // After `delay` from now, whatever was started before.
+    // Due after `delay` from now; replaces an earlier start.
     void start(std::chrono::milliseconds delay);
-    // After at most `delay` from now: one that is due earlier stays as it is.
+    // Due after at most `delay` from now: an earlier due time stays.
     void startWithin(std::chrono::milliseconds delay);
     void cancel();
     bool pending() const { return pending_; }
@@ -80,15 +80,15 @@ class EventLoop {
     std::multimap<Clock::time_point, Timer*>::iterator entry_;
   };
 
-  // Of an owner on the loop's thread for which other threads post tasks.
+  // A member of an object on the loop's thread for which other threads post tasks.
   class Lifetime {
    public:
     explicit Lifetime(EventLoop& loop) : loop_(loop) {}
     Lifetime(const Lifetime&) = delete;
     Lifetime& operator=(const Lifetime&) = delete;
 
-    // As post(), but a task whose turn comes after the end of this Lifetime is dropped. What is
-    // returned may be copied, used from any thread, and outlive the Lifetime, but not the loop.
+    // As post(), but drops tasks whose turn comes after the end of this Lifetime. The result may be
+    // copied, used from any thread, and outlive the Lifetime, but not the loop.
     std::function<void(Task)> poster() const;
 
    private:
@@ -96,7 +96,7 @@ class EventLoop {
     const std::shared_ptr<char> alive_ = std::make_shared<char>();
   };
 
-  // Held by a call that another thread will finish and post from.
+  // Held by a call that will finish on another thread and post from there.
   class Ticket {
    public:
     explicit Ticket(EventLoop& loop);
@@ -107,7 +107,7 @@ class EventLoop {
    private:
     EventLoop& loop_;
   };
-  // After run(), before the loop is destroyed: the calls should have been cancelled.
+  // Call after run(), before the loop is destroyed; cancel the calls first.
   void waitForTickets();
 
  private:

@@ -1,4 +1,4 @@
-// A thread that runs an EventLoop, for what others ask of it.
+// A thread that runs an EventLoop, on which other threads can run code.
 #pragma once
 
 #include <exception>
@@ -16,7 +16,7 @@ namespace vdpa {
 class EventThread {
  public:
   EventThread() : thread_([this] { loop_.run(); }) {}
-  // Whatever runs on it must have been destroyed, by run(), before.
+  // Everything that runs on it must have been destroyed before, through run().
   ~EventThread() {
     loop_.post([this] { loop_.stop(); });
     thread_.join();
@@ -27,7 +27,7 @@ class EventThread {
   EventLoop& loop() { return loop_; }
   bool isCurrent() const { return std::this_thread::get_id() == thread_.get_id(); }
 
-  // What `action` returns or throws, run on this thread. Called on it, at once.
+  // Runs `action` on this thread (at once if called on it) and returns or throws its result.
   template <typename Action>
   auto run(Action action) -> std::invoke_result_t<Action> {
     if (isCurrent()) return action();
@@ -37,7 +37,7 @@ class EventThread {
     return result.get();
   }
 
-  // What `task` gives or throws, awaited on this thread. Not to be called on it.
+  // Awaits `task` on this thread and returns or throws its result. Must not be called on it.
   template <typename T>
   T wait(Task<T> task) {
     std::promise<T> promise;

@@ -1,5 +1,5 @@
-// fmt's own format.cc, which Debian's packages lack: what its headers declare and leave to the
-// library, for programs that are linked statically.
+// fmt's own format.cc, which Debian's packages lack: the library's definitions for its headers, for
+// programs that are linked statically.
 #include <fmt/format-inl.h>
 
 #include <locale>

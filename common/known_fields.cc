@@ -24,7 +24,7 @@ const std::map<std::string, int> kLastOf010 = {
     {"SoftwareSwitch", 4},    {"Device", 6},   {"DpdkDevice", 3},
     {"KernelDevice", 5}};
 
-// They only tell what is so.
+// They only describe facts.
 const std::set<std::string> kMayBeIgnored = {"KernelDevice.parent"};
 
 std::string numbered(const Message& message, int number) {

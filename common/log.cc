@@ -1,5 +1,5 @@
-// What is logged may come from a pod, a network's configuration or another plugin: it stays within
-// its line. spdlog's patterns escape nothing: formatter flags of our own do it.
+// Logged text may come from a pod, a network's configuration or another plugin, so it must stay
+// within its line. spdlog's patterns escape nothing: our own formatter flags do.
 #include "common/log.h"
 
 #include <fmt/format.h>
@@ -19,7 +19,7 @@
 namespace vdpa {
 namespace {
 
-// Formatted by spdlog, which catches what that throws.
+// Formatted by spdlog, which catches exceptions.
 struct Message {
   fmt::string_view format;
   fmt::format_args arguments;

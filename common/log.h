@@ -1,6 +1,6 @@
 // One logging set-up for all programs: lines of text for people, JSON for collectors, always on
-// standard error. spdlog is behind it and in log.cc alone: its headers cost more to compile than
-// most files that log.
+// standard error. Only log.cc includes spdlog: its headers take longer to compile than most files
+// that log.
 #pragma once
 
 #include <fmt/core.h>
@@ -10,14 +10,14 @@
 namespace vdpa {
 
 // `level`: trace, debug, info, warning, error. `format`: text or json. Throws std::invalid_argument
-// with what was expected. To be called once, at the start of main.
+// with the expected values. Call once, at the start of main.
 void initLogging(const std::string& program, const std::string& level, const std::string& format);
 
 namespace log {
 
 enum class Level { trace, debug, info, warn, error };
 
-// The lowest that is logged; above error if none is.
+// The lowest logged level; above error if nothing is logged.
 Level lowest();
 
 // From any thread. Doesn't throw: spdlog writes its own failures to standard error.

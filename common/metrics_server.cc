@@ -14,17 +14,17 @@
 namespace vdpa {
 namespace {
 
-// With keep-alive left open, civetweb reads what a request announces as its body after the answer,
-// for as long as a client sends a byte within each timeout.
+// With keep-alive, civetweb reads a request's announced body after the answer, for as long as the
+// client sends a byte within each timeout.
 int leaveBodyUnread(mg_connection* connection) {
   mg_disable_connection_keep_alive(connection);
-  return 0;  // civetweb goes on with the request
+  return 0;  // civetweb continues with the request
 }
 
 }  // namespace
 
 std::unique_ptr<prometheus::Exposer> serveMetrics(const std::string& address) {
-  // request_timeout_ms counts from the moment a thread has the connection until the header is
+  // request_timeout_ms counts from when a thread accepts the connection until the header is
   // complete, and again for each write. A scraper sends its request in one segment.
   const std::vector<std::string> options{"listening_ports",    address, "num_threads", "4",
                                          "request_timeout_ms", "1000"};

@@ -1,8 +1,8 @@
 // The HTTP server of a daemon's metrics port.
 //
 // It is civetweb 1.15 (Debian 12) below prometheus-cpp: one thread serves one connection at a time.
-// By default a client that sends half a request has its thread for 30 s, so the limits are set
-// here: some threads, and a short time for a request.
+// By default a client that sends half a request occupies its thread for 30 s, so this sets limits:
+// a few threads, and a short time for a request.
 #pragma once
 
 #include <memory>

@@ -1,7 +1,7 @@
-// std::mutex and std::condition_variable with what clang's thread safety analysis needs to know
-// (-Wthread-safety; https://clang.llvm.org/docs/ThreadSafetyAnalysis.html): a member says by which
-// mutex it is guarded, a function which one its caller holds, and clang refuses what does not keep
-// to that. Other compilers see the standard's types.
+// std::mutex and std::condition_variable with annotations for clang's thread safety analysis
+// (-Wthread-safety; https://clang.llvm.org/docs/ThreadSafetyAnalysis.html): a member names the
+// mutex that guards it, a function the mutex that its caller must hold, and clang refuses
+// violations. Other compilers see the standard types.
 //
 //   Mutex mutex_;
 //   std::map<std::string, Port> ports_ GUARDED_BY(mutex_);
@@ -30,7 +30,7 @@
 #define ACQUIRE(...) VDPA_THREAD_ANNOTATION(acquire_capability(__VA_ARGS__))
 #define RELEASE(...) VDPA_THREAD_ANNOTATION(release_capability(__VA_ARGS__))
 #define RETURN_CAPABILITY(mutex) VDPA_THREAD_ANNOTATION(lock_returned(mutex))
-// With a comment that says why.
+// Use only with a comment that gives the reason.
 #define NO_THREAD_SAFETY_ANALYSIS VDPA_THREAD_ANNOTATION(no_thread_safety_analysis)
 
 namespace vdpa {
@@ -61,7 +61,7 @@ class SCOPED_CAPABILITY Lock {
   Mutex& mutex_;
 };
 
-// What is waited for is tested in a loop by the caller, where the analysis sees it:
+// The caller tests its condition in a loop, where the analysis sees it:
 //
 //   Lock lock(mutex_);
 //   while (!ready_)
@@ -73,7 +73,7 @@ class Condition {
   void wait(Mutex& mutex) REQUIRES(mutex) {
     std::unique_lock held(mutex.mutex_, std::adopt_lock);
     condition_.wait(held);
-    held.release();  // the caller's Lock goes on
+    held.release();  // the caller's Lock stays in force
   }
   // False at the deadline.
   bool waitUntil(Mutex& mutex, Clock::time_point deadline) REQUIRES(mutex) {

@@ -1,4 +1,4 @@
-// The names that programs, pods and people meet: resources, their variables, device IDs and paths.
+// The names that programs, pods and people use: resources, their variables, device IDs and paths.
 // Derived here and nowhere else.
 #pragma once
 

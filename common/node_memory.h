@@ -1,4 +1,4 @@
-// How much memory this node has: what bounds are made of.
+// The amount of this node's memory, the basis of limits.
 #pragma once
 
 #include <unistd.h>

@@ -1,4 +1,4 @@
-// Lists of small numbers as people and the kernel write them: "2-3,6", of CPUs or of VFs.
+// Lists of small numbers as people and the kernel write them: "2-3,6", for CPUs or VFs.
 #pragma once
 
 #include <optional>
@@ -13,11 +13,11 @@ struct NumberRange {
   bool operator==(const NumberRange&) const = default;
 };
 
-// A number to 9999, of digits alone.
+// A number up to 9999, digits only.
 std::optional<unsigned> parseNumber(std::string_view text);
 
-// Such numbers, in ranges as written. Nothing if that is not what the text is: an empty one,
-// spaces and signs are not.
+// Such numbers, in ranges as written. Nothing if the text is anything else, is empty, or has spaces
+// or signs.
 std::optional<std::vector<NumberRange>> parseNumberList(std::string_view text);
 
 }  // namespace vdpa

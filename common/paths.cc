@@ -24,10 +24,10 @@ void makeDirectory(const std::string& path, unsigned mode) {
        slash = path.find('/', slash + 1)) {
     const std::string parent = path.substr(0, slash);
     if (::mkdir(parent.c_str(), 0755) < 0 && errno != EEXIST)
-      checked(-1, "cannot make the directory {}", parent);
+      checked(-1, "cannot create the directory {}", parent);
   }
   if (::mkdir(path.c_str(), mode) < 0 && errno != EEXIST)
-    checked(-1, "cannot make the directory {}", path);
+    checked(-1, "cannot create the directory {}", path);
   checked(::chmod(path.c_str(), mode), "cannot set the mode of {}", path);
 }
 

@@ -1,4 +1,4 @@
-// Where things are below the run directory and the state directory. Derived here and nowhere else.
+// All paths below the run directory and the state directory. Derived here and nowhere else.
 #pragma once
 
 #include <set>
@@ -19,7 +19,7 @@ class Paths {
   std::string devices() const { return runDir_ + "/devices"; }
   std::string device(const std::string& id) const { return devices() + "/" + id; }
   std::string podSocket(const std::string& id) const { return device(id) + "/vhost.sock"; }
-  // As the worker makes it, before it is renamed.
+  // As the worker creates it, before it is renamed.
   std::string preparedPodSocket(const std::string& id) const { return podSocket(id) + "~"; }
   std::string workers() const { return runDir_ + "/workers"; }
   std::string workerControl(const std::string& id) const { return workers() + "/" + id + ".sock"; }
@@ -46,10 +46,10 @@ class Paths {
   std::string stateDir_;
 };
 
-// The devices whose workers have left a control socket or its lock.
+// The devices for which a worker's control socket or lock exists.
 std::set<std::string> workersBelow(const Paths& paths);
 
-// Makes the directory and its parents if they are missing, and sets its own mode. Throws
+// Creates the directory and its parents if they are missing, and sets the directory's mode. Throws
 // std::system_error.
 void makeDirectory(const std::string& path, unsigned mode);
 

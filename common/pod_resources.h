@@ -1,4 +1,4 @@
-// Which pod holds which device, as the kubelet's PodResources interface tells it.
+// Which pod holds which device, as reported by the kubelet's PodResources interface.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@ struct PodDevice {
   std::string deviceId;
 };
 
-// Late and partial by nature (see podresources.proto). One thread at a time.
+// The answers are late and partial by nature (see podresources.proto). One thread at a time.
 class PodResources {
  public:
   explicit PodResources(std::string socketPath) : socketPath_(std::move(socketPath)) {}
@@ -30,11 +30,11 @@ class PodResources {
 
  private:
   const std::string socketPath_;
-  // Given up when a call fails: one kept over a kubelet restart needs seconds to come back.
+  // Dropped when a call fails: a channel kept over a kubelet restart needs seconds to recover.
   std::shared_ptr<grpc::Channel> channel_;
 };
 
-// The same, asked once.
+// The same, for a single call.
 std::vector<PodDevice> listPodDevices(const std::string& socketPath);
 
 }  // namespace vdpa

@@ -1,12 +1,12 @@
-// Limits of this process that are lower than what it may have.
+// Raises limits of this process that are lower than they may be.
 #pragma once
 
 #include <sys/resource.h>
 
 namespace vdpa {
 
-// The descriptors that it may have: as many as its container may. A container's first limit is
-// often 1,024, and each attachment takes several.
+// Raises the descriptor limit to the container's maximum. The initial limit is often 1,024, and
+// each attachment takes several descriptors.
 inline void raiseDescriptorLimit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
@@ -14,7 +14,8 @@ inline void raiseDescriptorLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// The memory that it may pin for a device: any, where it has the right to raise the limit.
+// Raises the limit of memory to pin for devices: to unlimited if this process may, else to the
+// maximum.
 inline void raiseMemoryLimit() {
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
   rlimit limit{};

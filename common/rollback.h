@@ -1,4 +1,4 @@
-// Undoes the steps taken so far, the last one first, unless everything went well.
+// Undoes the steps taken so far, the last one first, unless committed.
 #pragma once
 
 #include <functional>

@@ -28,9 +28,9 @@ namespace vdpa {
 namespace {
 
 constexpr uint64_t kMagic = 0x3147505653445056;  // "VPDSVPG1"
-constexpr size_t kMaxSize = 1 << 20;             // bytes; a page of 1,026 ports has a tenth of it
+constexpr size_t kMaxSize = 1 << 20;             // bytes; ten times a page of 1,026 ports
 
-// The file: this, a Cell for each poller, a Name for each port number.
+// The file: a Header, a Cell for each poller, a Name for each port number.
 struct alignas(64) Header {
   uint64_t magic;
   uint32_t pid;
@@ -54,13 +54,13 @@ UniqueFd createFile(const std::string& path, size_t size) {
   ::unlink(path.c_str());  // an earlier switch's, which vdpa-datapath may be reading
   UniqueFd file(checked(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600),
                         "cannot create {}", path));
-  // All of it now, while a full disk is an error with words and not a poller's SIGBUS.
+  // Allocate it all now, so that a full disk is a clear error and not a poller's SIGBUS.
   if (const int error = ::posix_fallocate(file.get(), 0, static_cast<off_t>(size)); error != 0)
     throw systemError(error, "cannot allocate {} bytes for {}", size, path);
   return file;
 }
 
-// `file` -1: of no file.
+// `file` -1: anonymous memory.
 std::byte* map(int file, size_t size) {
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
                         MAP_SHARED | (file < 0 ? MAP_ANONYMOUS : 0), file, 0);
@@ -70,11 +70,11 @@ std::byte* map(int file, size_t size) {
 
 constexpr int kFatal[] = {SIGSEGV, SIGILL, SIGFPE, SIGABRT};
 
-// A signal handler has no context but its thread.
+// A signal handler's only context is its thread.
 thread_local ServingPage::Cell* cellOfThread = nullptr;
 
-// SA_RESETHAND has put the default back: the same signal ends the process, with its core, when this
-// returns.
+// SA_RESETHAND has restored the default action: the same signal ends the process, with a core dump,
+// when this returns.
 void onFatal(int signal) {
   noteCrash(signal);
   ::raise(signal);
@@ -90,7 +90,7 @@ std::optional<Header> headerOf(const std::byte* page, size_t size) {
   return header;
 }
 
-// Nothing for a port without a proper name.
+// Empty for a port without a valid name.
 std::string nameIn(const std::byte* page, const Header& header, uint32_t port) {
   if (port >= header.ports) return "";
   const auto* text = reinterpret_cast<const char*>(page + nameAt(header.pollers, port));
@@ -163,8 +163,8 @@ void noteCrashesIn(ServingPage::Cell& cell) {
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   for (const int signal : kFatal) {
     struct sigaction present {};
-    checked(::sigaction(signal, nullptr, &present), "cannot look at signal {}", signal);
-    if (present.sa_flags & SA_SIGINFO) continue;  // a sanitizer's, which says more
+    checked(::sigaction(signal, nullptr, &present), "cannot read the action of signal {}", signal);
+    if (present.sa_flags & SA_SIGINFO) continue;  // a sanitizer's, which reports more
     checked(::sigaction(signal, &action, nullptr), "cannot handle signal {}", signal);
   }
 }
@@ -180,7 +180,7 @@ std::optional<SwitchCrash> takeSwitchCrash(const std::string& control, pid_t pid
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (!file) return std::nullopt;  // a switch of 0.1.0 has none
     struct stat status {};
-    checked(::fstat(file.get(), &status), "cannot look at {}", path);
+    checked(::fstat(file.get(), &status), "cannot stat {}", path);
     const auto size = static_cast<size_t>(status.st_size);
     if (!S_ISREG(status.st_mode) || size > kMaxSize) return std::nullopt;
     // Aligned for the cells; a copy, since mapped memory can be truncated.

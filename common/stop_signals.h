@@ -1,4 +1,4 @@
-// SIGTERM and SIGINT as something to poll.
+// SIGTERM and SIGINT as a descriptor.
 #pragma once
 
 #include <signal.h>
@@ -9,8 +9,8 @@
 
 namespace vdpa {
 
-// Readable when the process shall end. To be called before any other thread starts: threads inherit
-// what is blocked, and one that did not would take the signal away.
+// Readable when the process must exit. Call before any other thread starts: threads inherit the
+// signal mask, and a thread that doesn't block them would consume the signal.
 inline UniqueFd takeStopSignals() {
   sigset_t set;
   ::sigemptyset(&set);

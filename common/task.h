@@ -1,9 +1,9 @@
-// Coroutines on an EventLoop, for what takes several steps with waiting in between: it reads like a
-// thread's code and costs none. A Task begins when it is awaited, or when a Job is made of it, and
-// runs on the loop's thread, on which all of this is to be used.
+// Coroutines on an EventLoop, for operations of several steps with waits in between: the code reads
+// like a thread's but needs no thread. A Task begins when it is awaited, or when a Job is made of
+// it, and runs on the loop's thread. Use all of this only on that thread.
 //
-// Whatever is destroyed is cancelled: a Job destroys its Task with all that the Task awaits, whose
-// timers and watches undo themselves. A Job must not be destroyed by its own Task.
+// Destruction cancels: a Job destroys its Task with everything that the Task awaits, whose timers
+// and watches undo themselves. A Job must not be destroyed by its own Task.
 //
 //   Task<void> Supervisor::run() {
 //     for (;;) {
@@ -32,7 +32,7 @@ class Task;
 namespace detail {
 
 struct PromiseBase {
-  std::coroutine_handle<> continuation;  // who awaits it; none: a Job's
+  std::coroutine_handle<> continuation;  // the awaiting coroutine; none: a Job's
   std::exception_ptr error;
 
   struct Final {
@@ -46,7 +46,7 @@ struct PromiseBase {
   };
   std::suspend_always initial_suspend() const noexcept { return {}; }
   Final final_suspend() const noexcept { return {}; }
-  // Of a Job: comes out of the loop's run(), as what a callback throws.
+  // A Job's exception leaves the loop's run(), like a callback's.
   void unhandled_exception() {
     if (!continuation) throw;
     error = std::current_exception();
@@ -115,7 +115,7 @@ inline Task<void> Promise<void>::get_return_object() {
 
 }  // namespace detail
 
-// A Task that nobody awaits.
+// A Task that runs without being awaited.
 class Job {
  public:
   Job() = default;
@@ -145,7 +145,7 @@ class [[nodiscard]] sleepFor {
   std::coroutine_handle<> awaiting_;
 };
 
-// A condition variable of the loop's: what is waited for is tested in a loop by whoever waits.
+// A condition variable on the loop: the waiting coroutine tests its condition in a loop.
 //
 //   while (!ready_ && co_await changed_.waitUntil(deadline)) {
 //   }
@@ -171,7 +171,7 @@ class Notification {
       place_ = owner_.waiting_.insert(owner_.waiting_.end(), this);
       if (time_) timer_.start(*time_);
     }
-    // False: the time has passed.
+    // False after the timeout.
     bool await_resume() const noexcept { return notified_; }
 
    private:
@@ -199,7 +199,7 @@ class Notification {
         std::chrono::ceil<std::chrono::milliseconds>(deadline - EventLoop::Clock::now());
     return Wait(*this, std::max(left, std::chrono::milliseconds(0)));
   }
-  // Those who wait now go on from the loop, after whoever calls this.
+  // The current waiters resume from the loop, after the caller.
   void notify() {
     for (Wait* wait : waiting_) wait->notify();
   }

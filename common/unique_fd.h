@@ -1,4 +1,4 @@
-// Owns a file descriptor; closing is the destructor's.
+// Owns a file descriptor; the destructor closes it.
 #pragma once
 
 #include <unistd.h>

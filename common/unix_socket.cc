@@ -71,15 +71,16 @@ UniqueFd connectUnix(const std::string& path, std::chrono::milliseconds timeout)
   UniqueFd socket = newSocket();
   const bool waits = timeout.count() > 0;
   if (waits) {
-    // poll() does not tell when there is room again; a blocking connect() does, for SO_SNDTIMEO.
+    // poll() does not report room in the queue; a blocking connect() waits for it (SO_SNDTIMEO).
     const timeval limit{timeout.count() / 1000, timeout.count() % 1000 * 1000};
     checked(::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit),
             "cannot limit the time to connect to {}", path);
-    checked(::fcntl(socket.get(), F_SETFL, 0), "cannot make a socket wait");
+    checked(::fcntl(socket.get(), F_SETFL, 0), "cannot make a socket blocking");
   }
   checked(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
           "cannot connect to {}", path);
-  if (waits) checked(::fcntl(socket.get(), F_SETFL, O_NONBLOCK), "cannot make a socket not wait");
+  if (waits)
+    checked(::fcntl(socket.get(), F_SETFL, O_NONBLOCK), "cannot make a socket non-blocking");
   return socket;
 }
 

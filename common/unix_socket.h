@@ -1,5 +1,5 @@
-// Unix stream sockets by path, with the errors that people meet: a path too long, a stale file,
-// nobody listening.
+// Unix stream sockets by path, with clear errors for the usual problems: a path too long, a stale
+// file, no listener.
 #pragma once
 
 #include <sys/types.h>
@@ -14,14 +14,13 @@ namespace vdpa {
 // Longest path that fits sockaddr_un (unix(7)), without its terminating zero.
 inline constexpr size_t kMaxSocketPath = 107;
 
-// A non-blocking listening socket at `path`, created with `mode`. A stale socket file in its place
-// is replaced; one that somebody still listens on is an error. Throws std::system_error or
+// A non-blocking listening socket at `path`, created with `mode`. Replaces a stale socket file; a
+// socket that a process still listens on is an error. Throws std::system_error or
 // std::invalid_argument (path too long).
 UniqueFd listenUnix(const std::string& path, mode_t mode);
 
-// A connected, non-blocking socket. Throws std::system_error; ENOENT and ECONNREFUSED mean nobody
-// listens. Where others queue already as far as the listener lets them, it waits for `timeout`,
-// then throws EAGAIN.
+// A connected, non-blocking socket. Throws std::system_error; ENOENT and ECONNREFUSED mean that no
+// process listens. If the listener's queue is full, waits for `timeout`, then throws EAGAIN.
 UniqueFd connectUnix(const std::string& path,
                      std::chrono::milliseconds timeout = std::chrono::milliseconds(0));
 

@@ -11,9 +11,9 @@
 namespace vdpa {
 namespace {
 
-// What a network's MAC or MTU needs, and any virtio 1 device; as far as the parent has it. The
-// kernel refuses attributes whose features are missing from a list of features. Queue pairs add
-// none: the configuration has no more than one without MQ in its list.
+// The features that a network's MAC or MTU and any virtio 1 device need, as far as the parent has
+// them. The kernel refuses attributes whose features are missing from a list of features. Queue
+// pairs add none: without MQ in its list, the configuration has at most one pair.
 uint64_t impliedFeatures(const VdpaAttributes& attributes) {
   uint64_t features = kFeatureVersion1 | kFeatureAccessPlatform;
   if (!attributes.mac.empty()) features |= kFeatureMac;

@@ -16,8 +16,8 @@ bool is(const char* wanted, const std::string& found) {
 }
 
 // drivers/net/ethernet/mellanox/mlx5/core/main.c:2247: all VFs from ConnectX-6 Dx on, BlueField-2
-// and later included, have this one ID. VIRTIO_NET_Q, which mlx5_vdpa needs of the firmware, came
-// with ConnectX-6 Dx; a PF gets no management device (core/dev.c:109, mlx5_vnet_supported()).
+// and later included, have this one ID. The firmware feature VIRTIO_NET_Q, which mlx5_vdpa needs,
+// came with ConnectX-6 Dx; a PF gets no management device (core/dev.c:109, mlx5_vnet_supported()).
 constexpr PciId kMlx5[] = {{"15b3", "101e", "", ""}};
 // drivers/vdpa/ifcvf/ifcvf_main.c:875, ifcvf_pci_ids.
 constexpr PciId kIfcvf[] = {{"1af4", "1041", "8086", "001a"}, {"1af4", "1000", "8086", "0001"}};
@@ -30,21 +30,21 @@ constexpr PciId kOctep[] = {
 constexpr PciId kSnet[] = {{"d063", "1000", "d063", "1000"}};
 // drivers/vdpa/alibaba/eni_vdpa.c:541. QEMU's transitional network device has the same.
 constexpr PciId kEni[] = {{"1af4", "1000", "1af4", "0001"}};
-// drivers/vdpa/virtio_pci/vp_vdpa.c has no table: it takes a modern virtio function that it is
-// given by driver_override.
+// drivers/vdpa/virtio_pci/vp_vdpa.c has no table: it takes a modern virtio function assigned by
+// driver_override.
 constexpr PciId kVirtio[] = {{"1af4", "1041", "", ""}};
 
 constexpr const char* kNoManagement =
-    "its driver makes the vDPA device by itself and has no management device: bind it, and leave "
-    "out `provision: vdpa`";
+    "its driver makes the vDPA device itself and has no management device: bind it, and leave out "
+    "`provision: vdpa`";
 
-// The first that fits. Attributes: config_attr_mask of each driver's vdpa_mgmt_dev; suspend: its
+// The first match counts. Attributes: config_attr_mask of each driver's vdpa_mgmt_dev; suspend: its
 // vdpa_config_ops.
 constexpr KernelVdpaDriver kKernelDrivers[] = {
     // vdpa/mlx5/net/mlx5_vnet.c: one pair without max_vqp (:3880), no MRG_RXBUF without
-    // device_features (:3850), no MAC where none is given and the function has none (:3953).
-    // `vdpa dev set` (:4045) changes no features, so that a MAC stays unseen then, and gives the
-    // NIC's multi-PF switch the MAC from before. `resume` needs firmware (:4113).
+    // device_features (:3850), no MAC if none is given and the function has none (:3953).
+    // `vdpa dev set` (:4045) changes no features, so a MAC stays invisible then, and gives the
+    // NIC's multi-PF switch the previous MAC. `resume` needs firmware (:4113).
     {"mlx5_core", "mlx5_vdpa", kMlx5,
      "VFs of ConnectX-6 Dx, BlueField-2 and later, and their scalable functions", true, true, true,
      true, false, true, 0, "yes, and resume", "", ""},
@@ -53,12 +53,12 @@ constexpr KernelVdpaDriver kKernelDrivers[] = {
     // vdpa/pds/vdpa_dev.c: all pairs without max_vqp (pds_vdpa_dev_add()).
     {"pds_core", "pds_vdpa", kPds, "VFs of AMD Pensando DSC", true, false, true, true, false, false,
      0, "no", "", ""},
-    // vdpa/octeon_ep/octep_vdpa_main.c:253: kick_vq() is empty; octep_vdpa_hw.c:171 demands the two
-    // features.
+    // vdpa/octeon_ep/octep_vdpa_main.c:253: kick_vq() is empty; octep_vdpa_hw.c:171 requires the
+    // two features.
     {"octep_vdpa", "octep_vdpa", kOctep, "VFs of Marvell Octeon CN103K, CN105K and CN106K", false,
      false, false, true, false, false, kFeatureRingPacked | kFeatureNotificationData, "no", "",
-     "its driver octep_vdpa ignores the kicks of a socket's queues and demands NOTIFICATION_DATA "
-     "and RING_PACKED of their driver: `attach: virtio-vdpa` works"},
+     "its driver octep_vdpa ignores the kicks of a socket's queues and requires NOTIFICATION_DATA "
+     "and RING_PACKED: `attach: virtio-vdpa` works"},
     {"snet-vdpa-driver", "snet_vdpa", kSnet, "SolidRun SolidNET DPUs", false, false, false, false,
      false, false, 0, "yes, and resume", kNoManagement, ""},
     {"alibaba-eni-vdpa", "eni_vdpa", kEni, "Alibaba Cloud ENI", false, false, false, false, false,
@@ -81,7 +81,7 @@ constexpr KernelVdpaDriver kKernelDrivers[] = {
      "",
      ""},
     // vdpa/vdpa_user/vduse_dev.c: `vdpa dev add` takes only the name of a device that a program has
-    // made.
+    // created.
     {"vduse",
      "vduse",
      {},
@@ -104,8 +104,8 @@ constexpr KernelVdpaDriver kUnknown = {"",   "",   {},   "", true, true, true,
 
 // DPDK drivers/vdpa/ifc/ifcvf_vdpa.c, pci_id_ifcvf_map.
 constexpr PciId kIfc[] = {{"1af4", "1041", "8086", "001a"}, {"1af4", "1000", "8086", "0001"}};
-// DPDK drivers/vdpa/mlx5/mlx5_vdpa.c, mlx5_vdpa_pci_id_map: the VFs of ConnectX-6 and of what came
-// later, then the PFs.
+// DPDK drivers/vdpa/mlx5/mlx5_vdpa.c, mlx5_vdpa_pci_id_map: the VFs of ConnectX-6 and later, then
+// the PFs.
 constexpr PciId kMlx5Vfs[] = {{"15b3", "101c", "", ""}, {"15b3", "101e", "", ""}};
 constexpr PciId kMlx5Pfs[] = {{"15b3", "101b", "", ""}, {"15b3", "101d", "", ""},
                               {"15b3", "101f", "", ""}, {"15b3", "1021", "", ""},

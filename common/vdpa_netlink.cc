@@ -79,7 +79,7 @@ void forEachAttribute(std::span<const std::byte> bytes, Handler handler) {
   }
 }
 
-// Bus and device together are a management device's name, without a bus the device alone.
+// A management device's name is its bus and device, or only the device if it has no bus.
 class Handle {
  public:
   bool take(const Attribute& attribute) {
@@ -113,7 +113,7 @@ class Socket {
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
-  // The number of a family; nothing if the kernel hasn't got it.
+  // The number of a family; nothing if the kernel doesn't have it.
   std::optional<uint16_t> family(const std::string& name) {
     std::optional<uint16_t> id;
     const int error = run(
@@ -124,11 +124,12 @@ class Socket {
             if (attribute.type() == CTRL_ATTR_FAMILY_ID) id = attribute.number<uint16_t>();
           });
         });
-    if (error != 0 && error != ENOENT) throw systemError(error, "cannot ask for {}", name);
+    if (error != 0 && error != ENOENT)
+      throw systemError(error, "cannot look up netlink family {}", name);
     return id;
   }
 
-  // Sends one request and hands over every answer; an errno value, 0 for success.
+  // Sends one request and passes on every answer. Returns an errno value, 0 for success.
   int run(uint16_t type, uint8_t command, uint16_t flags,
           const std::function<void(nlmsghdr*)>& fill,
           const std::function<void(Attributes)>& answer) {
@@ -190,13 +191,13 @@ std::array<uint8_t, 6> parseMac(const std::string& mac) {
   std::array<unsigned, 6> octets{};
   if (std::sscanf(mac.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x", &octets[0], &octets[1], &octets[2],
                   &octets[3], &octets[4], &octets[5]) != 6)
-    throw systemError(EINVAL, "'{}' is no MAC", mac);
+    throw systemError(EINVAL, "'{}' is not a MAC address", mac);
   std::array<uint8_t, 6> bytes{};
   std::copy(octets.begin(), octets.end(), bytes.begin());
   return bytes;
 }
 
-// Nothing but the name of one that isn't there.
+// If the parent doesn't exist, the result has only its name.
 VdpaParent parentNow(Socket& socket, uint16_t family, const std::string& managementDevice) {
   VdpaParent parent{managementDevice, 0, 0};
   socket.run(
@@ -251,12 +252,12 @@ void removeNow(Socket& socket, uint16_t family, const std::string& name) {
                       error == EBUSY ? " (a program has it open)" : "");
 }
 
-// By making a device with the driver's defaults, which every driver takes.
+// Makes a device with the driver's defaults, which every driver accepts, to see its MAC.
 bool showsMac(Socket& socket, uint16_t family, const std::string& name,
               const std::string& managementDevice) {
   if (addNow(socket, family, name, managementDevice, {}) != 0) return false;
   std::optional<VdpaDeviceInfo> found;
-  configNow(socket, family, name, found);  // one that says nothing shows none
+  configNow(socket, family, name, found);  // no answer counts as no MAC
   removeNow(socket, family, name);
   return found && !found->mac.empty();
 }
@@ -276,7 +277,7 @@ VdpaNetlink::Dump dumpNow() {
   });
   ask(VDPA_CMD_DEV_GET,
       [&](Socket::Attributes attributes) { dump.devices.push_back(parseVdpaDevice(attributes)); });
-  // Asked for second: not every device tells its configuration before a driver has set it up.
+  // A separate request: not every device reports its configuration before a driver has set it up.
   std::map<std::string, VdpaDeviceInfo*> byName;
   for (auto& device : dump.devices) byName.emplace(device.name, &device);
   try {
@@ -369,7 +370,7 @@ void VdpaNetlink::withDeadline(const std::string& what, std::function<void()> ca
                        "for a program that has the device open",
                        what);
   };
-  struct Outcome {  // of this call alone: others may have theirs before we look
+  struct Outcome {  // of this call only: another call may end before this thread wakes
     bool ended = false;
     std::exception_ptr failure;
   };
@@ -411,12 +412,12 @@ VdpaNetlink::Dump VdpaNetlink::dump() {
 
 std::optional<VdpaDeviceInfo> VdpaNetlink::config(const std::string& name) {
   const auto found = std::make_shared<std::optional<VdpaDeviceInfo>>();
-  withDeadline("ask for vDPA device " + name, [name, found] {
+  withDeadline("query vDPA device " + name, [name, found] {
     Socket socket;
     const int error = configNow(socket, requireFamily(socket), name, *found);
     // EAGAIN: its features are being set up; EOPNOTSUPP: not a network device.
     if (error != 0 && error != ENODEV && error != EAGAIN && error != EOPNOTSUPP)
-      throw systemError(error, "cannot ask for vDPA device {}", name);
+      throw systemError(error, "cannot query vDPA device {}", name);
   });
   return *found;
 }
@@ -433,7 +434,7 @@ bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
           mnl_attr_put(request, VDPA_ATTR_DEV_NET_CFG_MACADDR, bytes.size(), bytes.data());
         },
         [](Socket::Attributes) {});
-    // An older kernel doesn't know the command at all, which is EOPNOTSUPP too.
+    // An older kernel doesn't know the command: also EOPNOTSUPP.
     if (error != 0 && error != EOPNOTSUPP)
       throw systemError(error, "cannot set MAC {} of vDPA device {}", mac, name);
     *result = error == 0;
@@ -458,10 +459,10 @@ VdpaAttributes VdpaNetlink::add(const std::string& name, const std::string& mana
       *taken = way;
       if (error != EINVAL && error != EOPNOTSUPP) break;
     }
-    const char* remedy = error == EEXIST ? "one of this name, or of this function, exists already"
+    const char* remedy = error == EEXIST ? "it exists, or its function has one already"
                          : error == ENODEV || error == ENOENT
                              ? "there is no such management device: is its driver loaded and bound?"
-                         : error == EOPNOTSUPP ? "its driver can't make it, or not so"
+                         : error == EOPNOTSUPP ? "its driver does not support this"
                          : error == EPERM      ? "it needs CAP_NET_ADMIN"
                                                : "see the kernel's log";
     if (error != 0)

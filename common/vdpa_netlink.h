@@ -1,10 +1,9 @@
-// The kernel's vdpa family on generic netlink: what vDPA devices there are, where they can be made,
-// making and removing them.
+// The kernel's vdpa family on generic netlink: lists vDPA devices and their possible parents, makes
+// and removes devices.
 //
-// The kernel holds one lock for all of this, and `dev del` keeps it until nobody has the device
-// open: any call may hang, unkillable, for as long. So each runs on a thread of its own, is waited
-// for until a deadline, and no second one is begun while one runs: it waits its turn, within its
-// own deadline.
+// The kernel holds one lock for all of this, and `dev del` keeps it until no process has the device
+// open: any call may hang that long, unkillable. So each call runs on its own thread with a
+// deadline, and only one at a time: the next call waits its turn, within its own deadline.
 //
 // Source: include/uapi/linux/vdpa.h and drivers/vdpa/vdpa.c in Linux 6.12.
 #pragma once
@@ -29,9 +28,9 @@ struct VdpaDeviceInfo {
   uint32_t deviceId = 0;         // of virtio: 1 is a network device
   uint32_t maxVirtqueues = 0;
   uint16_t maxQueueSize = 0;
-  uint16_t maxQueuePairs = 0;  // 0: not told, which means one
-  std::string mac;             // lower case; empty: not told
-  uint16_t mtu = 0;            // 0: not told
+  uint16_t maxQueuePairs = 0;  // 0: not reported, which means one
+  std::string mac;             // lower case; empty: not reported
+  uint16_t mtu = 0;            // 0: not reported
   // 0: not reported, as by Linux 6.1, which uses another number than VDPA_ATTR_DEV_FEATURES:
   // in 6.12 that is a block device's capacity.
   uint64_t features = 0;
@@ -46,8 +45,8 @@ struct VdpaManagementInfo {
   bool operator==(const VdpaManagementInfo&) const = default;
 };
 
-// The attributes of one message of a dump, after netlink's and generic netlink's headers; what is
-// malformed is as if absent. Separate from the socket for tests.
+// Parse the attributes of one message of a dump, after netlink's and generic netlink's headers;
+// malformed attributes count as absent. Separate from the socket for tests.
 VdpaDeviceInfo parseVdpaDevice(std::span<const std::byte> attributes);
 VdpaManagementInfo parseVdpaManagement(std::span<const std::byte> attributes);
 
@@ -56,7 +55,7 @@ class VdpaNetlink {
   struct Dump {
     std::vector<VdpaDeviceInfo> devices;
     std::vector<VdpaManagementInfo> management;
-    std::string problem;  // why this is the last dump, and not a new one; empty: it is new
+    std::string problem;  // why this is the previous dump instead of a new one; empty: it is new
   };
 
   explicit VdpaNetlink(std::chrono::milliseconds timeout = std::chrono::seconds(2));
@@ -64,15 +63,15 @@ class VdpaNetlink {
 
   // Empty on a kernel without vDPA.
   Dump dump();
-  // What one device tells of its configuration; nothing if there is no such device, or if it tells
-  // nothing before a driver has set it up. Throws std::system_error.
+  // One device's configuration; nothing if there is no such device, or if it reports none before a
+  // driver has set it up. Throws std::system_error.
   std::optional<VdpaDeviceInfo> config(const std::string& name);
-  // The next user of the device finds this MAC; one that has it open keeps what it has. False if
-  // the kernel or the device's parent can't set it (Linux 6.12 is the first that can). Throws
+  // The next user of the device finds this MAC; a process that has it open keeps the old one. False
+  // if the kernel or the device's parent can't set it (Linux 6.12 is the first that can). Throws
   // std::system_error.
   bool setMac(const std::string& name, const std::string& mac);
-  // These two throw std::exception that names device, problem and remedy. add() returns what the
-  // kernel took of the attributes: an older one takes fewer (waysToMake()).
+  // These two throw std::exception with the device, problem and remedy. add() returns the
+  // attributes that the kernel accepted: an older one accepts fewer (waysToMake()).
   VdpaAttributes add(const std::string& name, const std::string& managementDevice,
                      const VdpaAttributes& attributes);
   void remove(const std::string& name);

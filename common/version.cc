@@ -1,4 +1,4 @@
-// PROGRAM_VERSION is set for this file alone.
+// PROGRAM_VERSION is defined for this file only.
 #include "common/version.h"
 
 namespace vdpa {

@@ -1,9 +1,9 @@
-// This build's version. It alone knows it, so that another version of all programs is a relink.
+// This build's version. Only version.cc knows it, so that changing it only relinks the programs.
 #pragma once
 
 namespace vdpa {
 
-// As in "0.1.0"; what --version prints, and what a process tells in its "hello".
+// Such as "0.1.0"; printed by --version and reported in the answer to "hello".
 const char* programVersion();
 
 }  // namespace vdpa

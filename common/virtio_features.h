@@ -23,8 +23,8 @@ inline constexpr uint64_t kFeatureAccessPlatform = featureBit(33);
 inline constexpr uint64_t kFeatureRingPacked = featureBit(34);
 inline constexpr uint64_t kFeatureNotificationData = featureBit(38);
 
-// The bit of "MRG_RXBUF"; of "bit_40", as iproute2 prints one that it has no name for; nothing for
-// another word.
+// The bit of "MRG_RXBUF", or of "bit_40", as iproute2 prints bits without a name; nothing for any
+// other word.
 std::optional<uint64_t> parseFeature(const std::string& name);
 
 // "MTU, MAC, CTRL_VQ", in the order of the bits.

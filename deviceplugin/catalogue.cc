@@ -21,9 +21,9 @@
 namespace vdpa::plugin {
 namespace {
 
-// A ConfigMap's update is several changes.
+// A ConfigMap update causes several events.
 constexpr auto kReloadDelay = std::chrono::milliseconds(50);
-// After a look that could not tell what the host needs.
+// After a scan that could not tell which netdevs the host needs.
 constexpr auto kRescanInterval = std::chrono::milliseconds(250);
 
 std::string directoryOf(const std::string& file) {
@@ -45,14 +45,14 @@ Catalogue::Catalogue(EventLoop& loop, Metrics& metrics, Sources sources,
 }
 
 void Catalogue::start(Inotify& inotify) {
-  // A ConfigMap changes by renaming a link beside the file, so any change in its directory counts;
-  // reading the file tells whether it was one.
+  // A ConfigMap changes by renaming a link beside the file, so react to any change in its
+  // directory; reload() finds out whether the file has changed.
   inotify.watch(directoryOf(sources_.config),
                 [this](Inotify::Change, const std::string&) { reload_.startWithin(kReloadDelay); });
   text_ = readFile(sources_.config);
   config_ = parseConfig(text_, sources_.config);
   metrics_.configLoaded(true);
-  // Events that come from now on lead to another snapshot.
+  // Before the first snapshot, so that later events lead to another one.
   monitor_.emplace(loop_, [this] { rescan(); });
   snapshot_ = look();
   makeOffers();
@@ -77,19 +77,19 @@ void Catalogue::reload() {
   changed_();
 }
 
-// Where nothing could be learned of what the host needs its netdevs for, soon again.
+// Schedules another scan soon if the host's use of its netdevs could not be read.
 Snapshot Catalogue::look() {
   Snapshot now = takeSnapshot(sources_.sysfs, netlink_);
   const auto unknown = now.skipped.find(kNetworkUse);
   if (unknown == now.skipped.end() || lookAgain_.pending()) return now;
-  log::warn("no device with a netdev is offered anew: {}", unknown->second);
+  log::warn("cannot offer new devices with a netdev (retrying): {}", unknown->second);
   lookAgain_.start(kRescanInterval);
   return now;
 }
 
 void Catalogue::rescan() {
   Snapshot now = look();
-  // What was known before is worth more than that everything may be needed.
+  // The previous snapshot is better than one in which the host may need everything.
   if (now.skipped.contains(kNetworkUse) && !snapshot_.skipped.contains(kNetworkUse)) return;
   if (now == snapshot_) return;
   snapshot_ = std::move(now);

@@ -1,5 +1,4 @@
-// What this node offers, as the configuration and the devices on it are now. All of it is for the
-// loop's thread.
+// The node's current offers, from the configuration and the devices that exist. Loop thread only.
 #pragma once
 
 #include <functional>
@@ -22,19 +21,19 @@ class Catalogue {
   struct Sources {
     std::string config;  // a file
     std::string sysfs;
-    std::function<void(const Config&)> check;  // throws ConfigError for what this node can't have
+    std::function<void(const Config&)> check;  // throws ConfigError if impossible on this node
   };
 
-  // Reads the configuration. Throws ConfigError. `changed` is called when offers() are others.
+  // Reads the configuration. Throws ConfigError. Calls `changed` when offers() have changed.
   Catalogue(EventLoop& loop, Metrics& metrics, Sources sources, std::function<void()> changed);
 
-  // Looks at the node and the configuration, and follows both from now on. Throws as the
+  // Reads the node's devices and the configuration, and follows both from now on. Throws as the
   // constructor does.
   void start(Inotify& inotify);
 
   const Config& config() const { return config_; }
   const Offers& offers() const { return offers_; }
-  // Why a device that is to be provisioned may be missing from offers(); empty: none is.
+  // Why offers() may lack devices that are to be provisioned; empty: it lacks none.
   std::string missing() const;
 
  private:
@@ -51,9 +50,9 @@ class Catalogue {
   Config config_;
   VdpaNetlink netlink_;
   Snapshot snapshot_;
-  Offers offers_;              // what config_ makes of snapshot_
-  bool vdpaListed_ = false;    // the kernel's vDPA devices, once at least
-  bool networkKnown_ = false;  // what the host needs its netdevs for, likewise
+  Offers offers_;              // from config_ and snapshot_
+  bool vdpaListed_ = false;    // the kernel's vDPA devices have been read at least once
+  bool networkKnown_ = false;  // the host's use of its netdevs has been read at least once
   EventLoop::Timer reload_;
   EventLoop::Timer lookAgain_;
   std::optional<Monitor> monitor_;

@@ -1,4 +1,4 @@
-// All calls are asynchronous; what they bring is posted to the loop.
+// All calls are asynchronous; their results are posted to the loop.
 #include "deviceplugin/datapath_link.h"
 
 #include <fmt/format.h>
@@ -31,7 +31,7 @@ namespace {
 
 constexpr auto kRetry = std::chrono::milliseconds(100);
 constexpr auto kSetDeadline = std::chrono::seconds(10);
-// A datapath that hangs is as good as none: it is asked for a sign of life this often.
+// A hanging datapath counts as unreachable: keepalive pings detect it.
 constexpr int kPingInterval = 2000;  // ms
 constexpr int kPingTimeout = 5000;   // ms
 
@@ -89,7 +89,7 @@ std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(
   return request;
 }
 
-// As the configuration calls what a field carries.
+// A field's name in the configuration.
 std::string keyOf(const std::string& field) {
   if (field == "KernelDevice.attributes") return "vdpa";
   return field;
@@ -102,7 +102,8 @@ std::set<std::string> unknownKeys(const datapath::v1::Receiver* receiver,
   return keys;
 }
 
-// Without what nobody configured: that devices get all that their parents have.
+// The resource without the default attributes, by which devices get everything that their parents
+// have.
 datapath::v1::Resource configuredOf(datapath::v1::Resource resource) {
   for (auto& device : *resource.mutable_devices()) {
     const auto& attributes = device.kernel().attributes();
@@ -113,13 +114,13 @@ datapath::v1::Resource configuredOf(datapath::v1::Resource resource) {
   return resource;
 }
 
-// What of a set is not in force.
+// The parts of a device set that are not in force.
 struct Lack {
-  std::map<std::string, std::string> devices;  // that pods must not get: why
+  std::map<std::string, std::string> devices;  // that pods must not get, with the reason
   std::vector<std::string> warnings;
 };
 
-// `receiver`: a null pointer is a datapath of release 0.1.0.
+// A null `receiver` is a datapath of release 0.1.0.
 Lack lackOf(const datapath::v1::SetDevicesRequest& request,
             const datapath::v1::Receiver* receiver) {
   const std::string version = receiver ? receiver->version() : "0.1.0";
@@ -148,8 +149,8 @@ Lack lackOf(const datapath::v1::SetDevicesRequest& request,
 
 }  // namespace
 
-// One connection: SetDevices, then Watch until it ends. Keeps itself alive until gRPC is done with
-// it.
+// One connection: SetDevices, then Watch until it ends. Keeps itself alive until gRPC has finished
+// with it.
 class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::WatchResponse>,
                               public std::enable_shared_from_this<Session> {
  public:
@@ -181,8 +182,8 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     });
   }
 
-  // Another set on the same connection. One call at a time, the newest next: two could overtake
-  // each other.
+  // Sends another set on the same connection. One call at a time, then the newest set: two calls
+  // could overtake each other.
   void replace(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
     {
       Lock lock(mutex_);
@@ -245,7 +246,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     }
     if (!devices) return;
     set(devices, [self = shared_from_this()](const std::string& error) {
-      if (!error.empty()) self->cancel();  // start anew: the reason will be told then
+      if (!error.empty()) self->cancel();  // reconnect, which reports the reason
     });
   }
 
@@ -256,7 +257,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     StartCall();
   }
 
-  EventLoop::Ticket ticket_;  // first, so that it outlives the rest
+  EventLoop::Ticket ticket_;  // first: outlives the other members
   Set onSet_;
   Read onRead_;
   Done onDone_;
@@ -285,7 +286,7 @@ DatapathLink::~DatapathLink() {
 
 void DatapathLink::setOffers(const std::vector<ResourceOffer>& offers) {
   devices_ = requestOf(offers);
-  judge();  // what is known not to be known is not offered until the datapath has said so again
+  judge();  // fields that the datapath is known not to know count at once, before its next answer
   if (session_)
     session_->replace(devices_);
   else
@@ -293,7 +294,7 @@ void DatapathLink::setOffers(const std::vector<ResourceOffer>& offers) {
 }
 
 void DatapathLink::connect() {
-  // What a session brings after its end is not said of the next one.
+  // Drop what a session posts after its end: it must not count for the next one.
   const auto post = [this, poster = lifetime_.poster(), session = ++sessions_](auto what) {
     poster([this, session, what = std::move(what)] {
       if (session_ && session == sessions_) what();
@@ -312,7 +313,7 @@ void DatapathLink::connect() {
 }
 
 void DatapathLink::take(const datapath::v1::WatchResponse& response) {
-  if (!lastReason_.empty()) log::info("vdpa-datapath on {} is reached", socketPath_);
+  if (!lastReason_.empty()) log::info("reached vdpa-datapath on {}", socketPath_);
   lastReason_.clear();
   Changes changes;
   for (const auto& device : response.devices()) {
@@ -325,8 +326,8 @@ void DatapathLink::take(const datapath::v1::WatchResponse& response) {
   handlers_.health(changes);
 }
 
-// After each set, the first time before the Watch brings anything. An answer is about its own set:
-// what was unknown in another one is unknown still.
+// Called after each set, the first time before the Watch reports anything. An answer covers only
+// its own set: fields that were unknown in earlier sets stay unknown.
 void DatapathLink::learn(const datapath::v1::SetDevicesResponse& response) {
   answered_ = true;
   if (response.has_receiver()) {
@@ -366,8 +367,7 @@ void DatapathLink::sessionEnded(const std::string& reason) {
   told_.clear();
   lacking_.clear();
   warned_.clear();
-  const std::string text =
-      fmt::format("vdpa-datapath on {} is not reached: {}", socketPath_, reason);
+  const std::string text = fmt::format("cannot reach vdpa-datapath on {}: {}", socketPath_, reason);
   if (text != lastReason_) log::warn("{}", text);
   lastReason_ = text;
   handlers_.lost(text);

@@ -1,6 +1,6 @@
-// The plugin's side of vdpa.datapath.v1: tells the set of devices and hears of their health, over
-// restarts of the datapath. Devices of a resource of which a datapath of another release does not
-// know everything are not healthy.
+// The plugin's side of vdpa.datapath.v1: reports the set of devices and receives their health,
+// across restarts of the datapath. If a datapath of another release does not know all fields of a
+// resource, the resource's devices are unhealthy.
 #pragma once
 
 #include <functional>
@@ -21,15 +21,15 @@ class DatapathLink {
  public:
   using Changes = std::map<std::string, DeviceList::Health>;
   struct Handlers {                              // on the loop's thread
-    std::function<void(const Changes&)> health;  // a default one: the datapath has it no more
+    std::function<void(const Changes&)> health;  // default: the datapath no longer has the device
     std::function<void(const std::string& reason)>
-        lost;  // every device's state is unknown from now on
+        lost;  // the state of every device is now unknown
   };
 
   DatapathLink(EventLoop& loop, std::string socketPath, Handlers handlers);
   ~DatapathLink();
 
-  // Sends the set now and at every reconnection.
+  // Sends the set now and after every reconnection.
   void setOffers(const std::vector<ResourceOffer>& offers);
 
  private:
@@ -51,10 +51,10 @@ class DatapathLink {
   std::string lastReason_;
   unsigned sessions_ = 0;
   bool answered_ = false;                           // in this session
-  std::optional<datapath::v1::Receiver> receiver_;  // none though it answered: release 0.1.0
+  std::optional<datapath::v1::Receiver> receiver_;  // none, but answered: release 0.1.0
   std::set<std::string> warned_;
-  Changes told_;                                // by the datapath
-  std::map<std::string, std::string> lacking_;  // device ID -> what of its resource isn't in force
+  Changes told_;                                // reported by the datapath
+  std::map<std::string, std::string> lacking_;  // device ID -> why its resource isn't in force
 };
 
 }  // namespace vdpa::plugin

@@ -42,8 +42,7 @@ plugin::v1::ListResponse toMessage(
         add({device.id,
              "software port",
              config.fullName(),
-             config.devices.empty() ? "the configuration has it"
-                                    : "no device of this node matches the resource",
+             config.devices.empty() ? "configured" : "no device of this node matches the resource",
              {}});
   state.mutable_skipped()->insert(found.skipped.begin(), found.skipped.end());
   return state;
@@ -59,12 +58,12 @@ grpc::Status ExplainService::Explain(grpc::ServerContext* context,
     *response->mutable_verdict() = verdict;
     return grpc::Status::OK;
   }
-  // What was left out of the scan is named by its path, which ends in the device's name.
+  // Skipped entries are listed by path, which ends in the device's name.
   for (const auto& [path, reason] : state.skipped())
     if (path.ends_with("/" + request->device_id()))
       return {grpc::StatusCode::NOT_FOUND, fmt::format("{} was skipped: {}", path, reason)};
   return {grpc::StatusCode::NOT_FOUND,
-          fmt::format("nothing on this node has the ID {}; expected the PCI address of a network "
+          fmt::format("no device on this node has the ID {}; expected the PCI address of a network "
                       "function, the name of a vDPA device or a software port",
                       request->device_id())};
 }
@@ -75,7 +74,7 @@ grpc::Status ExplainService::List(grpc::ServerContext*, const plugin::v1::ListRe
   auto future = answer->get_future();
   loop_.post([this, answer] { answer->set_value(state_()); });
   if (future.wait_for(kTimeout) != std::future_status::ready)
-    return {grpc::StatusCode::UNAVAILABLE, "the plugin is busy or ending; try again"};
+    return {grpc::StatusCode::UNAVAILABLE, "the plugin is busy or shutting down; try again"};
   *response = future.get();
   return grpc::Status::OK;
 }

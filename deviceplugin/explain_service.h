@@ -1,4 +1,4 @@
-// vdpa.plugin.v1, as plugin.proto has it: gRPC's threads ask, the loop, which decides, answers.
+// Serves vdpa.plugin.v1 (plugin.proto): gRPC's threads get their answers from the loop.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -12,7 +12,7 @@
 
 namespace vdpa::plugin {
 
-// What was decided, as a message. `healthOf` (resource, device ID) is asked for what is offered.
+// The decisions as a message. `healthOf` (resource, device ID) is called for offered devices.
 plugin::v1::ListResponse toMessage(
     const Offers& found,
     const std::function<DeviceList::Health(const std::string&, const std::string&)>& healthOf);

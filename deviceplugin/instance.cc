@@ -38,18 +38,18 @@
 namespace vdpa::plugin {
 namespace {
 
-// Two plugins on one node would take each other's registration away again and again.
+// Two plugins on one node would keep displacing each other's registration.
 UniqueFd lockNode(const std::string& path) {
   UniqueFd fd(
       checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}", path));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  log::info("another vdpa-device-plugin holds {}; waiting for its end", path);
+  log::info("another vdpa-device-plugin holds {}; waiting until it exits", path);
   while (::flock(fd.get(), LOCK_EX) < 0)
     if (errno != EINTR) throw systemError(errno, "cannot lock {}", path);
   return fd;
 }
 
-// A socket path that doesn't fit is found before anything is changed.
+// Refuses socket paths that are too long, before anything is changed.
 void checkPaths(const PluginOptions& options, const Config& config) {
   const Paths datapath(options.runDirectory, "");
   for (const auto& resource : config.resources) {
@@ -78,14 +78,14 @@ UniqueFd takeNode(const std::string& runDirectory) {
 Instance::Instance(PluginOptions options)
     : options_(std::move(options)),
       inotify_(loop_),
-      // A bad file is told before anything is waited for.
+      // Reports a bad file before it waits for anything.
       catalogue_(loop_, metrics_,
                  {.config = options_.config,
                   .sysfs = options_.sysfs,
                   .check = [this](const Config& config) { checkPaths(options_, config); }},
                  [this] { apply(); }),
       lock_(takeNode(options_.runDirectory)),
-      // While it waits for another instance, the default action of a signal is the right one.
+      // After the wait for another instance, during which the signals' default action is right.
       signals_(takeStopSignals()),
       signalsWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); }),
       metrics_(options_.metricsAddress),
@@ -107,8 +107,8 @@ Instance::Instance(PluginOptions options)
   followPods();
 }
 
-// The kubelet's sockets first: they would stay if the rest took longer than a process is given to
-// end, as a call may to a kubelet that is busy.
+// The kubelet's sockets first: they would stay behind if the rest exceeded the termination grace
+// period, as a call to a busy kubelet may.
 Instance::~Instance() {
   plugins_.clear();
   pods_.reset();
@@ -153,7 +153,7 @@ void Instance::followPods() {
       for (const auto& [resource, id] : freed) resources.insert(resource);
       if (!freed.empty()) deviceInfo_.tidy();
       plugins_.resend(resources);
-      apply();  // what is kept for its pod alone comes and goes
+      apply();  // devices kept only for their pods come and go
     });
   };
   pods_ = std::make_unique<PodWatch>(options_.podResources, changed);
@@ -169,11 +169,11 @@ void Instance::apply() {
   announce();
 }
 
-// What the datapath has provisioned, it undoes when it is not in the set. Before the first list of
-// the kernel's vDPA devices, and of what the host needs, nobody knows whether it should be.
+// The datapath undoes provisioning for devices that are not in the set. The set is unknown until
+// the kernel's vDPA devices and the netdevs that the host needs have been read once.
 void Instance::tellDatapath() {
   if (const auto missing = catalogue_.missing(); !missing.empty()) {
-    const std::string reason = "vdpa-datapath is not told of devices yet: " + missing;
+    const std::string reason = "not reporting devices to vdpa-datapath yet: " + missing;
     log::warn("{}", reason);
     plugins_.setAllHealth(reason);
     return;

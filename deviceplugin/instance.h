@@ -1,5 +1,5 @@
-// The wiring of vdpa-device-plugin: configuration and devices to offers, offers to the datapath and
-// the kubelet.
+// The wiring of vdpa-device-plugin: from the configuration and devices to offers, and from offers
+// to the datapath and the kubelet.
 #pragma once
 
 #include <memory>
@@ -50,9 +50,9 @@ class Instance {
   void run() { loop_.run(); }  // until SIGTERM or SIGINT
 
  private:
-  void apply();  // the offers, and what pods hold, as they are now
+  void apply();  // applies the current offers and held devices
   void tellDatapath();
-  void announce();  // health service and metrics follow the resources' state
+  void announce();  // updates health service and metrics from the resources' state
   v1::ListResponse explain() const;
   void startServer();
   void followDatapath();
@@ -65,12 +65,12 @@ class Instance {
   UniqueFd lock_;
   UniqueFd signals_;
   EventLoop::Watch signalsWatch_;
-  Metrics metrics_;  // after signals_: its threads, as all others, leave them to the loop
+  Metrics metrics_;  // after signals_: its threads, like all others, must have them blocked
   OfferedResources offered_;
   DeviceInfoFiles files_;
   ResourcePlugins plugins_;
   DeviceInfoUpkeep deviceInfo_;
-  bool told_ = false;  // the datapath knows the offers
+  bool told_ = false;  // the datapath has been sent the offers
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
   const std::unique_ptr<ExplainService> explain_;

@@ -22,11 +22,11 @@ int main(int argc, char** argv) {
   std::string logLevel = "info", logFormat = "text", nodeName;
   bool validate = false;
   CommandLine app(
-      "Offers this node's vDPA devices to the kubelet as extended resources, and keeps that true.\n"
-      "Which of the node's devices are offered is in the configuration; vdpa-datapath serves "
-      "their sockets.\n");
+      "Offers this node's vDPA devices to the kubelet as extended resources and keeps the list "
+      "current.\n"
+      "The configuration selects the devices; vdpa-datapath serves their sockets.\n");
   app.version(programVersion());
-  app.option("--config", options.config, "the configuration; taken up again when it changes")
+  app.option("--config", options.config, "the configuration; reloaded when it changes")
       .showDefault();
   app.flag("--validate", validate,
            "check the configuration, print what each resource offers on this node, and exit");
@@ -37,12 +37,12 @@ int main(int argc, char** argv) {
   app.option("--run-dir", options.runDirectory, "sockets and device directories").showDefault();
   app.option("--devinfo-dir", options.deviceInfoDirectory, "device-info files for Multus")
       .showDefault();
-  app.option("--sysfs", options.sysfs, "where the kernel shows its devices").showDefault();
+  app.option("--sysfs", options.sysfs, "the sysfs to scan for devices").showDefault();
   app.option("--datapath-socket", options.datapathSocket,
              "where vdpa-datapath listens [RUN-DIR/datapath.sock]");
   app.option("--node-name", nodeName, "for the log");
   app.option("--metrics-address", options.metricsAddress,
-             "HOST:PORT to serve Prometheus metrics on; off unless given");
+             "HOST:PORT to serve Prometheus metrics on; off by default");
   app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
   app.option("--log-format", logFormat, "text or json").showDefault();
   if (const auto status = app.parse(argc, argv)) return *status;
@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
       fmt::print("{}", describe(makeOffers(config, takeSnapshot(options.sysfs, netlink))));
       return 0;
     }
-    ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
+    ::mallopt(M_ARENA_MAX, 2);  // each of gRPC's threads would get its own arena
     grpc::EnableDefaultHealthCheckService(true);
     log::info("vdpa-device-plugin {} starts{}{}", programVersion(), nodeName.empty() ? "" : " on ",
               nodeName);

@@ -1,4 +1,4 @@
-// The schema of the configuration. What a key means is in the README's reference.
+// The schema of the configuration. The README's reference describes the keys.
 #include "deviceplugin/config/config.h"
 
 #include <fmt/core.h>
@@ -22,7 +22,7 @@
 namespace vdpa::plugin {
 namespace {
 
-constexpr size_t kMaxFile = 64 << 10;  // bytes; a thousand times what anybody writes
+constexpr size_t kMaxFile = 64 << 10;  // bytes; far more than a real configuration needs
 constexpr size_t kMaxResources = 64;
 
 bool hasUnprintable(const std::string& text) {
@@ -64,7 +64,7 @@ std::string parseUplink(const YamlMap& software, const std::string& file) {
   if (netdev.empty() || netdev.size() > 15 || netdev == "." || netdev == ".." ||
       netdev.find_first_of("/:,") != std::string::npos || hasUnprintable(netdev))
     map.fail(map.get("netdev"), fmt::format("netdev is '{}'", netdev.substr(0, 80)),
-             "the name of a netdev, 1 to 15 bytes without '/', ':', ',' and white space");
+             "the name of a netdev, 1 to 15 bytes without '/', ':', ',' or white space");
   return netdev;
 }
 
@@ -107,7 +107,7 @@ VdpaConfig parseVdpa(const YAML::Node& node, const std::string& file) {
     if (const uint64_t missing = features & ~vdpa.features; asked && missing != 0)
       map.fail(map.get(key),
                fmt::format("{} needs {}, which features lacks", what, featureNames(missing)),
-               "a list of features with it, or no such list");
+               "features with it, or no features");
   };
   need(vdpa.queuePairs > 1, "queuePairs", "queuePairs", kFeatureControlQueue | kFeatureMultiqueue);
   need(vdpa.features & kFeatureMultiqueue, "features", "MQ", kFeatureControlQueue);
@@ -125,7 +125,7 @@ std::string parseDevargs(const YAML::Node& node, const std::string& file) {
   return devargs;
 }
 
-// Selectors for more queue pairs than the devices are made with.
+// Refuses selectors for more queue pairs than the devices are made with.
 void refuseTooFewPairs(const YamlMap& map, const ResourceConfig& resource) {
   const unsigned pairs = resource.vdpa.pairs();
   const YAML::Node selectors = map.get("devices");
@@ -138,7 +138,7 @@ void refuseTooFewPairs(const YamlMap& map, const ResourceConfig& resource) {
                fmt::format("at most {}, or more in vdpa", pairs));
 }
 
-// Keys that are right by themselves but can't stand together.
+// Refuses keys that are valid on their own but can't be combined.
 void refuseContradictions(const YamlMap& map, const ResourceConfig& resource) {
   const bool ports = resource.software.has_value(), hardware = !resource.devices.empty();
   if (!ports && !hardware)
@@ -147,23 +147,25 @@ void refuseContradictions(const YamlMap& map, const ResourceConfig& resource) {
     map.fail(map.get(key), problem, expected);
   };
   if (resource.backend == BackendChoice::software && hardware)
-    refuse("devices", "devices stands beside backend: software", "backend auto, kernel or dpdk");
+    refuse("devices", "devices cannot be combined with backend: software",
+           "backend auto, kernel or dpdk");
   if (ports &&
       (resource.backend == BackendChoice::kernel || resource.backend == BackendChoice::dpdk))
-    refuse("software", "software stands beside a backend for hardware", "backend auto or software");
+    refuse("software", "software cannot be combined with a hardware backend",
+           "backend auto or software");
   if (resource.backend == BackendChoice::software && !ports) map.require("software", "{ports: N}");
   if (!hardware)
     for (const char* key : {"provision", "linkHealth", "allocation", "dpdk", "vdpa"})
       if (map.get(key).IsDefined())
-        refuse(key, fmt::format("{} stands without devices", key), "devices: a list of selectors");
+        refuse(key, fmt::format("{} is set without devices", key), "devices: a list of selectors");
   if (map.get("vdpa").IsDefined() && !resource.provision)
-    refuse("vdpa", "vdpa stands without provision", "provision: vdpa beside it");
+    refuse("vdpa", "vdpa is set without provision", "provision: vdpa as well");
   if (resource.attach != Attach::vhostUser && ports)
-    refuse("attach", fmt::format("attach is '{}' beside software", nameOf(resource.attach)),
+    refuse("attach", fmt::format("attach is '{}' with software", nameOf(resource.attach)),
            "vhost-user: a software port is a socket");
   if (resource.backend == BackendChoice::dpdk &&
       (resource.attach != Attach::vhostUser || resource.provision))
-    refuse("backend", "backend is 'dpdk' beside attach or provision of a kernel device",
+    refuse("backend", "backend is 'dpdk' with attach or provision of a kernel device",
            "backend kernel or auto");
 }
 
@@ -176,7 +178,7 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   resource.name = *map.text("name", kNameRule);
   if (!isResourceName(resource.name))
     map.fail(map.get("name"), fmt::format("name is '{}'", resource.name.substr(0, 80)), kNameRule);
-  const char* prefixRule = "a DNS name with a dot, such as vdpa.io, and none of Kubernetes' own";
+  const char* prefixRule = "a DNS name with a dot, such as vdpa.io, but not one of Kubernetes' own";
   resource.prefix = map.text("prefix", prefixRule).value_or(resource.prefix);
   const bool reserved = resource.prefix == "kubernetes.io" ||
                         resource.prefix.ends_with(".kubernetes.io") ||
@@ -206,7 +208,7 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
   return resource;
 }
 
-// Names that pods would see twice.
+// Refuses names that pods would see twice.
 void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlMap& top) {
   std::map<std::string, std::string> byName, byVariable;
   for (size_t i = 0; i < config.resources.size(); ++i) {

@@ -1,4 +1,4 @@
-// What the operator wants offered: /etc/vdpa/config.yaml as checked values.
+// The operator's configuration, /etc/vdpa/config.yaml, as validated values.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace vdpa::plugin {
 
-// Of the pods' sockets.
+// Options of the pods' sockets.
 struct SocketConfig {
   uint32_t uid = 0;
   uint32_t gid = 0;
@@ -32,11 +32,11 @@ struct SoftwareConfig {
   bool operator==(const SoftwareConfig&) const = default;
 };
 
-// Of the vDPA devices that provisioning makes; what is 0 is the default.
+// Attributes of the vDPA devices that provisioning makes; 0 is the default.
 struct VdpaConfig {
-  unsigned queuePairs = 0;  // all that the management device has
-  unsigned mtu = 0;         // bytes; the parent's
-  uint64_t features = 0;    // VIRTIO_F_* and VIRTIO_NET_F_*; all
+  unsigned queuePairs = 0;  // 0: all of the management device
+  unsigned mtu = 0;         // bytes; 0: the parent's
+  uint64_t features = 0;    // VIRTIO_F_* and VIRTIO_NET_F_*; 0: all
 
   // 0: all. A list of features without MQ means one.
   unsigned pairs() const {
@@ -54,13 +54,13 @@ struct ResourceConfig {
   std::string name;
   BackendChoice backend = BackendChoice::automatic;
   Attach attach = Attach::vhostUser;
-  std::vector<Selector> devices;  // alternatives; empty: software ports alone
+  std::vector<Selector> devices;  // alternatives; empty: software ports only
   bool provision = false;         // bind drivers and add vDPA devices where missing
-  VdpaConfig vdpa;                // with it
+  VdpaConfig vdpa;                // with provision
   bool topology = true;           // NUMA hints to the kubelet
   bool linkHealth = true;         // a device whose PF has no link is unhealthy
   AllocationOrder allocation = AllocationOrder::spread;
-  std::string devargs;  // further arguments of the DPDK driver
+  std::string devargs;  // additional arguments of the DPDK driver
   SocketConfig socket;
   std::optional<SoftwareConfig> software;
 
@@ -72,7 +72,7 @@ struct Config {
   std::vector<ResourceConfig> resources;
 };
 
-// "FILE:LINE:COLUMN: what is wrong; expected ...".
+// "FILE:LINE:COLUMN: problem; expected ...".
 class ConfigError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -80,7 +80,7 @@ class ConfigError : public std::runtime_error {
 // `file` is only named in errors. Throws ConfigError.
 Config parseConfig(const std::string& text, const std::string& file);
 
-// Throws ConfigError too when the file can't be read.
+// Also throws ConfigError if the file can't be read.
 Config loadConfig(const std::string& file);
 
 }  // namespace vdpa::plugin

@@ -21,7 +21,7 @@ bool isHexId(const std::string& text) {
   return text.size() == 4 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
-// A name as the kernel gives them to drivers, netdevs and management devices.
+// A name as the kernel gives to drivers, netdevs and management devices.
 bool isKernelName(const std::string& text) {
   return !text.empty() && text.size() <= 64 && std::all_of(text.begin(), text.end(), [](char c) {
     return c > ' ' && c < 0x7f && c != ',';

@@ -1,4 +1,4 @@
-// One entry of a resource's `devices`: what a device must be to be offered.
+// One entry of a resource's `devices`: the properties that a device must have to be offered.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ class Node;
 
 namespace vdpa::plugin {
 
-// "ens1f0#0-3,7": a physical function and which of its VFs.
+// "ens1f0#0-3,7": a physical function and some or all of its VFs.
 struct PfSelector {
   std::string pf;                // netdev name, or PCI address
   std::vector<NumberRange> vfs;  // empty: all
@@ -20,7 +20,7 @@ struct PfSelector {
   bool operator==(const PfSelector&) const = default;
 };
 
-// Every key that isn't empty must match; within one, the entries are alternatives.
+// Every key that isn't empty must match; the entries of a key are alternatives.
 struct Selector {
   std::vector<std::string> vendors;       // four hex digits, lower case
   std::vector<std::string> devices;       //

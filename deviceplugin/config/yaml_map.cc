@@ -17,7 +17,7 @@
 namespace vdpa::plugin {
 namespace {
 
-constexpr size_t kMaxList = 1024;  // as many VFs as a node has
+constexpr size_t kMaxList = 1024;  // a node's maximum number of VFs
 
 const char* kindOf(const YAML::Node& node) {
   switch (node.Type()) {
@@ -52,7 +52,7 @@ YamlMap::YamlMap(const YAML::Node& node, std::string file, std::string what,
     if (std::find(keys.begin(), keys.end(), key) == keys.end())
       fail(pair.first, fmt::format("unknown key '{}' in {}", key.substr(0, 80), what_), expected);
     if (!seen.insert(key).second)
-      fail(pair.first, fmt::format("key '{}' stands twice in {}", key, what_), "each key once");
+      fail(pair.first, fmt::format("key '{}' appears twice in {}", key, what_), "each key once");
   }
 }
 

@@ -1,5 +1,5 @@
-// Strict reading of one YAML map: every key is known, stands once and has the type it should, and
-// what is wrong is told with its place in the file.
+// Strict reading of one YAML map: every key must be known, appear once and have the right type.
+// Errors give the place in the file.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -12,7 +12,7 @@ namespace vdpa::plugin {
 
 class YamlMap {
  public:
-  // `what` names the map in errors ("resource"). Throws ConfigError for anything but a map of known
+  // `what` names the map in errors ("resource"). Throws ConfigError unless `node` is a map of known
   // keys.
   YamlMap(const YAML::Node& node, std::string file, std::string what,
           const std::vector<std::string>& keys);
@@ -29,10 +29,10 @@ class YamlMap {
   std::optional<bool> flag(const std::string& key) const;
   // The entries of a list that isn't empty; none if the key is absent.
   std::vector<YAML::Node> list(const std::string& key) const;
-  // Which of `words` the value is; their index.
+  // The index of the value among `words`.
   std::optional<size_t> word(const std::string& key, const std::vector<const char*>& words) const;
 
-  // A value for a message: never longer than a line.
+  // A value for a message, limited to a line.
   static std::string shown(const YAML::Node& node);
 
   // Throws ConfigError at the place of `node`.

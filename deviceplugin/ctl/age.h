@@ -1,4 +1,4 @@
-// How long ago something was, for people.
+// The time since an event, for people.
 #pragma once
 
 #include <fmt/core.h>
@@ -8,7 +8,7 @@
 
 namespace vdpa::ctl {
 
-// Both in seconds since 1970. A clock that was set meanwhile makes nothing younger than 0 s.
+// Both in seconds since 1970. Never below 0 s, even if the clock was set back.
 inline std::string age(int64_t created, int64_t now) {
   if (created > now) return "0s";
   const uint64_t seconds = static_cast<uint64_t>(now) - static_cast<uint64_t>(created);

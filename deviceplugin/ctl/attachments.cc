@@ -17,7 +17,7 @@
 namespace vdpa::ctl {
 namespace {
 
-// What is set beside MAC and VLAN, in the words of a network's configuration.
+// The settings besides MAC and VLAN, as a network's configuration names them.
 std::string settingsOf(const datapath::v1::Settings& settings) {
   std::vector<std::string> words{fmt::format("mtu={}", settings.mtu())};
   if (settings.vlan_qos()) words.push_back(fmt::format("vlanQoS={}", settings.vlan_qos()));
@@ -33,12 +33,12 @@ std::string settingsOf(const datapath::v1::Settings& settings) {
   return fmt::format("{}", fmt::join(words, ","));
 }
 
-// As container runtimes and crictl show it.
+// As container runtimes and crictl show IDs.
 std::string shortId(const std::string& containerId) {
   return containerId.substr(0, 12);
 }
 
-// A worker serves its pod until the end, whatever the datapath is updated to meanwhile.
+// A worker serves its pod until the pod ends, even if the datapath is updated meanwhile.
 std::string stateOf(const datapath::v1::Attachment& a) {
   if (a.worker_version().empty() || a.worker_version() == programVersion()) return a.state();
   return fmt::format("{}, by vdpa-worker {}", a.state(), a.worker_version());

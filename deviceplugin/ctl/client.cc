@@ -18,8 +18,8 @@ namespace vdpa::ctl {
 namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(5);
-constexpr auto kDetachDeadline = std::chrono::seconds(60);  // processes are ended
-constexpr auto kDrainDeadline = std::chrono::seconds(60);   // processes end, drivers are bound
+constexpr auto kDetachDeadline = std::chrono::seconds(60);  // stops processes
+constexpr auto kDrainDeadline = std::chrono::seconds(60);   // stops processes, binds drivers
 
 void setDeadline(grpc::ClientContext& context, std::chrono::seconds deadline = kDeadline) {
   context.set_deadline(std::chrono::system_clock::now() + deadline);
@@ -33,8 +33,8 @@ void requireSocket(const std::string& path, const std::string& program) {
   } catch (const std::system_error& error) {
     const int code = error.code().value();
     if (code == EACCES || code == EPERM)
-      throw std::runtime_error(fmt::format(
-          "cannot connect to {}: permission denied; it is root's: run vdpactl as root", path));
+      throw std::runtime_error(
+          fmt::format("cannot connect to {}: permission denied; run vdpactl as root", path));
     throw std::runtime_error(fmt::format("{}; is {} running on this node?", error.what(), program));
   }
 }

@@ -1,4 +1,4 @@
-// vdpactl's connection to vdpa-datapath, and what every sub-command shares.
+// vdpactl's connection to vdpa-datapath, and what all sub-commands share.
 #pragma once
 
 #include <chrono>
@@ -28,11 +28,11 @@ class DatapathClient {
   explicit DatapathClient(const std::string& socketPath);
   ~DatapathClient();
 
-  // Each throws std::runtime_error that names the socket and what to look at.
+  // Each throws std::runtime_error naming the socket and a remedy.
   datapath::v1::ListResponse list();
   datapath::v1::StatsResponse stats();
   datapath::v1::DetachResponse detach(const datapath::v1::DetachRequest& request);
-  // Empty while pods have devices; `holders` then says which.
+  // Nothing while pods have devices; `holders` then names them.
   std::optional<datapath::v1::DrainResponse> drain(std::string& holders);
 
  private:
@@ -43,11 +43,11 @@ class DatapathClient {
   std::unique_ptr<Connection> connection_;
 };
 
-// A socket that isn't there, or that this user may not use, is said in plain words before gRPC
-// wraps it in its own.
+// Throws std::runtime_error if the socket is missing or this user may not use it: gRPC's own errors
+// hide the reason.
 void requireSocket(const std::string& path, const std::string& program);
 
-// What people call an owner: namespace/pod, or its container where there is no Kubernetes.
+// An owner for people: namespace/pod, or its container without Kubernetes.
 std::string podOf(const datapath::v1::Owner& owner);
 
 }  // namespace vdpa::ctl

@@ -1,5 +1,4 @@
-// vdpactl detach: the one thing here that changes something. What is refused, and why, is decided
-// by vdpa-datapath; the person is asked here.
+// vdpactl detach. vdpa-datapath decides whether to refuse; this asks the person to confirm.
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -16,7 +15,7 @@ namespace {
 
 std::string describe(const datapath::v1::Attachment& attachment) {
   const auto& owner = attachment.owner();
-  if (owner.container_id().empty()) return "an owner that is not known";
+  if (owner.container_id().empty()) return "an unknown owner";
   const std::string pod =
       owner.pod_name().empty() ? "" : owner.pod_namespace() + "/" + owner.pod_name() + ", ";
   return fmt::format("{}container {}, interface {}", pod, owner.container_id(), owner.interface());
@@ -34,11 +33,11 @@ datapath::v1::Attachment find(const datapath::v1::ListResponse& list,
   }
   if (found.size() == 1) return found[0];
   if (found.size() > 1)
-    throw std::runtime_error(
-        fmt::format("{} containers begin with {}: give more of the one meant, or its device",
-                    found.size(), what[0]));
+    throw std::runtime_error(fmt::format(
+        "{} containers begin with {}: give a longer prefix, or the device", found.size(), what[0]));
   if (what.size() == 1)
-    throw std::runtime_error(fmt::format("nobody has device {}; see vdpactl attachments", what[0]));
+    throw std::runtime_error(
+        fmt::format("device {} is not attached; see vdpactl attachments", what[0]));
   throw std::runtime_error(
       fmt::format("interface {} of container {} has no device; see vdpactl attachments -o json",
                   what[1], what[0]));
@@ -49,8 +48,8 @@ void confirm(const datapath::v1::Attachment& attachment) {
     throw std::runtime_error("--force asks before it acts, and there is no terminal: add --yes");
   fmt::print(
       stderr,
-      "{} is taken from {} ({}).\nIf that pod runs still, its packets on this device stop at "
-      "once. Type yes to go on: ",
+      "This detaches {} from {} ({}).\nIf that pod is still running, it loses this interface at "
+      "once. Type yes to continue: ",
       attachment.device_id(), describe(attachment), attachment.state());
   std::string answer;
   std::getline(std::cin, answer);
@@ -65,14 +64,14 @@ void detach(const Options& options, const std::vector<std::string>& what, bool f
   if (force && !yes) confirm(attachment);
   datapath::v1::DetachRequest request;
   request.set_device_id(attachment.device_id());
-  // Nobody but the one who was shown.
+  // Only from the owner that was shown.
   request.set_container_id(attachment.owner().container_id());
   request.set_interface(attachment.owner().interface());
   request.set_force(force);
   if (client.detach(request).detached())
     fmt::print("detached {} from {}\n", attachment.device_id(), describe(attachment));
   else
-    fmt::print("nobody has device {} any more\n", attachment.device_id());
+    fmt::print("device {} is no longer attached\n", attachment.device_id());
 }
 
 }  // namespace vdpa::ctl

@@ -32,7 +32,7 @@ void printDevices(const Options& options) {
   if (options.output == Output::json)
     fmt::print("{}\n", jsonText(array, 2));
   else if (list.devices().empty())
-    fmt::print("no devices: vdpa-device-plugin has not announced any; see its log\n");
+    fmt::print("no devices: vdpa-device-plugin has not reported any; see its log\n");
   else
     fmt::print("{}", table.text());
 }

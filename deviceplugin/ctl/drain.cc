@@ -47,8 +47,8 @@ void drain(const Options& options, std::optional<std::chrono::seconds> wait) {
     return;
   }
   for (const auto& what : response.ended()) fmt::print("ended {}\n", what);
-  for (const auto& what : response.left()) fmt::print("still there: {}\n", what);
-  fmt::print("drained: this node offers no device until vdpa-datapath starts anew\n");
+  for (const auto& what : response.left()) fmt::print("left behind: {}\n", what);
+  fmt::print("drained: this node offers no device until vdpa-datapath is restarted\n");
 }
 
 }  // namespace vdpa::ctl

@@ -33,7 +33,7 @@ nlohmann::json toJson(const Verdict& verdict) {
   return json;
 }
 
-// Refusals in the order of their resources' names: a message's map has none.
+// Refusals sorted by resource: a message's map has no order.
 std::map<std::string, std::string> refusalsOf(const Verdict& verdict) {
   return {verdict.refusals().begin(), verdict.refusals().end()};
 }

@@ -10,7 +10,7 @@ namespace vdpa::ctl {
 
 struct Holders {
   std::map<std::string, PodDevice> byDevice;
-  std::string error;  // why the kubelet could not be asked; empty: it could
+  std::string error;  // why the kubelet could not be asked; empty: none
 };
 
 inline Holders askKubelet(const std::string& podResources) {

@@ -1,4 +1,4 @@
-// vdpactl: what a person asks of a node's vDPA devices.
+// vdpactl: shows and manages a node's vDPA devices.
 #include <fmt/core.h>
 
 #include <chrono>
@@ -17,9 +17,9 @@ int main(int argc, char** argv) {
   using vdpa::CommandLine;
   Options options;
   CommandLine app(
-      "Shows this node's vDPA devices, the pods that have them, and their traffic. Reads only, but "
-      "for detach and\n"
-      "drain; needs root, because the node daemons' sockets are root's.\n");
+      "Shows this node's vDPA devices, the pods that have them, and their traffic. Only detach and "
+      "drain change\n"
+      "anything. Needs root, as the node daemons' sockets belong to root.\n");
   app.version(vdpa::programVersion());
   app.option("--datapath-socket", options.datapathSocket, "where vdpa-datapath listens")
       .showDefault();
@@ -31,27 +31,26 @@ int main(int argc, char** argv) {
                      {{"table", Output::table}, {"json", Output::json}});
 
   app.subcommand("devices",
-                 "every device the node offers: health, reason, and the pod that has it");
+                 "every device that the node offers, with its health, the reason and its pod");
   app.subcommand("attachments",
-                 "every attached device with its pod, network and settings, and what becomes of "
-                 "it by itself; also\n"
-                 "devices that the kubelet gave to a pod which never attached them");
-  app.subcommand(
-      "detach",
-      "takes a device from a pod that is gone, when nobody else did; with --force from any pod");
+                 "every attached device with its pod, network, settings and pending automatic "
+                 "changes; also\n"
+                 "devices that the kubelet gave to a pod that never attached them");
+  app.subcommand("detach",
+                 "detach a device from a pod that no longer exists; with --force, from any pod");
   std::vector<std::string> what;
   bool force = false, yes = false;
-  app.option("what", what, "DEVICE, or CONTAINER (its beginning will do) and INTERFACE")
+  app.option("what", what, "DEVICE, or CONTAINER (a prefix is enough) and INTERFACE")
       .required()
       .expected(1, 2);
   app.flag("--force", force,
-           "although the pod's network namespace exists: its packets stop at once; also "
-           "a device that is withheld\n"
+           "even if the pod still exists (it loses its packets at once), or if the device is "
+           "withheld\n"
            "because its owner record can't be read");
   app.flag("--yes", yes, "don't ask; for scripts");
   app.subcommand("explain",
                  "why vdpa-device-plugin offers a device, or doesn't; "
-                 "without one, of all that is on the node");
+                 "without DEVICE, for all devices on the node");
   std::string device;
   app.option("device", device, "a PCI address, the name of a vDPA device, or a software port");
   app.subcommand(
@@ -59,25 +58,23 @@ int main(int argc, char** argv) {
       "packets and bytes of every attached device, as the pod sees them, and drops by reason");
   bool watch = false;
   double seconds = 1;
-  app.flag("-w,--watch", watch, "again and again, with rates, until interrupted");
+  app.flag("-w,--watch", watch, "refresh until interrupted, with rates");
   app.option("--interval", seconds, "seconds between two readings with --watch")
       .showDefault()
       .range(0.1, 3600.0);
   app.subcommand(
       "drain",
-      "before vdpa-datapath is removed from the node: ends the processes that serve devices, "
-      "undoes "
-      "what was\n"
-      "provisioned, and offers no device until vdpa-datapath starts anew; refused while pods have "
-      "devices");
+      "before removing vdpa-datapath from the node: stop the processes that serve devices, undo "
+      "provisioning,\n"
+      "and offer no device until vdpa-datapath is restarted; refused while pods have devices");
   unsigned wait = 0;
   const auto waiting = app.option("--wait", wait,
-                                  "wait until no pod has one, for so many seconds or, without a "
-                                  "number, for as long as it takes")
+                                  "wait until no pod has a device, for that many seconds or, "
+                                  "without a number, without limit")
                            .expected(0, 1);
   app.subcommand(
       "probe",
-      "asks the health service on a node daemon's socket; exits with 0 if it is serving, else 1");
+      "ask the health service on a node daemon's socket; exit with 0 if it is serving, else 1");
   std::string socket, service;
   app.option("socket", socket, "/run/vdpa/datapath.sock or /run/vdpa/plugin.sock").required();
   app.option("--service", service, "one service instead of the server as a whole");

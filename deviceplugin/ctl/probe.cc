@@ -1,4 +1,4 @@
-// vdpactl probe: the manifests' exec probes, since the kubelet's own gRPC probes don't speak unix
+// vdpactl probe, for the manifests' exec probes: the kubelet's own gRPC probes don't support unix
 // sockets.
 #include <fmt/core.h>
 #include <grpcpp/grpcpp.h>
@@ -14,7 +14,7 @@
 namespace vdpa::ctl {
 
 bool probe(const std::string& socketPath, const std::string& service) {
-  requireSocket(socketPath, "its program");
+  requireSocket(socketPath, "its daemon");
   const auto stub = grpc::health::v1::Health::NewStub(
       grpc::CreateChannel("unix:" + socketPath, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;

@@ -99,7 +99,7 @@ void printStats(const Options& options, std::chrono::milliseconds interval) {
   if (interval.count() == 0) return print(options, before, nullptr);
 
   const bool clear = options.output == Output::table && ::isatty(STDOUT_FILENO);
-  for (;;) {  // there is nothing to clean up: SIGINT ends it
+  for (;;) {  // until SIGINT: there is nothing to clean up
     std::this_thread::sleep_for(interval);
     Sample now = take(client);
     if (clear) fmt::print("\033[H\033[2J");

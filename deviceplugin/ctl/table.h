@@ -11,7 +11,7 @@ class Table {
   explicit Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
 
   void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-  // One line a row, each column as wide as its widest cell; an empty cell is shown as "-".
+  // One line per row, each column as wide as its widest cell; an empty cell is shown as "-".
   std::string text() const;
 
  private:

@@ -31,7 +31,7 @@ Directory::Directory(const Directory& parent, const std::string& name)
 
 void Directory::forEach(
     const std::function<void(const std::string& name, bool isLink)>& entry) const {
-  // Not readdir(), which would open the directory again and ask four more questions about it.
+  // Not readdir(), which would open the directory again and make four more system calls.
   if (!isOpen()) return;
   alignas(dirent64) char buffer[32768];
   for (ssize_t size; (size = ::getdents64(fd_.get(), buffer, sizeof buffer)) > 0;)

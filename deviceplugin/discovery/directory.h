@@ -1,5 +1,5 @@
-// Reading sysfs relative to an open directory: no path is walked twice, and what vanishes meanwhile
-// is an answer, not an error.
+// Reads sysfs relative to an open directory: no path is walked twice, and a file that vanishes
+// meanwhile is a result, not an error.
 #pragma once
 
 #include <functional>
@@ -13,19 +13,19 @@ namespace vdpa::plugin {
 
 class Directory {
  public:
-  // Not there: open() is false.
+  // If it can't be opened, isOpen() is false.
   explicit Directory(const std::string& path);
   Directory(const Directory& parent, const std::string& name);
 
   bool isOpen() const { return static_cast<bool>(fd_); }
-  int error() const { return error_; }  // an errno value, of the opening
+  int error() const { return error_; }  // errno of the failed open
 
-  // The entries but "." and "..", once: a second call finds none. `isLink` without another file
+  // All entries except "." and "..", once: a second call finds none. `isLink` needs no further file
   // operation.
   void forEach(const std::function<void(const std::string& name, bool isLink)>& entry) const;
-  // A small file's content without its last line end.
+  // A small file's content without the last newline.
   std::optional<std::string> read(const std::string& name) const;
-  // Where a link points to.
+  // A link's target.
   std::optional<std::string> link(const std::string& name) const;
 
  private:

@@ -23,10 +23,10 @@
 namespace vdpa::plugin {
 namespace {
 
-// Where links come and go without end, one dump in some thirty is interrupted.
+// While links come and go constantly, about one dump in thirty is interrupted.
 constexpr int kAttempts = 10;
 
-// The attributes of a message with a family's own header of `size` bytes.
+// The attributes of a message whose family header has `size` bytes.
 void forEachAttribute(const nlmsghdr* message, size_t size,
                       const std::function<void(uint16_t type, const nlattr*)>& handler) {
   if (message->nlmsg_len < mnl_nlmsg_size(size)) return;
@@ -121,13 +121,12 @@ void dump(mnl_socket* socket, uint16_t type, uint32_t sequence, mnl_cb_t take, v
   request->nlmsg_seq = sequence;
   mnl_nlmsg_put_extra_header(request, sizeof(ifinfomsg));  // the largest of the three, all zero
   if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0)
-    throw systemError(errno, "cannot ask for the network configuration");
+    throw systemError(errno, "cannot request the network configuration");
   for (int more = MNL_CB_OK; more == MNL_CB_OK;) {
     std::array<char, 65536> answers;
     const ssize_t length = mnl_socket_recvfrom(socket, answers.data(), answers.size());
     if (length < 0) throw systemError(errno, "cannot read the network configuration");
-    // Negative with EINTR: something changed meanwhile, so that the kernel may have left out
-    // others.
+    // EINTR: the configuration changed meanwhile, so the dump may be incomplete.
     more = mnl_cb_run(answers.data(), static_cast<size_t>(length), sequence,
                       mnl_socket_get_portid(socket), take, data);
     if (more < 0) throw systemError(errno, "cannot read the network configuration");
@@ -166,9 +165,9 @@ std::map<std::string, std::string> findHostUse(const NetworkConfiguration& netwo
     if (!address.linkLocal) uses.emplace(address.index, "the address " + address.text);
   for (const unsigned index : network.defaultRoutes) uses[index] = "the default route";
 
-  // From each netdev in use down to everything it stands on.
+  // From each netdev in use down to all netdevs below it.
   std::map<std::string, std::string> result;
-  std::multimap<unsigned, unsigned> below;  // of a bond or bridge: what is in it
+  std::multimap<unsigned, unsigned> below;  // a bond or bridge to its members
   for (const auto& link : network.links)
     if (link.master != 0) below.emplace(link.master, link.index);
   for (const auto& [top, why] : uses) {

@@ -1,4 +1,4 @@
-// Which netdevs the host itself needs: those never become devices of pods.
+// Finds the netdevs that the host itself needs: those never become pods' devices.
 //
 // Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
 #pragma once
@@ -9,13 +9,13 @@
 
 namespace vdpa::plugin {
 
-// What the kernel's three dumps tell, as far as it matters here.
+// The relevant parts of the kernel's three dumps.
 struct NetworkConfiguration {
   struct Link {
     unsigned index = 0;
     std::string name;
     unsigned master = 0;  // index of the bond, bridge or team it is in; 0: none
-    unsigned lower = 0;   // index of what a VLAN or macvlan stands on; 0: none
+    unsigned lower = 0;   // index of the netdev below a VLAN or macvlan; 0: none
     std::string kind;     // "vlan", "bridge", ...; empty: hardware
   };
   struct Address {
@@ -28,13 +28,12 @@ struct NetworkConfiguration {
   std::vector<unsigned> defaultRoutes;  // indices of their netdevs
 };
 
-// In the calling thread's network namespace; whole, also while links come and go. Throws
+// In the calling thread's network namespace; complete even while links come and go. Throws
 // std::system_error.
 NetworkConfiguration dumpNetwork();
 
-// Name to why the host needs it, for every netdev that it needs: a default route or an address on
-// it, or on anything that stands on it, however high. Link-local IPv6 addresses, which every
-// netdev has, don't count.
+// Maps every netdev that the host needs to the reason: a default route or an address on it, or on
+// any netdev stacked above it. Link-local IPv6 addresses, which every netdev has, don't count.
 std::map<std::string, std::string> findHostUse(const NetworkConfiguration& network);
 
 }  // namespace vdpa::plugin

@@ -22,16 +22,16 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A VF that is bound brings several events, which come within milliseconds.
+// Binding a VF causes several events within milliseconds.
 constexpr auto kDevices = 40ms;
 constexpr auto kNetwork = 250ms;
 constexpr unsigned kUevents = 1;         // the kernel's own; udev's are 2
-constexpr int kReceiveBuffer = 4 << 20;  // bytes: 1,024 VFs that come at once
+constexpr int kReceiveBuffer = 4 << 20;  // bytes: for 1,024 VFs that appear at once
 
 UniqueFd openNetlink(int protocol, unsigned groups) {
   UniqueFd fd(checked(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol),
                       "cannot open a netlink socket"));
-  // Without privileges the limit of net.core.rmem_max applies; what overflows is noticed.
+  // Without privileges the limit of net.core.rmem_max applies; an overflow is noticed.
   if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer) <
       0)
     ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
@@ -43,7 +43,7 @@ UniqueFd openNetlink(int protocol, unsigned groups) {
   return fd;
 }
 
-// Every message that is there, of the kernel's; `overflow` stands for those that were lost.
+// Passes on every pending message from the kernel; `overflow` means that some were lost.
 template <typename Handler>
 void drain(int fd, Handler handler) {
   for (;;) {

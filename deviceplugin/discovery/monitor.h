@@ -1,5 +1,5 @@
-// Notices that devices or the network's configuration may have changed: kernel uevents and
-// rtnetlink events, many of which come together, and now and then without any event.
+// Reports that devices or the network configuration may have changed: after kernel uevents and
+// rtnetlink events, which come in bursts, and periodically without any event.
 //
 // Sources: lib/kobject_uevent.c and rtnetlink(7).
 #pragma once
@@ -15,16 +15,16 @@ namespace vdpa::plugin {
 
 // Whether a uevent ("add@/devices/...\0ACTION=add\0SUBSYSTEM=pci\0...") is about devices.
 bool concernsDevices(std::string_view uevent);
-// Whether any of these rtnetlink messages can change what the host uses or the state of a link:
-// pods' routes and link-local addresses come and go all the time.
+// Whether any of these rtnetlink messages can change the netdevs that the host uses or the state of
+// a link: pods' routes and link-local addresses come and go all the time.
 bool concernsHost(std::string_view messages);
 
 class Monitor {
  public:
-  // Calls `changed` on the loop's thread, within 60 ms of the first event of several about devices,
+  // Calls `changed` on the loop's thread: within 60 ms of the first event in a burst about devices,
   // within 250 ms of events about the host's network (pods' netdevs come and go all the time), and
-  // each time so long has passed `withoutEvents`. Throws std::system_error. The monitor must
-  // outlive the loop's run.
+  // whenever `withoutEvents` has passed. Throws std::system_error. The monitor must outlive the
+  // loop's run.
   Monitor(EventLoop& loop, std::function<void()> changed,
           std::chrono::milliseconds withoutEvents = std::chrono::minutes(1));
 

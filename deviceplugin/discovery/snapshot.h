@@ -1,6 +1,5 @@
-// What the node has, as one pass over sysfs, one dump of the kernel's vdpa netlink family and one
-// of its network configuration saw it. Plain values: deciding what to do with them is the business
-// of deviceplugin/resources.
+// The node's devices, as seen by one pass over sysfs, one dump of the kernel's vdpa netlink family
+// and one of its network configuration. Plain values; deviceplugin/resources makes the decisions.
 //
 // Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-bus-vdpa, sysfs-class-net;
 // include/uapi/linux/vdpa.h.
@@ -23,13 +22,13 @@ struct PciFunction {
   std::string subsystemDevice;  //
   uint32_t classCode = 0;       // 24 bits, 0x020000 for Ethernet
   std::string driver;           // empty: none is bound
-  int numaNode = -1;            // -1: the platform doesn't say
+  int numaNode = -1;            // -1: unknown
   std::optional<unsigned> iommuGroup;
   std::vector<std::string> netdevs;  // sorted; representors are not among them
-  // Of a VF: its PF's address and its index there. A VF that was handed to a VM has no PF.
+  // Of a VF: its PF's address and its index there. Inside a VM, a VF has no PF.
   std::string pf;
   unsigned vfIndex = 0;
-  unsigned vfCount = 0;  // of a PF: how many VFs it has now
+  unsigned vfCount = 0;  // of a PF: its current number of VFs
   bool operator==(const PciFunction&) const = default;
 };
 
@@ -53,18 +52,18 @@ struct VdpaDevice {
   std::string characterDevice;       // "vhost-vdpa-3", under vhost_vdpa
   std::vector<std::string> netdevs;  // under virtio_vdpa
   unsigned queuePairs = 1;
-  unsigned queueSize = 0;  // entries; 0: not told
-  std::string mac;         // lower case; empty: not told
-  unsigned mtu = 0;        // 0: not told
-  uint64_t features = 0;   // VIRTIO_F_* and VIRTIO_NET_F_*; 0: not told
+  unsigned queueSize = 0;  // entries; 0: not reported
+  std::string mac;         // lower case; empty: not reported
+  unsigned mtu = 0;        // 0: not reported
+  uint64_t features = 0;   // VIRTIO_F_* and VIRTIO_NET_F_*; 0: not reported
   bool isNetwork = true;   // virtio device ID 1
   bool operator==(const VdpaDevice&) const = default;
 };
 
-// Where vDPA devices can be made.
+// A parent on which vDPA devices can be made.
 struct ManagementDevice {
   std::string name;        // "pci/0000:65:00.2", "vdpasim_net"
-  std::string pciAddress;  // of the function that it is or is part of; empty: neither
+  std::string pciAddress;  // of its function; empty: none
   bool makesNetwork = false;
   unsigned maxVirtqueues = 0;
   uint64_t features = 0;
@@ -87,13 +86,13 @@ struct Snapshot {
   std::map<std::string, AuxiliaryDevice> auxiliary;           // by name
   std::map<std::string, VdpaDevice> vdpaDevices;              // by name
   std::map<std::string, ManagementDevice> managementDevices;  // by name
-  // A function's address to its part on the auxiliary bus that is its management device where its
-  // driver has one there ("pds_core.vDPA.3").
+  // A function's address to its management device on the auxiliary bus, if its driver has one there
+  // ("pds_core.vDPA.3").
   std::map<std::string, std::string> parts;
   std::map<std::string, Netdev> netdevs;         // by name
   std::map<std::string, std::string> pfNetdevs;  // PF address to the netdev that names it (its
                                                  // uplink representor in switchdev mode)
-  std::map<std::string, std::string> skipped;    // sysfs path to why it was left out
+  std::map<std::string, std::string> skipped;    // sysfs path to the reason for skipping it
   bool operator==(const Snapshot&) const = default;
 };
 

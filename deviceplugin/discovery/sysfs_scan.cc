@@ -1,5 +1,5 @@
-// Where something belongs is read from where its link points: the path of a netdev
-// or a vDPA device runs through the function it lives on.
+// An object's parents are read from its link's target: the path of a netdev or a vDPA device
+// contains the function that it belongs to.
 #include "deviceplugin/discovery/sysfs_scan.h"
 
 #include <algorithm>
@@ -22,7 +22,7 @@ namespace vdpa::plugin {
 namespace {
 
 constexpr uint32_t kNetworkClass = 0x02;  // the upper byte of a PCI class code
-constexpr const char* kVanished = "it vanished while it was read";
+constexpr const char* kVanished = "it vanished while being read";
 
 template <typename Number>
 std::optional<Number> parse(std::string_view text, int base) {
@@ -83,7 +83,7 @@ class Scan {
     snapshot_.skipped.emplace(sysfs_ + path, reason);
   }
 
-  // True if the function is one that this project could be about.
+  // True if the function could be or have a vDPA device.
   bool readUevent(const Directory& devices, const std::string& address, PciFunction& function,
                   bool anyClass) {
     const std::string path = "/bus/pci/devices/" + address;
@@ -132,7 +132,7 @@ class Scan {
       if (isPciAddress(name))
         addresses.push_back(name);
       else
-        skip("/bus/pci/devices/" + name, "its name is no PCI address");
+        skip("/bus/pci/devices/" + name, "its name is not a PCI address");
     });
     for (const auto& address : addresses) addFunction(devices, address, false);
     linkVfs(devices);
@@ -143,9 +143,9 @@ class Scan {
     function.numaNode = std::max(-1, node ? parse<int>(*node, 10).value_or(-1) : -1);
   }
 
-  // A PF lists its VFs as virtfn<index>. How many it has is not read: the kernel answers that only
-  // when it has made or removed all of them. What is the same for a PF and its VFs is read once:
-  // with a thousand VFs that counts.
+  // A PF lists its VFs as virtfn<index>. Their number is not read: the kernel answers that only
+  // after it has made or removed all of them. Values that a PF shares with its VFs are read once,
+  // which matters with a thousand VFs.
   void linkVfs(const Directory& devices) {
     for (auto& [id, function] : snapshot_.functions) {
       if (!function.pf.empty()) continue;  // a VF, whose PF came before it
@@ -160,7 +160,7 @@ class Scan {
         const auto vf = target ? snapshot_.functions.find(std::string(lastPart(*target)))
                                : snapshot_.functions.end();
         if (!index || vf == snapshot_.functions.end())
-          return skip("/bus/pci/devices/" + address + "/" + name, "it names no VF");
+          return skip("/bus/pci/devices/" + address + "/" + name, "it does not name a VF");
         ++pf.vfCount;
         vf->second.pf = address;
         vf->second.vfIndex = *index;
@@ -169,15 +169,15 @@ class Scan {
     }
   }
 
-  // A function with a vDPA device is of interest, whatever class it claims.
+  // A function with a vDPA device counts, whatever its class.
   void addParent(const Directory& functions, const std::string& address) {
     addFunction(functions, address, true);
     const auto added = snapshot_.functions.find(address);
     if (added != snapshot_.functions.end()) readNumaNode(functions, added->second);
   }
 
-  // Which vDPA device has which character device. One list of all character devices, instead of a
-  // look into each vDPA device.
+  // Maps vDPA devices to character devices: one list of all character devices instead of a scan of
+  // each vDPA device.
   std::map<std::string, std::string> vhostDevices() {
     std::map<std::string, std::string> found;
     const Directory all(sysfs_ + "/dev/char");
@@ -218,7 +218,7 @@ class Scan {
     const Directory devices(sysfs_ + "/bus/auxiliary/devices");
     devices.forEach([&](const std::string& name, bool) {
       const bool slice = name.find(".sf.") != std::string::npos;
-      // Of the other parts of drivers, pds_core's are its VFs' management devices.
+      // Other auxiliary devices: only pds_core's matter, as its VFs' management devices.
       if (!slice && name.find(".vDPA.") == std::string::npos) return;
       const auto target = devices.link(name);
       if (!target) return skip("/bus/auxiliary/devices/" + name, kVanished);
@@ -238,7 +238,7 @@ class Scan {
     });
   }
 
-  // Virtual netdevs come and go with every pod and are nobody's device: they are left out.
+  // Skips virtual netdevs, which come and go with every pod and belong to no device.
   void scanNetdevs() {
     const Directory netdevs(sysfs_ + "/class/net");
     netdevs.forEach([&](const std::string& name, bool isLink) {
@@ -259,15 +259,15 @@ class Scan {
             slice != snapshot_.auxiliary.end()) {
           slice->second.netdevs.push_back(name);
           snapshot_.netdevs.emplace(name, netdev);
-          return;  // the function below it has netdevs of its own
+          return;  // the function itself has other netdevs
         }
       }
       if (!known) return;
       const std::string state = netdevs.read(name + "/operstate").value_or("");
-      netdev.linkUp = state == "up" || state == "unknown";  // some drivers can't tell
+      netdev.linkUp = state == "up" || state == "unknown";  // some drivers don't report it
       const auto function = snapshot_.functions.find(netdev.pciAddress);
       if (function != snapshot_.functions.end()) {
-        // "p0" is a port itself; "pf0vf1" and "c1pf0sf2" represent what is behind it.
+        // "p0" is a port itself; "pf0vf1" and "c1pf0sf2" represent functions behind it.
         const std::string port = netdevs.read(name + "/phys_port_name").value_or("");
         if (!port.starts_with("pf") && !port.starts_with('c')) {
           function->second.netdevs.push_back(name);

@@ -1,4 +1,4 @@
-// What sysfs shows: functions, slices of functions, the vdpa bus, and which netdev is whose.
+// Reads sysfs: functions, slices of functions, the vdpa bus, and the netdevs of each.
 //
 // Sources: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net, sysfs-bus-vdpa, sysfs-dev in
 // Linux 6.12.
@@ -10,9 +10,9 @@
 
 namespace vdpa::plugin {
 
-// In one pass, without a file operation more than these of a VF: its `uevent` (open, read, close)
-// and `iommu_group`, its PF's link to it, and the links to its vDPA device and that one's character
-// device. Entries that vanish or can't be read are skipped with a reason.
+// One pass, with only these file operations per VF: its `uevent` (open, read, close) and
+// `iommu_group`, its PF's link to it, and the links to its vDPA device and to that device's
+// character device. Skips entries that vanish or can't be read, with a reason.
 void scanSysfs(const std::string& sysfs, Snapshot& snapshot);
 
 }  // namespace vdpa::plugin

@@ -16,8 +16,8 @@ namespace {
 
 constexpr uint32_t kNetworkDevice = 1;  // virtio's device ID
 
-// What the device has and the driver gives it queues for: vp-vdpa makes as many as the device shows
-// before it knows its features.
+// The device's pairs, limited to those that the driver provides queues for: vp-vdpa provides as
+// many as the device shows before its features are known.
 unsigned queuePairs(const VdpaDeviceInfo& info) {
   unsigned pairs = std::max<unsigned>(1, info.maxVirtqueues / 2);
   if (info.maxQueuePairs > 0) pairs = std::min<unsigned>(pairs, info.maxQueuePairs);
@@ -37,7 +37,8 @@ void addVdpa(const VdpaNetlink::Dump& dump, Snapshot& snapshot) {
       found->second.pciAddress = address;
   for (const auto& info : dump.devices) {
     const auto device = snapshot.vdpaDevices.find(info.name);
-    if (device == snapshot.vdpaDevices.end()) continue;  // it came or went between the two looks
+    if (device == snapshot.vdpaDevices.end())
+      continue;  // it appeared or vanished between scan and dump
     device->second.managementDevice = info.managementDevice;
     device->second.queuePairs = queuePairs(info);
     device->second.queueSize = info.maxQueueSize;
@@ -62,7 +63,7 @@ Snapshot takeSnapshot(const std::string& sysfs, VdpaNetlink& netlink) {
   } catch (const std::exception& error) {
     snapshot.skipped[kNetworkUse] = error.what();
     for (auto& [name, netdev] : snapshot.netdevs)
-      netdev.hostUse = fmt::format("nobody knows what it is used for: {}", error.what());
+      netdev.hostUse = fmt::format("cannot tell whether the host uses it: {}", error.what());
   }
   return snapshot;
 }

@@ -1,4 +1,4 @@
-// The whole of discovery in one call.
+// Discovery in one call.
 #pragma once
 
 #include <string>
@@ -11,9 +11,9 @@ namespace vdpa::plugin {
 inline constexpr const char* kNetworkUse = "rtnetlink";
 
 // One pass over `sysfs` (/sys), one dump of the kernel's vdpa devices and one of its network
-// configuration. Takes tens of microseconds for each VF. Never throws: what can't be read is left
-// out, with a reason in `skipped`; without the network configuration, under kNetworkUse there, the
-// host is taken to need every netdev.
+// configuration. Takes tens of microseconds per VF. Never throws: it skips unreadable entries, with
+// a reason in `skipped`. If the network configuration can't be read (kNetworkUse in `skipped`), the
+// host counts as using every netdev.
 Snapshot takeSnapshot(const std::string& sysfs, VdpaNetlink& netlink);
 
 }  // namespace vdpa::plugin

@@ -35,7 +35,7 @@ void Inotify::read() {
       const auto* event = reinterpret_cast<const inotify_event*>(buffer + offset);
       offset += static_cast<ssize_t>(sizeof *event) + event->len;
       if (event->mask & IN_Q_OVERFLOW)
-        throw std::runtime_error("inotify events were lost: the kernel's queue is full");
+        throw std::runtime_error("inotify events were lost: the kernel's queue overflowed");
       if (event->mask & IN_IGNORED)
         throw std::runtime_error(fmt::format("the directory {} is gone", directories_[event->wd]));
       const std::string name = event->len > 0 ? event->name : "";

@@ -1,4 +1,4 @@
-// Names of files that appear, change or vanish in a directory.
+// Reports files that appear, change or vanish in a directory.
 #pragma once
 
 #include <functional>
@@ -17,9 +17,9 @@ class Inotify {
 
   explicit Inotify(EventLoop& loop);
 
-  // Several watches of one directory are fine. Throws std::system_error naming the directory.
-  // A directory that goes away, and events that are lost, end the loop with an error: a process
-  // started anew sees what is there.
+  // A directory may have several watches. Throws std::system_error naming the directory. A vanished
+  // directory and lost events end the loop with an error: a restarted process sees the current
+  // state.
   void watch(const std::string& directory, Handler handler);
 
  private:

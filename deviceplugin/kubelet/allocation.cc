@@ -29,14 +29,14 @@ Device Allocation::usable(const std::string& id) const {
     throw std::invalid_argument(
         fmt::format("{} has no device {} on this node: it may just have been withdrawn; delete the "
                     "pod and let its "
-                    "controller make a new one",
+                    "controller create a new one",
                     resource_, id));
   const auto& [device, health] = *found;
   if (!health.healthy)
     throw std::invalid_argument(
-        fmt::format("device {} of {} is unhealthy: {}; mend that (vdpactl devices on the node "
+        fmt::format("device {} of {} is unhealthy: {}; fix that (vdpactl devices on the node "
                     "shows it), then delete "
-                    "the pod and let its controller make a new one",
+                    "the pod and let its controller create a new one",
                     id, resource_, health.reason));
   return device;
 }
@@ -49,7 +49,7 @@ v1beta1::ContainerAllocateResponse Allocation::allocate(
   for (const auto& id : request.devices_ids()) {
     if (!seen.insert(id).second)
       throw std::invalid_argument(fmt::format(
-          "device {} of {} is asked for twice; restart the kubelet of this node", id, resource_));
+          "device {} of {} is requested twice; restart the kubelet of this node", id, resource_));
     const Device device = usable(id);
     files_.write(resource_, device);
     auto* mount = response.add_mounts();

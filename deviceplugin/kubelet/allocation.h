@@ -1,4 +1,4 @@
-// Allocate's answer: a look-up. Nobody is called and nothing is waited for.
+// Answers Allocate by a look-up: calls no other process and waits for nothing.
 #pragma once
 
 #include <string>
@@ -19,7 +19,7 @@ class Allocation {
   Allocation(std::string resource, std::string runDirectory, const DeviceList& devices,
              DeviceInfoFiles& files);
 
-  // Throws std::invalid_argument with a message for the pod's owner: a refusal is final for the
+  // Throws std::invalid_argument with a message for the pod's owner; a refusal is final for the
   // pod.
   v1beta1::ContainerAllocateResponse allocate(
       const v1beta1::ContainerAllocateRequest& request) const;

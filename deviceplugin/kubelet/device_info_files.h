@@ -14,16 +14,16 @@ namespace vdpa::plugin {
 
 class DeviceInfoFiles {
  public:
-  // The directory is made when it is first needed.
+  // The directory is created on first use.
   explicit DeviceInfoFiles(std::string directory) : directory_(std::move(directory)) {}
 
-  // From any thread. Rewrites only what is missing or has changed. Throws std::system_error naming
-  // the file.
+  // From any thread. Writes only missing or changed files. Throws std::system_error naming the
+  // file.
   void write(const std::string& resource, const Device& device);
 
   // Removes the files of `resource` whose device is not among `kept`. Files of other programs'
-  // resources stay: a name is ours if its device ID is that of a port or of a PCI function, or if
-  // this object has written it.
+  // resources stay: a file is ours if its device ID is that of a port or a PCI function, or if this
+  // object has written it.
   void removeOthers(const std::string& resource, const std::set<std::string>& kept);
 
  private:

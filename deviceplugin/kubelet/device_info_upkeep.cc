@@ -14,14 +14,13 @@
 namespace vdpa::plugin {
 namespace {
 
-// PodResources is empty for a while after a kubelet restart; nothing is removed on its word before
-// that has passed.
+// PodResources is empty for a while after a kubelet restart; remove nothing until then.
 constexpr auto kTidyAfter = std::chrono::seconds(60);
 // Registration comes first.
 constexpr auto kWriteAfter = std::chrono::milliseconds(100);
-// A thousand files take a third of a second, in which no event would be followed.
+// A thousand files would block the loop for a third of a second.
 constexpr size_t kWrittenAtOnce = 32;
-// Those that could not be written.
+// After a failed write.
 constexpr auto kWriteAgain = std::chrono::seconds(10);
 
 }  // namespace
@@ -32,7 +31,7 @@ void DeviceInfoUpkeep::renew() {
   tidying_.start(kTidyAfter);
 }
 
-// A part of them, then the next one.
+// Writes kWrittenAtOnce files, then reschedules itself.
 void DeviceInfoUpkeep::write() {
   const size_t done = written_;
   size_t seen = 0;
@@ -45,7 +44,8 @@ void DeviceInfoUpkeep::write() {
         if (seen == done + kWrittenAtOnce) return writing_.start(std::chrono::milliseconds(0));
       }
   } catch (const std::exception& error) {
-    log::error("{}; until then network-status lacks device information", withRemedy(error));
+    log::error("{} (retrying); until then network-status lacks device information",
+               withRemedy(error));
     written_ = 0;
     writing_.start(kWriteAgain);
   }

@@ -1,5 +1,5 @@
-// Keeps a device-info file for every device that is offered, and none for one that is neither
-// offered nor held by a pod. All of it is for the loop's thread.
+// Keeps a device-info file for every offered device, and removes those of devices that are neither
+// offered nor held by a pod. Loop thread only.
 #pragma once
 
 #include <functional>
@@ -21,8 +21,8 @@ class DeviceInfoUpkeep {
  public:
   using Held = std::optional<std::set<PodWatch::DeviceKey>>;
 
-  // `found`: what is on the node; devices that are listed for their pod alone have their files.
-  // `held`: as PodWatch has it. References outlive this.
+  // `found`: the offers of devices that are on the node; devices that are listed only because a pod
+  // holds them have their files already. `held`: PodWatch::held(). References outlive this.
   DeviceInfoUpkeep(EventLoop& loop, DeviceInfoFiles& files, OfferedResources& offered,
                    const ResourcePlugins& plugins,
                    std::function<const std::vector<ResourceOffer>&()> found,
@@ -35,9 +35,9 @@ class DeviceInfoUpkeep {
         writing_(loop, [this] { write(); }),
         tidying_(loop, [this] { tidy(); }) {}
 
-  // The offers are others.
+  // Call when the offers have changed.
   void renew();
-  // A pod has let a device go.
+  // Call when a pod has released a device.
   void tidy();
 
  private:

@@ -17,7 +17,7 @@ KubeletWatch::KubeletWatch(Inotify& inotify, const std::string& directory, Handl
   std::filesystem::create_directories(directory);
   inotify.watch(directory, [directory, handlers = std::move(handlers)](Inotify::Change change,
                                                                        const std::string& name) {
-    // By what is there now: the end of one kubelet may be read after the next began.
+    // Check the file itself: one kubelet's end may be read after the next one's start.
     if (name == kSocket)
       kubeletThere(directory) ? handlers.appeared() : handlers.vanished();
     else if (change == Inotify::Change::vanished)

@@ -1,5 +1,5 @@
-// One ListAndWatch stream. It sends the newest list, never a queue of them, so a slow reader costs
-// one message; and it deletes itself when the kubelet is gone.
+// One ListAndWatch stream. It sends the newest list, never a queue of lists, so a slow reader costs
+// one message. It deletes itself when the kubelet is gone.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -33,7 +33,7 @@ Metrics::Metrics(const std::string& address)
                    .Register(*registry_)),
       registered_(prometheus::BuildGauge()
                       .Name("vdpa_registered")
-                      .Help("1 while the kubelet has the resource, by resource")
+                      .Help("1 while the resource is registered with the kubelet, by resource")
                       .Register(*registry_)) {
   if (address.empty()) return;
   exposer_ = serveMetrics(address);

@@ -17,8 +17,7 @@ namespace vdpa::plugin {
 
 class Metrics {
  public:
-  // `address` is HOST:PORT; empty: nothing listens. Throws std::runtime_error when it can't listen
-  // there.
+  // `address` is HOST:PORT; empty: no server. Throws std::runtime_error if it can't listen there.
   explicit Metrics(const std::string& address);
   ~Metrics();
   Metrics(const Metrics&) = delete;
@@ -29,7 +28,7 @@ class Metrics {
   void registered(const std::string& resource);
   void configLoaded(bool good);
   void devices(const std::string& resource, bool registered, size_t healthy, size_t all);
-  void withdrawn(const std::string& resource);  // its gauges go
+  void withdrawn(const std::string& resource);  // removes its gauges
 
  private:
   std::shared_ptr<prometheus::Registry> registry_;

@@ -19,7 +19,7 @@ OfferedResources::OfferedResources(std::string path) : path_(std::move(path)) {
     for (std::string name; std::getline(lines, name);)
       if (!name.empty()) names_.insert(name);
   } catch (const std::system_error& error) {
-    log::debug("{}", error.what());  // the first start since the node's
+    log::debug("{}", error.what());  // absent at the first start since the node booted
   }
 }
 
@@ -29,8 +29,7 @@ void OfferedResources::replace(std::set<std::string> names) {
   try {
     writeFileAtomically(path_, fmt::format("{}\n", fmt::join(names_, "\n")), Durability::memory);
   } catch (const std::system_error& error) {
-    log::warn("{}; the device information of a resource that is withdrawn may stay behind",
-              error.what());
+    log::warn("{}; the device information of a withdrawn resource may stay behind", error.what());
   }
 }
 

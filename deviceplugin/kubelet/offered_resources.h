@@ -1,6 +1,6 @@
-// The resources that this node has offered since it was started, kept beside the plugin's sockets:
-// a plugin that was killed leaves a socket and device information that the next one, with another
-// configuration, would not know to be its own.
+// The resources that this node has offered since it booted, kept beside the plugin's sockets: a
+// killed plugin leaves a socket and device information, which the next plugin could not recognise
+// as its own under another configuration.
 #pragma once
 
 #include <set>
@@ -10,12 +10,12 @@ namespace vdpa::plugin {
 
 class OfferedResources {
  public:
-  // A missing or unreadable file is an empty one.
+  // A missing or unreadable file counts as empty.
   explicit OfferedResources(std::string path);
 
   const std::set<std::string>& names() const { return names_; }
 
-  // Full names, such as "vdpa.io/nic". A file that can't be written is logged.
+  // Full names, such as "vdpa.io/nic". Logs a failed write.
   void replace(std::set<std::string> names);
 
  private:

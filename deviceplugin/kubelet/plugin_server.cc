@@ -51,7 +51,7 @@ PluginServer::PluginServer(std::string socketPath, DeviceList& devices, Allocati
   builder.AddListeningPort("unix:" + socketPath_, grpc::InsecureServerCredentials(), &bound);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
-  // 0 if a kubelet that starts has deleted it already: then it was never ours.
+  // 0 if a starting kubelet has already deleted it: socketIsOurs() is then false.
   inode_ = inodeOf(socketPath_);
   if (!server_ || bound == 0)
     throw std::runtime_error(fmt::format("cannot listen on {}", socketPath_));

@@ -25,10 +25,10 @@ class PluginServer : private v1beta1::DevicePlugin::CallbackService {
   // Listens; throws std::runtime_error naming the socket. References outlive the server.
   PluginServer(std::string socketPath, DeviceList& devices, AllocationOrder order,
                const Allocation& allocation, PluginEvents events);
-  // Ends every stream and removes the socket, unless its place has been taken by another.
+  // Ends every stream and removes the socket, unless another one has replaced it.
   ~PluginServer();
 
-  // Whether the socket's file is still the one this server made.
+  // Whether the socket file is still the one that this server made.
   bool socketIsOurs() const;
 
  private:

@@ -67,9 +67,9 @@ void removeLeftoverSockets(const std::string& directory, const std::set<std::str
     if (!std::filesystem::is_socket(entry.symlink_status(failed)) || !isAbandoned(entry.path()))
       continue;
     if (std::filesystem::remove(entry.path(), failed))
-      log::info("removed {}, which a killed plugin left", entry.path().string());
+      log::info("removed {}, left by a killed plugin", entry.path().string());
     else if (failed)
-      log::warn("cannot remove {}, which a killed plugin left: {}", entry.path().string(),
+      log::warn("cannot remove {}, left by a killed plugin: {}", entry.path().string(),
                 failed.message());
   }
   if (error) log::warn("cannot list {}: {}", directory, error.message());

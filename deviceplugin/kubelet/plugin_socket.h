@@ -2,9 +2,9 @@
 // one for every registration.
 //
 // A kubelet from 1.37 on keys a plugin by resource and socket path (pkg/kubelet/cm/devicemanager,
-// PluginConnected). It refuses a Register for a path that it still has ("device plugin already
-// connected"), as it does until it has noticed the end of the stream before, and then refuses that
-// path until it restarts. A path that it never saw is always taken.
+// PluginConnected). Until it has noticed the end of the previous stream, it refuses a Register for
+// the same path ("device plugin already connected"), and then keeps refusing that path until it
+// restarts. It always accepts a new path.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +14,16 @@
 
 namespace vdpa::plugin {
 
-// ("vdpa.io/nic", 0xa1b2c3d) -> "vdpa.io-nic-0a1b2c3d.sock". All names of a resource have one
+// ("vdpa.io/nic", 0xa1b2c3d) -> "vdpa.io-nic-0a1b2c3d.sock". All names of a resource have the same
 // length.
 std::string pluginSocketName(std::string_view resource, uint32_t number);
 
-// A random one that is not in `directory`.
+// A random name that is not in `directory`.
 std::string newPluginSocketName(const std::string& directory, std::string_view resource);
 
-// Removes the sockets of these resources that a killed plugin left in `directory`, also those with
-// the one name that release 0.1.0 gave them ("vdpa.io-nic.sock"). A socket that a process listens
-// on is not a leftover, whatever its name, and stays. Errors are logged.
+// Removes the sockets of these resources that a killed plugin left in `directory`, including those
+// with release 0.1.0's fixed name ("vdpa.io-nic.sock"). A socket that a process listens on stays.
+// Logs errors.
 void removeLeftoverSockets(const std::string& directory, const std::set<std::string>& resources);
 
 }  // namespace vdpa::plugin

@@ -63,7 +63,7 @@ void PodWatch::ask() {
   try {
     for (const auto& device : podResources_.list()) now.emplace(device.resource, device.deviceId);
   } catch (const std::exception& error) {
-    log::debug("{}", error.what());  // a kubelet that restarts; it will answer again
+    log::debug("{}", error.what());  // a restarting kubelet; it will answer again
     return unanswered();
   }
   std::set<DeviceKey> freed;

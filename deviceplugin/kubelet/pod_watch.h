@@ -1,6 +1,6 @@
-// Notices which devices pods hold. Of one that the kubelet has taken back, its checkpoint may still
-// say that it is held, and pods that come right after a kubelet restart would then be rejected;
-// sending the list once more makes the kubelet write it anew.
+// Polls which devices pods hold. The kubelet's checkpoint may still list a freed device as held,
+// and pods admitted right after a kubelet restart would then be rejected; resending the device list
+// makes the kubelet rewrite its checkpoint.
 #pragma once
 
 #include <chrono>
@@ -21,16 +21,16 @@ class PodWatch {
   using Handler = std::function<void(const std::set<DeviceKey>& freed)>;
 
   // Asks PodResources four times a second while any pod holds a device, else once a second: the
-  // kubelet allows a hundred calls. `handler` runs on a thread of this object's own, after
-  // every change of what is held.
+  // kubelet allows a hundred calls. `handler` runs on this object's own thread, after every change
+  // of the held devices.
   PodWatch(std::string podResources, Handler handler);
   ~PodWatch();
   PodWatch(const PodWatch&) = delete;
   PodWatch& operator=(const PodWatch&) = delete;
 
-  // The devices that some pod held when last asked; nothing if the kubelet didn't answer.
+  // The devices that pods held at the last poll; nothing if the kubelet didn't answer.
   std::optional<std::set<DeviceKey>> held() const;
-  // The same as of the last answer, however old.
+  // The devices in the last answer, however old.
   std::set<DeviceKey> lastHeld() const;
 
  private:
@@ -38,7 +38,7 @@ class PodWatch {
   void ask();
 
   const std::string socketPath_;
-  PodResources podResources_;  // its thread's alone
+  PodResources podResources_;  // used by thread_ only
   Handler handler_;
   mutable Mutex mutex_;
   Condition stopping_;

@@ -19,7 +19,7 @@ constexpr auto kDeadline = std::chrono::seconds(5);
 struct Call {
   explicit Call(EventLoop& loop) : ticket(loop) {}
 
-  EventLoop::Ticket ticket;  // first, so that it outlives the rest
+  EventLoop::Ticket ticket;  // first: outlives the other members
   std::unique_ptr<v1beta1::Registration::Stub> stub;
   grpc::ClientContext context;
   v1beta1::RegisterRequest request;

@@ -1,4 +1,4 @@
-// One Register call to the kubelet, without a thread of ours waiting for it.
+// One asynchronous Register call to the kubelet.
 #pragma once
 
 #include <functional>
@@ -8,9 +8,9 @@
 
 namespace vdpa::plugin {
 
-// Calls `done` on a gRPC thread with an empty text, or with what went wrong. Bounded by a deadline.
-// Uses a connection of its own: one kept over a kubelet restart needs seconds to come back. The
-// result cancels the call.
+// Calls `done` on a gRPC thread with an error, empty on success. Bounded by a deadline. Uses a new
+// connection: one kept over a kubelet restart needs seconds to recover. The returned function
+// cancels the call.
 std::function<void()> registerWithKubelet(EventLoop& loop, const std::string& kubeletSocket,
                                           const std::string& endpoint, const std::string& resource,
                                           std::function<void(std::string error)> done);

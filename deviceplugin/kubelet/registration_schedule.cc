@@ -13,8 +13,8 @@ void RegistrationSchedule::expect(Time now) {
 
 void RegistrationSchedule::kubeletAppeared(Time now, bool ourSocketStayed) {
   kubeletThere_ = true;
-  // Found before this was read. Asked twice, it would lose the first socket in the midst of
-  // admitting a pod.
+  // This kubelet was found before its event was read. A second Register would make it lose the
+  // first socket while it may be admitting a pod.
   if (ourSocketStayed && (inFlight_ || registered_ || streams_ > 0)) {
     registered_ = registered_ || streams_ > 0;
     briefStreams_ = 0;
@@ -37,7 +37,7 @@ void RegistrationSchedule::attempted() {
 void RegistrationSchedule::succeeded(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
-  // The stream can have come and gone before the kubelet's answer: due_ is streamEnded()'s.
+  // The stream can have come and gone before the kubelet's answer: keep streamEnded()'s due_.
   if (endedInFlight_ && streams_ == 0) return;
   registered_ = true;
   due_ = now + kStreamDeadline;
@@ -46,7 +46,7 @@ void RegistrationSchedule::succeeded(Time now) {
 void RegistrationSchedule::failed(Time now) {
   if (!inFlight_) return;
   inFlight_ = false;
-  registered_ = streams_ > 0;  // the kubelet may have taken us and been late to say so
+  registered_ = streams_ > 0;  // the kubelet may have accepted, but answered too late
   backOff(now);
 }
 
@@ -65,7 +65,7 @@ void RegistrationSchedule::streamEnded(Time now) {
   if (streams_ > 0) --streams_;
   endedInFlight_ = inFlight_;
   briefStreams_ = now - streamStart_ < kBriefStream ? briefStreams_ + 1 : 0;
-  // Whichever stream it was, the kubelet may have dropped this resource with it.
+  // Even if it was an older stream, the kubelet may have dropped this resource with it.
   if (briefStreams_ <= kBriefStreams) return expect(now);
   registered_ = false;
   backOff(now);

@@ -75,7 +75,7 @@ void ResourcePlugin::startServer() {
                                            order_, allocation_, std::move(events));
 }
 
-// Registers again. Streams of the server so far end before the kubelet is asked: see attempt().
+// Registers again. Ends the current server's streams before it asks the kubelet: see attempt().
 void ResourcePlugin::restart() {
   registration_.restarted(EventLoop::Clock::now());
   changed_();
@@ -83,7 +83,8 @@ void ResourcePlugin::restart() {
 }
 
 void ResourcePlugin::kubeletAppeared() {
-  registration_.kubeletAppeared(EventLoop::Clock::now(), named_ && server_ && server_->socketIsOurs());
+  registration_.kubeletAppeared(EventLoop::Clock::now(),
+                                named_ && server_ && server_->socketIsOurs());
   changed_();
   schedule();
 }
@@ -108,18 +109,17 @@ void ResourcePlugin::schedule() {
   due_.start(delay);
 }
 
-// Every Register names a socket of its own, because the kubelet refuses one that it still has
-// (plugin_socket.h). Streams of the server before end with it.
+// Every Register names a new socket, because the kubelet refuses one that it still has
+// (plugin_socket.h). The previous server's streams end with it.
 void ResourcePlugin::attempt() {
   registration_.attempted();
   try {
     if (named_ || !server_ || !server_->socketIsOurs()) startServer();
   } catch (const std::exception& error) {
-    // Events in a directory that takes its place are not seen: the process must start again.
+    // The watch does not cover a directory that replaces it: the process must restart.
     if (!std::filesystem::exists(paths_.kubeletDirectory)) throw;
     registration_.failed(EventLoop::Clock::now());
-    log::warn("{}: not registered with the kubelet, which is tried again: {}", resource_,
-              withRemedy(error));
+    log::warn("cannot register {} with the kubelet (retrying): {}", resource_, withRemedy(error));
     return schedule();
   }
   named_ = true;
@@ -136,7 +136,7 @@ void ResourcePlugin::attempt() {
             log::info("{}: registered with the kubelet, {} devices", resource_, devices_.size());
           } else {
             registration_.failed(now);
-            log::warn("{}: not registered with the kubelet: {}", resource_, error);
+            log::warn("cannot register {} with the kubelet (retrying): {}", resource_, error);
           }
           changed_();
           schedule();

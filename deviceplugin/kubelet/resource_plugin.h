@@ -1,5 +1,4 @@
-// One resource as the kubelet sees it: its devices, its server and its registration, kept alive
-// together.
+// One resource as the kubelet sees it: its devices, its server and its registration.
 #pragma once
 
 #include <memory>
@@ -16,7 +15,7 @@ namespace vdpa::plugin {
 
 class PluginServer;
 
-// All members are for the loop's thread, but for what gRPC calls inside.
+// Loop thread only, except for the members that gRPC calls.
 class ResourcePlugin {
  public:
   struct Paths {
@@ -24,7 +23,7 @@ class ResourcePlugin {
     std::string runDirectory;
   };
 
-  // `changed` is called when registered() may have changed. References outlive this.
+  // Calls `changed` when registered() may have changed. References outlive this.
   ResourcePlugin(EventLoop& loop, Paths paths, const ResourceOffer& offer, DeviceInfoFiles& files,
                  Metrics& metrics, std::function<void()> changed);
   ~ResourcePlugin();
@@ -35,9 +34,9 @@ class ResourcePlugin {
   void kubeletVanished();
   void ownSocketVanished();
 
-  const std::string& endpoint() const { return endpoint_; }  // the file name of the socket now
+  const std::string& endpoint() const { return endpoint_; }  // the current socket's file name
   const std::string& resource() const { return resource_; }
-  // Whether this plugin may go on serving the resource as it is configured now.
+  // Whether this plugin can keep serving the resource with this configuration.
   bool fits(const ResourceConfig& config) const {
     return config.topology == topology_ && config.allocation == order_;
   }
@@ -61,12 +60,12 @@ class ResourcePlugin {
   DeviceList devices_;
   Allocation allocation_;
   RegistrationSchedule registration_;
-  unsigned generation_ = 0;  // of the server: events of an earlier one are old news
+  unsigned generation_ = 0;  // of the server: events of an earlier one are stale
   bool named_ = false;       // a Register call has named endpoint_
   const EventLoop::Lifetime lifetime_;
   const std::function<void(EventLoop::Task)> post_;  // from any thread; dropped once this is gone
   EventLoop::Timer due_;                             // of the next Register call
-  std::function<void()> cancel_;                     // the Register call under way
+  std::function<void()> cancel_;                     // the pending Register call
   std::unique_ptr<PluginServer> server_;
 };
 

@@ -27,7 +27,7 @@
 namespace vdpa::plugin {
 namespace {
 
-// A resource that could not be.
+// A resource that could not be offered.
 constexpr auto kOfferAgain = std::chrono::seconds(2);
 
 }  // namespace
@@ -64,7 +64,7 @@ void ResourcePlugins::removeLeftovers(const Config& config) const {
 }
 
 bool ResourcePlugins::offer(std::vector<ResourceOffer> offers) {
-  // Nothing of what the kubelet knows has changed in most cases.
+  // In most cases nothing has changed for the kubelet.
   const bool others = !std::exchange(offering_, true) || offers != offers_;
   offers_ = std::move(offers);
   if (others || incomplete_) update();
@@ -80,12 +80,12 @@ void ResourcePlugins::update() {
       return offer.resource.fullName() == entry.first;
     });
     if (gone) {
-      log::info("{} is not offered any more", entry.first);
+      log::info("{} is no longer offered", entry.first);
       metrics_.withdrawn(entry.first);
     }
     return gone;
   });
-  for (const auto& offer : offers_)  // one that is registered with other options starts anew
+  for (const auto& offer : offers_)  // recreate those registered with other options
     if (const auto known = plugins_.find(offer.resource.fullName());
         known != plugins_.end() && !known->second->fits(offer.resource))
       plugins_.erase(known);
@@ -104,8 +104,8 @@ void ResourcePlugins::update() {
       plugin->devices().setHealth(health_);
       if (there) plugin->kubeletAppeared();
       plugins_.emplace(name, std::move(plugin));
-    } catch (const std::exception& error) {  // the other resources are still worth it
-      log::error("{} is not offered yet, which is tried again: {}", name, withRemedy(error));
+    } catch (const std::exception& error) {  // continue with the other resources
+      log::error("cannot register {} with the kubelet (retrying): {}", name, withRemedy(error));
       incomplete_ = true;
     }
   }

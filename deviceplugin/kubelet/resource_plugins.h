@@ -1,5 +1,5 @@
 // The resources that this node offers to the kubelet: a ResourcePlugin for each, which come and go
-// with the offers. All of it is for the loop's thread.
+// with the offers. Loop thread only.
 #pragma once
 
 #include <functional>
@@ -27,39 +27,38 @@ class ResourcePlugins {
   using ById = std::map<std::string, DeviceList::Health>;  // by device ID
 
   struct Handlers {
-    std::function<void()> changed;  // serving() may be another one
-    std::function<void()> retry;    // a resource could not be offered: time for another offer()
+    std::function<void()> changed;  // serving() may have changed
+    std::function<void()> retry;    // a resource could not be offered: call offer() again
   };
 
   // References outlive this.
   ResourcePlugins(EventLoop& loop, ResourcePlugin::Paths paths, OfferedResources& offered,
                   DeviceInfoFiles& files, Metrics& metrics, Handlers handlers);
 
-  // Begins to follow the kubelet.
+  // Starts to watch the kubelet.
   void watch(Inotify& inotify);
-  // Removes the sockets that a plugin left when it was killed, of these resources and of all that
-  // were offered before.
+  // Removes the sockets that a killed plugin left, of these resources and of all offered before.
   void removeLeftovers(const Config& config) const;
-  // Whether these are others than before, the first ones included.
+  // Returns whether the offers have changed; the first ones count as a change.
   bool offer(std::vector<ResourceOffer> offers);
   const std::vector<ResourceOffer>& offers() const { return offers_; }
 
-  // Of devices that are not offered just now, too: the datapath says nothing of one that comes back
-  // before it heard that it was gone. The default one: nothing is known of it any more.
+  // Includes devices that are not offered now: the datapath does not report again on a device that
+  // returns before the datapath learned of its removal. A default Health forgets the device's.
   void setHealth(const ById& changes);
-  // Of each one that is offered, whatever was said before.
+  // Overrides the health of all offered devices.
   void setAllHealth(const std::string& reason);
-  // Nothing is known any more of any.
+  // Forgets the health of all devices.
   void forgetHealth(const std::string& reason);
-  // The kubelet has taken back devices of these resources.
+  // Call when the kubelet has freed devices of these resources.
   void resend(const std::set<std::string>& resources);
 
-  // Ends all of them; no handler is called any more.
+  // Ends all of them; no handler is called afterwards.
   void clear() { plugins_.clear(); }
 
   bool contains(const std::string& resource) const { return plugins_.contains(resource); }
   DeviceList::Health healthOf(const std::string& resource, const std::string& id) const;
-  // Every resource is registered, and there is one.
+  // True if there is a resource and all are registered.
   bool serving() const;
 
   struct Summary {
@@ -78,7 +77,7 @@ class ResourcePlugins {
   DeviceInfoFiles& files_;
   Metrics& metrics_;
   const Handlers handlers_;
-  bool offering_ = false;  // since the first offers
+  bool offering_ = false;  // the first offers have been made
   std::vector<ResourceOffer> offers_;
   ById health_;
   bool incomplete_ = false;  // a resource of offers_ has no plugin

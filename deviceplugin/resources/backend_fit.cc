@@ -36,8 +36,8 @@ const KernelVdpaDriver* driverByIds(const Candidate& candidate) {
   return nullptr;
 }
 
-// The driver of a device or a management device that is there is the one that is bound, else the
-// one that takes the function. nullptr: none does.
+// The bound driver if a device or a management device exists, else the driver that supports the
+// function. nullptr: none does.
 const KernelVdpaDriver* driverOf(const Candidate& candidate) {
   const std::string management = candidate.vdpa         ? candidate.vdpa->managementDevice
                                  : candidate.management ? candidate.management->name
@@ -56,7 +56,7 @@ const DpdkVdpaDriver* dpdkDriverOf(const Candidate& candidate) {
   return nullptr;
 }
 
-// Of a function that no kernel driver makes a vDPA device of.
+// Why no kernel driver makes a vDPA device of a function.
 std::string whyNoDriver(const PciFunction& function) {
   const std::string ids = function.vendor + ":" + function.device;
   if (function.vendor != kVirtioVendor)
@@ -64,24 +64,25 @@ std::string whyNoDriver(const PciFunction& function) {
       for (const auto& id : driver.functions)
         if (function.vendor == id.vendor)
           return fmt::format(
-              "{} is not among the functions of {} ({}), and has no kernel vDPA driver", ids,
+              "{} is not a function that {} supports ({}), and has no kernel vDPA driver", ids,
               driver.module, driver.hardware);
   return ids + " has no kernel vDPA driver";
 }
 
-// The attributes of `vdpa dev add` for this resource; `problem`: what the driver can't do of it.
+// The attributes of `vdpa dev add` for this resource; `problem`: an attribute that the driver
+// doesn't support.
 VdpaAttributes attributesFor(const VdpaConfig& config, const KernelVdpaDriver& driver,
                              std::string& problem) {
   const auto refuse = [&](bool asked, bool can, const char* key) {
     if (asked && !can && problem.empty())
-      problem = fmt::format("vdpa.{} is not possible: `vdpa dev add` of its driver {} takes {}",
+      problem = fmt::format("vdpa.{} is not supported: `vdpa dev add` of its driver {} takes {}",
                             key, driver.name, addAttributes(driver));
   };
   refuse(config.queuePairs != 0, driver.queuePairs, "queuePairs");
   refuse(config.mtu != 0, driver.mtu, "mtu");
   refuse(config.features != 0, driver.features, "features");
   VdpaAttributes attributes;
-  // A driver that gives all by itself isn't asked for it.
+  // Don't ask a driver for all if that is its default.
   if (driver.queuePairs && (config.pairs() != 0 || driver.askForAll))
     attributes.queuePairs = config.pairs();
   if (config.features != 0 || (driver.askForAll && driver.features))
@@ -122,8 +123,8 @@ std::string madeWith(const Device& device) {
           : "");
 }
 
-// What a device has otherwise than its attributes say, as the kernel tells it; empty: nothing. A
-// feature MAC that is not there is no difference: its function has none.
+// The differences between a device, as the kernel reports it, and its attributes; empty: none. A
+// missing feature MAC is no difference: the function has no MAC.
 std::string differences(const VdpaAttributes& wanted, const VdpaDevice& vdpa,
                         const ManagementDevice& management) {
   std::string text;
@@ -143,17 +144,19 @@ std::string differences(const VdpaAttributes& wanted, const VdpaDevice& vdpa,
   return text;
 }
 
-// Of one that has the name of those that provisioning makes: which attributes it has.
+// The attributes of a device that has the name that provisioning gives.
 std::string asMade(const Device& device, const Candidate& candidate) {
   const std::string other = differences(device.attributes, *candidate.vdpa, *candidate.management);
   if (other.empty()) return madeWith(device);
   return fmt::format(
-      "to be made with {}, but it has {}: for a pod's network, or it was made by an older kernel "
-      "or vdpa-datapath or by somebody else; `vdpa dev del {}` while no pod has it makes it again",
+      "to be made with {}, but it has {}: either for a pod's network, or because an older kernel, "
+      "an older vdpa-datapath or another program made it; to remake it, run `vdpa dev del {}` "
+      "while no pod has it",
       describe(device.attributes), other, device.vdpa);
 }
 
-// How its vDPA device is made; what the resource asks of it that can't be, empty: nothing.
+// Sets how its vDPA device is made. Returns the request of the resource that is impossible; empty:
+// none.
 std::string provision(const ResourceConfig& resource, const Candidate& candidate,
                       const KernelVdpaDriver& driver, Device& device) {
   std::string problem;
@@ -164,7 +167,7 @@ std::string provision(const ResourceConfig& resource, const Candidate& candidate
   if (const auto* management = candidate.management)
     problem = unsupported(device.attributes,
                           {management->name, management->maxVirtqueues, management->features});
-  // A driver that somebody bound in place of the usual one stays.
+  // Keep a driver that was bound instead of the usual one.
   if (candidate.function && (!candidate.management || candidate.function->driver == driver.name))
     device.pciDriver = vdpaDriverOf(candidate);
   return problem;
@@ -177,7 +180,7 @@ BackendFit asVdpaDevice(const ResourceConfig& resource, const Candidate& candida
   device.vdpa = vdpa.name;
   device.managementDevice = vdpa.managementDevice;
   device.characterDevice = vdpa.characterDevice;
-  // One that we made stays ours to undo.
+  // A device that we made stays ours to undo.
   const bool ours = resource.provision && candidate.hasProvisionedDevice();
   device.provision = ours;
   device.rules = rulesOf(driver);
@@ -188,8 +191,8 @@ BackendFit asVdpaDevice(const ResourceConfig& resource, const Candidate& candida
     made = asMade(device, candidate);
   } else if (resource.provision) {
     made = fmt::format(
-        "made by somebody else, whose attributes it has: `vdpa dev del {}` while no pod has it "
-        "lets it be made here",
+        "made by another program, with that program's attributes: to remake it, run "
+        "`vdpa dev del {}` while no pod has it",
         vdpa.name);
   }
   const std::string needed = resource.attach == Attach::virtioVdpa ? "virtio_vdpa" : "vhost_vdpa";
@@ -284,10 +287,10 @@ BackendFit fitBackend(const ResourceConfig& resource, const Candidate& candidate
                          candidate.function &&
                          candidate.function->driver != vdpaDriverOf(candidate);
   if ((kernel.device && !elsewhere) || resource.attach != Attach::vhostUser) return kernel;
-  // DPDK's drivers have no such attributes.
+  // DPDK's drivers don't have these attributes.
   if (!kernel.device && resource.vdpa != VdpaConfig()) return kernel;
-  // What is bound for DPDK already, it gets: provisioning takes nothing from such a driver. Else
-  // what the kernel lacks is the better advice.
+  // A function that is already bound for DPDK stays there: provisioning takes nothing from such a
+  // driver. Otherwise the kernel's reason is the better advice.
   BackendFit dpdk = asDpdkDevice(resource, candidate);
   if (dpdk.device) return dpdk;
   if (const auto* driver = dpdkDriverOf(candidate);

@@ -1,4 +1,4 @@
-// How a device could be served: which backend fits what it is and what it is bound to.
+// How a device could be served: the backend that fits its kind and its driver.
 #pragma once
 
 #include <optional>
@@ -12,14 +12,14 @@ namespace vdpa::plugin {
 
 struct BackendFit {
   std::optional<Device> device;
-  // With a device: by what. Without: what is missing, and what would help.
+  // With a device: the driver that serves it. Without: the obstacle and a remedy.
   std::string why;
 };
 
 // The kernel driver that provisioning binds to make a vDPA device of this function; empty: none.
 std::string vdpaDriverOf(const Candidate& candidate);
 
-// The first backend that fits, as `resource` asks for it.
+// The first backend that fits `resource`.
 BackendFit fitBackend(const ResourceConfig& resource, const Candidate& candidate);
 
 }  // namespace vdpa::plugin

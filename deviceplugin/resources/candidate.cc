@@ -35,14 +35,15 @@ std::string hostUse(const Snapshot& snapshot, const std::vector<std::string>& ne
 
 std::string neverOf(const Snapshot& snapshot, const Candidate& candidate) {
   if (const auto* vdpa = candidate.vdpa) {
-    if (!vdpa->isNetwork) return fmt::format("its vDPA device {} is no network device", vdpa->name);
+    if (!vdpa->isNetwork)
+      return fmt::format("its vDPA device {} is not a network device", vdpa->name);
     if (auto use = hostUse(snapshot, vdpa->netdevs); !use.empty()) return use;
   }
   if (candidate.slice)
     if (auto use = hostUse(snapshot, candidate.slice->netdevs); !use.empty()) return use;
   if (const auto* function = candidate.function) {
     if (function->classCode >> 16 != kNetworkClass && !candidate.vdpa)
-      return fmt::format("is no network function but of PCI class {:06x}", function->classCode);
+      return fmt::format("is not a network function: PCI class {:06x}", function->classCode);
     if (function->vfCount > 0) return fmt::format("is a PF with {} VFs", function->vfCount);
     if (auto use = hostUse(snapshot, function->netdevs); !use.empty()) return use;
   }
@@ -66,7 +67,7 @@ Candidate ofFunction(const Snapshot& snapshot, const PciFunction& function) {
   return candidate;
 }
 
-// NUMA node and PF of a slice are those of the function it belongs to.
+// A slice has the NUMA node and PF of its function.
 void addSlice(const Snapshot& snapshot, const std::string& managementDevice, Candidate& candidate) {
   constexpr std::string_view kBus = "auxiliary/";
   if (!managementDevice.starts_with(kBus)) return;
@@ -124,8 +125,9 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
   for (const auto& [address, function] : snapshot.functions)
     candidates.emplace(address, ofFunction(snapshot, function));
 
-  // A function's own vDPA device is that function's; any other stands for itself. A device on a
-  // slice of a function (a scalable function) has that function's address but is not all of it.
+  // A function's own vDPA device belongs to that function's candidate; any other is a candidate
+  // itself. A device on a slice of a function (a scalable function) has the function's address but
+  // is only a part of it.
   std::set<std::string> makers;
   for (const auto& [name, vdpa] : snapshot.vdpaDevices) {
     makers.insert(vdpa.managementDevice);
@@ -138,7 +140,7 @@ std::vector<Candidate> findCandidates(const Snapshot& snapshot) {
     else
       candidates.emplace(name, ofVdpaDevice(snapshot, vdpa));
   }
-  // Management devices without a function of their own that could make their one device.
+  // Management devices without a function of their own that could make their only device.
   for (const auto& [name, management] : snapshot.managementDevices) {
     if (!management.makesNetwork || makers.contains(name) || !management.pciAddress.empty())
       continue;

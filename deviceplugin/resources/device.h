@@ -1,4 +1,4 @@
-// A device as a resource offers it: what the kubelet, the datapath and a pod are told of it.
+// A device as a resource offers it to the kubelet, the datapath and a pod.
 #pragma once
 
 #include <string>
@@ -14,18 +14,18 @@ struct Device {
   Attach attach = Attach::vhostUser;
   int numaNode = -1;      // -1: none
   std::string pf;         // PCI address of the PF it shares a port with, or its own; may be empty
-  std::string unhealthy;  // why it can't be used now, as far as discovery sees; empty: it can
+  std::string unhealthy;  // discovery's reason why it can't be used now; empty: it can
 
   std::string pciAddress;   // empty: no PCI function
   unsigned queuePairs = 0;  // 0: known when it is opened
 
   // kernel
   std::string vdpa;              // its name on the vdpa bus, or the one that provisioning gives
-  std::string managementDevice;  // where it is made
+  std::string managementDevice;  // its parent
   std::string characterDevice;   // "vhost-vdpa-3"; empty under virtio_vdpa, or not there yet
-  std::string pciDriver;         // what provisioning binds; empty: nothing has to be bound
+  std::string pciDriver;         // for provisioning to bind; empty: nothing to bind
   bool provision = false;
-  VdpaAttributes attributes;  // that it is made with
+  VdpaAttributes attributes;  // for making it
   VdpaRules rules;            // of its parent's driver
 
   // dpdk

@@ -15,7 +15,7 @@ namespace {
 std::string whyGone(const Offers& found, const std::string& resource, const std::string& id) {
   const auto verdict = std::find_if(found.verdicts.begin(), found.verdicts.end(),
                                     [&](const Verdict& each) { return each.id == id; });
-  if (verdict == found.verdicts.end()) return "it is gone from the node";
+  if (verdict == found.verdicts.end()) return "it is no longer on the node";
   const auto refusal = verdict->refusals.find(resource);
   return refusal == verdict->refusals.end() ? verdict->reason : refusal->second;
 }

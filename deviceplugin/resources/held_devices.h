@@ -10,10 +10,10 @@
 
 namespace vdpa::plugin {
 
-// What discovery found, and what is held still: that stays in its resource's list, unhealthy and
-// with the reason, since the kubelet would otherwise forget what its pod has. Of a device that was
-// not offered before, having gone while this program did not run, nothing but its ID is known.
-// `held` has pairs of resource and device ID.
+// Adds the devices that pods still hold to those that discovery found: each stays in its resource's
+// list, unhealthy and with the reason, since the kubelet would otherwise forget that its pod has
+// it. If a device vanished while this program did not run, only its ID is known. `held` has pairs
+// of resource and device ID.
 std::vector<ResourceOffer> withHeldDevices(
     const Offers& found, const std::vector<ResourceOffer>& before,
     const std::set<std::pair<std::string, std::string>>& held);

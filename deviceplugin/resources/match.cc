@@ -24,7 +24,7 @@ std::string needs(const char* what, const T& found, const std::vector<T>& wanted
   return fmt::format("{} is {}, needs {}", what, found, fmt::join(wanted, " or "));
 }
 
-// "none" for what isn't there, so that the sentence stays one.
+// "none" for an empty text, for use in a sentence.
 std::string orNone(const std::string& text) {
   return text.empty() ? "none" : text;
 }
@@ -42,7 +42,7 @@ std::string shown(const std::vector<PfSelector>& selectors) {
   return text;
 }
 
-// A VF by its PF, whatever names that.
+// Compares a VF by its PF's name or address.
 std::string pfMismatch(const char* what, const std::vector<PfSelector>& wanted,
                        const Candidate& candidate, const std::string& found) {
   if (wanted.empty()) return "";

@@ -1,4 +1,4 @@
-// Whether a selector of the configuration means a device.
+// Whether a selector of the configuration matches a device.
 #pragma once
 
 #include <string>
@@ -8,10 +8,10 @@
 
 namespace vdpa::plugin {
 
-// The first key that doesn't match, with what was found and what is needed; empty: it matches.
-// `provisionedDriver` is a driver that provisioning would bind: it counts as the one that a
-// selector asks for, since a device must not lose its resource by being provisioned. `queuePairs`
-// is what it has or, with provisioning, can be given; 0: not known.
+// The first key that doesn't match, with the found and the needed value; empty: all match.
+// `provisionedDriver` is the driver that provisioning would bind: it satisfies any driver that a
+// selector requires, since a device must not lose its resource by being provisioned. `queuePairs`
+// is the device's number or, with provisioning, its maximum; 0: not known.
 std::string mismatch(const Selector& selector, const Candidate& candidate,
                      const std::string& provisionedDriver, unsigned queuePairs);
 

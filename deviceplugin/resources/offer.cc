@@ -37,7 +37,7 @@ std::string whatIs(const Candidate& candidate) {
   return "management device " + candidate.management->name;
 }
 
-// A port without a link carries no packets, whatever the VF does.
+// A port without a link carries no packets of its VFs.
 void checkLink(Device& device, const ResourceConfig& resource, const Candidate& candidate,
                const Snapshot& snapshot) {
   if (!resource.linkHealth || !device.unhealthy.empty() || candidate.pfName.empty()) return;
@@ -46,7 +46,7 @@ void checkLink(Device& device, const ResourceConfig& resource, const Candidate& 
     device.unhealthy = fmt::format("its PF {} has no link", candidate.pfName);
 }
 
-// The first of the resource's selectors that means the device; else what the first one lacks.
+// The resource's first selector that matches the device; else the first selector's mismatch.
 std::string selectorMismatch(const ResourceConfig& resource, const Candidate& candidate) {
   const std::string provisioned = resource.provision ? vdpaDriverOf(candidate) : "";
   const unsigned pairs = resource.provision ? candidate.provisionedPairs() : candidate.queuePairs();
@@ -87,7 +87,7 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot) {
   for (const auto& candidate : findCandidates(snapshot)) {
     Verdict verdict{candidate.id, whatIs(candidate), "", candidate.never, {}};
     if (ports.contains(candidate.id))
-      verdict.reason = "its name is that of a software port; give one of them another name";
+      verdict.reason = "a software port has the same name; rename one of them";
     if (verdict.reason.empty()) {
       for (auto& offer : offers.resources) {
         const std::string name = offer.resource.fullName();
@@ -118,7 +118,7 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot) {
 }
 
 std::string describe(const Offers& offers) {
-  std::map<std::string, std::string> reasons;  // of what is offered
+  std::map<std::string, std::string> reasons;  // of offered devices
   for (const auto& verdict : offers.verdicts) reasons[verdict.id] = verdict.reason;
   std::string text;
   for (const auto& [resource, devices] : offers.resources) {

@@ -1,5 +1,5 @@
-// Which devices belong to which resource, and why: a plain function from the configuration and what
-// is on the node.
+// Which devices belong to which resource, and why: a pure function of the configuration and the
+// node's devices.
 #pragma once
 
 #include <map>
@@ -18,13 +18,13 @@ struct ResourceOffer {
   bool operator==(const ResourceOffer&) const = default;
 };
 
-// What became of one thing on the node that could be a device.
+// The decision on one candidate.
 struct Verdict {
   std::string id;
   std::string what;                             // "VF 2 of ens1f0, 15b3:101e, driver mlx5_core"
-  std::string resource;                         // that has it; empty: none
-  std::string reason;                           // why it has it, or why none may
-  std::map<std::string, std::string> refusals;  // resource to the first thing that kept it out
+  std::string resource;                         // its owner; empty: none
+  std::string reason;                           // why that owns it, or why none may
+  std::map<std::string, std::string> refusals;  // resource to its first obstacle
   bool operator==(const Verdict&) const = default;
 };
 
@@ -37,8 +37,7 @@ struct Offers {
 // The first resource that matches a device owns it.
 Offers makeOffers(const Config& config, const Snapshot& snapshot);
 
-// What --validate prints: a few lines for each resource, then a line for everything else on the
-// node.
+// The output of --validate: a few lines for each resource, then a line for each other candidate.
 std::string describe(const Offers& offers);
 
 }  // namespace vdpa::plugin

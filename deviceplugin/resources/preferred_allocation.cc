@@ -21,7 +21,7 @@ bool isDigit(char c) {
   return std::isdigit(static_cast<unsigned char>(c)) != 0;
 }
 
-// The run of digits at the start, without leading zeros; removed from `text` whole.
+// Removes the run of digits at the start of `text` and returns it without leading zeros.
 std::string_view takeNumber(std::string_view& text) {
   const size_t end = std::min(text.find_first_not_of("0123456789"), text.size());
   std::string_view number = text.substr(0, end);
@@ -42,8 +42,8 @@ struct Taken {
   }
 };
 
-// The node that serves the rest alone; the one that has most of what is taken already before the
-// one with the fewest left over, so that large groups stay for large requests.
+// A node that can provide all remaining devices: preferably the one with most devices taken
+// already, then the one with the fewest left over, so that large groups stay for large requests.
 std::optional<int> bestNode(const Taken& taken, const std::vector<Choice>& available,
                             size_t wanted) {
   std::map<int, size_t> free;
@@ -65,8 +65,8 @@ std::optional<int> bestNode(const Taken& taken, const std::vector<Choice>& avail
   return best;
 }
 
-// Takes devices of one node (of any, if none is given) until there are enough. `available` is in
-// natural order and stays so.
+// Takes devices of one node (or of any) until there are enough. `available` is in natural order and
+// stays so.
 void takeFromNode(Taken& taken, std::vector<Choice>& available, size_t wanted,
                   AllocationOrder order, std::optional<int> node) {
   std::map<std::string, size_t> left;  // of each PF
@@ -116,8 +116,8 @@ std::vector<std::string> preferDevices(std::vector<Choice> available,
                                        const std::vector<std::string>& mustInclude, int count,
                                        AllocationOrder order) {
   if (count < 0 || mustInclude.size() > static_cast<size_t>(count))
-    throw std::invalid_argument(
-        fmt::format("{} devices must be included in {}", mustInclude.size(), count));
+    throw std::invalid_argument(fmt::format(
+        "{} devices must be included, but only {} are requested", mustInclude.size(), count));
   const auto wanted = static_cast<size_t>(count);
   std::sort(available.begin(), available.end(),
             [](const Choice& a, const Choice& b) { return naturalLess(a.id, b.id); });
@@ -138,7 +138,7 @@ std::vector<std::string> preferDevices(std::vector<Choice> available,
     }
   }
   if (taken.ids.size() + available.size() < wanted)
-    throw std::invalid_argument(fmt::format("{} devices are asked for but only {} are available",
+    throw std::invalid_argument(fmt::format("{} devices are requested, but only {} are available",
                                             count, taken.ids.size() + available.size()));
   takeFromNode(taken, available, wanted, order, bestNode(taken, available, wanted));
   takeFromNode(taken, available, wanted, order, std::nullopt);

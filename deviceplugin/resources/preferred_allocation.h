@@ -1,4 +1,4 @@
-// Which of the available devices a container should get.
+// Chooses the devices that a container should get.
 #pragma once
 
 #include <string>
@@ -18,9 +18,9 @@ struct Choice {
   std::string pf;
 };
 
-// `mustInclude` first. The rest from one NUMA node if one has enough (that of the included ones
-// before others), spread or packed over its PFs, and in natural order where that leaves a choice.
-// Throws std::invalid_argument when it isn't possible, saying why.
+// `mustInclude` first. The rest from one NUMA node if one has enough (preferably that of the
+// included ones), spread or packed over its PFs, and otherwise in natural order. Throws
+// std::invalid_argument with the reason if that is impossible.
 std::vector<std::string> preferDevices(std::vector<Choice> available,
                                        const std::vector<std::string>& mustInclude, int count,
                                        AllocationOrder order);

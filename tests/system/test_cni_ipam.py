@@ -291,7 +291,7 @@ def test_a_del_whose_ipam_plugin_hangs_ends_all_the_same(node, scripted):
     ipam = scripted(f"cat > /dev/null; [ $CNI_COMMAND = ADD ] && echo '{ADDRESS}' || exec sleep 1000")
     node.add(**ipam.config)
     begin = time.monotonic()
-    with refused(TRY_AGAIN, "scripted", "did not end in time"):
+    with refused(TRY_AGAIN, "scripted", "did not exit in time"):
         node.call("DEL", **ipam.config)
     assert time.monotonic() - begin < 25
     assert nothing_left(node)

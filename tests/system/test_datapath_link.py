@@ -17,7 +17,7 @@ def test_devices_that_the_datapath_refuses_are_unhealthy_with_its_words(node):
         with pytest.raises(grpc.RpcError) as refused:
             kubelet_side.allocate("nic-0")
         assert "nic-1 has an attach that is none" in refused.value.details()
-        warnings = [line for line in plugin.log().splitlines() if " vdpa-device-plugin: vdpa-datapath on " in line
+        warnings = [line for line in plugin.log().splitlines() if " vdpa-device-plugin: cannot reach vdpa-datapath on " in line
                     and "attach that is none" in line]
         assert len(warnings) == 1, "the same again is no news"
         node.datapath.refusal = None

@@ -243,7 +243,7 @@ def test_no_second_process_of_a_control_socket(directory, program, arguments):
                                  "--control=control.sock"], cwd=directory, capture_output=True, text=True, timeout=30,
                                 check=False)
     assert second.returncode == 1
-    assert f"process {os.getpid()} has the control socket control.sock already" in second.stderr
+    assert f"process {os.getpid()} already has the control socket control.sock" in second.stderr
     assert os.listdir(directory) == ["control.lock"]
 
 

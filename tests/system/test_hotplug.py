@@ -61,7 +61,7 @@ def test_drivers_functions_and_links(scene):
     assert "driver is virtio-pci, needs vp-vdpa; `provision: vdpa` would bind it" in plugin.explain(vf)
     sysfs.remove_vf(0, 0)
     inject(plugin.pid, "pci", f"/devices/pci0000:00/{vf}", "remove")
-    wait_until(lambda: "nothing on this node" in unknown(plugin, vf), lambda: unknown(plugin, vf))
+    wait_until(lambda: "no device on this node" in unknown(plugin, vf), lambda: unknown(plugin, vf))
 
     other = sysfs.vf(1, 0)
     sysfs.set_link(1, "down")
@@ -109,7 +109,7 @@ def test_a_held_device_that_went_while_the_plugin_was_down_is_listed_with_the_re
     kubelet.pods["default", "app"] = "vdpa.io/nic", [vf]
     sysfs.remove_vf(0, 1)
     with started(directory, config, sysfs) as plugin:
-        wait_until(lambda: "it is gone from the node" in refusal(kubelet, vf), plugin.log)
+        wait_until(lambda: "it is no longer on the node" in refusal(kubelet, vf), plugin.log)
         wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0), vf}, plugin.log)
         assert info.stat().st_ino == written, "the file of the pod that holds it is left alone"
         kubelet.pods.clear()

@@ -219,7 +219,7 @@ def test_devices_are_unhealthy_while_the_datapath_is_away(node):
     node.datapath.stop()
     with node.plugin() as plugin:
         kubelet_side = wait_devices(node, UNHEALTHY)
-        plugin.wait_log("is not reached")
+        plugin.wait_log("cannot reach vdpa-datapath")
         with pytest.raises(grpc.RpcError) as refused:
             kubelet_side.allocate("nic-0")
         assert "vdpa-datapath" in refused.value.details()
@@ -338,7 +338,7 @@ def test_a_configuration_that_cannot_be_taken_up_whole_is_repeated(directory):
             disk.free_one()
             node.config.write_text(config_text(("nic", 3), ("third", 1), ("other", 1)))
             wait_devices(node, {"third-0": "Healthy"}, 20, "vdpa.io/third")
-            program.wait_log("vdpa.io/other is not offered yet, which is tried again: cannot listen on "
+            program.wait_log("cannot register vdpa.io/other with the kubelet (retrying): cannot listen on "
                              f"{node.kubelet.directory}/vdpa.io-other-")
             assert "the configuration stays as it was" not in program.log()
             real.wait_healthy("other-0")
@@ -382,8 +382,8 @@ def test_a_configmap_changes_by_a_symbolic_link(node):
 def test_a_second_instance_waits_for_the_first(node):
     with node.plugin("first") as first, node.plugin("second") as second:
         wait_devices(node, HEALTHY)
-        wait_until(lambda: [p for p in (first, second) if "waiting for its end" in p.log()], "one waits")
-        waiting = next(p for p in (first, second) if "waiting for its end" in p.log())
+        wait_until(lambda: [p for p in (first, second) if "waiting until it exits" in p.log()], "one waits")
+        waiting = next(p for p in (first, second) if "waiting until it exits" in p.log())
         other = second if waiting is first else first
         before = len(node.kubelet.registrations)
         assert other.stop() == 0

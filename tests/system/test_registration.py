@@ -32,7 +32,7 @@ def test_a_socket_that_is_deleted_again_and_again_is_always_registered_again(nod
             node.kubelet.late = n % 2   # whether the kubelet has noticed the old stream's end at the next Register
             seen.path.unlink(missing_ok=True)   # by name, a late end has had it replaced
             seen = wait_other(node, seen)
-        assert "not registered" not in plugin.log()
+        assert "cannot register" not in plugin.log()
         wait_until(lambda: [p.name for p in node.kubelet.sockets()] == [node.kubelet.registrations[-1][1]],
                    lambda: f"no socket but the last; {node.kubelet.sockets()}")
 
@@ -50,7 +50,7 @@ def test_a_register_in_the_instant_in_which_a_stream_ends_is_taken(node):
                 node.kubelet.late = late
                 seen.stream.cancel()
                 seen = wait_other(node, seen, **this)
-        assert "not registered" not in plugin.log()
+        assert "cannot register" not in plugin.log()
         assert len({endpoint for _, endpoint in node.kubelet.registrations}) == len(node.kubelet.registrations)
 
 
@@ -113,7 +113,7 @@ def test_it_follows_release_0_1_0_which_the_kubelet_has_still(node):
     assert seen.ended.wait(5)
     with node.plugin() as plugin:
         wait_other(node, seen)
-        assert "not registered" not in plugin.log()
+        assert "cannot register" not in plugin.log()
         assert not old.path.exists(), "the socket that 0.1.0 left"
 
 

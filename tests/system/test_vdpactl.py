@@ -50,7 +50,7 @@ def test_unhealthy_devices_have_a_reason(directory):
 def test_nothing_to_show(directory):
     with Datapath(directory) as datapath:
         datapath.wait_serving()
-        assert "vdpa-device-plugin has not announced any" in output(directory, "devices")
+        assert "vdpa-device-plugin has not reported any" in output(directory, "devices")
         assert output(directory, "attachments") == "no attachments\n"
         assert output(directory, "stats") == "no attached devices\n"
         for what in ("devices", "attachments", "stats"):
@@ -106,7 +106,7 @@ def test_detach_of_an_owner_that_is_gone(datapath, directory):
             f"detached nic-1 from container {'c2' * 32}, interface net1\n")
         assert not datapath.list().attachments
     done = run(directory, "detach", "nic-0")
-    assert done.returncode == 1 and "nobody has device nic-0" in done.stderr
+    assert done.returncode == 1 and "device nic-0 is not attached" in done.stderr
     done = run(directory, "detach", "c2", "net1")
     assert done.returncode == 1 and "interface net1 of container c2 has no device" in done.stderr
 
@@ -123,7 +123,7 @@ def test_detach_by_force_asks(datapath, directory):
             os.execv(PROGRAM, [str(word) for word in command(directory, "detach", "--force", "nic-0")])
         seen = b""
         with os.fdopen(terminal, "r+b", buffering=0) as screen:
-            while b"go on: " not in seen:
+            while b"to continue: " not in seen:
                 seen += screen.read(1000)
             screen.write(text)
             with contextlib.suppress(OSError):  # the terminal ends with the program
@@ -134,7 +134,7 @@ def test_detach_by_force_asks(datapath, directory):
     for refusal in (b"\n", b"no\n", b"y\n", b"\x04"):
         seen, status = answer(refusal)
         assert status == 1 and "nothing was done" in seen, seen
-        assert "nic-0 is taken from default/web, container c1, interface net1 (waiting)" in seen
+        assert "detaches nic-0 from default/web, container c1, interface net1 (waiting)" in seen
         assert datapath.attachment()
     seen, status = answer(b"yes\n")
     assert status == 0 and "detached nic-0 from default/web" in seen, seen

@@ -79,7 +79,7 @@ def test_withheld_until_a_person_ends_it(datapath, directory, again, content, wh
     assert done.returncode == 1 and str(bad(datapath)) in done.stderr
     done = run(directory, "detach", "--force", "nic-0", "--yes")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "detached nic-0 from an owner that is not known\n"
+    assert done.stdout == "detached nic-0 from an unknown owner\n"
     assert sorted(datapath.processes()) == ["nic-1", "vdpa.io-nic"]
     assert not bad(datapath).exists() and not list(datapath.path().iterdir())
     datapath.wait_healthy()

@@ -59,7 +59,7 @@ TEST_CASE("a plugin over its deadline is killed with its children") {
   const Plugin plugin(hang);
   const auto begin = std::chrono::steady_clock::now();
   CHECK(errorOf([&] { plugin.ipam().run("ADD", 500ms); }) ==
-        "11: IPAM plugin 'plugin' did not end in time and was killed");
+        "11: IPAM plugin 'plugin' did not exit in time and was killed");
   CHECK(std::chrono::steady_clock::now() - begin < 10s);
   pid_t child = 0;
   std::ifstream(plugin.path("plugin.pid")) >> child;
@@ -82,7 +82,7 @@ TEST_CASE("answers") {
   const std::string large(1 << 20, ' ');
   CHECK(Plugin("echo '{}'; exec > /dev/null; cat > $0.input").ipam(large).run("ADD", 10s).empty());
   CHECK(errorOf([] { Plugin("exit 4").ipam().run("ADD", 10s); }) ==
-        "102: IPAM plugin 'plugin' ended with status 4");
+        "102: IPAM plugin 'plugin' exited with status 4");
 }
 
 TEST_CASE("plugins that are not there") {

@@ -124,8 +124,8 @@ TEST_CASE("a route without a gateway takes that of its own family") {
 
 TEST_CASE("addresses of an IPAM answer") {
   CHECK(addressesOf(kAddresses, "p") == std::vector<std::string>{"192.0.2.2/24", "2001:db8::2/64"});
-  CHECK(addressError(nullptr) == "102: IPAM plugin 'p' gave no address");
-  CHECK(addressError({{"ips", json::array()}}) == "102: IPAM plugin 'p' gave no address");
+  CHECK(addressError(nullptr) == "102: IPAM plugin 'p' returned no address");
+  CHECK(addressError({{"ips", json::array()}}) == "102: IPAM plugin 'p' returned no address");
   CHECK(addressError({{"ips", {7}}}) ==
         "102: IPAM plugin 'p': ips[0]: expected an object, found 7");
   for (const char* bad : {"192.0.2.1", "192.0.2.1/", "192.0.2.1/33", "192.0.2.1/-1",
@@ -144,9 +144,10 @@ TEST_CASE("more addresses and routes than an attachment can have") {
   CHECK(routesOf(many, "p").size() == 64);
   many["ips"].push_back(many["ips"][0]);
   many["routes"].push_back(many["routes"][0]);
-  CHECK(addressError(many) == "102: IPAM plugin 'p' gave 65 addresses; at most 64 are possible");
+  CHECK(addressError(many) ==
+        "102: IPAM plugin 'p' returned 65 addresses; at most 64 are possible");
   CHECK(errorOf([&] { routesOf(many, "p"); }) ==
-        "102: IPAM plugin 'p' gave 65 routes; at most 64 are possible");
+        "102: IPAM plugin 'p' returned 65 routes; at most 64 are possible");
 }
 
 TEST_CASE("what CHECK finds in prevResult") {

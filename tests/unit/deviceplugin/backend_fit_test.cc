@@ -204,7 +204,7 @@ TEST_CASE("attributes of the configuration: passed, or refused by name with what
   const auto refused = Managed(card("Intel N3000")).served({0, 9000, 0});
   CHECK_FALSE(refused.device);
   CHECK(refused.why ==
-        "vdpa.mtu is not possible: `vdpa dev add` of its driver ifcvf takes features");
+        "vdpa.mtu is not supported: `vdpa dev add` of its driver ifcvf takes features");
 }
 
 TEST_CASE("a device that has other attributes than it should is explained with those it has") {
@@ -228,8 +228,9 @@ TEST_CASE("a device that has other attributes than it should is explained with t
   const auto others = mlx5.served({});
   REQUIRE(others.device);
   CHECK_FALSE(others.device->provision);
-  CHECK_THAT(others.why, Catch::Contains("made by somebody else, whose attributes it has") &&
-                             Catch::Contains("`vdpa dev del vdpa0`"));
+  CHECK_THAT(others.why,
+             Catch::Contains("made by another program, with that program's attributes") &&
+                 Catch::Contains("`vdpa dev del vdpa0`"));
 }
 
 TEST_CASE("Octeon is refused behind a socket with the reason, and not as a netdev") {
@@ -301,7 +302,7 @@ TEST_CASE("a PF is given to DPDK only by name") {
     const auto refused = served(pf, BackendChoice::automatic, provision, Attach::vhostUser);
     CHECK_FALSE(refused.device);
     CHECK(refused.why ==
-          "15b3:101d is not among the functions of mlx5_vdpa (VFs of ConnectX-6 Dx, BlueField-2 "
+          "15b3:101d is not a function that mlx5_vdpa supports (VFs of ConnectX-6 Dx, BlueField-2 "
           "and later, and their scalable functions), and has no kernel vDPA driver");
   }
   CHECK(served(pf, BackendChoice::dpdk, false, Attach::vhostUser).device);

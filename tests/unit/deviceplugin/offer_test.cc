@@ -198,9 +198,9 @@ TEST_CASE("a PF and a ConnectX-4 that a selector means are not offered, but soft
   auto offers = node.offers(config);
   CHECK(idsOf(offers.resources[0]) == std::vector<std::string>{"nic-0", "nic-1"});
   CHECK_THAT(verdictOf(offers, "0000:65:00.0").refusals.at("vdpa.io/nic"),
-             Catch::Contains("15b3:101d is not among the functions of mlx5_vdpa"));
+             Catch::Contains("15b3:101d is not a function that mlx5_vdpa supports"));
   CHECK_THAT(verdictOf(offers, "0000:66:00.2").refusals.at("vdpa.io/nic"),
-             Catch::Contains("15b3:1014 is not among the functions of mlx5_vdpa"));
+             Catch::Contains("15b3:1014 is not a function that mlx5_vdpa supports"));
 
   add("0000:65:00.2", "101e", "0000:65:00.0");
   offers = node.offers(config);
@@ -297,7 +297,8 @@ TEST_CASE("a vDPA device without a PCI function has its bus name as ID") {
       "{ports: 1}}\n");
   CHECK(idsOf(offers.resources[0]) == std::vector<std::string>{"sim-0"});
   CHECK(offers.resources[0].devices[0].backend == BackendKind::software);
-  CHECK_THAT(verdictOf(offers, "sim-0").reason, Catch::Contains("that of a software port"));
+  CHECK_THAT(verdictOf(offers, "sim-0").reason,
+             Catch::Contains("a software port has the same name"));
 }
 
 TEST_CASE("a scalable function is where its function is, and the host's own is never offered") {
@@ -378,10 +379,10 @@ TEST_CASE("what a pod holds stays in the list when the node loses it") {
                                        {"other/nic", "0000:41:00.9"}});
   REQUIRE(idsOf(offers[0]) == std::vector<std::string>{Node::address(0), Node::address(1)});
   CHECK_THAT(offers[0].devices[0].unhealthy, Catch::Contains("has no vDPA device"));
-  CHECK(offers[0].devices[1].unhealthy == "it is gone from the node");
+  CHECK(offers[0].devices[1].unhealthy == "it is no longer on the node");
   CHECK(offers[0].devices[1].vdpa == "vdpa1");
 
   const auto afterStart = withHeldDevices(found, {}, {{"vdpa.io/nic", Node::address(1)}});
   REQUIRE(idsOf(afterStart[0]) == std::vector<std::string>{Node::address(1)});
-  CHECK(afterStart[0].devices[0].unhealthy == "it is gone from the node");
+  CHECK(afterStart[0].devices[0].unhealthy == "it is no longer on the node");
 }

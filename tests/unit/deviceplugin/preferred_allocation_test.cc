@@ -68,10 +68,11 @@ TEST_CASE("one NUMA node if one is enough, that of the included ones first") {
 
 TEST_CASE("what cannot be is refused") {
   CHECK_THROWS_WITH(prefer(ports({"a"}), {}, 2),
-                    "2 devices are asked for but only 1 are available");
+                    "2 devices are requested, but only 1 are available");
   CHECK_THROWS_WITH(prefer(ports({"a"}), {"b"}, 1),
                     "device b must be included but is not available");
-  CHECK_THROWS_WITH(prefer(ports({"a", "b"}), {"a", "b"}, 1), "2 devices must be included in 1");
+  CHECK_THROWS_WITH(prefer(ports({"a", "b"}), {"a", "b"}, 1),
+                    "2 devices must be included, but only 1 are requested");
   CHECK_THROWS(prefer(ports({"a"}), {}, -1));
   CHECK_THROWS(prefer(ports({"a", "a"}), {}, 2));
 }

@@ -186,10 +186,10 @@ TEST_CASE("what is half removed or no function is skipped with a reason") {
   };
   CHECK(reason("/bus/pci/devices/0000:41:00.1") == "it vanished, or its uevent can't be read");
   CHECK(reason("/bus/pci/devices/0000:41:00.2") == "its uevent lacks class or IDs");
-  CHECK(reason("/bus/pci/devices/unfinished") == "its name is no PCI address");
-  CHECK(reason("/bus/pci/devices/0000:41:00.0/virtfn0") == "it names no VF");
-  CHECK(reason("/bus/pci/devices/0000:41:00.0/virtfn2") == "it names no VF");
-  CHECK(reason("/bus/vdpa/devices/vdpa9") == "it vanished while it was read");
+  CHECK(reason("/bus/pci/devices/unfinished") == "its name is not a PCI address");
+  CHECK(reason("/bus/pci/devices/0000:41:00.0/virtfn0") == "it does not name a VF");
+  CHECK(reason("/bus/pci/devices/0000:41:00.0/virtfn2") == "it does not name a VF");
+  CHECK(reason("/bus/vdpa/devices/vdpa9") == "it vanished while being read");
 }
 
 TEST_CASE("a VF without its PF, and netdevs of pods") {

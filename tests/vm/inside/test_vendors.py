@@ -241,7 +241,7 @@ def test_mlx5_whose_functions_have_a_mac(node, vendor_nic, offer, made):
 def test_octep_is_served_as_a_netdev_only(vendor_nic, offer):
     [first] = vendor_nic.bind_vfs("octep_vdpa")
     offered = offer(first)
-    wait_until(lambda: "demands NOTIFICATION_DATA and RING_PACKED" in offered.plugin.explain(first),
+    wait_until(lambda: "requires NOTIFICATION_DATA and RING_PACKED" in offered.plugin.explain(first),
                lambda: offered.plugin.explain(first))
     assert offered.healthy() == []
     offered.change(attach="virtio-vdpa")
