@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds kMaxInterval = 10s;
 constexpr std::chrono::milliseconds kShortestInterval = 100ms;
-// Between two looks at the health of all devices, however often something changes.
+// Between two reports of the health of all devices, however often something changes.
 constexpr auto kHealthInterval = 20ms;
 
 std::string prepared(const Paths& paths) {
@@ -45,7 +45,7 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}),
       server_(options.paths.serverSocket(), {&service_, &healthService_}) {
   publisher_ = std::jthread([this](const std::stop_token& stop) { publishHealth(stop); });
-  // Several looks in a grace period.
+  // Several scans per grace period.
   reconciler_ = std::jthread(
       [this, interval = std::clamp(options.releaseAfter / 3, kShortestInterval, kMaxInterval)](
           const std::stop_token& stop) { reconcile(stop, interval); });
@@ -53,7 +53,7 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
 }
 
 Instance::~Instance() {
-  log::info("stopping; workers and switches run on");
+  log::info("stopping; workers and switches keep running");
   datapath_.attachments.shutdown();
   watchers_.shutdown();
   server_.shutdown();
@@ -78,16 +78,16 @@ void Instance::reconcile(const std::stop_token& stop, std::chrono::milliseconds 
     if (stop.stop_requested()) return;
     try {
       datapath_.offers.retryFailed();
-      health_.raise();  // devices of the kernel's change without telling us
+      health_.raise();  // the kernel's devices change without notifying us
       datapath_.attachments.detachOrphans();
       if (unfinished_ && unfinished_()) unfinished_ = nullptr;
     } catch (const std::exception& error) {
-      log::warn("cannot look after the attachments: {}", error.what());
+      log::warn("cannot reconcile the attachments: {}", error.what());
     }
   }
 }
 
-// Of pods' engines at once; of a switch that no pod uses, when the plugin has told of it.
+// Upgrades pods' engines at once, and an unused switch once the plugin has reported it.
 void Instance::upgradeProcesses(const std::stop_token& stop) {
   devices_.raise();
   while (!stop.stop_requested())

@@ -1,4 +1,4 @@
-// vdpa-datapath put together: the attachments, who serves them, and who looks after them.
+// Puts vdpa-datapath together: the attachments, their API, and the threads that maintain them.
 #pragma once
 
 #include <functional>
@@ -18,11 +18,11 @@ namespace vdpa::datapath {
 
 class Instance {
  public:
-  // `metricsAddress`: host:port; empty for none. `unfinished`: called now and then, from a thread
-  // of this, until it returns true; may be empty. Throws what prevents the start.
+  // `metricsAddress`: host:port; empty for none. `unfinished`: called periodically, from one of its
+  // threads, until it returns true; may be empty. Throws if the start fails.
   Instance(const Node::Options& options, const std::string& metricsAddress,
            std::function<bool()> unfinished);
-  // Stops serving; workers and switches run on.
+  // Stops serving; workers and switches keep running.
   ~Instance();
 
  private:
@@ -48,7 +48,7 @@ class Instance {
   Signal health_;
   Signal never_;
   Signal devices_;
-  std::function<bool()> unfinished_;  // of reconcile()'s thread
+  std::function<bool()> unfinished_;  // used only by reconcile()'s thread
   Watchers watchers_;
   Datapath datapath_;
   Metrics metrics_;

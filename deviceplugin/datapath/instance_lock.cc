@@ -19,10 +19,11 @@ InstanceLock::InstanceLock(const std::string& path)
                     path)) {
   if (::flock(file_.get(), LOCK_EX | LOCK_NB) < 0) {
     if (errno != EWOULDBLOCK) checked(-1, "cannot lock {}", path);
-    throw std::runtime_error(fmt::format(
-        "another vdpa-datapath, process {}, runs already: it holds {}", readFile(path), path));
+    throw std::runtime_error(
+        fmt::format("another vdpa-datapath, process {}, is already running: it holds {}",
+                    readFile(path), path));
   }
-  // For the message above alone; on a full disk it is still the lock that counts.
+  // Only for the message above; on a full disk the lock still holds.
   const std::string pid = std::to_string(::getpid());
   if (::ftruncate(file_.get(), 0) < 0 || ::pwrite(file_.get(), pid.data(), pid.size(), 0) < 0)
     log::warn("{}", withRemedy(systemError(errno, "cannot write {}", path)));

@@ -1,4 +1,4 @@
-// Only one vdpa-datapath at a time works in a run directory.
+// Ensures that only one vdpa-datapath at a time works in a run directory.
 #pragma once
 
 #include <string>

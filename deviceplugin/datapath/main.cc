@@ -1,5 +1,5 @@
-// vdpa-datapath: who has which device on this node, and the processes that serve it. See Instance
-// for how it is put together.
+// vdpa-datapath: manages which pod has which device of this node, and the processes that serve the
+// devices. Instance puts it together.
 #include <fmt/format.h>
 #include <malloc.h>
 #include <signal.h>
@@ -54,18 +54,18 @@ std::string bootId() {
   return id;
 }
 
-// Without the limit they work as well.
+// Best effort: workers and switches also run without a limit.
 void limitMemory(const std::string& cgroupRoot, uint64_t megabytes) {
   if (cgroupRoot.empty()) return;
   try {
     limitOwnCgroup(cgroupRoot, megabytes << 20);
   } catch (const std::exception& error) {
-    log::warn("workers and switches have no limit of memory: {}", error.what());
+    log::warn("workers and switches have no memory limit: {}", error.what());
   }
 }
 
-// Without the limit too. False while huge pages that were reserved before (release 0.1.0 has no
-// such limit) are charged: to be called again then, at another level of the log.
+// Best effort too. False while huge pages that were reserved before (release 0.1.0 has no such
+// limit) are charged: then it is to be called again, with another log level.
 bool limitHugePages(const std::string& cgroupRoot, log::Level level) {
   bool busy = false;
   try {
@@ -75,11 +75,11 @@ bool limitHugePages(const std::string& cgroupRoot, log::Level level) {
       if (failure.code() == std::errc::device_or_resource_busy) busy = true;
     }
     if (reasons.empty()) return true;
-    log::at(level, "a pod's memory can have a switch reserve the node's free huge pages: {}{}",
+    log::at(level, "a pod's memory can make a switch reserve the node's free huge pages: {}{}",
             fmt::join(reasons, "; "),
             busy ? "; retrying until the pods that have reserved such pages end" : "");
   } catch (const std::exception& error) {
-    log::at(level, "a pod's memory can have a switch reserve the node's free huge pages: {}",
+    log::at(level, "a pod's memory can make a switch reserve the node's free huge pages: {}",
             error.what());
   }
   return !busy;
@@ -105,15 +105,16 @@ int run(int argc, char** argv) {
   app.option("--state-dir", stateDir, "owner records").showDefault();
   app.option(
       "--worker-dir", workerDirs,
-      "where vdpa-worker, vdpa-switch and vdpa-pmd are, several separated by colons; default: the "
-      "directory of this program");
+      "directories of vdpa-worker, vdpa-switch and vdpa-pmd, separated by colons; default: that of "
+      "this program");
   app.option("--cgroup-root", programs.cgroupRoot,
              "the host's cgroup file systems; in a container, workers and switches outlive it "
-             "only with this and\nthe host's process ids");
+             "only with this and\nin the host's PID namespace");
   uint64_t memoryLimit = nodeMemory() / 2 >> 20;
-  app.option("--memory-limit", memoryLimit,
-             "MiB that workers and switches may have together, pods' memory that only they have "
-             "touched included;\n0: any [half of the node's]")
+  app.option(
+         "--memory-limit", memoryLimit,
+         "MiB that workers and switches may use together, including pods' memory that only they "
+         "have touched;\n0: no limit [half of the node's]")
       .showDefault("");
   app.option("--pod-resources", podResources, "the kubelet's PodResources socket").showDefault();
   app.option("--sysfs", programs.sysfs, "where the kernel shows its devices").showDefault();
@@ -121,8 +122,8 @@ int run(int argc, char** argv) {
   app.option("--metrics-address", metrics, "serve Prometheus metrics on host:port");
   unsigned releaseAfter = 30;
   app.option("--release-after", releaseAfter,
-             "seconds after which an attachment is detached whose network namespace is gone, "
-             "while the kubelet\ndoesn't give the device to its pod")
+             "seconds after which an attachment is detached if its network namespace is gone and "
+             "the kubelet\ndoesn't list the device for its pod")
       .showDefault();
   app.option("--log-level", programs.logLevel, "trace, debug, info, warning, error or off")
       .showDefault();
@@ -148,7 +149,7 @@ int run(int argc, char** argv) {
   std::function<bool()> unfinished;
   if (!cgroupRoot.empty() && !limitHugePages(cgroupRoot, log::Level::warn))
     unfinished = [&cgroupRoot] { return retryHugePages(cgroupRoot); };
-  // One at a time: the kernel holds one lock for all.
+  // VdpaNetlink serialises: the kernel has one vdpa lock anyway.
   VdpaNetlink netlink(std::chrono::seconds(10));
   const VdpaDevices vdpa{
       .add =

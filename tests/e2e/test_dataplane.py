@@ -219,6 +219,6 @@ def test_draining_the_node_for_an_uninstallation(cluster, exchange):
     assert attached_processes() == set()
     cluster.wait_allocatable("node1", 0)
     assert {d["reason"] for d in cluster.vdpactl("node1", "devices")} == {
-        "the node was drained of vDPA devices; they are offered again when vdpa-datapath starts anew"}
+        "the node was drained of vDPA devices; none is offered until vdpa-datapath is restarted"}
     replace_pod(cluster)
     cluster.wait_allocatable("node1", PORTS)

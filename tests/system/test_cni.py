@@ -395,7 +395,7 @@ def test_status_of_a_daemon_that_can_attach_nothing(own_node):
     with refused(NOT_AVAILABLE, "the node was drained of vDPA devices"):
         own_node.call("STATUS")
     with first.restarted() as own_node.datapath:
-        with refused(NOT_AVAILABLE, "vdpa-device-plugin has not told yet which devices this node has"):
+        with refused(NOT_AVAILABLE, "vdpa-device-plugin has not reported this node's devices yet"):
             own_node.call("STATUS")
         own_node.datapath.offer(0)
         assert own_node.call("STATUS") is None

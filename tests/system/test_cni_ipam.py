@@ -227,7 +227,7 @@ def test_a_del_while_ipam_works(node, scripted, directory):
 CNI_COMMAND=DEL {PROGRAM} < {config} >&2
 echo '{ADDRESS}'""")
     config.write_text(json.dumps(node.config()))
-    with refused(UNKNOWN_CONTAINER, "c0", "net1", "detached while"):
+    with refused(UNKNOWN_CONTAINER, "c0", "net1", "detached during its setup"):
         node.add(**ipam.config)
     assert ipam.calls() == ["ADD", "DEL"] and nothing_left(node)
 

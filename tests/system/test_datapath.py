@@ -78,8 +78,9 @@ def test_a_mac_is_not_taken_from_another_pod(datapath):
         datapath.attach(owner(pod="till", netns=netns), settings=wanted)
         others = [owner("c1", pod="thief"), owner("c2", pod="till", namespace="other"), owner("c3")]
         for other in others:
-            with refused(ABORTED, "nic-1", "mac 02:00:00:00:00:01 in VLAN 5 of vdpa.io/nic is that of default/till",
-                         "which has nic-0"):
+            with refused(ABORTED, "nic-1", "mac 02:00:00:00:00:01 is already used in VLAN 5 of vdpa.io/nic by "
+                         "default/till",
+                         "(device nic-0)"):
                 datapath.attach(other, "nic-1", wanted)
         assert not datapath.record("nic-1").exists()
         # Another network of its own, and the pod itself: a second interface, and the one that takes its place.

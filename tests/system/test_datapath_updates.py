@@ -49,10 +49,10 @@ def test_engines_are_replaced_one_by_one_and_workers_stay(datapath):
     with datapath.updated() as second:
         for name in "nic", "other":
             second.wait_log(f"replaced vdpa-switch of vdpa.io/{name}: up again after ")
-        steps = re.findall(r"(vdpa-switch of vdpa.io/\w+ is of version|replaced vdpa-switch of vdpa.io/\w+)", second.log())
+        steps = re.findall(r"(vdpa-switch of vdpa.io/\w+ has version|replaced vdpa-switch of vdpa.io/\w+)", second.log())
         assert steps == [f"{what.format(name)}" for name in ("nic", "other") for what in
-                         ("vdpa-switch of vdpa.io/{} is of version", "replaced vdpa-switch of vdpa.io/{}")]
-        assert f"is of version {THIS}: replacing it by version {OTHER}" in second.log()
+                         ("vdpa-switch of vdpa.io/{} has version", "replaced vdpa-switch of vdpa.io/{}")]
+        assert f"has version {THIS}: replacing it with version {OTHER}" in second.log()
         after = second.processes()
         assert {name for name in before if before[name] != after[name]} == {"vdpa.io-nic", "vdpa.io-other"}
         assert os.path.samestat(second.socket().stat(), socket)
@@ -109,8 +109,8 @@ def test_installed_programs_of_the_old_version_are_no_reason_to_replace(datapath
     before = datapath.processes()
     datapath.kill()
     with datapath.updated(worker_dirs=WORKER_DIRS) as second:
-        second.wait_log(f"vdpa-switch of vdpa.io/other stays: {BUILD}/deviceplugin/datapath/switch/vdpa-switch is of "
-                        f"version {THIS} too, though vdpa-datapath is of {OTHER}")
+        second.wait_log(f"vdpa-switch of vdpa.io/other is not replaced: "
+                        f"{BUILD}/deviceplugin/datapath/switch/vdpa-switch has version {THIS} too, but vdpa-datapath has {OTHER}")
         assert second.processes() == before
 
 
@@ -126,7 +126,7 @@ def test_a_new_program_that_does_not_run_stops_the_update(datapath, directory):
     with datapath.updated(worker_dirs=f"{programs}:{NEXT}") as second:
         second.wait_log("cannot replace vdpa-switch of vdpa.io/nic: version 9.9.9 did not come up: vdpa-switch of "
                         "vdpa.io/nic is not running: exited with status 3")
-        second.wait_log("the engines after it stay as they are")
+        second.wait_log("the remaining engines are not replaced")
         assert second.processes()["vdpa.io-other"] == before["vdpa.io-other"]
         assert second.check(owner("c1"), "other-0", settings=settings(spoof_check=True)) == []
         (programs / "vdpa-switch").unlink()
@@ -145,7 +145,7 @@ def test_a_switch_that_tells_no_version_is_an_older_one(directory):
         old = datapath.switch_pid()
         datapath.kill()
         with datapath.restarted() as second:
-            second.offer().wait_log("vdpa-switch of vdpa.io/nic is of an unknown version: replacing it")
+            second.offer().wait_log("vdpa-switch of vdpa.io/nic has an unknown version: replacing it")
             second.wait_log("replaced vdpa-switch of vdpa.io/nic")
             second.wait_healthy().attach(owner())
             assert second.switch_pid() != old

@@ -77,7 +77,7 @@ def test_full_state_directory(datapath, state):
         assert second.worker_pid() == worker
         assert second.detach(owner())
         assert not names(state / "owners") and not names(second.path())
-        second.wait_log("detaching nic-0 goes on")
+        second.wait_log("detaching nic-0 all the same")
         ballast.unlink()
         second.attach(owner("c1"), "nic-1")
 

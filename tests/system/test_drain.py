@@ -12,7 +12,7 @@ from datapath import Datapath, owner, refused, resource
 from support import BUILD, Program, wait_until
 
 VDPACTL = BUILD / "deviceplugin/ctl/vdpactl"
-DRAINED = "the node was drained of vDPA devices; they are offered again when vdpa-datapath starts anew"
+DRAINED = "the node was drained of vDPA devices; none is offered until vdpa-datapath is restarted"
 
 
 @pytest.fixture

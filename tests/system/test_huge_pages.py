@@ -34,7 +34,7 @@ def test_memory_that_is_not_allocated_is_refused(node):
         with contextlib.suppress(ConnectionError):
             front.set_memory((BASE, file))
         assert front.closed()
-        node.wait_log(f"0 of the {2 * PAGES} MiB of huge pages it needs are there; the VM's memory is not allocated: "
+        node.wait_log(f"0 of the {2 * PAGES} MiB of huge pages it needs exist; the VM's memory is not allocated: "
                       "prealloc=on")
         assert taken() == before
 

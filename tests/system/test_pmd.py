@@ -267,7 +267,7 @@ def test_function_without_iommu(directory):
 def test_function_that_the_driver_does_not_take(directory, driver, bound):
     """The real drivers are loaded and asked; the function is in no real /sys."""
     message = refusal(directory, "--pci", "0000:65:00.2", "--driver", driver, "--sysfs", sysfs(directory, driver=bound))
-    assert f"DPDK's {driver} driver does not take 0000:65:00.2" in message, message
+    assert f"DPDK's {driver} driver does not accept 0000:65:00.2" in message, message
 
 
 @pytest.mark.parametrize("arguments, expected", [

@@ -56,7 +56,7 @@ def test_an_attachment_stays_while_the_kubelet_lists_its_pod(datapath, directory
         kubelet.pods = {("default", "pod"): ("vdpa.io/nic", ["nic-0"])}
         datapath.attach(owner(netns=netns, pod="pod"))
         delete_namespace(netns)
-        wait_outlook(datapath, "stays while the kubelet gives the device to its pod")
+        wait_outlook(datapath, "kept while the kubelet lists the device for its pod")
         worker = datapath.worker_pid()
         kubelet.pods = {("default", "other"): ("vdpa.io/nic", ["nic-0"])}
         wait_gone(datapath)
@@ -83,7 +83,7 @@ def test_a_kubelet_that_is_away_is_waited_for(datapath, directory):
         delete_namespace(netns)
         delete_namespace(plain)
         wait_gone(datapath, "nic-1")
-        wait_outlook(datapath, f"stays until the kubelet answers: cannot ask the kubelet for its pods' devices on "
+        wait_outlook(datapath, f"kept until the kubelet answers: cannot ask the kubelet for its pods' devices on "
                                f"{directory}/pods.sock")
         with PodResources(directory):
             wait_gone(datapath)
@@ -97,7 +97,7 @@ def test_a_kubelet_without_pod_resources(datapath, directory):
         with network_namespace() as netns:
             datapath.attach(owner(netns=netns, pod="lost"))
             delete_namespace(netns)
-            wait_outlook(datapath, "stays until the kubelet answers")
+            wait_outlook(datapath, "kept until the kubelet answers")
     finally:
         server.stop(None)
 
@@ -117,7 +117,7 @@ def test_the_same_when_the_datapath_was_down_and_the_plugin_still_is(datapath, d
         with Datapath(directory, QUICK, name="second") as second:
             second.wait_serving()
             wait_gone(second, "nic-0")
-            wait_outlook(second, "stays while the kubelet gives the device to its pod", "nic-1")
+            wait_outlook(second, "kept while the kubelet lists the device for its pod", "nic-1")
             assert sorted(second.processes()) == ["nic-1", "nic-2", "vdpa.io-nic"]
             second.offer().wait_healthy()
             assert sorted(second.processes()) == ["nic-1", "nic-2", "vdpa.io-nic"]

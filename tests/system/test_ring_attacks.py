@@ -213,5 +213,5 @@ def test_a_guest_that_agreed_on_more_before_an_update_is_named(directory):
                 wait_until(lambda: guest.counter("sent") > 2, lambda: f"packets:\n{guest.log()}\n{worker.log()}", 120)
                 worker.kill()
                 with Worker(directory, switch_port=port, name="later") as later:
-                    later.wait_log("the front-end left when it had read the features on offer", 60)
+                    later.wait_log("the front-end disconnected after reading the offered features", 60)
                     assert "restart the VM" in later.log()

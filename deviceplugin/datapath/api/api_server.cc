@@ -24,13 +24,13 @@ ApiServer::ApiServer(const std::string& socket, std::initializer_list<grpc::Serv
   quota.SetMaxThreads(kMaxThreads);
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(quota);
-  // The plugin pings this often or less, over a stream on which nothing may happen for hours.
+  // The plugin pings at most this often, on a stream that may be idle for hours.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
   builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
   for (auto* service : services) builder.RegisterService(service);
   server_ = builder.BuildAndStart();
   if (!server_) throw std::runtime_error("cannot listen on " + socket);
-  // The directory above is root's alone: nobody was let in before.
+  // The directory is accessible to root only: no one else could connect before this.
   checked(::chmod(socket.c_str(), 0600), "cannot set the mode of {}", socket);
   log::info("serving on {}", socket);
 }

@@ -1,4 +1,4 @@
-// Where the datapath's API can be reached, and by whom.
+// Serves the datapath's API.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -9,14 +9,14 @@
 
 namespace vdpa::datapath {
 
-// Serves on a Unix socket that root alone can open, in a directory that is root's alone: nobody
-// else is asked who they are. The services outlive this.
+// Serves on a Unix socket that only root can open, in a directory that only root can access, so
+// callers are not authenticated. The services outlive this.
 class ApiServer {
  public:
-  // Throws what names the socket.
+  // Throws an exception that names the socket.
   ApiServer(const std::string& socket, std::initializer_list<grpc::Service*> services);
 
-  // Calls have a moment to end. Afterwards none is running.
+  // Gives calls a moment to end. None is running afterwards.
   void shutdown();
 
  private:

@@ -1,8 +1,8 @@
-// gRPC's standard health service: a datapath that answers serves.
+// gRPC's standard health service: a datapath that answers is SERVING.
 //
 // gRPC's own (EnableDefaultHealthCheckService) and its callback API are not used in this program:
 // their threads sleep for a tenth of a second once in a second (gRPC 1.51, CallbackAlternativeCQ),
-// and a call that comes while one of them was the next to look at the sockets waits for it.
+// and a call that arrives while one of them is due to poll the sockets waits for it.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

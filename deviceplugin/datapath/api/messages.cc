@@ -53,7 +53,7 @@ DeviceConfig fromMessage(const datapath::v1::Device& message) {
     device.attach = Attach::virtioVdpa;
   else if (!attach.empty() && attach != nameOf(Attach::vhostUser))
     throw RefusedError(Refusal::invalidArgument,
-                       fmt::format("device {}: attach '{}' is not known here; is vdpa-datapath "
+                       fmt::format("device {}: attach '{}' is unknown; is vdpa-datapath "
                                    "older than vdpa-device-plugin?",
                                    message.id(), attach));
   if (message.has_numa_node()) device.numaNode = message.numa_node();
@@ -89,8 +89,8 @@ void requireAtMost(size_t most, int count, const char* what) {
                        fmt::format("{} {}: at most {} are possible", count, what, most));
 }
 
-// What serves it is a field of a later release: it is no port of a switch, though nothing that is
-// known here says otherwise. The answer reports the field (Receiver).
+// The backend is a field of a later release: without this check the device would be taken for a
+// port of a switch. The answer reports the field (Receiver).
 bool isOfUnknownKind(const datapath::v1::Device& device, const datapath::v1::Resource& resource) {
   return device.behind_case() == datapath::v1::Device::BEHIND_NOT_SET && !resource.has_software() &&
          !device.GetReflection()->GetUnknownFields(device).empty();

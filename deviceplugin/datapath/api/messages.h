@@ -1,4 +1,4 @@
-// Between datapath.proto and our own types, once.
+// Converts between datapath.proto and our own types, here only.
 #pragma once
 
 #include "datapath.pb.h"

@@ -51,11 +51,10 @@ class Metrics::Collector : public prometheus::Collectable {
     auto attached = family("vdpa_attachments", "Devices attached to pods.", MetricType::Gauge);
     auto healthy = family("vdpa_devices", "Devices by health.", MetricType::Gauge);
     auto engines =
-        family("vdpa_engine_deaths_total", "Ends of switches and vdpa-pmds that nobody asked for.",
-               MetricType::Counter);
-    auto workers =
-        family("vdpa_worker_deaths_total",
-               "Ends of an attached device's worker that nobody asked for.", MetricType::Counter);
+        family("vdpa_engine_deaths_total",
+               "Unexpected exits of vdpa-switch and vdpa-pmd processes.", MetricType::Counter);
+    auto workers = family("vdpa_worker_deaths_total",
+                          "Unexpected exits of an attached device's worker.", MetricType::Counter);
     auto packets =
         family("vdpa_device_packets_total", "Packets, as the pod sees them.", MetricType::Counter);
     auto bytes =
@@ -64,11 +63,9 @@ class Metrics::Collector : public prometheus::Collectable {
                         MetricType::Counter);
 
     auto abandoned = family("vdpa_abandoned_attachments",
-                            "Attachments that nobody has any more and that will be detached.",
-                            MetricType::Gauge);
-    auto released =
-        family("vdpa_reconciliation_detached_total",
-               "Attachments detached because nobody had them any more.", MetricType::Counter);
+                            "Orphaned attachments waiting to be detached.", MetricType::Gauge);
+    auto released = family("vdpa_reconciliation_detached_total",
+                           "Orphaned attachments that were detached.", MetricType::Counter);
     auto withheld = family("vdpa_withheld_devices",
                            "Devices whose owner record cannot be read; see vdpactl attachments.",
                            MetricType::Gauge);
@@ -107,7 +104,7 @@ Metrics::Metrics(Datapath& datapath, const std::string& address)
     : registry_(std::make_shared<prometheus::Registry>()),
       durations_(&prometheus::BuildHistogram()
                       .Name("vdpa_attach_seconds")
-                      .Help("How long Attach calls took.")
+                      .Help("Duration of Attach calls.")
                       .Register(*registry_)),
       collector_(std::make_shared<Collector>(datapath)) {
   if (address.empty()) return;

@@ -1,4 +1,4 @@
-// Prometheus metrics, gathered when they are asked for: nothing is counted twice.
+// Prometheus metrics, collected when they are scraped: nothing is counted twice.
 #pragma once
 
 #include <memory>

@@ -11,7 +11,7 @@
 
 namespace vdpa::datapath {
 
-// Each call takes a thread of gRPC's, for as long as it waits or watches.
+// Each call occupies one of gRPC's threads for as long as it waits or watches.
 class Service : public datapath::v1::Datapath::Service {
  public:
   struct Hooks {

@@ -16,7 +16,7 @@ namespace {
 
 using States = std::map<std::string, DeviceState>;
 
-// Between two looks at whether a stream on which nothing happens has ended.
+// Between two checks whether an idle stream has ended.
 constexpr auto kPollInterval = std::chrono::seconds(1);
 
 datapath::v1::WatchResponse changes(const States& before, const States& now) {
@@ -67,7 +67,7 @@ grpc::Status Watchers::serve(const grpc::ServerContext& context,
       version = version_;
       now = states_;
     }
-    // The first also when there is no device: it tells that we are here.
+    // The first message is sent even without devices: it shows that we are up.
     if (!stream.Write(changes(told, now))) break;
     told.swap(now);
   }

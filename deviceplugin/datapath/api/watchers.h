@@ -1,4 +1,4 @@
-// Who watches the devices' states. A watcher gets the changes since its last message as one
+// The watchers of the devices' states. A watcher gets the changes since its last message as one
 // message: a slow one costs no more than its thread and a copy of the set of devices.
 #pragma once
 
@@ -17,13 +17,13 @@ namespace vdpa::datapath {
 
 class Watchers {
  public:
-  // The whole set, as `look` returns it; its differences from the set before go to the watchers.
-  // One call runs at a time, look included, so that an older set never replaces a newer one.
+  // Takes the whole set that `look` returns and sends the watchers the differences from the
+  // previous one. One call runs at a time, look included: an older set never replaces a newer one.
   void publish(const std::function<std::vector<DeviceState>()>& look);
-  // Writes every device, then what changes; returns when the stream has ended, within a second.
+  // Writes every device, then changes; returns when the stream has ended, within a second.
   grpc::Status serve(const grpc::ServerContext& context,
                      grpc::ServerWriter<datapath::v1::WatchResponse>& stream);
-  // Ends all streams, and those that are still to come.
+  // Ends all streams, current and future.
   void shutdown();
 
  private:

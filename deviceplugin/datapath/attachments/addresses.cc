@@ -1,5 +1,5 @@
-// The addresses of an attachment, which the CNI plugin learns from IPAM once the device is the
-// pod's.
+// Sets the addresses of an attachment. The CNI plugin learns them from IPAM once the pod has the
+// device.
 #include <fmt/format.h>
 
 #include <optional>
@@ -35,7 +35,7 @@ LiveAttachment Attachments::setAddresses(const AttachmentKey& key, const PodAddr
   if (!device || !attached(*device))
     throw RefusedError(Refusal::notFound,
                        fmt::format("interface {} of container {} has no attachment: it was "
-                                   "detached while it was set up",
+                                   "detached during its setup",
                                    key.second, key.first));
 
   const OwnerRecord before = *device->record;
@@ -43,7 +43,7 @@ LiveAttachment Attachments::setAddresses(const AttachmentKey& key, const PodAddr
   record.attachment.ips = addresses.ips;
   record.routes = addresses.routes;
   Backend& backend = node_.backends.of(record.device);
-  // One that died since it was started comes again.
+  // A worker that died since its start is restarted.
   if (device->worker && backend.followsFromRecord())
     waitWorker(*device->worker, record, backend, false);
   const std::string directory = node_.options.paths.device(id);

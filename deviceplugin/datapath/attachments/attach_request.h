@@ -1,4 +1,4 @@
-// What the CNI plugin asks for.
+// Requests of the CNI plugin.
 #pragma once
 
 #include <string>
@@ -15,13 +15,13 @@ struct AttachRequest {
   Settings settings;
   std::vector<std::string> ips;
   std::vector<PodRoute> routes;
-  bool addressesFollow = false;  // setAddresses() waits for what attach() started
+  bool addressesFollow = false;  // setAddresses() waits for the worker that attach() started
 };
 
-// For Check; of a netdev that others of a chain may have changed since, what it should have now.
+// For Check. Other plugins of a chain may have changed a netdev since: its expected values.
 struct CheckRequest : AttachRequest {
   std::string interfaceMac;   // empty: what Attach gave it
-  unsigned interfaceMtu = 0;  // likewise
+  unsigned interfaceMtu = 0;  // 0: what Attach gave it
 };
 
 }  // namespace vdpa::datapath

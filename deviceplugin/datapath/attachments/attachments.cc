@@ -48,8 +48,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   Rollback afterLease;  // a device that was remade for the network gets its own attributes again
   afterLease.add([&] { node_.provisioner.wake(); });
   const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
-  stopStray(
-      node_.options.paths.workerControl(id));  // one that the start could not stop is not ours
+  stopStray(node_.options.paths.workerControl(id));  // if the start could not stop it
   offer = prepareOwn(id, offer, deadline, calledOff);
 
   OwnerRecord record;
@@ -67,7 +66,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   attachment.resource = offer.resource;
   attachment.owner = owner;
   attachment.port = backend.resolve(id, offer, request.settings);
-  // A device that can't be given one keeps its own.
+  // A device whose MAC can't be set keeps its own.
   record.macAsked = !attachment.port.mac.empty();
   attachment.port.mac = mac.choose(attachment.port.mac);
   prepareFor(record, request.settings, mac, deadline, calledOff);
@@ -87,21 +86,21 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
                                               node_.options.paths, record, *engine,
                                               WorkerHandle::Begin::start, node_.onHealth);
   };
-  Rollback rollback;  // after everything that it uses
+  Rollback rollback;  // declared after everything that it uses
   rollback.add([&] {
     if (worker) worker->stop();
   });
   if (backend.followsFromRecord()) {
     record.phase = Phase::attached;
-    // Its start takes longer than all the rest, which is done meanwhile. Should we die before the
-    // record is written, the next start of ours ends it.
+    // Starting the worker takes longest, so the rest is done meanwhile. If we die before the record
+    // is written, our next start ends the worker.
     startWorker();
   }
   node_.step("worker started");
   rollback.add([&] { node_.records.remove(id); });
   node_.records.write(record, Durability::whole);
-  // From here on it is undone as by a Detach: what can't be undone at once stays, and is tried
-  // again.
+  // From here on, a failure is undone as by a Detach: if undoing fails, the attachment stays and
+  // undoing is retried.
   rollback.commit();
   rollback.add([&] {
     node_.table.setAttachment(lease, record, worker);
@@ -115,7 +114,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   backend.start(record);
   node_.step("engine");
   if (!backend.followsFromRecord()) startWorker();
-  // A worker that isn't waited for has nothing to say that would be news.
+  // Without waiting for the worker there is nothing new to record.
   if (!request.addressesFollow || !backend.followsFromRecord()) {
     const auto recorded = std::pair(attachment.port, attachment.queuePairs);
     if (worker) waitWorker(*worker, record, backend, true);
@@ -137,7 +136,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   return node_.describe(record, worker);
 }
 
-// The worker has opened the device and knows it better than anybody before.
+// The worker has opened the device: what it reports replaces what was known before.
 void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend& backend,
                              bool once) {
   Attachment& attachment = record.attachment;

@@ -1,6 +1,6 @@
 // Attaching and detaching: what happens to a device between two owners, step by step, so that a
-// crash at any step leaves nothing, or an owner record from which the next start goes on. Nobody
-// else writes owner records but Recovery, before there is anybody else.
+// crash at any step leaves nothing, or an owner record from which the next start resumes. Only
+// Recovery also writes owner records, before anything else runs.
 #pragma once
 
 #include <functional>
@@ -15,17 +15,18 @@ class Attachments {
  public:
   explicit Attachments(Node& node) : node_(node) {}
 
-  // They throw RefusedError for what is refused, other exceptions for what failed.
+  // These throw RefusedError for a refusal, other exceptions for a failure.
   LiveAttachment attach(const AttachRequest& request, const std::function<bool()>& cancelled);
   bool detach(const AttachmentKey& key);
-  // Whoever has the device, and a withheld one: for people. Without `force` only if the owner's
-  // network namespace is gone. `expected`: who has it as the caller knows; empty: anybody.
+  // For operators: detaches the device from any owner, also a withheld device. Without `force` only
+  // if the owner's network namespace is gone. `expected`: the owner that the caller expects; empty:
+  // any.
   bool release(const std::string& deviceId, const AttachmentKey& expected, bool force);
   LiveAttachment setAddresses(const AttachmentKey& key, const PodAddresses& addresses);
 
-  // Detaches what nobody will, and what was not detached whole. To be called again and again.
+  // Detaches orphans and retries incomplete detaches. To be called periodically.
   void detachOrphans();
-  // Makes every Attach that waits give up, for good.
+  // Makes every waiting Attach give up, now and later.
   void shutdown();
 
  private:

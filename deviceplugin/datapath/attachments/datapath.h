@@ -1,4 +1,4 @@
-// A node's attachments and all that is done with them.
+// A node's attachments and the operations on them.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@
 namespace vdpa::datapath {
 
 struct Datapath {
-  // Goes on from the owner records. See Node for the arguments.
+  // Resumes from the owner records. See Node for the arguments.
   Datapath(Node::Options options, std::function<void()> onHealth)
       : node(std::move(options), std::move(onHealth)) {
     Recovery(node).run();

@@ -1,5 +1,5 @@
-// From attached to free: by the owner's Detach, by a person, as an orphan. Every step can be
-// done again; what fails leaves the device with its owner, and is tried again.
+// From attached to free: by the owner's Detach, by an operator, or as an orphan. Every step can be
+// repeated; if one fails, the device stays with its owner and the detach is retried.
 #include <fmt/core.h>
 
 #include <exception>
@@ -26,11 +26,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// For an Attach that has been called off to end: a process it started may need its whole time.
+// How long an Attach may take to end once called off: a process it started may use its whole
+// timeout.
 constexpr auto kEndOfAttach = 25s;
 
-// Wakes the provisioner for a device that was released: once its lease has ended, so before it in
-// the code, since the provisioner leaves a leased device alone.
+// Wakes the provisioner for a released device. Declared before the lease, so that the lease has
+// ended by then: the provisioner leaves a leased device alone.
 class WakeAtEnd {
  public:
   explicit WakeAtEnd(Provisioner& provisioner) : provisioner_(provisioner) {}
@@ -49,11 +50,11 @@ bool Attachments::detach(const AttachmentKey& key) {
   const auto lease = node_.table.leaseAttached(key, Clock::now() + kEndOfAttach);
   if (!lease) return false;
   endAttachment(*lease);
-  // The pod has nothing of it any more: its end isn't held up by a record that can't be removed.
+  // The pod no longer uses the device: a record that can't be removed doesn't delay its deletion.
   try {
     forget(*lease);
   } catch (const std::exception& error) {
-    log::error("{} stays unusable until this works: {}", lease->id(), error.what());
+    log::error("{} stays unusable until its record can be removed: {}", lease->id(), error.what());
   }
   return true;
 }
@@ -73,7 +74,7 @@ bool Attachments::release(const std::string& id, const AttachmentKey& expected, 
   const Owner owner = withheld ? Owner() : device->record->attachment.owner;
   if (expected != AttachmentKey() && expected != owner.key())
     throw RefusedError(Refusal::aborted,
-                       fmt::format("{} has another owner by now: {}", id,
+                       fmt::format("{} has a different owner now: {}", id,
                                    withheld ? device->error : describeOwner(owner)));
   if (withheld) {
     if (!force) throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
@@ -95,7 +96,7 @@ void Attachments::undo(const DeviceTable::Lease& lease) {
   forget(lease);
 }
 
-// What fails is kept as the device's error.
+// Keeps a failure as the device's error.
 void Attachments::keepingError(const DeviceTable::Lease& lease,
                                const std::function<void()>& action) {
   try {
@@ -107,7 +108,7 @@ void Attachments::keepingError(const DeviceTable::Lease& lease,
   }
 }
 
-// Everything that the owner could notice.
+// Undoes everything that the owner could notice.
 void Attachments::endAttachment(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
   const auto device = node_.table.find(id);
@@ -117,16 +118,16 @@ void Attachments::endAttachment(const DeviceTable::Lease& lease) {
     try {
       node_.records.write(record, Durability::memory);
     } catch (const std::exception& error) {
-      // On a full disk it can be removed still. A crash before that leaves the owner as it was.
-      log::warn("{}; detaching {} goes on", error.what(), id);
+      // On a full disk it can still be removed. A crash before that leaves the device attached.
+      log::warn("{}; detaching {} all the same", error.what(), id);
     }
     node_.step("detaching");
     if (device->worker)
       device->worker->stop();
-    else  // it may have one still, of a vdpa-datapath before this one, that would not end then
+    else  // an earlier vdpa-datapath may have left one that it could not end
       stopStray(node_.options.paths.workerControl(id));
     node_.step("worker stopped");
-    // A restart of the node has done it, and what the record names may be somebody else's since.
+    // A reboot has already done this, and what the record names may belong to another owner since.
     if (record.bootId == node_.options.bootId) {
       node_.backends.of(record.device).stop(record);
       node_.step("engine stopped");
@@ -149,7 +150,7 @@ void Attachments::forget(const DeviceTable::Lease& lease) {
 
 void Attachments::clear(const DeviceTable::Lease& lease) {
   if (node_.table.clearAttachment(lease)) {
-    // One that comes back this moment has had its directory made already.
+    // If the device has just come back, its directory is already made.
     Lock setting(node_.settingDevices);
     if (!node_.table.find(lease.id())) DeviceDirectory(node_.options.paths, lease.id()).remove();
   }
@@ -157,7 +158,7 @@ void Attachments::clear(const DeviceTable::Lease& lease) {
   node_.onHealth();
 }
 
-// Whatever serves the device, whoever has it: nothing is known but the device itself.
+// Ends everything that may serve the device: its owner is unknown.
 void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   const std::string& id = lease.id();
   stopStray(node_.options.paths.workerControl(id));
@@ -176,7 +177,7 @@ void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   node_.records.removeUnreadable(id);
   clear(lease);
   log::warn(
-      "{} was withheld and is free again; settings that its owner had are not known, and "
+      "{} was withheld and is free again; the settings that its owner made are unknown and "
       "stay as they are",
       id);
 }
@@ -194,7 +195,7 @@ void Attachments::detachOrphans() {
   for (const auto& due :
        node_.orphans.look(attachments, node_.options.listPodDevices, Clock::now())) {
     const WakeAtEnd wake(node_.provisioner);
-    // What somebody works on is looked at again the next time.
+    // A device that another call works on is checked again the next time.
     const auto lease = node_.table.lease(due.deviceId, Clock::now());
     const auto device = node_.table.find(due.deviceId);
     if (!lease || !device || !device->record) continue;
@@ -206,8 +207,8 @@ void Attachments::detachOrphans() {
       undo(*lease);
       node_.orphans.countDetached();
     } catch (const std::exception& error) {
-      log::error("cannot detach {} from {}, will be tried again: {}", due.deviceId,
-                 describeOwner(owner), error.what());
+      log::error("cannot detach {} from {} (retrying): {}", due.deviceId, describeOwner(owner),
+                 error.what());
     }
   }
 }

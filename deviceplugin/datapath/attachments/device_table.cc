@@ -24,7 +24,7 @@ namespace vdpa::datapath {
 namespace {
 
 constexpr const char* kNotTold =
-    "vdpa-device-plugin has not told yet which devices this node has; is it running?";
+    "vdpa-device-plugin has not reported this node's devices yet; is it running?";
 
 }  // namespace
 

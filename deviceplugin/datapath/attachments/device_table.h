@@ -1,5 +1,5 @@
-// Which devices there are and who works on them. Every slow action on a device holds its Lease, so
-// that actions on one device come one after the other and those on different devices side by side.
+// The node's devices and who works on them. Every slow action on a device holds its Lease, so that
+// actions on one device run one after the other and those on different devices in parallel.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@ namespace vdpa::datapath {
 
 // Why nothing is offered once the table is closed.
 inline constexpr const char* kDrained =
-    "the node was drained of vDPA devices; they are offered again when vdpa-datapath starts anew";
+    "the node was drained of vDPA devices; none is offered until vdpa-datapath is restarted";
 
 class DeviceTable {
  public:
@@ -30,7 +30,7 @@ class DeviceTable {
     std::optional<OfferedDevice> offer;  // none: left the set, kept for its attachment
     std::optional<OwnerRecord> record;
     std::shared_ptr<WorkerHandle> worker;
-    // Why nobody can get it. Without a record: its owner is not known, and it is withheld.
+    // Why it can't be attached. Without a record: its owner is unknown, and it is withheld.
     std::string error;
 
     bool withheld() const { return !record && !error.empty(); }
@@ -56,7 +56,7 @@ class DeviceTable {
 
   // Replaces the set. Returns the IDs of devices that left it for good.
   std::vector<std::string> setOffers(const std::map<std::string, OfferedDevice>& offers);
-  // Why no device at all can be attached; empty: some may.
+  // Why no device can be attached; empty: devices can be.
   std::string notReady() const;
   // Waits for the first set and for the device in it. Throws RefusedError.
   OfferedDevice waitOffer(const std::string& id, Clock::time_point deadline,
@@ -67,39 +67,39 @@ class DeviceTable {
                std::string error = "");
   void setAttachment(const Lease& lease, const OwnerRecord& record,
                      std::shared_ptr<WorkerHandle> worker);
-  // Undoing the attachment failed: it stays until that is tried again.
+  // Undoing the attachment failed: it stays until a retry succeeds.
   void setError(const Lease& lease, const std::string& error);
-  // At start: a device whose owner cannot be told.
+  // At start: a device whose owner is unknown.
   void withhold(const std::string& id, const std::string& error);
   // True if the device left the set meanwhile and is now forgotten.
   bool clearAttachment(const Lease& lease);
 
-  // Nothing when somebody else works on it at the deadline.
+  // Nothing if another call still works on it at the deadline.
   std::optional<Lease> lease(const std::string& id, Clock::time_point deadline);
-  // The device that this container's interface has, once an Attach that runs for it has ended
-  // (it is called off), and no one else works on it. Nothing if it has none. Throws RefusedError
-  // (aborted) at the deadline.
+  // The device of this container's interface, once no other call works on it; calls off an Attach
+  // that runs for the interface and waits for its end. Nothing if the interface has no device.
+  // Throws RefusedError (aborted) at the deadline.
   std::optional<Lease> leaseAttached(const AttachmentKey& key, Clock::time_point deadline);
-  // True once the device has no owner and nobody works on it; false at the deadline, and at once
-  // for an Attach that is called off.
+  // True once the device has no owner and no call works on it; false at the deadline, or at once if
+  // the Attach is called off.
   bool waitFree(const std::string& id, Clock::time_point deadline, const AttachmentKey& key);
-  // A Detach came for the Attach that runs for `key`, or we end.
+  // A Detach has come for the running Attach of `key`, or we are stopping.
   bool calledOff(const AttachmentKey& key) const;
 
   std::optional<Device> find(const std::string& id) const;
-  // One for which `wanted` is true, which is called with the table's lock held.
+  // A record for which `wanted` is true; `wanted` is called with the table's lock held.
   std::optional<OwnerRecord> findRecord(
       const std::function<bool(const OwnerRecord&)>& wanted) const;
-  // It has an owner, known or not, or somebody works on it.
+  // It has an owner, known or not, or a call works on it.
   bool inUse(const std::string& id) const;
   std::map<std::string, Device> all() const;
 
   // Refuses every Attach from now on, unless there are attachments, finished or not: then it
-  // changes nothing and says who has which device.
+  // changes nothing and returns who has which device.
   std::vector<std::string> close();
   bool closed() const;
 
-  // Ends all waiting, for good.
+  // Ends all waiting, now and later.
   void shutdown();
 
  private:
@@ -110,7 +110,8 @@ class DeviceTable {
     bool calledOff = false;
   };
   struct Entry : Device {
-    // Whose it is; 0: nobody's. A device that is forgotten under a lease and comes back isn't its.
+    // The current lease; 0: none. A device that was forgotten under a lease and comes back has
+    // none.
     uint64_t lease = 0;
   };
   Lease leaseLocked(const std::string& id, Entry& entry) REQUIRES(mutex_);
@@ -128,7 +129,7 @@ class DeviceTable {
   std::map<AttachmentKey, Pending> pending_ GUARDED_BY(mutex_);
   uint64_t leases_ GUARDED_BY(mutex_) = 0;
   bool closed_ GUARDED_BY(mutex_) = false;
-  bool haveDevices_ GUARDED_BY(mutex_) = false;  // the first set is there
+  bool haveDevices_ GUARDED_BY(mutex_) = false;  // the plugin has sent the first set
   bool ending_ GUARDED_BY(mutex_) = false;
 };
 

@@ -20,7 +20,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// A driver takes seconds to give a function back.
+// Drivers take seconds to release a function.
 constexpr auto kUndoTime = std::chrono::seconds(20);
 
 }  // namespace
@@ -32,7 +32,7 @@ Drain::Drained Drain::run() {
                        fmt::format("pods still have devices of this node: {}; delete them, or move "
                                    "them to other nodes, and drain again",
                                    fmt::join(holders, ", ")));
-  log::info("draining: no pod has a device, and none gets one until the next start");
+  log::info("draining: no pod has a device, and none gets one until vdpa-datapath is restarted");
   node_.onHealth();
   Drained drained;
   endProcesses(drained);
@@ -44,7 +44,7 @@ Drain::Drained Drain::run() {
         "the vDPA device that was made for {}: the log of vdpa-datapath has the reason", id));
   const Paths& paths = node_.options.paths;
   std::vector<std::string> directories = {paths.devices()};
-  if (allEnded)  // or what runs on could not be found any more
+  if (allEnded)  // else a process that still runs could no longer be found
     directories.insert(directories.end(), {paths.workers(), paths.switches(), paths.pmds()});
   for (const auto& directory : directories) {
     std::error_code error;
@@ -54,12 +54,12 @@ Drain::Drained Drain::run() {
   if (!node_.options.programs.cgroupRoot.empty())
     for (auto& folder : removeOwnCgroup(node_.options.programs.cgroupRoot))
       drained.left.push_back(std::move(folder));
-  for (const auto& what : drained.left) log::warn("drained, but this stays: {}", what);
+  for (const auto& what : drained.left) log::warn("drained, but left behind: {}", what);
   log::info("drained: {} processes ended", drained.ended.size());
   return drained;
 }
 
-// The directories are gone when this isn't the first time.
+// On a repeated drain the directories are already gone.
 void Drain::endProcesses(Drained& drained) {
   const Paths& paths = node_.options.paths;
   const auto before = node_.switches.all();

@@ -1,4 +1,4 @@
-// The end of everything that serves devices, for a node that vdpa-datapath is removed from.
+// Ends everything that serves devices, before vdpa-datapath is removed from a node.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ class Drain {
  public:
   explicit Drain(Node& node) : node_(node) {}
 
-  // What was done, in words.
+  // The result, for the operator.
   struct Drained {
     std::vector<std::string> ended;
     std::vector<std::string> left;  // with the reason

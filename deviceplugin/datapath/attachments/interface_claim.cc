@@ -16,7 +16,7 @@ InterfaceClaim::InterfaceClaim(DeviceTable& table, const Owner& owner, const std
     : table_(table), owner_(owner) {
   const auto refuse = [&](const std::string& id) {
     throw RefusedError(Refusal::alreadyExists,
-                       fmt::format("interface {} of container {} has {} already; detach it first",
+                       fmt::format("interface {} of container {} already has {}; detach it first",
                                    owner.interface, owner.containerId, id));
   };
   Lock lock(table_.mutex_);

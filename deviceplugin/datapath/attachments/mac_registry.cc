@@ -21,7 +21,7 @@ bool samePod(const Owner& a, const Owner& b) {
          (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
 }
 
-// Its frames would go to `attachment`, whose pod it may know nothing of.
+// The frames for `holder` would go to `attachment`, which is another pod's.
 bool losesMac(const Attachment& holder, const Attachment& attachment) {
   return holder.port.mac == attachment.port.mac && holder.port.vlan == attachment.port.vlan &&
          holder.resource == attachment.resource && !samePod(holder.owner, attachment.owner);
@@ -30,8 +30,8 @@ bool losesMac(const Attachment& holder, const Attachment& attachment) {
 void refuse(const Attachment& attachment, const Attachment& holder) {
   throw RefusedError(
       Refusal::aborted,
-      fmt::format("cannot attach {}: mac {} in VLAN {} of {} is that of {}, which has {}; give "
-                  "this pod another one, or wait until that pod is gone",
+      fmt::format("cannot attach {}: mac {} is already used in VLAN {} of {} by {} (device {}); "
+                  "give this pod another one, or wait until that pod is gone",
                   attachment.deviceId, attachment.port.mac, attachment.port.vlan,
                   attachment.resource, describeOwner(holder.owner), holder.deviceId));
 }

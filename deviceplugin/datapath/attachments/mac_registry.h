@@ -1,5 +1,5 @@
-// Whose a MAC is: the attachments of a DeviceTable have theirs, and an interface that is being
-// attached claims one until it is among them. May be used from any thread.
+// Which attachment has which MAC: those of a DeviceTable have theirs, and an interface that is
+// being attached claims one until it is among them. May be used from any thread.
 #pragma once
 
 #include <map>
@@ -16,7 +16,7 @@ class MacRegistry {
  public:
   explicit MacRegistry(const DeviceTable& table) : table_(table) {}
 
-  // What one Attach has claimed, until it ends: nobody else is attaching that interface.
+  // One Attach's claim, until it ends: no other call is attaching that interface.
   class Claim {
    public:
     Claim(MacRegistry& registry, const Owner& owner) : registry_(registry), owner_(owner) {}
@@ -24,10 +24,10 @@ class MacRegistry {
     Claim(const Claim&) = delete;
     Claim& operator=(const Claim&) = delete;
 
-    // The MAC for its port: `wanted`, or a default one that nobody on this node has.
+    // The MAC for its port: `wanted`, or a default one that is unused on this node.
     std::string choose(const std::string& wanted);
-    // From now on the attachment's MAC is its alone in its resource and VLAN. Throws RefusedError
-    // (aborted) when another pod that is still there has it.
+    // From now on only this attachment has its MAC in its resource and VLAN. Throws RefusedError
+    // (aborted) if another pod that still exists has it.
     void hold(const Attachment& attachment);
 
    private:
@@ -38,7 +38,7 @@ class MacRegistry {
  private:
   struct Claimed {
     std::string mac;
-    std::optional<Attachment> holder;  // of it, in its resource and VLAN
+    std::optional<Attachment> holder;  // of the MAC in its resource and VLAN
   };
   std::string unusedMac(const Owner& owner) const REQUIRES(mutex_);
 

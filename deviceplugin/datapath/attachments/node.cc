@@ -38,7 +38,7 @@ Node::Node(Options given, std::function<void()> healthChanged)
                       const auto device = table.find(id);
                       return device && device->record
                                  ? describeOwner(device->record->attachment.owner)
-                                 : std::string("nobody that is known");
+                                 : std::string("an unknown owner");
                     },
                 .unallocated =
                     [this](std::string id, std::chrono::milliseconds timeout) {

@@ -1,4 +1,4 @@
-// What the attachments of a node are made of. The classes beside this file do one job each with it.
+// The parts behind a node's attachments. Each class beside this file does one job with them.
 #pragma once
 
 #include <chrono>
@@ -23,18 +23,18 @@
 
 namespace vdpa::datapath {
 
-// An attachment and how it does.
+// An attachment with its status.
 struct LiveAttachment {
   Attachment attachment;
   std::string backend;
   std::string state;         // as in datapath.proto
-  std::string vdpa, virtio;  // likewise
+  std::string vdpa, virtio;  // as in datapath.proto
   unsigned workerDeaths = 0;
   std::string outlook;  // as in datapath.proto
   std::string workerVersion;
 };
 
-// The kernel's vDPA devices, as VdpaNetlink has them; they throw what says why it failed.
+// The kernel's vDPA devices, as in VdpaNetlink. Exceptions say why a call failed.
 struct VdpaDevices {
   std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
                                const VdpaAttributes& attributes)>
@@ -53,17 +53,17 @@ struct Node {
     // Throws when the kubelet cannot be asked.
     std::function<std::vector<PodDevice>()> listPodDevices;
     VdpaDevices vdpa = {};
-    // How long a call waits for an owner to go or an engine to come.
+    // How long a call waits for an owner to go away or an engine to come up.
     std::chrono::milliseconds timeout = std::chrono::seconds(4);
     // Called after each step of an Attach or Detach; for tests.
     std::function<void(std::string_view step)> onStep = {};
-    // How long an attachment that nobody has any more is kept.
+    // How long an orphaned attachment is kept.
     std::chrono::milliseconds releaseAfter = std::chrono::seconds(30);
     // Hardware for tests. Default: the kernel's.
     std::optional<VfConfiguration::Access> hardware = {};
   };
 
-  // `onHealth` is called from threads of its own when the state of a device may be another one.
+  // `onHealth` is called from threads of the Node when the state of a device may have changed.
   Node(Options options, std::function<void()> onHealth);
   // Leaves all workers and switches running.
   ~Node();
@@ -75,7 +75,7 @@ struct Node {
 
   const Options options;
   const std::function<void()> onHealth;
-  EventThread supervision;  // of all processes; first, since all that follows has some
+  EventThread supervision;  // of all processes; first, since the members below have some
   OwnerRecordStore records;
   DeviceTable table;
   MacRegistry macs{table};

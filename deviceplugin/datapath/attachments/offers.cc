@@ -25,7 +25,7 @@ void Offers::setDevices(const std::vector<Resource>& resources) {
       if (device.provision) provisioned[id] = device;
     }
   }
-  if (node_.table.closed()) {  // told, so that they can be shown with the reason
+  if (node_.table.closed()) {  // so that they are shown with the reason
     node_.table.setOffers(offers);
     return;
   }
@@ -50,7 +50,7 @@ void Offers::retryFailed() {
   if (well) node_.onHealth();
 }
 
-// With the lease: an Attach would start a second process for the device, or find it open.
+// With the lease: otherwise an Attach could start a second process for the device, or find it open.
 bool Offers::retryFailed(const std::string& id) {
   const auto lease = node_.table.lease(id, DeviceTable::Clock::now());
   const auto device = node_.table.find(id);

@@ -1,4 +1,4 @@
-// The devices that the device plugin offers: which there are, and those that could not be started.
+// The devices that the device plugin offers, and retries for those that could not be started.
 #pragma once
 
 #include <string>
@@ -12,9 +12,9 @@ class Offers {
  public:
   explicit Offers(Node& node) : node_(node) {}
 
-  // Throws RefusedError for a set that cannot be.
+  // Throws RefusedError for an invalid set.
   void setDevices(const std::vector<Resource>& resources);
-  // Looks again at free devices that could not be started.
+  // Retries free devices that could not be started.
   void retryFailed();
 
  private:

@@ -43,9 +43,9 @@ std::string describe(const Verdict& verdict, Orphans::Clock::time_point now,
     case Fate::stays:
       return "";
     case Fate::listed:
-      return "network namespace gone: stays while the kubelet gives the device to its pod";
+      return "network namespace gone: kept while the kubelet lists the device for its pod";
     case Fate::unanswered:
-      return "network namespace gone: stays until the kubelet answers: " + verdict.error;
+      return "network namespace gone: kept until the kubelet answers: " + verdict.error;
     case Fate::counting:
       return "abandoned: detached in " + secondsLeft(verdict, now, grace);
     case Fate::due:

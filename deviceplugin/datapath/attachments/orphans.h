@@ -1,5 +1,6 @@
-// What becomes of an attachment that its owner never detached. Decided from what is recorded,
-// whether the owner's network namespace exists, and what the kubelet says; done by Attachments.
+// Decides what happens to an attachment that its owner never detached: from the records, from
+// whether the owner's network namespace exists, and from the kubelet's answer. Attachments carries
+// it out.
 #pragma once
 
 #include <chrono>
@@ -16,13 +17,13 @@
 
 namespace vdpa::datapath {
 
-// An attachment as it is found at one look.
+// An attachment as one scan finds it.
 struct ObservedAttachment {
   std::string deviceId;
   std::string resource;
   Owner owner;
   bool namespaceGone = false;
-  bool detaching = false;  // its owner let it go, and undoing it has failed so far
+  bool detaching = false;  // its owner has detached it, but undoing it has failed so far
 };
 
 struct KubeletAnswer {
@@ -33,23 +34,23 @@ struct KubeletAnswer {
 struct Verdict {
   enum class Fate {
     stays,       // it has an owner
-    listed,      // the namespace is gone, but the kubelet gives the device to the owner's pod
+    listed,      // the namespace is gone, but the kubelet lists the device for the owner's pod
     unanswered,  // the namespace is gone, and the kubelet could not be asked
-    counting,    // nobody has it any more, for less than the grace period
+    counting,    // orphaned for less than the grace period
     due,         // to be detached now
   };
   Fate fate = Fate::stays;
-  // When it was first seen that nobody has it, of looks that all saw it so.
+  // When it was first found orphaned, as long as every scan since has agreed.
   std::optional<std::chrono::steady_clock::time_point> since;
   std::string error;  // of `unanswered`
 };
 
-// The kubelet has a say in what becomes of it.
+// Whether the kubelet's answer matters for it.
 bool needsKubelet(const ObservedAttachment& attachment);
 
 // The decision about one attachment, by the monotonic clock alone. `before`: the one of the last
-// look. A kubelet that can't be asked starts the grace period anew: after its restart it lists
-// nothing for a while, and that must not find a period that has run out meanwhile.
+// scan. If the kubelet can't be asked, the grace period starts over: after its restart the kubelet
+// lists nothing for a while, and the period must not have expired by then.
 Verdict decide(const ObservedAttachment& attachment, const KubeletAnswer& answer,
                const Verdict& before, std::chrono::steady_clock::time_point now,
                std::chrono::milliseconds grace);
@@ -71,7 +72,7 @@ class Orphans {
                                        Clock::time_point now);
   void countDetached();
 
-  // What becomes of an attachment by itself, for people; empty: nothing.
+  // The text about what will happen to an attachment; empty: nothing.
   std::string outlook(const std::string& deviceId, const AttachmentKey& owner,
                       Clock::time_point now) const;
   Counts counts() const;
@@ -81,7 +82,7 @@ class Orphans {
 
   const std::chrono::milliseconds grace_;
   mutable Mutex mutex_;
-  std::map<Attached, Verdict> verdicts_ GUARDED_BY(mutex_);  // as of the last look
+  std::map<Attached, Verdict> verdicts_ GUARDED_BY(mutex_);  // as of the last scan
   unsigned detached_ GUARDED_BY(mutex_) = 0;
 };
 

@@ -1,5 +1,5 @@
-// A device before its owner record: ready with its own attributes, then remade for the network
-// where its driver takes a MAC or an MTU only when it is made.
+// Prepares a device before its owner record exists: first with its own attributes, then remade for
+// the network if its driver takes a MAC or an MTU only when the device is made.
 #include <fmt/core.h>
 
 #include <exception>
@@ -21,7 +21,7 @@
 
 namespace vdpa::datapath {
 
-// The owner before may have had others.
+// The previous owner may have had other attributes.
 OfferedDevice Attachments::prepareOwn(const std::string& id, OfferedDevice offer,
                                       Clock::time_point deadline,
                                       const std::function<bool()>& calledOff) {
@@ -37,8 +37,8 @@ OfferedDevice Attachments::prepareOwn(const std::string& id, OfferedDevice offer
   return backend.prepare(id, std::move(offer), deadline, calledOff);
 }
 
-// Plans the hardware's changes and holds the MAC. The device is remade after everything that may
-// refuse the network: it costs the driver time, and the device its state.
+// Plans the hardware's changes and holds the MAC. The device is remade only after every check that
+// may refuse the network: remaking takes time and loses the device's state.
 void Attachments::prepareFor(OwnerRecord& record, const Settings& settings, MacRegistry::Claim& mac,
                              Clock::time_point deadline, const std::function<bool()>& calledOff) {
   if (record.device.backend == BackendKind::software) return mac.hold(record.attachment);
@@ -66,10 +66,10 @@ void Attachments::prepareFor(OwnerRecord& record, const Settings& settings, MacR
       if (attributes == required)
         throw RefusedError(Refusal::invalidArgument,
                            fmt::format("cannot set up {}: {}", id, error.what()));
-      log::warn("{} goes on without what nobody needs: {}", id, error.what());
+      log::warn("{} continues without optional attributes: {}", id, error.what());
     }
   }
-  // Its driver may have taken all the time there was.
+  // The driver may have used up the time until the deadline.
   node_.backends.of(device).prepare(
       id, {record.attachment.resource, record.socket, record.software, record.device},
       Clock::now() + node_.options.timeout, calledOff);

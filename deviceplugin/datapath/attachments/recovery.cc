@@ -54,9 +54,9 @@ void Recovery::run() {
   for (const auto& record : live) resume(record);
 }
 
-// A power cut can leave a record unreadable that was changed before it; but nobody has its device
-// any more. That the node was restarted is told by the marker of the boot. Where there is none, the
-// run directory is new, or was an earlier version's: then it has the workers' directory.
+// A power cut can leave a record unreadable that was changed shortly before; but after it, no pod
+// has the device. The boot marker shows whether the node was restarted. Without a marker, the run
+// directory is new, or is an earlier version's: then it has the workers' directory.
 void Recovery::endEarlierBoot(OwnerRecordStore::Loaded& loaded) {
   const Paths& paths = node_.options.paths;
   const std::string marker = paths.bootMarker();
@@ -77,16 +77,16 @@ void Recovery::endEarlierBoot(OwnerRecordStore::Loaded& loaded) {
         return false;
       }
     });
-  // From here on, what can't be read is of this boot. Without a marker nothing is told by it.
+  // From here on, unreadable records are of this boot. A missing marker proves nothing.
   std::filesystem::remove(marker);
   try {
     writeFileAtomically(marker, node_.options.bootId, Durability::memory, 0600);
-  } catch (const std::exception& error) {  // on a full disk what runs is still to be taken over
+  } catch (const std::exception& error) {  // on a full disk, running processes are still adopted
     log::error("{}", withRemedy(error));
   }
 }
 
-// One that can't be stopped is met again by the next Attach of its device.
+// If one can't be stopped now, the next Attach of its device tries again.
 void Recovery::stopOthers(const std::set<std::string>& inUse) {
   for (const auto& id : workersBelow(node_.options.paths)) {
     if (inUse.contains(id)) continue;
@@ -99,11 +99,12 @@ void Recovery::stopOthers(const std::set<std::string>& inUse) {
   node_.backends.dpdk.stopOthers([&](const std::string& id) { return inUse.contains(id); });
 }
 
-// Nothing is guessed: what serves the device runs on for whoever has it, and nobody else gets it.
+// Nothing is guessed: the device's processes keep running for the unknown owner, and no other pod
+// gets the device.
 void Recovery::withhold(const std::string& id, const std::string& reason) {
   const std::string error = fmt::format(
-      "the owner record {}; a pod may have the device still: start the version that wrote the "
-      "record, or once no pod has it, `vdpactl detach --force {}`",
+      "the owner record {}; a pod may still have the device: start the version that wrote the "
+      "record or, once no pod has it, run `vdpactl detach --force {}`",
       reason, id);
   log::warn("{} is withheld: {}", id, error);
   node_.table.withhold(id, error);
@@ -129,15 +130,15 @@ void Recovery::resume(const OwnerRecord& record) {
     directory.ensure();
     writeDeviceFiles(directory.path(), record);
   } catch (const std::exception& error) {
-    // On a full disk the pod still has those from before.
+    // On a full disk the pod keeps its earlier files.
     log::error("{} of {}: {}", attachment.deviceId, describeOwner(attachment.owner), error.what());
   }
   try {
     Backend& backend = node_.backends.of(record.device);
     backend.resume(record);
     engine = backend.engine(record);
-  } catch (const std::exception& error) {  // the other pods' devices are still worth a start
-    log::error("cannot take over what serves {}: {}", attachment.deviceId, error.what());
+  } catch (const std::exception& error) {  // the other pods' devices are resumed all the same
+    log::error("cannot resume serving {}: {}", attachment.deviceId, error.what());
   }
   node_.table.restore(
       record, engine ? std::make_shared<WorkerHandle>(node_.supervision, node_.options.programs,
@@ -154,8 +155,8 @@ void Recovery::undoUnfinished(OwnerRecord record) {
             sameBoot ? "it was not finished" : "the node was restarted");
   try {
     stopStray(node_.options.paths.workerControl(id));
-    // A port goes when its switch is met: one that isn't in the records is removed. The rest is
-    // undone here, unless the restart of the node has done it.
+    // A port without a record is removed when its switch is adopted. The rest is undone here,
+    // unless a restart of the node has already done it.
     if (sameBoot && record.device.backend != BackendKind::software) {
       node_.backends.of(record.device).stop(record);
       node_.changes.restore(record);
@@ -164,7 +165,7 @@ void Recovery::undoUnfinished(OwnerRecord record) {
     node_.step("directory emptied");
     node_.records.remove(id);
   } catch (const std::exception& error) {
-    // Nobody else gets it before that is done: it is tried again and again.
+    // No other pod gets the device until a retry succeeds.
     log::error("{} stays with its owner: {}", id, error.what());
     record.phase = Phase::detaching;
     node_.table.restore(record, nullptr, error.what());

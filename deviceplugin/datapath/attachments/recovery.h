@@ -1,4 +1,4 @@
-// The start of vdpa-datapath: from the owner records and the processes that run to attachments.
+// The start of vdpa-datapath: turns owner records and running processes into attachments.
 #pragma once
 
 #include <set>
@@ -13,8 +13,8 @@ class Recovery {
  public:
   explicit Recovery(Node& node) : node_(node) {}
 
-  // Takes over what runs, starts again what doesn't, undoes what was not finished or belongs to
-  // another boot. Before anybody else uses the node.
+  // Adopts running processes, restarts missing ones, and undoes attachments that are unfinished or
+  // of an earlier boot. To be called before anything else uses the node.
   void run();
 
  private:

@@ -116,7 +116,7 @@ std::vector<DeviceCounters> Status::counters(const std::vector<std::string>& ids
       const auto vswitch = node_.switches.find(resource);
       if (!vswitch) continue;
       for (auto& device : vswitch->readCounters(wanted)) counters.push_back(std::move(device));
-    } catch (const std::exception& error) {  // the other resources' counters are still worth it
+    } catch (const std::exception& error) {  // the other resources still have counters
       log::warn("cannot read the counters of {}: {}", resource, error.what());
     }
   }
@@ -129,11 +129,11 @@ std::vector<DeviceState> Status::deviceStates() const {
     if (!device.offer) continue;
     std::string reason = node_.table.closed() ? kDrained : device.error;
     if (device.record && !reason.empty())
-      reason = fmt::format("it could not be taken back from {}, which is tried again: {}",
+      reason = fmt::format("could not be reclaimed from {} (retrying): {}",
                            describeOwner(device.record->attachment.owner), reason);
     if (reason.empty())
       reason = node_.backends.of(device.offer->device).unhealthy(id, *device.offer);
-    // A worker that lost its hardware; a switch speaks for all its ports above.
+    // A worker may have lost its hardware. For software ports, the switch was checked above.
     if (reason.empty() && device.worker && device.offer->device.backend != BackendKind::software)
       if (const auto state = device.worker->state(); state.starts_with("failed: "))
         reason = state.substr(8);

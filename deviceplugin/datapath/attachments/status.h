@@ -1,4 +1,4 @@
-// What vdpa-datapath tells of its devices and attachments without changing them.
+// Reports devices and attachments without changing them.
 #pragma once
 
 #include <string>
@@ -15,15 +15,16 @@ class Status {
  public:
   explicit Status(Node& node) : node_(node) {}
 
-  // What of an attachment is not as it should be, in words. Throws RefusedError if there is none.
+  // Describes where an attachment differs from what it should be. Throws RefusedError if there is
+  // no attachment.
   std::vector<std::string> check(const CheckRequest& request);
   // Of the given devices, or of every attached one.
   std::vector<DeviceCounters> counters(const std::vector<std::string>& ids);
 
   std::vector<DeviceState> deviceStates() const;
-  // Withheld devices too: they have somebody, but it isn't known who.
+  // Includes withheld devices: they have an owner, but an unknown one.
   std::vector<LiveAttachment> list() const;
-  // Why no device at all can be attached; empty: some may.
+  // Why no device can be attached; empty: devices can be.
   std::string notReady() const { return node_.table.notReady(); }
   unsigned engineDeaths() const;
   unsigned withheldDevices() const;

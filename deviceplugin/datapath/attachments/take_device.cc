@@ -1,4 +1,4 @@
-// Who gets a device that somebody has still.
+// Decides who gets a device that still has an owner.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,12 +22,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Between two looks at whether an owner has gone.
+// Between two checks whether an owner is gone.
 constexpr auto kPollInterval = 250ms;
 
 }  // namespace
 
-// The lease of a device without an owner, if need be after undoing what an owner left.
+// Leases the device once it has no owner; if need be, undoes a previous owner's attachment first.
 DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::time_point deadline,
                                            const std::function<bool()>& calledOff) {
   const std::string& id = request.deviceId;
@@ -41,7 +41,7 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::
       if (!device->record) return std::move(*lease);
       if (mayTakeOver(*device->record, request.owner)) {
         undo(*lease);
-        continue;  // it may have left the set, and was kept for its owner alone
+        continue;  // it may have left the set and been kept only for its owner
       }
       holder = describeOwner(device->record->attachment.owner);
     } else if (!node_.table.find(id)) {
@@ -67,14 +67,14 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::
 bool Attachments::mayTakeOver(const OwnerRecord& record, const Owner& requester) {
   const Owner& owner = record.attachment.owner;
   const std::string& id = record.attachment.deviceId;
-  if (record.phase == Phase::detaching) return true;  // let go already, but not undone whole
+  if (record.phase == Phase::detaching) return true;  // detached already, but not undone completely
   if (namespaceGone(owner.netns, record.netns)) {
     log::warn("taking {} from {}, whose network namespace is gone", id, describeOwner(owner));
     return true;
   }
   // Two interfaces of one container that want the same device: the first one keeps it.
   if (requester.podName.empty() || owner.containerId == requester.containerId) return false;
-  // The character device can't be taken from a pod that runs on.
+  // The character device can't be taken from a running pod.
   if (record.device.attach == Attach::vhostVdpa) return false;
   try {
     for (const auto& held : node_.options.listPodDevices()) {

@@ -28,10 +28,10 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kUpTime = 20s;       // for an engine to answer
 constexpr auto kWorkersTime = 10s;  // for its workers to run with it
-constexpr auto kHold = 500ms;       // that those which are back wait for the others
+constexpr auto kHold = 500ms;       // how long resumed workers wait for the others
 constexpr auto kPollInterval = 2ms;
 
-// False at the deadline, or when we are to stop.
+// False at the deadline, or when asked to stop.
 template <typename Condition>
 bool waitFor(const std::stop_token& stop, std::chrono::milliseconds time, Condition condition) {
   for (const auto deadline = Clock::now() + time; !condition();
@@ -48,7 +48,7 @@ void Upgrade::run(const std::stop_token& stop) {
     try {
       upgradeProcess(upgradable, stop);
     } catch (const std::exception& error) {
-      log::error("cannot replace {}: {}; the engines after it stay as they are", upgradable.title,
+      log::error("cannot replace {}: {}; the remaining engines are not replaced", upgradable.title,
                  error.what());
       failed_ = true;
     }
@@ -91,7 +91,7 @@ void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::sto
     const auto status = process->status();
     return status.up || status.deaths > 0;
   };
-  // What isn't up is started from what is installed, over and over: not our business.
+  // A process that isn't up is restarted from the installed program anyway.
   if (!waitFor(stop, kUpTime, settled)) return;
   const auto process = upgradable.process();
   if (!process) return;
@@ -99,14 +99,14 @@ void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::sto
   if (!status.up || !status.found || status.version == programVersion()) return;
   const std::string installed = versionOf(upgradable.program);
   if (installed == status.version) {
-    log::warn("{} stays: {} is of version {} too, though vdpa-datapath is of {}", upgradable.title,
-              upgradable.program, installed, programVersion());
+    log::warn("{} is not replaced: {} has version {} too, but vdpa-datapath has {}",
+              upgradable.title, upgradable.program, installed, programVersion());
     return;
   }
 
   const auto running = runningWorkers(upgradable, stop);
   if (stop.stop_requested()) return;
-  log::info("{} is of {}: replacing it by version {}; running pods: {}", upgradable.title,
+  log::info("{} has {}: replacing it with version {}; running pods: {}", upgradable.title,
             status.version.empty() ? "an unknown version" : "version " + status.version, installed,
             running.size());
   const auto begin = Clock::now();
@@ -138,7 +138,7 @@ void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::sto
             since());
 }
 
-// Whose packets are passing; of a worker that was just taken over that isn't known at once.
+// The workers whose packets pass, which is not known at once of a worker that was just adopted.
 std::map<std::string, std::shared_ptr<WorkerHandle>> Upgrade::runningWorkers(
     const UpgradableProcess& upgradable, const std::stop_token& stop) const {
   std::map<std::string, std::shared_ptr<WorkerHandle>> workers;

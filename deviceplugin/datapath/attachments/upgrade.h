@@ -1,5 +1,5 @@
-// After an update: engines of the version before are replaced under their pods. The workers hold
-// what the pods have set up, and go on with the new engine where the old one stopped.
+// After an update, replaces engines of the previous version under their running pods. The workers
+// keep what the pods have set up, and resume with the new engine where the old one stopped.
 #pragma once
 
 #include <functional>
@@ -17,9 +17,9 @@ class Upgrade {
  public:
   explicit Upgrade(Node& node) : node_(node) {}
 
-  // Replaces the engines of another version that run, by the programs that are installed: one at a
-  // time, the next when the workers of the one before run again. To be called at the start and
-  // after a new set of devices, from one thread; an engine that doesn't come up ends it for good.
+  // Replaces running engines of another version with the installed programs, one at a time: the
+  // next once the workers of the previous one run again. To be called at the start and after a new
+  // set of devices, from one thread. If an engine doesn't come up, no further engine is replaced.
   void run(const std::stop_token& stop);
 
  private:
@@ -30,7 +30,7 @@ class Upgrade {
     std::function<std::shared_ptr<SupervisedProcess>()> process;
     std::function<bool(const DeviceTable::Device& device)> serves;
     std::function<void()> upgrade;
-    std::function<void()> go;  // its workers are back
+    std::function<void()> go;  // called once its workers are back
   };
   std::vector<UpgradableProcess> upgradableProcesses();
   void upgradeProcess(const UpgradableProcess& upgradable, const std::stop_token& stop);

@@ -1,6 +1,6 @@
-// What is behind a pod's device: a port of a switch, a device of the kernel's, a DPDK driver, or a
-// netdev. One object for each kind; what belongs to one attachment is in its owner record. Every
-// call may come from any thread; those that change a device, with its Lease held.
+// The backend of a pod's device: a port of a switch, a vDPA device of the kernel, a DPDK driver, or
+// a netdev. One object per kind; the state of an attachment is in its owner record. Every call may
+// come from any thread; those that change a device are made with its Lease held.
 #pragma once
 
 #include <chrono>
@@ -21,39 +21,39 @@ class Backend {
 
   virtual ~Backend() = default;
 
-  // The settings in force for what is asked; an absent MAC stays empty. Throws RefusedError
-  // (invalidArgument) that names what this device can't do.
+  // The settings that result from the requested ones; an absent MAC stays empty. Throws
+  // RefusedError (invalidArgument) that names what this device can't do.
   virtual PortSettings resolve(const std::string& id, const OfferedDevice& offer,
                                const Settings& settings) const = 0;
 
-  // Waits until the device can be attached, and returns the offer as it is in force. Throws
-  // RefusedError (aborted) with the reason at the deadline.
+  // Waits until the device can be attached, and returns the offer in force. Throws RefusedError
+  // (aborted) with the reason at the deadline.
   virtual OfferedDevice prepare(const std::string& id, OfferedDevice offer,
                                 Clock::time_point deadline,
                                 const std::function<bool()>& calledOff) = 0;
-  // What has to be in the record before start(), so that a crash in it can be undone.
+  // Adds what has to be in the record before start(), so that a crash in start() can be undone.
   virtual void complete(OwnerRecord&) const {}
-  // Takes effect, and completes `record` with what is known only now.
+  // Starts the engine, and completes `record` with what is known only now.
   virtual void start(OwnerRecord& record) = 0;
   // Where the pod's worker finds its engine after start(); none: it needs no worker.
   virtual std::optional<EngineAddress> engine(const OwnerRecord&) const { return std::nullopt; }
-  // All of it follows from the record, which start() does not change: a crash in between is gone on
-  // from, and the worker may be started first, to wait for its engine.
+  // start() can be replayed from the record alone, which it does not change: recovery may resume a
+  // half-done attach, and the worker may be started first, to wait for its engine.
   virtual bool followsFromRecord() const { return false; }
-  // The worker didn't get ready, for this reason.
+  // The worker did not become ready, for this reason.
   virtual void startFailed(const std::string&, const std::string&) {}
   // Gives the pod's interface, if there is one, the addresses and routes of `record` in place of
-  // those before; routes that it can't have are left out of the record.
+  // the previous ones; routes that it can't have are removed from the record.
   virtual void setAddresses(OwnerRecord&, const PodAddresses&) {}
-  // For a datapath that starts: finds or restores what start() did.
+  // At the start of the datapath: finds or restores what start() did.
   virtual void resume(const OwnerRecord&) {}
   // Undoes start(), and is harmless without one.
   virtual void stop(const OwnerRecord& record) = 0;
 
   virtual void check(const OwnerRecord& record, Differences& differences) = 0;
-  // Whether it is time to try a device again that could not be started.
+  // Whether a retry is due for a device that could not be started.
   virtual bool due(const std::string&) const { return false; }
-  // Tries a free one. True if it is well again.
+  // Retries a free device. True if it is healthy again.
   virtual bool retry(const std::string&, const OfferedDevice&) { return false; }
   // Why an offered device can't be used; empty: it can.
   virtual std::string unhealthy(const std::string& id, const OfferedDevice& offer) const = 0;

@@ -28,7 +28,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// A card's firmware is asked for its queues; a node's first process also loads libraries.
+// A card's firmware has to report its queues; a node's first process also loads libraries.
 constexpr auto kStartTime = std::chrono::seconds(15);
 constexpr auto kHeartbeat = std::chrono::seconds(5);
 
@@ -47,7 +47,7 @@ PortSettings DpdkBackend::resolve(const std::string& id, const OfferedDevice&,
 
 OfferedDevice DpdkBackend::prepare(const std::string&, OfferedDevice offer, Clock::time_point,
                                    const std::function<bool()>&) {
-  return offer;  // whether the driver takes the function shows when it is started
+  return offer;  // only starting it shows whether the driver accepts the function
 }
 
 std::shared_ptr<SupervisedProcess> DpdkBackend::find(const std::string& id) const {
@@ -74,7 +74,7 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
       SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
                               programs_.cgroupRoot, kHeartbeat},
       SupervisedProcess::Handlers{[](SupervisedProcess&, nlohmann::json hello) -> Task<void> {
-                                    // It answers for a moment to say why it ends.
+                                    // A process that fails answers briefly to report why.
                                     if (!hello.value("ready", false))
                                       throw std::runtime_error(hello.value("reason", ""));
                                     co_return;
@@ -87,7 +87,7 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
 
 std::shared_ptr<SupervisedProcess> DpdkBackend::startDriver(const std::string& id,
                                                             const DeviceConfig& device) {
-  stopStray(paths_.pmdControl(id));  // one that the start could not stop has other arguments
+  stopStray(paths_.pmdControl(id));  // if the start could not stop it: its arguments may differ
   const auto process = launch(id, device);
   if (process->waitUp(Clock::now() + kStartTime, true)) {
     failures_.remove(id);
@@ -108,7 +108,7 @@ bool DpdkBackend::retry(const std::string& id, const OfferedDevice& offer) {
   bool well = true;
   try {
     startDriver(id, offer.device);
-  } catch (const std::exception&) {  // noted already
+  } catch (const std::exception&) {  // already recorded
     well = false;
   }
   try {
@@ -146,7 +146,7 @@ void DpdkBackend::end(const std::string& id) {
     Lock lock(mutex_);
     processes_.erase(id);
   } else {
-    stopStray(paths_.pmdControl(id));  // of a vdpa-datapath before this one
+    stopStray(paths_.pmdControl(id));  // of an earlier vdpa-datapath
   }
   std::filesystem::remove_all(std::filesystem::path(paths_.pmdControl(id)).parent_path());
 }
@@ -155,7 +155,7 @@ void DpdkBackend::upgrade(const OwnerRecord& record) {
   try {
     if (const auto process = find(record.attachment.deviceId)) process->stop();
   } catch (const std::exception& error) {
-    log::error("{}", error.what());  // the next one is started until the device is free
+    log::error("{}", error.what());  // the new process is restarted until the device is free
   }
   launch(record.attachment.deviceId, record.device);
 }

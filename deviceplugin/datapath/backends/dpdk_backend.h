@@ -18,7 +18,7 @@ namespace vdpa::datapath {
 
 class DpdkBackend : public Backend {
  public:
-  // `onChange` is called from any thread when unhealthy() may be another one.
+  // `onChange` is called from any thread when unhealthy() may have changed.
   DpdkBackend(EventThread& thread, const Programs& programs, const Paths& paths,
               std::function<void()> onChange);
 
@@ -33,11 +33,11 @@ class DpdkBackend : public Backend {
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
-  // A device that its driver did not take: it is started for a moment.
+  // For a device that its driver did not accept; retry() starts it briefly.
   bool due(const std::string& id) const override { return failures_.due(id); }
   bool retry(const std::string& id, const OfferedDevice& offer) override;
 
-  // Ends processes of an earlier life whose device isn't attached, and says whose.
+  // Ends processes of an earlier run whose device isn't attached, and returns those devices' IDs.
   std::vector<std::string> stopOthers(const std::function<bool(const std::string& id)>& attached);
   // Null if there is none.
   std::shared_ptr<SupervisedProcess> find(const std::string& id) const;
@@ -47,7 +47,7 @@ class DpdkBackend : public Backend {
 
  private:
   std::shared_ptr<SupervisedProcess> launch(const std::string& id, const DeviceConfig& device);
-  // Throws with the reason when the driver doesn't take the device.
+  // Throws with the reason if the driver doesn't accept the device.
   std::shared_ptr<SupervisedProcess> startDriver(const std::string& id, const DeviceConfig& device);
   void end(const std::string& id);
 

@@ -1,5 +1,5 @@
-// The devices of a backend that could not be started: why, and when each is tried again. Its
-// methods may be called from any thread.
+// The devices of a backend that could not be started: why, and when each is retried. Its methods
+// may be called from any thread.
 #pragma once
 
 #include <chrono>
@@ -14,8 +14,8 @@ class FailedDevices {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // The next try is due `firstPause` after the first failure, and twice as long after each one that
-  // follows, at most `maxPause`.
+  // The first retry is due after `firstPause`; the pause doubles with each further failure, up to
+  // `maxPause`.
   FailedDevices(std::chrono::seconds firstPause, std::chrono::seconds maxPause)
       : firstPause_(firstPause), maxPause_(maxPause) {}
 
@@ -23,7 +23,7 @@ class FailedDevices {
   // True if it was one of them.
   bool remove(const std::string& id);
   bool due(const std::string& id) const;
-  // Empty: it is none of them.
+  // Empty if it is not one of them.
   std::string reason(const std::string& id) const;
 
  private:

@@ -21,7 +21,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// Between two looks at whether the device has come.
+// Between two checks whether the device has appeared.
 constexpr auto kPollInterval = std::chrono::milliseconds(20);
 
 }  // namespace
@@ -49,13 +49,13 @@ void KernelBackend::start(OwnerRecord& record) {
     throw RefusedError(Refusal::aborted,
                        fmt::format("vDPA device {} of {} is gone", record.device.vdpa,
                                    record.attachment.deviceId));
-  failures_.remove(record.attachment.deviceId);  // one that is attached is not tried again
+  failures_.remove(record.attachment.deviceId);  // an attached device is not retried
   if (record.device.attach == Attach::vhostVdpa) record.attachment.socket = node;
 }
 
 std::optional<EngineAddress> KernelBackend::engine(const OwnerRecord& record) const {
   if (record.device.attach != Attach::vhostUser) return std::nullopt;
-  // A worker that runs is taken over with what it has open; one to be started needs the node.
+  // A running worker is adopted with what it has open; a new one needs the node.
   return EngineAddress::vhostVdpa(bus_.characterDevice(record.device.vdpa));
 }
 
@@ -64,7 +64,7 @@ void KernelBackend::startFailed(const std::string& id, const std::string& reason
 }
 
 // A worker resets the device when it closes it, and so does the kernel for a pod that had the
-// character device. One that has it still is in the network that the settings make.
+// character device. A pod that still has it open is still in the network of its settings.
 void KernelBackend::stop(const OwnerRecord& record) {
   if (record.device.attach == Attach::vhostVdpa) bus_.requireClosed(record.device.vdpa);
 }
@@ -82,7 +82,7 @@ std::string KernelBackend::unhealthy(const std::string& id, const OfferedDevice&
   if (bus_.characterDevice(device.vdpa).empty()) {
     if (device.provision)
       if (auto reason = provisioner_.problem(id); !reason.empty()) return reason;
-    if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} is not there", device.vdpa);
+    if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} does not exist", device.vdpa);
     return fmt::format(
         "vDPA device {} has no character device: it is bound to {}, needs vhost_vdpa", device.vdpa,
         bus_.driver(device.vdpa).empty() ? "no driver" : bus_.driver(device.vdpa));
@@ -93,7 +93,7 @@ std::string KernelBackend::unhealthy(const std::string& id, const OfferedDevice&
 bool KernelBackend::retry(const std::string& id, const OfferedDevice& offer) {
   const std::string node = bus_.characterDevice(offer.device.vdpa);
   if (node.empty()) return false;
-  const UniqueFd file(::open(node.c_str(), O_RDWR | O_CLOEXEC));  // EBUSY: somebody has it still
+  const UniqueFd file(::open(node.c_str(), O_RDWR | O_CLOEXEC));  // EBUSY: still open elsewhere
   return file && failures_.remove(id);
 }
 

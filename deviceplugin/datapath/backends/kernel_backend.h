@@ -28,7 +28,7 @@ class KernelBackend : public Backend {
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
-  // A device that its worker could not open.
+  // For a device that its worker could not open.
   bool due(const std::string& id) const override { return failures_.due(id); }
   bool retry(const std::string& id, const OfferedDevice& offer) override;
 

@@ -19,7 +19,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// Between two looks at whether the attachment was called off.
+// Between two checks whether the attachment was called off.
 constexpr auto kPollInterval = std::chrono::milliseconds(250);
 
 }  // namespace
@@ -35,21 +35,21 @@ OfferedDevice SoftwareBackend::prepare(const std::string& id, OfferedDevice offe
   for (;;) {
     const auto vswitch = switches_.find(offer.resource);
     if (vswitch && vswitch->waitUp(std::min(deadline, Clock::now() + kPollInterval))) {
-      offer.software = vswitch->config();  // an earlier one's while pods of that go on
+      offer.software = vswitch->config();  // an earlier one while pods still use that
       return offer;
     }
     if (Clock::now() < deadline && !calledOff()) continue;
-    throw RefusedError(Refusal::aborted,
-                       fmt::format("cannot attach {} yet: {}", id,
-                                   vswitch ? vswitch->status().reason
-                                           : "the switch of " + offer.resource + " is not there"));
+    throw RefusedError(Refusal::aborted, fmt::format("cannot attach {} yet: {}", id,
+                                                     vswitch ? vswitch->status().reason
+                                                             : "the switch of " + offer.resource +
+                                                                   " does not exist"));
   }
 }
 
 std::shared_ptr<SwitchHandle> SoftwareBackend::switchOf(const OwnerRecord& record) const {
   if (auto vswitch = switches_.find(record.attachment.resource)) return vswitch;
   throw RefusedError(Refusal::aborted,
-                     fmt::format("the switch of {} is not there", record.attachment.resource));
+                     fmt::format("the switch of {} does not exist", record.attachment.resource));
 }
 
 void SoftwareBackend::start(OwnerRecord& record) {
@@ -68,7 +68,7 @@ void SoftwareBackend::stop(const OwnerRecord& record) {
 void SoftwareBackend::check(const OwnerRecord& record, Differences& differences) {
   const Attachment& attachment = record.attachment;
   const auto vswitch = switches_.find(attachment.resource);
-  if (!vswitch) return differences.add("the switch of {} is not there", attachment.resource);
+  if (!vswitch) return differences.add("the switch of {} does not exist", attachment.resource);
   const auto status = vswitch->process()->settled();
   if (!status.up) return differences.add("{}", status.reason);
   const auto ports = vswitch->readPorts();
@@ -80,7 +80,7 @@ void SoftwareBackend::check(const OwnerRecord& record, Differences& differences)
 
 std::string SoftwareBackend::unhealthy(const std::string& id, const OfferedDevice& offer) const {
   const auto vswitch = switches_.find(offer.resource);
-  if (!vswitch) return "the switch of " + offer.resource + " is not there";
+  if (!vswitch) return "the switch of " + offer.resource + " does not exist";
   const std::string problem = vswitch->problem();
   return problem.empty() ? vswitch->portProblem(id) : problem;
 }

@@ -70,8 +70,8 @@ void VirtioVdpaBackend::setAddresses(OwnerRecord& record, const PodAddresses& be
       datapath::setAddresses(netdevOf(record), before, {record.attachment.ips, record.routes});
 }
 
-// A pod may have renamed the netdev, changed its address or moved it on. So it is not fetched: the
-// driver is bound anew, which ends that netdev wherever it is and makes one as it was at first.
+// A pod may have renamed the netdev, changed its address or moved it on, so it is not moved back:
+// rebinding the driver removes that netdev wherever it is and makes a new one in its initial state.
 void VirtioVdpaBackend::stop(const OwnerRecord& record) {
   const std::string& vdpa = record.device.vdpa;
   if (!bus_.has(vdpa)) return;  // gone, and its netdev with it
@@ -81,10 +81,10 @@ void VirtioVdpaBackend::stop(const OwnerRecord& record) {
   for (; now.empty() && Clock::now() < deadline; now = bus_.netdev(vdpa))
     std::this_thread::sleep_for(kPollInterval);
   if (now.empty())
-    throw std::runtime_error(fmt::format("netdev {} of {} has not come back from {}", record.netdev,
+    throw std::runtime_error(fmt::format("netdev {} of {} did not come back from {}", record.netdev,
                                          record.attachment.deviceId,
                                          record.attachment.owner.netns));
-  // What it was called is not known of a device whose record could not be read.
+  // If the record could not be read, the original name is unknown.
   if (!record.netdev.empty() && now != record.netdev) renameOnHost(now, record.netdev);
 }
 
@@ -103,7 +103,7 @@ std::string VirtioVdpaBackend::unhealthy(const std::string& id, const OfferedDev
   if (bus_.driver(device.vdpa) == "virtio_vdpa") return "";
   if (device.provision)
     if (auto reason = provisioner_.problem(id); !reason.empty()) return reason;
-  if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} is not there", device.vdpa);
+  if (!bus_.has(device.vdpa)) return fmt::format("vDPA device {} does not exist", device.vdpa);
   return fmt::format("vDPA device {} is not bound to virtio_vdpa", device.vdpa);
 }
 

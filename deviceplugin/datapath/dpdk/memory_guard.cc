@@ -36,10 +36,11 @@ bool putEmpty(uint64_t address, uint64_t size) {
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
-// All of it at once: a fault for each page would take the others' time, and two mappings each.
+// Replaces all of it at once: a fault per page would cost the others' time, and two mappings each.
 bool replaceRegion(uint64_t address) {
   for (Region& region : regions) {
-    // Whole, or not at all: it may come or go this moment, with its end last or first.
+    // Only a complete region: one that is being added gets its end last, one being removed loses it
+    // first.
     const uint64_t end = region.end.load(), start = region.start.load();
     if (start == 0 || address < start || address >= end || region.end.load() != end) continue;
     if (!putEmpty(start, end - start)) return false;
@@ -49,8 +50,8 @@ bool replaceRegion(uint64_t address) {
   return false;
 }
 
-// Memory that rte_vhost looks at before anybody is told of it: a ring's first bytes. The page may
-// be a small or a huge one, of which only the whole can be mapped over.
+// Replaces a page that rte_vhost reads before it reports the memory: a ring's first bytes. The page
+// may be a huge one, which can only be replaced as a whole.
 bool replacePage(uint64_t address) {
   for (const uint64_t size : {uint64_t{4096}, uint64_t{2} << 20, uint64_t{1} << 30}) {
     if (putEmpty(address & ~(size - 1), size)) return true;
@@ -100,7 +101,7 @@ void MemoryGuard::add(int vid, uint64_t address, uint64_t size) {
     region.end = address + size;
     return;
   }
-  std::abort();  // more than every port with as many regions as vhost-user has
+  std::abort();  // more than all ports with the most regions in vhost-user
 }
 
 void MemoryGuard::remove(int vid) {

@@ -1,5 +1,5 @@
-// A pod can truncate the memory it shares; whoever touches what is gone gets SIGBUS. The guard puts
-// empty memory in the place, so that this process lives and only that pod's port is lost.
+// A pod can truncate the memory it shares; touching the missing part raises SIGBUS. The guard maps
+// empty memory in its place, so that the process survives and only that pod's port is lost.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ class MemoryGuard {
   MemoryGuard(const MemoryGuard&) = delete;
   MemoryGuard& operator=(const MemoryGuard&) = delete;
 
-  // Memory at [address, address + size) is of rte_vhost's device `vid`.
+  // Memory at [address, address + size) belongs to rte_vhost's device `vid`.
   void add(int vid, uint64_t address, uint64_t size);
   void remove(int vid);
 

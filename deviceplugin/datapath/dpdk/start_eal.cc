@@ -24,8 +24,8 @@ std::string allowedCpus() {
   return list;
 }
 
-// EAL makes an empty directory for itself, --no-shconf or not: in a place of ours, for as long as
-// it insists.
+// EAL creates an empty directory for itself even with --no-shconf: below ours, and only while EAL
+// starts.
 class RuntimeDirectory {
  public:
   explicit RuntimeDirectory(const std::filesystem::path& path) : path_(path) {
@@ -49,7 +49,7 @@ class RuntimeDirectory {
 int startEal(const std::string& directory, std::vector<std::string> words) {
   words.insert(words.begin(), {"vdpa", "--no-huge", "--no-shconf", "--no-telemetry", "--no-hpet",
                                "--lcores", fmt::format("0@({})", allowedCpus())});
-  // What a pod has the vhost library say is not for the log.
+  // Messages of the vhost library that a pod can cause don't belong in the log.
   words.push_back("--log-level=lib.vhost.data:critical");
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());

@@ -1,5 +1,5 @@
-// DPDK's environment as the processes here start it: no huge pages, no telemetry, no files, so that
-// it runs in a plain container.
+// Starts DPDK's environment for these processes: no huge pages, no telemetry, no files, so that it
+// runs in a plain container.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace vdpa::dpdk {
 
-// rte_eal_init() with `words` beside what is always so; returns what that returns. `directory` is
-// one that this process may write to; nothing stays in it. Call it before other threads run.
+// Calls rte_eal_init() with `words` besides the fixed options; returns its result. `directory` must
+// be writable; nothing stays in it. Call it before other threads run.
 int startEal(const std::string& directory, std::vector<std::string> words);
 
 }  // namespace vdpa::dpdk

@@ -24,10 +24,10 @@ VhostWaker::VhostWaker(std::string path) : path_(std::move(path)) {
   ::unlink(path_.c_str());
   if (!start(path_, 0))
     throw std::runtime_error(fmt::format("cannot register the socket {}", path_));
-  // The thread may have begun its first second already, without the bell. What rte_vhost does as a
-  // client wakes it at once.
+  // The thread may already be waiting its first second, without the bell. Connecting as a client
+  // through rte_vhost wakes it at once.
   const std::filesystem::path bell(path_);
-  const std::string visitor = bell.parent_path() / "." / bell.filename();  // the same, differently
+  const std::string visitor = bell.parent_path() / "." / bell.filename();  // same path, respelled
   if (!start(visitor, RTE_VHOST_USER_CLIENT | RTE_VHOST_USER_NO_RECONNECT))
     throw std::runtime_error(fmt::format("cannot connect to the socket {}", path_));
   rte_vhost_driver_unregister(visitor.c_str());

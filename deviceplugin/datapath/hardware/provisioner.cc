@@ -145,7 +145,7 @@ bool Provisioner::undoUnwanted(const Devices& wanted) {
   bool done = true;
   for (const auto& id : unwanted) {
     const Turn turn(*this, id);
-    if (options_.owned(id)) {  // looked at again: it is let go at any moment
+    if (options_.owned(id)) {  // checked again: a pod may release it at any moment
       done = false;
       continue;
     }
@@ -198,7 +198,8 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
   const bool there = bus_.has(device.vdpa);
   if (there && (options_.owned(id) || !isOurs(id))) return;
   if (!there && options_.owned(id))
-    throw std::runtime_error("it went away under its pod, whose end has to come first");
+    throw std::runtime_error(
+        "it disappeared under its pod and is made again once that pod is gone");
   makeNow(id, device, device.attributes);
 }
 
@@ -213,7 +214,7 @@ bool Provisioner::remake(const std::string& id, const DeviceConfig& device,
   const auto record = ours(id);
   if (!record) return false;
   if (bus_.has(device.vdpa) && record->made && record->attributes == attributes) return false;
-  Rollback changed;  // however it ends, the device was away
+  Rollback changed;  // whatever the result, the device was away
   changed.add(options_.changed);
   try {
     makeNow(id, device, attributes);
@@ -227,8 +228,8 @@ bool Provisioner::remake(const std::string& id, const DeviceConfig& device,
 void Provisioner::makeOwn(const std::string& id, const DeviceConfig& device) {
   try {
     makeNow(id, device, device.attributes);
-  } catch (const std::exception& error) {  // the thread tries it again
-    log::error("cannot make vDPA device {} of {} again: {}", device.vdpa, id, error.what());
+  } catch (const std::exception& error) {  // the thread retries
+    log::error("cannot remake vDPA device {} of {}: {}", device.vdpa, id, error.what());
   }
 }
 
@@ -253,13 +254,13 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
   record.taken = options_.add(device.vdpa, device.managementDevice, passed);
   record.made = true;
   if (putBack) record.foundMtu.reset();
-  keep(record, Durability::memory);  // without it, it is only made once more
+  keep(record, Durability::memory);  // if this is lost, the device is only made once more
   log::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
             device.managementDevice, describe(attributes), describe(record.taken));
   bus_.bind(device.vdpa, driver);
 }
 
-// Of a device whose making begins.
+// The record of a device that is about to be made.
 Provisioner::Record Provisioner::recordFor(const std::string& id,
                                            const DeviceConfig& device) const {
   Record record;
@@ -277,7 +278,7 @@ Provisioner::Record Provisioner::recordFor(const std::string& id,
   if (!record.foundDriver.empty() && !device.pciDriver.empty() &&
       record.foundDriver != device.pciDriver)
     checkUnused(function(device.pciAddress), record.foundDriver);
-  // What was found before we came stays what is put back.
+  // A later change keeps what the first one found: that is what is restored.
   if (const auto before = ours(id)) {
     record.foundDriver = before->foundDriver;
     record.foundOverride = before->foundOverride;
@@ -287,7 +288,7 @@ Provisioner::Record Provisioner::recordFor(const std::string& id,
   return record;
 }
 
-// For a device that is made with what `record` says.
+// Before the device is made as `record` says.
 void Provisioner::clearWay(const DeviceConfig& device, const Record& record) {
   keep(record, Durability::disk);
   if (bus_.has(device.vdpa)) options_.remove(device.vdpa);

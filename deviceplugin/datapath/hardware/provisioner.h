@@ -1,11 +1,11 @@
-// Makes vDPA devices where the configuration asks for it, and undoes exactly what it made: each is
-// recorded on disk before it is begun. Works on a thread of its own, since drivers take their time.
+// Makes vDPA devices where the configuration asks for it, and removes exactly those: each is
+// recorded on disk before it is made. Works on its own thread, since drivers are slow.
 //
-// A device that has other attributes than it should, since the configuration has changed or a pod
-// had it with a network's MAC or MTU, is remade as soon as no pod has it. The record says which
-// it has, and is written before they change: a device whose making was cut off is made again. A
-// parent keeps an MTU that a device was made with (mlx5_vdpa sets its function's): the one that it
-// had before is learned and recorded first, and put back before the record goes.
+// A device whose attributes differ from the wanted ones, because the configuration has changed or a
+// pod had it with a network's MAC or MTU, is remade as soon as no pod has it. The record holds its
+// attributes and is written before they change: a device whose making was interrupted is made
+// again. A parent keeps an MTU that a device was made with (mlx5_vdpa sets its function's): the
+// parent's previous MTU is learned and recorded first, and restored before the record is removed.
 #pragma once
 
 #include <chrono>
@@ -31,17 +31,17 @@ class Provisioner {
     std::string sysfs;
     std::string records;  // directory
     std::string bootId;
-    // The two netlink calls. They throw what says why it failed; add() returns what the kernel took
-    // of the attributes.
+    // The two netlink calls. Their exceptions say why a call failed; add() returns the attributes
+    // that the kernel accepted.
     std::function<VdpaAttributes(const std::string& name, const std::string& managementDevice,
                                  const VdpaAttributes& attributes)>
         add;
     std::function<void(const std::string& name)> remove;
     // A device's MTU, 0 if it has none.
     std::function<unsigned(const std::string& name)> mtu = {};
-    // Whether a pod has the device: then it is left alone.
+    // Whether a pod has the device, which is then left alone.
     std::function<bool(const std::string& id)> owned;
-    // problem() may be another one.
+    // Called when problem() may have changed.
     std::function<void()> changed;
   };
 
@@ -49,31 +49,30 @@ class Provisioner {
   // Waits for the step under way; leaves everything as it is.
   ~Provisioner();
 
-  // The whole set that should exist. What an earlier set had, and this one has not, is undone, as
-  // soon as no pod has it.
+  // The whole set that should exist. Devices of an earlier set that are not in this one are undone
+  // as soon as no pod has them.
   void want(Devices devices);
-  // An owner has gone: what waited for that goes on. To be called without its Lease.
+  // An owner is gone: resumes what waited for that. To be called without its Lease.
   void wake();
   // For the holder of the device's Lease: remakes it unless it has these attributes. False if that
-  // was not needed, and if it is not one of ours or is not made yet. On failure it has its own
-  // attributes again, if that is possible. Throws RefusedError (aborted) at the deadline, else what
-  // says why it failed.
+  // was not needed, or if the device is not ours or not made yet. On failure it gets its own
+  // attributes back, if possible. Throws RefusedError (aborted) at the deadline, else an exception
+  // that says why it failed.
   bool remake(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes,
               std::chrono::steady_clock::time_point deadline);
-  // Whether it was made by us since the node's start. One of its name that was not isn't ours to
-  // change.
+  // Whether we have made it since the node's start. A device of this name that somebody else made
+  // is not changed.
   bool isOurs(const std::string& id) const { return ours(id).has_value(); }
 
-  // Waits until what isn't wanted is undone; returns the device IDs for which it isn't at the
-  // deadline.
+  // Waits until unwanted devices are undone; returns the IDs of those that are not at the deadline.
   std::vector<std::string> waitUndone(std::chrono::steady_clock::time_point deadline);
 
-  // Why the device isn't there, or not yet; empty if it is.
+  // Why the device does not exist, or not yet; empty if it does.
   std::string problem(const std::string& id) const;
 
  private:
-  // One at a time for each device, while it and its record are changed: the holder of its Lease
-  // then finds it made or not, and not in between. False at the deadline. Taken without mutex_.
+  // Held while a device and its record are changed, one at a time for each device: the holder of
+  // its Lease then never finds it half made. False at the deadline. Taken without mutex_.
   class Turn {
    public:
     Turn(Provisioner& provisioner, const std::string& id,
@@ -93,21 +92,21 @@ class Provisioner {
     std::string device;
     std::string vdpa;
     std::string pciAddress;
-    std::string pciDriver;      // that was bound
-    std::string foundDriver;    // before; empty: none
+    std::string pciDriver;      // the one that we bound
+    std::string foundDriver;    // the one before; empty: none
     std::string foundOverride;  // its driver_override before; empty: none
     std::string bootId;
     VdpaAttributes attributes;
-    VdpaAttributes taken;  // of them by the kernel, once it is made
-    bool made = true;      // false: its making has begun, and it may have those from before
+    VdpaAttributes taken;  // those that the kernel accepted, once it is made
+    bool made = true;      // false: its making has begun; it may have the attributes from before
     std::string managementDevice;
-    // Of the parent, before a device with another one was made. Absent: it has not been changed. 0:
-    // the kernel did not show it.
+    // The parent's, before a device with another MTU was made. Absent: not changed. 0: the kernel
+    // did not report it.
     std::optional<unsigned> foundMtu;
   };
 
   void run();
-  bool step();  // false: something is to be tried again
+  bool step();  // false: something is to be retried
   bool undoUnwanted(const Devices& wanted);
   void make(const std::string& id, const DeviceConfig& device);
   void makeNow(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes);
@@ -139,13 +138,13 @@ class Provisioner {
   std::set<std::string> making_ GUARDED_BY(mutex_);  // devices that have a Turn
   std::map<std::string, Record> records_ GUARDED_BY(mutex_);
   Devices wanted_ GUARDED_BY(mutex_);
-  // The first set is there: nothing is undone before.
+  // The first set has come: nothing is undone before.
   bool haveDevices_ GUARDED_BY(mutex_) = false;
   std::map<std::string, std::string> problems_ GUARDED_BY(mutex_);
   bool work_ GUARDED_BY(mutex_) = false;
   // Nothing was asked for since the last step began.
   bool settled_ GUARDED_BY(mutex_) = false;
-  // After the last step: made, and neither wanted nor undone.
+  // After the last step: made, not wanted, not undone yet.
   std::vector<std::string> left_ GUARDED_BY(mutex_);
   bool stop_ GUARDED_BY(mutex_) = false;
   std::thread thread_;

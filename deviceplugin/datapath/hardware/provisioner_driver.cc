@@ -1,4 +1,5 @@
-// The PCI driver of a function that gets a vDPA device: taken from it, bound, and put back.
+// The PCI driver of a function that gets a vDPA device: binding ours and restoring the previous
+// one.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -14,12 +15,12 @@
 namespace vdpa::datapath {
 namespace {
 
-// The folder stays when its netdev is moved to another network namespace, and is empty then.
+// The folder stays, empty, when its netdev is moved to another network namespace.
 bool holdsNetdev(const std::filesystem::path& device) {
   return std::filesystem::exists(device / "net") && !std::filesystem::is_empty(device / "net");
 }
 
-// virtio-pci serves nobody by itself: the driver of the virtio device that it makes does.
+// virtio-pci has no netdev itself: the driver of its virtio device has.
 bool hasNetdev(const std::string& function) {
   if (holdsNetdev(function)) return true;
   const std::filesystem::directory_iterator entries(function);
@@ -35,23 +36,23 @@ std::string Provisioner::orNone(const std::string& driver) {
   return driver.empty() ? "no driver" : driver;
 }
 
-// "(null)" is how the kernel shows none.
+// The kernel shows "(null)" for none.
 std::string Provisioner::driverOverride(const std::string& function) {
   std::string text = readFile(function + "/driver_override");
   while (text.ends_with('\n')) text.pop_back();
   return text == "(null)" ? "" : text;
 }
 
-// A function whose driver serves somebody this program doesn't see is not taken from it: a virtual
-// machine's or a DPDK program's, or a netdev that another plugin has moved into a pod.
+// Refuses a function that may be in use where this program can't see it: by a virtual machine or a
+// DPDK program, or as a netdev that another plugin has moved into a pod.
 void Provisioner::checkUnused(const std::string& function, const std::string& driver) {
   if (driver == "vfio-pci" || driver == "uio_pci_generic" || driver == "igb_uio")
-    throw std::runtime_error(fmt::format(
-        "it has driver {}, so that a program may be using it: unbind it first", driver));
+    throw std::runtime_error(
+        fmt::format("it has driver {}, so a program may be using it: unbind it first", driver));
   if (!hasNetdev(function))
     throw std::runtime_error(
-        fmt::format("its driver {} shows no netdev on the node, so that a pod may have it: unbind "
-                    "it first",
+        fmt::format("its driver {} has no netdev in the host's network namespace, so a pod may be "
+                    "using it: unbind it first",
                     driver));
 }
 
@@ -78,7 +79,7 @@ void Provisioner::bindDriver(const DeviceConfig& device) const {
                     device.pciDriver, device.pciAddress, orNone(now)));
 }
 
-// From every state that bindDriver can be interrupted in; false: there is nothing of ours.
+// Handles every state that an interrupted bindDriver leaves; false: nothing of ours is there.
 bool Provisioner::restoreDriver(const Record& record) const {
   const std::string path = function(record.pciAddress);
   if (!std::filesystem::exists(path)) return false;
@@ -86,8 +87,8 @@ bool Provisioner::restoreDriver(const Record& record) const {
   if (wanted != record.pciDriver && wanted != record.foundDriver) return false;
   if (!bound.empty() && bound != record.pciDriver && bound != record.foundDriver) return false;
   if (bound == record.pciDriver) writeAttribute(path + "/driver/unbind", record.pciAddress);
-  // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then only the driver that
-  // is asked for by name takes one.
+  // A PF may be set to leave its VFs alone (sriov_drivers_autoprobe): then a driver has to be bound
+  // by name.
   if (bound != record.foundDriver && !record.foundDriver.empty()) {
     writeAttribute(path + "/driver_override", record.foundDriver);
     writeAttribute(options_.sysfs + "/bus/pci/drivers/" + record.foundDriver + "/bind",

@@ -1,5 +1,5 @@
-// The MTU of a vDPA device's parent: learned before a device is made with another one, and put
-// back.
+// The MTU of a vDPA device's parent: learned before a device is made with another one, and
+// restored.
 //
 // Source: mlx5_vdpa_dev_add() of drivers/vdpa/mlx5/net/mlx5_vnet.c in Linux 6.12, which sets the
 // MTU of the function by mlx5_modify_nic_vport_mtu() and leaves it so.
@@ -11,8 +11,8 @@
 
 namespace vdpa::datapath {
 
-// Only a device shows it, and only with VIRTIO_NET_F_MTU: without such a one, one is made for this.
-// Nothing of ours has changed it as long as no MTU is recorded as found.
+// Only a device with VIRTIO_NET_F_MTU reports it; if there is none, one is made for this. As long
+// as no MTU is recorded as found, we have not changed it.
 void Provisioner::learnMtu(const DeviceConfig& device, Record& record) {
   unsigned mtu = bus_.has(device.vdpa) ? options_.mtu(device.vdpa) : 0;
   if (mtu == 0) {
@@ -24,12 +24,12 @@ void Provisioner::learnMtu(const DeviceConfig& device, Record& record) {
     mtu = options_.mtu(device.vdpa);
   }
   if (mtu == 0)
-    log::warn("{}: the kernel shows no MTU of vDPA device {}: {} of {} is not put back",
+    log::warn("{}: the kernel reports no MTU of vDPA device {}: MTU {} of {} will stay",
               record.device, device.vdpa, record.attributes.mtu, device.managementDevice);
   record.foundMtu = mtu;
 }
 
-// By a device of its parent, which has none then.
+// Makes a device of its parent for this, which has none at that time.
 void Provisioner::restoreMtu(const Record& record) const {
   VdpaAttributes attributes;
   attributes.mtu = *record.foundMtu;
@@ -37,7 +37,7 @@ void Provisioner::restoreMtu(const Record& record) const {
   options_.remove(record.vdpa);
 }
 
-// False for a function that has gone or that has another driver now: it is as its driver made it.
+// False if the function is gone or has another driver now: then its MTU is as its driver set it.
 bool Provisioner::hasParent(const Record& record) const {
   if (record.pciAddress.empty()) return true;
   const std::string& driver = record.pciDriver.empty() ? record.foundDriver : record.pciDriver;

@@ -1,4 +1,4 @@
-// What is kept on disk of each vDPA device that was made: how, and what was found before.
+// The record on disk of each vDPA device that was made: how, and what was found before.
 #include <fmt/core.h>
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// As of owner records: raised for those records alone that an older reader must not use.
+// As for owner records: raised only for records that an older reader must not use.
 constexpr int kVersion = 1;
 constexpr int kLatestVersion = 1;
 

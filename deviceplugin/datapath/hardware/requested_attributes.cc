@@ -40,8 +40,8 @@ VdpaAttributes attributesFor(const std::string& deviceId, const DeviceConfig& de
   if (!mayRemake(device)) return attributes;
   const VdpaRules& rules = device.rules;
   const bool socket = device.attach == Attach::vhostUser;
-  // A device that shows none has none: the NIC would have no rule for the pod's frames. A netdev
-  // makes its own then.
+  // A device that shows no MAC has none: the NIC would have no rule for the pod's frames. A netdev
+  // then makes its own.
   const bool needed = macAsked || (socket && now.mac.empty());
   const bool settable = socket && rules.macLater && !now.mac.empty();
   if (rules.macWhenMade && needed && !settable && now.mac != port.mac) attributes.mac = port.mac;
@@ -49,10 +49,11 @@ VdpaAttributes attributesFor(const std::string& deviceId, const DeviceConfig& de
   if (!mayHaveMtu(device.attributes))
     throw RefusedError(
         Refusal::invalidArgument,
-        fmt::format("cannot set up {}: mtu {} is asked for, but vDPA device {} is made without the "
-                    "feature MTU: add MTU to `vdpa.features` of its resource, or remove mtu from "
-                    "the network's configuration",
-                    deviceId, port.mtu, device.vdpa));
+        fmt::format(
+            "cannot set up {}: mtu {} was requested, but vDPA device {} is made without the "
+            "feature MTU: add MTU to `vdpa.features` of its resource, or remove mtu from "
+            "the network's configuration",
+            deviceId, port.mtu, device.vdpa));
   attributes.mtu = port.mtu;
   return attributes;
 }
@@ -71,17 +72,18 @@ std::string whyNotRemade(const DeviceConfig& device, const std::string& key) {
   if (device.attach == Attach::vhostVdpa)
     return fmt::format(
         "{} takes it when the device is made, but with `attach: vhost-vdpa` its character device "
-        "was handed to the pod before: remove {} from the network's configuration, or use `attach: "
+        "was handed to the pod already: remove {} from the network's configuration, or use "
+        "`attach: "
         "vhost-user` or `virtio-vdpa` with `provision: vdpa`",
         driver, key);
   if (device.provision)
     return fmt::format(
-        "{} takes it when the device is made, and it was made by somebody else: remove it with "
-        "`vdpa dev del {}`, so that it is made as its resource has it, or remove {} from the "
+        "{} takes it when the device is made, and it was not made by vdpa-datapath: remove it with "
+        "`vdpa dev del {}`, so that it is made as its resource says, or remove {} from the "
         "network's configuration",
         driver, device.vdpa, key);
   return fmt::format(
-      "{} takes it when the device is made: use `provision: vdpa`, give it with `vdpa dev add ... "
+      "{} takes it when the device is made: use `provision: vdpa`, set it with `vdpa dev add ... "
       "{}`, or remove it from the network's configuration",
       driver, key);
 }
@@ -91,8 +93,9 @@ void checkMtu(const std::string& deviceId, const DeviceConfig& device, unsigned 
   if (device.attach != Attach::vhostVdpa || asked <= (now.mtu != 0 ? now.mtu : kMtuUnshown)) return;
   throw RefusedError(
       Refusal::invalidArgument,
-      fmt::format("cannot set up {}: mtu {} is asked for, but vDPA device {} {}{}", deviceId, asked,
-                  device.vdpa, now.mtu != 0 ? fmt::format("has {}", now.mtu) : "shows no MTU",
+      fmt::format("cannot set up {}: mtu {} was requested, but vDPA device {} {}{}", deviceId,
+                  asked, device.vdpa,
+                  now.mtu != 0 ? fmt::format("has {}", now.mtu) : "shows no MTU",
                   device.rules.mtuWhenMade ? ": " + whyNotRemade(device, "mtu") : ""));
 }
 

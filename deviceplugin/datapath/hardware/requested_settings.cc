@@ -57,9 +57,9 @@ PortSettings hardwareSettings(const std::string& deviceId, const Settings& setti
 void completeSettings(const std::string& deviceId, PortSettings& port, const std::string& mac,
                       unsigned mtu) {
   if (!mac.empty() && !port.mac.empty() && port.mac != mac)
-    refuse(deviceId, fmt::format("mac {} is asked for, but the device has {}", port.mac, mac));
+    refuse(deviceId, fmt::format("mac {} was requested, but the device has {}", port.mac, mac));
   if (mtu != 0 && port.mtu > mtu)
-    refuse(deviceId, fmt::format("mtu {} is asked for, but the device has {}", port.mtu, mtu));
+    refuse(deviceId, fmt::format("mtu {} was requested, but the device has {}", port.mtu, mtu));
   if (port.mac.empty()) port.mac = mac;
   if (port.mtu == 0) port.mtu = mtu != 0 ? mtu : 1500;
 }

@@ -5,7 +5,7 @@
 
 namespace vdpa::datapath {
 
-// Writes in one call, as attributes want it. Throws std::system_error naming file and value.
+// Writes in one call, as attributes require. Throws std::system_error naming file and value.
 void writeAttribute(const std::string& path, const std::string& value);
 
 // The last part of what a link points to: a driver's name. Empty if there is no link.

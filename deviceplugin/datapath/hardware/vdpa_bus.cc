@@ -50,7 +50,7 @@ std::string VdpaBus::netdev(const std::string& name) const {
 
 // The virtio device is a child of the device that does the DMA: the parent function if there is
 // one, also of a part of it on the auxiliary bus (pds_core), else the vDPA device itself (the
-// simulator). Of several parts' virtio devices nothing shows whose each one is.
+// simulator). If several parts have virtio devices, nothing shows which is whose.
 std::string VdpaBus::virtioPath(const std::string& name) const {
   std::error_code error;
   const std::string self = fs::canonical(device(name), error);

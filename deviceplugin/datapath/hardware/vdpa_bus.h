@@ -1,5 +1,5 @@
-// What the vdpa bus says of one device now. Names are stable, numbers of character devices are not:
-// so everything is looked up when it is needed.
+// The current state of a device on the vdpa bus. Names are stable, numbers of character devices are
+// not: so everything is looked up when it is needed.
 //
 // Source: drivers/vdpa/vdpa.c, drivers/vhost/vdpa.c and Documentation/ABI/testing/sysfs-bus-vdpa in
 // Linux 6.12.
@@ -21,19 +21,19 @@ class VdpaBus {
   std::string characterDevice(const std::string& name) const;
   // The netdev of a device under virtio_vdpa, in the namespace that sysfs shows; empty: none.
   std::string netdev(const std::string& name) const;
-  // "/sys/bus/virtio/devices/virtio5", likewise; empty: none.
+  // "/sys/bus/virtio/devices/virtio5", under virtio_vdpa; empty: none.
   std::string virtioDevice(const std::string& name) const;
 
-  // Throws RefusedError (aborted) if a program has the character device open: whoever takes the
-  // device away then waits in the kernel for that program's end, and holds the lock that all of the
+  // Throws RefusedError (aborted) if a program has the character device open: removing or rebinding
+  // the device would wait in the kernel for that program's end, holding the lock that all of the
   // node's vDPA devices need.
   void requireClosed(const std::string& name) const;
 
   // Binds the device to this bus driver, and to no other from now on. Throws std::runtime_error
-  // that says what is missing, or as requireClosed.
+  // that says what is missing, or as requireClosed().
   void bind(const std::string& name, const std::string& driver) const;
-  // Takes the device from its driver and binds it to this one, even if that is the same. Throws
-  // likewise.
+  // Takes the device from its driver and binds it to this one, even if that is the same. Throws as
+  // bind().
   void rebind(const std::string& name, const std::string& driver) const;
 
  private:

@@ -128,7 +128,7 @@ void put(nlmsghdr* message, unsigned vf, VfPart part, const VfValues& values) {
   }
 }
 
-// In switchdev mode representors are there too: "pf0vf1" and "c1pf0sf2" are what they represent,
+// In switchdev mode there are representors too: "pf0vf1" and "c1pf0sf2" name what they represent,
 // "p0" is a port itself.
 std::string ownNetdev(const std::string& folder) {
   std::vector<std::string> names;

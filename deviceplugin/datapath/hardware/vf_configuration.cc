@@ -26,15 +26,15 @@
 namespace vdpa::datapath {
 namespace {
 
-// In the order of their changing; the MAC comes before them, and has ways of its own.
+// In the order of changing them; the MAC comes first and is handled separately.
 constexpr std::array kParts{VfPart::vlan, VfPart::rate, VfPart::spoofCheck, VfPart::trust,
                             VfPart::linkState};
 
 std::string onOff(int value) {
-  return value < 0 ? "not told" : value == 1 ? "on" : "off";
+  return value < 0 ? "not reported" : value == 1 ? "on" : "off";
 }
 
-// As a network's configuration has it.
+// In the words of a network's configuration.
 std::string describe(VfPart part, const VfValues& values) {
   switch (part) {
     case VfPart::mac:
@@ -93,7 +93,7 @@ bool tells(VfPart part, const VfValues& values) {
   return true;
 }
 
-// Of what has no settings: whatever asks for nothing is in force.
+// For a device without settings, an empty request is satisfied.
 VfValues noValues() {
   VfValues values;
   values.spoofCheck = values.trust = 0;
@@ -108,8 +108,8 @@ VfValues VfConfiguration::valuesOf(const PortSettings& port) {
 }
 
 std::string VfConfiguration::whyNoVf(const std::optional<Vf>& vf) {
-  return vf ? fmt::format("the driver {} of its PF {} has no settings of VFs", vf->driver, vf->pf)
-            : "it is no VF of a PF that has a netdev on this node";
+  return vf ? fmt::format("the driver {} of its PF {} has no VF settings", vf->driver, vf->pf)
+            : "it is not a VF of a PF that has a netdev on this node";
 }
 
 VfConfiguration::Access VfConfiguration::kernels(
@@ -143,7 +143,7 @@ void VfConfiguration::plan(OwnerRecord& record, const Settings& settings,
   planMac(record, vf, madeWith);
   for (const VfPart part : kParts) {
     if (same(part, wanted, found)) continue;
-    // A link that nobody can disable is enabled.
+    // A link that cannot be disabled is enabled.
     if (part == VfPart::linkState && wanted.linkState == "enable" && !(vf && vf->values)) continue;
     if (!vf || !vf->values)
       throw RefusedError(Refusal::invalidArgument,
@@ -164,7 +164,7 @@ void VfConfiguration::apply(OwnerRecord& record) const {
     const auto vf = access_.find(record.device.pciAddress);
     if (!vf || !vf->values)
       throw RefusedError(Refusal::aborted,
-                         fmt::format("cannot set up {}: its PF has gone", attachment.deviceId));
+                         fmt::format("cannot set up {}: its PF is gone", attachment.deviceId));
     write(record, *vf, part, wanted);
   }
 }
@@ -190,7 +190,7 @@ void VfConfiguration::write(const OwnerRecord& record, const Vf& vf, VfPart part
                   id, describe(part, wanted),
                   now && now->values
                       ? fmt::format("{} has {}", whereIs(vf), describe(part, *now->values))
-                      : "the VF has gone"));
+                      : "the VF is gone"));
 }
 
 void VfConfiguration::restore(const OwnerRecord& record) const {
@@ -200,9 +200,9 @@ void VfConfiguration::restore(const OwnerRecord& record) const {
   const auto outOfReach = [&](const std::optional<Vf>& vf, VfPart part) {
     if (vf && vf->values) return false;
     if (!failure && access_.present(address))
-      failure = std::make_exception_ptr(std::runtime_error(fmt::format(
-          "cannot put back {} of {}: {}; give the PF back to the node, or remove the VF",
-          describe(part, found), record.attachment.deviceId, whyNoVf(vf))));
+      failure = std::make_exception_ptr(std::runtime_error(
+          fmt::format("cannot restore {} of {}: {}; return the PF to the node, or remove the VF",
+                      describe(part, found), record.attachment.deviceId, whyNoVf(vf))));
     return true;
   };
   const std::vector<VfPart> undone(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
@@ -216,9 +216,9 @@ void VfConfiguration::restore(const OwnerRecord& record) const {
     if (error == 0 && !same(part, found, *after->values)) error = EIO;
     if (error == 0) continue;
     const auto problem =
-        systemError(error, "cannot put back {} of {}, {}: it has {}", describe(part, found),
+        systemError(error, "cannot restore {} of {}, {}: it has {}", describe(part, found),
                     record.attachment.deviceId, whereIs(*after), describe(part, *after->values));
-    // Some drivers can't take back a MAC that they have given; the next owner's replaces it.
+    // Some drivers can't unset a MAC; the next owner's replaces it.
     if (part == VfPart::mac && found.mac.empty())
       log::warn("{}", problem.what());
     else if (!failure)
@@ -237,7 +237,7 @@ void VfConfiguration::check(const OwnerRecord& record, Differences& differences)
   if (found.vfChanges.empty()) return;
   const auto vf = access_.find(record.device.pciAddress);
   if (!vf || !vf->values)
-    return differences.add("the PF of {} has gone", record.attachment.deviceId);
+    return differences.add("the PF of {} is gone", record.attachment.deviceId);
   const VfValues wanted = valuesOf(record.attachment.port);
   for (const VfPart part : found.vfChanges)
     if (tells(part, *vf->values) && !same(part, wanted, *vf->values))

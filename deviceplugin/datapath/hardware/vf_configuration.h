@@ -1,6 +1,7 @@
-// What an attachment changes on its hardware: a VF's settings through its PF, a vDPA device's MAC
-// by the kernel's vdpa family. Decided, recorded, changed, read back, and put back in reverse
-// order. Only what was asked for is changed; a MAC is chosen where nobody asks for one.
+// The changes that an attachment makes to its hardware: a VF's settings through its PF, a vDPA
+// device's MAC by the kernel's vdpa family. They are planned, recorded, applied, read back, and
+// restored in reverse order. Only requested settings are changed; if no MAC is requested, one is
+// chosen.
 #pragma once
 
 #include <functional>
@@ -16,12 +17,12 @@ namespace vdpa::datapath {
 
 class VfConfiguration {
  public:
-  // The kernel's part. `find` and `write` as findVf() and writeVf().
+  // Access to the kernel. `find` and `write` as findVf() and writeVf().
   struct Access {
     std::function<bool(const std::string& pciAddress)> present;  // the function itself
     std::function<std::optional<Vf>(const std::string& pciAddress)> find;
     std::function<int(const Vf& vf, VfPart part, const VfValues& values)> write;
-    // A vDPA device's MAC, empty if it tells none; and setting it, false if that isn't possible.
+    // A vDPA device's MAC, empty if it reports none; and setting it, false if that isn't possible.
     std::function<std::string(const std::string& vdpa)> vdpaMac;
     std::function<bool(const std::string& vdpa, const std::string& mac)> setVdpaMac;
     // Its MTU, 0 if it has none.
@@ -35,22 +36,19 @@ class VfConfiguration {
 
   explicit VfConfiguration(Access access) : access_(std::move(access)) {}
 
-  // Into `record`: what is found, what will be changed, and the settings that are in force then.
-  // Changes nothing. `madeWith`: a MAC that the vDPA device is remade with before apply(); empty:
-  // it keeps what it has. Throws RefusedError (invalidArgument) that names what can't be set, and
-  // where.
+  // Records in `record` what is found, what will be changed, and the resulting settings. Changes
+  // nothing. `madeWith`: a MAC that the vDPA device is remade with before apply(); empty: it keeps
+  // its own. Throws RefusedError (invalidArgument) that names what can't be set, and where.
   void plan(OwnerRecord& record, const Settings& settings, const std::string& madeWith = {}) const;
-  // Changes what is planned and looks at it again. A MAC that nobody asked for and that the device
-  // can't be given becomes the device's own, or empty if it tells none. Throws what names device,
-  // setting and PF.
+  // Applies the plan and reads it back. A MAC that was not requested and can't be set becomes the
+  // device's own, or empty if it reports none. Exceptions name device, setting and PF.
   void apply(OwnerRecord& record) const;
-  // Puts back what was planned, whether it was changed or not. That the hardware has gone is no
-  // error, but that its PF can't be seen is: it may come back. Throws what names the first setting
-  // that stays.
+  // Restores what was planned, whether it was changed or not. Missing hardware is no error, but an
+  // invisible PF is: it may come back. The exception names the first setting that stays.
   void restore(const OwnerRecord& record) const;
   void check(const OwnerRecord& record, Differences& differences) const;
 
-  // A vDPA device's own report of itself.
+  // The values that a vDPA device reports.
   VdpaFacts factsOf(const std::string& vdpa) const;
 
  private:

@@ -1,5 +1,5 @@
-// The MAC of an attachment's hardware: of its vDPA device by the kernel's vdpa family, else of its
-// VF through the PF, else its own.
+// Sets the MAC of an attachment's hardware: on its vDPA device by the kernel's vdpa family, else on
+// its VF through the PF; else the device keeps its own.
 #include <algorithm>
 #include <cerrno>
 #include <optional>
@@ -19,7 +19,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// A port's is its switch's business; a netdev's is set when it is moved into the pod.
+// The switch sets a port's MAC; a netdev's is set when it is moved into the pod.
 bool hasMacToSet(const OwnerRecord& record) {
   return record.device.backend != BackendKind::software &&
          record.device.attach != Attach::virtioVdpa && !record.attachment.port.mac.empty();
@@ -31,11 +31,10 @@ std::string VfConfiguration::ownMac(const OwnerRecord& record) const {
   return access_.vdpaMac ? access_.vdpaMac(record.device.vdpa) : "";
 }
 
-// Both ways, if there are both: which one works shows when it is tried. Neither where the driver
+// Plans both ways if both exist: only trying shows which one works. Plans neither if the driver
 // takes a MAC only when the device is made: mlx5_vdpa's `vdpa dev set` gives the NIC's multi-PF
-// switch the MAC from before (mlx5_vdpa_set_attr() in Linux 6.12). A device without
-// VIRTIO_NET_F_MAC shows none whatever is set, and frames to one that a pod counts on may not reach
-// it.
+// switch the previous MAC (mlx5_vdpa_set_attr() in Linux 6.12). A device without VIRTIO_NET_F_MAC
+// never shows a MAC, and frames to a MAC that was set may not reach the pod.
 void VfConfiguration::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
                               const std::string& madeWith) const {
   if (!hasMacToSet(record)) return;
@@ -47,46 +46,45 @@ void VfConfiguration::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
     if (takesMacOnlyWhenMade(device.rules) ||
         (record.macAsked && device.rules.macWhenMade && own.empty()))
       return keepOwnMac(record, own);
-    // Of a driver without a name it isn't known.
+    // It isn't known of a driver without a name.
     if (access_.setVdpaMac && (device.rules.macLater || device.rules.driver.empty()))
       record.found.vdpaMac = own;
   }
   if (vf && vf->values && vf->values->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
 }
 
-// One that shows none may have the chosen one: nobody else has that.
+// A device that shows no MAC may have the chosen one: nobody else has that.
 void VfConfiguration::keepOwnMac(OwnerRecord& record, const std::string& own) {
   std::string& mac = record.attachment.port.mac;
   if (record.macAsked)
     throw RefusedError(
         Refusal::invalidArgument,
-        fmt::format("cannot set up {}: mac {} is asked for, but vDPA device {} {}: {}",
+        fmt::format("cannot set up {}: mac {} was requested, but vDPA device {} {}: {}",
                     record.attachment.deviceId, mac, record.device.vdpa,
                     own.empty() ? "shows no MAC" : "has " + own,
                     whyNotRemade(record.device, "mac")));
   if (!own.empty()) mac = own;
 }
 
-// By the kernel's vdpa family where the device's parent supports it, else through the PF; else the
-// device's own will have to do.
+// By the kernel's vdpa family if the device's parent supports it, else through the PF; else the
+// device keeps its own.
 void VfConfiguration::applyMac(OwnerRecord& record) const {
   if (!hasMacToSet(record)) return;
   std::string& mac = record.attachment.port.mac;
   if (applyVdpaMac(record) || applyVfMac(record)) return;
-  if (record.device.backend == BackendKind::dpdk)
-    return;  // such a device does not report what it has
+  if (record.device.backend == BackendKind::dpdk) return;  // such a device does not report its MAC
   const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
   if (own == mac) return;
   if (!record.macAsked) {
     mac = own;
     return;
   }
-  if (own.empty()) return;  // its worker tells, and compares
+  if (own.empty()) return;  // its worker reports the MAC and compares it
   const DeviceConfig& device = record.device;
   throw RefusedError(
       Refusal::invalidArgument,
       fmt::format(
-          "cannot set up {}: mac {} is asked for, but the device has {}, and can't be given "
+          "cannot set up {}: mac {} was requested, but the device has {} and can't be given "
           "another: the parent of vDPA device {} can't set it, and {}{}",
           record.attachment.deviceId, mac, own, device.vdpa,
           whyNoVf(access_.find(device.pciAddress)),
@@ -120,13 +118,13 @@ bool VfConfiguration::applyVdpaMac(OwnerRecord& record) const {
 bool VfConfiguration::applyVfMac(OwnerRecord& record) const {
   auto& changes = record.found.vfChanges;
   if (std::find(changes.begin(), changes.end(), VfPart::mac) == changes.end()) {
-    // The PF has given it this one already.
+    // The PF has given it this MAC already.
     return !record.found.vf.mac.empty() && record.found.vf.mac == record.attachment.port.mac;
   }
   const auto vf = access_.find(record.device.pciAddress);
   try {
     if (!vf || !vf->values)
-      throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: its PF has gone",
+      throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: its PF is gone",
                                                        record.attachment.deviceId));
     write(record, *vf, VfPart::mac, valuesOf(record.attachment.port));
     return true;
@@ -143,13 +141,13 @@ void VfConfiguration::restoreVdpaMac(const OwnerRecord& record) const {
   const std::string& vdpa = record.device.vdpa;
   if (!found || !access_.setVdpaMac) return;
   const std::string now = access_.vdpaMac(vdpa);
-  if (now == *found && !now.empty()) return;  // one that shows none may have it still
+  if (now == *found && !now.empty()) return;  // a device that shows no MAC may still have ours
   try {
     if (!access_.setVdpaMac(vdpa, found->empty() ? "00:00:00:00:00:00" : *found))
       throw systemError(EOPNOTSUPP, "cannot set a MAC of vDPA device {}", vdpa);
   } catch (const std::system_error& error) {
-    if (now.empty()) return;  // the device has gone
-    const auto problem = fmt::format("cannot put back mac {} of {}, vDPA device {}: it has {}: {}",
+    if (now.empty()) return;  // the device is gone
+    const auto problem = fmt::format("cannot restore mac {} of {}, vDPA device {}: it has {}: {}",
                                      found->empty() ? "none" : *found, record.attachment.deviceId,
                                      vdpa, now, error.what());
     if (!found->empty()) throw std::runtime_error(problem);

@@ -1,4 +1,4 @@
-// An attachment: a device in the hands of one container's interface.
+// An attachment: the use of a device by one container's interface.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace vdpa::datapath {
 
-// What a network's configuration asks for; an absent value asks for nothing.
+// The settings that a network's configuration requests; an absent value requests nothing.
 struct Settings {
   std::string mac;
   std::optional<unsigned> vlan;
@@ -24,7 +24,7 @@ struct Settings {
   unsigned mtu = 0;
 };
 
-// The settings in force. What a backend can't set has its device's own value.
+// The settings in force. A setting that the backend can't change has the device's own value.
 struct PortSettings {
   std::string mac;  // lower case
   unsigned vlan = 0;

@@ -13,7 +13,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// FNV-1a, whose result is the same in every build and release.
+// FNV-1a: its result is the same in every build and release.
 uint64_t hash(const std::string& text) {
   uint64_t value = 0xcbf29ce484222325;
   for (const unsigned char c : text) value = (value ^ c) * 0x100000001b3;

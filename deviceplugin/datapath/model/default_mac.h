@@ -1,4 +1,4 @@
-// The MAC address of an interface for which nobody names one.
+// The default MAC address of an interface, if none is requested.
 #pragma once
 
 #include <functional>
@@ -8,8 +8,8 @@
 
 namespace vdpa::datapath {
 
-// Locally administered, unicast, and the same again for a pod of the same name; `taken` tells which
-// ones others have.
+// Locally administered, unicast, and always the same for a pod of the same name; `taken` says
+// whether another interface has an address.
 std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken);
 
 }  // namespace vdpa::datapath

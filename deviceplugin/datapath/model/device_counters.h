@@ -1,4 +1,4 @@
-// What passed a device since it was attached or its switch started, as its pod sees it.
+// The packets of a device since it was attached or its switch started, as its pod sees them.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Whether a device may be given to pods, as the device plugin is told.
+// Whether a device may be given to pods, as reported to the device plugin.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// What Check finds: every way in which an attachment isn't as it was recorded.
+// Collects for Check every way in which an attachment differs from its record.
 #pragma once
 
 #include <fmt/core.h>

@@ -1,4 +1,4 @@
-// What tells one network namespace from another.
+// Identifies a network namespace.
 #pragma once
 
 #include <cstdint>

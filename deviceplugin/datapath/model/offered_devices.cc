@@ -37,7 +37,8 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
   };
   if (device.backend == BackendKind::kernel) {
     need(device.vdpa, "the name of a vDPA device");
-    require(isDeviceId(device.vdpa), "device {}: '{}' is no vDPA device's name", id, device.vdpa);
+    require(isDeviceId(device.vdpa), "device {}: '{}' is not a vDPA device's name", id,
+            device.vdpa);
     if (device.provision) need(device.managementDevice, "a management device");
     const unsigned mtu = device.attributes.mtu;
     require(mtu == 0 || (mtu >= 68 && mtu <= 65535), "device {}: MTU {}; expected 68 to 65535", id,
@@ -49,10 +50,10 @@ void checkDevice(const std::string& id, const DeviceConfig& device) {
     need(device.dpdkDriver, "a driver");
   }
   require(device.pciAddress.empty() || isPciAddress(device.pciAddress),
-          "device {}: '{}' is no PCI address", id, device.pciAddress);
+          "device {}: '{}' is not a PCI address", id, device.pciAddress);
   // It becomes part of a path below /sys/bus/pci/drivers.
   require(device.pciDriver.empty() || isDeviceId(device.pciDriver),
-          "device {}: '{}' is no driver's name", id, device.pciDriver);
+          "device {}: '{}' is not a driver's name", id, device.pciDriver);
   require(device.backend == BackendKind::kernel || device.attach == Attach::vhostUser,
           "device {}: attach {} needs the kernel backend", id, nameOf(device.attach));
 }
@@ -102,7 +103,7 @@ void checkDeviceSet(const std::vector<Resource>& resources) {
     require(resource.socket.mode <= 0777, "resource {}: socket mode {:o}; expected at most 777",
             resource.name, resource.socket.mode);
     for (const auto& [id, device] : resource.devices) {
-      require(isDeviceId(id), "resource {}: '{}' is no device ID", resource.name, id);
+      require(isDeviceId(id), "resource {}: '{}' is not a device ID", resource.name, id);
       require(ids.insert(id).second, "resource {}: device {} is given twice", resource.name, id);
       checkDevice(id, device);
     }

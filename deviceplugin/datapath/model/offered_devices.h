@@ -1,4 +1,4 @@
-// What the node offers, as the device plugin told it.
+// The devices that the node offers, as the device plugin reports them.
 #pragma once
 
 #include <sys/types.h>
@@ -23,7 +23,7 @@ struct SocketOptions {
   bool operator==(const SocketOptions&) const = default;
 };
 
-// What a resource's switch is started with.
+// The options of a resource's switch.
 struct SwitchConfig {
   unsigned queuePairs = 1;  // of each port
   unsigned mtu = 1500;      // bytes of layer-3 payload
@@ -33,7 +33,7 @@ struct SwitchConfig {
   bool operator==(const SwitchConfig&) const = default;
 };
 
-// What a device is, beside its ID.
+// The properties of a device, besides its ID.
 struct DeviceConfig {
   BackendKind backend = BackendKind::software;
   Attach attach = Attach::vhostUser;
@@ -44,9 +44,9 @@ struct DeviceConfig {
   // kernel
   std::string vdpa;              // name on the vdpa bus
   std::string managementDevice;  // "pci/0000:65:00.2", "vdpasim_net"
-  std::string pciDriver;         // that provisioning binds; empty: the bound one is right
+  std::string pciDriver;         // the one that provisioning binds; empty: keep the bound one
   bool provision = false;
-  VdpaAttributes attributes;  // that provisioning makes it with; without a MAC
+  VdpaAttributes attributes;  // for provisioning to make it with; without a MAC
   VdpaRules rules;            // of its parent's driver
 
   // dpdk
@@ -56,7 +56,7 @@ struct DeviceConfig {
   bool operator==(const DeviceConfig&) const = default;
 };
 
-// One device and what its resource says of it.
+// One device with its resource's settings.
 struct OfferedDevice {
   std::string resource;
   SocketOptions socket;
@@ -67,17 +67,17 @@ struct OfferedDevice {
 struct Resource {
   std::string name;  // "vdpa.io/nic"
   SocketOptions socket;
-  SwitchConfig software;                        // of those of its devices that are ports
+  SwitchConfig software;                        // for its devices that are ports
   std::map<std::string, DeviceConfig> devices;  // by ID
 
   bool hasPorts() const;
 };
 
-// Throws RefusedError (invalidArgument) for a set that cannot be: bad or repeated names and IDs,
-// sizes out of range.
+// Throws RefusedError (invalidArgument) for an invalid set: bad or repeated names and IDs, sizes
+// out of range.
 void checkDeviceSet(const std::vector<Resource>& resources);
 
-// The same for a set with a socket below `paths` that has too long a path.
+// The same if the path of a socket below `paths` would be too long.
 void checkSocketPaths(const std::vector<Resource>& resources, const Paths& paths);
 
 }  // namespace vdpa::datapath

@@ -1,4 +1,4 @@
-// Whose an attachment is: one interface of one container.
+// The owner of an attachment: one interface of one container.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace vdpa::datapath {
 
-// What identifies an attachment: container ID and interface.
+// Identifies an attachment: container ID and interface.
 using AttachmentKey = std::pair<std::string, std::string>;
 
 struct Owner {
@@ -21,7 +21,7 @@ struct Owner {
   AttachmentKey key() const { return {containerId, interface}; }
 };
 
-// Whether it names what it must. Throws RefusedError (invalidArgument).
+// Checks that the required fields are valid. Throws RefusedError (invalidArgument).
 void checkOwner(const Owner& owner);
 
 // "default/pod-1 (container 0123456789ab…, interface net1)".

@@ -1,4 +1,4 @@
-// Addresses and routes of a pod's interface, as CNI 1.1.0 has them.
+// Addresses and routes of a pod's interface, as in CNI 1.1.0.
 #pragma once
 
 #include <cstdint>

@@ -56,7 +56,7 @@ std::string checkedMac(const std::string& deviceId, const std::string& text) {
   const Refuser refuser(deviceId);
   const std::string mac = lowerCase(text);
   refuser.require(isMac(mac), "mac '{}': expected six bytes such as 02:00:00:00:00:01", mac);
-  refuser.require(mac != "00:00:00:00:00:00", "mac {} is no address", mac);
+  refuser.require(mac != "00:00:00:00:00:00", "mac {} is not an address", mac);
   refuser.require(std::stoul(mac.substr(0, 2), nullptr, 16) % 2 == 0,
                   "mac {} is a multicast address; expected a unicast one", mac);
   return mac;
@@ -83,7 +83,7 @@ PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
                   port.maxTxRate, kMaxMbits);
   refuser.require(link.empty() || link == "auto" || link == "enable" || link == "disable",
                   "link_state '{}': expected auto, enable or disable", link);
-  port.linkState = link == "disable" ? "disable" : "enable";  // nothing that "auto" could follow
+  port.linkState = link == "disable" ? "disable" : "enable";  // "auto" has nothing to follow
   port.spoofCheck = settings.spoofCheck.value_or(false);
   port.trust = settings.trust.value_or(false);
   port.mtu = settings.mtu ? settings.mtu : switchMtu;

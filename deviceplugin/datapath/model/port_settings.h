@@ -1,4 +1,4 @@
-// What a port of vdpa-switch can be set to.
+// The possible settings of a port of vdpa-switch.
 #pragma once
 
 #include <functional>
@@ -8,9 +8,9 @@
 
 namespace vdpa::datapath {
 
-// The settings in force for what is asked, except for an absent MAC, which stays empty. Throws
-// RefusedError (invalidArgument) that names the setting for what a software port of a switch with
-// `switchMtu` cannot do. Without a request: link up, no VLAN, the switch's MTU, no spoof check.
+// The settings that result from the requested ones; an absent MAC stays empty. Throws RefusedError
+// (invalidArgument), naming the setting, if a software port of a switch with `switchMtu` cannot
+// have it. Without a request: link up, no VLAN, the switch's MTU, no spoof check.
 PortSettings softwarePort(const std::string& deviceId, const Settings& settings,
                           unsigned switchMtu);
 

@@ -1,4 +1,4 @@
-// The programs that vdpa-datapath starts, and what it passes on to all of them.
+// The programs that vdpa-datapath starts, and the options that it passes to all of them.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ struct Programs {
   std::string dev = "/dev";
   std::string logLevel = "info";
   std::string logFormat = "text";
-  std::string cgroupRoot;  // where the host's cgroups are; if empty, they stay in ours
+  std::string cgroupRoot;  // the host's cgroup file systems; empty: they stay in our cgroup
 };
 
 }  // namespace vdpa::datapath

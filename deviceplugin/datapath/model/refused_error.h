@@ -1,5 +1,5 @@
-// A request that is answered with a reason instead of a result. Everything else that is thrown is a
-// failure of the system.
+// A refused request: it is answered with a reason instead of a result. All other exceptions are
+// failures of the system.
 #pragma once
 
 #include <stdexcept>
@@ -8,10 +8,10 @@
 namespace vdpa::datapath {
 
 enum class Refusal {
-  invalidArgument,  // the device cannot do what is asked
+  invalidArgument,  // the device cannot do what is requested
   notFound,
   alreadyExists,
-  inUse,    // pods have what it would take away
+  inUse,    // pods use what it would take away
   aborted,  // the same request may succeed later
 };
 

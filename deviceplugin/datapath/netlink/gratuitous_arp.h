@@ -1,5 +1,5 @@
-// Tells the neighbours which addresses a netdev has now, so that nobody goes on sending to the one
-// that had them before.
+// Announces a netdev's addresses to its neighbours, so that they stop sending to the previous
+// holder.
 //
 // Source: gratuitous ARP as in RFC 5227, section 3; unsolicited neighbour advertisements as in
 // RFC 4861, section 7.2.6.
@@ -17,8 +17,8 @@ using MacBytes = std::array<uint8_t, 6>;
 // The Ethernet frame for one address ("10.0.0.2/24", "fd00::2/64"). Throws std::system_error.
 std::vector<uint8_t> gratuitousArp(const MacBytes& mac, const std::string& address);
 
-// Sends one for each address, in the calling thread's network namespace, on the netdev with this
-// index and MAC. Throws std::system_error.
+// Sends a frame for each address, in the calling thread's network namespace, on the netdev with
+// this index and MAC. Throws std::system_error.
 void sendGratuitousArp(unsigned index, const std::string& mac,
                        const std::vector<std::string>& addresses);
 

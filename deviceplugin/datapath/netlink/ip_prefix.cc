@@ -25,7 +25,7 @@ IpPrefix parsePrefix(const std::string& text) {
   else if (::inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1)
     prefix.bytes.assign(bytes.begin(), bytes.end());
   else
-    throw systemError(EINVAL, "'{}' is no IP address", text);
+    throw systemError(EINVAL, "'{}' is not an IP address", text);
   prefix.family = prefix.bytes.size() == 4 ? AF_INET : AF_INET6;
   unsigned length = static_cast<unsigned>(prefix.bytes.size()) * 8;
   if (slash < text.size()) {

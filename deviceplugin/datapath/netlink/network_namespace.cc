@@ -18,7 +18,7 @@ namespace vdpa::datapath {
 
 namespace {
 
-// Zeros when something else, or nothing, is there; none when that can't be told.
+// Zeros if `path` is not a namespace; nothing if that can't be determined.
 std::optional<NamespaceId> look(const std::string& path) {
   const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file && (errno == ENOENT || errno == ENOTDIR)) return NamespaceId{};
@@ -28,7 +28,7 @@ std::optional<NamespaceId> look(const std::string& path) {
     log::warn("{}", systemError(errno, "cannot see the network namespace {}", path).what());
     return std::nullopt;
   }
-  // After `ip netns del`, or where the mount is missing, an ordinary file may be left.
+  // After `ip netns del`, or if the mount is missing, an ordinary file may be left.
   if (system.f_type != NSFS_MAGIC) return NamespaceId{};
   return NamespaceId{status.st_dev, status.st_ino};
 }

@@ -1,4 +1,4 @@
-// Whether the network namespace an owner lived in is still there.
+// Whether an owner's network namespace still exists.
 #pragma once
 
 #include <string>
@@ -7,11 +7,11 @@
 
 namespace vdpa::datapath {
 
-// What `path` names now; zeros when there is no namespace.
+// The namespace that `path` names now; zeros if there is none.
 NamespaceId namespaceAt(const std::string& path);
 
-// True when the namespace that was `id` at `path` is no longer there. One that could not be seen
-// when it was recorded, or can't be seen now, is never said to be gone.
+// True if the namespace `id` at `path` no longer exists. False if it could not be seen when it was
+// recorded, or can't be seen now.
 bool namespaceGone(const std::string& path, const NamespaceId& id);
 
 }  // namespace vdpa::datapath

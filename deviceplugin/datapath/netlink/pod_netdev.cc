@@ -31,7 +31,7 @@ UniqueFd openNamespace(const std::string& path) {
   return UniqueFd(checked(::open(path.c_str(), O_RDONLY | O_CLOEXEC), "cannot open {}", path));
 }
 
-// A thread alone changes its namespace, and is never used for anything else.
+// Uses a thread of its own, since setns() changes the namespace of the calling thread.
 void inNamespace(const std::string& netns, const std::function<void(Rtnetlink&)>& work) {
   const UniqueFd file = openNamespace(netns);
   std::exception_ptr failure;
@@ -47,8 +47,8 @@ void inNamespace(const std::string& netns, const std::function<void(Rtnetlink&)>
   if (failure) std::rethrow_exception(failure);
 }
 
-// A netdev that was just set up has no carrier for a moment; what is sent then is lost. That it
-// can't be told is no reason to fail: neighbours find out by themselves, in time.
+// A netdev that was just set up has no carrier for a moment, in which frames are lost. A failure is
+// not fatal: neighbours notice by themselves, in time.
 void tellNeighbours(Rtnetlink& pod, const std::string& name,
                     const std::vector<std::string>& addresses) {
   if (addresses.empty()) return;
@@ -59,11 +59,11 @@ void tellNeighbours(Rtnetlink& pod, const std::string& name,
          link = pod.find(name))
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     if (!link || !link->running)
-      log::warn("{} has no carrier: its neighbours are not told of its addresses", name);
+      log::warn("{} has no carrier: its addresses are not announced to its neighbours", name);
     else
       sendGratuitousArp(link->index, link->mac, addresses);
   } catch (const std::exception& error) {
-    log::warn("the neighbours of {} are not told of its addresses: {}", name, error.what());
+    log::warn("the addresses of {} are not announced to its neighbours: {}", name, error.what());
   }
 }
 
@@ -73,10 +73,10 @@ NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac) 
   Rtnetlink host;
   const UniqueFd netns = openNamespace(netdev.netns);
   if (const auto link = host.find(netdev.host)) {
-    // The kernel would move it under the name it has, and then fail to rename it.
+    // The kernel would move it under its old name, and then fail to rename it.
     inNamespace(netdev.netns, [&](Rtnetlink& pod) {
       if (pod.find(netdev.pod))
-        throw systemError(EEXIST, "{} has an interface {} already", netdev.netns, netdev.pod);
+        throw systemError(EEXIST, "{} already has an interface {}", netdev.netns, netdev.pod);
     });
     host.setUp(link->index, false);  // an interface that is up can't be renamed
     host.moveTo(link->index, netns.get(), netdev.pod);
@@ -89,7 +89,7 @@ NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac) 
                         netdev.pod, netdev.netns);
     if (mtu != 0) pod.setMtu(link->index, mtu);
     if (!mac.address.empty() && mac.address != link->mac) try {
-        pod.setUp(link->index, false);  // not every driver takes another one while it is up
+        pod.setUp(link->index, false);  // not every driver accepts another MAC while it is up
         pod.setMac(link->index, mac.address);
       } catch (const std::system_error& error) {
         if (mac.required) throw;
@@ -110,7 +110,7 @@ void renameOnHost(const std::string& now, const std::string& name) {
   try {
     host.rename(link->index, name);
   } catch (const std::exception& error) {
-    log::warn("netdev {} was {} before it went to a pod: {}", now, name, error.what());
+    log::warn("netdev {} keeps its name instead of {}: {}", now, name, error.what());
   }
 }
 
@@ -134,8 +134,7 @@ std::vector<PodRoute> setAddresses(const PodNetdev& netdev, const PodAddresses& 
       if (pod.addRoute(link->index, route))
         set.push_back(route);
       else
-        log::warn("{} has a route to {} already: it keeps that one", netdev.netns,
-                  route.destination);
+        log::warn("{} already has a route to {} and keeps it", netdev.netns, route.destination);
     }
     tellNeighbours(pod, netdev.pod, now.ips);
   });
@@ -149,7 +148,7 @@ void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodA
     if (!link) return differences.add("{} has no interface {}", netdev.netns, netdev.pod);
     if (!link->up) differences.add("interface {} is down in {}", netdev.pod, netdev.netns);
     differences.compare("mac of " + netdev.pod, facts.mac, link->mac);
-    // A later plugin of the chain may have made it smaller without telling in its result.
+    // A later plugin of the chain may have made it smaller without reporting it.
     if (link->mtu > facts.mtu)
       differences.add("mtu of {} is {}; expected at most {}", netdev.pod, link->mtu, facts.mtu);
     const auto found = pod.addresses(link->index);

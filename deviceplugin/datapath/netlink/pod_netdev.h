@@ -24,26 +24,25 @@ struct NetdevFacts {
 
 struct PodMac {
   std::string address;    // empty: its own
-  bool required = false;  // or it keeps its own where it can't have this one
+  bool required = false;  // else it keeps its own if this one can't be set
 };
 
-// Moves it, gives it its new name and sets it up; an `mtu` of 0 leaves its own. Throws
-// std::system_error naming netdev and namespace.
+// Moves it, renames it and sets it up; an `mtu` of 0 leaves its own. Throws std::system_error
+// naming netdev and namespace.
 NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac = {});
 
-// Makes `now` of the addresses and routes that it has `before`, and tells the neighbours of its
-// addresses. What others gave it stays. Can be done again. Returns the routes that it has: one to a
-// destination that the pod has a route to already is left out. Throws std::system_error naming what
-// can't be set.
+// Replaces the addresses and routes `before` with `now`, and announces the addresses to the
+// neighbours. Addresses and routes from others stay. Can be repeated. Returns the routes that it
+// has: a route is skipped if the pod already has one to that destination. Throws std::system_error
+// naming what can't be set.
 std::vector<PodRoute> setAddresses(const PodNetdev& netdev, const PodAddresses& before,
                                    const PodAddresses& now);
 
-// Gives a netdev of the host another name. That it can't be had is logged and no more: somebody
-// else may have names for netdevs, too.
+// Renames a netdev of the host. A failure is only logged: others may rename netdevs, too.
 void renameOnHost(const std::string& now, const std::string& name);
 
-// What of this the pod's interface doesn't have, in words. Throws std::system_error when the
-// namespace can't be entered.
+// Adds what the pod's interface lacks of this. Throws std::system_error if the namespace can't be
+// entered.
 void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodAddresses& addresses,
                    Differences& differences);
 

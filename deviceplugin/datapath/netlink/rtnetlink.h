@@ -1,5 +1,5 @@
-// The few rtnetlink requests that netdevs of pods need. A socket belongs to the network namespace
-// it was opened in.
+// The rtnetlink requests for pods' netdevs. A socket belongs to the network namespace it was opened
+// in.
 //
 // Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
 #pragma once
@@ -37,26 +37,26 @@ class Rtnetlink {
   // Nothing if there is no netdev of this name.
   std::optional<Link> find(const std::string& name);
 
-  // Hands over a link's attributes, those of its VFs too. False if there is no such netdev.
+  // Passes on a link's attributes, including those of its VFs. False if there is no such netdev.
   bool linkAttributes(const std::string& name,
                       const std::function<void(std::span<const std::byte>)>& take);
-  // Changes the link by what is put into the request; an errno value, 0 for success.
+  // Changes the link as `put` fills in the request; an errno value, 0 for success.
   int setLink(const std::string& name, const std::function<void(nlmsghdr*)>& put);
 
-  // Each throws std::system_error that names what was to be done.
+  // Each throws std::system_error that names the failed change.
   void moveTo(unsigned index, int netns, const std::string& name);
   void rename(unsigned index, const std::string& name);
   void setUp(unsigned index, bool up);
   void setMtu(unsigned index, unsigned mtu);
   void setMac(unsigned index, const std::string& mac);
-  // "10.0.0.2/24", in use at once: an address that IPAM gave is nobody else's, and an application
-  // that starts now may bind to it. One that is there stays.
+  // "10.0.0.2/24", usable at once, without duplicate address detection: IPAM gives an address only
+  // once, and an application that starts now may bind to it. An existing one stays.
   void addAddress(unsigned index, const std::string& address);
   void removeAddress(unsigned index, const std::string& address);  // if it is there
-  // False if there is one to this destination already, of whatever interface: that one stays.
+  // False if there is already a route to this destination, on any interface: that one stays.
   bool addRoute(unsigned index, const PodRoute& route);
   void removeRoute(unsigned index, const PodRoute& route);  // if it is there
-  // What the interface has, in the kernel's own words.
+  // The interface's addresses, in the kernel's notation.
   std::vector<std::string> addresses(unsigned index);
   bool hasRoute(unsigned index, const PodRoute& route);
 

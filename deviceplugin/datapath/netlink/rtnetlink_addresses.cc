@@ -29,7 +29,7 @@ int collectAddress(const nlmsghdr* message, void* data) {
   if (body->ifa_index != dump.index) return MNL_CB_OK;
   IpPrefix prefix{body->ifa_family, body->ifa_prefixlen, {}};
   forEachAttribute(message, sizeof *body, [&](const nlattr* attribute) {
-    // The address of a peer is IFA_ADDRESS, and then our own is IFA_LOCAL.
+    // With a peer, IFA_ADDRESS is the peer's address and IFA_LOCAL ours.
     const uint16_t type = mnl_attr_get_type(attribute);
     if (type != IFA_LOCAL && (type != IFA_ADDRESS || !prefix.bytes.empty())) return;
     const auto* bytes = static_cast<const uint8_t*>(mnl_attr_get_payload(attribute));

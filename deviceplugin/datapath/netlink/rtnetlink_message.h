@@ -1,4 +1,4 @@
-// What rtnetlink requests are made of: a buffer with a header, and addresses with prefix length.
+// The parts of rtnetlink requests: a buffer with a header, and addresses with prefix length.
 #pragma once
 
 #include <libmnl/libmnl.h>
@@ -28,7 +28,7 @@ class RtnetlinkRequest {
   nlmsghdr* header_;
 };
 
-// What mnl_attr_for_each() would do, which is C only; `offset` is the length of the body.
+// Replaces mnl_attr_for_each(), which is C only; `offset` is the length of the body.
 template <typename Function>
 void forEachAttribute(const nlmsghdr* message, size_t offset, Function function) {
   const auto* tail = static_cast<const char*>(mnl_nlmsg_get_payload_tail(message));
@@ -43,7 +43,7 @@ struct IpPrefix {
   uint8_t length = 0;  // bits
   std::vector<uint8_t> bytes;
 
-  // With the bits behind the prefix cleared.
+  // With the bits after the prefix cleared.
   IpPrefix network() const;
   // "10.0.0.2/24", as the kernel would write it.
   std::string text() const;

@@ -17,7 +17,7 @@
 namespace vdpa::pmd {
 namespace {
 
-constexpr size_t kErrors = 4;  // the first is seldom the last word, and nobody reads twenty
+constexpr size_t kErrors = 4;  // the first alone seldom explains it, twenty are too many
 
 log::Level levelOf(int dpdk) {
   if (dpdk < static_cast<int>(RTE_LOG_EMERG)) return log::Level::info;  // not within rte_log()
@@ -33,7 +33,7 @@ DpdkLog::DpdkLog() {
   cookie_io_functions_t functions{};
   functions.write = write;
   stream_ = ::fopencookie(this, "w", functions);
-  if (!stream_) throw systemError(errno, "cannot take DPDK's log");
+  if (!stream_) throw systemError(errno, "cannot capture DPDK's log");
   rte_openlog_stream(stream_);
 }
 

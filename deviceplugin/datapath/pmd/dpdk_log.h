@@ -1,5 +1,5 @@
-// DPDK says why something failed only in its log: its lines become ours, and the errors among them
-// are the reasons of what this program reports.
+// DPDK reports why something failed only in its log: its lines go to our log, and the errors among
+// them are the reasons that this program reports.
 #pragma once
 
 #include <cstdio>
@@ -23,7 +23,7 @@ class DpdkLog {
 
   // Forgets the errors so far.
   void clearErrors();
-  // The last of those that came since, in one line; empty if there were none.
+  // The last errors since then, in one line; empty if there were none.
   std::string errors() const;
 
  private:

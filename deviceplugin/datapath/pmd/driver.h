@@ -16,15 +16,15 @@ struct Driver {
 // The functions that it knows, for messages: "15b3:101e, 15b3:101d".
 std::string functionsOf(const Driver& driver);
 
-// The device's arguments for DPDK: the driver's selector, what the operator gives, and what the
-// driver is given where the operator says nothing of it.
+// The device's arguments for DPDK: the driver's selector, the operator's arguments, and defaults
+// for those that the operator doesn't give.
 std::string devargsOf(const Driver& driver, const std::string& operators);
 
-// Throws std::runtime_error that lists the drivers there are.
+// Throws std::runtime_error that lists the known drivers.
 const Driver& findDriver(const std::string& name);
 
 // Throws std::runtime_error that says what is wrong with the PCI function `address` and what to do,
-// unless `driver` can take it. `sysfs` is /sys.
+// unless `driver` can use it. `sysfs` is /sys.
 void checkFunction(const std::string& sysfs, const std::string& address, const Driver& driver);
 
 }  // namespace vdpa::pmd

@@ -1,5 +1,5 @@
-// DPDK's environment for a process that owns one device: no other device is looked at, no huge
-// pages, no telemetry, no files.
+// DPDK's environment for a process that owns one device: no other device is probed, no huge pages,
+// no telemetry, no files.
 #pragma once
 
 #include <string>
@@ -11,8 +11,8 @@ namespace vdpa::pmd {
 
 class Eal {
  public:
-  // Probes the device of `options`. Throws std::runtime_error with what DPDK says when it can't
-  // start; a device that its driver refuses is simply not there afterwards.
+  // Probes the device of `options`. Throws std::runtime_error with DPDK's errors if it can't start;
+  // a device that its driver refuses is just missing afterwards.
   Eal(const PmdOptions& options, DpdkLog& log);
   ~Eal();
   Eal(const Eal&) = delete;

@@ -52,7 +52,7 @@ void tellFailure(const PmdOptions& options, const std::string& reason) {
   try {
     serve(options, reason);
   } catch (const std::exception& error) {
-    log::warn("cannot tell vdpa-datapath: {}", error.what());
+    log::warn("cannot report the failure to vdpa-datapath: {}", error.what());
   }
 }
 

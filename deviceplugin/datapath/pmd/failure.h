@@ -1,5 +1,5 @@
 // A process that can't serve its device ends at once with its reason on standard error, where
-// vdpa-datapath doesn't read. So it stays for a moment to tell.
+// vdpa-datapath doesn't read. So it stays briefly to report it.
 #pragma once
 
 #include <string>

@@ -40,9 +40,9 @@ int run(int argc, char** argv) {
                                   : std::string("expected an address such as 0000:65:00.2");
                      },
                      "ADDRESS");
-  app.option("--driver", options.driver, "of DPDK: ifc, mlx5 or sfc").needs(pci);
+  app.option("--driver", options.driver, "DPDK driver: ifc, mlx5 or sfc").needs(pci);
   app.option("--devargs", options.devargs,
-             "more for the driver, as DPDK has it: sw-live-migration=1,...")
+             "more for the driver, in DPDK's syntax: sw-live-migration=1,...")
       .needs(pci);
   auto vdev = app.option("--vdev", options.vdev,
                          "instead of --pci, a device of a driver that is not DPDK's own: "
@@ -56,7 +56,7 @@ int run(int argc, char** argv) {
       .range(8u, 4096u);
   app.option("--socket", options.socket, "the worker's vhost-user socket, created here").required();
   app.option("--control", options.control, "control socket, created here").required();
-  app.option("--control-fd", options.controlFd, "a descriptor that listens there already");
+  app.option("--control-fd", options.controlFd, "a descriptor that already listens there");
   app.option("--sysfs", options.sysfs).showDefault();
   app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
   app.option("--log-format", logFormat, "text or json").showDefault();

@@ -1,4 +1,4 @@
-// What one vdpa-pmd is started with.
+// The options of a vdpa-pmd.
 #pragma once
 
 #include <string>
@@ -10,11 +10,11 @@ struct PmdOptions {
   std::string pci;     // address of the function; empty with `vdev`
   std::string driver;  // ifc, mlx5 or sfc; with `vdev` only a name
   std::string devargs;
-  std::string vdev;    // a device of a driver outside DPDK, as EAL's --vdev has it
+  std::string vdev;    // a device of a driver outside DPDK, in the syntax of EAL's --vdev
   std::string plugin;  // the shared object with that driver
   std::string socket;
   std::string control;
-  int controlFd = -1;  // listens there already; -1: nobody does
+  int controlFd = -1;  // already listens there; -1: none
   std::string sysfs = "/sys";
   unsigned megabytes = 0;  // for DPDK's and the driver's own structures; 0: the driver's default
 };

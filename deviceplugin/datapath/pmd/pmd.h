@@ -23,16 +23,16 @@ namespace vdpa::pmd {
 
 class Pmd {
  public:
-  // Throws std::runtime_error when the device can't be had.
+  // Throws std::runtime_error if the device is not available.
   explicit Pmd(PmdOptions options);
 
-  // Until "stop", SIGTERM or SIGINT. Throws std::runtime_error when the device is taken away.
+  // Runs until "stop", SIGTERM or SIGINT. Throws std::runtime_error if the device is removed.
   void run();
 
  private:
   using Clock = std::chrono::steady_clock;
-  // A worker whose memory or rings the driver refuses comes back at once: it has to wait a little,
-  // and twice as long each next time, but not so long that the next pod would notice.
+  // A worker whose memory or rings the driver refuses reconnects at once: it has to wait, twice as
+  // long each time, but never so long that the next pod would notice.
   static constexpr std::chrono::milliseconds kFirstPause{200}, kMaxPause{3200};
 
   nlohmann::json handle(const std::string& operation);
@@ -45,7 +45,7 @@ class Pmd {
 
   const PmdOptions options_;
   UniqueFd signals_;
-  UniqueFd removed_;  // readable when the device is to be let go of
+  UniqueFd removed_;  // readable once the device has to be released
   DpdkLog log_;
   Eal eal_;
   VdpaDevice device_;

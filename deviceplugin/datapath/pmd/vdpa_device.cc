@@ -34,7 +34,7 @@ std::string known(const PmdOptions& options) {
   return options.vdev.empty() ? ": " + functionsOf(findDriver(options.driver)) : "";
 }
 
-// What the kernel answers with nothing but ENOMEM.
+// Explains an error for which the kernel only returns ENOMEM.
 std::string memoryLimit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY) return "";
@@ -52,7 +52,7 @@ VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Events events)
   if (!device_) {
     const std::string errors = log.errors();
     throw std::runtime_error(fmt::format(
-        "DPDK's {} driver does not take {}: {}", options.driver, name_,
+        "DPDK's {} driver does not accept {}: {}", options.driver, name_,
         errors.empty() ? "it is not among the devices that this driver knows" + known(options)
                        : errors));
   }
@@ -61,7 +61,8 @@ VdpaDevice::VdpaDevice(const PmdOptions& options, DpdkLog& log, Events events)
     throw std::runtime_error("this DPDK lays out its vDPA devices differently than 22.11 does");
   if (rte_vdpa_get_queue_num(device_, &queuePairs_) != 0 ||
       rte_vdpa_get_features(device_, &features_) != 0)
-    throw std::runtime_error(fmt::format("cannot read what {} offers: {}", id_, log.errors()));
+    throw std::runtime_error(
+        fmt::format("cannot read the capabilities of {}: {}", id_, log.errors()));
   instance = this;
   rte_dev_event_callback_register(name_.c_str(), onDeviceEvent, this);
   configure_ = std::exchange(device_->ops->dev_conf, &VdpaDevice::configure);
@@ -77,7 +78,7 @@ VdpaDevice::~VdpaDevice() {
   rte_dev_event_callback_unregister(name_.c_str(), onDeviceEvent, this);
   instance = nullptr;
   if (rte_dev_remove(rte_vdpa_get_rte_device(device_)) != 0)
-    log::warn("{}: its driver does not let go of it: {}", id_, log_.errors());
+    log::warn("{}: its driver does not release it: {}", id_, log_.errors());
 }
 
 void VdpaDevice::onDeviceEvent(const char*, rte_dev_event_type event, void* device) {
@@ -103,8 +104,8 @@ int VdpaDevice::configure(int vid) {
   return result;
 }
 
-// rte_vhost has the driver clean up after a connection that was refused, too; the driver would take
-// it for the one it serves.
+// rte_vhost makes the driver clean up after a refused connection, too; the driver would mistake it
+// for the one it serves.
 int VdpaDevice::cleanUp(int vid) {
   VdpaDevice& self = *instance.load();
   if (self.vid_ >= 0 && self.vid_ != vid) return 0;
@@ -113,8 +114,8 @@ int VdpaDevice::cleanUp(int vid) {
   return self.cleanUp_ ? self.cleanUp_(vid) : 0;
 }
 
-// Acknowledging messages and counting queue pairs is rte_vhost's own work, which it leaves undone
-// if a driver doesn't name it, as mlx5 doesn't name REPLY_ACK.
+// rte_vhost itself acknowledges messages and counts queue pairs, but only if the driver names these
+// features; mlx5 doesn't name REPLY_ACK.
 int VdpaDevice::protocolFeatures(rte_vdpa_device* device, uint64_t* features) {
   const int result = instance.load()->protocolFeatures_(device, features);
   *features |= 1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK | 1ull << VHOST_USER_PROTOCOL_F_MQ;

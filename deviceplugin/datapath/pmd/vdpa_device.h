@@ -1,5 +1,5 @@
 // The vDPA device that DPDK has probed. rte_vhost only logs when the driver refuses to start it, so
-// this stands between the two and tells.
+// this class stands between the two and reports it.
 #pragma once
 
 #include <rte_dev.h>
@@ -23,14 +23,14 @@ class VdpaDevice {
   struct Events {
     // The driver started the device (empty reason) or refused, and why. On rte_vhost's thread.
     std::function<void(const std::string& reason)> started;
-    // The kernel wants the device back, and waits for this process to let go of it. On a thread of
+    // The kernel wants the device back, and waits for this process to release it. On a thread of
     // DPDK's.
     std::function<void()> removed;
   };
 
-  // Throws std::runtime_error when the driver has not taken the device, with what it said.
+  // Throws std::runtime_error with the driver's errors if it has not accepted the device.
   VdpaDevice(const PmdOptions& options, DpdkLog& log, Events events);
-  // The device must not be in use any more.
+  // The device must no longer be in use.
   ~VdpaDevice();
   VdpaDevice(const VdpaDevice&) = delete;
   VdpaDevice& operator=(const VdpaDevice&) = delete;

@@ -24,7 +24,7 @@ constexpr const char* kBellSuffix = ".bell";
 
 std::atomic<VhostSession*> instance{nullptr};
 
-// rte_vhost cuts off what doesn't fit.
+// rte_vhost would truncate a longer path.
 std::string checkedPath(std::string path) {
   const size_t longest = kMaxSocketPath - std::string_view(kBellSuffix).size() - 2;
   if (path.size() > longest)
@@ -112,7 +112,7 @@ void VhostSession::memoryGone() {
 int VhostSession::onNewConnection(int vid) {
   Lock lock(mutex_);
   if (vid_ >= 0) {
-    log::warn("a second connection to {} is refused", path_);
+    log::warn("refused a second connection to {}", path_);
     return -1;
   }
   vid_ = vid;

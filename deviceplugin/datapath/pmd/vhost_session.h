@@ -1,5 +1,5 @@
-// The private socket on which rte_vhost serves the worker, the device behind it, and how it is with
-// the one connection there may be.
+// The private socket on which rte_vhost serves the worker, the device behind it, and the state of
+// its only connection.
 #pragma once
 
 #include <string>
@@ -25,8 +25,8 @@ class VhostSession {
 
   // Serves `device`. Throws std::runtime_error.
   void open(rte_vdpa_device* device);
-  // Ends the connection, if there is one, and accepts none. When it returns, the driver has let go
-  // of the pod's memory.
+  // Ends the connection, if there is one, and accepts none. When it returns, the driver has
+  // released the pod's memory.
   void close();
   bool isOpen() const { return open_; }
 
@@ -40,7 +40,7 @@ class VhostSession {
     bool connected = false;  // the device serves the worker's queues
     std::string failure;     // why the connection must be closed
   };
-  // The state now; clears fd(). A failure is told once.
+  // The state now; clears fd(). A failure is reported once.
   State take();
 
   // The driver started the device, or refused with this reason. On rte_vhost's thread.

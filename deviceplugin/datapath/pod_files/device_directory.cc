@@ -24,7 +24,7 @@ void DeviceDirectory::ensure() const {
 }
 
 void DeviceDirectory::renew() const {
-  std::filesystem::remove_all(spare_);  // left by a crash
+  std::filesystem::remove_all(spare_);  // left over by a crash
   makeDirectory(spare_, 0755);
   if (::renameat2(AT_FDCWD, spare_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
     std::filesystem::remove_all(spare_);

@@ -1,5 +1,5 @@
 // The directory of a device, which the kubelet mounts into pods. A container keeps the inode it
-// mounted: so an owner's directory is never made anew while it lives, and a new owner's always is.
+// mounted, so a directory is never replaced while its owner lives, and always for a new owner.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,7 @@ class DeviceDirectory {
   const std::string& path() const { return path_; }
   // Makes an empty directory (0755) if there is none.
   void ensure() const;
-  // Puts an empty directory with a new inode in the place of what is there, in one step.
+  // Atomically replaces whatever is there with an empty directory with a new inode.
   void renew() const;
   void remove() const;
 
@@ -25,7 +25,7 @@ class DeviceDirectory {
   std::string spare_;
 };
 
-// Removes what is in the place of a device's directory but belongs to none.
+// Removes everything beside the devices' directories that belongs to no device.
 void removeDirectoriesExcept(const Paths& paths,
                              const std::function<bool(const std::string& id)>& known);
 

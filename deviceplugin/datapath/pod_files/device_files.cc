@@ -36,8 +36,8 @@ nlohmann::json deviceJson(const OwnerRecord& record) {
 
 std::string ealArguments(const Attachment& attachment) {
   if (attachment.socket.empty()) return "";  // a netdev, which is not for DPDK
-  // EAL finds the driver by the name's start, splits the argument at commas, and drops a second
-  // device of the same name in silence.
+  // EAL finds the driver by the name's prefix, splits the argument at commas, and silently drops a
+  // second device of the same name.
   std::string name = "net_virtio_user_" + attachment.owner.interface;
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '_';

@@ -1,5 +1,5 @@
-// What an application finds beside its socket: device.json for programs that read, eal-args for
-// DPDK programs that only want to start.
+// The files for an application beside its socket: device.json for programs that parse it, eal-args
+// for DPDK programs to start with.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -11,10 +11,10 @@
 namespace vdpa::datapath {
 
 nlohmann::json deviceJson(const OwnerRecord& record);
-// One line, without its end; empty for a netdev, which is not for DPDK.
+// One line, without a newline; empty for a netdev, which is not for DPDK.
 std::string ealArguments(const Attachment& attachment);
 
-// Writes both into `directory`, readable by all. Throws std::system_error.
+// Writes both files into `directory`, readable by all. Throws std::system_error.
 void writeDeviceFiles(const std::string& directory, const OwnerRecord& record);
 
 }  // namespace vdpa::datapath

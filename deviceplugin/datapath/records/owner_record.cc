@@ -16,9 +16,9 @@
 namespace vdpa::datapath {
 namespace {
 
-// A record has the lowest version whose readers understand it, so that the release before can still
-// read it after a rollback: whatever is written of it that such a reader must not ignore raises the
-// version of the records that have it, and of no other. Readers ignore keys that they don't know.
+// A record has the lowest version whose readers understand it, so that the previous release can
+// still read it after a rollback: a new key that an older reader must not ignore raises the version
+// only of the records that have it. Readers ignore keys that they don't know.
 constexpr int kVersion = 1;
 constexpr int kLatestVersion = 1;
 
@@ -178,7 +178,7 @@ nlohmann::json toJson(const OwnerRecord& record) {
                            {"mtu", record.software.mtu},
                            {"uplink", record.software.uplink},
                            {"cores", record.software.cores}}},
-                         {"backing",  // release 0.1.0's name for it
+                         {"backing",  // the key's name since release 0.1.0
                           {{"backend", nameOf(record.device.backend)},
                            {"attach", nameOf(record.device.attach)},
                            {"numaNode", record.device.numaNode},

@@ -1,4 +1,5 @@
-// The owner record: the one file that says who has a device. Written before the effects it names.
+// The owner record: the only file that says who has a device. Written before the changes it names
+// are made.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -14,12 +15,12 @@
 
 namespace vdpa::datapath {
 
-// How far an attachment got. Whatever is not `attached` when a datapath starts is undone.
+// The progress of an attachment. All but `attached` ones are undone when a datapath starts.
 enum class Phase { attaching, attached, detaching };
 
-// Settings of its hardware that an attachment changes.
+// The hardware settings that an attachment changes.
 struct FoundHardware {
-  // Of the vDPA device, before: empty if it told none. Nothing: that isn't changed.
+  // The vDPA device's previous MAC; empty if it reported none. Nothing: it isn't changed.
   std::optional<std::string> vdpaMac;
   VfValues vf;                    // before
   std::vector<VfPart> vfChanges;  // in this order
@@ -31,18 +32,18 @@ struct OwnerRecord {
   Phase phase = Phase::attaching;
   Attachment attachment;
   NamespaceId netns;  // of attachment.owner.netns
-  // Enough to start again what serves the device before the device plugin has spoken.
+  // Enough to restart the device's processes before the device plugin has reported.
   SocketOptions socket;
   SwitchConfig software;
   DeviceConfig device;
   std::vector<PodRoute> routes;
-  std::string netdev;  // of a device that was moved into the pod: what the host called it
+  std::string netdev;  // of a device that was moved into the pod: its name on the host
   FoundHardware found;
-  bool macAsked = false;  // or it is ours to choose; of a running Attach, and not kept on disk
+  bool macAsked = false;  // else we choose it; of a running Attach, not kept on disk
 };
 
 nlohmann::json toJson(const OwnerRecord& record);
-// Throws std::exception that says what is wrong, for a record of a later version too.
+// Throws a std::exception that says what is wrong, also for a record of a later version.
 OwnerRecord ownerRecordFromJson(const nlohmann::json& json);
 
 }  // namespace vdpa::datapath

@@ -54,14 +54,14 @@ OwnerRecordStore::Loaded OwnerRecordStore::load() {
         throw std::runtime_error("it is about device " + record.attachment.deviceId);
       if (!fresh) {
         std::filesystem::rename(aside, file);
-        log::info("the owner record {} can be read now: taken up again", aside);
+        log::info("the owner record {} can be read now and is used again", aside);
       } else if (setAside) {
-        log::warn("removing {}: {} has a later record", aside, id);
+        log::warn("removing {}: {} has a newer record", aside, id);
         std::filesystem::remove_all(aside);
       }
       loaded.records.push_back(std::move(record));
     } catch (const std::filesystem::filesystem_error&) {
-      throw;  // nothing can be set aside either
+      throw;  // then no record can be set aside either
     } catch (const std::exception& error) {
       if (fresh) {
         std::filesystem::remove_all(aside);  // of an even earlier owner
@@ -80,7 +80,7 @@ void OwnerRecordStore::write(const OwnerRecord& record, Durability durability) {
 
 void OwnerRecordStore::remove(const std::string& deviceId) {
   const std::string file = path(deviceId);
-  // Where nothing can be written, that comes first, also of a file that isn't there.
+  // On a read-only file system unlink() reports that first, even if the file does not exist.
   if (::unlink(file.c_str()) < 0 && errno != ENOENT && ::access(file.c_str(), F_OK) == 0)
     checked(::unlink(file.c_str()), "cannot remove {}", file);
 }

@@ -12,7 +12,7 @@ namespace vdpa::datapath {
 
 class OwnerRecordStore {
  public:
-  // Makes the directory (0700) if it is missing.
+  // Creates the directory (0700) if it is missing.
   explicit OwnerRecordStore(std::string directory);
 
   struct Loaded {
@@ -20,16 +20,16 @@ class OwnerRecordStore {
     std::map<std::string, std::string> unreadable;  // device ID -> what is wrong, and in which file
   };
 
-  // Every record. One that cannot be read is set aside as <device>.json.bad and never guessed at;
-  // one set aside by a program that could not read it, and which this one can, is taken up again.
-  // What a crash left half-written is removed. Throws when the directory can't be read or changed.
+  // Returns every record. An unreadable record is set aside as <device>.json.bad and never guessed
+  // at; one that another program set aside and this one can read is used again. Half-written files
+  // of a crash are removed. Throws if the directory can't be read or changed.
   Loaded load();
-  // Durability::whole for the record that comes before effects: a power cut that takes the record
-  // takes the effects as well. A change of phase need only survive this process, since a record of
-  // another boot is undone whatever its phase, and one that can't be read withholds nothing then.
+  // Durability::whole for a new record, whose changes follow: a power cut that loses the record
+  // undoes the changes as well. A change of phase need only survive this process, since a record of
+  // another boot is undone whatever its phase, and an unreadable one then withholds nothing.
   void write(const OwnerRecord& record, Durability durability);
   void remove(const std::string& deviceId);
-  // The one that was set aside.
+  // Removes the record that was set aside.
   void removeUnreadable(const std::string& deviceId);
 
  private:

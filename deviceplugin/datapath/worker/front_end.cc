@@ -54,9 +54,9 @@ void FrontEnd::engineSettled() {
 
 void FrontEnd::accept() {
   while (UniqueFd socket = socket_->accept()) {
-    // An application that was started again at once: the old one's end may not have been seen yet.
+    // The application may have been restarted at once, before we noticed that the old one ended.
     if (connection_ && connection_->socket.hungUp()) {
-      if (!waiting_) serve();  // its last words, which may be a reason to log
+      if (!waiting_) serve();  // its last messages may hold a reason to log
       endDisconnected();
     }
     if (!connection_) {
@@ -64,7 +64,7 @@ void FrontEnd::accept() {
       continue;
     }
     {
-      const CallTimer timer;  // it may have sent something already
+      const CallTimer timer;  // it may have sent descriptors already
       socket.reset();
     }
     if (const auto suppressed = refusals_.admit()) {
@@ -96,7 +96,7 @@ void FrontEnd::onEvents(uint32_t events) {
 
 void FrontEnd::serve() {
   try {
-    // A few at a time: a front-end that never stops talking does not keep the datapath waiting.
+    // A few at a time: a front-end that never stops sending must not keep the datapath waiting.
     for (int i = 0;
          i < kMessagesAtOnce && connection_ && !waiting_ && !connection_->socket.blocked(); ++i) {
       {
@@ -124,8 +124,7 @@ void FrontEnd::answer() {
   if (reply && !connection_->socket.send(std::move(*reply))) endDisconnected();
 }
 
-// While the engine follows, and while the front-end leaves answers unread, nothing more is read
-// from it.
+// Reads nothing more while the engine catches up, and while the front-end leaves answers unread.
 void FrontEnd::watch() {
   if (!connection_) return;
   uint32_t events = 0;
@@ -137,12 +136,12 @@ void FrontEnd::watch() {
 }
 
 void FrontEnd::endDisconnected() {
-  // QEMU leaves without a word when the driver of its VM has agreed on more before (vhost_net_init
-  // in hw/net/vhost_net.c), and comes again.
+  // QEMU disconnects silently if its VM's driver has agreed on more features before (vhost_net_init
+  // in hw/net/vhost_net.c), and reconnects.
   if (connection_ && options_.behindSwitch && connection_->session.leftForFeatures())
     return end(
-        fmt::format("the front-end left when it had read the features on offer ({:#x}): if it "
-                    "comes again and again, its driver agreed on others before this node was "
+        fmt::format("the front-end disconnected after reading the offered features ({:#x}): if it "
+                    "keeps reconnecting, its driver agreed on others before this node was "
                     "updated: restart the VM",
                     offeredFeatures(options_, *engine_.limits()).features),
         true);

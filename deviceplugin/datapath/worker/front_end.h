@@ -1,5 +1,5 @@
-// The pod's end: its socket, and the life of a front-end that connects there. One at a time; what
-// it says is for the Session to judge and for the engine to do.
+// The pod's side: its socket, and the front-end that connects there, one at a time. The Session
+// checks its messages and the engine carries them out.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,7 @@ class FrontEnd {
   FrontEnd(const FrontEnd&) = delete;
   FrontEnd& operator=(const FrontEnd&) = delete;
 
-  // Creates the pod's socket. To be called once the engine's limits are known. Throws
-  // std::system_error.
+  // Creates the pod's socket. The engine must have reported its limits. Throws std::system_error.
   void listen();
   bool listening() const { return socket_.has_value(); }
 
@@ -37,12 +36,12 @@ class FrontEnd {
   // Why the last session ended, until another begins; empty if none has.
   const std::string& whyEnded() const { return whyEnded_; }
   void forgetWhyEnded() { whyEnded_.clear(); }
-  // Bytes of what the pod shares that it has not allocated; nothing while it shares none.
+  // Bytes of shared memory that the pod has not allocated; nothing while it shares none.
   std::optional<uint64_t> unallocated() const;
 
-  // The engine has followed the last message: it is answered, and the next are read.
+  // The engine has carried out the last message: answers it and reads on.
   void engineSettled();
-  // The engine found a fault of the front-end's making.
+  // The engine found a fault of the front-end.
   void engineRefused(const std::string& reason) { end(reason, true); }
 
  private:
@@ -68,7 +67,7 @@ class FrontEnd {
   std::optional<PodSocket> socket_;
   EventLoop::Watch socketWatch_;
   std::optional<Connection> connection_;
-  bool waiting_ = false;  // the last message is answered when the engine has followed it
+  bool waiting_ = false;  // the last message is answered once the engine has carried it out
   std::string whyEnded_;
   LogLimiter faults_, refusals_;
 };

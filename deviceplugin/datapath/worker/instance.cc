@@ -26,7 +26,7 @@
 namespace vdpa::worker {
 namespace {
 
-constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one of the pod's making
+constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one that the pod causes
 
 }  // namespace
 
@@ -94,7 +94,7 @@ nlohmann::json Instance::state() const {
 void Instance::publish() {
   nlohmann::json now = state();
   if (now == published_) return;
-  // A front-end comes and goes as often as the pod likes.
+  // A pod may connect and disconnect as often as it likes.
   const bool ours = now["ready"] != published_["ready"] || now["engine"] != published_["engine"];
   if (quiet_.pending() && !ours) return;
   published_ = now;

@@ -1,5 +1,5 @@
-// The worker's parts, wired: the front-end on one side, the engine on the other, the datapath's
-// control channel above.
+// Wires the worker's parts: the front-end on one side, the engine on the other, and the datapath's
+// control channel.
 #pragma once
 
 #include <memory>
@@ -15,10 +15,10 @@ namespace vdpa::worker {
 
 class Instance {
  public:
-  // Opens everything but the pod's socket, which appears once the engine has said what it can do.
+  // Opens everything but the pod's socket, which appears once the engine has reported its limits.
   explicit Instance(WorkerOptions options);
 
-  // Until "stop" on the control channel, SIGTERM or SIGINT.
+  // Runs until "stop" on the control channel, SIGTERM or SIGINT.
   void run();
 
  private:
@@ -40,9 +40,9 @@ class Instance {
   EventLoop::Watch controlWatch_;
   std::unique_ptr<Engine> engine_;
   FrontEnd front_;
-  std::string engineReason_ = "it was not reached yet";  // why the engine is down
+  std::string engineReason_ = "it has not been reached yet";  // why the engine is down
   nlohmann::json published_;
-  EventLoop::Timer quiet_;  // while it runs, what the pod makes happen is not published
+  EventLoop::Timer quiet_;  // while it runs, events that the pod causes are not published
 };
 
 }  // namespace vdpa::worker

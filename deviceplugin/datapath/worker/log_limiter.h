@@ -1,5 +1,4 @@
-// Keeps what a pod does from filling the node's logs: a handful of lines at once, then one a
-// second.
+// Keeps a pod from filling the node's logs: a handful of lines at once, then one a second.
 #pragma once
 
 #include <algorithm>

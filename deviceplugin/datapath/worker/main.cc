@@ -1,4 +1,4 @@
-// vdpa-worker: serves one pod's vhost-user socket. See Instance for how it is put together.
+// vdpa-worker: serves one pod's vhost-user socket. Instance puts it together.
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -19,10 +19,9 @@ namespace {
 
 int run(int argc, char** argv) {
   CommandLine app{
-      "Serves the vhost-user socket of one device: checks what the pod says, and hands its queues "
-      "to "
-      "the engine behind --engine, or to the kernel's --vhost-vdpa. Started by vdpa-datapath, one "
-      "for each attached device."};
+      "Serves the vhost-user socket of one device: checks the pod's messages, and passes its "
+      "queues to the engine behind --engine or --switch-port, or to the kernel's --vhost-vdpa. "
+      "Started by vdpa-datapath, one for each attached device."};
   WorkerOptions options;
   std::string mode = "0666", switchPort, mac, logLevel = "info", logFormat = "text";
   app.option("--device", options.device, "ID of the device, for messages").required();
@@ -39,24 +38,24 @@ int run(int argc, char** argv) {
           "OCTAL")
       .showDefault();
   app.option("--selinux-label", options.socket.selinuxLabel, "SELinux label of the socket");
-  app.group("engine", "What moves the packets");
+  app.group("engine", "The engine that moves the packets");
   app.option("--engine", options.engine, "vhost-user socket of vdpa-pmd");
   app.option("--switch-port", switchPort, "vhost-user socket of a port of vdpa-switch");
   app.option("--vhost-vdpa", options.vhostVdpa,
-             "character device of the kernel's: /dev/vhost-vdpa-N");
+             "character device of the kernel: /dev/vhost-vdpa-N");
   app.endGroup();
   app.option("--inode", options.inode,
-             "of the character device: one made anew under its name is not opened");
+             "of the character device: a new one under its name is not opened");
   app.option("--control", options.control, "control socket, created here").required();
-  app.option("--control-fd", options.controlFd, "a descriptor that listens there already");
+  app.option("--control-fd", options.controlFd, "a descriptor that already listens there");
   app.option("--queue-pairs", options.queuePairs, "most queue pairs offered to the pod")
       .range(1, 128)
       .showDefault();
   app.option("--queue-size", options.queueSize, "largest ring accepted, in entries")
       .range(2u, kMaxQueueSize)
       .showDefault();
-  app.option("--mac", mac, "MAC address told to front-ends that ask [the device's own]");
-  app.option("--mtu", options.mtu, "MTU told to front-ends that ask [the device's own]")
+  app.option("--mac", mac, "MAC address reported to front-ends that ask [the device's own]");
+  app.option("--mtu", options.mtu, "MTU reported to front-ends that ask [the device's own]")
       .range(68, 65535);
   app.option("--log-level", logLevel, "trace, debug, info, warning, error or off").showDefault();
   app.option("--log-format", logFormat, "text or json").showDefault();

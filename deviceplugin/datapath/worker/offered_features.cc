@@ -11,8 +11,8 @@
 namespace vdpa::worker {
 namespace {
 
-// What may be agreed on between a driver and an engine without this worker doing anything for it.
-// Not here, besides what the engine lacks: LOG_ALL (migration), ACCESS_PLATFORM (an IOTLB), and
+// The features that a driver and an engine may agree on without any help from this worker. Left
+// out, besides those that the engine lacks: LOG_ALL (migration), ACCESS_PLATFORM (an IOTLB), and
 // IN_ORDER, with which an engine may skip used descriptors, so that the position in a packed ring
 // would be lost with the engine.
 constexpr uint64_t kFeatures =
@@ -28,8 +28,8 @@ constexpr uint64_t kProtocolFeatures = protocol_feature::kMultiqueue | protocol_
                                        protocol_feature::kResetDevice | protocol_feature::kStatus;
 
 // rte_vhost (DPDK 22.11), which moves the switch's packets, trusts what a pod writes into its
-// rings. The switch serves many pods, so the rings that let a pod write beyond its own memory are
-// kept away from it. Its bursts have 32 frames (MAX_PKT_BURST in lib/vhost/virtio_net.c), and each
+// rings. The switch serves many pods, so it never gets rings with which a pod could write beyond
+// its own memory. Its bursts have 32 frames (MAX_PKT_BURST in lib/vhost/virtio_net.c), and each
 // takes an entry of an array as long as the ring.
 constexpr uint32_t kSwitchMinQueueSize = 32;
 // An indirect table's length is read twice, and may have changed in between.
@@ -52,7 +52,7 @@ OfferedFeatures offeredFeatures(const WorkerOptions& options, const EngineLimits
   offered.protocolFeatures = kProtocolFeatures;
   offered.queuePairs = std::min(options.queuePairs, limits.queuePairs);
   offered.queueSize = std::min(options.queueSize, limits.queueSize);
-  // The device's own is the truth; what was asked for is compared with it by whoever asked.
+  // The device's own MAC counts; whoever requested one compares the two.
   if (const auto mac = limits.mac ? limits.mac : options.mac) offered.config.mac = *mac;
   if (limits.mtu) offered.config.mtu = *limits.mtu;
   if (const auto mtu = options.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))

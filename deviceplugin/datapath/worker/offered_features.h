@@ -1,4 +1,4 @@
-// What a front-end is offered: what this worker lets pass of what the engine can do.
+// The features offered to a front-end: those of the engine that this worker lets pass.
 #pragma once
 
 #include "deviceplugin/datapath/worker/engines/engine.h"
@@ -7,7 +7,7 @@
 
 namespace vdpa::worker {
 
-// Of a worker behind a switch, only rings with which a pod reaches nobody else's memory.
+// Behind a switch, only rings with which a pod can't reach other pods' memory.
 OfferedFeatures offeredFeatures(const WorkerOptions& options, const EngineLimits& limits);
 
 }  // namespace vdpa::worker

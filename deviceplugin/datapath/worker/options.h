@@ -1,4 +1,4 @@
-// What vdpa-worker is started with.
+// The options of vdpa-worker.
 #pragma once
 
 #include <array>
@@ -16,12 +16,12 @@ struct WorkerOptions {
   std::string engine;         // the engine's vhost-user socket, or
   bool behindSwitch = false;  // that socket is a port of vdpa-switch
   std::string vhostVdpa;      // the kernel's character device
-  uint64_t inode = 0;         // of its node; 0: whatever it is
+  uint64_t inode = 0;         // of its node; 0: any
   std::string control;        // where the datapath finds this worker
-  int controlFd = -1;         // listens there already; -1: nobody does
+  int controlFd = -1;         // already listens there; -1: none
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
-  // Told to front-ends that ask; none: the device's own.
+  // Reported to front-ends that ask; none: the device's own.
   std::optional<std::array<uint8_t, 6>> mac;
   std::optional<uint16_t> mtu;
 };

@@ -17,11 +17,11 @@ struct SocketFile {
   std::string selinuxLabel;  // empty: as the directory gives it
 };
 
-// Listens; removes the file in the end.
+// Listens; the destructor removes the file.
 class PodSocket {
  public:
-  // The file appears when it has its owner, label and mode and is listened on; a stale one is
-  // replaced. That no other worker listens there is for the control socket to ensure. Throws
+  // The file appears once it has its owner, label and mode and accepts connections; a stale one is
+  // replaced. The control socket ensures that no other worker listens there. Throws
   // std::system_error, or std::invalid_argument for a path that is too long.
   explicit PodSocket(const SocketFile& file);
   ~PodSocket();

@@ -151,7 +151,7 @@ TEST_CASE("a person takes a device only from the owner that was shown, and a liv
   CHECK_FALSE(datapath->attachments.release("nic-0", {}, true));
   datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
   CHECK_THROWS_WITH(datapath->attachments.release("nic-0", {"c9", "net1"}, true),
-                    Contains("another owner by now: default/pod (container c0"));
+                    Contains("different owner now: default/pod (container c0"));
   CHECK_THROWS_WITH(datapath->attachments.release("nic-0", kOwner.key(), false),
                     Contains("default/pod (container c0") && Contains("--force"));
   CHECK(datapath->status.list().size() == 1);

@@ -156,10 +156,9 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
                     "no space left on device");
   REQUIRE(datapath->status.list().size() == 1);
   CHECK(datapath->status.list()[0].state == "failed: detaching: input/output error");
-  CHECK(
-      datapath->status.deviceStates()[0].reason ==
-      "it could not be taken back from default/pod (container c0, interface net1), which is tried "
-      "again: input/output error");
+  CHECK(datapath->status.deviceStates()[0].reason ==
+        "could not be reclaimed from default/pod (container c0, interface net1) (retrying): "
+        "input/output error");
   datapath->attachments.detachOrphans();  // tries, and fails again
   CHECK(datapath->status.list()[0].outlook == "abandoned: being detached");
   CHECK(datapath->node.orphans.counts().detached == 0);

@@ -48,7 +48,7 @@ TEST_CASE("of two Attaches that run and ask for the same MAC one gets it") {
   {
     MacRegistry::Claim first(registry, kFirst);
     first.hold(attachmentOf(kFirst, "nic-0", first.choose(kMac)));
-    CHECK_THROWS_WITH(second.hold(later), Contains("is that of default/pod (container c0"));
+    CHECK_THROWS_WITH(second.hold(later), Contains("by default/pod (container c0"));
   }
   CHECK_NOTHROW(second.hold(later));
 }

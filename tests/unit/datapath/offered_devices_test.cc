@@ -64,7 +64,7 @@ TEST_CASE("sets of devices") {
   refused("vdpa.io/nic is given twice", [](auto& set) { set[1].name = "vdpa.io/nic"; });
   refused("nic-1 is given twice", [](auto& set) { set[1].devices = {{"nic-1", {}}}; });
   for (const char* id : {"", ".", "..", "a/b", ".spare-a", "a b", "a\nb"})
-    refused("is no device ID", [&](auto& set) { set[1].devices = {{id, {}}}; });
+    refused("is not a device ID", [&](auto& set) { set[1].devices = {{id, {}}}; });
   refused("0 queue pairs", [](auto& set) { set[0].software.queuePairs = 0; });
   refused("17 queue pairs", [](auto& set) { set[0].software.queuePairs = 17; });
   refused("MTU 67", [](auto& set) { set[0].software.mtu = 67; });
@@ -73,10 +73,10 @@ TEST_CASE("sets of devices") {
     refused(word, [&](auto& set) { change(set[1].devices.at("0000:65:00.2")); });
   };
   hardware("needs the name of a vDPA device", [](auto& device) { device.vdpa.clear(); });
-  hardware("'../x' is no vDPA device's name", [](auto& device) { device.vdpa = "../x"; });
+  hardware("'../x' is not a vDPA device's name", [](auto& device) { device.vdpa = "../x"; });
   hardware("needs a management device", [](auto& device) { device.provision = true; });
-  hardware("'65:00.2' is no PCI address", [](auto& device) { device.pciAddress = "65:00.2"; });
-  hardware("'../../x' is no driver's name", [](auto& device) { device.pciDriver = "../../x"; });
+  hardware("'65:00.2' is not a PCI address", [](auto& device) { device.pciAddress = "65:00.2"; });
+  hardware("'../../x' is not a driver's name", [](auto& device) { device.pciDriver = "../../x"; });
   hardware("needs a driver", [](auto& device) { device.backend = BackendKind::dpdk; });
   hardware("attach vhost-vdpa needs the kernel backend", [](auto& device) {
     device.backend = BackendKind::software;

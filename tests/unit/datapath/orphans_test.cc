@@ -126,10 +126,10 @@ TEST_CASE("the grace period starts anew when either comes back, or the kubelet c
   node.look(seen(what != "namespace"));
   if (what == "namespace") CHECK(node.outlook().empty());
   if (what == "kubelet")
-    CHECK_THAT(node.outlook(), Contains("stays while the kubelet gives the device to its pod"));
+    CHECK_THAT(node.outlook(), Contains("kept while the kubelet lists the device for its pod"));
   if (what == "silence")
     CHECK_THAT(node.outlook(),
-               Contains("stays until the kubelet answers") && Contains("connection refused"));
+               Contains("kept until the kubelet answers") && Contains("connection refused"));
   CHECK(node.reconciliation.counts().abandoned == 0);
   node.held.clear();
   node.problem.clear();

@@ -247,7 +247,8 @@ TEST_CASE_METHOD(TestNode,
   want({{kVf, device("vp-vdpa")}});
   CHECK(calls.empty());
   CHECK(problem ==
-        "cannot make vDPA device vdpa7: it went away under its pod, whose end has to come first");
+        "cannot make vDPA device vdpa7: it disappeared under its pod and is made again once that "
+        "pod is gone");
 }
 
 TEST_CASE_METHOD(TestNode, "somebody else's device of that name is used, and never recorded") {
@@ -263,7 +264,8 @@ TEST_CASE_METHOD(TestNode, "a function that may serve somebody is not taken") {
   const bool program = GENERATE(true, false);
   is(program ? "vfio-pci" : "virtio-pci", "(null)");
   want({{kVf, device("vp-vdpa")}});
-  CHECK_THAT(problem, Catch::Contains(program ? "a program may be using it" : "a pod may have it"));
+  CHECK_THAT(problem,
+             Catch::Contains(program ? "a program may be using it" : "a pod may be using it"));
   CHECK_FALSE(recorded());
   CHECK(told(file("driver_override")) == "(null)\n");
   CHECK(told("bus/pci/drivers_probe").empty());

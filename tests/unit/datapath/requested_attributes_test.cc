@@ -94,9 +94,10 @@ TEST_CASE("the MTU of a handed out character device is compared, since nobody el
   const DeviceConfig handedOut = deviceOf(kMlx5, Attach::vhostVdpa);
   CHECK_THROWS_WITH(
       checkMtu("nic", handedOut, 9000, {kMac, 1500}),
-      Catch::StartsWith("cannot set up nic: mtu 9000 is asked for, but vDPA device vdpa7 has 1500: "
-                        "its driver mlx5_core takes it when the device is made, but with `attach: "
-                        "vhost-vdpa`") &&
+      Catch::StartsWith(
+          "cannot set up nic: mtu 9000 was requested, but vDPA device vdpa7 has 1500: "
+          "its driver mlx5_core takes it when the device is made, but with `attach: "
+          "vhost-vdpa`") &&
           Catch::Contains("remove mtu"));
   CHECK_THROWS_WITH(checkMtu("nic", deviceOf(kVirtio, Attach::vhostVdpa), 9000, {kMac, 1500}),
                     Catch::EndsWith("has 1500"));

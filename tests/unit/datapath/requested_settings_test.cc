@@ -97,5 +97,5 @@ TEST_CASE("hardware: a device with another MAC or a smaller MTU is refused") {
   CHECK_NOTHROW(completeSettings("0000:65:00.2", port, "02:00:00:00:00:02", 1500));
   port = with([](auto& s) { s.mtu = 9000; });
   CHECK_THROWS_WITH(completeSettings("0000:65:00.2", port, "", 1500),
-                    Catch::Contains("mtu 9000 is asked for, but the device has 1500"));
+                    Catch::Contains("mtu 9000 was requested, but the device has 1500"));
 }

@@ -211,7 +211,7 @@ TEST_CASE("hardware changes: who can't do it is named") {
   SECTION("no VF") {
     hardware.isVf = false;
     CHECK_THROWS_WITH(plan(), Catch::Contains("0000:65:00.2: vlan 5") &&
-                                  Catch::Contains("no VF of a PF that has a netdev"));
+                                  Catch::Contains("not a VF of a PF that has a netdev"));
   }
   SECTION("a PF without settings") {
     hardware.settable = false;
@@ -258,19 +258,19 @@ TEST_CASE("hardware changes: what a PF that can't be seen has is put back once i
   SECTION("in another network namespace, or renamed") {
     hardware.isVf = false;
     CHECK_THROWS_WITH(changes.restore(record),
-                      Catch::Contains("cannot put back link_state auto of 0000:65:00.2: it is no "
-                                      "VF of a PF that has a netdev on this node"));
+                      Catch::Contains("cannot restore link_state auto of 0000:65:00.2: it is not "
+                                      "a VF of a PF that has a netdev on this node"));
     hardware.isVf = true;
   }
   SECTION("its driver is being loaded") {
     hardware.settable = false;
     CHECK_THROWS_WITH(changes.restore(record),
-                      Catch::Contains("the driver driver of its PF eth1 has no settings of VFs"));
+                      Catch::Contains("the driver driver of its PF eth1 has no VF settings"));
     hardware.settable = true;
   }
   SECTION("from the first write on") {
     hardware.goneOnWrite = true;
-    CHECK_THROWS_WITH(changes.restore(record), Catch::Contains("cannot put back link_state auto"));
+    CHECK_THROWS_WITH(changes.restore(record), Catch::Contains("cannot restore link_state auto"));
     hardware.goneOnWrite = false;
     hardware.isVf = true;
   }
@@ -366,7 +366,7 @@ TEST_CASE(
     auto record = recordFor(settings);
     record.device.rules = {"mlx5_core", true, true, false};
     CHECK_THROWS_WITH(changes.plan(record, settings),
-                      Catch::Contains("mac 02:00:00:00:00:01 is asked for, but vDPA device vdpa0 "
+                      Catch::Contains("mac 02:00:00:00:00:01 was requested, but vDPA device vdpa0 "
                                       "shows no MAC: its driver mlx5_core takes it when the device "
                                       "is made: use `provision: vdpa`"));
     CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
@@ -439,7 +439,7 @@ TEST_CASE("hardware changes: an MTU beyond that of a character device that was h
   settings.mtu = 1501;
   auto record = recordFor(settings);
   record.device.attach = Attach::vhostVdpa;
-  CHECK_THROWS_WITH(changes.plan(record, settings), Catch::Contains("mtu 1501 is asked for"));
+  CHECK_THROWS_WITH(changes.plan(record, settings), Catch::Contains("mtu 1501 was requested"));
   settings.mtu = 1500;
   CHECK_NOTHROW(changes.plan(record, settings));
 }
@@ -464,7 +464,7 @@ TEST_CASE("hardware changes: a MAC that is asked for and can't be had") {
   const auto changes = hardware.changes();
   changes.plan(record, settings);
   CHECK_THROWS_WITH(changes.apply(record),
-                    Catch::Contains("mac 02:00:00:00:00:01 is asked for, but the device has "
+                    Catch::Contains("mac 02:00:00:00:00:01 was requested, but the device has "
                                     "52:54:00:00:00:01") &&
                         Catch::Contains("the parent of vDPA device vdpa0 can't set it"));
 }

@@ -208,7 +208,7 @@ TEST_CASE("huge pages that nobody has allocated are refused") {
     return made;
   };
   refused(memoryTable(file(1), kPage),
-          "0 of the 2 MiB of huge pages it needs are there; the VM's "
+          "0 of the 2 MiB of huge pages it needs exist; the VM's "
           "memory is not allocated: prealloc=on");
 
   const HugePages pages(4);
@@ -221,7 +221,7 @@ TEST_CASE("huge pages that nobody has allocated are refused") {
     return message;
   };
   refused(memoryTable(UniqueFd(::dup(part.get())), 3 * kPage + 1),
-          "6 of the 8 MiB of huge pages it needs are there");
+          "6 of the 8 MiB of huge pages it needs exist");
   refused(table({0, 2 * kPage, 0, 0}, {1 << 30, 2 * kPage, 1 << 30, 2 * kPage}), "6 of the 8 MiB");
   // A part of the file; two parts with the gap of a PC within a page; the same part twice.
   // rte_vhost maps what is before the region too.

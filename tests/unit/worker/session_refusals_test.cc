@@ -205,9 +205,10 @@ TEST_CASE("what is no eventfd") {
       GENERATE(Request::SetVringKick, Request::SetVringCall, Request::SetVringErr);
   Session session(offered());
   setUp(session);
-  refused(session, with(request, uint64_t{0}, memoryFile(8, "anon_inode:[eventfd]")), "no eventfd");
+  refused(session, with(request, uint64_t{0}, memoryFile(8, "anon_inode:[eventfd]")),
+          "not an eventfd");
   refused(session, with(request, uint64_t{0}, UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC))),
-          "no eventfd");
+          "not an eventfd");
 }
 
 TEST_CASE("memory tables of no and of too many regions") {

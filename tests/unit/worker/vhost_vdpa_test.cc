@@ -224,7 +224,7 @@ TEST_CASE("a node made anew under the name is not opened, whatever the engine is
   end.start(std::chrono::seconds(10));
   loop.run();
   REQUIRE(reasons.size() == 2);
-  CHECK_THAT(reasons[0], Catch::Contains("cannot ask for its kind"));
+  CHECK_THAT(reasons[0], Catch::Contains("cannot get its device ID"));
   CHECK(reasons[1] == path + " is gone");
   // For good: its old name leads to another device now.
   end.start(std::chrono::milliseconds(300));
@@ -248,6 +248,7 @@ TEST_CASE("a worker that starts after its node was made anew leaves it alone") {
                           [] {}, [](const std::string&) {}});
   loop.run();
   CHECK(reasons == std::vector{path + " is gone"});
-  CHECK_THROWS_WITH(VhostVdpaDevice(path, node.st_ino + 1), Catch::Contains("another device's"));
+  CHECK_THROWS_WITH(VhostVdpaDevice(path, node.st_ino + 1),
+                    Catch::Contains("belongs to another device"));
   ::unlink(path.c_str());
 }

@@ -63,7 +63,7 @@ def test_settings_that_a_vf_cannot_have_here_are_named(node, datapath):
     [first] = node.add_vf_devices(1)
     datapath.set_devices(offer(kernel(first, "vdpa0")))
     with network_namespace() as netns:
-        with refused(StatusCode.INVALID_ARGUMENT, first, "vlan 5", "virtio", f"PF {node.pf_netdev()} has no settings of VFs"):
+        with refused(StatusCode.INVALID_ARGUMENT, first, "vlan 5", "virtio", f"PF {node.pf_netdev()} has no VF settings"):
             datapath.attach(owner(netns=netns), first, settings(vlan=5))
         with refused(StatusCode.INVALID_ARGUMENT, first, "the device has 52:54:00:00:03:01"):
             datapath.attach(owner(netns=netns), first, settings(mac="02:00:00:00:00:09"))
@@ -120,7 +120,7 @@ def test_a_vdpa_device_deleted_under_its_pod(node, directory, datapath):
             wait_until(lambda: datapath.attachment(first).state == "running", "running")
             node.delete_vdpa("vdpa0", timeout=20)
             wait_until(lambda: not datapath.device(first).healthy, "unhealthy")
-            assert "vdpa0 is not there" in datapath.device(first).reason
+            assert "vdpa0 does not exist" in datapath.device(first).reason
         assert datapath.detach(owner(netns=netns))
     node.add_vdpa("vdpa0", f"pci/{first}")
     datapath.wait_healthy(first)

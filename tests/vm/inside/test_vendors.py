@@ -130,7 +130,7 @@ def test_a_character_device_that_was_handed_out_is_not_made_anew(node, vendor_ni
     assert (handed.host_path, handed.permissions) == (node.character_device(f"vdpa-{first}"), "rw")
     for asked in {"mac": ASKED}, {"mtu": 9000}:
         [(key, value)] = asked.items()
-        offered.refuses(first, f"{key} {value} is asked for", "attach: vhost-vdpa", f"remove {key}", **asked)
+        offered.refuses(first, f"{key} {value} was requested", "attach: vhost-vdpa", f"remove {key}", **asked)
     with offered.attached(first) as (live, _):
         assert live.state == "direct"
     made(f"vdpa-{first}", mac=None, mtu=1500)
@@ -179,7 +179,7 @@ def test_a_driver_that_takes_no_mac(vendor_nic, offer, made):
     [first] = vendor_nic.bind_vfs("ifcvf")
     offered = offer(first).wait_healthy(first)
     made(f"vdpa-{first}", mac=OWN, max_vq_pairs=4)
-    offered.refuses(first, f"mac {ASKED} is asked for", f"the device has {OWN}", mac=ASKED)
+    offered.refuses(first, f"mac {ASKED} was requested", f"the device has {OWN}", mac=ASKED)
     with offered.attached(first) as (live, _):
         assert live.settings.mac == OWN
     offered.change(vdpa={"mtu": 1400})

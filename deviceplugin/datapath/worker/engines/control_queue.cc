@@ -21,10 +21,10 @@ namespace {
 constexpr uint32_t kEntries = 8;  // three are in use at a time
 constexpr auto kTimeout = std::chrono::milliseconds(500);
 
-// Where things are in the page.
+// Offsets in the page.
 constexpr uint64_t kDescriptors = 0;
 constexpr uint64_t kAvailable = 256;  // packed: the driver's event suppression
-constexpr uint64_t kUsed = 512;       // packed: the device's
+constexpr uint64_t kUsed = 512;       // packed: the device's event suppression
 constexpr uint64_t kCommand = 1024;
 constexpr uint64_t kData = 1088;
 constexpr uint64_t kAnswer = 1152;
@@ -45,7 +45,7 @@ struct PackedDescriptor {
   uint16_t flags;
 };
 
-// What the device reads or writes at the same time.
+// For memory that the device reads or writes at the same time.
 uint16_t load(const std::byte* at) {
   uint16_t value;
   __atomic_load(reinterpret_cast<const uint16_t*>(at), &value, __ATOMIC_ACQUIRE);
@@ -65,7 +65,7 @@ ControlQueue::ControlQueue(uint32_t index, uint64_t iova, bool packed)
       call_(checked(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "cannot create an eventfd")) {
   void* memory =
       ::mmap(nullptr, kMemory, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw systemError(errno, "cannot have memory for a control queue");
+  if (memory == MAP_FAILED) throw systemError(errno, "cannot map memory for a control queue");
   memory_ = static_cast<std::byte*>(memory);
 }
 
@@ -90,7 +90,7 @@ void ControlQueue::usePairs(uint16_t pairs) {
   std::memcpy(memory_ + kData, &pairs, sizeof pairs);
   memory_[kAnswer] = std::byte{kNoAnswer};
 
-  // Command and data are the device's to read, the answer is its to write.
+  // The device reads command and data, and writes the answer.
   const uint64_t addresses[3] = {iova_ + kCommand, iova_ + kData, iova_ + kAnswer};
   const uint32_t lengths[3] = {sizeof command, sizeof pairs, 1};
   if (packed_) {
@@ -106,7 +106,7 @@ void ControlQueue::usePairs(uint16_t pairs) {
       ring[next_].length = lengths[i];
       ring[next_].id = first;
       if (i == 0)
-        firstFlags = flags;  // last of all: it makes the chain visible
+        firstFlags = flags;  // written last: it makes the chain visible
       else
         ring[next_].flags = flags;
       if (++next_ == kEntries) {

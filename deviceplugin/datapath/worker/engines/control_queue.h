@@ -1,5 +1,5 @@
-// A network device's control virtqueue, of which the worker is the driver: the pod's driver speaks
-// to its own front-end, and the device still has to be told how many queue pairs to use.
+// A network device's control virtqueue, with the worker as its driver: the pod's driver only speaks
+// to its own front-end, but the device still has to know how many queue pairs to use.
 //
 // Source: virtio 1.2, 5.1.6.5 (control virtqueue) and 2.7 (split) and 2.8 (packed virtqueues).
 #pragma once
@@ -26,8 +26,8 @@ class ControlQueue {
   void* memory() const { return memory_; }
   VhostVdpaDevice::Queue queue() const;
 
-  // Tells the device, which runs, to use this many pairs, and waits for its word: not for long.
-  // Throws std::system_error when it refuses or stays silent.
+  // Makes the running device use this many pairs, and waits briefly for its answer. Throws
+  // std::system_error if it refuses or does not answer.
   void usePairs(uint16_t pairs);
 
  private:
@@ -41,7 +41,7 @@ class ControlQueue {
   uint16_t next_ = 0;  // the next entry of the ring
   bool wrap_ = true;   // packed: the driver's wrap counter
   uint16_t used_ = 0;  // split: used index expected next
-  uint16_t last_ = 0;  // packed: the entry whose flags tell of completion
+  uint16_t last_ = 0;  // packed: the entry whose flags show completion
   bool lastWrap_ = true;
 };
 

@@ -1,9 +1,9 @@
-// What moves the packets of the device that the pod's session describes: behind a private
-// vhost-user socket, or the kernel's own. It may die or vanish at any time; the pod's connection is
-// not concerned.
+// An engine moves the packets of the device that the pod's session describes: behind a private
+// vhost-user socket, or in the kernel. It may die or vanish at any time; the pod's connection
+// stays.
 //
-// Declarative: follow() names the device, update() makes the engine look like it, whatever changed.
-// Everything runs on the event loop's thread.
+// Declarative: follow() names the device, update() brings the engine in line with it, whatever
+// changed. Everything runs on the event loop's thread.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,13 @@
 
 namespace vdpa::worker {
 
-// What an engine says it can do.
+// The limits that an engine reports.
 struct EngineLimits {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
   uint32_t queuePairs = 1;
   uint32_t queueSize = kMaxQueueSize;  // entries of the largest ring
-  // Of the device itself; none: it is whatever the pod is told.
+  // Of the device itself; none: whatever is reported to the pod.
   std::optional<std::array<uint8_t, 6>> mac;
   std::optional<uint16_t> mtu;
 };
@@ -30,12 +30,11 @@ struct EngineLimits {
 class Engine {
  public:
   struct Events {
-    // The engine came (again) or was lost; `reason` is empty when it is up.
+    // The engine came up (again) or was lost; `reason` is empty if it is up.
     std::function<void(bool up, const std::string& reason)> state;
-    // Everything asked of the engine has happened. Not called when update() left nothing to wait
-    // for.
+    // The engine has completed all requests. Not called if update() left nothing to wait for.
     std::function<void()> settled;
-    // The device cannot be served: the pod's fault, or one that only the driver's reset can mend.
+    // The device cannot be served: by the pod's fault, or until its driver resets it.
     std::function<void(const std::string& reason)> failed;
   };
 
@@ -44,15 +43,15 @@ class Engine {
   // Known once the engine was up for the first time.
   virtual const std::optional<EngineLimits>& limits() const = 0;
   virtual bool up() const = 0;
-  // Whether it moves packets of the device followed.
+  // Whether it moves packets of the followed device.
   virtual bool running() const = 0;
 
   // Follows this device, which must outlive it or be released.
   virtual void follow(VhostDevice* device) = 0;
-  // Lets go of the device; the engine keeps nothing of the pod's.
+  // Releases the device; the engine keeps nothing of the pod's.
   virtual void release() = 0;
   // Brings the engine in line with the device. Throws ProtocolError when the device cannot be
-  // served; what comes up later goes to `failed`.
+  // served; later failures go to `failed`.
   virtual void update() = 0;
   // Whether the engine is in line, or gone: then positions are found in the rings themselves.
   virtual bool settled() const = 0;

@@ -112,7 +112,7 @@ void EngineLink::startDeadline() {
     deadline_.start(kDeadline);
 }
 
-// From the loop, so that no caller finds itself destroyed.
+// Reports from the loop, so that no caller is destroyed during its call.
 void EngineLink::fail(std::string reason, bool refused) {
   if (!watch_) return;
   watch_.reset();

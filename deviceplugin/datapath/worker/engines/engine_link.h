@@ -1,4 +1,4 @@
-// One connection to the engine's socket: requests out, in any number, and their answers back in
+// One connection to the engine's socket: sends any number of requests and receives their answers in
 // order.
 #pragma once
 
@@ -13,13 +13,13 @@ namespace vdpa::worker {
 class EngineLink {
  public:
   using Answered = std::function<void(const Message& answer)>;
-  // `refused`: the engine is there, but said no to a request.
+  // `refused`: the engine is up, but refused a request.
   using Lost = std::function<void(const std::string& reason, bool refused)>;
   using Idle = std::function<void()>;
 
-  // `lost` is called once, from the loop, when the engine closes the connection, answers nonsense
-  // or leaves a request unanswered for too long. `idle` is called when the last open request has
-  // been answered. Both may destroy the link.
+  // `lost` is called once, from the loop, when the engine closes the connection, sends an invalid
+  // answer or leaves a request unanswered for too long. `idle` is called when the last open request
+  // has been answered. Both may destroy the link.
   EngineLink(EventLoop& loop, UniqueFd socket, Lost lost, Idle idle);
   ~EngineLink();
   EngineLink(const EngineLink&) = delete;
@@ -27,7 +27,7 @@ class EngineLink {
 
   // Sends a request that is answered; the answer has exactly `answerSize` bytes of payload.
   void ask(Request request, const void* payload, size_t size, size_t answerSize, Answered answered);
-  // Sends a request and forgets it.
+  // Sends a request without an answer.
   void tell(Request request, const void* payload, size_t size,
             std::vector<SharedFd> descriptors = {});
   // Sends a request whose success the engine acknowledges; a refusal ends the link.
@@ -53,7 +53,7 @@ class EngineLink {
   const Lost lost_;
   const Idle idle_;
   std::deque<Open> open_;
-  EventLoop::Watch watch_;  // none once it has failed
+  EventLoop::Watch watch_;  // empty once it has failed
   EventLoop::Timer deadline_;
   std::string failure_;
   bool refused_ = false;

@@ -1,4 +1,4 @@
-// Signalling a pod's eventfd.
+// Signals a pod's eventfd.
 #pragma once
 
 #include <poll.h>
@@ -11,8 +11,7 @@
 
 namespace vdpa::worker {
 
-// Waits for a moment at most, whatever the pod has filled its counter with, or fills it with just
-// then.
+// Waits briefly at most, even if the pod has filled its counter or fills it meanwhile.
 inline void signalEvent(const SharedFd& fd) {
   if (!fd) return;
   pollfd writable{fd->get(), POLLOUT, 0};

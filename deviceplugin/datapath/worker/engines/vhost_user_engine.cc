@@ -24,7 +24,7 @@
 namespace vdpa::worker {
 namespace {
 
-// The engine of a new worker is being made meanwhile: it isn't missed until the last back-off.
+// A new worker's engine is still starting: it isn't reported down until the last back-off.
 constexpr std::chrono::milliseconds kNewBackOff{1};
 constexpr std::chrono::milliseconds kFirstBackOff{10};
 constexpr std::chrono::milliseconds kMaxBackOff{200};
@@ -52,7 +52,7 @@ void VhostUserEngine::follow(VhostDevice* device) {
 
 void VhostUserEngine::release() {
   device_ = nullptr;
-  if (!handedMemory_) return;  // the engine has nothing of this pod's
+  if (!handedMemory_) return;  // the engine has nothing of this pod
   forgetLink();
   reconnectLater();
 }
@@ -87,7 +87,7 @@ void VhostUserEngine::connect() {
 
 void VhostUserEngine::reconnectLater() {
   reconnect_.start(backOff_);
-  // Never much longer than it was away.
+  // Never waits much longer than the engine was away.
   backOff_ = std::min(backOff_ * 5 / 4 + std::chrono::milliseconds(1), kMaxBackOff);
 }
 
@@ -152,7 +152,7 @@ void VhostUserEngine::learned() {
   backOff_ = kFirstBackOff;
   lastReason_.clear();
   if (!std::exchange(up_, true)) events_.state(true, {});
-  // The link is idle now and goes on with advance().
+  // The link is idle now and continues with advance().
 }
 
 void VhostUserEngine::advance() {
@@ -163,7 +163,7 @@ void VhostUserEngine::advance() {
     return;
   }
   if (stopping_ == 0) stopRings();
-  if (stopping_ > 0) return;  // their answers lead back here
+  if (stopping_ > 0) return;  // their answers continue here
 
   const bool wanted = std::any_of(device_->rings.begin(), device_->rings.end(),
                                   [this](const Vring& ring) { return device_->runs(ring); });
@@ -189,8 +189,8 @@ void VhostUserEngine::stopRings() {
     link_->ask(Request::GetVringBase, &state, sizeof state, sizeof state,
                [this, i](const Message& answer) {
                  uint32_t base = answer.as<VringState>().value & 0xffff;
-                 // rte_vhost gives one position for both sides of a packed ring, which are equal
-                 // when it has stopped.
+                 // rte_vhost gives one position for both sides of a packed ring: they are equal
+                 // once it has stopped.
                  if (device_->packed()) base |= base << 16;
                  device_->rings[i].base = base;
                  handed_[i] = {};
@@ -210,7 +210,7 @@ void VhostUserEngine::shareMemory() {
   }
   if (handedMemory_ == device_->memory) return;
   if (handedMemory_ && handedMemory_->sameAddresses(*device_->memory)) {
-    // rte_vhost compares addresses alone and would keep the old files: only a new connection helps.
+    // rte_vhost compares only addresses and would keep the old files: only a new connection helps.
     forgetLink();
     return reconnectLater();
   }
@@ -282,7 +282,7 @@ void VhostUserEngine::findPosition(uint32_t index) {
   ring.positionLost = false;
 }
 
-// A kick or an interrupt may have died with the engine: both sides look at their rings once more.
+// A kick or an interrupt may have been lost with the engine: makes both sides check their rings.
 void VhostUserEngine::wake() {
   wakeRings_ = false;
   for (size_t i = 0; i < handed_.size(); ++i) {

@@ -1,6 +1,6 @@
 // The engine behind a private vhost-user socket, where rte_vhost (the switch's, or vdpa-pmd's)
-// moves the packets. The engine's process may die or hang at any time: the next one is started with
-// what the pod has set up, and rings go on where they were.
+// moves the packets. The engine's process may die or hang at any time: the next one gets what the
+// pod has set up, and rings resume where they were.
 #pragma once
 
 #include "deviceplugin/datapath/worker/engines/engine.h"
@@ -19,13 +19,13 @@ class VhostUserEngine : public Engine {
   bool up() const override { return up_; }
   bool running() const override;
   void follow(VhostDevice* device) override;
-  // The engine gets a new connection, so that it keeps nothing of the pod's.
+  // Opens a new connection to the engine, so that it keeps nothing of the pod's.
   void release() override;
   void update() override;
   bool settled() const override;
 
  private:
-  // What the engine has of one ring.
+  // The state of one ring in the engine.
   struct Handed {
     bool given = false;
     bool enabled = false;
@@ -55,8 +55,8 @@ class VhostUserEngine : public Engine {
   const Events events_;
 
   std::unique_ptr<EngineLink> link_;
-  std::optional<EngineLimits> limits_;  // of the engine that is, or was last, there
-  bool learned_ = false;                // this connection's
+  std::optional<EngineLimits> limits_;  // of the current or last engine
+  bool learned_ = false;                // for this connection
   bool up_ = false;
   std::string lastReason_;
   EventLoop::Timer reconnect_;
@@ -66,8 +66,8 @@ class VhostUserEngine : public Engine {
   std::vector<Handed> handed_;
   std::shared_ptr<const MemoryTable> handedMemory_;
   std::optional<uint64_t> handedFeatures_;
-  uint32_t stopping_ = 0;   // rings whose GET_VRING_BASE is under way
-  bool wakeRings_ = false;  // signal both sides once the rings run again
+  uint32_t stopping_ = 0;   // rings whose GET_VRING_BASE is pending
+  bool wakeRings_ = false;  // signal both sides once the rings run
 };
 
 }  // namespace vdpa::worker

@@ -25,7 +25,7 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/worker/protocol/net_config.h"
 
-// Later than Debian 12's kernel headers.
+// Newer than Debian 12's kernel headers.
 #ifndef VHOST_BACKEND_F_RESUME
 #define VHOST_BACKEND_F_RESUME 0x5
 #endif
@@ -55,8 +55,8 @@ rlim_t memoryLimit() {
 UniqueFd openDevice(const std::string& path, uint64_t inode) {
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (struct stat node; fd && inode != 0) {
-    checked(::fstat(fd.get(), &node), "cannot look at {}", path);
-    if (node.st_ino != inode) throw systemError(ESTALE, "{} is another device's now", path);
+    checked(::fstat(fd.get(), &node), "cannot stat {}", path);
+    if (node.st_ino != inode) throw systemError(ESTALE, "{} now belongs to another device", path);
   }
   if (fd) return fd;
   const char* remedy = errno == EBUSY    ? " (another program has it; end that first)"
@@ -72,27 +72,27 @@ UniqueFd openDevice(const std::string& path, uint64_t inode) {
 VhostVdpaDevice::VhostVdpaDevice(const std::string& path, uint64_t inode)
     : path_(path), fd_(openDevice(path, inode)) {
   uint32_t id = 0;
-  ioctl(VHOST_VDPA_GET_DEVICE_ID, &id, "ask for its kind");
+  ioctl(VHOST_VDPA_GET_DEVICE_ID, &id, "get its device ID");
   if (id != kNetworkDevice)
-    throw systemError(ENOTSUP, "{} is no network device: its virtio ID is {}, expected {}", path_,
-                      id, kNetworkDevice);
+    throw systemError(ENOTSUP, "{} is not a network device: its virtio ID is {}, expected {}",
+                      path_, id, kNetworkDevice);
   ioctl(VHOST_SET_OWNER, nullptr, "become its owner");
   setStatus(0);
-  ioctl(VHOST_GET_FEATURES, &facts_.features, "ask for its features");
-  ioctl(VHOST_GET_BACKEND_FEATURES, &facts_.backendFeatures, "ask for the kernel's features");
+  ioctl(VHOST_GET_FEATURES, &facts_.features, "get its features");
+  ioctl(VHOST_GET_BACKEND_FEATURES, &facts_.backendFeatures, "get the kernel's features");
   if ((facts_.backendFeatures & kNeededBackend) != kNeededBackend)
     throw systemError(ENOTSUP, "{}: this kernel's vhost-vdpa is too old: expected Linux 5.18",
                       path_);
   facts_.backendFeatures &= kUsedBackend;
   ioctl(VHOST_SET_BACKEND_FEATURES, &facts_.backendFeatures, "agree on the kernel's features");
-  ioctl(VHOST_VDPA_GET_VRING_NUM, &facts_.queueSize, "ask for its ring size");
+  ioctl(VHOST_VDPA_GET_VRING_NUM, &facts_.queueSize, "get its ring size");
   ioctl(VHOST_VDPA_GET_VQS_COUNT, &facts_.virtqueues,
-        "ask for its queues, for which Linux 5.18 is needed");
+        "get its number of queues, which needs Linux 5.18");
   vhost_vdpa_iova_range range{};
-  ioctl(VHOST_VDPA_GET_IOVA_RANGE, &range, "ask for its range of addresses");
+  ioctl(VHOST_VDPA_GET_IOVA_RANGE, &range, "get its address range");
   facts_.firstIova = range.first;
   facts_.lastIova = range.last;
-  // A header and as much of the configuration as is of interest.
+  // A header and the part of the configuration that is used.
   std::array<std::byte, sizeof(vhost_vdpa_config) + sizeof(NetConfig)> request{};
   const vhost_vdpa_config header{0, sizeof(NetConfig)};
   std::memcpy(request.data(), &header, sizeof header);
@@ -103,7 +103,7 @@ VhostVdpaDevice::VhostVdpaDevice(const std::string& path, uint64_t inode)
 VhostVdpaDevice::~VhostVdpaDevice() {
   const uint8_t none = 0;
   ::ioctl(fd_.get(), VHOST_VDPA_SET_STATUS, &none);
-  fd_.reset();  // unmaps for the device; ours follow
+  fd_.reset();  // unmaps the device's mappings; ours follow
   for (const auto& mapping : mappings_)
     if (mapping.memory) ::munmap(mapping.memory, mapping.size);
 }
@@ -142,13 +142,13 @@ void VhostVdpaDevice::sendIotlb(uint8_t type, uint64_t iova, uint64_t size, uint
   message.iotlb.type = type;
   const ssize_t written = ::write(fd_.get(), &message, sizeof message);
   if (written == sizeof message) return;
-  // vhost answers EFAULT to whatever went wrong (vhost_chr_write_iter()).
+  // vhost answers EFAULT whatever went wrong (vhost_chr_write_iter()).
   const int error = written < 0 ? errno : EIO;
   throw systemError(error, "cannot {} {:#x} bytes at {:#x} for {}",
                     type == VHOST_IOTLB_UPDATE ? "map" : "unmap", size, iova, path_);
 }
 
-// The kernel counts what it pins against this limit, and doesn't say so when it is exceeded.
+// The kernel counts pinned memory against this limit, but doesn't report when it is exceeded.
 void VhostVdpaDevice::checkPinned(uint64_t size) const {
   uint64_t pinned = size;
   for (const auto& mapping : mappings_) pinned += mapping.size;
@@ -163,15 +163,16 @@ void VhostVdpaDevice::checkPinned(uint64_t size) const {
 void VhostVdpaDevice::map(uint64_t iova, uint64_t size, int file, uint64_t offset) {
   const uint64_t page = pageSize();
   if (iova % page || size % page || offset % page)
-    throw systemError(EINVAL, "memory of {:#x} bytes at {:#x} is not made of pages", size, iova);
+    throw systemError(EINVAL, "memory of {:#x} bytes at {:#x} is not page-aligned", size, iova);
   checkPinned(size);
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file,
                         static_cast<off_t>(offset));
-  if (memory == MAP_FAILED) throw systemError(errno, "cannot map {:#x} bytes of the pod", size);
+  if (memory == MAP_FAILED)
+    throw systemError(errno, "cannot map {:#x} bytes of the pod's memory", size);
   mappings_.push_back({iova, size, memory});
   if (iova < facts_.firstIova || iova + (size - 1) > facts_.lastIova)
     throw systemError(EINVAL,
-                      "memory at {:#x} to {:#x} is beyond what the device reaches, {:#x} to {:#x}",
+                      "memory at {:#x} to {:#x} is outside the device's range, {:#x} to {:#x}",
                       iova, iova + (size - 1), facts_.firstIova, facts_.lastIova);
   sendIotlb(VHOST_IOTLB_UPDATE, iova, size, reinterpret_cast<uint64_t>(memory));
 }
@@ -211,7 +212,7 @@ void VhostVdpaDevice::unmapAll() {
       sendIotlb(VHOST_IOTLB_INVALIDATE, mapping.iova, mapping.size, 0);
     endMapping();
   } catch (const std::system_error&) {
-    // One that was never mapped, after a failure half-way; the rest goes at the latest when closed.
+    // It may never have been mapped, after a partial failure; closing the device unmaps the rest.
   }
   for (const auto& mapping : mappings)
     if (mapping.memory) ::munmap(mapping.memory, mapping.size);
@@ -221,7 +222,7 @@ void VhostVdpaDevice::setQueue(const Queue& queue) {
   const vhost_vring_state size{queue.index, queue.size};
   ioctl(VHOST_SET_VRING_NUM, &size, "set a ring's size");
   const vhost_vring_state base{queue.index, queue.base};
-  ioctl(VHOST_SET_VRING_BASE, &base, "set where a ring goes on");
+  ioctl(VHOST_SET_VRING_BASE, &base, "set a ring's position");
   vhost_vring_addr addresses{};
   addresses.index = queue.index;
   addresses.desc_user_addr = queue.descriptors;

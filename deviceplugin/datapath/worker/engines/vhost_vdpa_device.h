@@ -27,13 +27,13 @@ class VhostVdpaDevice {
   struct Queue {
     uint32_t index = 0;
     uint32_t size = 0;
-    uint32_t base = 0;  // as VHOST_SET_VRING_BASE has it
+    uint32_t base = 0;  // as in VHOST_SET_VRING_BASE
     uint64_t descriptors = 0, available = 0, used = 0;
     int kick = -1, call = -1;
   };
 
-  // Opens and resets it. Throws std::system_error naming path, problem and remedy: EBUSY when
-  // somebody else has it open, ESTALE when the path leads to another node than `inode`; 0: to any.
+  // Opens and resets it. Throws std::system_error naming path, problem and remedy: EBUSY if it is
+  // open elsewhere, ESTALE if the path leads to another node than `inode` (0: any).
   explicit VhostVdpaDevice(const std::string& path, uint64_t inode = 0);
   ~VhostVdpaDevice();  // resets and closes it
   VhostVdpaDevice(const VhostVdpaDevice&) = delete;
@@ -43,15 +43,15 @@ class VhostVdpaDevice {
 
   // From reset to "features agreed on". Throws std::system_error.
   void negotiate(uint64_t features);
-  // Lets the device reach `size` bytes of the file at `offset` under `iova`: all in units of pages.
-  // The pages are pinned on this process's account. Nothing here ever touches them. Throws
-  // std::system_error; EINVAL for what is not aligned or outside the device's range.
+  // Maps `size` bytes of the file at `offset` to `iova` for the device, all page-aligned. The pages
+  // are pinned on this process's account, but never touched here. Throws std::system_error; EINVAL
+  // if unaligned or outside the device's range.
   void map(uint64_t iova, uint64_t size, int file, uint64_t offset);
   // The same of this process's own memory.
   void mapOwn(uint64_t iova, uint64_t size, void* memory);
-  // Takes away what map() gave at this address; also while the device runs.
+  // Undoes map() at this address; also while the device runs.
   void unmap(uint64_t iova);
-  // A batch of the above takes effect at its end.
+  // A batch of these takes effect at its end.
   void beginMapping();
   void endMapping();
   void unmapAll();
@@ -61,10 +61,10 @@ class VhostVdpaDevice {
   void setKick(uint32_t index, int kick);
   void enable(uint32_t index);
   void run();  // DRIVER_OK
-  // Whether the device can be stopped without forgetting where it was.
+  // Whether the device can be stopped without losing its positions.
   bool canSuspend() const;
   void suspend();
-  // Where the device stopped; nothing if it can't tell.
+  // Where the device stopped; nothing if it doesn't report that.
   std::optional<uint32_t> base(uint32_t index);
   void reset();
 

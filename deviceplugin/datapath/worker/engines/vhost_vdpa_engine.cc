@@ -37,7 +37,7 @@ namespace {
 constexpr std::chrono::milliseconds kMaxBackOff{200};
 constexpr uint64_t kAccessPlatform = bit(VIRTIO_F_ACCESS_PLATFORM);
 
-// What the front-end answers its driver itself, so that the device needn't have it.
+// Features that the front-end itself provides to its driver, so the device needn't have them.
 constexpr uint64_t kFrontEnds =
     feature::kControlQueue | feature::kControlReceive | feature::kGuestAnnounce;
 constexpr uint64_t kControlOfDevice = feature::kControlQueue | feature::kMultiqueue;
@@ -51,7 +51,7 @@ std::string directoryOf(const std::string& path) {
   return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// The pod's address of a part of a ring, as the device has it.
+// The device's address for the pod's address of a part of a ring.
 uint64_t translate(const MemoryTable& memory, uint64_t address) {
   const WireRegion& wire = memory.at(address, 1).wire;
   return wire.guestAddress + (address - wire.userAddress);
@@ -85,14 +85,14 @@ uint64_t deviceFeatures(const VhostVdpaDevice::Facts& facts, uint64_t driverFeat
 }
 
 uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const MemoryTable& memory, uint64_t size) {
-  // From the top down: below each region, or the range's end, is the next candidate.
+  // From the top down: the candidates lie below the range's end and below each region.
   std::vector<std::pair<uint64_t, uint64_t>> regions;  // first and last address
   for (const auto& region : memory.regions())
     regions.emplace_back(region.wire.guestAddress,
                          region.wire.guestAddress + (region.wire.size - 1));
   std::sort(regions.rbegin(), regions.rend());
   const uint64_t page = 4096;
-  // The lowest page stays free: an address of 0 is a mistake elsewhere.
+  // The lowest page stays free: elsewhere an address of 0 means an error.
   const uint64_t lowest = std::max(facts.firstIova, page);
   uint64_t end = std::min(facts.lastIova, UINT64_MAX - page);  // the last address that is free
   for (size_t i = 0; i <= regions.size(); ++i) {
@@ -140,7 +140,7 @@ void VhostVdpaEngine::open() {
   }
 }
 
-// `vdpa dev del` takes the node away first and then waits until nobody has it open.
+// `vdpa dev del` removes the node first and then waits until no process has it open.
 void VhostVdpaEngine::watchNode() {
   if (inotify_) return;
   inotify_ = UniqueFd(
@@ -156,9 +156,9 @@ void VhostVdpaEngine::watchNode() {
   });
 }
 
-// What has the name now may be another pod's: a node made anew has another inode.
+// The node with this name may now be another pod's: a new node has another inode.
 bool VhostVdpaEngine::vanished() const {
-  if (inode_ == 0) return false;  // it has not come yet
+  if (inode_ == 0) return false;  // it has not appeared yet
   struct stat node;
   if (::stat(path_.c_str(), &node) == 0) return node.st_ino != inode_;
   return errno == ENOENT;
@@ -182,7 +182,7 @@ void VhostVdpaEngine::release() {
   try {
     stop(false);
   } catch (const std::system_error&) {
-    // Closed and opened anew it is as clean.
+    // Closing and reopening it cleans up as well.
     kernel_.reset();
     running_ = false;
     started_ = {};
@@ -191,7 +191,8 @@ void VhostVdpaEngine::release() {
   }
 }
 
-// Rings that the device can run: every pair whose two rings do, from the first to a gap.
+// The rings that the device can run: those of every pair with two running rings, up to the first
+// gap.
 std::vector<bool> VhostVdpaEngine::wantedRings() const {
   std::vector<bool> wanted(device_->rings.size());
   const auto runs = [this](size_t ring) { return device_->runs(device_->rings[ring]); };
@@ -200,8 +201,8 @@ std::vector<bool> VhostVdpaEngine::wantedRings() const {
   return wanted;
 }
 
-// A device spreads its packets over the first pairs: those behind a gap can't be among them, nor
-// those that are enabled before they run, or always, for want of PROTOCOL_FEATURES.
+// A device spreads its packets over the first pairs. Pairs after a gap can't be among them, nor
+// pairs that are enabled before they run or, without PROTOCOL_FEATURES, always.
 uint16_t VhostVdpaEngine::wantedPairs() const {
   const auto used = [this](size_t ring) {
     return device_->runs(device_->rings[ring]) && device_->enabled(device_->rings[ring]);
@@ -216,7 +217,7 @@ void VhostVdpaEngine::update() {
   if (!kernel_) {
     if (std::any_of(device_->rings.begin(), device_->rings.end(),
                     [this](const Vring& ring) { return device_->runs(ring); }))
-      throw protocolError("the device is not there: {}", lastReason_);
+      throw protocolError("the device is not available: {}", lastReason_);
     return;
   }
   try {
@@ -228,7 +229,7 @@ void VhostVdpaEngine::update() {
     const bool other = running_ && (rings != started_.rings || started_.memory != device_->memory ||
                                     started_.features != device_->features);
     if (running_ && (other || !any)) stop(true);
-    // Before its first ring is enabled, the driver is not done with setting up.
+    // Until its first ring is enabled, the driver is still setting up.
     if (any && !running_ && wantedPairs() > 0) {
       start(rings);
       unserved_.clear();
@@ -238,10 +239,10 @@ void VhostVdpaEngine::update() {
   } catch (const std::system_error& error) {
     running_ = false;
     started_ = {};
-    kernel_.reset();  // whatever state it is in
+    kernel_.reset();  // its state is unknown
     control_.reset();
     opening_.start(std::chrono::milliseconds(0));
-    // The pod's own doing, or a device that nobody can use.
+    // Either the pod's own fault, or the device is unusable.
     if (const int code = error.code().value(); code != EFAULT && code != EINVAL) {
       unserved_ = error.what();
       setUp(false, unserved_);
@@ -262,7 +263,7 @@ void VhostVdpaEngine::start(const std::vector<bool>& rings) {
     kernel_->map(region.wire.guestAddress, region.wire.size, region.file->get(),
                  region.wire.fileOffset);
   if (pairs > 1 && steers(facts)) {
-    // Behind the data queues of the device, not of the pod.
+    // After the device's data queues, not the pod's.
     control_ = std::make_unique<ControlQueue>(2u * facts.config.maxQueuePairs,
                                               freeIova(facts, memory, ControlQueue::kMemory),
                                               device_->packed());
@@ -276,7 +277,7 @@ void VhostVdpaEngine::start(const std::vector<bool>& rings) {
   started_.pairs = 0;
   running_ = true;
   for (size_t i = 0; i < rings.size(); ++i)
-    if (rings[i]) signalEvent(device_->rings[i].kick);  // what was there before the start
+    if (rings[i]) signalEvent(device_->rings[i].kick);  // for buffers from before the start
 }
 
 void VhostVdpaEngine::startQueues(const std::vector<bool>& rings) {
@@ -292,7 +293,7 @@ void VhostVdpaEngine::startQueues(const std::vector<bool>& rings) {
       ring.positionLost = false;
     }
     uint32_t base = ring.base;
-    // Front-ends that know one position for both sides of a packed ring leave the upper half out.
+    // Front-ends that have one position for both sides of a packed ring leave out the upper half.
     if (device_->packed() && base >> 16 == 0) base |= base << 16;
     kernel_->setQueue({i, ring.size, base, translate(memory, ring.addresses->descriptors),
                        translate(memory, ring.addresses->available),
@@ -310,8 +311,8 @@ void VhostVdpaEngine::startQueues(const std::vector<bool>& rings) {
   kernel_->run();
 }
 
-// Whether the running rings are in the new memory where they are in the old, so that the device
-// needn't stop: many can't go on from where they were (vp_vdpa).
+// Whether the running rings are at the same place in the new memory, so that the device needn't
+// stop: many can't resume at their old position (vp_vdpa).
 bool VhostVdpaEngine::ringsStay() const {
   const MemoryTable& memory = *device_->memory;
   const auto stays = [&](uint64_t before, uint64_t now) {
@@ -334,7 +335,7 @@ bool VhostVdpaEngine::ringsStay() const {
   });
 }
 
-// What has gone is taken from the device, and what is new given to it, while it runs.
+// Unmaps removed memory and maps new memory while the device runs.
 void VhostVdpaEngine::remap() {
   const MemoryTable& memory = *device_->memory;
   memory.checkFiles();
@@ -351,7 +352,7 @@ void VhostVdpaEngine::remap() {
     if (started_.rings[i]) started_.addresses[i] = *device_->rings[i].addresses;
 }
 
-// What may change while it runs.
+// Applies changes that are possible while it runs.
 void VhostVdpaEngine::refresh() {
   for (uint32_t i = 0; i < started_.rings.size(); ++i) {
     if (!started_.rings[i]) continue;
@@ -382,7 +383,7 @@ void VhostVdpaEngine::stop(bool keepPositions) {
       if (const auto base = suspended ? kernel_->base(i) : std::nullopt)
         device_->rings[i].base = *base;
       else
-        device_->rings[i].positionLost = true;  // it is found in the ring once it has stopped
+        device_->rings[i].positionLost = true;  // to be found in the ring once it has stopped
     }
   }
   kernel_->reset();

@@ -1,8 +1,8 @@
-// The engine that is the kernel's: /dev/vhost-vdpa-N. The pod's memory and eventfds go to the
-// kernel as they are; from DRIVER_OK on the device and the pod need nobody.
+// The kernel's engine: /dev/vhost-vdpa-N. The pod's memory and eventfds go to the kernel as they
+// are; from DRIVER_OK on, the device and the pod work without the worker.
 //
-// The ioctls run on the loop's thread. They take micro- to milliseconds; longest is the pinning of
-// memory, some milliseconds for each GiB, during which the datapath's questions wait.
+// The ioctls run on the loop's thread. They take micro- to milliseconds; pinning memory takes
+// longest, some milliseconds per GiB, during which the datapath's requests wait.
 #pragma once
 
 #include <memory>
@@ -14,19 +14,19 @@
 
 namespace vdpa::worker {
 
-// What is told to the pod, and what to the device.
+// The limits reported to the pod, and the features negotiated with the device.
 EngineLimits limitsOf(const VhostVdpaDevice::Facts& facts, uint32_t mostPairs);
 uint64_t deviceFeatures(const VhostVdpaDevice::Facts& facts, uint64_t driverFeatures,
                         uint32_t pairs);
-// An address for `size` bytes of the worker's own memory, in the device's range and beside the
+// An address for `size` bytes of the worker's own memory, in the device's range and outside the
 // pod's regions; throws ProtocolError if the pod has left no room.
 uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const MemoryTable& memory, uint64_t size);
 
 class VhostVdpaEngine : public Engine {
  public:
-  // Opens `path` when the loop runs, again and again while somebody else has it. Once the node has
-  // vanished, the device is closed for good: another may get its name. `inode` is the node's; 0:
-  // that of the one found first.
+  // Opens `path` once the loop runs, and retries while another process has it open. Once the node
+  // has vanished, the device is closed for good: another may get its name. `inode` is the node's;
+  // 0: that of the first node found.
   VhostVdpaEngine(EventLoop& loop, std::string path, uint64_t inode, uint32_t mostPairs,
                   Events events);
   VhostVdpaEngine(const VhostVdpaEngine&) = delete;
@@ -41,7 +41,7 @@ class VhostVdpaEngine : public Engine {
   bool settled() const override { return true; }
 
  private:
-  // What the device was started with.
+  // The state with which the device was started.
   struct Started {
     std::shared_ptr<const MemoryTable> memory;
     uint64_t features = 0;
@@ -79,7 +79,7 @@ class VhostVdpaEngine : public Engine {
   bool up_ = false;
   std::string lastReason_;
   std::string
-      unserved_;  // why the last start failed, the pod not being at fault: until one succeeds
+      unserved_;  // why the last start failed, if not by the pod's fault; until one succeeds
   VhostDevice* device_ = nullptr;
   bool running_ = false;
   Started started_;

@@ -47,7 +47,7 @@ void checkHugePages(const std::vector<MemoryRegion>& regions) {
   for (const auto& [identity, file] : files)
     if (file.allocated < file.mapped)
       throw protocolError(
-          "memory region {}: {} of the {} MiB of huge pages it needs are there; the VM's memory is "
+          "memory region {}: {} of the {} MiB of huge pages it needs exist; the VM's memory is "
           "not allocated: prealloc=on (QEMU) or prefault=on (Cloud Hypervisor) allocates it",
           file.region, file.allocated >> 20, file.mapped >> 20);
 }

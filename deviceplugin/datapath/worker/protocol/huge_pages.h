@@ -1,6 +1,6 @@
-// Whether the huge pages behind a pod's memory exist. An engine that maps a hugetlb file would take
-// the node's free huge pages for whatever the pod has not allocated: they belong to the pods that
-// asked the kubelet for them, and the engine's cgroup may reserve none.
+// Checks that the huge pages behind a pod's memory exist. For those that the pod has not allocated,
+// an engine that maps the hugetlb file would take the node's free ones: they belong to the pods
+// that requested them from the kubelet, and the engine's cgroup may reserve none.
 #pragma once
 
 #include <vector>

@@ -80,9 +80,9 @@ void checkRange(size_t number, const WireRegion& region) {
         number, region.size, region.userAddress, region.guestAddress, region.fileOffset);
 }
 
-// A file can be far larger than what is in it. An engine maps each from its start, and engines of
-// many pods share a process: together they must not run out of addresses, whatever one pod asks
-// for. Twice, since a virtual machine's regions may be two parts of one file.
+// A file can be far larger than its content. An engine maps each from its start, and engines of
+// many pods share a process: no pod may exhaust its address space. Twice the memory, since a
+// virtual machine's regions may be two parts of one file.
 uint64_t mostMapped() {
   return 2 * nodeMemory();
 }
@@ -127,7 +127,7 @@ MemoryTable::MemoryTable(Message message) {
     mapped += wire.fileOffset + wire.size;  // less than 2^63 each: the size of a file
     if (mapped > most)
       throw protocolError(
-          "memory region {}: with it the regions and what is before them in their files are {} "
+          "memory region {}: with it, the regions and the parts before them in their files have {} "
           "MiB; "
           "at most {} MiB, twice this node's memory, can be shared",
           i, mapped >> 20, most >> 20);

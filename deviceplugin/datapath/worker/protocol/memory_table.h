@@ -1,6 +1,6 @@
 // The memory a pod shares: regions of files, by the pod's own addresses. The pod can truncate such
-// a file at any time, so nothing here reads or writes it through a mapping: a vanished page is a
-// short read and no SIGBUS.
+// a file at any time, so nothing here reads or writes it through a mapping: a vanished page causes
+// a short read, not SIGBUS.
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,9 @@ class MemoryTable {
  public:
   // Checks a SET_MEM_TABLE message: count, sizes, overlaps, and that each descriptor is a file in
   // memory (memfd, tmpfs or hugetlbfs), open for reading and writing, that holds the region; and
-  // that together they are not larger than any node's pod could have them, and that huge pages are
-  // allocated (see huge_pages.h). Files of other kinds are refused because a pod could make an
-  // access to them wait for ever. Throws ProtocolError.
+  // that their total size is possible on this node, and that huge pages are allocated (see
+  // huge_pages.h). Other kinds of files are refused because a pod could make an access to them wait
+  // forever. Throws ProtocolError.
   explicit MemoryTable(Message message);
 
   const std::vector<MemoryRegion>& regions() const { return regions_; }
@@ -44,7 +44,7 @@ class MemoryTable {
   void read(uint64_t address, std::span<std::byte> into) const;
   void write(uint64_t address, std::span<const std::byte> from) const;
 
-  // Bytes of its files that nobody has allocated yet: whoever touches them first pays for them.
+  // Bytes of its files that are not allocated yet: whoever touches them first is charged for them.
   // Huge pages are allocated, or were refused.
   uint64_t unallocated() const;
 

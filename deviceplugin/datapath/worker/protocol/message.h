@@ -22,7 +22,7 @@ struct Message {
   std::vector<std::byte> payload;
   std::vector<UniqueFd> descriptors;
 
-  // The payload as T; what it is shorter than T stays zero.
+  // The payload as T; missing bytes stay zero.
   template <typename T>
   T as() const {
     T value{};

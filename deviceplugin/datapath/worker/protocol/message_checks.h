@@ -1,4 +1,4 @@
-// What each request must look like on the wire, before anyone looks at its meaning.
+// Checks the form of each request on the wire, before its meaning is checked.
 #pragma once
 
 #include "deviceplugin/datapath/worker/protocol/message.h"

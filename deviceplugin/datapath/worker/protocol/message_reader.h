@@ -1,5 +1,5 @@
-// Cuts a byte stream with descriptors into vhost-user messages. No I/O: whoever reads the socket
-// asks how much is missing, reads at most that, and hands it over.
+// Cuts a byte stream with descriptors into vhost-user messages. No I/O: the caller asks how many
+// bytes are missing, reads at most that many, and passes them in.
 #pragma once
 
 #include <optional>
@@ -12,12 +12,12 @@ namespace vdpa::worker {
 class MessageReader {
  public:
   // Bytes up to the end of the header, or of the payload, that is being read; never 0. Reading no
-  // more than this is what ties descriptors to their message: the kernel delivers them with the
-  // first byte they were sent with.
+  // more than this ties descriptors to their message: the kernel delivers them with the first byte
+  // they were sent with.
   size_t missing() const;
 
   // Takes what one read returned. Returns the message once it is complete. Throws ProtocolError for
-  // a header that cannot be right or too many descriptors; the stream is lost then.
+  // an invalid header or too many descriptors; the stream is then unusable.
   std::optional<Message> add(std::span<const std::byte> bytes, std::vector<UniqueFd> descriptors);
 
  private:

@@ -16,8 +16,8 @@ class MessageSocket {
 
   int fd() const { return socket_.get(); }
 
-  // The next complete message, or nothing until more arrives; then ended() tells whether more can.
-  // Throws ProtocolError for what is not vhost-user.
+  // The next complete message, or nothing until more arrives; then ended() says whether more can.
+  // Throws ProtocolError for anything but vhost-user.
   std::optional<Message> receive();
   bool ended() const { return ended_; }
   // Whether the other side has closed its end; what it sent before can still be received.

@@ -1,16 +1,16 @@
-// Each descriptor says by two bits whose it is, in terms of the wrap counter w of the lap in which
-// it was written: available(w) has AVAIL = w and USED = !w, used(w) has both equal to w. With the
+// Two bits of each descriptor show its owner, in terms of the wrap counter w of the lap in which it
+// was written: available(w) has AVAIL = w and USED = !w, used(w) has both equal to w. With the
 // device at entry p in lap c, the ring reads from its start:
 //
-//   available(!c)  already given again, for the next lap
+//   available(!c)  already available again, for the next lap
 //   used(c)        returned in this lap
 //   --- p
 //   available(c)   open
-//   used(!c)       returned in the last lap, not given again yet
+//   used(!c)       returned in the last lap, not available again yet
 //
 // A used descriptor stands for a whole chain. The chain's other descriptors keep what the driver
-// wrote and look available; rte_vhost leaves NEXT in the flags of the used one, which is how they
-// are told apart.
+// wrote and look available; rte_vhost leaves NEXT in the flags of the used one, which distinguishes
+// them.
 #include "deviceplugin/datapath/worker/protocol/packed_position.h"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ class Ring {
   bool lap(size_t i) const { return availableBit(i); }
   bool next(size_t i) const { return entries_[i].flags & packed_flag::kNext; }
 
-  // The entry behind the chain that starts at i; beyond size() when it goes round.
+  // The entry after the chain that starts at i; beyond size() if the chain wraps around.
   size_t afterChain(size_t i) const {
     size_t end = i;
     while (next(end % size()) && end - i < size()) ++end;
@@ -87,11 +87,11 @@ std::optional<size_t> lastReturned(const Ring& ring) {
 }
 
 // Every entry is available: the lap changes where the device is. With chains that is not certain:
-// what is left of a chain whose first entry was reused looks like a buffer of the lap before.
+// the rest of a chain whose first entry was reused looks like a buffer of the previous lap.
 uint32_t positionWithoutReturned(const Ring& ring) {
   if (ring.hasChains())
     throw protocolError(
-        "ring {}: where the engine stopped cannot be told, because its driver chains "
+        "ring {}: cannot determine where the engine stopped: the driver chains "
         "descriptors and has none to reclaim; the driver must reset",
         ring.index());
   size_t position = 0;
@@ -102,7 +102,7 @@ uint32_t positionWithoutReturned(const Ring& ring) {
   return static_cast<uint32_t>(position) | (ring.lap(position) ? 1 << 15 : 0);
 }
 
-// What lies in [begin, end) was passed in lap `lap`. Collects the entries there that are neither
+// The engine passed the entries in [begin, end) in lap `lap`. Collects those that are neither
 // returned nor part of a returned chain.
 void collectUnfinished(const Ring& ring, size_t begin, size_t end, bool lap,
                        PackedPosition& position) {
@@ -129,12 +129,12 @@ PackedPosition packedPosition(size_t ringIndex, std::span<const PackedDescriptor
   const bool positionLap = behind < ring.size() ? lap : !lap;
   PackedPosition result{static_cast<uint32_t>(position) | (positionLap ? 1 << 15 : 0), {}};
 
-  // Before the position: given again for the next lap, then returned.
+  // Before the position: entries available again for the next lap, then returned ones.
   size_t begin = behind < ring.size() ? 0 : position;
   while (begin < *last && !ring.used(begin) && ring.lap(begin) != lap) ++begin;
   const bool givenAgain = begin > 0;
   collectUnfinished(ring, begin, *last, lap, result);
-  // Behind it: open, then returned in the last lap.
+  // After it: open entries, then those returned in the last lap.
   size_t open = behind;
   while (open < ring.size() && !ring.used(open) && ring.lap(open) == lap) ++open;
   if (open < ring.size() && givenAgain && behind < ring.size()) throw ring.contradiction(open);

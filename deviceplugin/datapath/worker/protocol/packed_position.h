@@ -28,7 +28,7 @@ struct PackedPosition {
   uint32_t base;  // entry in the low 15 bits, wrap counter in bit 15
   // Entries the engine had passed without returning them, and what has to be written there to
   // return them: an engine marks the first buffer of a burst last, and a kill can come between. The
-  // driver would wait there for ever.
+  // driver would wait there forever.
   std::vector<std::pair<size_t, PackedDescriptor>> unfinished;
 };
 

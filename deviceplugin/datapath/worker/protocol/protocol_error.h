@@ -1,4 +1,4 @@
-// What a front-end did wrong. It ends that front-end's session; the text is the log line.
+// A fault of a front-end. It ends the front-end's session; the text is logged.
 #pragma once
 
 #include <fmt/core.h>

@@ -1,5 +1,5 @@
-// Where the device stopped in a ring whose engine died, found in the ring itself: what an engine
-// would have said to GET_VRING_BASE.
+// Where the device stopped in a ring whose engine died, found in the ring itself: the engine's
+// answer to GET_VRING_BASE, had it lived.
 #pragma once
 
 #include <cstdint>

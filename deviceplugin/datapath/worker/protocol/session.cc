@@ -151,7 +151,7 @@ void Session::setProtocolFeatures(uint64_t features) {
 
 void Session::setMemory(Message message) {
   auto memory = std::make_shared<const MemoryTable>(std::move(message));
-  // Front-ends repeat themselves, at every start of a port: what is known stays undisturbed.
+  // Front-ends repeat this at every start of a port: an unchanged table stays in place.
   if (device_.memory && device_.memory->sameAs(*memory)) return;
   for (size_t i = 0; i < device_.rings.size(); ++i)
     if (device_.rings[i].started) checkRing(device_, memory.get(), i);
@@ -190,8 +190,9 @@ void Session::setRingDescriptor(Message& message) {
   SharedFd descriptor;
   if (!(value & kVringNoDescriptor)) {
     UniqueFd fd = std::move(message.descriptors.front());
-    if (!isEventFd(fd.get())) throw protocolError("ring {}: the descriptor is no eventfd", index);
-    // Whoever signals it must not be held up by a counter that the pod has filled.
+    if (!isEventFd(fd.get()))
+      throw protocolError("ring {}: the descriptor is not an eventfd", index);
+    // Signalling it must not block on a counter that the pod has filled.
     ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
     descriptor = std::make_shared<const UniqueFd>(std::move(fd));
   }
@@ -212,7 +213,7 @@ void Session::stopRing(VringState state) {
 }
 
 void Session::enableRing(VringState state) {
-  // Also before SET_FEATURES: QEMU takes PROTOCOL_FEATURES for agreed on once it was offered.
+  // Also before SET_FEATURES: QEMU treats PROTOCOL_FEATURES as agreed on once it was offered.
   if (state.value > 1)
     throw protocolError("ring {}: value {}; expected 0 or 1", state.index, state.value);
   ring(state.index).enabled = state.value == 1;
@@ -229,7 +230,7 @@ void Session::getConfig(const Message& message) {
   need(protocol_feature::kConfig, "CONFIG");
   const auto header = message.as<ConfigHeader>();
   pending_.answers = true;
-  // Beyond the space: an empty answer says that it failed.
+  // Beyond the space: an empty answer reports the failure.
   if (header.offset > sizeof(NetConfig) || header.size > sizeof(NetConfig) - header.offset) return;
   pending_.payload = message.payload;
   std::memcpy(pending_.payload.data() + sizeof header,

@@ -1,6 +1,6 @@
-// One front-end's session: the protocol's state machine, without I/O. Messages go in one by one;
-// out come the reply, if any, and the description of the pod's queues. Everything a front-end says
-// is checked here, so that what device() holds can be handed to an engine as it is.
+// One front-end's session: the protocol's state machine, without I/O. It takes messages one by one
+// and provides the reply, if any, and the description of the pod's queues. All messages are checked
+// here, so device() can be passed to an engine as it is.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace vdpa::worker {
 
-// What this back-end can do: our own limits cut down to the engine's.
+// The capabilities of this back-end: our own limits, reduced to the engine's.
 struct OfferedFeatures {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
@@ -28,12 +28,11 @@ class Session {
   // session is over then.
   void handle(Message message);
 
-  // The bytes to answer the message handled last, if it has an answer. To be asked once the engine
-  // has followed device(): only then is a ring stopped and its position known, and an
-  // acknowledgement true.
+  // The reply to the last handled message, if it has one. To be called once the engine has followed
+  // device(): only then is a ring stopped and its position known, and an acknowledgement true.
   std::optional<std::vector<std::byte>> takeReply();
 
-  // Whether the front-end has read the features on offer and agreed on none yet.
+  // Whether the front-end has read the offered features but not agreed on any yet.
   bool leftForFeatures() const { return featuresRead_ && !featuresSet_; }
 
   VhostDevice& device() { return device_; }
@@ -43,7 +42,7 @@ class Session {
   struct Pending {
     Request request{};
     bool acknowledge = false;
-    uint64_t refused = 0;                 // what an acknowledgement says: 0 is success
+    uint64_t refused = 0;                 // the value of an acknowledgement: 0 is success
     std::vector<std::byte> payload;       // of a request that has an answer of its own
     std::optional<uint32_t> stoppedRing;  // GET_VRING_BASE: the answer is this ring's position
     bool answers = false;

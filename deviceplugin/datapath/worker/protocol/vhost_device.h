@@ -1,4 +1,4 @@
-// What a front-end has set up: the description of the pod's queues that an engine is started with.
+// The description of the pod's queues, as set up by a front-end, with which an engine is started.
 // Written by the session, read (and the ring positions written) by the engine.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace vdpa::worker {
 
 struct Vring {
   uint32_t size = 0;  // entries; 0 until SET_VRING_NUM
-  // Where the device goes on, as SET_VRING_BASE has it: the available index of a split ring; of a
+  // Where the device resumes, as in SET_VRING_BASE: the available index of a split ring; of a
   // packed one position and wrap counter (bit 15) of the driver's side and, in the upper half, of
   // the device's.
   uint32_t base = 0;
@@ -40,7 +40,7 @@ struct VhostDevice {
   }
   bool packed() const { return has(feature::kPackedRing); }
 
-  // Whether the engine should have the ring. A front-end that speaks of status says with it when
+  // Whether the engine should have the ring. A front-end that sends the status reports with it when
   // the driver is ready; others start rings only then.
   bool runs(const Vring& ring) const {
     return ring.started && (!hasProtocol(protocol_feature::kStatus) || (status & kStatusDriverOk));
@@ -49,7 +49,7 @@ struct VhostDevice {
   bool enabled(const Vring& ring) const { return ring.enabled || !has(feature::kProtocolFeatures); }
 };
 
-// What the three parts of a ring occupy (virtio 1.2, 2.7 and 2.8).
+// The sizes and alignments of the three parts of a ring (virtio 1.2, 2.7 and 2.8).
 struct VringLayout {
   VringLayout(uint32_t ringSize, bool packed, bool eventIndex);
   uint64_t descriptorsSize, availableSize, usedSize;

@@ -34,7 +34,7 @@ enum class Request : uint32_t {
   GetStatus = 40,
 };
 
-// "SET_MEM_TABLE", or "request 99" for a number that is not ours.
+// "SET_MEM_TABLE", or "request 99" for an unknown number.
 std::string nameOf(Request request);
 
 struct MessageHeader {
@@ -50,7 +50,7 @@ inline constexpr uint32_t kVersion = 0x1;
 inline constexpr uint32_t kReplyFlag = 0x4;
 inline constexpr uint32_t kNeedReplyFlag = 0x8;
 
-// What can be attached to one message: one descriptor for each memory region.
+// The most that can be attached to one message: one descriptor for each memory region.
 inline constexpr size_t kMaxMemoryRegions = 8;
 inline constexpr size_t kMaxDescriptors = kMaxMemoryRegions;
 
