@@ -17,7 +17,7 @@ BLOCKS = {
     "deviceplugin/": {
         "config": "",
         "events": "",
-        "discovery": "events",
+        "discovery": "",
         "resources": "config discovery",
         "kubelet": "config events resources",
         "": "config discovery events kubelet resources",
