@@ -8,8 +8,8 @@
 #include <set>
 #include <string>
 
+#include "common/event_loop.h"
 #include "deviceplugin/events/inotify.h"
-#include "deviceplugin/events/loop.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -19,7 +19,8 @@ using namespace std::chrono_literals;
 TEST_CASE("a kubelet's end that is read after the next one's start is none") {
   const TemporaryDirectory directory;
   const std::string kubelet = directory.path() + "/kubelet.sock";
-  Loop loop;
+  EventLoop loop;
+  EventLoop::Timer enough(loop, [&] { loop.stop(); });
   Inotify inotify(loop);
   std::set<std::string> seen;
   const KubeletWatch watch(inotify, directory.path(),
@@ -30,7 +31,7 @@ TEST_CASE("a kubelet's end that is read after the next one's start is none") {
   std::ofstream(directory.path() + "/plugin.sock") << "";
   const auto look = [&] {
     seen.clear();
-    loop.runAfter(20ms, [&] { loop.stop(); });
+    enough.start(20ms);
     loop.run();
   };
   SECTION("the next one is there") {
