@@ -173,24 +173,14 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
         "unix:" + socketPath, grpc::InsecureChannelCredentials(), arguments));
   }
 
-  void start(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
-    set(devices, [self = shared_from_this()](const std::string& error) {
-      if (error.empty())
-        self->watch();
-      else
-        self->onDone_(error);
-    });
-  }
-
-  // Sends another set on the same connection. One call at a time, then the newest set: two calls
-  // could overtake each other.
-  void replace(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices) {
+  // Sends this set, then watches. After the first time it only sends the set: one call at a time,
+  // then the newest set, since two calls could overtake each other.
+  void set(std::shared_ptr<const datapath::v1::SetDevicesRequest> devices) {
     {
       Lock lock(mutex_);
-      next_ = devices;
-      if (setting_) return;
+      next_ = std::move(devices);
     }
-    setNext();
+    sendNext();
   }
 
   void cancel() {
@@ -217,40 +207,42 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
     datapath::v1::SetDevicesResponse response;
   };
 
-  void set(const std::shared_ptr<const datapath::v1::SetDevicesRequest>& devices, Done done) {
-    auto call = std::make_shared<SetCall>();
+  void sendNext() {
+    const auto call = std::make_shared<SetCall>();
     {
       Lock lock(mutex_);
+      if (setting_ || !next_) return;
+      call->request = std::exchange(next_, nullptr);
       setting_ = call;
     }
-    call->request = devices;
     call->context.set_deadline(std::chrono::system_clock::now() + kSetDeadline);
-    stub_->async()->SetDevices(
-        &call->context, call->request.get(), &call->response,
-        [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
-          {
-            Lock lock(self->mutex_);
-            self->setting_ = nullptr;
-          }
-          if (status.ok()) self->onSet_(call->response);
-          done(status.ok() ? "" : status.error_message());
-          if (status.ok()) self->setNext();
-        });
+    stub_->async()->SetDevices(&call->context, call->request.get(), &call->response,
+                               [self = shared_from_this(), call](const grpc::Status& status) {
+                                 status.ok() ? self->onAnswer(call->response)
+                                             : self->onFailure(status.error_message());
+                               });
   }
 
-  void setNext() {
-    std::shared_ptr<const datapath::v1::SetDevicesRequest> devices;
+  void onAnswer(const datapath::v1::SetDevicesResponse& response) {
+    onSet_(response);
+    if (!watching_) watch();
     {
       Lock lock(mutex_);
-      devices = std::exchange(next_, nullptr);
+      setting_ = nullptr;
     }
-    if (!devices) return;
-    set(devices, [self = shared_from_this()](const std::string& error) {
-      if (!error.empty()) self->cancel();  // reconnect, which reports the reason
-    });
+    sendNext();
+  }
+
+  // No set is sent after that: setting_ stays.
+  void onFailure(const std::string& reason) {
+    if (watching_)
+      cancel();  // OnDone() reports the end
+    else
+      onDone_(reason);
   }
 
   void watch() {
+    watching_ = true;
     keep_ = shared_from_this();
     stub_->async()->Watch(&watchContext_, &request_, this);
     StartRead(&response_);
@@ -264,6 +256,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   Mutex mutex_;
   std::shared_ptr<SetCall> setting_ GUARDED_BY(mutex_);
   std::shared_ptr<const datapath::v1::SetDevicesRequest> next_ GUARDED_BY(mutex_);
+  bool watching_ = false;  // of the calls' callbacks, which follow each other
   std::unique_ptr<datapath::v1::Datapath::Stub> stub_;
   grpc::ClientContext watchContext_;
   datapath::v1::WatchRequest request_;
@@ -288,7 +281,7 @@ void DatapathLink::setOffers(const std::vector<ResourceOffer>& offers) {
   devices_ = requestOf(offers);
   judge();  // fields that the datapath is known not to know count at once, before its next answer
   if (session_)
-    session_->replace(devices_);
+    session_->set(devices_);
   else
     connect();
 }
@@ -309,7 +302,7 @@ void DatapathLink::connect() {
         post([this, response] { take(response); });
       },
       [this, post](const std::string& reason) { post([this, reason] { sessionEnded(reason); }); });
-  session_->start(devices_);
+  session_->set(devices_);
 }
 
 void DatapathLink::take(const datapath::v1::WatchResponse& response) {

@@ -71,6 +71,20 @@ def test_a_hung_switch_delays_its_own_pods_alone_and_those_once(datapath):
                lambda: str({(a.device_id, a.state) for a in datapath.list().attachments}), 20)
 
 
+def test_the_end_of_a_hung_switch_delays_nobody(datapath):
+    """Its resource is withdrawn, and beside it a device that a pod has still: the pod's DEL removes that one's directory."""
+    datapath.attach(owner("o"), "other-1")
+    suspend(datapath.switch_pid())
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        withdrawn = pool.submit(datapath.set_devices, resource("vdpa.io/other", 1))
+        wait_until(lambda: "nic-0" not in {device.id for device in datapath.list().devices}, "the new set")
+        answers = together(lambda: datapath.detach(owner("o")), lambda: datapath.attach(owner("p"), "other-0"))
+        assert not withdrawn.done(), f"too late to see anything: {answers}"
+        assert all(seconds < 1 for seconds, _ in answers), answers
+        withdrawn.result()
+    assert not (datapath.run_dir / "switches/vdpa.io-nic").exists()
+
+
 def threads_of(pid):
     return len(list(pathlib.Path(f"/proc/{pid}/task").iterdir()))
 

@@ -145,16 +145,16 @@ void Attachments::forget(const DeviceTable::Lease& lease) {
   node_.step("record removed");
   const auto device = node_.table.find(id);
   clear(lease);
+  node_.switches.collect(device->record->attachment.resource);
   log::info("detached {} from {}", id, describeOwner(device->record->attachment.owner));
 }
 
 void Attachments::clear(const DeviceTable::Lease& lease) {
   if (node_.table.clearAttachment(lease)) {
     // If the device has just come back, its directory is already made.
-    Lock setting(node_.settingDevices);
+    Lock directories(node_.deviceDirectories);
     if (!node_.table.find(lease.id())) DeviceDirectory(node_.options.paths, lease.id()).remove();
   }
-  node_.switches.collect();
   node_.onHealth();
 }
 
@@ -176,6 +176,7 @@ void Attachments::endWithheld(const DeviceTable::Lease& lease) {
   DeviceDirectory(node_.options.paths, id).renew();
   node_.records.removeUnreadable(id);
   clear(lease);
+  for (const auto& [resource, vswitch] : node_.switches.all()) node_.switches.collect(resource);
   log::warn(
       "{} was withheld and is free again; the settings that its owner made are unknown and "
       "stay as they are",

@@ -63,7 +63,10 @@ Drain::Drained Drain::run() {
 void Drain::endProcesses(Drained& drained) {
   const Paths& paths = node_.options.paths;
   const auto before = node_.switches.all();
-  if (std::filesystem::exists(paths.switches())) node_.switches.offer({});
+  if (std::filesystem::exists(paths.switches())) {
+    node_.switches.offer({});
+    node_.switches.endOthers();
+  }
   const auto after = node_.switches.all();
   for (const auto& [resource, vswitch] : before)
     (after.contains(resource) ? drained.left : drained.ended)

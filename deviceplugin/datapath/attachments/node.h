@@ -80,7 +80,8 @@ struct Node {
   DeviceTable table;
   MacRegistry macs{table};
   Orphans orphans;
-  Mutex settingDevices;  // one set of devices at a time
+  Mutex settingDevices;     // one set of devices at a time; held while switches end
+  Mutex deviceDirectories;  // which devices have one, as in the table; held for moments
   SwitchSet switches;
   const VdpaBus bus;
   Provisioner provisioner;

@@ -29,14 +29,18 @@ void Offers::setDevices(const std::vector<Resource>& resources) {
     node_.table.setOffers(offers);
     return;
   }
-  for (const auto& [id, offer] : offers) DeviceDirectory(node_.options.paths, id).ensure();
   node_.switches.offer(resources);
-  for (const auto& id : node_.table.setOffers(offers))
-    DeviceDirectory(node_.options.paths, id).remove();
-  removeDirectoriesExcept(node_.options.paths, [this](const std::string& id) {
-    return node_.table.find(id).has_value();
-  });
+  {
+    Lock directories(node_.deviceDirectories);
+    for (const auto& [id, offer] : offers) DeviceDirectory(node_.options.paths, id).ensure();
+    for (const auto& id : node_.table.setOffers(offers))
+      DeviceDirectory(node_.options.paths, id).remove();
+    removeDirectoriesExcept(node_.options.paths, [this](const std::string& id) {
+      return node_.table.find(id).has_value();
+    });
+  }
   node_.provisioner.want(std::move(provisioned));
+  node_.switches.endOthers();
   log::info("{} devices of {} resources", offers.size(), resources.size());
 }
 

@@ -177,6 +177,7 @@ void SwitchHandle::restart() {
 
 void SwitchHandle::upgrade() {
   Lock changing(changing_);
+  if (stopped_) return;
   {
     Lock lock(mutex_);
     upgrading_ = true;

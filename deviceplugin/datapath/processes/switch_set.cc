@@ -35,12 +35,6 @@ SwitchSet::SwitchSet(EventThread& thread, const Programs& programs, const Paths&
 
 void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
                       SwitchHandle::Ports ports) {
-  Lock changing(changing_);
-  add(resource, config, std::move(ports));
-}
-
-void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
-                    SwitchHandle::Ports ports) {
   auto handle = std::make_shared<SwitchHandle>(thread_, programs_, paths_, resource, config,
                                                std::move(ports), holders_, onChange_);
   Lock lock(mutex_);
@@ -48,47 +42,66 @@ void SwitchSet::add(const std::string& resource, const SwitchConfig& config,
 }
 
 void SwitchSet::offer(const std::vector<Resource>& resources) {
+  std::map<std::string, SwitchConfig> offered;
+  for (const auto& resource : resources)
+    if (resource.hasPorts()) offered[resource.name] = resource.software;
   {
-    Lock changing(changing_);
-    offered_.clear();
-    for (const auto& resource : resources) {
-      if (!resource.hasPorts()) continue;
-      offered_.insert(resource.name);
-      if (const auto running = find(resource.name))
-        running->configure(resource.software);
-      else
-        add(resource.name, resource.software, {});
-    }
+    Lock lock(mutex_);
+    offered_ = offered;  // from now on collect() keeps what runs for these
   }
-  collect();
+  for (const auto& [resource, config] : offered)
+    if (!find(resource)) start(resource, config, {});
+  configure();
+}
+
+void SwitchSet::configure() {
+  Lock configuring(configuring_);
+  std::vector<std::pair<std::shared_ptr<SwitchHandle>, SwitchConfig>> offered;
+  {
+    Lock lock(mutex_);
+    for (const auto& [resource, config] : offered_)
+      if (const auto found = switches_.find(resource); found != switches_.end())
+        offered.emplace_back(found->second, config);
+  }
+  for (const auto& [handle, config] : offered) handle->configure(config);
+}
+
+void SwitchSet::endOthers() {
+  for (const auto& [resource, handle] : all()) collect(resource);
   stopStrays();
 }
 
 void SwitchSet::upgrade(const std::string& resource) {
-  Lock changing(changing_);
   if (const auto handle = find(resource)) handle->upgrade();
 }
 
-void SwitchSet::collect() {
-  Lock changing(changing_);
-  for (const auto& [resource, handle] : all()) {
-    const std::string name = fileName(resource);
-    if (offered_.contains(resource) || handle->hasPorts() || servesWithheld(name)) continue;
-    log::info("{} is not offered any more: its switch ends", resource);
-    try {
-      handle->stop();
-    } catch (const std::exception& error) {
-      log::error("{}", error.what());  // tried again with the next that goes
-      continue;
-    }
-    std::filesystem::remove_all(paths_.switchDir(name));
+void SwitchSet::collect(const std::string& resource) {
+  const auto handle = find(resource);
+  const auto needed = [&] { return handle->hasPorts() || servesWithheld(fileName(resource)); };
+  {
     Lock lock(mutex_);
-    switches_.erase(resource);
+    if (!handle || offered_.contains(resource) || needed()) return;
   }
+  log::info("{} is not offered any more: its switch ends", resource);
+  try {
+    handle->stop();
+  } catch (const std::exception& error) {
+    log::error("{}", error.what());  // the next call tries again
+    return;
+  }
+  {
+    Lock lock(mutex_);
+    if (!offered_.contains(resource) && !needed()) {
+      std::filesystem::remove_all(paths_.switchDir(fileName(resource)));
+      switches_.erase(resource);
+      return;
+    }
+  }
+  handle->configure(handle->config());  // needed again meanwhile: this starts it
+  configure();
 }
 
 void SwitchSet::stopStrays() {
-  Lock changing(changing_);
   std::set<std::string> known;
   for (const auto& [resource, handle] : all()) known.insert(fileName(resource));
   for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
@@ -121,7 +134,7 @@ std::shared_ptr<SwitchHandle> SwitchSet::find(const std::string& resource) const
   return found == switches_.end() ? nullptr : found->second;
 }
 
-std::map<std::string, std::shared_ptr<SwitchHandle>> SwitchSet::all() const {
+SwitchSet::Switches SwitchSet::all() const {
   Lock lock(mutex_);
   return switches_;
 }

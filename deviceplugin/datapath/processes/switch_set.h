@@ -4,7 +4,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -15,27 +14,30 @@ namespace vdpa::datapath {
 
 class SwitchSet {
  public:
+  using Switches = std::map<std::string, std::shared_ptr<SwitchHandle>>;  // by resource
+
   // `onChange`: see SwitchHandle.
   SwitchSet(EventThread& thread, const Programs& programs, const Paths& paths, Holders holders,
             std::function<void()> onChange);
 
   // One for a resource that pods are attached to.
   void start(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
-  // Starts, configures and stops until every offered resource that has devices has its switch, and
-  // nothing else runs but what has ports. Switches of an earlier life that nobody needs are ended.
+  // Gives every offered resource that has devices its switch, with the resource's configuration.
+  // Call this and endOthers() by one thread at a time.
   void offer(const std::vector<Resource>& resources);
+  // Ends the switches that are neither offered nor in use, also those of an earlier vdpa-datapath.
+  void endOthers();
   // See SwitchHandle::upgrade; nothing if there is no such switch.
   void upgrade(const std::string& resource);
-  // Ends those that are neither offered nor in use.
-  void collect();
+  // Ends the resource's switch if it is neither offered nor in use. From any thread.
+  void collect(const std::string& resource);
 
   // Null if there is none.
   std::shared_ptr<SwitchHandle> find(const std::string& resource) const;
-  std::map<std::string, std::shared_ptr<SwitchHandle>> all() const;  // by resource
+  Switches all() const;
 
  private:
-  void add(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports)
-      REQUIRES(changing_);
+  void configure();
   void stopStrays();
   bool servesWithheld(const std::string& name) const;
 
@@ -44,10 +46,10 @@ class SwitchSet {
   const Paths paths_;
   const Holders holders_;
   const std::function<void()> onChange_;
-  Mutex changing_;  // one change at a time; held while processes stop
-  std::set<std::string> offered_ GUARDED_BY(changing_);
-  mutable Mutex mutex_;
-  std::map<std::string, std::shared_ptr<SwitchHandle>> switches_ GUARDED_BY(mutex_);
+  Mutex configuring_;    // so that the newest configuration comes last
+  mutable Mutex mutex_;  // held for moments only
+  std::map<std::string, SwitchConfig> offered_ GUARDED_BY(mutex_);  // by resource
+  Switches switches_ GUARDED_BY(mutex_);
 };
 
 }  // namespace vdpa::datapath
