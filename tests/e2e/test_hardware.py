@@ -126,9 +126,14 @@ def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
     assert device(hardware, "receiver-node1")["backend"] == "software"
     assert device(hardware, "receiver-node3")["backend"] == "kernel"
     for node in "node1", "node3":
-        before = log_counter(hardware, f"receiver-{node}")
-        wait_until(lambda node=node, before=before: log_counter(hardware, f"receiver-{node}") > before + 100,
-                   lambda: hardware.run("logs", "receiver-node3", "--tail=40"), 120, 1)
+        names = f"receiver-{node}", f"sender-{node}"
+        before = log_counter(hardware, names[0])
+
+        def seen(names=names):
+            return "".join(f"{name}: {hardware.run('logs', name, '--tail=40')}" for name in names)
+        wait_until(lambda names=names, before=before: log_counter(hardware, names[0]) > before + 100,
+                   lambda node=node, before=before, seen=seen: f"{node}, {before} before\n{seen()}"
+                   f"{hardware.vdpactl(node, 'attachments')}\n{hardware.log(node)[-3000:]}", 120, 1)
     specs = [hardware.get("pod", f"receiver-{node}")["spec"]["containers"][0] for node in ("node1", "node3")]
     assert specs[0]["image"] == specs[1]["image"] and specs[0]["command"] == specs[1]["command"]
 
