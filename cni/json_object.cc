@@ -86,7 +86,7 @@ std::string JsonObject::string(const char* key, const std::string& otherwise) co
   const auto* found = find(key);
   if (!found) return otherwise;
   if (!found->is_string()) wrongType(path(key), "a string", *found);
-  // The system would end a path there and open another file than the one that was checked.
+  // The kernel ends a path at the zero byte, so it would open a file other than the one checked.
   if (found->get_ref<const std::string&>().find('\0') != std::string::npos)
     throw Error(code_, fmt::format("{}: expected a string without zero bytes", path(key)));
   return found->get<std::string>();

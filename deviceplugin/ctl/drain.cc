@@ -23,13 +23,13 @@ constexpr auto kPollInterval = std::chrono::seconds(1);
 datapath::v1::DrainResponse drained(DatapathClient& client,
                                     std::optional<std::chrono::seconds> wait) {
   const auto end = wait && wait->count() > 0 ? Clock::now() + *wait : Clock::time_point::max();
-  for (std::string told, holders;;) {
+  for (std::string reported, holders;;) {
     if (auto response = client.drain(holders)) return std::move(*response);
     if (!wait) throw std::runtime_error(holders);
     if (Clock::now() >= end)
       throw std::runtime_error(fmt::format("after {} s {}", wait->count(), holders));
-    if (holders != told) fmt::print(stderr, "vdpactl: waiting: {}\n", holders);
-    told = holders;
+    if (holders != reported) fmt::print(stderr, "vdpactl: waiting: {}\n", holders);
+    reported = holders;
     std::this_thread::sleep_for(kPollInterval);
   }
 }

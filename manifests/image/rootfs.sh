@@ -1,6 +1,6 @@
 #!/bin/bash
-# Puts programs, and of Debian only what they need to run, into a directory: shared libraries, DPDK drivers, busybox for a
-# shell, licences, and the package list that image scanners read. The same for `./run image` and for the Containerfile.
+# Copies programs and the parts of Debian that they need at run time into a directory: shared libraries, DPDK drivers,
+# busybox as the shell, licences, and the package list that image scanners read. Used by `./run image` and the Containerfile.
 # Usage: rootfs.sh DIR PROGRAM[=PATH_IN_IMAGE]... [-- [@]DPDK_DRIVER...]
 set -euo pipefail
 
@@ -16,8 +16,8 @@ printf 'root:x:0:\nnogroup:x:65534:\n' > "$root/etc/group"
 grep -E '^(PRETTY_NAME|NAME|VERSION|VERSION_ID|VERSION_CODENAME|ID)=' /etc/os-release > "$root/etc/os-release"
 
 copied=()
-# copy FILE: where it is, and the name it is asked for by as a link to it: EAL must not meet a library under two inodes.
-# It loads all that is in the directory of DPDK's drivers: those asked for by another name are not put there.
+# copy FILE: copies the file to its real path, and makes the requested name a link to it, so that EAL never finds a library
+# under two inodes. EAL loads everything in the directory of DPDK's drivers: drivers requested by another name stay out of it.
 copy() {
   local name=${1/#\/lib/\/usr\/lib} file place
   file=$(readlink -f "$1")
@@ -39,7 +39,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   shift
 done
 [ $# -eq 0 ] || shift
-# One after an @ is there for whoever asks for it.
+# A driver named with @ is copied outside that directory: EAL loads it only when a program names it.
 for driver in "$@"; do
   case $driver in
     @*) copy "$(echo "$libraries/librte_${driver#@}".so.[0-9][0-9])" ;;
@@ -47,7 +47,7 @@ for driver in "$@"; do
   esac
 done
 
-# What the programs and drivers are linked with.
+# The libraries that the programs and drivers are linked with.
 mapfile -t needed < <({ for f in "${programs[@]}" "${copied[@]}"; do ldd "$f" 2> /dev/null || true; done; } |
   sed -nE 's/.*(=> |^\t)(\/[^ ]+) \(0x.*/\2/p' | sort -u)
 for file in "${needed[@]}"; do copy "$file"; done
@@ -55,7 +55,7 @@ for file in "${needed[@]}"; do copy "$file"; done
 copy /usr/bin/busybox
 for applet in sh cat cp env grep id ip kill ls mkdir mv ping ps rm sed sleep tail timeout touch tr; do ln -sfn busybox "$root/usr/bin/$applet"; done
 
-# Whose files these are.
+# The packages that these files belong to.
 for package in $(printf '%s\n' "${copied[@]}" "${copied[@]/#\/usr\/lib/\/lib}" /bin/busybox |
     xargs dpkg -S 2> /dev/null | sed 's/: .*//; s/:.*//' | sort -u); do
   dpkg-query -s "$package" > "$root/var/lib/dpkg/status.d/$package"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The project's image as a directory, from a build of it. Usage: vdpa.sh BUILD DIR; without DIR it lists the programs.
+# Makes the project's image, as a directory, from a build. Usage: vdpa.sh BUILD DIR; without DIR it lists the programs.
 set -euo pipefail
 
 programs=(
@@ -13,7 +13,7 @@ programs=(
 )
 [ $# -gt 1 ] || { printf '%s\n' "${programs[@]}"; exit; }
 
-# DPDK's memory pools and virtual devices, and the uplink's packet socket. EAL loads drivers from this directory alone,
-# and each vdpa-pmd the one driver of its device.
+# DPDK's memory pools and virtual devices, and the uplink's packet socket: EAL loads these at start. Each vdpa-pmd loads
+# its device's driver itself (@).
 exec "$(dirname "$0")/rootfs.sh" "$2" "${programs[@]}" -- mempool_ring bus_vdev net_af_packet \
   @vdpa_ifc @vdpa_mlx5 @vdpa_sfc

@@ -54,7 +54,7 @@ void Watchers::publish(const std::function<std::vector<DeviceState>()>& look) {
 
 grpc::Status Watchers::serve(const grpc::ServerContext& context,
                              grpc::ServerWriter<datapath::v1::WatchResponse>& stream) {
-  States told, now;
+  States sent, now;
   unsigned version = 0;
   for (bool first = true; !context.IsCancelled(); first = false) {
     {
@@ -68,8 +68,8 @@ grpc::Status Watchers::serve(const grpc::ServerContext& context,
       now = states_;
     }
     // The first message is sent even without devices: it shows that we are up.
-    if (!stream.Write(changes(told, now))) break;
-    told.swap(now);
+    if (!stream.Write(changes(sent, now))) break;
+    sent.swap(now);
   }
   return grpc::Status::CANCELLED;
 }

@@ -60,7 +60,7 @@ LiveAttachment Attachments::setAddresses(const AttachmentKey& key, const PodAddr
   if (record.routes != addresses.routes) node_.records.write(record, Durability::memory);
   rollback.add([&] { writeDeviceFiles(directory, before); });
   writeDeviceFiles(directory, record);
-  node_.step("addresses told");
+  node_.step("addresses published");
   node_.table.setAttachment(*lease, record, device->worker);
   rollback.commit();
   log::info("{} of {}: addresses {}", id, describeOwner(record.attachment.owner),

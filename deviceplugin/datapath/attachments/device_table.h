@@ -117,10 +117,10 @@ class DeviceTable {
   Lease leaseLocked(const std::string& id, Entry& entry) REQUIRES(mutex_);
   bool calledOffLocked(const AttachmentKey& key) const REQUIRES(mutex_);
   bool leased(const std::string& id) const REQUIRES(mutex_);
-  // It has no owner, and nobody works on it.
+  // It has no owner, and no call is working on it.
   bool free(const std::string& id) const REQUIRES(mutex_);
   std::map<std::string, Entry>::iterator findAttached(const AttachmentKey& key) REQUIRES(mutex_);
-  // Somebody attaches to this interface, or works on the device that it has.
+  // A call is attaching to this interface, or working on the device that it has.
   bool busy(const AttachmentKey& key) REQUIRES(mutex_);
 
   mutable Mutex mutex_;

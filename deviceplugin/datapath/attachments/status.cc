@@ -56,10 +56,11 @@ std::vector<std::string> Status::check(const CheckRequest& request) {
     if (device && device->withheld())
       throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
     const std::string holder =
-        device && device->record ? describeOwner(device->record->attachment.owner) : "nobody";
-    throw RefusedError(Refusal::notFound,
-                       fmt::format("{} is not attached to interface {} of container {}, but to {}",
-                                   id, owner.interface, owner.containerId, holder));
+        device && device->record ? describeOwner(device->record->attachment.owner) : "none";
+    throw RefusedError(
+        Refusal::notFound,
+        fmt::format("{} is not attached to interface {} of container {}; its owner: {}", id,
+                    owner.interface, owner.containerId, holder));
   }
   const OwnerRecord& record = *device->record;
   const Attachment& attachment = record.attachment;

@@ -60,7 +60,7 @@ class Provisioner {
   // that says why it failed.
   bool remake(const std::string& id, const DeviceConfig& device, const VdpaAttributes& attributes,
               std::chrono::steady_clock::time_point deadline);
-  // Whether we have made it since the node's start. A device of this name that somebody else made
+  // Whether we have made it since the node's start. A device of this name that another program made
   // is not changed.
   bool isOurs(const std::string& id) const { return ours(id).has_value(); }
 

@@ -52,7 +52,7 @@ std::optional<Body> bodyOf(Bytes bytes) {
   return body;
 }
 
-int told(uint32_t setting) {
+int reported(uint32_t setting) {
   return setting > 1 ? -1 : static_cast<int>(setting);
 }
 
@@ -81,9 +81,9 @@ void take(VfValues& values, int type, Bytes bytes) {
     }
   } else if (type == IFLA_VF_SPOOFCHK) {
     if (const auto check = bodyOf<ifla_vf_spoofchk>(bytes))
-      values.spoofCheck = told(check->setting);
+      values.spoofCheck = reported(check->setting);
   } else if (type == IFLA_VF_TRUST) {
-    if (const auto trust = bodyOf<ifla_vf_trust>(bytes)) values.trust = told(trust->setting);
+    if (const auto trust = bodyOf<ifla_vf_trust>(bytes)) values.trust = reported(trust->setting);
   } else if (type == IFLA_VF_LINK_STATE) {
     if (const auto state = bodyOf<ifla_vf_link_state>(bytes))
       values.linkState = state->link_state == IFLA_VF_LINK_STATE_ENABLE    ? "enable"

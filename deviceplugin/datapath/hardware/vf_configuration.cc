@@ -87,7 +87,7 @@ void inForce(PortSettings& port, const VfValues& values) {
   port.linkState = values.linkState;
 }
 
-bool tells(VfPart part, const VfValues& values) {
+bool reports(VfPart part, const VfValues& values) {
   if (part == VfPart::spoofCheck) return values.spoofCheck >= 0;
   if (part == VfPart::trust) return values.trust >= 0;
   return true;
@@ -181,7 +181,7 @@ void VfConfiguration::write(const OwnerRecord& record, const Vf& vf, VfPart part
                     id, whereIs(vf), describe(part, wanted),
                     std::generic_category().message(error)));
   const auto now = access_.find(record.device.pciAddress);
-  if (now && now->values && (!tells(part, *now->values) || same(part, wanted, *now->values)))
+  if (now && now->values && (!reports(part, *now->values) || same(part, wanted, *now->values)))
     return;
   throw RefusedError(
       Refusal::invalidArgument,
@@ -240,7 +240,7 @@ void VfConfiguration::check(const OwnerRecord& record, Differences& differences)
     return differences.add("the PF of {} is gone", record.attachment.deviceId);
   const VfValues wanted = valuesOf(record.attachment.port);
   for (const VfPart part : found.vfChanges)
-    if (tells(part, *vf->values) && !same(part, wanted, *vf->values))
+    if (reports(part, *vf->values) && !same(part, wanted, *vf->values))
       differences.add("{} has {}; expected {}", whereIs(*vf), describe(part, *vf->values),
                       describe(part, wanted));
 }

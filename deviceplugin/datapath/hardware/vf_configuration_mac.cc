@@ -53,7 +53,7 @@ void VfConfiguration::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
   if (vf && vf->values && vf->values->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
 }
 
-// A device that shows no MAC may have the chosen one: nobody else has that.
+// A device that shows no MAC may use the chosen one, since no other device has it.
 void VfConfiguration::keepOwnMac(OwnerRecord& record, const std::string& own) {
   std::string& mac = record.attachment.port.mac;
   if (record.macAsked)

@@ -52,7 +52,7 @@ OfferedFeatures offeredFeatures(const WorkerOptions& options, const EngineLimits
   offered.protocolFeatures = kProtocolFeatures;
   offered.queuePairs = std::min(options.queuePairs, limits.queuePairs);
   offered.queueSize = std::min(options.queueSize, limits.queueSize);
-  // The device's own MAC counts; whoever requested one compares the two.
+  // The device's own MAC has precedence; vdpa-datapath compares it with a requested one.
   if (const auto mac = limits.mac ? limits.mac : options.mac) offered.config.mac = *mac;
   if (limits.mtu) offered.config.mtu = *limits.mtu;
   if (const auto mtu = options.mtu; mtu && (!limits.mtu || *mtu < *limits.mtu))

@@ -188,7 +188,7 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
 }
 
 TEST_CASE("a failure at every step of setting addresses leaves those before") {
-  const std::string step = GENERATE("addresses recorded", "addresses set", "addresses told");
+  const std::string step = GENERATE("addresses recorded", "addresses set", "addresses published");
   INFO(step);
   const TestNode node;
   bool fail = true;

@@ -44,8 +44,8 @@ class MemoryTable {
   void read(uint64_t address, std::span<std::byte> into) const;
   void write(uint64_t address, std::span<const std::byte> from) const;
 
-  // Bytes of its files that are not allocated yet: whoever touches them first is charged for them.
-  // Huge pages are allocated, or were refused.
+  // Bytes of its files that are not allocated yet; the kernel charges each page to the process that
+  // touches it first. Excludes huge pages: unallocated ones are refused.
   uint64_t unallocated() const;
 
   // Throws ProtocolError when a file no longer holds its region.

@@ -80,7 +80,7 @@ void Session::dispatch(Message& message) {
     case Request::SetFeatures:
       return setFeatures(message.as<uint64_t>());
     case Request::SetOwner:
-      return;  // a connection has one owner: whoever holds its other end
+      return;  // a connection has one owner: the process at its other end
     case Request::ResetOwner:
       return stopAllRings();
     case Request::GetProtocolFeatures:
