@@ -1,4 +1,4 @@
-"""./run bench [TOPIC...]: measures the programs beside their peers; fails if a target is missed."""
+"""./run bench [TOPIC...]: compares the programs with their peers; fails if a target is missed."""
 
 
 from build import build
@@ -28,9 +28,9 @@ def bench(*topics):
             lines = [f"ended with status {status}"]
         missed += [f"  {topic}: {line}" for line in lines]
     if missed:
-        print("\nTargets that were missed:", *missed, sep="\n", flush=True)
+        print("\nMissed targets:", *missed, sep="\n", flush=True)
         fail(f"{len(missed)} targets were missed")
-    print("\nNo target was missed.")
+    print("\nAll targets were met.")
 
 
 if __name__ == "__main__":

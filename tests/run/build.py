@@ -1,4 +1,4 @@
-"""./run build [KIND [TARGET...]]: configures build/KIND once, then compiles what changed, everything or only some targets."""
+"""./run build [KIND [TARGET...]]: configures build/KIND if necessary, then builds all targets or the named ones."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 
 from steps import fail, main, step
 
-# The compiler of each kind, and meson's options.
+# Each kind's compiler and meson options.
 KINDS = {
     "gcc": ("g++", []),
     "clang-asan": ("clang++", ["-Db_sanitize=address,undefined", "-Db_lundef=false"]),
@@ -19,7 +19,7 @@ def build(kind="gcc", *targets):
     if kind not in KINDS:
         fail(f"build '{kind}': expected gcc, clang-asan or tsan")
     configure(kind)
-    # Of the thread sanitizer's build nothing but its tests is ever run.
+    # Only the tests of the thread sanitizer's build are ever run.
     step(f"build-{kind}", ["ninja", "-C", f"build/{kind}", *(targets or (_tests(kind) if kind == "tsan" else []))])
 
 
@@ -30,7 +30,7 @@ def configure(kind):
 
 
 def _tests(kind):
-    """The executables of the suite of that name, and what those start."""
+    """The executables of the suite of that name, and the programs that those start."""
     directory = f"build/{kind}"
 
     def introspect(what):

@@ -1,4 +1,4 @@
-"""./run demo [--keep] and ./run demo hardware: a real cluster on this machine, the project installed on it, and pods."""
+"""./run demo [--keep] and ./run demo hardware: runs a real cluster on this machine, with the project installed, and pods."""
 
 from build import build
 from image import image
@@ -8,8 +8,8 @@ from third_party import cluster_programs, vm_setup
 
 def demo(*arguments):
     if not (CACHE / "cluster/bin/.stamp").exists():
-        say("first run: up to 25 minutes on two cores, because Kubernetes, Multus and this project are compiled; "
-            "later about a minute")
+        say("first run: up to 25 minutes on two cores, to compile Kubernetes, Multus and this project; later runs take about "
+            "a minute")
     build("gcc", "programs")
     cluster_programs()
     image()

@@ -1,5 +1,5 @@
-"""./run fuzz [SECONDS] and ./run fuzz minimise: the vhost-user fuzzer. Its corpus is in the repository, minimised; what a run
-finds beyond it is kept in build/fuzz."""
+"""./run fuzz [SECONDS] and ./run fuzz minimise: runs the vhost-user fuzzer. The repository has its minimised corpus; further
+finds are kept in build/fuzz."""
 
 import pathlib
 import shutil
@@ -7,7 +7,7 @@ import shutil
 from build import build
 from steps import LOGS, main, step
 
-PROGRAM = "tests/fuzz/worker-session-fuzz"  # below the build, and the way it was configured
+PROGRAM = "tests/fuzz/worker-session-fuzz"  # relative to the build directory, and its target's name
 CORPUS = "tests/fuzz/corpus/worker-session"
 FINDS = "build/fuzz/worker-session"
 MINIMISED = "build/fuzz/minimised"

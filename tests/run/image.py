@@ -1,4 +1,4 @@
-"""./run image [containerfile]: the container image, from Debian packages alone, into build/image."""
+"""./run image [containerfile]: makes the container image in build/image, from Debian packages only."""
 
 from build import build
 from steps import main, step

@@ -1,4 +1,4 @@
-"""./run lint [fix]: every check that runs nothing of the project. ../lint has those that no tool does by itself."""
+"""./run lint [fix]: runs every static check. ../lint has those beyond an ordinary tool."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def lint(what="check"):
         "headers": python("tests/lint/headers.py"),
         "locks": python("tests/lint/locks.py"),
     }
-    # The slowest is the last; what it corrects is formatted afterwards.
+    # clang-tidy is the slowest, so it comes last; with "fix" it comes first, so that its corrections get formatted.
     checks = tidy | others if fix else others | tidy
     failed = []
     for name, command in checks.items():
@@ -47,7 +47,7 @@ def _files(*patterns):
 
 
 def _shell_scripts():
-    """Those that are run; shellcheck reads those that they source with them."""
+    """The executable scripts; shellcheck follows the files that they source."""
     found = subprocess.check_output(["git", "grep", "--files-with-matches", "-E", "^#!.*sh$"], text=True)
     return found.split()
 

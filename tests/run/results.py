@@ -1,4 +1,4 @@
-"""The results of ./run test. They are kept in files, because its parts run in processes of their own."""
+"""The results of ./run test, kept in files because its parts run in processes of their own."""
 
 from steps import LOGS
 
@@ -11,14 +11,14 @@ class Results:
             file.write_text("")
 
     def add(self, passed, failed=0, skipped=0, failures=()):
-        """The failures' names are repeated at the end, where they are looked for."""
+        """Adds counts. The failures' names are printed again at the end."""
         with open(self._counts, "a") as counts:
             counts.write(f"{passed} {failed} {skipped}\n")
         with open(self._failures, "a") as lines:
             lines.writelines(f"FAILED: {failure}\n" for failure in failures)
 
     def counted(self, name, function, *arguments):
-        """Counts as one result, whether it ends well or with fail()."""
+        """Calls the function and counts it as one result: passed, or failed if it calls fail()."""
         try:
             function(*arguments)
         except SystemExit:
@@ -27,7 +27,7 @@ class Results:
             self.add(1)
 
     def print(self):
-        """Whether nothing has failed."""
+        """Prints the totals. Returns whether nothing failed."""
         counts = [map(int, line.split()) for line in self._counts.read_text().splitlines()]
         passed, failed, skipped = map(sum, zip(*counts))
         skips = f", {skipped} skipped" if skipped else ""

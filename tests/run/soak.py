@@ -1,5 +1,5 @@
-"""./run soak [ROUNDS] [SEED] and ./run soak cluster: what tests/soak and the long tests of tests/e2e do, which take too long
-for ./run test."""
+"""./run soak [ROUNDS] [SEED] and ./run soak cluster: runs tests/soak, or the long tests of tests/e2e, which take too long for
+./run test."""
 
 from build import build
 from image import image

@@ -1,4 +1,4 @@
-"""The steps of a verb: commands and parts, each with its output in build/logs and lines that say how far it is.
+"""The steps of a verb: commands and parts, each with its output in build/logs and its progress on the terminal.
 
 All paths are relative to the top of the repository, where ./run starts a verb."""
 
@@ -16,7 +16,7 @@ import time
 LOGS = pathlib.Path("build/logs")
 CACHE = pathlib.Path(os.environ["VDPA_CACHE"])
 STARTED = int(os.environ["RUN_STARTED"])
-EVERY = 30  # s between two lines about what is still running
+EVERY = 30  # s between two progress lines
 BOLD, RED, PLAIN = ("\033[1m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
 
@@ -25,13 +25,13 @@ def say(text):
 
 
 def fail(text):
-    """Ends the verb, or the part of ./run test that is counted."""
+    """Ends the verb, or the current part of ./run test."""
     print(f"{RED}./run: {text}{PLAIN}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 
 def main(verb):
-    """Runs a verb with its arguments. When it is interrupted the commands are too: a traceback would hide what they say."""
+    """Runs a verb with its arguments. An interruption ends it without a traceback, which would hide its commands' output."""
     try:
         inspect.signature(verb).bind(*sys.argv[1:])
     except TypeError as error:
@@ -53,7 +53,7 @@ def python(program, *arguments):
 
 
 def step(name, command, environment=None):
-    """Runs a command that the rest depends on."""
+    """Runs a command, and fails if the command does: the steps after it depend on it."""
     begin = time.monotonic()
     say(f"{name} ...")
     with open(log_of(name), "wb") as log:
@@ -67,12 +67,12 @@ def step(name, command, environment=None):
             _say_progress(name, begin)
     if status != 0:
         sys.stderr.write("".join(_lines(name)[-25:]))
-        fail(f"{name} failed after {_since(begin)} s; its whole output is in {log_of(name)}")
+        fail(f"{name} failed after {_since(begin)} s; the full output is in {log_of(name)}")
     say(f"{name}: done in {_since(begin)} s")
 
 
 def wait(process, timeout=None):
-    """The command's status. An interruption reaches the command too, which gets the time to undo what it did."""
+    """Returns the command's status. An interruption reaches the command too, which gets the time to clean up."""
     try:
         return process.wait(timeout)
     except KeyboardInterrupt:
@@ -81,16 +81,16 @@ def wait(process, timeout=None):
 
 
 def become(command, environment=None):
-    """The command takes this process's place, and with it every signal."""
+    """Replaces this process by the command, which thereby receives every signal."""
     sys.stdout.flush()
     os.execvpe(command[0], command, {**os.environ, **(environment or {})})
 
 
 def in_pairs(parts):
-    """Runs functions two at a time, the next as soon as one has ended; shows the output of each when it is complete.
-    Returns the names of those that did not come to their end."""
+    """Runs functions two at a time, and shows the output of each when it has ended. Returns the names of those that broke
+    off."""
     waiting, running, broken = list(parts), [], []
-    # Whoever ends ./run ends its parts, each of which tears down what it has set up.
+    # SIGTERM interrupts the parts too, and each of them cleans up.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while waiting or running:
@@ -115,7 +115,7 @@ def in_pairs(parts):
 
 
 class _Part:
-    """A function in a process of its own, which leads a process group that an interruption reaches."""
+    """A function in a process of its own, the leader of a process group, so that it can be interrupted with its commands."""
 
     def __init__(self, function):
         self.name = function.__name__

@@ -1,4 +1,4 @@
-"""./run test [PART...]: builds what the parts need, then runs them two at a time, and says what has failed."""
+"""./run test [PART...]: builds what the parts need, runs them two at a time, and reports the failures."""
 
 import datetime
 import sys
@@ -24,12 +24,12 @@ def test(*parts):
     _prepare(results, parts or PARTS)
     broken = in_pairs(_queue(results, parts or PARTS))
     results.add(0, len(broken), 0, [f"{part} broke off, see {LOGS}/{part}.log" for part in broken])
-    say(f"all ran in {int(time.time()) - STARTED} s; logs are in {LOGS}")
+    say(f"all parts ended after {int(time.time()) - STARTED} s; the logs are in {LOGS}")
     sys.exit(0 if results.print() else 1)
 
 
 def _prepare(results, parts):
-    """What one processor could not do beside something else, and what the others start."""
+    """Runs the parts that use all processors, and builds what the other parts start."""
 
     def wanted(*some):
         return any(part in parts for part in some)
@@ -61,8 +61,8 @@ def _prepare(results, parts):
 def _queue(results, parts):
     today = datetime.datetime.now()
 
-    # The sanitizers see every system test; the release build those that measure, and whatever follows on virtual machine and
-    # cluster.
+    # Every system test runs under the sanitizers; the release build runs those that measure, and those on the virtual machine
+    # and the cluster.
     def packets_asan():
         pytests(results, "packets", "tests/system", "clang-asan", "-m", "packets")
 
@@ -92,7 +92,7 @@ def _queue(results, parts):
     def mutating():
         mutants_of(results, today.date().isoformat())
 
-    # The longest first, and beside the cluster what mostly waits.
+    # The longest first; beside the cluster, those that mostly wait.
     order = [("vm", machine), ("system", packets_asan), ("system", packets_gcc), ("fuzz", fuzzing), ("soak", killing),
              ("mutants", mutating), ("system", programs_gcc), ("e2e", cluster), ("system", programs_asan)]
     return [function for part, function in order if part in parts]

@@ -1,4 +1,4 @@
-"""How the tests' runners are started, and what they report: counted from that, not from their exit codes."""
+"""Starts the test runners and counts the results from their reports, not from their exit codes."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ def pytest(folder, *options):
 
 
 def environment_of(kind):
-    """Where the tests find the programs."""
+    """The environment by which the tests find the programs."""
     return {"VDPA_BUILD": f"{os.getcwd()}/build/{kind}"}
 
 
 def shown(command, log, environment=None):
-    """Shows each line of a command as it comes, and keeps all in its log. Returns its status."""
+    """Shows a command's output line by line, and keeps it in the log. Returns its status."""
     with open(log, "wb") as kept:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    env={**os.environ, **(environment or {})})
@@ -35,7 +35,7 @@ def shown(command, log, environment=None):
         try:
             copy()
         except KeyboardInterrupt:
-            copy()   # it tears down what it has set up
+            copy()   # the command's cleanup
             raise
         return wait(process)
 
@@ -61,7 +61,7 @@ def unit(results, kind, suite):
 
 
 def pytests(results, name, folder, kind, *options):
-    """Shows each test as it ends."""
+    """Runs pytest on a folder and shows each test as it ends."""
     say(f"{name} tests, {kind}")
     log, report = log_of(f"{name}-{kind}"), LOGS / f"{name}-{kind}.xml"
     findings = LOGS.absolute() / f"{name}-{kind}-sanitizer"
@@ -74,14 +74,14 @@ def pytests(results, name, folder, kind, *options):
     lines = [line.split(" ", 1) for line in log.read_text(errors="replace").splitlines()]
     failures = [f"{kind}, {line[1]}" for line in lines if line[0] in ("FAILED", "ERROR") and line[1].startswith("tests")]
     results.add(*_junit(report, status), failures)
-    # A finding in a process whose end no test looks at.
+    # Findings in processes whose exit status no test checks.
     for finding in sorted(LOGS.glob(f"{findings.name}.*")):
         sys.stderr.write(finding.read_text(errors="replace"))
         results.add(0, 1, 0, [f"{name}, {kind}: a sanitizer's finding in {findings.parent / finding.name}"])
 
 
 def _junit(report, status):
-    """Passed, failed and skipped."""
+    """Returns the counts of passed, failed and skipped tests."""
     total = failed = skipped = 0
     try:
         for suite in xml.etree.ElementTree.parse(report).getroot().iter("testsuite"):
@@ -96,7 +96,7 @@ def _junit(report, status):
 
 
 def mutants_of(results, day):
-    """Ten of them, drawn by the day: a passed and a failed one are counted as tests are."""
+    """Runs the day's ten mutants and counts each as a test."""
     say("mutants of the day")
     log = log_of("mutants")
     status = shown(python("tests/mutants/mutants.py", "--day", day), log)

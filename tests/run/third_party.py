@@ -1,4 +1,4 @@
-"""What the tests and the demo need of others and Debian does not have: made or downloaded once, kept in the cache."""
+"""Third-party programs that the tests and the demo need and Debian lacks: made or downloaded once, kept in the cache."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from steps import CACHE, say, step
 
 
 def go_toolchain():
-    """Puts a Go into PATH. 1.24 or newer fetches the exact toolchain that a module needs by itself."""
+    """Adds a Go toolchain to PATH. Go itself downloads a newer one if a module requires it."""
     os.environ["PATH"] += f":/usr/local/go/bin:{CACHE}/go/usr/lib/go-1.23/bin"
     try:
         answer = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
@@ -22,7 +22,7 @@ def go_toolchain():
 
 
 def cluster_programs():
-    """Kubernetes and Multus."""
+    """Builds Kubernetes and Multus."""
     go_toolchain()
     if not (CACHE / "cluster/bin/.stamp").exists():
         say("compiling Kubernetes and Multus from their sources: about ten minutes, once")
@@ -30,18 +30,18 @@ def cluster_programs():
 
 
 def cni_programs():
-    """Debian's CNI plugins are older than CNI 1.1.0, and without cnitool."""
+    """Builds the CNI plugins and cnitool: Debian's are older than CNI 1.1.0, and without cnitool."""
     go_toolchain()
     step("cni-programs", ["tests/cluster/cni-programs.sh", f"{CACHE}/cni", f"{CACHE}/cluster/go"])
 
 
 def vm_setup():
-    """The machine with SR-IOV NICs, under emulation."""
+    """Sets up the machine with emulated SR-IOV NICs."""
     if not (CACHE / "vm/kernel/vdpa_sim").is_dir():
         say("downloading QEMU and Linux for the test machine: three minutes, once")
     step("vm-setup", ["tests/vm/setup.sh", f"{CACHE}/vm"])
 
 
 def previous_release():
-    """The programs of the release before this one, from its commit."""
+    """Builds the programs of the previous release, from its commit."""
     step("previous-release", ["tests/neighbour/build.sh", f"{CACHE}/releases"])
