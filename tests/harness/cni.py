@@ -1,4 +1,5 @@
-"""The CNI plugin as a container runtime calls it: by exec, with variables, a configuration and an answer."""
+"""Runs the CNI plugin as a container runtime does: by exec, with variables, a configuration on stdin and an answer on
+stdout."""
 
 import contextlib
 import json
@@ -23,14 +24,14 @@ VARIABLES = {"CNI_CONTAINERID": "c0", "CNI_NETNS": NETNS, "CNI_IFNAME": "net1", 
              "VDPA_CNI_ROOTS": "/tmp:/nonexistent"}
 DEVICE_INFO = "/var/run/k8s.cni.cncf.io/devinfo/cni"   # Multus's directory
 
-# The specification's codes, and ours.
+# the specification's codes, and ours
 INCOMPATIBLE, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, NOT_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
 TRY_AGAIN, NOT_AVAILABLE, ATTACHED_ALREADY, DIFFERS, IPAM_FAILED = 11, 50, 100, 101, 102
 
 
 @contextlib.contextmanager
 def name_in(folder, ending=""):
-    """A name that is free in a folder of the machine, which is as it was afterwards: where it has to be that one."""
+    """A name that is free in a folder of the machine; the name is freed again afterwards. For code with fixed paths."""
     folder = pathlib.Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,32 +43,32 @@ def name_in(folder, ending=""):
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
         for parent in made:
-            with contextlib.suppress(OSError):  # somebody else's by now
+            with contextlib.suppress(OSError):  # taken over by another attachment meanwhile
                 parent.rmdir()
 
 
 @pytest.fixture
 def device_info():
-    """Of net1 of c0, where Multus has them and with such a name."""
+    """The device-info file of net1 of c0, with Multus's directory and name."""
     with name_in(DEVICE_INFO, "-c0_net1") as path:
         yield path
 
 
 class Refused(Exception):
-    """The plugin's error: one JSON object on standard output."""
+    """The plugin's error: a single JSON object on standard output."""
 
     def __init__(self, output, version):
         answer = json.loads(output)
         assert set(answer) <= {"cniVersion", "code", "msg", "details"}, answer
         assert answer["cniVersion"] == version, answer
         assert answer["msg"] and isinstance(answer["code"], int), answer
-        assert len(output) < 8000, "an error is for people"
+        assert len(output) < 8000, "an error is for people, so it is short"
         self.code, self.message, self.details = answer["code"], answer["msg"], answer.get("details", "")
         super().__init__(f"{self.code}: {self.message}; {self.details}")
 
 
 def run(command, config="", variables=None, timeout=60):
-    """The finished process. `config` may be text, bytes or an object; a variable that is None is not set."""
+    """Runs the plugin and returns the finished process. `config` may be text, bytes or an object; None unsets a variable."""
     environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, **VARIABLES, **(variables or {})}
     if isinstance(config, (dict, list)):
         config = json.dumps(config)
@@ -77,8 +78,8 @@ def run(command, config="", variables=None, timeout=60):
 
 
 def call(command, config="", variables=None, answers_in=None, timeout=60):
-    """The answer as an object, None for an empty one; Refused for an error, which must be well-formed and in the
-    version `answers_in` (the configuration's if it is an object that has a known one)."""
+    """Returns the answer as an object, None for an empty one. Raises Refused for an error, which must be well-formed and of
+    version `answers_in` (by default the configuration's, if it is an object with a known version)."""
     done = run(command, config, variables, timeout)
     assert done.returncode in (0, 1), f"{command} ended with {done.returncode}: {done.stderr.decode()}"
     if done.returncode == 1:
@@ -88,7 +89,7 @@ def call(command, config="", variables=None, answers_in=None, timeout=60):
 
 
 class refused:
-    """The call inside is refused with this code, in a message (or its details) that has all the words."""
+    """Expects the call inside to fail with this code and a message, or its details, that contains all the words."""
 
     def __init__(self, code, *words):
         self.code, self.words = code, words
@@ -108,7 +109,7 @@ class refused:
 
 
 class Node:
-    """The plugin on a node: a running vdpa-datapath and a network's configuration."""
+    """The plugin on a node, with a running vdpa-datapath and a network's configuration."""
 
     def __init__(self, datapath, **config):
         self.datapath = datapath
@@ -135,11 +136,11 @@ class Node:
 
     def collect(self, valid, **values):
         listed = [{"containerID": container, "ifname": interface} for container, interface in valid]
-        nobody = dict.fromkeys(["container", "interface", "netns"])  # it is for a network, and names no pod
+        nobody = dict.fromkeys(["container", "interface", "netns"])  # called for a network, without a pod
         return self.call("GC", **{"cni.dev/valid-attachments": listed, **values, **nobody})
 
     def owners(self):
-        """Who has which device."""
+        """The owners by device."""
         return {a.device_id: (a.owner.container_id, a.owner.interface) for a in self.datapath.list().attachments}
 
     def clear(self):
@@ -168,7 +169,7 @@ def daemon():
 
 @pytest.fixture
 def node(daemon):
-    """Of all tests that don't stop the daemon; each leaves it without attachments."""
+    """A node shared by all tests that don't stop the daemon; each test detaches what it attached."""
     node = Node(daemon)
     yield node
     node.clear()
@@ -176,6 +177,6 @@ def node(daemon):
 
 @pytest.fixture
 def own_node(directory):
-    """With a daemon of its own, to stop and kill."""
+    """A node with a daemon of its own, which a test may stop and kill."""
     with Datapath(directory) as program:
         yield Node(program.wait_serving().offer().wait_healthy())

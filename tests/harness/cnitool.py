@@ -1,4 +1,4 @@
-"""cnitool, the CNI project's own caller, with libcni's cache of results between its calls."""
+"""cnitool, the CNI project's own runtime, with libcni's cache of results between its calls."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from cni import BUILD, NEW_PLUGINS, VARIABLES
 
 
 def container_of(netns):
-    """The ID that cnitool makes up."""
+    """The container ID that cnitool makes up."""
     return f"cnitool-{hashlib.sha512(netns.encode()).hexdigest()[:20]}"
 
 
 class Tool:
-    """With a network "fast" of these plugins, and a /var/lib of its own, where libcni keeps its cache."""
+    """A network "fast" of these plugins, with a /var/lib of its own, where libcni keeps its cache."""
 
     def __init__(self, directory, netns, plugins, capabilities, arguments=""):
         self.directory, self.netns, self.capabilities, self.arguments = directory, netns, capabilities, arguments

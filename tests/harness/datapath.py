@@ -1,4 +1,4 @@
-"""vdpa-datapath as a process with what it needs around it: network namespaces, a kubelet's PodResources, and the calls."""
+"""vdpa-datapath as a process, with its environment (network namespaces, a kubelet's PodResources) and its calls."""
 
 import contextlib
 import itertools
@@ -28,7 +28,7 @@ _numbers = itertools.count()
 
 
 class Datapath(Program):
-    """A running vdpa-datapath below `directory`; its workers and switches end with the context, not with it."""
+    """A running vdpa-datapath below `directory`. Its workers and switches outlive it and end with the context."""
 
     def __init__(self, directory, *arguments, name="datapath", worker_dirs=WORKER_DIRS, log_level="debug",
                  run_dir=None, program=PROGRAM, wrapper=()):
@@ -89,22 +89,22 @@ class Datapath(Program):
         return self.path(device, "vhost.sock")
 
     def switch_control(self, resource="nic"):
-        """The control channel of the resource's switch."""
+        """Opens the control channel of the resource's switch."""
         return Control(self.run_dir / f"switches/vdpa.io-{resource}/control.sock")
 
     def record(self, device="nic-0"):
         return self.state_dir / "owners" / f"{device}.json"
 
     def processes(self):
-        """The pids of the workers and switches of this directory, by device or resource."""
+        """The pids of this directory's workers and switches, by device or resource."""
         return dict(self.served())
 
     def served(self):
-        """Also of a vdpa-pmd, which has the device of its worker."""
+        """The pids of this directory's vdpa-pmds, by their workers' devices."""
         def ours(pid):
             return processes.options(pid).get("control", "").startswith(f"{self.run_dir}/") and not processes.is_zombie(pid)
         for pid in processes.find(ours):
-            with contextlib.suppress(OSError):  # it ends now
+            with contextlib.suppress(OSError):  # the process just ended
                 options = processes.options(pid)
                 if options:
                     yield options.get("device") or options["name"], pid
@@ -116,13 +116,13 @@ class Datapath(Program):
         return self.processes()[name]
 
     def restarted(self, *arguments, **options):
-        """Another instance over the same directories, after this one was stopped or killed."""
+        """Starts another instance over the same directories, after this one was stopped or killed."""
         if self.running():
             self.stop()
         return Datapath(self.directory, *arguments, name=f"datapath{next(_numbers)}", **options).wait_serving()
 
     def updated(self, *arguments, worker_dirs=NEXT):
-        """An instance of the next version in the place of this one."""
+        """Replaces this instance by one of the next version."""
         return self.restarted(*arguments, program=NEXT / "vdpa-datapath", worker_dirs=worker_dirs)
 
     def __exit__(self, *_):
@@ -150,7 +150,7 @@ def settings(**values):
 
 @contextlib.contextmanager
 def network_namespace():
-    """The path of a real one, which may be deleted meanwhile."""
+    """The path of a real network namespace, which may be deleted meanwhile."""
     name = f"vdpa-test-{os.getpid()}-{next(_numbers)}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
@@ -165,7 +165,7 @@ def delete_namespace(path):
 
 @contextlib.contextmanager
 def refused(code, *words):
-    """The call inside is refused with this status code and a message that has all the words."""
+    """Expects the call inside to fail with this status code and a message that contains all the words."""
     try:
         yield
     except grpc.RpcError as error:

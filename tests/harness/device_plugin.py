@@ -1,4 +1,4 @@
-"""vdpa-device-plugin as a process, and a node for it: a kubelet, the edge of a datapath, a configuration."""
+"""vdpa-device-plugin as a process, and a node for it: a kubelet, a fake datapath and a configuration."""
 
 import json
 import subprocess
@@ -17,25 +17,25 @@ UNHEALTHY = dict.fromkeys(HEALTHY, "Unhealthy")
 
 
 def command(directory, config, *arguments, run_dir=None, log_level="debug", program=PROGRAM):
-    """With everything that it keeps below the directory, where Kubelet and Datapath have theirs."""
+    """A plugin with all its files below the directory that Kubelet and Datapath use too."""
     return [program, "--config", config, "--kubelet-dir", directory / "device-plugins", "--pod-resources",
             directory / "pods.sock", "--run-dir", run_dir or directory / "run", "--devinfo-dir", directory / "devinfo",
             "--log-level", log_level, *arguments]
 
 
 def software(**ports):
-    """A configuration by the number of ports of each resource."""
+    """A configuration from the number of ports of each resource."""
     return {"resources": [{"name": name, "backend": "software", "software": {"ports": count}}
                           for name, count in ports.items()]}
 
 
 def config_text(*resources):
-    """The same of (name, ports), as a file has it."""
+    """The same from pairs of (name, ports), as text."""
     return json.dumps(software(**dict(resources)))
 
 
 def write_config(directory, *resources):
-    """In a folder of its own; returns its path."""
+    """Writes it in a folder of its own and returns the path."""
     path = directory / "etc" / "config.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"resources": resources}))
@@ -43,8 +43,8 @@ def write_config(directory, *resources):
 
 
 class DevicePlugin(Program):
-    """Of the configuration at a path. With own_network in a network namespace of its own: an injected event is then this
-    plugin's alone, and the host's netdevs are none of its business."""
+    """Starts a plugin with the configuration at a path. With own_network it runs in a network namespace of its own: only this
+    plugin then gets an injected event, and it does not see the host's netdevs."""
 
     def __init__(self, directory, config, *arguments, name="plugin", own_network=False, **options):
         self.config = config
@@ -56,7 +56,7 @@ class DevicePlugin(Program):
         self.config.write_text(json.dumps({"resources": resources}))
 
     def ask(self, *arguments):
-        """vdpactl with this plugin; the finished process."""
+        """Runs vdpactl against this plugin and returns the finished process."""
         return subprocess.run([CTL, *arguments[:1], "--plugin-socket", self.socket, *arguments[1:]], capture_output=True,
                               text=True, timeout=20, check=False)
 
@@ -99,6 +99,6 @@ def wait_devices(node, expected, timeout=5.0, resource="vdpa.io/nic"):
 
 @pytest.fixture
 def node(directory, request):
-    """With a kubelet of the rule that the parameter names."""
+    """A node with the kubelet's rules that the parameter names."""
     with PluginNode(directory, getattr(request, "param", "path")) as made:
         yield made

@@ -1,6 +1,6 @@
-"""The edge of vdpa-datapath that the plugin sees, for tests that decide what it says: it takes the set, tells each watcher of
-every device once and then of changes alone, and of those that left the set. What is behind it is not there: a device is
-healthy unless a test says something else."""
+"""A fake vdpa-datapath, as the plugin sees it, with answers that a test chooses. It accepts the set of devices, sends each
+watcher every device once and then only changes, and reports devices that left the set. It has no devices of its own: each
+counts as healthy unless a test sets another state."""
 
 import threading
 from concurrent import futures
@@ -9,24 +9,24 @@ import grpc
 
 from rpc import datapath
 
-LOOK = 0.2   # seconds between two looks at whether a watcher has gone
+LOOK = 0.2   # seconds between checks whether a watcher has gone
 
 
 class FakeDatapath(datapath.DatapathServicer):
     def __init__(self, directory):
         self.path = directory / "run" / "datapath.sock"
-        self.receiver = datapath.Receiver(version="0.2.0")  # None: release 0.1.0
-        self.calls = 0            # of SetDevices, the refused ones among them
-        self.sets = []            # that were taken
-        self.refusal = None       # (status code, message) of every SetDevices
-        self.open = threading.Event()   # while it is not set, SetDevices takes its time
+        self.receiver = datapath.Receiver(version="0.2.0")  # None: acts as release 0.1.0
+        self.calls = 0            # SetDevices requests, including refused ones
+        self.sets = []            # accepted requests
+        self.refusal = None       # (status code, message) with which SetDevices fails
+        self.open = threading.Event()   # SetDevices blocks until it is set
         self.open.set()
         self.server = None
         self._states = {}         # id: (resource, healthy, reason)
         self._changed = threading.Condition()
 
     def start(self):
-        """Another instance: it knows no devices."""
+        """Acts as a new instance, without devices."""
         self.path.parent.mkdir(exist_ok=True)
         self.path.unlink(missing_ok=True)
         self._states = {}
@@ -75,5 +75,5 @@ class FakeDatapath(datapath.DatapathServicer):
             if told.get(device) != (resource, healthy, reason):
                 message.devices.add(id=device, resource=resource, healthy=healthy, reason=reason)
         for device in told.keys() - now.keys():
-            message.devices.add(id=device, resource=told[device][0], healthy=False, reason="not offered any more", removed=True)
+            message.devices.add(id=device, resource=told[device][0], healthy=False, reason="no longer offered", removed=True)
         return message

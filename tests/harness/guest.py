@@ -1,6 +1,6 @@
 """A virtual machine with a vhost-user network interface: QEMU under emulation, a Debian kernel, busybox.
 
-The kernel comes from Debian's package, unpacked and not installed, once (into ~/.cache/vdpa/guest).
+The kernel comes from Debian's package, unpacked once without installing it (into ~/.cache/vdpa/guest).
 """
 
 import fcntl
@@ -15,7 +15,7 @@ from support import Program
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa" / "guest"
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
            "net_failover", "virtio_net"]
-# Sends one broadcast packet (an ARP request) after another: whatever comes back is counted by the kernel.
+# Sends one broadcast packet (an ARP request) after another; the kernel counts the packets that come back.
 INIT = """#!/bin/sh
 mount -t sysfs sysfs /sys; mount -t proc proc /proc; mount -t devtmpfs devtmpfs /dev
 for module in %(modules)s; do insmod /modules/$module.ko; done
@@ -69,8 +69,8 @@ def _initramfs(directory, kernel):
 
 class Guest(Program):
     def __init__(self, directory, socket, options="", memory="", connection=""):
-        """`options` are the device's, `memory` its memory's, `connection` the character device's. Without MSI-X
-        (vectors=0): with it, QEMU 7.2 under emulation crashes on any vhost-user back-end."""
+        """`options` are the device's, `memory` those of its memory, `connection` those of the character device. Without MSI-X
+        (vectors=0), since with it QEMU 7.2 under emulation crashes on any vhost-user back-end."""
         kernel = _kernel()
         super().__init__("guest", [
             "qemu-system-x86_64", "-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max", "-m", "256",
@@ -81,7 +81,7 @@ class Guest(Program):
             "-device", f"virtio-net-pci,netdev=net,mac=02:00:00:00:00:09,vectors=0{options}"], directory, stdin=-3)
 
     def counter(self, name):
-        """The last value of "received" or "sent" the guest printed."""
+        """The last value that the guest printed for "received" or "sent"."""
         assert self.running(), f"QEMU ended ({self.process.returncode}):\n{self.log()}"
         values = [line.split() for line in self.log().splitlines() if line.startswith("received ")]
         values = [words for words in values if len(words) == 4]

@@ -1,4 +1,4 @@
-"""What an operator does with a node's devices: VFs, drivers, vDPA devices. The addresses are the test machine's."""
+"""An operator's actions on a node's devices: VFs, drivers, vDPA devices. The addresses are the test machine's."""
 
 import fcntl
 import json
@@ -9,7 +9,7 @@ VHOST_GET_FEATURES = 0x8008af00   # include/uapi/linux/vhost.h
 PCI, VDPA = pathlib.Path("/sys/bus/pci"), pathlib.Path("/sys/bus/vdpa")
 VIRTIO_PF = "0000:41:00.0"
 VIRTIO_VFS = [f"0000:41:00.{n}" for n in (1, 2, 3, 4)]
-PLAIN = "0000:02:00.0"   # a virtio-net function that is no PF
+PLAIN = "0000:02:00.0"   # a virtio-net function that is not a PF
 IGB_PF = "0000:01:00.0"
 IGB_VFS = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.4", "0000:01:10.6", "0000:01:11.0", "0000:01:11.2", "0000:01:11.4"]
 
@@ -42,7 +42,7 @@ class Hardware:
             (PCI / "devices" / address / "driver" / "unbind").write_text(address)
 
     def add_vdpa(self, name, parent, *settings, driver="vhost_vdpa"):
-        """Under this driver from the first moment on."""
+        """Makes a vDPA device that is bound to this driver from the start."""
         self._autoprobe(False)
         try:
             run("vdpa", "dev", "add", "name", name, "mgmtdev", parent, *settings)
@@ -56,7 +56,7 @@ class Hardware:
         (VDPA / "drivers_autoprobe").write_text(str(int(on)))
 
     def add_vf_devices(self, count=2, driver="vhost_vdpa"):
-        """VFs under vp-vdpa with one vDPA device each, as vdpa0, vdpa1, ...; returns their addresses."""
+        """Makes VFs under vp-vdpa with one vDPA device each, vdpa0, vdpa1, ...; returns their addresses."""
         self.make_vfs(VIRTIO_PF, count)
         addresses = [self.vf(i) for i in range(count)]
         for i, address in enumerate(addresses):
@@ -69,7 +69,7 @@ class Hardware:
         return f"/dev/{found[0].name}" if found else None
 
     def identity(self, name):
-        """Another one when the device was made again, and only then."""
+        """An identity of the device that changes only when the device is remade."""
         return pathlib.Path(f"/sys/bus/vdpa/devices/{name}/").stat().st_ino
 
     def delete_vdpa(self, name, timeout=20):
@@ -79,20 +79,20 @@ class Hardware:
         return json.loads(run("vdpa", "-j", "dev", "show") or "{}").get("dev", {})
 
     def vdpa_config(self, name):
-        """mac, mtu, max_vq_pairs, ... as far as the device has them; None while there is no such device."""
+        """The device's attributes (mac, mtu, max_vq_pairs, ...), as far as it has them; None if there is no such device."""
         shown = subprocess.run(["vdpa", "-j", "dev", "config", "show", name], capture_output=True, text=True, timeout=60,
                                check=False)
         return json.loads(shown.stdout)["config"][name] if shown.returncode == 0 else None
 
     def vdpa_features(self, name):
-        """What the device offers; nobody may have it open."""
+        """The features that the device offers; no process may have it open."""
         bits = bytearray(8)
         with open(self.character_device(name), "rb+", buffering=0) as device:
             fcntl.ioctl(device, VHOST_GET_FEATURES, bits)
         return int.from_bytes(bits, "little")
 
     def queue_statistics(self, name, queue):
-        """The driver's own, for a device that runs."""
+        """The driver's own statistics; the device must be running."""
         [statistics] = json.loads(run("vdpa", "-j", "dev", "vstats", "show", name, "qidx", queue))["vstats"].values()
         return statistics
 

@@ -1,4 +1,4 @@
-"""Huge pages of this machine for one test at a time, and a cgroup that counts them."""
+"""Reserves huge pages of this machine for one test at a time, and a cgroup that counts them."""
 
 import contextlib
 import ctypes
@@ -17,27 +17,27 @@ NUMBER = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
 @contextlib.contextmanager
 def huge_pages(count):
-    """So many more than there were, all free. Whoever else changes their number this way takes turns."""
+    """Adds this many huge pages, all free. Tests that change the machine's number of huge pages this way take turns."""
     with open(NUMBER, encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = int(NUMBER.read_text(encoding="ascii"))
         NUMBER.write_text(str(before + count), encoding="ascii")
         try:
-            assert int(NUMBER.read_text(encoding="ascii")) == before + count, "the machine has no memory for huge pages"
+            assert int(NUMBER.read_text(encoding="ascii")) == before + count, "the machine lacks memory for huge pages"
             yield
         finally:
             NUMBER.write_text(str(before), encoding="ascii")
 
 
 def taken():
-    """The huge pages in use or reserved."""
+    """The number of huge pages in use or reserved."""
     numbers = {name: int((NUMBER.parent / name).read_text(encoding="ascii"))
                for name in ("nr_hugepages", "free_hugepages", "resv_hugepages")}
     return numbers["nr_hugepages"] - numbers["free_hugepages"] + numbers["resv_hugepages"]
 
 
 def file_of(pages, allocated):
-    """The descriptor of a file of huge pages, as a pod makes it. An allocated one's pages are there."""
+    """Returns the descriptor of a file of huge pages, as a pod makes it; with its pages allocated on request."""
     file = os.memfd_create("huge", os.MFD_HUGETLB | os.MFD_HUGE_2MB)
     os.ftruncate(file, pages * PAGE)
     if allocated:
@@ -46,7 +46,7 @@ def file_of(pages, allocated):
 
 
 def release_pages(file):
-    """Gives all pages but the first back; the file stays as long as it is."""
+    """Frees all pages but the first; the file keeps its length."""
     libc = ctypes.CDLL(None, use_errno=True)
     size = ctypes.c_long(os.fstat(file).st_size - PAGE)
     if libc.fallocate(file, 3, ctypes.c_long(PAGE), size) != 0:  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
@@ -55,7 +55,7 @@ def release_pages(file):
 
 @contextlib.contextmanager
 def reserved_in(cgroup, pages):
-    """A process of that cgroup has pages reserved; the limits on it, which count them, are given."""
+    """A process in that cgroup that has reserved pages. Yields the folders of the limits that count them."""
     file = file_of(pages, allocated=False)
     code = f"import mmap, sys; there = mmap.mmap({file}, {pages * PAGE}); print(flush=True); sys.stdin.read()"
     join = f"import os; open('{cgroup}/cgroup.procs', 'w').write(str(os.getpid())); "
@@ -71,7 +71,7 @@ def reserved_in(cgroup, pages):
 
 
 def _hierarchy():
-    """The mount of the hierarchy that has the hugetlb controller; v1's or v2's."""
+    """The mount point of the hierarchy with the hugetlb controller, v1's or v2's."""
     if (v1 := pathlib.Path("/sys/fs/cgroup/hugetlb")).is_dir():
         return v1
     for v2 in map(pathlib.Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")):
@@ -83,7 +83,7 @@ def _hierarchy():
 
 @contextlib.contextmanager
 def cgroup_root():
-    """A cgroup in the place of the hierarchy's top, for processes that end with what is inside."""
+    """A cgroup that stands for the top of the hierarchy; its processes end with the context."""
     top = _hierarchy()
     control = top / "cgroup.subtree_control"
     enabled = not control.exists() or "hugetlb" in control.read_text(encoding="ascii").split()

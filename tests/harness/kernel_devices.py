@@ -1,4 +1,4 @@
-"""vdpa-datapath with the kernel's vDPA devices, for a machine that has some: ../vm/inside."""
+"""vdpa-datapath with the kernel's vDPA devices, for machines that have some: ../vm/inside."""
 
 import contextlib
 import json
@@ -42,18 +42,18 @@ def netdevs(netns=None):
 
 
 class Igb:
-    """The first VF of a PF that has settings of VFs; the vDPA device that is offered with it is another's."""
+    """The first VF of a PF that supports VF settings; the vDPA device that is offered with it belongs to another VF."""
 
     def __init__(self, node):
         node.make_vfs(IGB_PF, 1)
         self.vf = node.vf(0, IGB_PF)
         self.pf = next((PCI / "devices" / IGB_PF / "net").iterdir()).name
-        node.set_link(self.pf, True)   # it has a rate's limit then
+        node.set_link(self.pf, True)   # it supports a rate limit then
         wait_until(lambda: (pathlib.Path("/sys/class/net") / self.pf / "carrier").read_text() == "1\n", "igb's link")
         self.where = f"VF 0 of {self.pf} (igb)"
 
     def found(self):
-        """All that the kernel tells of the VF."""
+        """Everything that the kernel reports about the VF."""
         [link] = json.loads(run("ip", "-d", "-j", "link", "show", self.pf))
         return link["vfinfo_list"][0]
 

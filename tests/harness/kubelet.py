@@ -1,6 +1,6 @@
-"""A kubelet as device plugins see it: a real gRPC server in the real directory layout, with the habits of the real one.
+"""A kubelet as device plugins see it: a real gRPC server in the real directory layout, which behaves like the real one.
 
-They follow pkg/kubelet/cm/devicemanager of Kubernetes 1.34 and, for the registration, 1.37. Pods have one container.
+It follows pkg/kubelet/cm/devicemanager of Kubernetes 1.34 and, for the registration, 1.37. Pods have one container.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from support import wait_until
 
 
 class Plugin:
-    """What the kubelet keeps for one registered resource."""
+    """The kubelet's state for one registered resource."""
 
     def __init__(self, resource, path):
         self.resource = resource
@@ -27,8 +27,8 @@ class Plugin:
         self.channel = channel(path)
         self.stub = deviceplugin.DevicePluginStub(self.channel)
         self.options = None
-        self.lists = []       # every message of the stream: {device: health}
-        self.repeated = []    # devices that a message had more than once
+        self.lists = []       # every message of the stream, as {device: health}
+        self.repeated = []    # devices that occur more than once in a message
         self.ended = threading.Event()
         self.ended_at = None
         self.stream = None
@@ -38,7 +38,7 @@ class Plugin:
         return self.lists[-1] if self.lists else {}
 
     def follow(self, listed, ended):
-        """Calls both on a thread of its own: after each list, and when the plugin's stream has ended."""
+        """Calls `listed` after each list and `ended` when the plugin's stream has ended, on a thread of its own."""
         self.stream = self.stub.ListAndWatch(deviceplugin.Empty())
 
         def read():
@@ -73,12 +73,12 @@ class Plugin:
 
 
 class PodResources(podresources.PodResourcesListerServicer):
-    """A kubelet's PodResources socket, for who needs nothing else of a kubelet."""
+    """Only a kubelet's PodResources socket, for tests that need no other part."""
 
     def __init__(self, directory):
         self.pod_resources = pathlib.Path(directory) / "pods.sock"
         self.pods = {}       # (namespace, pod): (resource, [device ids])
-        self.questions = 0   # List calls
+        self.questions = 0   # number of List calls
         self._pods_server = None
 
     def start(self):
@@ -114,7 +114,7 @@ def serve(path, add, service):
 
 
 class Rejected(Exception):
-    """A pod's end in UnexpectedAdmissionError, in the kubelet's words. `cause` is the plugin's error, if it was one."""
+    """A pod's UnexpectedAdmissionError, with the kubelet's text. `cause` is the plugin's error, if any."""
 
     def __init__(self, why, cause=None):
         super().__init__(f"Allocate failed due to {why}, which is unexpected")
@@ -124,44 +124,44 @@ class Rejected(Exception):
 class Kubelet(PodResources, deviceplugin.RegistrationServicer):
     """start() deletes every socket in the directory, as a kubelet does; Register dials back before it answers.
 
-    `keyed_by` is what it knows a plugin by. "path", from 1.37 on: a Register for a path that it still has is refused, and
-    then every other for that path until the kubelet restarts; several plugins of a resource may overlap, the youngest
-    serves. "name", before: a Register is always taken, and when any stream of a resource ends, its newest plugin is
-    disconnected. "newest", of the kubelets before those: a Register ends the old plugin's stream.
+    `keyed_by` is the key by which it tracks plugins. "path", from 1.37 on: a Register for a path that it still has is refused,
+    and so is every later one for that path until the kubelet restarts; several plugins of a resource may overlap, and the
+    newest serves. "name", before that: a Register always succeeds, and when any stream of a resource ends, the resource's
+    newest plugin is disconnected. "newest", in still older kubelets: a Register ends the old plugin's stream.
 
-    Who has which device is in its checkpoint, a file in the plugins' directory, which it writes after an admission and
-    after each list of a plugin, and reads when it starts. A pod that has ended has its devices there until the kubelet both
-    knows all pods (`knows_pods`, False for a while after a start) and is asked for them or admits another pod.
+    The allocations are in its checkpoint, a file in the plugins' directory, which it writes after an admission and after each
+    list of a plugin, and reads when it starts. The devices of a pod that has ended stay there until the kubelet both knows all
+    pods (`knows_pods`, False for a while after a start) and is asked for them or admits another pod.
     """
 
     def __init__(self, directory, keyed_by="path", grace=300.0):
         super().__init__(directory)
         self.keyed_by = keyed_by
-        self.grace = grace        # seconds: a resource without a plugin is forgotten then
+        self.grace = grace        # seconds until a resource without a plugin is forgotten
         self.directory = pathlib.Path(directory) / "device-plugins"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.checkpoint = self.directory / "kubelet_internal_checkpoint"
         self.lock = threading.Lock()
         self.admission = threading.Lock()
         self.writing = threading.Lock()
-        self.plugins = {}         # the newest by resource; one whose stream ended stays until the next
-        self.connected = []       # those whose end it has not noticed yet
-        self.spoilt = set()       # paths that are refused for ever
+        self.plugins = {}         # the newest plugin by resource; stays after its stream has ended, until the next
+        self.connected = []       # plugins whose end it has not noticed yet
+        self.spoilt = set()       # paths that are refused until a restart
         self.registrations = []   # (resource, endpoint)
-        self.late = 0             # so many ends of a stream are noticed only after the next plugin's first list
-        self.unnoticed = []       # plugins with such an end
-        self.refusals = 0         # so many Register calls fail first
-        self.brief = 0            # so many streams are ended at their first list
-        self.known = {}           # resource: since when it has no plugin, of those that the checkpoint names
-        self.ended_pods = set()   # (namespace, pod) that the API server has no more
+        self.late = 0             # this many ends of streams are noticed only after the next plugin's first list
+        self.unnoticed = []       # plugins whose stream ended in this way
+        self.refusals = 0         # this many Register calls fail first
+        self.brief = 0            # this many streams are ended at their first list
+        self.known = {}           # resource: since when it has no plugin; only resources in the checkpoint
+        self.ended_pods = set()   # (namespace, pod) that the API server has deleted
         self.knows_pods = True
-        self.life = 0             # ends with stop(), as do the calls under way
+        self.life = 0             # set by stop(), which also ends pending calls
         self._registration_server = None
 
     def start(self, knows_pods=True):
         for path in self.directory.iterdir():
             if path.is_socket():
-                path.unlink(missing_ok=True)  # the plugin may be making it anew
+                path.unlink(missing_ok=True)  # the plugin may be recreating it
         if self.checkpoint.exists():
             with self.writing:
                 saved = json.loads(self.checkpoint.read_text())
@@ -174,8 +174,8 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         return self
 
     def stop(self):
-        """As at SIGTERM: the connections end, the sockets' files stay. The servers first: what registers with a kubelet
-        that ends would be known to the next."""
+        """Stops as at SIGTERM: closes the connections, keeps the sockets' files. Stops the servers first: a plugin that
+        registers with a stopping kubelet would be known to the next one."""
         super().stop()
         if self._registration_server:
             self._registration_server.stop(None).wait()
@@ -196,7 +196,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
     # --- pods
 
     def admit(self, pod, resource="vdpa.io/nic", count=1, namespace="default", only=None):
-        """The pod's devices, for which the plugin was asked; or Rejected. `only` is the test's choice among them."""
+        """Admits a pod and returns its devices from the plugin's Allocate; or raises Rejected. `only` limits the choice."""
         with self.admission:
             self._free_ended()
             given = self.pods.get((namespace, pod), (resource, []))[1]
@@ -223,7 +223,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
 
     @staticmethod
     def _allocate(plugin, free, count):
-        free = random.sample(sorted(free), len(free))   # in a Go map's order
+        free = random.sample(sorted(free), len(free))   # in random order, as a Go map's
         try:
             if plugin.options.get_preferred_allocation_available:
                 devices = plugin.prefer(free, size=count)
@@ -238,7 +238,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
             raise Rejected(str(error)) from error
 
     def end(self, pod, namespace="default"):
-        """The API server has it no more, and its containers have stopped."""
+        """Ends a pod: the API server has deleted it, and its containers have stopped."""
         self.ended_pods.add((namespace, pod))
 
     def _free_ended(self):
@@ -251,7 +251,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         return {device for name, devices in list(self.pods.values()) if name == resource for device in devices}
 
     def healthy(self, resource="vdpa.io/nic"):
-        """The devices that may be given to pods; None of a resource that it doesn't know, or has forgotten."""
+        """The devices that may be given to pods; None for a resource that is unknown or forgotten."""
         plugin = self.plugins.get(resource)
         if plugin and plugin.lists and not plugin.ended.is_set():
             return {device for device, health in plugin.devices.items() if health == "Healthy"}
@@ -259,14 +259,15 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         return set() if since is not None and time.monotonic() - since < self.grace else None
 
     def _write_checkpoint(self):
-        """In place: on a full disk, too, as long as it doesn't grow. A kubelet that can't goes on."""
+        """Writes the checkpoint in place, which works on a full disk as long as it doesn't grow. On failure a kubelet
+        continues."""
         saved = {"pods": [(*pod, *given) for pod, given in list(self.pods.items())],
                  "resources": sorted({*self.known, *self.plugins})}
         with self.writing, contextlib.suppress(OSError):
             self.checkpoint.write_text(json.dumps(saved))
 
     def _listed(self, plugin):
-        if plugin in self.connected:   # not of the kubelet before a restart
+        if plugin in self.connected:   # not if the kubelet was restarted meanwhile
             self._write_checkpoint()
 
     def List(self, request, context):
@@ -332,7 +333,7 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
     def notice(self, plugin):
         with self.lock:
             if plugin not in self.connected:
-                return   # disconnected already, or of the kubelet before a restart
+                return   # already disconnected, or of the kubelet before a restart
             self.connected.remove(plugin)
             if self.keyed_by == "name":
                 plugin = self.plugins[plugin.resource]
@@ -340,13 +341,13 @@ class Kubelet(PodResources, deviceplugin.RegistrationServicer):
         plugin.disconnect()
 
     def sockets(self, resource="vdpa.io/nic"):
-        """The resource's socket files, the fixed name of release 0.1.0 among them."""
+        """The resource's socket files, including release 0.1.0's fixed name."""
         base = resource.replace("/", "-")
         return [p for p in self.directory.iterdir()
                 if re.fullmatch(re.escape(base) + r"(-[0-9a-f]{8})?\.sock", p.name)]
 
     def wait_plugin(self, resource="vdpa.io/nic", timeout=5.0):
-        """The resource's plugin, once its first list is there; not one whose stream has ended."""
+        """Waits for the resource's plugin and its first list; a plugin whose stream has ended does not count."""
         def living():
             plugin = self.plugins.get(resource)
             return plugin if plugin and plugin.lists and not plugin.ended.is_set() else None

@@ -1,8 +1,8 @@
-"""What the previous release said and left behind, recorded by tests/neighbour/record.py, and programs that say it again.
+"""The previous release's messages and files, recorded by tests/neighbour/record.py, and programs that replay them.
 
-Run as a program it is one of those that vdpa-datapath supervises, a worker, switch or vdpa-pmd of the previous release:
-neighbour.py DIALOGUES CONTROL DIRECTORY holds the lock and the control socket, answers as the recorded one did, prints each
-operation that it is asked for, and ends at "stop"."""
+Run as a program, it stands in for a worker, switch or vdpa-pmd of the previous release that vdpa-datapath supervises:
+neighbour.py DIALOGUES CONTROL DIRECTORY holds the lock and the control socket, answers as the recorded process did, prints each
+requested operation, and ends at "stop"."""
 
 import fcntl
 import json
@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parents[1] / "neighbour"
 VERSION, COMMIT = (HERE / "previous-release").read_text().split()
 RECORDED = HERE / VERSION
 BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
-NETNS = "/proc/self/ns/net"  # of every recorded pod
+NETNS = "/proc/self/ns/net"  # the same for every recorded pod
 
 
 def recorded(name):
@@ -27,14 +27,14 @@ def recorded(name):
 
 
 def exchanges(dialogue):
-    """(request, answer) in the order of the requests."""
+    """The pairs (request, answer) in the order of the requests."""
     answers = {message["from"]["id"]: message["from"] for message in dialogue if "id" in message.get("from", {})}
     requests = sorted((message["to"] for message in dialogue if "to" in message), key=lambda request: request["id"])
     return [(request, answers[request["id"]]) for request in requests]
 
 
 def here(record):
-    """A record as if it were of this boot, and of the network namespace of here."""
+    """Changes a record to this boot and to this machine's network namespace."""
     record["bootId"] = BOOT_ID.read_text().strip()
     if "owner" in record:
         namespace = os.stat(NETNS)
@@ -43,7 +43,7 @@ def here(record):
 
 
 def leave_state(directory, *devices):
-    """In the state and run directories of a Datapath, what the previous release left of these devices."""
+    """Writes the previous release's files of these devices to the state and run directories of a Datapath."""
     (directory / "state/owners").mkdir(parents=True)
     for device in devices:
         record = here(json.loads((RECORDED / f"state/owners/{device}.json").read_text()))
@@ -54,7 +54,7 @@ def leave_state(directory, *devices):
 # --- the gRPC side
 
 def messages():
-    """The previous release's own messages by name, apart from ours."""
+    """The previous release's own message types by name, separate from ours."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     done = subprocess.run(["protoc", f"--proto_path={RECORDED}", "--descriptor_set_out=/dev/stdout", "datapath.proto"],
                           capture_output=True, check=True)
@@ -66,13 +66,13 @@ def messages():
 
 
 class Answers:
-    """A datapath that answers each call with the recorded bytes, in the order of that method's calls; the last again and
-    again. `change` may alter an answer: change(method, bytes) -> bytes."""
+    """A datapath that answers each call with the recorded bytes, in the order of that method's calls; it repeats the last one.
+    `change` may alter an answer: change(method, bytes) -> bytes."""
 
     def __init__(self, path, *recordings, change=lambda method, answer: answer):
         import grpc
         self.path = path
-        self.asked = []    # (method, request's bytes)
+        self.asked = []    # (method, bytes of the request)
         self._change = change
         self._lock = threading.Lock()
         self._answers = {}
@@ -133,7 +133,7 @@ def supervised(program, what, control, directory):
 
 
 def _answer(dialogues, request):
-    """What the recorded process answered to such a request, most recently."""
+    """The most recent answer of the recorded process to such a request."""
     candidates = [(asked, answer) for dialogue in dialogues["started"] + dialogues["adopted"]
                   for asked, answer in exchanges(dialogue) if asked["op"] == request["op"]]
     same = [pair for pair in candidates if pair[0]["args"].get("id") == request["args"].get("id")] or candidates

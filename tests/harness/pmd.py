@@ -1,4 +1,4 @@
-"""vdpa-pmd as a process, with the vDPA device that needs no card, and its control channel."""
+"""vdpa-pmd as a process, with a vDPA device that needs no card, and its control channel."""
 
 import atexit
 import functools
@@ -18,14 +18,14 @@ DRIVER = BUILD / "tests/system/vdpa_test_driver/libvdpa_test_driver.so"
 
 @functools.cache
 def driver():
-    """The test driver where DPDK loads it from: not below a folder that everybody may write to, as /tmp with a clone in it."""
+    """The test driver's path. DPDK refuses a driver below a folder that everyone may write to, such as a clone in /tmp."""
     directory = tempfile.mkdtemp(prefix="vdpa-test-driver-", dir="/run")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return shutil.copy(DRIVER, directory)
 
 
 class Pmd(Control, Program):
-    """`socket` is what a worker takes as its engine; `options` are for the device: fail_conf=1, crash_after=1000."""
+    """`socket` is the engine socket for a worker; `options` are the device's: fail_conf=1, crash_after=1000."""
 
     def __init__(self, directory, vhost, *arguments, queues=1, options="", name="pmd"):
         Control.__init__(self, directory / f"{name}.control")
@@ -54,7 +54,7 @@ class Pmd(Control, Program):
 
 
 class Events:
-    """The events of a control channel, from now on."""
+    """Reads the events of a control channel from now on."""
 
     def __init__(self, path):
         self.seen = []
@@ -82,8 +82,8 @@ class Events:
 
 
 def programs(directory, name="programs", program=PROGRAM):
-    """A folder with a vdpa-pmd that is the real one; only its function is exchanged for the test's device, which gets the
-    devargs."""
+    """Returns a folder with a vdpa-pmd that starts the real one, but with the test's device, which gets the devargs, in place
+    of its function."""
     folder = directory / name
     folder.mkdir()
     wrapper = folder / "vdpa-pmd"
@@ -102,8 +102,8 @@ exec {program} "${{words[@]}}" --vdev="vdpa_test0,queues=2$devargs" --load={driv
 
 
 def sysfs(directory, address="0000:65:00.2", driver=None, vendor="0x1af4", group=True):
-    """A /sys with one PCI function, made by hand: as much as vdpa-datapath looks at before it starts vdpa-pmd. The functions of
-    real machines have the same files; none was copied."""
+    """A generated /sys with one PCI function: the files that vdpa-datapath checks before it starts vdpa-pmd. Real machines have
+    the same files; none was copied."""
     function = directory / "sys/bus/pci/devices" / address
     function.mkdir(parents=True)
     (function / "vendor").write_text(vendor + "\n")
@@ -117,6 +117,6 @@ def sysfs(directory, address="0000:65:00.2", driver=None, vendor="0x1af4", group
 
 
 def dpdk_files():
-    """What DPDK programs leave in the host."""
+    """The files that DPDK programs leave in the host."""
     return {os.path.join(folder, name) for folder in ("/run/dpdk", "/dev/hugepages", "/dev/shm", "/tmp")
             if os.path.isdir(folder) for name in os.listdir(folder) if folder != "/tmp" or "rte" in name}

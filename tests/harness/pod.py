@@ -1,5 +1,5 @@
-"""A pod that sends and receives chosen frames, with a driver by hand: split or packed rings (vrings.py), in one region or
-several, with event index, indirect descriptors, mergeable buffers and in-flight descriptors where they are negotiated."""
+"""A pod that sends and receives chosen frames with a driver in Python: split or packed rings (vrings.py), in one region or
+several, with event index, indirect descriptors, mergeable buffers and in-flight descriptors if negotiated."""
 
 import os
 import struct
@@ -8,10 +8,10 @@ from support import wait_until
 from vhost_front import (BASE, EVENT_INDEX, INDIRECT, INFLIGHT, MERGEABLE, REPLY_ACK, RING_PACKED, VERSION_1, FrontEnd)
 from vrings import WRITE, Buffer, PackedRing, SplitRing
 
-RING, SIZE = 0x4000, 256  # bytes from ring to ring; descriptors
-BUFFERS, BUFFER, COUNT = 0x8000, 0x800, 24  # where the first is, bytes of each, how many a ring has
-APART = 1 << 32  # from region to region, where there are several
-HEADER = bytes(12)  # virtio-net's
+RING, SIZE = 0x4000, 256  # bytes from ring to ring; number of descriptors
+BUFFERS, BUFFER, COUNT = 0x8000, 0x800, 24  # offset of the first, bytes of each, number per ring
+APART = 1 << 32  # distance between regions, if there are several
+HEADER = bytes(12)  # virtio-net header
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
@@ -30,10 +30,10 @@ def frame(to, sender, payload=b"", vlan=None, size=60):
 
 
 class Pod(FrontEnd):
-    """Connected, its rings running and its receive buffers posted. Ring 0 receives, ring 1 sends.
+    """A connected front-end with running rings and posted receive buffers. Ring 0 receives, ring 1 sends.
 
-    `features` are agreed on besides VERSION_1; the other side must offer them. With three `regions` the rings, the receive
-    buffers and what is sent are each in one of their own.
+    `features` are negotiated besides VERSION_1; the back-end must offer them. With three `regions`, the rings, the receive
+    buffers and the send buffers are in one region each.
     """
 
     def __init__(self, path, address=MAC, size=0x20000, entries=SIZE, features=0, regions=1):
@@ -55,8 +55,8 @@ class Pod(FrontEnd):
         self.rings = [kind(self.map, BASE + n * RING, entries, bool(features & EVENT_INDEX),
                            bool(features & INDIRECT) and n == 1) for n in range(2)]
         self._unsent = list(range(COUNT))   # buffers
-        self._sending = {}                  # those of each frame, by the first
-        self._partial = []                  # of a frame in several buffers
+        self._sending = {}                  # the buffers of each frame, by the first one
+        self._partial = []                  # parts of a frame in several buffers
         self.inflight = self.get_inflight(2, entries) if protocol & INFLIGHT else None
         if self.inflight:
             self.keep(self.inflight[1])
@@ -68,12 +68,12 @@ class Pod(FrontEnd):
         self.kick(0)
 
     def move(self, file):
-        """Goes on in another file at the same addresses, which has a copy of all."""
+        """Continues in another file at the same addresses, with a copy of the contents."""
         self.map.adopt(BASE, file)
         self.set_memory(*self.map.table())
 
     def restart_ring(self, ring):
-        """As a driver that takes it away and gives it again."""
+        """Removes the memory and adds it again, as a driver may."""
         base = self.stop_ring(ring)
         for fd in (self.kicks.pop(ring), self.calls.pop(ring)):
             os.close(fd)
@@ -91,24 +91,24 @@ class Pod(FrontEnd):
     # --- sending
 
     def offer(self, data):
-        """Sends a frame, whoever takes it; in as many buffers as it needs."""
+        """Sends a frame, to any receiver, in as many buffers as it needs."""
         self._reap()
         data = HEADER + data
         parts = [data[start:start + BUFFER] for start in range(0, len(data), BUFFER)]
-        assert len(parts) <= len(self._unsent), "nobody takes what is sent"
+        assert len(parts) <= len(self._unsent), "no one takes sent frames"
         slots = [self._unsent.pop(0) for _ in parts]
         for slot, part in zip(slots, parts):
             self.map.write(self._send + slot * BUFFER, part)
         self._transmit(slots, [Buffer(self._send + slot * BUFFER, len(part), False) for slot, part in zip(slots, parts)])
 
     def offer_from(self, address, length):
-        """Sends what is there, virtio-net's header first."""
+        """Sends the buffer's contents, virtio-net's header first."""
         self._reap()
         self._transmit([], [Buffer(address, length, False)])
 
     def _transmit(self, slots, buffers):
         ring, before = self.rings[1], self.rings[1].added
-        token = slots[0] if slots else COUNT + before % self.entries   # no other one under way
+        token = slots[0] if slots else COUNT + before % self.entries   # nothing else is in flight
         self._sending[token] = slots
         ring.add(token, buffers)
         self._kick_wanted(1, before)
@@ -118,12 +118,12 @@ class Pod(FrontEnd):
             self._unsent += self._sending.pop(token)
 
     def idle(self):
-        """Whether all that was sent has been taken."""
+        """Whether the back-end has taken all sent frames."""
         self._reap()
         return self.rings[1].taken == self.rings[1].added
 
     def push(self, *frames):
-        """Sends frames and waits until the other side has taken them."""
+        """Sends frames and waits until the back-end has taken them."""
         for data in frames:
             self.offer(data)
             wait_until(self.idle, "the switch to take a frame", interval=0.001)
@@ -138,7 +138,7 @@ class Pod(FrontEnd):
         self.rings[0].add(slot, [Buffer(self._receive + slot * BUFFER, BUFFER, True)])
 
     def take(self):
-        """The frames that came since the last call; their buffers are posted again."""
+        """Returns the frames received since the last call, and posts their buffers again."""
         frames, before = [], self.rings[0].added
         for slot, length in self.rings[0].take():
             data = self.map.read(self._receive + slot * BUFFER, length)
@@ -156,11 +156,11 @@ class Pod(FrontEnd):
         return frames
 
     def payloads(self):
-        """What came since the last call, without headers and padding."""
+        """Returns the payloads received since the last call, without headers and padding."""
         return [data[14:].rstrip(b"\0") for data in self.take()]
 
     def wait_payload(self, payload, timeout=30):
-        """Everything that came up to this payload, which is the last of it."""
+        """Returns everything received up to and including this payload, which must be the last."""
         came = []
 
         def arrived():
@@ -169,32 +169,32 @@ class Pod(FrontEnd):
         wait_until(arrived, lambda: f"{payload} among {came}", timeout, interval=0.001)
         return came
 
-    # --- of a pod with split rings that takes nothing
+    # --- for a pod with split rings that takes nothing
 
     def post(self, count):
-        """Gives the receiving ring so many more buffers: the same again, for frames that are only counted."""
+        """Adds this many buffers to the receiving ring: the same ones again, for frames that are only counted."""
         for index in range(count):
             self.rings[0].expose(index % COUNT)
 
     def received(self):
-        """How many frames came."""
+        """The number of received frames."""
         return self.rings[0].used_index
 
     def fill_rings(self, address, length):
-        """From now on every descriptor of both rings names this memory; only push_rings() makes sense then."""
+        """Makes every descriptor of both rings point to this memory; afterwards only push_rings() makes sense."""
         for number, ring in enumerate(self.rings):
             for slot in range(self.entries):
                 ring.describe(slot, address, length, 0 if number else WRITE)
 
     def push_rings(self):
-        """Makes all the descriptors available."""
+        """Makes all descriptors available."""
         for number, ring in enumerate(self.rings):
             ring.expose_all()
             self.kick(number)
 
 
 def exchange(one, other, payload=b"ping", timeout=30):
-    """A frame each way between two pods."""
+    """Sends a frame each way between two pods."""
     one.send_to(other.mac, payload + b"-there")
     other.wait_payload(payload + b"-there", timeout)
     other.send_to(one.mac, payload + b"-back")
@@ -202,7 +202,7 @@ def exchange(one, other, payload=b"ping", timeout=30):
 
 
 class Sparse(Pod):
-    """Shares much memory that it has not touched, and sends what is there: whoever reads it has it allocated."""
+    """Shares much memory without touching it, and sends from it: the reader has it allocated."""
 
     SIZE, PAGE = 1 << 30, 4096
 
@@ -211,7 +211,7 @@ class Sparse(Pod):
         self._next = BASE + (1 << 20)
 
     def have_allocated(self, enough):
-        """Page after page, until `enough` says so."""
+        """Sends page after page, until `enough` returns true."""
         def done():
             if self.idle():
                 for _ in range(COUNT):

@@ -1,4 +1,4 @@
-"""What /proc tells of processes: who runs with which options, how much they took, whether they sleep."""
+"""Facts about processes from /proc: their options, resources, and whether they sleep."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid):
-    """The fields of /proc/PID/stat from the state on."""
+    """The fields of /proc/PID/stat, starting with the state."""
     return pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rsplit(")", 1)[1].split()
 
 
@@ -18,7 +18,7 @@ def is_zombie(pid):
 
 
 def ended(pid):
-    """Whether it is gone, or only waits to be reaped."""
+    """Whether the process is gone, or only waits to be reaped."""
     try:
         return is_zombie(pid)
     except (FileNotFoundError, ProcessLookupError):
@@ -30,13 +30,13 @@ def parent(pid):
 
 
 def cpu_ticks(pid):
-    """Of user and system time."""
+    """User and system time together."""
     fields = _stat(pid)
     return int(fields[11]) + int(fields[12])
 
 
 def cpu_seconds(pid):
-    """The scheduler's own account, to the nanosecond."""
+    """CPU time by the scheduler's own account, in nanoseconds."""
     tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
@@ -49,25 +49,25 @@ def memory_kib(pid, kind="VmRSS"):
 
 
 def switches(pid, kind="ctxt_switches"):
-    """How often each thread was taken off its processor so far; kind "voluntary_ctxt_switches" for those that slept."""
+    """How often each thread was descheduled so far; kind "voluntary_ctxt_switches" counts those times when it slept."""
     return {task.name: [int(line.split(":")[1]) for line in (task / "status").read_text().splitlines()
                         if line.split(":")[0] == kind or kind == "ctxt_switches" and kind in line]
             for task in pathlib.Path(f"/proc/{pid}/task").iterdir()}
 
 
 def asleep(pid):
-    """Whether every thread sleeps just now."""
+    """Whether every thread is asleep at this moment."""
     return all((task / "stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
                for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
 
 
 def arguments(pid):
-    """Its command line; empty for a zombie."""
+    """The command line; empty for a zombie."""
     return pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
 
 
 def options(pid):
-    """Its options of the form --name=value."""
+    """The options of the form --name=value."""
     return dict(argument[2:].split("=", 1) for argument in arguments(pid)
                 if argument.startswith("--") and "=" in argument)
 
@@ -78,7 +78,7 @@ def environment_has(pid, name, value):
 
 
 def find(condition):
-    """The pids for which it is true, now; of a process that ends meanwhile nothing is known."""
+    """The pids for which `condition` is true now; skips processes that end meanwhile."""
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
             if condition(pid):
@@ -88,7 +88,7 @@ def find(condition):
 
 
 def listener(path):
-    """The pid of who listens on a unix socket, or None."""
+    """The pid of the process that listens on a unix socket, or None."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
@@ -98,7 +98,7 @@ def listener(path):
 
 
 def kill(pid):
-    """If it is there still."""
+    """Kills the process if it still exists."""
     try:
         os.kill(pid, 9)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Python stubs of common/proto, made anew at the first import: `from rpc import datapath`."""
+"""Python stubs of common/proto, generated at the first import: `from rpc import datapath`."""
 
 import importlib
 import shutil
@@ -37,7 +37,7 @@ globals().update(_generate())
 
 
 def channel(socket_path):
-    """An insecure channel to a unix socket, of its own connection, that reconnects at once."""
+    """An insecure channel to a unix socket, on a connection of its own, that reconnects at once."""
     return grpc.insecure_channel(f"unix:{socket_path}", options=[
         ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0)])

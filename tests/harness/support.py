@@ -1,4 +1,4 @@
-"""What system tests share: waiting for conditions, and programs as processes with their logs."""
+"""Shared by the system tests: waiting for conditions, and programs as processes with their logs."""
 
 import os
 import pathlib
@@ -10,14 +10,14 @@ import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VDPA_BUILD", ROOT / "build" / "gcc"))
-# A sanitizer's build takes memory and time of its own, and is not linked statically.
+# A sanitizer's build uses memory and time of its own, and is not linked statically.
 SANITIZED = b"__asan_init" in (BUILD / "deviceplugin/datapath/worker/vdpa-worker").read_bytes()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa"
 
 
 def own_address():
-    """To listen on, without a look for a free port, which another may take meanwhile: every address of 127/8 is this machine's,
-    and the one of our process's number is nobody else's."""
+    """A loopback address to listen on. Searching for a free port would be racy; instead the address contains our pid, since
+    every address of 127/8 belongs to this machine."""
     return "127.%d.%d.%d" % (64 | os.getpid() >> 16, os.getpid() >> 8 & 255, os.getpid() & 255)
 
 
@@ -34,25 +34,25 @@ def wait_until(condition, what, timeout=30.0, interval=0.01):
 
 
 def suspend(pid):
-    """Stops a process; returns when every thread of it stands still. kill() returns before that."""
+    """Stops a process by SIGSTOP and waits until all its threads have stopped, since kill() returns earlier."""
     os.kill(pid, signal.SIGSTOP)
 
     def stopped():
         try:
             return all((thread / "stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
                        for thread in pathlib.Path(f"/proc/{pid}/task").iterdir())
-        except (FileNotFoundError, ProcessLookupError):  # a thread that ended between the two looks
+        except (FileNotFoundError, ProcessLookupError):  # the thread has just ended
             return False
     wait_until(stopped, f"every thread of {pid} stopped")
 
 
 class Program:
-    """One process, its output in a file that a failure shows. A context manager: it doesn't outlive the test."""
+    """A process whose output goes to a file, which failures show. A context manager: the process ends with it."""
 
     def __init__(self, name, arguments, directory, environment=None, **popen):
         self.name = name
         self.log_path = pathlib.Path(directory) / f"{name}.log"
-        # DPDK leaves a folder for each process there, in /run unless told otherwise.
+        # DPDK makes a folder for each process there; by default in /run.
         environment = {**os.environ, "RUNTIME_DIRECTORY": str(directory), **(environment or {})}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([str(a) for a in arguments], stdout=log, stderr=log, env=environment,
@@ -85,7 +85,7 @@ class Program:
         self.process.wait()
 
     def stop(self, timeout=10.0):
-        """Ends it as a user would; a process that doesn't end is a failure."""
+        """Terminates the process; fails if it doesn't end."""
         if self.running():
             self.process.send_signal(signal.SIGTERM)
             try:

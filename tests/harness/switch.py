@@ -9,7 +9,7 @@ PROGRAM = BUILD / "deviceplugin/datapath/switch/vdpa-switch"
 
 
 class Refused(Exception):
-    """The switch's answer to a request was an error."""
+    """The switch answered a request with an error."""
 
 
 class Control:
@@ -20,7 +20,7 @@ class Control:
         self._connection = None
 
     def raw(self, line):
-        """One line to the switch; its answer, whatever it is. Events are left out."""
+        """Sends a line to the switch and returns its answer. Skips events."""
         if self._connection is None:
             self._connection = socket.socket(socket.AF_UNIX)
             self._connection.settimeout(20)
@@ -37,7 +37,7 @@ class Control:
         return answer["ok"]
 
     def add(self, port, address, **settings):
-        """The socket of a new port."""
+        """The socket path of a new port."""
         return self.call("add_port", id=port, mac=address, **settings)["socket"]
 
     def port(self, port):

@@ -41,7 +41,7 @@ class SwitchedNode:
                        mode, queues, core=number % 2)
 
     def pair(self, **other):
-        """An application that sends and counts what another sends back to it."""
+        """An application that sends frames and counts those that another application sends back."""
         echo = self.stack.enter_context(self.testpmd(1, "echo", "macswap", **other))
         sender = self.stack.enter_context(self.testpmd(0, "sender", "flowgen", **other))
         return sender, echo

@@ -1,7 +1,7 @@
-"""A sysfs as vdpa-device-plugin reads it, made by hand, and the kernel's events about it, injected.
+"""A generated sysfs, as vdpa-device-plugin reads it, and injected kernel events about it.
 
-The tree is no copy of a machine: PFs and VFs are linked as the test machine's virtio NIC has them (../vm/inside), and the
-vdpa bus as vp_vdpa fills it there. No public listing of vendors' vDPA devices was found to follow."""
+No machine's tree was copied: PFs and VFs are linked as those of the test machine's virtio NIC (../vm/inside), and the vdpa bus
+has the files that vp_vdpa makes there. No public listing of vendors' vDPA devices was found."""
 
 import pathlib
 import shutil
@@ -19,7 +19,7 @@ kernel.sendto(message, (0, 0))
 
 
 def inject(pid, subsystem, path, action="change"):
-    """The kernel tells the network namespace of this process of an event; returns when that was, by time.monotonic()."""
+    """Injects a kernel event into this process's network namespace; returns the time by time.monotonic()."""
     done = subprocess.run(["nsenter", "-t", str(pid), "-n", sys.executable, "-c", INJECT, f"{action}@{path}",
                            f"ACTION={action}", f"DEVPATH={path}", f"SUBSYSTEM={subsystem}"],
                           capture_output=True, text=True, check=True)
@@ -27,7 +27,8 @@ def inject(pid, subsystem, path, action="change"):
 
 
 class Sysfs:
-    """PFs whose VFs have vDPA devices: 0000:10:00.0 with VFs 0000:11:00.0 and so on, each PF on two buses of its own."""
+    """PFs whose VFs have vDPA devices: 0000:10:00.0 with VFs from 0000:11:00.0 on and so on, each PF on two buses of its
+    own."""
 
     def __init__(self, root, pfs=0, vfs=0):
         self.root = pathlib.Path(root)
@@ -98,6 +99,6 @@ class Sysfs:
         return self.root / f"dev/char/511:{number}"
 
     def remove_vf(self, n, i):
-        """As it looks while a VF goes: the PF still names it."""
+        """Removes a VF partly, as the kernel does for a moment: the PF still links to it."""
         (self.root / "bus/pci/devices" / self.vf(n, i)).unlink()
         shutil.rmtree(self.path(self.vf(n, i)))

@@ -1,4 +1,4 @@
-"""dpdk-testpmd as a vhost-user application (virtio-user) and as an engine (net_vhost: the real rte_vhost)."""
+"""dpdk-testpmd as a vhost-user application (virtio-user), and as an engine (net_vhost: the real rte_vhost)."""
 
 import itertools
 import re
@@ -12,9 +12,9 @@ RINGS = pytest.mark.parametrize("ring", ["split", "packed"])
 
 
 class Testpmd(Program):
-    """dpdk-testpmd on ordinary memory or huge pages, without hardware, that prints its counters every second."""
+    """dpdk-testpmd on ordinary memory or huge pages, without hardware. It prints its counters every second."""
 
-    __test__ = False  # not a test, whatever its name
+    __test__ = False  # not a test, despite its name
 
     def __init__(self, name, directory, vdevs, mode, queues=1, core=0, memory=128, arguments=(), eal=(), huge=False, **popen):
         vdev_arguments = [argument for vdev in vdevs for argument in ("--vdev", vdev)]
@@ -38,32 +38,32 @@ class Testpmd(Program):
         return self.counter("RX-packets", port)
 
     def wait_received(self, count, what, timeout=180):
-        """Waits until `count` more packets than now were received. An application's start takes a minute where it is
-        emulated on a busy machine."""
+        """Waits until `count` more packets have been received than now. An emulated application on a busy machine takes a
+        minute to start."""
         before = self.received()
         wait_until(lambda: self.received() >= before + count,
                    lambda: f"{count} packets {what} ({self.received() - before} came):\n{self.log()[-3000:]}", timeout)
 
 
 def application(directory, socket, name="application", queues=1, core=0, options="", mode="flowgen", **other):
-    """A DPDK application on a vhost-user socket that sends and counts what comes back."""
+    """A DPDK application on a vhost-user socket that sends frames and counts those that come back."""
     vdev = f"net_virtio_user0,path={socket},mac=02:00:00:00:00:01,queues={queues}{options}"
     return Testpmd(name, directory, [vdev], mode, queues, core, **other)
 
 
 def engine(directory, socket, name="engine", queues=1, core=1):
     """An engine that sends every packet back."""
-    socket.unlink(missing_ok=True)  # rte_vhost doesn't replace the file of one that was killed
+    socket.unlink(missing_ok=True)  # rte_vhost doesn't replace the socket file of a killed process
     return Testpmd(name, directory, [f"net_vhost0,iface={socket},queues={queues}"], "io", queues, core)
 
 
 def option(ring):
-    """For an application's options: the kind of its rings, one of RINGS."""
+    """An application's options for this kind of rings, one of RINGS."""
     return ",packed_vq=1" if ring == "packed" else ""
 
 
 def device_application(directory, socket, name, mode, core=0, options="", user=65534, **other):
-    """An ordinary user's application for a device, on the machine's huge pages: it needs pages that stay."""
+    """An unprivileged application for a device, on the machine's huge pages, since its pages must not move."""
     directory.chmod(0o777)
     return Testpmd(name, directory, [f"net_virtio_user0,path={socket}{options}"], mode, core=core, memory=64,
                    eal=["--iova-mode=va", "--in-memory", "--single-file-segments"], huge=True,

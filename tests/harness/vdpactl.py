@@ -1,4 +1,4 @@
-"""vdpactl beside a vdpa-datapath: its command line and what it prints."""
+"""Runs vdpactl against a vdpa-datapath: its command line and its output."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def output(directory, *arguments):
 
 
 def table(directory, *arguments):
-    """The rows by their first cell, each by the header's words; columns are aligned, two spaces apart."""
+    """The rows by their first cell, as {header: cell}; columns are separated by at least two spaces."""
     lines = output(directory, *arguments).splitlines()
     header = lines[0].split()
     starts = [lines[0].index(word) for word in header]

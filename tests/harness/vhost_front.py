@@ -1,5 +1,5 @@
-"""A vhost-user front-end by hand: messages, memory in several regions, the buffer of in-flight descriptors. vrings.py has the
-rings, pod.py puts both together into one that exchanges frames."""
+"""A vhost-user front-end in Python: messages, memory in several regions, the buffer of in-flight descriptors. vrings.py has the
+rings, and pod.py combines both into a front-end that exchanges frames."""
 
 import array
 import fcntl
@@ -16,11 +16,11 @@ GET_INFLIGHT_FD, SET_INFLIGHT_FD = 31, 32
 VERSION_1, RING_PACKED, PROTOCOL_FEATURES = 1 << 32, 1 << 34, 1 << 30
 MERGEABLE, INDIRECT, EVENT_INDEX = 1 << 15, 1 << 28, 1 << 29
 REPLY_ACK, CONFIG, INFLIGHT = 1 << 3, 1 << 9, 1 << 12
-BASE = 0x10000  # where the memory is, in the addresses of this front-end
+BASE = 0x10000  # where the memory is, in this front-end's addresses
 
 
 class Memory:
-    """What a front-end shares: files, each mapped here and known to the other side by an address."""
+    """The memory that a front-end shares: files, each mapped here and known to the back-end by an address."""
 
     def __init__(self):
         self._regions = {}   # address: (size, file, mapping, its words)
@@ -32,7 +32,7 @@ class Memory:
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
 
     def adopt(self, address, file):
-        """A file that is the memory's from now on; it replaces the one of that address."""
+        """Adds a file to the memory; it replaces the one at that address."""
         self.remove(address)
         mapping = mmap.mmap(file, 0)
         self._regions[address] = len(mapping), file, mapping, memoryview(mapping).cast("H")
@@ -52,7 +52,7 @@ class Memory:
         return [(address, file) for address, (_, file, _, _) in self._regions.items()]
 
     def at(self, address):
-        """The mapping that has the address, and where in it."""
+        """The mapping that contains the address, and the offset in it."""
         for start, (size, _, mapping, _) in self._regions.items():
             if start <= address < start + size:
                 return mapping, address - start
@@ -88,7 +88,7 @@ class FrontEnd:
             os.close(fd)
 
     def keep(self, file):
-        """Until the end of this front-end."""
+        """Keeps a file open until the end of this front-end."""
         self.kept.append(file)
         return file
 
@@ -131,7 +131,7 @@ class FrontEnd:
         assert struct.unpack("<Q", self.reply()) == (0,), request
 
     def closed(self):
-        """Waits for the worker to end the connection."""
+        """Waits until the worker closes the connection."""
         try:
             while self.socket.recv(4096):
                 pass
@@ -140,7 +140,7 @@ class FrontEnd:
         return True
 
     def offered(self):
-        """(device's features, protocol's features)"""
+        """(the device's features, the protocol's features)"""
         return tuple(struct.unpack("<Q", self.ask(request))[0] for request in (GET_FEATURES, GET_PROTOCOL_FEATURES))
 
     def negotiate(self, features=VERSION_1, protocol=REPLY_ACK):
@@ -149,20 +149,20 @@ class FrontEnd:
         self.acknowledged(SET_FEATURES, struct.pack("<Q", features | PROTOCOL_FEATURES))
 
     def share(self, size=0x20000, seals=0):
-        """The region at BASE, alone; another one if there was one."""
+        """Shares the region at BASE as the only one; replaces a previous one."""
         self.map.add(BASE, size, seals)
         self.set_memory(*self.map.table())
 
     def set_memory(self, *regions):
-        """Each is an address and a file, which is shared whole."""
+        """Shares memory from pairs of an address and a file, which is shared whole."""
         table = struct.pack("<II", len(regions), 0)
         for address, file in regions:
             table += struct.pack("<QQQQ", address, os.fstat(file).st_size, address, 0)
         self.acknowledged(SET_MEM_TABLE, table, [file for _, file in regions])
 
     def start_ring(self, index, size=256, base=0, parts=(0, 0x1000, 0x2000)):
-        """Split or packed alike. `parts` are the offsets of descriptors, driver area and device area from the ring's start,
-        by default each on a page of its own."""
+        """Sets a ring's addresses, split or packed. `parts` are the offsets of descriptors, driver area and device area from
+        the ring's start, by default each on a page of its own."""
         descriptors, driver, device = (BASE + index * 0x4000 + part for part in parts)
         self.acknowledged(SET_VRING_NUM, struct.pack("<II", index, size))
         self.acknowledged(SET_VRING_BASE, struct.pack("<II", index, base))
@@ -176,8 +176,8 @@ class FrontEnd:
         return struct.unpack("<II", self.ask(GET_VRING_BASE, struct.pack("<II", index, 0)))[1]
 
     def get_inflight(self, rings, entries):
-        """The back-end's buffer for the descriptors that it has in flight: a description and the file, of which the front-end
-        takes care over the back-end's restarts."""
+        """The back-end's buffer of in-flight descriptors: a description and the file, which the front-end keeps while the
+        back-end restarts."""
         self.send(GET_INFLIGHT_FD, struct.pack("<QQHHI", 0, 0, rings, entries, 0))
         payload, [file] = self.reply_with_files()
         return payload, file

@@ -1,11 +1,11 @@
-"""The driver's side of virtqueues by hand (virtio 1.2, 2.7 and 2.8): split and packed, with event index and indirect
-descriptors. The memory is anything that maps guest addresses to buffers: vhost_front.Memory."""
+"""The driver's side of virtqueues in Python (virtio 1.2, 2.7 and 2.8): split and packed, with event index and indirect
+descriptors. The memory is any object that maps guest addresses to buffers, such as vhost_front.Memory."""
 
 import struct
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
-AREAS = (0, 0x1000, 0x2000)   # of descriptors, driver and device from a ring's start
-TABLES, TABLE = 0x3000, 128   # indirect tables behind them, and the bytes of one
+AREAS = (0, 0x1000, 0x2000)   # offsets of descriptors, driver and device area from a ring's start
+TABLES, TABLE = 0x3000, 128   # offset of the indirect tables, and the bytes of each
 
 
 class Buffer:
@@ -19,10 +19,10 @@ class Ring:
     def __init__(self, memory, address, entries, event_index=False, indirect=False):
         self.memory, self.address, self.entries = memory, address, entries
         self.event_index, self.indirect = event_index, indirect
-        self.added = self.taken = 0   # chains so far
-        self.kicks = 0                # that the device wanted
+        self.added = self.taken = 0   # number of chains so far
+        self.kicks = 0                # kicks that the device wanted
         self._free = list(range(entries))
-        self._chains = {}             # by its first descriptor or its ID: (token, descriptors)
+        self._chains = {}             # by first descriptor or buffer ID: (token, descriptors)
 
     def pack(self, area, offset, form, *values):
         view, at = self.memory.at(self.address + AREAS[area] + offset)
@@ -33,7 +33,7 @@ class Ring:
         return struct.unpack_from(form, view, at)
 
     def word(self, area, offset):
-        """Read whole, as struct doesn't."""
+        """Reads the value in a single access, which struct doesn't guarantee."""
         view, at = self.memory.at(self.address + AREAS[area] + offset)
         return self.memory.words(view)[at // 2]
 
@@ -42,7 +42,7 @@ class Ring:
         self.memory.words(view)[at // 2] = value & 0xffff
 
     def _table(self, token, buffers, chained):
-        """An indirect table with the buffers, as the one buffer that stands for them."""
+        """Makes an indirect table of the buffers, and returns the buffer that stands for them."""
         table = self.address + TABLES + token * TABLE
         view, at = self.memory.at(table)
         for n, buffer in enumerate(buffers):
@@ -55,7 +55,7 @@ class Ring:
 
 
 class SplitRing(Ring):
-    BASE = 0   # where it starts, as VRING_BASE says it
+    BASE = 0   # the start position, in the form of VRING_BASE
 
     @property
     def used_index(self):
@@ -65,13 +65,13 @@ class SplitRing(Ring):
         self.pack(0, slot * 16, "<QIHH", address, length, flags, following)
 
     def expose(self, head):
-        """Makes the chain from this descriptor available."""
+        """Makes the chain that starts at this descriptor available."""
         self.set_word(1, 4 + 2 * (self.added % self.entries), head)
         self.added += 1
         self.set_word(1, 2, self.added)
 
     def expose_all(self):
-        """Every descriptor once, each a chain of its own."""
+        """Makes every descriptor available once, each as a chain of its own."""
         for slot in range(self.entries):
             self.set_word(1, 4 + 2 * slot, slot)
         self.set_word(1, 2, self.used_index + self.entries)
@@ -88,7 +88,7 @@ class SplitRing(Ring):
         self.expose(slots[0])
 
     def take(self):
-        """(token, bytes written) of the chains that were used since the last call."""
+        """Returns (token, bytes written) of the chains used since the last call."""
         while self.taken & 0xffff != self.used_index:
             head, length = self.unpack(2, 4 + self.taken % self.entries * 8, "<II")
             self.taken += 1
@@ -97,7 +97,7 @@ class SplitRing(Ring):
             yield token, length
 
     def wants_kick(self, before):
-        """After chains were added since `before`."""
+        """Whether to kick after chains were added since `before`."""
         if not self.event_index:
             return not self.word(2, 0) & 1
         event = self.word(2, 4 + 8 * self.entries)
@@ -108,7 +108,7 @@ class SplitRing(Ring):
         return self.word(2, 4 + 8 * self.entries) == self.added & 0xffff
 
     def call_after(self, count):
-        """No call before so many more chains are used; with event_index."""
+        """Suppresses calls until this many more chains are used; with event_index."""
         self.set_word(1, 4 + 2 * self.entries, self.taken + count - 1)
 
     def no_calls(self):
@@ -116,12 +116,12 @@ class SplitRing(Ring):
 
 
 class PackedRing(Ring):
-    BASE = 0x8000   # its wrap counters are set at first
+    BASE = 0x8000   # both wrap counters are set at first
     AVAILABLE, USED = 1 << 7, 1 << 15
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self._next = self._last = 0    # descriptors written and read so far; they wrap
+        self._next = self._last = 0    # descriptors written and read so far, modulo the wrap
         self._ids = list(range(self.entries))
 
     def _wrap(self, position):
@@ -137,7 +137,7 @@ class PackedRing(Ring):
             bit = self.AVAILABLE if self._wrap(first + n) else self.USED
             flags.append(buffer.flags | bit | (NEXT if n + 1 < len(buffers) else 0))
             self.pack(0, 16 * ((first + n) % self.entries), "<QIH", buffer.address, buffer.length, identity)
-        for n in reversed(range(len(buffers))):   # the first makes all available
+        for n in reversed(range(len(buffers))):   # the first descriptor makes the whole chain available
             self.set_word(0, 16 * ((first + n) % self.entries) + 14, flags[n])
         self._next += len(buffers)
         self.added += 1
@@ -158,7 +158,7 @@ class PackedRing(Ring):
             yield token, length
 
     def wants_kick(self, before):
-        """After descriptors were added since there were `before` chains."""
+        """Whether to kick after descriptors were added since there were `before`."""
         off_wrap, flags = self.unpack(2, 0, "<HH")
         if flags & 3 != 2:   # not RING_EVENT_FLAGS_DESC
             return flags & 3 == 0

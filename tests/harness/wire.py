@@ -1,4 +1,4 @@
-"""A wire out of the node, for a switch's uplink: a namespace with a veth pair whose far end a test reads and writes."""
+"""A wire out of the node for a switch's uplink: a namespace with a veth pair, whose far end a test reads and writes."""
 
 import contextlib
 import ctypes
@@ -11,7 +11,7 @@ from datapath import network_namespace
 
 @contextlib.contextmanager
 def wire():
-    """A namespace with a veth pair in it, both ends up, and raw sockets on the far one, `outside`."""
+    """A namespace with a veth pair in it, both ends up, and raw sockets on the far end, `outside`."""
     with network_namespace() as path:
         name = os.path.basename(path)
 
@@ -26,7 +26,7 @@ def wire():
 
 
 def raw_socket(name):
-    """A packet socket on `outside` in the namespace, made by a thread-less visit to it."""
+    """A packet socket on `outside` in the namespace. Opened by entering the namespace for a moment."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY)
     there = os.open(f"/var/run/netns/{name}", os.O_RDONLY)
     try:
@@ -49,7 +49,7 @@ def _setns(fd):
 
 
 def receive(outside, payload):
-    """The frame with this payload; the kernel gives a VLAN's tag apart, as (VLAN or None, frame)."""
+    """Returns the frame with this payload, as (VLAN or None, frame), since the kernel reports a VLAN tag separately."""
     outside.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA
     while True:
         data, ancillary, _, _ = outside.recvmsg(2048, 64)

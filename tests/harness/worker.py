@@ -1,4 +1,4 @@
-"""vdpa-worker as a process, in front of an engine's socket, a port of a switch or a device of the kernel."""
+"""vdpa-worker as a process, in front of an engine's socket: a port of a switch, or a device of the kernel."""
 
 import os
 
@@ -9,7 +9,7 @@ PROGRAM = BUILD / "deviceplugin/datapath/worker/vdpa-worker"
 
 
 class Worker(Program):
-    """By default in front of the engine at self.engine, which somebody else makes there."""
+    """Starts a worker, by default in front of the engine socket self.engine, which another process makes."""
 
     def __init__(self, directory, *arguments, device="nic-0", queues=1, name="worker", socket_name="vhost.sock",
                  control_name="control.sock", switch_port=None, vhost_vdpa=None, **popen):
@@ -22,7 +22,7 @@ class Worker(Program):
                                 "--queue-pairs", queues, "--log-level", "debug", *arguments], directory, **popen)
 
     def hello(self):
-        """Over a connection of its own."""
+        """Asks over a connection of its own."""
         control = Control(self.control)
         try:
             return control.call("hello")
@@ -40,12 +40,12 @@ class Worker(Program):
         return self
 
     def pod_descriptors(self):
-        """How many descriptors it holds that only a pod can have given it."""
+        """The number of descriptors that only a pod can have sent to the worker."""
         links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{self.pid}/fd")]
-        return sum("memfd:" in link or link == "anon_inode:[eventfd]" for link in links) - 1  # its event loop's own
+        return sum("memfd:" in link or link == "anon_inode:[eventfd]" for link in links) - 1  # those of its event loop
 
 
 def kernel_worker(directory, device, path, name="worker", pairs=1, **popen):
-    """On a device of the kernel; several have their sockets side by side."""
+    """A worker on a device of the kernel; several have their sockets side by side."""
     return Worker(directory, device=device, vhost_vdpa=path, name=name, queues=pairs, socket_name=f"{name}.sock",
                   control_name=f"{name}.control", **popen)

@@ -30,7 +30,7 @@ datapath::v1::WatchResponse changes(const States& before, const States& now) {
     if (now.contains(id)) continue;
     DeviceState removed = state;
     removed.healthy = false;
-    removed.reason = "not offered any more";
+    removed.reason = "no longer offered";
     removed.removed = true;
     *message.add_devices() = toMessage(removed);
   }
