@@ -1,8 +1,7 @@
-"""The CNI plugin as a runtime calls it, by exec, beside Debian's bridge and host-device: alone and sixteen at once, with
-and without host-local, and when the programs and their libraries have to be read from the disk first (but for the dynamic
-linker, which only the peers use).
+"""Runs the CNI plugin by exec, as a runtime does, and compares it with Debian's bridge and host-device: one call and sixteen at
+once, with and without host-local, and with cold page caches (except for the dynamic linker, which only the peers use).
 
-The measurement is in a network namespace of its own, which stands for the node's.
+The measurement runs in a network namespace of its own, which stands for the node's.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ CLONE_NEWNET = 0x40000000
 
 
 class Attachment:
-    """One interface of one container, and the plugin with its configuration; `start` and `ended` are one call."""
+    """One interface of one container, with the plugin and its configuration; `start` and `ended` make up one call."""
 
     def __init__(self, directory, name, program, netns, config):
         self.program, self.config = str(program), config
@@ -54,18 +53,18 @@ class Attachment:
                                   file_actions=files)
 
     def ended(self):
-        """How many milliseconds the call took, which has ended or is waited for."""
+        """Returns how many milliseconds the call took; waits for its end if necessary."""
         status = os.waitpid(self.pid, 0)[1]
         took = (time.perf_counter() - self.started) * 1000
         if status != 0:
             raise SystemExit(f"{self.program} {self.command} failed: {self.output.read_text()}")
-        if self.command == "ADD":  # what the others are given by a runtime
+        if self.command == "ADD":  # what a runtime passes to the other commands
             self.configure(prevResult=json.loads(self.output.read_text()))
         return took
 
 
 def resident(file):
-    """Whether any page of it is in memory."""
+    """Whether any page of the file is in memory."""
     size = os.fstat(file.fileno()).st_size
     pages = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -79,28 +78,28 @@ def resident(file):
 
 
 class Contender:
-    """A plugin with as many attachments as are made at once, the programs that it consists of, and the libraries of any."""
+    """A plugin with as many attachments as are made at once, its programs, and the libraries of all contenders."""
 
     def __init__(self, name, attachments, programs, libraries, commands=COMMANDS):
         self.name, self.attachments, self.programs, self.commands = name, attachments, programs, commands
         self.libraries = libraries
 
     def forget(self):
-        """Has the kernel drop what would be read of the programs' files and libraries."""
+        """Has the kernel drop the cached pages of the programs and their libraries."""
         for attachment in self.attachments:
             attachment.environment["LD_LIBRARY_PATH"] = str(self.libraries)
         for path in [*self.programs, *self.libraries.iterdir()]:
             with open(path, "rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 if resident(file):
-                    raise SystemExit(f"{path} stays in memory: whatever starts it is not cold")
+                    raise SystemExit(f"{path} stays in memory, so that a cold start is not possible")
 
     def alone(self, command):
         self.attachments[0].start(command)
         return [self.attachments[0].ended()]
 
     def together(self, command):
-        """All attachments at once: how long each took."""
+        """Makes all attachments at once; returns how long each took."""
         running, times = {}, []
         poll = select.poll()
         for attachment in self.attachments:
@@ -117,7 +116,7 @@ class Contender:
 
 
 class Percentiles(Figures):
-    """The medians of blocks, and the 99th percentile of all calls."""
+    """The medians of the blocks, and the 99th percentile of all calls."""
 
     def __init__(self, blocks, unit="ms", digits=2):
         super().__init__([sorted(block)[len(block) // 2] for block in blocks], unit, digits)
@@ -129,7 +128,7 @@ class Percentiles(Figures):
 
 
 def measure(how, contenders):
-    """All contenders in turn, block by block: the times by contender and command, and the attachments a second."""
+    """Runs all contenders in turn, block by block; returns the times by contender and command, and the attachments a second."""
     times = {(c, command): [[] for _ in range(BLOCKS)] for c in contenders for command in (*COMMANDS, "ADD+DEL")}
     rates = {c: [[] for _ in range(BLOCKS)] for c in contenders}
     for block in range(BLOCKS):
@@ -167,7 +166,7 @@ def show(how, ipam, contenders):
 
 @contextlib.contextmanager
 def plugins(directory, programs, daemon, ipam):
-    """Ours first. Each attachment has a container with a network namespace of its own."""
+    """Ours comes first. Each attachment has a container with a network namespace of its own."""
     local = {"ipam": {"type": "host-local", "dataDir": str(directory / "leases"),
                       "ranges": [[{"subnet": "192.0.2.0/24"}]]}} if ipam else {}
     configs = {
@@ -175,7 +174,7 @@ def plugins(directory, programs, daemon, ipam):
         "bridge": lambda n: {"bridge": "vdpabench0", **(local or {"ipam": {}})},
         "host-device": lambda n: {"device": f"vdpabench-{n}", **(local or {"ipam": {}})}}
     with contextlib.ExitStack() as stack:
-        # With an address of its own, since one that changes with its ports fails bridge's CHECK.
+        # With a fixed address: without one, its address changes with its ports, and bridge's CHECK fails.
         subprocess.run(["ip", "link", "add", "vdpabench0", "address", "02:00:00:00:00:fe", "type", "bridge"], check=True)
         stack.callback(subprocess.run, ["ip", "link", "del", "vdpabench0"], check=True)
         for number in range(PARALLEL):
@@ -197,8 +196,8 @@ def plugins(directory, programs, daemon, ipam):
 
 
 def install_all(directory):
-    """Ours, the peers and their libraries side by side, each a copy of its own that nobody else runs. All are written to the
-    disk, without which the kernel does not drop them."""
+    """Copies ours, the peers and their libraries, since no other process runs a private copy. Flushes all of them to the disk,
+    else the kernel would not drop their pages."""
     programs = install(directory)
     (programs / "lib").mkdir()
     for name in ("bridge", "host-device", "host-local"):
@@ -211,7 +210,7 @@ def install_all(directory):
 
 
 def memory(directory, programs, daemon):
-    """Of an ADD at its largest: while it waits for its IPAM plugin, when all but the answer is done."""
+    """The memory of an ADD at its peak: while it waits for its IPAM plugin, when only the answer is missing."""
     waiting = directory / "waiting"
     waiting.mkdir()
     plugin = waiting / "waits"
@@ -230,7 +229,7 @@ def memory(directory, programs, daemon):
                 (waiting / "go").unlink(missing_ok=True)
                 (waiting / "here").unlink(missing_ok=True)
                 attachment.start("ADD")
-                wait_until((waiting / "here").exists, "the IPAM plugin to be asked")
+                wait_until((waiting / "here").exists, "the IPAM plugin's call")
                 found.append(private_kib(attachment.pid) / 1024)
                 (waiting / "go").touch()
                 attachment.ended()

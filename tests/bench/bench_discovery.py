@@ -1,4 +1,4 @@
-"""vdpa-device-plugin with hardware, on a generated sysfs: how fast it sees, registers and follows 8 to 1,024 VFs."""
+"""vdpa-device-plugin with hardware, on a generated sysfs: how fast it scans, registers and follows 8 to 1,024 VFs."""
 
 import json
 import subprocess
@@ -13,12 +13,12 @@ from sysfs import Sysfs, inject
 
 TIMER = BUILD / "tests/bench/snapshot-timer"
 ROUNDS = blocks(9)
-CALLS = 12000   # the first tenth, which is not counted, allocates every device once and so writes its device-info file
+CALLS = 12000   # the first tenth is not counted: it allocates every device once, and so writes its device-info file
 CHANGES = 20
 
 
 def changes(plugin, sysfs, vfs):
-    """How long after the kernel's event the kubelet has the new list, for a VF's vDPA device that goes and comes back."""
+    """The time from the kernel's event to the kubelet's new list, for a VF's vDPA device that is removed and added again."""
     took = []
     for _ in range(CHANGES):
         for action in ("remove", "add"):
@@ -35,7 +35,7 @@ def changes(plugin, sysfs, vfs):
 
 
 class Node:
-    """A generated node: `vfs` in all, on so many PFs."""
+    """A generated node with `vfs` VFs on `pfs` PFs."""
 
     def __init__(self, directory, pfs, vfs):
         self.directory, self.vfs = directory, vfs
@@ -62,7 +62,7 @@ class Node:
 
     def rows(self, look_target="", registered_target=""):
         looks = json.loads(subprocess.check_output([TIMER, "--sysfs", self.sysfs.root, "--rounds", "50"]))
-        row(f"one look at {self.what}", Figures(looks, "ms"), target=look_target)
+        row(f"one scan of {self.what}", Figures(looks, "ms"), target=look_target)
         runs, private, resident = [], [], []
         for _ in range(ROUNDS):
             with self.start("--any-health") as plugin:
@@ -78,7 +78,7 @@ class Node:
 
 
 def allocate(node, directory):
-    """With vdpa-datapath, because Allocate refuses a device that nobody would serve."""
+    """With vdpa-datapath, because Allocate refuses a device that no process would serve."""
     devices = directory / "dev"
     devices.mkdir()
     for n in range(node.vfs):
@@ -98,7 +98,7 @@ def allocate(node, directory):
 
 
 def beside_sriov(node):
-    """sriov-network-device-plugin on the same tree, both in such a namespace. What it lists it calls healthy."""
+    """sriov-network-device-plugin on the same tree, in the same kind of namespace. All devices that it lists are healthy."""
     directory = node.directory
     (directory / "sriov.json").write_text(json.dumps({"resourceList": [
         {"resourceName": "nic", "selectors": [{"vendors": ["1af4"]}]}]}))

@@ -1,7 +1,7 @@
-"""What it costs a node to be updated to this release and rolled back to the previous one, beside a restart of the previous one:
-the time from a datapath's start until it has taken over all attachments, and for how long no packet passes while it replaces
-their switch (the previous release replaces none of its own: there it is one that was killed). And what a datapath of each
-takes at rest, however many devices are attached.
+"""The cost of an update to this release and of a rollback to the previous one, compared with a restart of the previous one: the
+time from a datapath's start until it has adopted all attachments, and how long no packet passes while it replaces their switch
+(the previous release never replaces its own switch: for it, a killed one is measured). Also the resources of each datapath at
+rest, by the number of attached devices.
 
 The programs of the previous release are those of tests/neighbour/build.sh.
 """
@@ -27,9 +27,9 @@ PREVIOUS = CACHE / "releases" / VERSION
 WAYS = {f"{VERSION} to this release": (PREVIOUS, BUILD), f"this release to {VERSION}": (BUILD, PREVIOUS),
         f"{VERSION} to {VERSION}": (PREVIOUS, PREVIOUS)}
 RESTING = (0, 30, 1024)  # attachments
-MAX_PORTS = 500          # of one switch
+MAX_PORTS = 500          # attachments of one switch
 RESTS = 5                # seconds
-AFTERWARDS = 0.3  # seconds of packets after the switch is there again
+AFTERWARDS = 0.3  # seconds for which packets are counted after the switch is back
 
 
 def daemon(directory, build, name):
@@ -37,7 +37,7 @@ def daemon(directory, build, name):
 
 
 def states(datapath):
-    """Of all attachments; nothing before it answers, which its channel would find out late."""
+    """The states of all attachments; empty before it answers, which its channel would notice late."""
     if not listener(datapath.run_dir / "datapath.sock"):
         return []
     return [attachment.state for attachment in datapath.list().attachments]
@@ -45,7 +45,7 @@ def states(datapath):
 
 @contextlib.contextmanager
 def attached(build, count):
-    """A directory, and a datapath with so many attachments in it, all ready."""
+    """A directory, and a datapath with this many ready attachments in it."""
     with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as name:
         directory = pathlib.Path(name)
         with daemon(directory, build, "first") as datapath:
@@ -57,7 +57,7 @@ def attached(build, count):
 
 
 def adoption(before, after):
-    """Milliseconds from the start of the next datapath until it knows all workers to be there."""
+    """Milliseconds from the next datapath's start until it has adopted all workers."""
     with attached(before, ATTACHED) as (directory, datapath):
         datapath.kill()
         begin = time.perf_counter()
@@ -68,7 +68,7 @@ def adoption(before, after):
 
 
 def resting(build, count):
-    """Threads, and MiB of private memory, of a datapath at rest that has so many attachments."""
+    """Threads, and MiB of private memory, of a datapath at rest with this many attachments."""
     resources = {f"r{n}": min(MAX_PORTS, count - n * MAX_PORTS) for n in range(-(-count // MAX_PORTS) or 1)}
     with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as name:
         with daemon(pathlib.Path(name), build, "first") as datapath:
@@ -80,7 +80,7 @@ def resting(build, count):
             wait_until(lambda: set(states(datapath)) <= {"waiting"}, "all ready", 60)
             tasks = pathlib.Path(f"/proc/{datapath.pid}/task")
             least = len(list(tasks.iterdir()))
-            for _ in range(RESTS):   # until those of the calls have ended
+            for _ in range(RESTS):   # until the threads of the calls have ended
                 time.sleep(1)
                 least = min(least, len(list(tasks.iterdir())))
             private = private_kib(datapath.pid)
@@ -90,14 +90,14 @@ def resting(build, count):
 
 
 class Exchange:
-    """One pod sends to another, which notes the longest time without a packet."""
+    """One pod sends to another, which records the longest time without a packet."""
 
     def __init__(self, datapath):
         self.sender, self.receiver = (Pod(datapath.socket(f"nic-{n}"), mac(n + 1)) for n in range(2))
         self.longest, self.last = 0.0, None
 
     def run_until(self, condition):
-        """And for a moment more, in which packets pass again."""
+        """Continues for a moment, in which packets pass again."""
         end = None
         while end is None or self.last is None or self.last < end:
             if self.sender.idle():
@@ -118,7 +118,7 @@ class Exchange:
 
 
 def gap(before, after):
-    """Milliseconds without a packet while a datapath replaces the switch, or starts again one that was killed."""
+    """Milliseconds without a packet while a datapath replaces the switch, or restarts a killed one."""
     with attached(before, 2) as (directory, datapath), Exchange(datapath) as exchange:
         exchange.run_until(lambda: exchange.last is not None)
         exchange.longest = 0.0
@@ -127,7 +127,7 @@ def gap(before, after):
             os.kill(old, signal.SIGKILL)
             exchange.run_until(lambda: "vdpa.io-nic" in datapath.processes() and datapath.switch_pid() != old)
             return exchange.longest * 1000
-        datapath.kill()  # which takes no time, in which no packet would be looked for
+        datapath.kill()  # it takes no time, so that no packets need to be counted meanwhile
         with daemon(directory, after, "second") as second:
             exchange.run_until(lambda: "replaced vdpa-switch of vdpa.io/nic" in second.log())
         return exchange.longest * 1000

@@ -1,4 +1,4 @@
-"""vdpa-device-plugin: from exec to registered, Allocate beside the least possible plugin, memory of every program."""
+"""vdpa-device-plugin: from exec to registered, Allocate compared with a minimal plugin, memory of every program."""
 
 from measure import Figures, blocks, finish, header, node_directories, private_kib, row
 
@@ -50,7 +50,7 @@ def measure(directory, daemon):
 
 
 def memory(daemon, ours):
-    """All of a node's programs at once, as they run on a node: what they share is counted for none."""
+    """All programs of a node at once, as on a real node: memory that they share counts for none."""
     figures = {}
     for number in range(3):
         with ours(64) as plugin:

@@ -1,9 +1,9 @@
-"""Packets per second between two ports: our switch beside dpdk-testpmd (io mode: no switching at all) and OVS-DPDK.
+"""Packets per second between two ports: our switch compared with dpdk-testpmd (io mode: no switching at all) and OVS-DPDK.
 
-Each with all its threads on one core, and the same application on the other, which agrees on the same features with each.
-The peers get hugepages, without which OVS cannot run; ours has transparent ones of the same size. A row tells how busy both
-cores were, by the cycles that each program counts for passes with packets: where the application limits the packets, the
-ratio compares no switches.
+Each switch has all its threads on one core, and the same application on the other, which negotiates the same features with
+each. The peers get huge pages, without which OVS cannot run; ours has transparent ones of the same size. A row shows how busy
+both cores were, by the cycles that each program counts for passes with packets: if the application is the limit, the ratio does
+not compare switches.
 """
 
 import contextlib
@@ -32,20 +32,20 @@ RUNS = [  # bytes, ways, UDP flows, rings
     (64, "one", 1, "split"), (64, "both", 1, "split"), (64, "one", 10000, "split"), (64, "one", 1, "packed"),
     (1518, "one", 1, "split"), (1518, "both", 1, "split")]
 RINGS = {"split": "", "packed": ",packed_vq=1"}
-# What our switch does not offer to a port of this MTU is not used with the others either: a driver takes other paths then.
+# Features that our switch does not offer to a port of this MTU are off for the peers too, since they change a driver's path.
 FEATURES = "mrg_rxbuf=0,in_order=0"
 INDIRECT = 1 << 28
 GENERATOR_CORE, SWITCH_CORE = 0, 1
-FULL = 0.9  # of a core's time; where both have less, something else had the cores
+FULL = 0.9  # share of a core's time; if both are below, something else used the cores
 
 
 class Contender:
-    """Two vhost-user sockets, and the processes behind them, which run only while they are measured: they poll. All their
-    threads are on the switch's core, the idle ones too; what they start inherits that."""
+    """Two vhost-user sockets and the processes behind them, which run only while they are measured, since they poll. All their
+    threads, including idle ones and later ones, run on the switch's core."""
 
     def __init__(self, sockets, *pids, busy):
-        """`busy` tells how many seconds it has worked so far, as it counts that itself, and for how many packets, given
-        the frequency of the processor's clock."""
+        """`busy` returns how many seconds it has worked so far by its own count, and for how many packets, given the frequency
+        of the processor's clock."""
         self.sockets, self.pids, self.busy = sockets, pids, busy
         self.features = set()
         for pid in pids:
@@ -65,7 +65,7 @@ class Contender:
             self.signal(signal.SIGSTOP)
 
     def run(self, size, ways, flows, rings):
-        """What the generator counted, with the busy share of the switch."""
+        """The generator's counts, with the busy share of the switch."""
         vdevs = [f"net_virtio_user{number},path={socket},mac=02:00:00:00:00:0{number},queue_size=256,{FEATURES}{RINGS[rings]}"
                  for number, socket in enumerate(self.sockets)]
         with tempfile.TemporaryFile("w+") as log, subprocess.Popen(
@@ -74,7 +74,7 @@ class Contender:
                  f"--file-prefix=generator{os.getpid()}",
                  *(word for vdev in vdevs for word in ("--vdev", vdev)), "--", str(size), ways, str(flows), str(SECONDS)],
                 stdout=subprocess.PIPE, stderr=log, text=True) as generator:
-            # The log of DPDK goes where the C library's errors go; of its output only the last three lines are JSON.
+            # DPDK logs to the C library's stderr; only the last three lines of the output are JSON.
             lines = (line for line in generator.stdout if line.startswith("{"))
             busy = [self.busy(json.loads(line)["hz"]) for _, line in zip(range(2), lines)]
             result = json.loads(next(lines, "{}"))
@@ -85,11 +85,11 @@ class Contender:
             raise SystemExit(f"the packet generator failed: {text[-2000:]}")
         self.features.add(agreed(text, rings))
         seconds, packets = (after - before for before, after in zip(*busy))
-        return {**result, "switch": seconds / max(packets, 1) * result["pps"]}  # whenever exactly the two were read
+        return {**result, "switch": seconds / max(packets, 1) * result["pps"]}  # whatever the exact times of the two readings
 
 
 def agreed(log, rings):
-    """The features that the generator and the switch agreed on; a run with others would not be the same work. Left out are
+    """The features that the generator and the switch negotiated; a run with other features would not be comparable. Without
     indirect descriptors, which only the peers offer: the generator's packets fit into one descriptor."""
     found = set(re.findall(r"features after negotiate = (?:0x)?([0-9a-f]+)", log))
     assert len(found) == 1, f"the generator's two ports agreed on {found}"
@@ -98,7 +98,7 @@ def agreed(log, rings):
 
 @contextlib.contextmanager
 def our_switch():
-    """Behind workers, as a pod meets it."""
+    """Our switch behind workers, as for a pod."""
     with node_directories() as (directory, run_dir), \
             datapath.Datapath(directory, run_dir=run_dir, log_level="info") as daemon:
         daemon.wait_serving().offer(2, cores=str(SWITCH_CORE)).wait_healthy()
@@ -106,7 +106,7 @@ def our_switch():
             daemon.attach(datapath.owner(f"c{number}"), f"nic-{number}")
         sockets = [daemon.socket(f"nic-{number}") for number in range(2)]
         with contextlib.closing(Control(run_dir / "switches/vdpa.io-nic/control.sock")) as control:
-            # vdpa-datapath would replace a switch that hangs.
+            # vdpa-datapath would replace a stopped switch.
             with running(Contender(sockets, daemon.pid, *daemon.processes().values(),
                                    busy=lambda hz: our_work(control.call("stats")))) as ours:
                 yield ours
@@ -188,7 +188,7 @@ def ovs():
 
 @contextlib.contextmanager
 def running(contender):
-    """On the way out it runs again, so that it can be stopped as always."""
+    """On exit the processes continue, so that they can be stopped as usual."""
     try:
         yield contender
     finally:
@@ -196,13 +196,13 @@ def running(contender):
 
 
 def transparent_mib(pids):
-    """Of huge pages that the kernel gave these processes by itself."""
+    """The transparent huge pages of these processes, in KiB."""
     return sum(int(size) for pid in pids for size in re.findall(
         r"AnonHugePages: +(\d+) kB", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))) // 1024
 
 
 def limit(runs):
-    """Which of the two bounds the packets, by medians of their runs: the one whose core is full."""
+    """Which of the two limits the packet rate, by the medians of the runs: the one whose core is full."""
     generator, switch = (statistics.median(run[name] for run in runs) for name in ("busy", "switch"))
     name = "neither" if max(generator, switch) < FULL else "the switch" if switch > generator else "the generator"
     return f"{name} limits (switch {switch:.0%} busy, generator {generator:.0%})"

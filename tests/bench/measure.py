@@ -1,4 +1,4 @@
-"""What the measurements share: repeated figures, their rows, and a process's memory."""
+"""Shared by the measurements: repeated figures, the rows of the report, and a process's memory."""
 
 import contextlib
 import operator
@@ -16,19 +16,19 @@ sys.path.insert(0, str(ROOT / "tests/harness"))
 from support import BUILD  # noqa: E402
 
 
-BLOCKS = int(os.environ.get("BENCH_BLOCKS", "0"))  # fewer than usual, to see that everything runs
+BLOCKS = int(os.environ.get("BENCH_BLOCKS", "0"))  # fewer than usual, to check that everything runs
 missed = []
-# What is terminated leaves no processes that poll, no namespaces and no huge pages either.
+# If it is terminated, no polling processes, namespaces and huge pages are left behind.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 
 
 def blocks(usual):
-    """How often something is measured, which `./run bench` lets a person choose."""
+    """The number of repetitions, which a user of `./run bench` may set."""
     return BLOCKS or usual
 
 
 class Figures:
-    """The same figure measured several times, a block each: its median, least and greatest."""
+    """A figure measured several times, once per block: its median, minimum and maximum."""
 
     def __init__(self, values, unit, digits=1):
         self.values, self.unit, self.digits = list(values), unit, digits
@@ -38,14 +38,14 @@ class Figures:
         return statistics.median(self.values)
 
     def spread(self):
-        """Half of the blocks are no farther than that from each other."""
+        """The spread: half of the blocks are within this distance of each other."""
         if len(self.values) < 2:
             return 0.0
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
         return high - low
 
     def beside(self, peer):
-        """The ratios of the blocks that were measured one after the other."""
+        """The ratios of blocks measured one after the other."""
         assert len(self.values) == len(peer.values), "as many blocks of one as of the other"
         return Figures([one / other for one, other in zip(self.values, peer.values)], "", 2)
 
@@ -55,7 +55,7 @@ class Figures:
 
 
 class Target:
-    """A bound as it is printed: "<= 1.5", ">= 0.7", "< 20 ms"; in the unit of the figures."""
+    """A limit in its printed form: "<= 1.5", ">= 0.7", "< 20 ms"; in the unit of the figures."""
 
     COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -64,7 +64,7 @@ class Target:
         self.reached, self.bound = self.COMPARISONS[comparison], float(bound)
 
     def verdict(self, figures):
-        """A median beyond the bound by no more than the spread of its blocks is no miss: the noise could have made it."""
+        """A median beyond the limit by at most the spread of its blocks is no miss, since noise may explain it."""
         if self.reached(figures.median, self.bound):
             return ""
         return "MISSED" if abs(figures.median - self.bound) > figures.spread() else "within the spread"
@@ -75,7 +75,7 @@ def header(title):
 
 
 def row(what, ours, peer=None, target="", limit=""):
-    """`target` is the ratio to reach; a row without a peer gives its own. `limit` tells what bounds the figures."""
+    """`target` is the ratio to reach; a row without a peer has its own figure as the target. `limit` names the bottleneck."""
     ratio = ours.beside(peer) if peer is not None else None
     verdict = Target(target).verdict(ratio or ours) if target else ""
     if verdict == "MISSED":
@@ -86,7 +86,7 @@ def row(what, ours, peer=None, target="", limit=""):
 
 
 def finish():
-    """The end of a measurement: its status tells whether every target was reached."""
+    """Ends a measurement; the exit status shows whether all targets were reached."""
     for line in missed:
         print(f"MISSED {line}", flush=True)
     sys.exit(1 if missed else 0)
@@ -95,8 +95,8 @@ def finish():
 @contextlib.contextmanager
 def node_directories():
     """
-    One on the disk, for what a node keeps, and one in memory for what it does not: a node's /run is that, a container's
-    or a small machine's may be a disk.
+    A directory on the disk for files that a node keeps, and one in memory for those that it doesn't: a node's /run is in
+    memory, while a container's or a small machine's may be on a disk.
     """
     with tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/var/tmp") as kept, \
             tempfile.TemporaryDirectory(prefix="vdpa-bench-", dir="/dev/shm") as run:
@@ -104,7 +104,7 @@ def node_directories():
 
 
 def install(directory):
-    """The programs as an image has them, without what is for debuggers; returns where they are."""
+    """Copies the programs stripped, as in an image; returns their folder."""
     programs = directory / "bin"
     programs.mkdir()
     listed = subprocess.run([ROOT / "manifests/image/vdpa.sh", BUILD], check=True, capture_output=True, text=True)
@@ -114,13 +114,13 @@ def install(directory):
 
 
 def resident_kib(pid):
-    """What is in memory of it, with what it shares with others."""
+    """Its memory that is resident, including memory shared with others."""
     return int(next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
                     if line.startswith("VmRSS:")).split()[1])
 
 
 def private_kib(pid):
-    """The memory that would be free if this process had not been started: what it shares with nobody."""
+    """Its private memory: the memory that would be free without this process."""
     total = 0
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith(("Private_Clean:", "Private_Dirty:")):

@@ -57,7 +57,7 @@ class Port {
     headers_.udp.dgram_len = rte_cpu_to_be_16(ipLength - sizeof(rte_ipv4_hdr));
   }
 
-  // What a full ring leaves is offered again the next time. Returns how many packets it took.
+  // Packets that a full ring refuses are offered again the next time. Returns how many it took.
   unsigned send() {
     if (pending_ == 0) {
       if (rte_pktmbuf_alloc_bulk(pool_, frames_.data(), kBurst) != 0) return 0;
@@ -133,12 +133,12 @@ int main(int argc, char** argv) {
     if (!pool) throw std::runtime_error("no memory for packets");
     const auto length = static_cast<uint16_t>(size - kFcs);
     std::array<Port, 2> ports = {Port(0, pool, length, flows), Port(1, pool, length, flows)};
-    // Until the other side is connected and has learned both addresses, packets count for nothing.
+    // Packets don't count until the other side is connected and has learned both addresses.
     const uint64_t timeout = rte_rdtsc() + 20 * rte_get_tsc_hz();
     while (run(ports, true, 0.2).pps < 10000)
       if (rte_rdtsc() > timeout) throw std::runtime_error("no packets arrive");
     run(ports, both, 0.5);
-    // The other side's own count of its work is read at these two moments.
+    // The other side's count of its work is read at these two moments.
     const auto mark = [] {
       std::printf("{\"hz\": %lu}\n", rte_get_tsc_hz());
       std::fflush(stdout);

@@ -8,12 +8,12 @@ from support import BUILD
 
 KUBELET = BUILD / "tests/bench/measuring-kubelet"
 FLOOR = BUILD / "tests/bench/floor-plugin"
-# The program sriovdp of sriov-network-device-plugin, where one is installed; its module is not among those that ./run builds.
+# The program sriovdp of sriov-network-device-plugin, if installed; ./run does not build its module.
 SRIOV = os.environ.get("SRIOV_DEVICE_PLUGIN")
 
 
 def on_node(kubelet, sysfs, plugin):
-    """A plugin that finds its kubelet and the kernel's devices where every node has them: in a mount namespace."""
+    """A plugin in a mount namespace, where it finds its kubelet and the kernel's devices at the usual paths."""
     script = ('mount -t tmpfs none /var/lib && mkdir -p /var/lib/kubelet/device-plugins && '
               'mount --bind "$1" /var/lib/kubelet/device-plugins && mount --bind "$2" /sys && '
               'shift 2 && exec "$@" 2> /dev/null')
@@ -21,7 +21,7 @@ def on_node(kubelet, sysfs, plugin):
 
 
 class MeasuredPlugin:
-    """It runs until the context ends; result is what the kubelet measured. Its network namespace is its own."""
+    """Runs it until the context ends; yields the kubelet's measurements. It has a network namespace of its own."""
 
     def __init__(self, directory, devices, calls, plugin, *options):
         directory.mkdir(exist_ok=True)
@@ -31,7 +31,7 @@ class MeasuredPlugin:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def next_list(self):
-        """How many devices the next list has, and when it came."""
+        """The number of devices in the next list, and when it arrived."""
         return json.loads(self._kubelet.stdout.readline())
 
     def __enter__(self):

@@ -1,5 +1,5 @@
-// Times one look at the node, as vdpa-device-plugin takes it, over and over. Prints a JSON array of
-// milliseconds.
+// Repeats one scan of the node, as vdpa-device-plugin does it, and prints the times as a JSON array
+// of milliseconds.
 #include <CLI/CLI.hpp>
 
 #include <chrono>

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Builds the test cluster's programs (Kubernetes and Multus) from Go modules into DIR/bin.
-# Usage: build.sh DIR. Compiling Kubernetes takes about ten minutes on two cores; DIR keeps the result, and a stamp of
-# the versions decides whether it is still good.
+# Builds the test cluster's programs (Kubernetes and Multus) from Go modules into DIR/bin. Usage: build.sh DIR. Compiling
+# Kubernetes takes about ten minutes on two cores; DIR keeps the result, and a stamp of the versions decides whether it is up to
+# date.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

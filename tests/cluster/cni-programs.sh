@@ -1,7 +1,7 @@
 #!/bin/bash
-# Builds the CNI project's plugins and cnitool from Go modules into DIR/bin: Debian's plugins are older than CNI 1.1.0.
-# Usage: cni-programs.sh DIR [GO_CACHE]. A minute on two cores; DIR keeps the result, and a stamp of the versions decides
-# whether it is still good. Modules are kept in GO_CACHE, by default DIR/go.
+# Builds the CNI project's plugins and cnitool from Go modules into DIR/bin: Debian's plugins are older than CNI 1.1.0. Usage:
+# cni-programs.sh DIR [GO_CACHE]. Takes a minute on two cores; DIR keeps the result, and a stamp of the versions decides whether
+# it is up to date. Modules are kept in GO_CACHE, by default DIR/go.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,8 +1,8 @@
 #!/bin/bash
-# Builds the image as README says, from the Containerfile as it stands, and compares it with that of `./run image`: the same
-# files, and programs that start. Without a registry, Debian's base image is made by mmdebstrap. It downloads half a gigabyte
-# of packages and compiles everything without a cache: 10 to 20 minutes on two cores.
-# Usage: containerfile.sh IMAGE.tar, which is that of images.sh.
+# Builds the image from the Containerfile, as in README, and compares it with that of `./run image`: the same files, and
+# programs that start. Without a registry, mmdebstrap makes Debian's base image. Downloads half a gigabyte of packages and
+# compiles everything without a cache: 10 to 20 minutes on two cores. Usage: containerfile.sh IMAGE.tar, the archive from
+# images.sh.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -24,7 +24,7 @@ rm "$work/base.tar"
 container=$("${build[@]}" from --pull=false registry.example/vdpa:test)
 root=$("${build[@]}" mount "$container")
 (cd "$root" && find . ! -type d | sort) > "$work/files"
-# A container has what is mounted there; the archive names a directory as "x/".
+# A container includes its mounts; the archive names a directory as "x/".
 tar -tf "$work/layer.tar" | sed 's|^|./|' | grep -v '/$' | sort > "$work/expected-files"
 diff "$work/expected-files" "$work/files"
 for program in vdpa-device-plugin vdpactl vdpa-datapath vdpa-worker vdpa-switch vdpa-pmd; do

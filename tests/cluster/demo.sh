@@ -1,6 +1,6 @@
 #!/bin/bash
-# Shows the project on the test cluster, from an empty cluster to packets, as an operator and a developer would see it.
-# Usage: demo.sh DIR [--keep]; DIR is the test cluster's, the images are those of build/image.
+# Demonstrates the project on the test cluster, from an empty cluster to packets, as operators and developers see it. Usage:
+# demo.sh DIR [--keep]; DIR is the test cluster's, the images are those of build/image.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 keep=${2:-}
@@ -60,6 +60,6 @@ if [ "$keep" = --keep ]; then
   kubectl get pods -A -o wide
   kubectl -n vdpa-system exec ds/vdpa-datapath -- vdpactl stats --watch
   kubectl -n vdpa-system logs ds/vdpa-device-plugin
-  $here/down.sh $dir      # takes it all away again
+  $here/down.sh $dir      # removes everything again
 HELP
 fi

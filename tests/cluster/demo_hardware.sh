@@ -1,7 +1,7 @@
 #!/bin/bash
-# Shows one pod on two kinds of node: on VFs of a machine with SR-IOV, and on software ports where there is no such
-# hardware. Usage: demo_hardware.sh DIR; DIR is the test cluster's, the images are those of build/image, and the machine is
-# that of tests/vm, under emulation: its speed says nothing.
+# Demonstrates one pod on two kinds of node: on VFs of a machine with SR-IOV, and on software ports elsewhere. Usage:
+# demo_hardware.sh DIR; DIR is the test cluster's, the images are those of build/image, and the machine is that of tests/vm,
+# under emulation: its speed is not representative.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 root=$(cd "$here/../.." && pwd)
@@ -10,7 +10,7 @@ root=$(cd "$here/../.." && pwd)
 machine=
 also_clean() {
   [ -n "$machine" ] || return 0
-  exec 5>&-   # its standard input: it takes its node away and ends
+  exec 5>&-   # end its standard input: it removes its node and exits
   wait "$machine" 2> /dev/null || true
   rm -f "$dir/node3.out" "$dir/node3.in"
 }

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Stops what up.sh started, pods included, and removes its links, namespaces, cgroups and files. It works on what is left of
-# a half-started cluster as well, and on none at all. Usage: down.sh DIR [keep-logs]
+# Stops what up.sh started, including pods, and removes its links, namespaces, cgroups and files. Also works on a half-started
+# cluster, and without any. Usage: down.sh DIR [keep-logs]
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 keep=${2:-}
 
-# stop PIDFILE NAME: kills the process if it still is the one that was started (numbers are used again). Nothing here is
-# worth an orderly end: all its data is removed.
+# stop PIDFILE NAME: kills the process if it is still the one that was started, since pids are reused. An orderly stop is not
+# needed: all data is removed.
 stop() {
   local pid
   pid=$(cat "$1" 2> /dev/null) || return 0
@@ -17,12 +17,12 @@ stop() {
 not_running() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 
 for node in $nodes; do
-  stop "$state/$node/pid" node.sh    # with --kill-child, and with its pid 1 every process of the node's
+  stop "$state/$node/pid" node.sh    # with --kill-child, and with its pid 1 every process of the node
 done
 for program in $control_plane; do stop "$state/$program.pid" "$program"; done
 
-# Processes of a node end by themselves now, and those of the datapath, which it moved to a cgroup of its own. A cgroup stays
-# busy until the last has gone, a while after it is no longer listed.
+# The processes of a node end by themselves now, including those that the datapath moved to a cgroup of its own. A cgroup stays
+# busy until the last process is gone, a moment after it is no longer listed.
 rmdir_all() {
   local h
   for h in $(hierarchies); do
@@ -36,7 +36,7 @@ for node in $nodes; do
   [ ! -e "/run/netns/vdpa-$node" ] || ip netns del "vdpa-$node"
 done
 for link in vdpa-node1 vdpa-node2 vdpa-node3 vdpa-up-node1 vdpa-up-node2 "$bridge" "$uplink_bridge"; do
-  ip link del "$link" 2> /dev/null || true   # a node's may have gone with its namespace just now
+  ip link del "$link" 2> /dev/null || true   # a node's link may have just gone with its namespace
   [ ! -e "/sys/class/net/$link" ] || { echo "cannot remove the link $link" >&2; exit 1; }
 done
 

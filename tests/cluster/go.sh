@@ -1,6 +1,6 @@
 #!/bin/bash
-# Unpacks Debian's newest backported Go into DIR, beside the system. Usage: go.sh DIR. That Go fetches the exact
-# toolchain a module asks for as a Go module by itself.
+# Unpacks Debian's newest backported Go into DIR, without installing it. Usage: go.sh DIR. Go itself downloads the exact
+# toolchain that a module requires, as a Go module.
 set -euo pipefail
 
 mkdir -p "$1" && cd "$1"

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""A third node for the test cluster, node3, in the test machine of tests/vm: with a PF that has four VFs.
+"""A third node for the test cluster, node3, in the test machine of tests/vm, with a PF that has four VFs.
 
-Usage: hardware_node.py DIR [IMAGE.tar...], while the cluster of up.sh DIR runs. It says "node3 is ready" and stays until
-it gets SIGTERM or its standard input ends; then the node is taken away. Under emulation the node needs a minute or two.
-A line "reboot" on its standard input cuts the node's power and starts it again with its disk; "node3 is ready" follows.
+Usage: hardware_node.py DIR [IMAGE.tar...], while the cluster of up.sh DIR runs. It prints "node3 is ready" and runs until
+SIGTERM or the end of its standard input; then it removes the node. Under emulation the node needs a minute or two. A line
+"reboot" on its standard input cuts the node's power and restarts it with its disk; "node3 is ready" follows.
 """
 
 import json
@@ -22,7 +22,7 @@ from vm import Guest  # noqa: E402
 NAME, ADDRESS, LINK = "node3", "198.51.100.13", "vdpa-node3"
 PF = "0000:41:00.0"
 
-# The machine's part: what an operator of such a node has set up. The vDPA devices are the project's to make.
+# The operator's setup of such a machine. The project makes the vDPA devices.
 PREPARE = f"""set -e
 modprobe -a virtio_net vhost_vdpa virtio_vdpa vp_vdpa veth overlay bridge
 echo 0 > /sys/bus/pci/devices/{PF}/sriov_drivers_autoprobe
@@ -36,7 +36,7 @@ ip link set uplink up
 mount -t cgroup2 none /sys/fs/cgroup
 modprobe -a virtio_blk ext4
 """
-DISK = 4 << 30   # bytes, most of them never written
+DISK = 4 << 30   # bytes, mostly never written
 
 
 def run(*command, check=True):
@@ -61,17 +61,17 @@ class Node:
         if not self.boot:
             self.guest.check("mkfs.ext4 -q /dev/vda")
         home = self.directory / "run" / NAME
-        # Container layers are overlays, which can't stand on the guest's own overlay.
+        # Container layers are overlays, which can't be on the guest's own overlay.
         self.guest.check(f"mkdir -p {home} {self.directory}/run/log && mount /dev/vda {home} && "
                          f"mount -t tmpfs tmpfs {self.directory}/run/log")
-        images = [] if self.boot else self.images   # the disk has them
+        images = [] if self.boot else self.images   # they are on the disk already
         self.boot = self.guest.check("cat /proc/sys/kernel/random/boot_id").strip()
         self.node = self.guest.start(f"{HERE}/node.sh {self.directory} {NAME} {ADDRESS} "
                                      + " ".join(str(image) for image in images), "node")
         deadline = time.monotonic() + 420
         while not self.ready():
             if not self.node.running() or time.monotonic() > deadline:
-                raise SystemExit(f"{NAME} did not get ready:\n{self.node.log()[-3000:]}\n"
+                raise SystemExit(f"{NAME} did not become ready:\n{self.node.log()[-3000:]}\n"
                                  + self.guest.run(f"tail -n 30 {self.directory}/run/log/*").output)
             time.sleep(1)
 
@@ -85,7 +85,7 @@ class Node:
         return status.get("nodeInfo", {}).get("bootID") == self.boot and ready
 
     def reboot(self):
-        self.guest.check("sync")   # what containerd and the kubelet wrote; the project syncs for itself
+        self.guest.check("sync")   # the files of containerd and the kubelet; the project syncs its own
         self.guest.cut_power()
         self.start()
 

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Builds the container images without a registry, from a build of the project and Debian's packages: the project's own, one
-# for sample applications (dpdk-testpmd and a shell), and the sandbox's. Usage: images.sh BUILD OUT; OUT gets a
-# docker-archive of each, and OUT/next one of the project with the datapath's programs of another version, for updates.
+# Builds the container images without a container engine, from a build of the project and Debian's packages: the project's own,
+# one for sample applications (dpdk-testpmd and a shell), and the sandbox's. Usage: images.sh BUILD OUT; OUT gets a
+# docker-archive of each, and OUT/next one of the project with the datapath's programs of another version, to test updates.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -11,7 +11,7 @@ out=$(cd "$2" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# image FILE NAME INPUTS COMMAND...: runs COMMAND DIRECTORY, unless nothing that goes into the image has changed.
+# image FILE NAME INPUTS COMMAND...: runs COMMAND DIRECTORY, unless all inputs of the image are unchanged.
 image() {
   local file=$1 name=$2 inputs=$3 stamp
   shift 3
@@ -27,7 +27,7 @@ image() {
 version=$(sed -n "s/^ *version: '\(.*\)',/\1/p" meson.build)
 image vdpa "localhost/vdpa:$version" "$(manifests/image/vdpa.sh "$build")" manifests/image/vdpa.sh "$build" "$work/vdpa"
 
-# next_programs DIR: BUILD as the image's script knows it, with the programs that the tests have of another version.
+# next_programs DIR: makes a view of BUILD for the image's script, with the programs of another version from the tests.
 next_programs() {
   local program other
   for program in $(manifests/image/vdpa.sh "$build"); do

@@ -1,7 +1,7 @@
-# How programs are compiled from their Go modules; sourced by the scripts that do, with 'dir' as the folder for everything.
-# Modules and compiled packages are kept in one place for all of them.
+# Compiles programs from Go modules; sourced by scripts that set 'dir', the folder for everything. Modules and compiled packages
+# are kept in one place for all of them.
 
-# Debian's Go does not fetch a newer toolchain unless told to.
+# Debian's Go does not download a newer toolchain by default.
 export GOTOOLCHAIN=auto
 export GOMODCACHE=${go_cache:-$dir/go}/mod GOCACHE=${go_cache:-$dir/go}/cache GOFLAGS=-modcacherw
 

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The thick Multus on a node of the test cluster, as its DaemonSet runs it: a mount namespace to which the host's mounts
-# come but which gives none back, plugins in a chroot of the host's files, and the API server as a pod knows it. It writes
-# containerd's 00-multus.conf, with multus-shim in it, itself. Usage (from node.sh): multus-daemon.sh DIR NODE
+# The thick Multus on a node of the test cluster, as its DaemonSet runs it: in a mount namespace that receives the host's mounts
+# but propagates none back, with plugins in a chroot of the host's files and the API server configured as for a pod. It writes
+# containerd's 00-multus.conf itself, with multus-shim in it. Usage (from node.sh): multus-daemon.sh DIR NODE
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 node=$2

@@ -1,12 +1,12 @@
-# What the demonstrations share: chapters, commands as a person would type them, and taking everything away at the end.
-# Sourced after settings.sh, by a script whose cluster is in $dir.
+# Shared by the demonstrations: chapters, commands as a person would type them, and the cleanup at the end. Sourced after
+# settings.sh, by a script whose cluster is in $dir.
 export KUBECONFIG=$dir/kubeconfig PATH=$dir/bin:$PATH
 unset -f kubectl
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 chapter() { printf '\n%s== %s (%d s)%s\n' "$bold" "$*" "$SECONDS" "$plain"; }
 note() { printf '%s\n' "$*"; }
-# show COMMAND...: what a person would type, and its output.
+# show COMMAND...: prints a command as a person would type it, and its output.
 show() {
   local word line=
   for word in "$@"; do if [[ $word == *[[:space:]\\]* ]]; then line+=" '$word'"; else line+=" $word"; fi; done
@@ -15,7 +15,7 @@ show() {
 }
 
 cleaned=
-also_clean() { :; }   # what a demonstration has beside the cluster
+also_clean() { :; }   # resources of a demonstration besides the cluster
 clean() {
   [ -z "$cleaned" ] || return 0
   cleaned=1

@@ -1,7 +1,7 @@
 #!/bin/bash
-# One node of the test cluster: containerd and kubelet in network, mount, UTS, IPC and PID namespaces of their own, with
-# their own /run, /var and /opt, and everything they start in a cgroup of their own. Killing its first process ends it all.
-# Usage (from up.sh, and in the test machine from hardware_node.py): node.sh DIR NAME ADDRESS IMAGE.tar...
+# One node of the test cluster: containerd and kubelet in network, mount, UTS, IPC and PID namespaces of their own, with their
+# own /run, /var and /opt, and all their processes in a cgroup of their own. Killing its first process ends everything. Usage
+# (from up.sh, and in the test machine from hardware_node.py): node.sh DIR NAME ADDRESS IMAGE.tar...
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 node=$2 address=$3
@@ -12,7 +12,7 @@ if [ $$ != 1 ]; then
   for hierarchy in $(hierarchies); do
     mkdir -p "$hierarchy/$cgroup/$node/system"
     for folder in "$hierarchy" "$hierarchy/$cgroup" "$hierarchy/$cgroup/$node"; do
-      # cgroup v2: children get the controllers that their parent passes on.
+      # cgroup v2: children get only the controllers that their parent enables.
       [ ! -f "$folder/cgroup.subtree_control" ] || sed 's/\</+/g' "$folder/cgroup.controllers" > "$folder/cgroup.subtree_control"
     done
     if [ -f "$hierarchy/cpuset.mems" ]; then   # cgroup v1: unusable until it has processors and memory
@@ -22,14 +22,14 @@ if [ $$ != 1 ]; then
     fi
     echo $$ > "$hierarchy/$cgroup/$node/system/cgroup.procs"
   done
-  # A machine of its own needs no network namespace.
+  # A virtual machine needs no network namespace.
   enter=()
   [ ! -e "/run/netns/vdpa-$node" ] || enter=(nsenter --net="/run/netns/vdpa-$node")
   exec "${enter[@]}" unshare --mount --propagation private --uts --ipc --pid --fork --kill-child \
     --mount-proc "$0" "$dir" "$node" "$address" "$@"
 fi
 
-# From here on this is the node's first process. Mounts are shared within the node, as on any systemd machine.
+# From here on this is the node's first process. Mounts are shared within the node, as on a systemd machine.
 mount --make-rshared /
 hostname "$node"
 mkdir -p "$home"/{var,opt}
@@ -80,7 +80,7 @@ localStorageCapacityIsolation: false
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 50Mi}
 resolvConf: ""
-clusterDNS: [10.96.0.10]   # nobody answers there; without it every pod gets a warning
+clusterDNS: [10.96.0.10]   # no server listens there; without it every pod gets a warning
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 CONF
@@ -89,7 +89,7 @@ containerd --config "$home/containerd.toml" > "$state/log/$node-containerd" 2>&1
 wait_for 30 "containerd of $node" ctr version
 for image in "$@"; do ctr -n k8s.io images import "$image"; done
 
-# The kubelet comes back whenever it ends, as under systemd; restart-kubelet.sh ends it.
+# Restarts the kubelet whenever it ends, as systemd does; restart-kubelet.sh ends it.
 while true; do
   "$dir/bin/kubelet" --config="$home/kubelet.yaml" --kubeconfig=/var/lib/cni/kubeconfig \
     --hostname-override="$node" --node-ip="$address" >> "$state/log/$node-kubelet" 2>&1 &

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Ends a node's kubelet and returns when its successor knows the node's pods again. Usage: restart-kubelet.sh DIR NODE
+# Restarts a node's kubelet and returns when the new one knows the node's pods. Usage: restart-kubelet.sh DIR NODE
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 node=$2
-old=$(cat "$state/$node/kubelet.pid")     # as the node numbers it
+old=$(cat "$state/$node/kubelet.pid")     # its pid in the node's namespace
 
 another() { [ "$(cat "$state/$node/kubelet.pid")" != "$old" ]; }
-# Pods that come and go meanwhile would make the two lists differ: every pod that ran before is enough.
+# Pods that come and go meanwhile would make the two lists differ: it is enough to find every pod that ran before.
 running() { kubectl get pods -A --field-selector "spec.nodeName=$node,status.phase=Running" -o 'jsonpath={.items[*].metadata.uid}'; }
 before=$(running)
 knows_pods() {

@@ -2,39 +2,39 @@
 # shellcheck disable=SC2034
 dir=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-state=$dir/run                      # everything a running cluster writes; down.sh removes it
+state=$dir/run                      # all files that a running cluster writes; down.sh removes it
 nodes="node1 node2"
-thick_nodes="node2"                 # those with the thick Multus; the others have the thin one
+thick_nodes="node2"                 # nodes with the thick Multus; the others have the thin one
 control_plane="etcd kube-apiserver kube-scheduler kube-controller-manager"
 
-# Addresses are from a documentation range, and ports are not the usual ones: Debian starts an etcd of its own.
+# Addresses are from a documentation range, and ports are unusual ones, since Debian starts an etcd of its own.
 address=198.51.100.1                # the API server's; node1 has ...11 and node2 ...12
 api=$address:36443
 etcd_client=127.0.0.1:32379
 etcd_peer=127.0.0.1:32380
 bridge=vdpa-test0                   # nodes and control plane
-uplink_bridge=vdpa-test1            # the second network, which the nodes know as uplink0
-cgroup=vdpa-test                    # in every hierarchy; each node has a folder below it
+uplink_bridge=vdpa-test1            # the second network, whose link is uplink0 on the nodes
+cgroup=vdpa-test                    # in every hierarchy, with a folder for each node
 
 kubectl() { "$dir/bin/kubectl" --kubeconfig="$dir/kubeconfig" "$@"; }
 
-# node_init NODE: the process that is a node's pid 1, as the host numbers it.
+# node_init NODE: prints the pid, in the host's namespace, of the node's first process.
 node_init() { pgrep -P "$(cat "$state/$1/pid")" | head -n 1; }
 
-# on_node NODE COMMAND...: runs it as the node sees the world.
+# on_node NODE COMMAND...: runs a command in the node's namespaces.
 on_node() { nsenter -t "$(node_init "$1")" --net --mount --uts --ipc --pid -- "${@:2}"; }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds.
+# wait_for SECONDS WHAT COMMAND...: waits until the command succeeds.
 wait_for() {
   local end=$((SECONDS + $1)) what=$2
   shift 2
   until "$@" > /dev/null 2>&1; do
-    [ $SECONDS -lt "$end" ] || { echo "$what: not in time; look at the logs in $state" >&2; return 1; }
+    [ $SECONDS -lt "$end" ] || { echo "$what: not in time; see the logs in $state" >&2; return 1; }
     sleep 0.1
   done
 }
 
-# The folders of the cgroup hierarchies: one with cgroup v2, one for each controller with v1.
+# Prints the folders of the cgroup hierarchies: one with cgroup v2, one for each controller with v1.
 hierarchies() {
   if [ -f /sys/fs/cgroup/cgroup.controllers ]; then echo /sys/fs/cgroup; else ls -d /sys/fs/cgroup/*/; fi
 }

@@ -1,10 +1,9 @@
 #!/bin/bash
-# Starts a two-node Kubernetes on this machine: etcd, API server, scheduler and controller manager as processes, and two
-# nodes (node1, node2), each a containerd and a kubelet in namespaces of their own, with Multus in front of 'ptp': thin
-# on node1, thick on node2.
-# Usage: up.sh DIR [IMAGE.tar...]. DIR/bin comes from build.sh; the images (by default those of build/image) are given
-# to both nodes. DIR/kubeconfig is the administrator's. down.sh DIR takes everything away again, and so does this script
-# when it fails or is interrupted.
+# Starts a two-node Kubernetes on this machine: etcd, API server, scheduler and controller manager as processes, and two nodes
+# (node1, node2), each a containerd and a kubelet in namespaces of their own, with Multus in front of 'ptp': thin on node1,
+# thick on node2. Usage: up.sh DIR [IMAGE.tar...]. build.sh makes DIR/bin; both nodes get the images (by default those of
+# build/image). DIR/kubeconfig is the administrator's. down.sh DIR removes everything again, and so does this script when it
+# fails or is interrupted.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 shift
@@ -19,7 +18,7 @@ trap 'exit 130' INT TERM
 mkdir -p "$state/log"
 cd "$state"
 
-# start NAME ARGUMENT...: a control plane program.
+# start NAME ARGUMENT...: starts a control plane program.
 start() {
   setsid "$(PATH=$dir/bin:$PATH command -v "$1")" "${@:2}" > "log/$1" 2>&1 < /dev/null &
   echo $! > "$1.pid"
@@ -56,7 +55,7 @@ start kube-controller-manager --kubeconfig="$dir/kubeconfig" --leader-elect=fals
   --service-account-private-key-file=service-accounts.key --root-ca-file="$state/certificates/apiserver.crt"
 kubectl apply -f "$here/multus-crd.yaml" > /dev/null
 
-# start_node NAME ADDRESS: its links, then itself.
+# start_node NAME ADDRESS: makes its links and starts it.
 start_node() {
   local node=$1 link
   mkdir -p "$node"

@@ -1,4 +1,4 @@
-"""The test cluster as the tests see it: kubectl, pods and what vdpactl says on a node."""
+"""The test cluster as the tests see it: kubectl, pods, and vdpactl on a node."""
 
 import contextlib
 import json
@@ -44,13 +44,13 @@ class Cluster:
         self.run("apply", "-f", "-", stdin="\n---\n".join(json.dumps(o) for o in objects))
 
     def manifests(self, folder="manifests"):
-        """What `kubectl apply -k` applies."""
+        """The objects that `kubectl apply -k` applies."""
         return list(yaml.safe_load_all(self.run("kustomize", str(ROOT / folder))))
 
     def get(self, kind, name=None, namespace="default"):
         arguments = ["get", kind, "-n", namespace, "-o", "json"] + ([name] if name else ["--ignore-not-found"])
         out = self.run(*arguments, check=name is None)
-        return json.loads(out) if out.strip() else None if name else {"items": []}   # kubectl prints nothing for none
+        return json.loads(out) if out.strip() else None if name else {"items": []}   # kubectl prints nothing if there are none
 
     def allocatable(self, node, resource="vdpa.io/nic"):
         return int(self.get("node", node)["status"]["allocatable"].get(resource, "0"))
@@ -108,7 +108,7 @@ class Cluster:
         return self.run("-n", NAMESPACE, "logs", self.daemon("vdpa-datapath", node), "--tail=400")
 
     def set_memory_limit(self, mib, *nodes):
-        """Of workers and switches, on these nodes; None: as the manifests have it, for new pods of the datapath."""
+        """Sets the memory limit of workers and switches on these nodes; None restores the manifests'. For new datapath pods."""
         arguments = [*next(o for o in self.manifests() if o["kind"] == "DaemonSet" and o["metadata"]["name"] == "vdpa-datapath")
                      ["spec"]["template"]["spec"]["containers"][0]["args"], *([f"--memory-limit={mib}"] if mib else [])]
         patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]
@@ -138,15 +138,15 @@ class Cluster:
         return next((s["rx_packets"] for s in self.vdpactl(node, "stats") if s["device"] == device), 0)
 
     def wait_traffic(self, pod, node="node1", packets=1000, timeout=30):
-        """Waits until `pod` has received that many packets more than now."""
+        """Waits until `pod` has received this many more packets than now."""
         before = self.received(pod, node)
         wait_until(lambda: self.received(pod, node) >= before + packets,
-                   lambda: f"{packets} packets more for {pod}: {before} before, {self.received(pod, node)} now\n"
+                   lambda: f"{packets} more packets for {pod}: {before} before, {self.received(pod, node)} now\n"
                            f"{self.vdpactl(node, 'stats')}", timeout, 0.2)
 
 
 class OnNode:
-    """A node as it is seen without the API server."""
+    """A node as seen without the API server."""
 
     def __init__(self, node):
         self.node = node
@@ -161,7 +161,7 @@ class OnNode:
         subprocess.run(["bash", "-c", script, "-", DIRECTORY, self.node, *command], check=True, timeout=30)
 
     def kubelet(self):
-        """Its process, as the node numbers it."""
+        """The pid of its process in the node's namespace."""
         return (DIRECTORY / "run" / self.node / "kubelet.pid").read_text().strip()
 
     def held(self):
@@ -177,8 +177,8 @@ class OnNode:
                 for device in devices.device_ids]
 
     def files(self):
-        """All there is below the directories that are a node's own, but what the container runtime, the kubelet and other
-        CNI plugins keep for themselves; as paths of the node."""
+        """All files below the node's own directories, except those of the container runtime, the kubelet and other CNI plugins;
+        as paths of the node."""
         others = ("run/containerd", "run/netns", "run/k8s.cni.cncf.io/devinfo/cni", "var/log", "var/lib/kubelet",
                   "var/lib/cni")
         found = set()
@@ -202,25 +202,25 @@ class OnNode:
         return ({device.id for device in found.devices} - {a.device_id for a in found.attachments}).pop()
 
     def packets(self):
-        """Received on the node's devices so far."""
+        """The packets received on the node's devices so far."""
         return sum(d.rx_packets for d in self.datapath.Stats(rpc.datapath.StatsRequest(), timeout=10).devices)
 
 
 def own_cgroups():
-    """Where vdpa-datapath of both nodes moves its processes."""
+    """The cgroups to which vdpa-datapath of both nodes moves its processes."""
     root = pathlib.Path("/sys/fs/cgroup")
     return {path.parent for path in [*root.glob("vdpa/cgroup.procs"), *root.glob("*/vdpa/cgroup.procs")]}
 
 
 def attached_processes():
-    """The workers and switches of both nodes, by the host's process ids; they live in their node's network namespace."""
+    """The workers and switches of both nodes, by the host's pids; they live in their node's network namespace."""
     found = set()
     for node in "node1", "node2":
         pids = subprocess.run(["ip", "netns", "pids", f"vdpa-{node}"], capture_output=True, text=True, check=True).stdout
         for pid in pids.split():
             try:
                 name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-            except FileNotFoundError:  # it has ended meanwhile
+            except FileNotFoundError:  # the process has ended meanwhile
                 continue
             if name in ("vdpa-worker", "vdpa-switch"):
                 found.add((pid, name))
@@ -254,7 +254,7 @@ def pod(name, command="exec sleep 100000", networks="fast", devices=1, node=None
 
 
 def sender(name, peer_mac=None, **more):
-    """Sends without end, 64-byte frames in bursts, to everybody or to one MAC."""
+    """Sends without end, 64-byte frames in bursts, to the broadcast address or to one MAC."""
     to = f"--eth-peer=0,{peer_mac} " if peer_mac else ""
     return pod(name, TESTPMD + to + "--forward-mode=txonly --txpkts=64 --burst=4", **more)
 
@@ -269,7 +269,7 @@ def started(cluster, name):
 
 
 def check_two_attachments(cluster, name):
-    """What the cluster publishes, by which app-netutil finds sockets, agrees with what the application reads."""
+    """Checks that the cluster's data, by which app-netutil finds sockets, agrees with the files that the application reads."""
     statuses = [s for s in cluster.network_status(name) if s["name"].endswith("/fast")]
     paths = {s["device-info"]["vhost-user"]["path"] for s in statuses}
     assert {s["interface"] for s in statuses} == {"net1", "net2"}
@@ -292,7 +292,7 @@ def check_two_attachments(cluster, name):
 
 @contextlib.contextmanager
 def taking_part(cluster, node):
-    """A node that is labelled for a while and taken out again as README says."""
+    """Labels a node for a while and removes it again as README says."""
     cluster.run("label", "node", node, "vdpa.io/node=true")
     try:
         cluster.wait_allocatable(node, PORTS, timeout=90)
@@ -309,11 +309,11 @@ def wait_event(cluster, name, *words):
 
 
 def install(cluster, manifests, config, nodes):
-    """As an operator does, also over what is installed already; `config` is the tests' usual one if it is None."""
+    """Applies manifests as an operator does, also over an existing installation; `config` None is the tests' usual one."""
     cluster.run("apply", "-k", str(ROOT / manifests))
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
                    "data": {"config.yaml": config or CONFIG}})
-    # The datapath is updated on delete, and a mounted configuration follows within a minute: new pods have both at once.
+    # The datapath is updated when its pod is deleted, and a mounted configuration within a minute: new pods get both at once.
     cluster.run("delete", "pods", "-n", NAMESPACE, "--all", timeout=120)
     for node in nodes:
         cluster.run("label", "--overwrite", "node", node, "vdpa.io/node=true")

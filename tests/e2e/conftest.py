@@ -16,20 +16,20 @@ STEPS = pytest.StashKey()
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "long: takes minutes; left to ./run soak cluster")
+    config.addinivalue_line("markers", "long: takes minutes; run only by ./run soak cluster")
 
 
 def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(STEPS, [])
     if rows:
-        terminalreporter.section("packets lost, while pods exchange them")
+        terminalreporter.section("packets lost while pods exchange them")
     for row in rows:
         terminalreporter.write_line("{:<50} {:>10} {:>8}  {}".format(*row))
 
 
 @pytest.fixture
 def steps(request):
-    """Rows for the summary at the end: step, packets, lost of them, what else there is to say."""
+    """Rows for the summary at the end: step, packets, lost packets, remarks."""
     return request.config.stash.setdefault(STEPS, [("step", "packets", "lost", "")])
 
 
@@ -47,7 +47,7 @@ def bare_cluster():
 
 @pytest.fixture(scope="session")
 def files_before(bare_cluster):
-    """What was on node1 before the project came."""
+    """The files on node1 before the project was installed."""
     return OnNode("node1").files()
 
 

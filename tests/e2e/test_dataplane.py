@@ -1,4 +1,4 @@
-"""What carries the packets outlives everything above it: each step is taken while pods exchange packets, and every lost
+"""The processes that carry the packets outlive everything above them: pods exchange packets during each step, and every lost
 packet is counted."""
 
 import os
@@ -21,14 +21,14 @@ GAP = 2000
 
 @pytest.fixture
 def exchange(cluster):
-    # A VLAN of its own: nothing else on the uplink's network reaches it.
+    # In a VLAN of its own, so that no other traffic of the uplink's network reaches it.
     cluster.apply(network("quiet", vlan=77))
     return Exchange(cluster)
 
 
 @pytest.fixture
 def image(cluster):
-    """The tests after this one get the usual image back, also when this one fails."""
+    """Restores the usual image for the tests after this one, even if it fails."""
     yield
     found = cluster.get("daemonset", "vdpa-datapath", NAMESPACE)["spec"]["template"]["spec"]
     if any(c["image"] != IMAGE for c in found.get("initContainers", []) + found["containers"]):
@@ -75,7 +75,7 @@ def replace_pod(cluster):
 
 def delete_and_apply(cluster):
     cluster.run("delete", "daemonset", "-n", NAMESPACE, "vdpa-datapath", timeout=60)
-    wait_until(lambda: datapath(cluster) is None, "its pod gone", 60, 0.2)
+    wait_until(lambda: datapath(cluster) is None, "its pod is gone", 60, 0.2)
     cluster.apply(*[o for o in cluster.manifests() if o["metadata"]["name"] == "vdpa-datapath"])
     wait_datapath(cluster)
 
@@ -89,7 +89,7 @@ def kill_datapath(cluster):
 
 
 def set_image(cluster, image):
-    """An update as an operator does it: the new pods are of the new image, one node at a time by deletion."""
+    """Updates as an operator does: sets the new image and deletes the pods, one node at a time."""
     cluster.run("-n", NAMESPACE, "set", "image", "daemonset/vdpa-datapath", f"*={image}")
     replace_pod(cluster)
     found = wait_until(lambda: re.search(r"replaced vdpa-switch of vdpa.io/nic: up again after (\d+) ms, its pods after "
@@ -99,7 +99,7 @@ def set_image(cluster, image):
 
 
 def step(exchange, steps, name, action):
-    """What the action lost, to and fro."""
+    """The packets that the action lost, in each direction."""
     sent, to, back = exchange.settle()
     exchange.start()
     exchange.wait_passing()
@@ -124,10 +124,10 @@ def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, im
     assert step(exchange, steps, "update to another version: switch replaced", lambda c: set_image(c, NEXT_IMAGE)) == 0
     workers = {p for p in pids if p[1] == "vdpa-worker"}
     now = attached_processes()
-    assert workers < now and len(now) == len(pids) and now != pids, "workers stay, the switch is another one"
+    assert workers < now and len(now) == len(pids) and now != pids, "workers stay, the switch is replaced"
     versions = {a["pod"]: a["workerVersion"] for a in cluster.vdpactl("node1", "attachments")}
     assert versions == {"near": "0.2.0", "far": "0.2.0"}
-    assert step(exchange, steps, "datapath pod deleted, nothing to replace", replace_pod) == 0
+    assert step(exchange, steps, "datapath pod deleted, no switch to replace", replace_pod) == 0
     assert attached_processes() == now
     assert step(exchange, steps, "update back", lambda c: set_image(c, IMAGE)) == 0
 
@@ -137,14 +137,14 @@ def test_restarts_lose_nothing_and_an_engine_is_replaced_in_a_moment(cluster, im
 
 
 def memory_limit(pid):
-    """In bytes, and the cgroup that has it."""
+    """The limit in bytes, and the cgroup that has it."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, cgroup = line.split(":", 2)
         for root, file in ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max"):
             limit = Path(root + cgroup, file)
             if controllers == ("memory" if "memory" in root else "") and limit.exists():
                 return int(limit.read_text()), cgroup
-    raise AssertionError(f"process {pid} has no limit of memory")
+    raise AssertionError(f"process {pid} has no memory limit")
 
 
 def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
@@ -158,7 +158,7 @@ def test_workers_and_switches_have_half_of_the_nodes_memory_together(exchange):
 
 @pytest.mark.long
 def test_a_pod_that_takes_all_memory_takes_the_switch_and_not_the_node(cluster, exchange):
-    """cgroup v1, as this machine has it; test_hardware has v2."""
+    """cgroup v1, as on this machine; test_hardware covers v2."""
     cluster.apply(network("sparse", vlan=78), pod("sparse", networks="sparse"))
     cluster.wait_running("sparse")
     apps = [started(cluster, name) for name in ("near", "far", "sparse")]
@@ -177,7 +177,7 @@ def test_a_pod_that_takes_all_memory_takes_the_switch_and_not_the_node(cluster, 
         named = rf"was killed for lack of memory: .* without allocating it: default/sparse .* has \d+ MiB of it \({device}\)"
         assert re.search(named, log(cluster)), log(cluster)
         wait_until(lambda: len(attached_processes()) == len(before), lambda: log(cluster), 60, 0.5)
-        exchange.start()   # what was under way went with the switch
+        exchange.start()   # packets in flight were lost with the switch
         exchange.wait_passing()
         assert cluster.node_ready("node1")
         assert apps == [started(cluster, name) for name in ("near", "far", "sparse")]
@@ -198,13 +198,13 @@ def test_a_killed_worker_ends_its_own_pods_session_alone_and_is_reported(cluster
     wait_until(lambda: exchange.states() == {"near": "running", "far": "waiting"}, lambda: str(exchange.states()), 60, 0.2)
     assert f"vdpa-worker of {device} is not running: killed by signal 9" in log(cluster)
     assert [started(cluster, name) for name in ("near", "far")] == apps
-    # Its application is at fault for nothing, but has lost its device: it starts again, as a pod does.
+    # Its application is not at fault, but has lost its device: it restarts, as a pod does.
     cluster.delete("far", force=True)
     exchange.launch("far")
     exchange.start()
     exchange.wait_passing()
     assert started(cluster, "near") == apps[0]
-    steps.append(("worker killed", "", "", "its own pod's session ends; the others' go on"))
+    steps.append(("worker killed", "", "", "its own pod's session ends; the others' continue"))
 
 
 def test_draining_the_node_for_an_uninstallation(cluster, exchange):

@@ -1,4 +1,4 @@
-"""A pod that is force-deleted, and ends late: the kubelet gives its device away while its application still runs."""
+"""A pod that is force-deleted and ends late: the kubelet reassigns its device while its application still runs."""
 
 import contextlib
 import os
@@ -19,8 +19,8 @@ BURST = 32
 
 
 class Outlaw:
-    """A pod that runs on when the API server has forgotten it. A kubelet kills a force-deleted pod's containers after a
-    second; here what would kill them, their shim, is as slow as can be: it has been stopped."""
+    """A pod that keeps running after the API server has deleted it. A kubelet kills a force-deleted pod's containers after a
+    second; here their shim, which would kill them, is stopped to simulate an extreme delay."""
 
     def __init__(self, cluster, name):
         self.name = name
@@ -37,18 +37,18 @@ class Outlaw:
                 if path.read_text() == "dpdk-testpmd\n" and \
                         f"HOSTNAME={self.name}\0".encode() in (path.parent / "environ").read_bytes():
                     return int(path.parent.name)
-            except OSError:   # it has ended meanwhile
+            except OSError:   # the process has ended meanwhile
                 continue
         return None
 
     def shell(self, line):
-        """As the pod's user, through the node: the API server knows no way there any more."""
+        """As the pod's user, through the node, since the API server no longer reaches the pod."""
         enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", "--setuid", "1000", "--setgid", "0", "--"]
         return subprocess.run([*enter, "sh", "-c", line], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True,
                               check=True, timeout=60).stdout
 
     def open_socket(self, device):
-        """What a program gets that keeps the socket itself, and not only its path."""
+        """The frames that a program receives if it keeps the socket itself open, not only its path."""
         return os.open(f"/proc/{self.pid}/root/run/vdpa/{device}/vhost.sock", os.O_PATH)
 
     def runs(self):
@@ -63,7 +63,7 @@ class Outlaw:
 
 @pytest.fixture
 def outlaw(cluster):
-    # A VLAN of its own: nothing else on the uplink's network reaches it.
+    # In a VLAN of its own, so that no other traffic of the uplink's network reaches it.
     cluster.apply(network("quiet", vlan=77), *[pod(f"holder-{i}") for i in range(PORTS - 2)])
     found = Outlaw(cluster, "old")
     found.hold()
@@ -79,7 +79,7 @@ def launch(cluster, name):
 
 
 def send_burst(application, to):
-    """One burst and no more, in whatever state the device is."""
+    """Sends exactly one burst, whatever the state of the device."""
     application.tell(f"set eth-peer 0 {to}", "set fwd rxonly", "start tx_first 1")
 
 
@@ -91,7 +91,7 @@ def test_neither_pod_sees_the_others_packets(cluster, outlaw):
     device = cluster.device_of("old")
     netns = node.root / "run/netns" / Path(node.attached()["old"].owner.netns).name
 
-    # As long as the device is its own, the old pod gets packets.
+    # While the device is still its own, the old pod gets packets.
     old.tell("set fwd rxonly", "start")
     send_burst(near, EVERYBODY)
     wait_until(lambda: old.counters()[0] == BURST, lambda: str(old.counters()), 30, 0.2)
@@ -117,7 +117,7 @@ def test_neither_pod_sees_the_others_packets(cluster, outlaw):
         assert new.still() == (BURST, 0)
         assert near.still() == (near_before[0], near_before[1] + BURST)
 
-        # A second application on the old path, and a program that has kept the socket.
+        # A second application on the old path, and a program that kept the socket open.
         refused = outlaw.shell(f"dpdk-testpmd --no-pci --no-huge -m 128 --no-telemetry --file-prefix=again "
                                f"$(cat /tmp/eal-args) -- --total-num-mbufs=4096 2>&1; ls /run/vdpa/{device}")
         assert "No such file or directory" in refused and "vhost.sock" not in refused.splitlines()[-1], refused
@@ -126,7 +126,7 @@ def test_neither_pod_sees_the_others_packets(cluster, outlaw):
     finally:
         os.close(kept)
 
-    # The old pod's late DEL changes nothing for the new one.
+    # The old pod's late DEL does not affect the new one.
     outlaw.let_go()
     wait_until(lambda: not netns.exists(), "the old pod's network namespace is gone", 60, 0.2)
     near.tell("stop")

@@ -1,4 +1,4 @@
-"""A third node with real VFs: pods land on it for them, and the same pod runs there and on a software node."""
+"""A third node with real VFs: pods that need them are scheduled there, and the same pod runs there and on a software node."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from cluster import DIRECTORY, NAMESPACE, ROOT, TESTPMD, install, network, pod, 
 from support import wait_until
 from testpmd import COMMAND, Application
 
-# On a node with these VFs they are the devices, made by the project; elsewhere software ports stand in for "nic".
+# On a node with these VFs the project makes devices of them; other nodes offer "nic" as software ports.
 CONFIG = """resources:
   - name: nic
     provision: vdpa
@@ -69,7 +69,7 @@ def log_counter(cluster, name, counter="RX-packets"):
 
 
 def with_device(resource, name, *arguments, **more):
-    """A pod of one such device and its network."""
+    """A pod with one such device, and its network."""
     wanted = pod(name, *arguments, networks=resource, devices=0, **more)
     wanted["spec"]["containers"][0]["resources"]["limits"][f"vdpa.io/{resource}"] = "1"
     return wanted
@@ -80,8 +80,8 @@ def attachment(cluster, name):
 
 
 def test_a_character_device_and_a_netdev_exchange_packets(hardware):
-    """A pod that opens the one VF itself answers the ping of the kernel of another, which has the netdev of the next."""
-    # README says what such a pod needs: the device is root's, and pins the pod's memory.
+    """A pod that opens the VF itself answers a ping from the kernel of another pod, which has the netdev of the next VF."""
+    # README describes the requirements of such a pod: the device belongs to root, and pins the pod's memory.
     answers = with_device("chardev", "answers", "ulimit -l unlimited; " + COMMAND.format(core=1), user=0)
     answers["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["SYS_RESOURCE"]}}
     asks = with_device("netdev", "asks", user=0)
@@ -112,7 +112,7 @@ def test_a_character_device_and_a_netdev_exchange_packets(hardware):
 
 
 def ping(cluster, address):
-    """Once, by the pod's kernel; what it saw, or nothing."""
+    """Sends one ping from the pod's kernel; returns its output, or nothing."""
     out = cluster.exec("asks", "sh", "-c", f"ping -I net1 -c 1 -W 5 {address} || true")
     return out if "bytes from" in out else None
 
@@ -140,7 +140,7 @@ def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
 
 @pytest.mark.long
 def test_a_pod_that_takes_all_memory_ends_its_own_worker_and_is_named(hardware):
-    """cgroup v2. The kernel pins the pod's memory for the VF, on its worker's account: more than workers may have."""
+    """cgroup v2. The kernel pins the pod's memory for the VF on the worker's account: more than the workers' limit."""
     hardware.set_memory_limit(96, "node3")
     try:
         command = TESTPMD.replace("-m 128", "-m 256") + "--forward-mode=rxonly"
@@ -159,7 +159,7 @@ def test_a_pod_that_takes_all_memory_ends_its_own_worker_and_is_named(hardware):
 
 
 def workload(name, command):
-    """A pod that somebody sees to: after a reboot, a kubelet may refuse a pod whose plugin is not there yet."""
+    """A pod with a controller: after a reboot, a kubelet may reject a pod whose plugin is not ready yet."""
     template = pod(name, command, node="node3")
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
         "replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": {
@@ -168,7 +168,7 @@ def workload(name, command):
 
 
 def running(cluster, name):
-    """The pod of a workload that runs and is ready, or nothing."""
+    """The workload's pod that is running and ready, or nothing."""
     return next((p["metadata"]["name"] for p in cluster.get("pods")["items"]
                  if p["metadata"]["labels"].get("app") == name and cluster.ready(p["metadata"]["name"])), None)
 
@@ -187,7 +187,7 @@ def records(cluster):
 
 @pytest.mark.long
 def test_pods_come_back_after_a_reboot(hardware):
-    """Without a warning: the node loses its power."""
+    """The node loses its power without a warning."""
     names = "receives", "sends"
     hardware.apply(workload("receives", TESTPMD + "--forward-mode=rxonly"),
                    workload("sends", TESTPMD + "--forward-mode=txonly --txpkts=64 --burst=4"))

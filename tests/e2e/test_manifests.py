@@ -1,4 +1,4 @@
-"""The manifests as kubectl renders them: what README promises of rights, and the image that it says how to set."""
+"""The manifests as kubectl renders them, compared with README: the rights that it states, and how it sets the image."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from cluster import ROOT
 
 README = (ROOT / "README.md").read_text()
-# Beside each the reason, in manifests/base.
+# manifests/base gives the reason beside each.
 CAPABILITIES = {"vdpa-datapath": {"CHOWN", "NET_RAW", "NET_ADMIN"}, "make-cgroup": {"DAC_OVERRIDE"}}
 
 

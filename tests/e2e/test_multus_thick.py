@@ -1,4 +1,4 @@
-"""The thick Multus, which node2 has: a daemon that runs the plugins in a chroot, behind a shim that says little."""
+"""The thick Multus, on node2: a daemon that runs the plugins in a chroot, behind a shim that logs little."""
 
 import pytest
 

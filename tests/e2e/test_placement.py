@@ -1,4 +1,4 @@
-"""Where pods land, what they find there, and what their owners read when it doesn't work."""
+"""Where pods are scheduled, which devices and files they find there, and the messages that their owners read on failure."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_an_ordinary_user_finds_socket_device_file_and_arguments(cluster):
     assert described["interface"] == "net1"
     arguments = cluster.exec("ordinary", "cat", f"/run/vdpa/{device}/eal-args")
     assert arguments.startswith("--vdev=net_virtio_user") and f"path=/run/vdpa/{device}/vhost.sock" in arguments
-    assert cluster.exec("ordinary", "ls", "/run/vdpa").split() == [device]   # and nobody else's
+    assert cluster.exec("ordinary", "ls", "/run/vdpa").split() == [device]   # and no other pod's
     assert "read-only" in cluster.run("exec", "ordinary", "--", "sh", "-c", f"touch /run/vdpa/{device}/x 2>&1; true").lower()
 
 

@@ -1,4 +1,4 @@
-"""Packets between pods, and what must not disturb them."""
+"""Packets between pods, and the events that must not disturb them."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def test_the_samples_run_as_they_are(cluster):
 
 
 def test_packets_across_two_nodes_through_the_uplink(cluster):
-    """There and back, untagged on the wire between them and in a VLAN."""
+    """In both directions, untagged on the wire between them and in a VLAN."""
     cluster.apply(network("tagged", vlan=50))
     with taking_part(cluster, "node2"):
         for name in "fast", "tagged":
@@ -65,7 +65,7 @@ def test_the_plugin_can_be_deleted_and_applied_again_under_traffic(cluster):
     before, pids = (started(cluster, "receiver"), started(cluster, "sender")), attached_processes()
     cluster.run("delete", "daemonset", "-n", NAMESPACE, "vdpa-device-plugin", timeout=60)
     try:
-        wait_until(lambda: cluster.daemon("vdpa-device-plugin", "node1") is None, "the plugin's pod gone", 60, 0.2)
+        wait_until(lambda: cluster.daemon("vdpa-device-plugin", "node1") is None, "the plugin's pod is gone", 60, 0.2)
         cluster.wait_allocatable("node1", 0)
         cluster.wait_traffic("receiver")
     finally:
@@ -87,13 +87,13 @@ def test_ten_kubelet_restarts_under_traffic_with_pods_coming_and_going(cluster):
     for i in range(1, 11):
         guest, last = f"guest-{i}", f"guest-{i - 1}"
         if i % 3 != 0:
-            cluster.delete(last)   # there is a device for the guest at once
+            cluster.delete(last)   # a device for the guest is free at once
         if i % 3 == 1:
-            cluster.apply(pod(guest))   # the kubelet is at work on it when it ends
+            cluster.apply(pod(guest))   # the kubelet is working on it when it is stopped
         old = node.kubelet()
         restart = subprocess.Popen([ROOT / "tests" / "cluster" / "restart-kubelet.sh", DIRECTORY, "node1"])
         try:
-            wait_until(lambda old=old: node.kubelet() != old, "another kubelet begins", 60)
+            wait_until(lambda old=old: node.kubelet() != old, "a new kubelet starts", 60)
             if i % 3 != 1:
                 cluster.apply(pod(guest))
             if i % 3 == 0:
@@ -102,10 +102,10 @@ def test_ten_kubelet_restarts_under_traffic_with_pods_coming_and_going(cluster):
         finally:
             restart.kill()
         cluster.wait_running(guest)
-        # The last guest may still be going: its successor may have had another device.
+        # The last guest may still be terminating: the next one may have got another device.
         wait_until(lambda last=last: cluster.get("pod", last) is None, f"{last} gone", 30, 0.2)
         reasons = {p["metadata"]["name"]: p["status"].get("reason") for p in cluster.get("pods")["items"]}
-        assert reasons == dict.fromkeys(("receiver", "sender", guest)), "a pod that is rejected has a reason"
+        assert reasons == dict.fromkeys(("receiver", "sender", guest)), "a rejected pod has a reason"
         cluster.wait_traffic("receiver")
     cluster.wait_allocatable("node1", PORTS)
     assert before == (started(cluster, "receiver"), started(cluster, "sender"))
@@ -122,15 +122,15 @@ def test_a_kubelet_restarted_while_the_api_server_is_away_takes_no_pods_device(c
     os.kill(api_server, signal.SIGSTOP)
     try:
         node.run("kill", node.kubelet())
-        wait_until(lambda: node.held() == [], "a kubelet that answers, and knows no pod", 60, 0.2)
-        # A witness: an attachment that nobody has any more is detached on this kubelet's word.
+        wait_until(lambda: node.held() == [], "a kubelet that answers, but knows no pod", 60, 0.2)
+        # A witness: on this kubelet's answer, an orphaned attachment would be detached.
         node.run("ip", "netns", "add", "lost")
         node.datapath.Attach(rpc.datapath.AttachRequest(device_id=node.free_device(), owner=rpc.datapath.Owner(
             container_id="lost", interface="net1", netns="/var/run/netns/lost", network="fast",
             pod_namespace="default", pod_name="lost")), timeout=30)
         node.run("ip", "netns", "del", "lost")
         wait_until(lambda: "lost" not in node.attached(), lambda: str(node.attached()), 60, 0.2)
-        assert node.held() == [], "the API server is away still"
+        assert node.held() == [], "the API server is still away"
         assert node.attached().keys() == {"receiver", "sender"}
         assert not any(attachment.outlook for attachment in node.attached().values())
         packets = node.packets()

@@ -1,4 +1,4 @@
-"""Uninstalling as README says, what that leaves on a node, and installing again. The last of these tests by its name."""
+"""Uninstalling as README says, the files left on a node, and a new installation. By its name, the last of these tests."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from support import wait_until
 README = (ROOT / "README.md").read_text()
 # As README lists them, with the cgroup.
 LEFT = {"/run/vdpa", "/var/lib/vdpa", "/opt/cni/bin/vdpa"}
-# Multus's and other device plugins' too.
+# Shared with Multus and other device plugins.
 SHARED = "/run/k8s.cni.cncf.io/devinfo/dp"
 
 
@@ -57,7 +57,7 @@ def test_uninstalling_as_readme_says_leaves_what_it_lists(cluster, files_before,
     for path in LEFT | {f"/var{SHARED}"}:
         assert f"`{path}`" in README
     assert own_cgroups(), "the limits' cgroup stays"
-    assert not attached_processes(), "what was in it has ended"
+    assert not attached_processes(), "its processes have ended"
 
     install(cluster, "manifests", None, ["node1"])
     cluster.apply(network())

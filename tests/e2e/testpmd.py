@@ -1,17 +1,17 @@
-"""testpmd in a pod, told what to do through a pipe. It is reached by a shell in the pod, whichever way one gets there."""
+"""testpmd in a pod, controlled through a pipe. It is reached by a shell in the pod, by whichever way is available."""
 
 from support import wait_until
 
 COMMAND = ("busybox mkfifo /tmp/in; exec 3<>/tmp/in; cat /run/vdpa/*/eal-args > /tmp/eal-args; "
            "exec dpdk-testpmd --lcores 0@{core},1@{core} --no-pci --no-huge -m 128 --no-telemetry $(cat /tmp/eal-args) "
            "-- --total-num-mbufs=4096 --interactive <&3 >/tmp/out 2>&1")
-# What is printed stays in testpmd's buffer until so many blocks of counters are behind it.
+# testpmd buffers its output, so it is made to print this many blocks of counters after it.
 FLUSH = 6
 
 
 class Application:
     def __init__(self, shell):
-        """`shell` runs a line in the pod and returns what it printed."""
+        """`shell` runs a line in the pod and returns its output."""
         self.shell = shell
         self._shown = 0
         wait_until(lambda: "testpmd>" in self.out(), self.out, 60, 0.2)
@@ -24,7 +24,7 @@ class Application:
         return self.shell("cat /tmp/out 2> /dev/null || true")
 
     def counters(self):
-        """Packets received and sent since testpmd started, as of after this call began."""
+        """Packets received and sent since testpmd started, read after this call began."""
         before = self._shown
 
         def shown():
@@ -37,11 +37,11 @@ class Application:
         return tuple(int(block.split(f"{way}-packets:")[1].split()[0]) for way in ("RX", "TX"))
 
     def still(self):
-        """The counters, once they don't change any more."""
+        """The counters, once they no longer change."""
         seen = []
 
         def same():
             seen.append(self.counters())
             return len(seen) > 1 and seen[-1] == seen[-2]
-        wait_until(same, lambda: f"no packet under way: {seen}", 60, 0.2)
+        wait_until(same, lambda: f"no packet in flight: {seen}", 60, 0.2)
         return seen[-1]

@@ -1,7 +1,7 @@
 // Fuzzes the worker's protocol core with sequences of messages and descriptors. The input decides
-// both: records that are messages of the right form with the input's values and kinds of
-// descriptors, and records of raw bytes. What must hold: no crash, no descriptor left open, and a
-// ring that runs is one that could be handed to an engine.
+// both: some records are well-formed messages with the input's values and kinds of descriptors,
+// others are raw bytes. Invariants: no crash, no descriptor left open, and every running ring could
+// be handed to an engine.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -47,7 +47,7 @@ class Input {
 UniqueFd memory(Input& input) {
   const off_t size = off_t{input.byte()} << 12;
   UniqueFd fd = test::memoryFile(static_cast<size_t>(size), "fuzz");
-  // Its beginning is the input's as well: rings to find a position in.
+  // Its beginning also comes from the input: rings in which to find a position.
   const auto content = input.take(input.byte());
   if (size > 0 && ::pwrite(fd.get(), content.data(), content.size(), 0) < 0) std::abort();
   return fd;
@@ -73,7 +73,7 @@ UniqueFd descriptor(Input& input) {
   }
 }
 
-// What the engine relies on. What checkRing() throws is a finding.
+// The guarantees on which an engine relies. An exception from checkRing() is a finding.
 void checkDevice(VhostDevice& device) {
   for (size_t i = 0; i < device.rings.size(); ++i) {
     if (!device.rings[i].started) continue;
@@ -103,7 +103,7 @@ VringAddresses addresses(Input& input) {
   return {input.byte() % 5u, input.byte() > 250 ? 1u : 0u, address(), address(), address(), 0};
 }
 
-// A message that has the right form for its request.
+// A well-formed message for its request.
 std::vector<std::byte> shapedPayload(Request request, const OfferedFeatures& offered,
                                      Input& input) {
   switch (request) {
@@ -181,8 +181,8 @@ std::optional<Message> rawBytes(MessageReader& reader, Input& input) {
   return reader.add(bytes, std::move(fds));
 }
 
-// What few inputs get to by themselves: memory whose rings the input has filled, and a ring that
-// runs.
+// A state that few inputs reach by themselves: memory with rings filled by the input, and a running
+// ring.
 void startRing(Session& session, Input& input) {
   constexpr uint64_t kSize = 0x10000;
   const bool packed = input.byte() % 2;
@@ -218,7 +218,7 @@ void runSession(Input& input) {
   MessageReader reader;
   try {
     if (input.byte() % 2) startRing(session, input);
-    bool whole = true;  // what the reader got so far are whole messages
+    bool whole = true;  // the reader's input so far is whole messages
     while (!input.empty()) {
       const bool shaped = input.byte() < 240 && whole;
       auto message = shaped ? shapedMessage(reader, offered, input) : rawBytes(reader, input);
@@ -227,7 +227,7 @@ void runSession(Input& input) {
       session.handle(std::move(*message));
       session.takeReply();
     }
-  } catch (const ProtocolError&) {  // the session is over
+  } catch (const ProtocolError&) {  // the session has ended
   }
   checkDevice(session.device());
 }
@@ -240,7 +240,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ::close(before);
   vdpa::worker::Input input({reinterpret_cast<const std::byte*>(data), size});
   vdpa::worker::runSession(input);
-  const int after = ::dup(0);  // the lowest free number: the same unless something leaked
+  const int after = ::dup(0);  // the lowest free number: unchanged unless a descriptor leaked
   ::close(after);
   if (after != before) std::abort();
   return 0;

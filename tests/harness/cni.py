@@ -43,7 +43,7 @@ def name_in(folder, ending=""):
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
         for parent in made:
-            with contextlib.suppress(OSError):  # taken over by another attachment meanwhile
+            with contextlib.suppress(OSError):  # not empty: in use by others
                 parent.rmdir()
 
 

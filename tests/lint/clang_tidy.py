@@ -1,5 +1,5 @@
-"""clang-tidy over every source and the headers it includes; .clang-tidy has the checks. With --fix it corrects what it can in
-the sources themselves."""
+"""Runs clang-tidy over every source and the headers that it includes; .clang-tidy has the checks. With --fix it corrects the
+sources where it can."""
 
 import argparse
 import pathlib
@@ -19,9 +19,9 @@ def main():
     program = [tool("clang-tidy"), "--quiet", "--config-file=../../.clang-tidy"]
     fix = parser.parse_args().fix
     if fix:
-        # Not in headers, which another source's run corrects at the same time.
+        # Not in headers, which another process may be correcting at the same time.
         program += ["--fix", "--format-style=file", "--header-filter=^$"]
-    # Not from a file that ninja or meson write: paths as the compiler is given them stay the same in every tree.
+    # Not from a file that ninja or meson writes: compilers get the same paths in every tree.
     units = [Unit(name, (*program, f"../../{name}", "--", *words, "-Wp,-MD,DEPENDENCIES"))
              for name, words in flags().items()]
     memory = Memory(CACHE / "lint" / ("tidy-fix" if fix else "tidy"), BUILD, VERSIONS["clang-tidy"],

@@ -1,4 +1,4 @@
-"""How the build compiles the sources, without building it: the generated headers are enough."""
+"""How the build compiles the sources. Needs only the generated headers, not a build."""
 
 import json
 import os
@@ -16,14 +16,14 @@ def make_generated_headers():
 
 
 def flags():
-    """Of each source of the repository, by its name: the compiler's flags, relative to BUILD."""
+    """The compiler's flags of each source, by its name in the repository; relative to BUILD."""
     ours = set(subprocess.check_output(["git", "ls-files", "*.cc"], text=True).split())
     found = {}
     for entry in json.loads((BUILD / "compile_commands.json").read_text()):
         name = os.path.relpath(os.path.join(entry["directory"], entry["file"]))
         if name in ours:
             found.setdefault(name, _flags(entry))
-    # The fuzzer's, which only clang builds.
+    # The fuzzer's flags, which only clang uses.
     return found | {name: ["-I../..", *found[nearest(name, found)]] for name in sorted(ours - found.keys())}
 
 
@@ -38,7 +38,7 @@ def _flags(entry):
         if word in ("-MQ", "-MF", "-o"):
             next(words)
         elif word.startswith("-I../../"):
-            pass  # a source's own folder, which meson adds: headers are included by their whole path
+            pass  # without a source's own folder, which meson adds: headers are included by their full path
         elif word.startswith(("-I", "-D", "-std=", "-isystem", "-pthread", "-m")):
             kept.append(word)
     return kept

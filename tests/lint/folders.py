@@ -1,4 +1,4 @@
-"""Which folder of the product may include which: the one place where that is written."""
+"""The table that defines which folder of the product may include which, and its check."""
 
 import os
 import pathlib
@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 
-# A folder, and what it includes beside common. Those of one block see each other by their short names. Each includes only what
-# is above it, so that there is no circle; what nothing needs any more is an error too.
+# A folder, and its includes besides common. Folders of one block see each other by their short names. Each includes only
+# folders above it, so that there is no circle; an unused entry is an error too.
 BLOCKS = {
     "": {
         "common": "",
@@ -39,7 +39,7 @@ BLOCKS = {
         "engines": "protocol",
         "": "engines protocol",
     },
-    "deviceplugin/datapath/ ": {  # what DPDK programs share, and they
+    "deviceplugin/datapath/ ": {  # shared by the DPDK programs, which follow
         "dpdk": "",
         "switch": "dpdk",
         "pmd": "dpdk",
@@ -49,7 +49,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
 
 
 def allowed():
-    """Pairs of folders, and the folders in their order."""
+    """The allowed pairs of folders, and the folders in their order."""
     pairs, order = set(), []
     for block, folders in BLOCKS.items():
         for name, includes in folders.items():
@@ -60,7 +60,7 @@ def allowed():
 
 
 def includes():
-    """(file, what it includes of the project, as it is written) of the product's sources."""
+    """Pairs of (file, included file of the project, as written) from the product's sources."""
     listed = subprocess.check_output(["git", "ls-files", "common", "cni", "deviceplugin", "tests"], text=True).split()
     files = {file for file in listed if file.endswith((".h", ".cc"))}
     common = {pathlib.PurePath(file).name: file for file in files if file.startswith("common/")}
@@ -75,7 +75,7 @@ def includes():
 
 
 def used():
-    """Pairs of folders, each with one include that makes it."""
+    """The actual pairs of folders, each with an include as its example."""
     pairs = {}
     for file, include, _ in includes():
         pair = str(pathlib.PurePath(file).parent), str(pathlib.PurePath(include).parent)
@@ -87,14 +87,14 @@ def used():
 def findings():
     for file, include, written in includes():
         if include != written:
-            yield f"{file} includes {written}: say {include}"
+            yield f"{file} includes {written}: write {include}"
     may, order = allowed()
     are = used()
     for pair in sorted(may):
         if order.index(pair[1]) >= order.index(pair[0]):
             yield f"{pair[0]} before {pair[1]}: a folder includes only what is above it in the table"
         if pair not in are:
-            yield f"{pair[0]} does not include {pair[1]} any more: take it out of the table"
+            yield f"{pair[0]} no longer includes {pair[1]}: remove it from the table"
     for pair, example in sorted(are.items()):
         if pair not in may:
             yield f"{example}: {pair[0]} may not include {pair[1]}"
@@ -102,5 +102,5 @@ def findings():
 
 if __name__ == "__main__":
     found = list(findings())
-    print("\n".join(found) or "folders: every include is one of the table")
+    print("\n".join(found) or "folders: the table allows every include")
     sys.exit(bool(found))

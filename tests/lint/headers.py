@@ -1,5 +1,5 @@
-"""Whether every header compiles alone. One that a source includes before all else does so in every build; the others are
-compiled here."""
+"""Checks whether every header compiles by itself. The build already covers a header that a source includes first; the others
+are compiled here."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ def main():
 
 
 def _first(source):
-    """What it includes before all else, relative to the repository if it is one of ours."""
+    """The header that it includes first, relative to the repository if it is one of ours."""
     found = FIRST.search(pathlib.Path(source).read_text())
     if found is None:
         return None
@@ -37,7 +37,7 @@ def _first(source):
 
 
 def _flags(header, sources):
-    """Those of a source that lies near, and every source's include paths: a library's header is found wherever it is used."""
+    """The include paths of a nearby source, followed by those of all sources, so that every library's header is found."""
     paths = (word for words in sources.values() for word in words if word.startswith(("-I", "-isystem")))
     return list(dict.fromkeys([*sources[nearest(header, sources)], *paths]))
 

@@ -1,5 +1,6 @@
-"""Whether clang refuses to read a member without the mutex that common/mutex.h says guards it, and takes it with that mutex.
-The clang build checks the product so (-Wthread-safety); it would as well build if the annotations were empty."""
+"""Checks whether clang refuses to read a member without the mutex that guards it by common/mutex.h, and accepts it with that
+mutex. The clang build checks the product in this way (-Wthread-safety), but would also succeed if the annotations were
+empty."""
 
 import subprocess
 import sys

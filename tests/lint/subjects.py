@@ -1,4 +1,4 @@
-"""Whether the subjects of new commits have the form "area: verb ...": those after the commit that .ci/subjects-since names."""
+"""Checks whether the subjects of the commits after the one in .ci/subjects-since have the form "area: verb ..."."""
 
 import pathlib
 import re
@@ -23,11 +23,11 @@ def complaints(subject):
 
 
 def commits():
-    """Those that are there after SINCE, which a shallow clone may not have: then all that are there."""
+    """The commits after SINCE; if a shallow clone lacks it, all commits."""
     since = SINCE.read_text().split()[0]
     known = subprocess.run(["git", "cat-file", "-e", f"{since}^{{commit}}"], capture_output=True, check=False).returncode == 0
     if not known:
-        print(f"this clone has no commit {since}, which {SINCE} names: checking every commit that is there")
+        print(f"this clone lacks commit {since}, which {SINCE} names: checking every commit in it")
     log = ["git", "log", "--no-merges", "--format=%h %s", f"{since}..HEAD" if known else "HEAD"]
     return [line.split(" ", 1) for line in subprocess.check_output(log, text=True).splitlines()]
 

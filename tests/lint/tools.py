@@ -1,6 +1,6 @@
-"""The tools that Debian 12 does not have, or not new enough, from the Python package index into the cache: one version each, so
-that a new one does not find something new on its own day. Debian's clang-tidy 19 takes four times as long as this one, which
-does not look at system headers' declarations again and again."""
+"""Tools that Debian 12 lacks, or has only in old versions, from the Python package index into the cache. Their versions are
+pinned, so that a new release does not cause new findings. Debian's clang-tidy 19 takes four times as long as this one, which
+doesn't check the declarations of system headers repeatedly."""
 
 import shutil
 
@@ -10,7 +10,7 @@ VERSIONS = {"ruff": "0.17.6", "clang-tidy": "23.1.4"}
 
 
 def tool(name):
-    """The program, installed when it is asked for the first time."""
+    """The program's path; installs it on first use."""
     folder = CACHE / "lint" / f"{name}-{VERSIONS[name]}"
     if not folder.exists():
         begun = folder.with_suffix(".new")

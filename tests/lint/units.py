@@ -1,7 +1,7 @@
-"""Checks translation units, two at a time on two processors, and remembers those in which nothing was found.
+"""Checks translation units, two at a time on two processors, and remembers those without findings.
 
-A unit is not checked again while everything is as it was: the command, and the content of every file that the compiler read the
-last time. That list comes from the compiler, so that nothing has to be preprocessed to see that nothing has changed."""
+A unit is not checked again while the command and the content of every file that the compiler read the last time are unchanged.
+The compiler itself writes the list of files, so that the check for changes needs no preprocessing."""
 
 import concurrent.futures
 import dataclasses
@@ -16,14 +16,14 @@ import tempfile
 @dataclasses.dataclass(frozen=True)
 class Unit:
     name: str
-    command: tuple  # "DEPENDENCIES" in it stands for the file that the compiler lists what it read in
+    command: tuple  # "DEPENDENCIES" in it stands for the file to which the compiler writes the list of the files it read
 
 
 class Memory:
-    """A file for each unit in which nothing was found: what was read, and a hash of all of it."""
+    """A file for each unit without findings: the files that were read, and a hash of their content."""
 
     def __init__(self, folder, directory, *salt):
-        """Commands run in `directory`; `salt` is what else decides the result."""
+        """Commands run in `directory`; `salt` stands for other inputs that affect the result."""
         self._folder, self._directory, self._salt = folder, directory, salt
         self._folder.mkdir(parents=True, exist_ok=True)
         self._contents = {}
@@ -38,7 +38,7 @@ class Memory:
     def keep(self, unit, files):
         files = sorted(set(files))
         content = json.dumps({"hash": self._hash(unit, files), "files": files})
-        with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as new:  # another tree's lint may read it
+        with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as new:  # another tree's lint may be reading it
             new.write(content)
         os.replace(new.name, self._file(unit))
 
@@ -58,9 +58,9 @@ class Memory:
 
 
 def check(units, memory, directory):
-    """Prints what is found, at the end, where it is looked for. Returns whether that is nothing."""
+    """Prints the findings at the end. Returns whether there are none."""
     left = [unit for unit in units if not memory.is_clean(unit)]
-    print(f"{len(units) - len(left)} of {len(units)} are as they were when nothing was found in them", flush=True)
+    print(f"{len(units) - len(left)} of {len(units)} are unchanged since they had no finding", flush=True)
     findings = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, tempfile.TemporaryDirectory() as temporary:
         futures = {pool.submit(_run, unit, directory, pathlib.Path(temporary) / str(number)): unit
@@ -77,7 +77,7 @@ def check(units, memory, directory):
 
 
 def _run(unit, directory, dependencies):
-    """Its output, None if nothing was found, and the files that were read."""
+    """Returns its output, None without findings, and the files that were read."""
     command = [word.replace("DEPENDENCIES", str(dependencies)) for word in unit.command]
     done = subprocess.run(command, cwd=directory, text=True, capture_output=True, check=False)
     if done.returncode != 0:

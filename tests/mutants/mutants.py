@@ -1,8 +1,8 @@
-"""Mutants: one-line bugs that a named test must fail on. README.md beside this file has the form of a patch.
+"""Runs mutants: one-line bugs on which a named test must fail. README.md beside this file has the form of a patch.
 
 Each is applied to a view of the tree that only the runner's commands see: an overlay mounted over the tree in a mount namespace
-of its own. Paths are the same there, so that build/gcc, built before, is up to date but for what the patch changes, and
-dropping the namespace undoes everything. The exit status is 1 unless every mutant was caught."""
+of its own. All paths stay the same, so that build/gcc, built before, is up to date except for the change, and leaving the
+namespace undoes everything. The exit status is 1 unless every mutant was caught."""
 
 import argparse
 import contextlib
@@ -20,10 +20,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build/gcc"
 A_DAY = 10
-TEST_TIMEOUT = 180  # s; tests have deadlines of their own, far shorter
+TEST_TIMEOUT = 180  # s; the tests' own deadlines are much shorter
 # The programs that a system test may start.
 PROGRAMS = ("cni", "deviceplugin", "tests/next", "tests/system/vdpa_test_driver")
-# The upper layer is in a tmpfs: the tree itself may be in an overlay, which cannot be one. In the end it waits for its own.
+# The upper layer is a tmpfs, since the tree itself may be on an overlay, which can't be an upper layer.
 MOUNT = """
 set -e
 mkdir -p build/mutants
@@ -36,7 +36,7 @@ read -r end
 
 
 class Failure(Exception):
-    """What keeps a mutant from counting as caught."""
+    """A reason why a mutant does not count as caught."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Mutant:
 
 @contextlib.contextmanager
 def view():
-    """A view of the tree that can be changed: what a command has to begin with to see it. Ends with this process too."""
+    """A changeable view of the tree: the command prefix that enters it. It ends with this process too."""
     with subprocess.Popen(["unshare", "--mount", "--propagation", "slave", "sh", "-c", MOUNT], cwd=ROOT, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as holder:
         if holder.stdout.readline() != "mounted\n":
-            raise SystemExit(f"cannot mount an overlay over {ROOT}; it needs root and a kernel with overlayfs: "
+            raise SystemExit(f"cannot mount an overlay over {ROOT}; needs root and a kernel with overlayfs: "
                              f"{holder.stderr.read().strip()}")
         try:
-            # What a test leaves running that fails on a mutant ends with its command.
+            # If a test fails on a mutant and leaves processes behind, they end with its command.
             yield ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", f"--wdns={ROOT}",
                    "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         finally:
@@ -74,7 +74,7 @@ def view():
 
 
 def output_of(command):
-    """Without its status, which is a count in Catch2 when it lists."""
+    """Ignores the status, which is a count when Catch2 lists tests."""
     return subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=False).stdout
 
 
@@ -85,7 +85,7 @@ def apply(mutant, within):
 
 
 def build(test, within):
-    """What the test needs: its executable, or every program."""
+    """Builds the test's executable, or every program."""
     if is_pytest(test):
         targets = output_of(["ninja", "-C", str(BUILD), "-t", "targets", "all"])
         wanted = [name for name in re.findall(r"^(\S+): cpp_LINKER$", targets, re.M) if name.startswith(PROGRAMS)]
@@ -99,7 +99,7 @@ def build(test, within):
 
 
 def run(command, timeout=None):
-    """Its status, None if it missed the deadline, and its output. None of it outlives this, whatever happens."""
+    """Returns its status, None if it missed the deadline, and its output. Ends all its processes in any case."""
     environment = {**os.environ, "VDPA_BUILD": str(BUILD), "README": str(ROOT / "README.md")}
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
@@ -115,7 +115,7 @@ def run(command, timeout=None):
 
 
 def end(process):
-    """Ends what runs still, after pytest has torn down what it had set up, and whatever a crashed test left."""
+    """Ends the remaining processes, after pytest has cleaned up, including those of a crashed test."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -144,17 +144,17 @@ def command_of(test):
 
 
 def passes(test, within=()):
-    """Whether the test passes, and its output. A test that cannot be run at all is a Failure."""
+    """Returns whether the test passes, and its output. Raises Failure if the test can't run at all."""
     status, output = run([*within, *command_of(test)], TEST_TIMEOUT)
     if status is None:
-        raise Failure(f"the test did not end within {TEST_TIMEOUT} s, which says nothing:\n{output[-1500:]}")
+        raise Failure(f"the test did not end within {TEST_TIMEOUT} s, which proves nothing:\n{output[-1500:]}")
     if is_pytest(test) and status != 1 and not (status == 0 and " passed" in output):
         raise Failure(f"pytest ran no test {test} (status {status}):\n{output[-1500:]}")
     return status == 0, output
 
 
 class Unmutated:
-    """Each test without a mutant, once a run: one that fails by itself catches nothing."""
+    """Runs each test without a mutant, once per run: a test that fails anyway catches nothing."""
 
     def __init__(self):
         self.failures = {}
@@ -193,16 +193,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="tests/mutants/NAME.patch; all by default")
     parser.add_argument("--day", metavar="DATE", help=f"the {A_DAY} that this date draws")
-    parser.add_argument("-v", "--verbose", action="store_true", help="shows what the failing test said")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the output of the failing test")
     arguments = parser.parse_args()
     mutants = chosen(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also then a test is ended in its own way
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a test is always cleaned up
     unmutated = Unmutated()
     failed = 0
     for mutant in mutants:
         start = time.monotonic()
         try:
-            if not arguments.day:  # those of a day run in the other parts of ./run test
+            if not arguments.day:  # the other parts of ./run test run these tests without the mutant
                 unmutated.check(mutant.test)
             output = try_one(mutant)
             print(f"caught {mutant.name} ({time.monotonic() - start:.0f} s)", flush=True)

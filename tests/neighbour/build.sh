@@ -1,7 +1,7 @@
 #!/bin/bash
-# Builds the programs of the previous release, whose version and commit are in previous-release, into DIR/VERSION, below
-# the same paths as in a build folder: with VDPA_BUILD=DIR/VERSION the tests' harness starts them.
-# Usage: build.sh DIR. Five minutes on two cores; a stamp of the commit decides whether what is there is still good.
+# Builds the programs of the previous release, whose version and commit are in previous-release, into DIR/VERSION, with the same
+# paths as in a build folder: with VDPA_BUILD=DIR/VERSION the tests' harness starts them. Usage: build.sh DIR. Takes five
+# minutes on two cores; a stamp of the commit decides whether an existing build is up to date.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,7 +22,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 mkdir "$build/source"
 git -C "$repository" archive "$commit" | tar -x -C "$build/source"
-# Paths relative to it, so that ccache finds what another tree compiled.
+# Relative paths, so that ccache finds objects that another tree compiled.
 export CCACHE_BASEDIR=$build/source CCACHE_NOHASHDIR=1
 CXX="ccache g++" meson setup "$build/source/build/gcc" "$build/source"
 ninja -C "$build/source/build/gcc" "${programs[@]}"

@@ -1,4 +1,4 @@
-"""The part of record.py that runs in the test machine, with the previous release's programs: the records that it leaves of real
+"""The part of record.py that runs in the test machine with the previous release's programs: records their owner records of real
 devices. hardware.py OUT"""
 
 import pathlib

@@ -1,9 +1,8 @@
-"""Records what programs of the previous release say and leave behind, for tests/system/test_neighbour.py to replay.
+"""Records the messages and files of the previous release's programs, for tests/system/test_neighbour.py to replay.
 
 record.py: needs the programs of build.sh, DPDK's test driver of build/gcc and the test machine of ../vm, and writes the folder
-of the release's version beside this file. Made once for each release. The recordings are what the real programs said, but for
-the random folder, which is "{dir}". A pod's network namespace is /proc/self/ns/net, so that recorded messages are good
-everywhere.
+of the release's version beside this file, once per release. The recordings are unchanged, except that "{dir}" replaces the
+random folder. A pod's network namespace is /proc/self/ns/net, so that recorded messages work on any machine.
 """
 
 import concurrent.futures
@@ -19,7 +18,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 VERSION, COMMIT = (HERE / "previous-release").read_text().split()
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa"
-OURS = HERE.parents[1] / "build/gcc"  # for the driver of a device that needs no card
+OURS = HERE.parents[1] / "build/gcc"  # a driver of a device that needs no card
 os.environ["VDPA_BUILD"] = str(CACHE / "releases" / VERSION)
 sys.path.insert(0, str(HERE.parent / "harness"))
 
@@ -48,7 +47,7 @@ CONFIG = {"resources": [
 
 
 class Proxy(grpc.GenericRpcHandler):
-    """Between a client and the datapath: the bytes of every call, in order."""
+    """A proxy between a client and the datapath that records the bytes of every call, in order."""
 
     def __init__(self, path, behind):
         self.calls = []
@@ -82,7 +81,7 @@ class Proxy(grpc.GenericRpcHandler):
                     call["answers"].append(answer.hex())
                     yield answer
             except grpc.RpcError:
-                return  # the client has gone
+                return  # the client is gone
         if method.endswith("/Watch"):
             return grpc.unary_stream_rpc_method_handler(stream)
         return grpc.unary_unary_rpc_method_handler(one)
@@ -92,10 +91,10 @@ class Proxy(grpc.GenericRpcHandler):
 
 
 class Traced(Datapath):
-    """A datapath under strace: all that it says to the processes it supervises, and they to it."""
+    """A datapath under strace, which records its dialogues with the processes it supervises."""
 
     def __init__(self, directory, name, *arguments, **options):
-        self.trace = directory / f"{name}.trace"   # and a file for each thread, which is whole when that has ended
+        self.trace = directory / f"{name}.trace"   # and a file for each thread, complete once the thread has ended
         strace = directory / f"{name}.sh"
         strace.write_text("#!/bin/sh\nexec strace -ff -D -q -ttt -s 1000000 -yy -e trace=sendto,recvfrom "
                           f"-e signal=none -o {self.trace} {PROGRAM} \"$@\"\n")
@@ -103,7 +102,7 @@ class Traced(Datapath):
         super().__init__(directory, *arguments, name=name, program=strace, **options)
 
     def traced(self):
-        """All lines in order; none while a thread that has ended is not written."""
+        """All lines in order; none while the file of an ended thread is incomplete."""
         lines = []
         for path in self.trace.parent.glob(f"{self.trace.name}.*"):
             text = path.read_text(errors="replace")
@@ -113,10 +112,10 @@ class Traced(Datapath):
         return sorted(lines)
 
     def dialogues(self):
-        """By program and what it serves: the messages in both directions, in order."""
+        """The messages in both directions, in order, by program and the device or resource it serves."""
         dialogues, found = {}, {}
         for line in wait_until(self.traced, f"all threads of {self.name} to be written"):
-            # The processes' own ends, which have a path, are traced too where the datapath started them.
+            # The processes' own ends of the connections, which have a path, are traced too if the datapath started them.
             call = re.match(r'[\d.]+ (sendto|recvfrom)\(\d+<UNIX-STREAM:\[(\d+)[^],]*\]>, "(\{.*)", \d+, .*\) = \d+$', line)
             if not call:
                 continue
@@ -131,7 +130,7 @@ class Traced(Datapath):
 
 
 def cni(calls, directory, command, config, container):
-    """One call of the CNI plugin, with what it printed."""
+    """Records a call of the CNI plugin, with its output."""
     config = {**config, "datapathSocket": str(directory / "proxy.sock")}
     done = run(command, config, {"CNI_CONTAINERID": container, "CNI_PATH": "/usr/lib/cni", "CNI_ARGS":
                                  f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-{container}"})
@@ -150,7 +149,7 @@ def write(name, value, directory):
 
 
 def keep_files(directory, run_dir):
-    """What a datapath finds when it starts: owner records, and the files of attached devices."""
+    """Records the files that a datapath finds at its start: owner records, and the files of attached devices."""
     for path in sorted((directory / "state").rglob("*")):
         if path.is_file():
             write(f"state/{path.relative_to(directory / 'state')}", json.loads(path.read_text()), directory)
@@ -162,7 +161,7 @@ def keep_files(directory, run_dir):
 
 
 def keep_dialogues(first, second, directory, *, programs):
-    """`first` started the processes, `second` adopted and stopped them."""
+    """Records two datapaths: `first` started the processes, `second` adopted and stopped them."""
     for program, what in {**first, **second}:
         if program in programs:
             write(f"control/{program}-{what}.json",
@@ -211,7 +210,7 @@ def record_software(directory):
 
 
 def record_dpdk(directory):
-    """A device behind DPDK's test driver, in the place of a card's."""
+    """A device behind DPDK's test driver, in place of a card."""
     programs = directory / "programs"
     programs.mkdir()
     wrapper = programs / "vdpa-pmd"
@@ -244,7 +243,7 @@ exec {pmd.PROGRAM} "${{words[@]}}" --vdev=vdpa_test0,queues=2 --load={pmd.driver
 
 
 def record_hardware():
-    """In the test machine, where the devices are real."""
+    """Runs in the test machine, which has real devices."""
     sys.path.insert(0, str(HERE.parent / "vm"))
     from vm import Guest
     with Guest(memory=1536) as guest:

@@ -1,9 +1,9 @@
-"""What the programs of a node take: private memory, descriptors, threads; and how many files, cgroups and tasks in those
-there are."""
+"""The resources that a node's programs use: private memory, descriptors, threads; and the number of files, cgroups and tasks in
+them."""
 
 import os
 
-CALLERS = 4  # gRPC keeps threads for the calls that overlapped once
+CALLERS = 4  # gRPC keeps the threads of calls that once overlapped
 COLUMNS = ("private KiB", "RSS KiB", "descriptors", "threads")
 
 
@@ -13,19 +13,19 @@ def of_process(pid):
         parts = line.split()
         if parts[-1] == "kB":
             memory[parts[0].rstrip(":")] = int(parts[1])
-    # Not Private_Clean: a page of a program's file is private whenever nobody else has mapped it just now.
+    # Without Private_Clean: a page of a program's file is private while no other process has mapped it.
     return (memory["Private_Dirty"], memory["Rss"], len(os.listdir(f"/proc/{pid}/fd")),
             len(os.listdir(f"/proc/{pid}/task")))
 
 
 class Footprint:
-    """Samples of every program of a node, which must stay the same processes."""
+    """Samples every program of a node; the processes must stay the same."""
 
     def __init__(self, node):
         self.node = node
         self.samples = []   # {program: (values by COLUMNS)}
         self.pids = {name: pids[0] for name, pids in node.processes().items()}
-        self.things = []    # {kind: how many}
+        self.things = []    # {kind: count}
 
     def sample(self):
         self.samples.append({name: of_process(pid) for name, pid in self.pids.items()})
@@ -34,7 +34,7 @@ class Footprint:
                             "processes in them": sum(len((path / "cgroup.procs").read_text().split()) for path in cgroups)})
 
     def table(self):
-        """The first sample, the last and the most of each."""
+        """The first sample, the last, and the maximum of each value."""
         lines = [f"{'program':34}" + "".join(f"{column:>28}" for column in COLUMNS),
                  f"{'':34}" + f"{'start':>10}{'end':>9}{'most':>9}" * len(COLUMNS)]
         for name in sorted(self.pids):
@@ -48,7 +48,7 @@ class Footprint:
         return "\n".join(lines)
 
     def growth(self, allowed):
-        """What has grown since the first sample: descriptors, files and cgroups at all, memory beyond `allowed` KiB."""
+        """Reports growth since the first sample: any of descriptors, files and cgroups, and memory beyond `allowed` KiB."""
         for name in sorted(self.pids):
             first, last = self.samples[0][name], self.samples[-1][name]
             for i, column in enumerate(COLUMNS):

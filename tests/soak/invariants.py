@@ -1,4 +1,5 @@
-"""What must be true of a node at rest, seen from outside: the kubelet, the kernel, the file system, the programs' own word."""
+"""The invariants of a node at rest, seen from outside: by the kubelet, the kernel, the file system, and the programs'
+reports."""
 
 import subprocess
 
@@ -6,29 +7,29 @@ import grpc
 import rpc
 from support import wait_until
 
-SETTLED = 60.0   # seconds: reconciliation looks every ten, and a program that dies again and again waits as long
-TIDIED = 90.0    # seconds, of which a plugin that has just started waits sixty
-FRAMES = 5       # that every running pod must receive anew
+SETTLED = 60.0   # seconds: reconciliation runs every ten, and the back-off of a program that keeps dying is as long
+TIDIED = 90.0    # seconds; a plugin that has just started waits sixty
+FRAMES = 5       # frames that every running pod must receive from now on
 
 
 class Invariants:
     def __init__(self, node, pods, traffic):
         self.node, self.pods, self.traffic = node, pods, traffic
-        self.files = {}  # as they were at first, by configuration
+        self.files = {}  # the files in the beginning, by configuration
         self.links = self._links()
 
     def remember(self):
-        """How this configuration looks at rest: the measure for every later round."""
+        """Records the state of this configuration at rest, with which every later round is compared."""
         self.wait(compare_files=False)
         self.files[str(self.node.config)] = self._without_strays(self.node.files())
 
     def wait_tidied(self):
-        """Until the information about devices that are offered no more is gone: a plugin does that in its second minute."""
+        """Waits until the device information of withdrawn devices is gone, which the plugin removes in its second minute."""
         wait_until(lambda: self._strays(self.node.files()) == set(),
                    lambda: f"these to be gone: {self._strays(self.node.files())}", TIDIED, interval=0.5)
 
     def wait(self, compare_files=True):
-        """Until everything is as it must be."""
+        """Waits until all invariants hold."""
         before = self.traffic.received()
 
         def differences():
@@ -70,7 +71,7 @@ class Invariants:
             elif attachment.state != "running":
                 yield f"{attachment.device_id} is {attachment.state}"
         for device in self._devices_of_pods() - {attachment.device_id for attachment in known.attachments}:
-            yield f"{device} isn't attached any more"
+            yield f"{device} is no longer attached"
 
     def _processes(self):
         wanted = ["vdpa-datapath", "vdpa-device-plugin",
@@ -84,7 +85,7 @@ class Invariants:
             yield f"processes {name}: {found[name]}"
 
     def _ports(self):
-        """A port holds the settings of its pod: a free device has none."""
+        """A port has the settings of its pod; a free device has no port."""
         for resource in self.node.devices():
             try:
                 ports = self.node.ports(resource)
@@ -96,7 +97,7 @@ class Invariants:
                 yield f"ports of {resource}'s switch: {sorted(ports)}, not {sorted(wanted)}"
 
     def _kernel(self):
-        """No namespace but the running pods', no link in that of the programs."""
+        """Only the running pods' namespaces exist, and no link is left in that of the programs."""
         names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split("\n")
         left = {name.split()[0] for name in names if name.startswith(self.pods[0].prefix)}
         if left != {pod.container for pod in self.pods}:
@@ -118,7 +119,7 @@ class Invariants:
                 yield f"{path}: {found.get(path, 'nothing')}, not {wanted.get(path, 'nothing')}"
 
     def _strays(self, files):
-        """Device information of what isn't offered."""
+        """Device information of devices that are not offered."""
         offered = {f"devinfo/{resource.replace('/', '-')}-{device}-device.json"
                    for resource, devices in self.node.devices().items() for device in devices}
         return {path for path in files if path.startswith("devinfo/") and path not in offered}

@@ -1,4 +1,4 @@
-"""A node with the real programs, a kubelet's habits around them, and a supervisor that starts again what was killed."""
+"""A node with the real programs, a kubelet that acts like a real one, and a supervisor that restarts killed programs."""
 
 import errno
 import itertools
@@ -17,21 +17,21 @@ from processes import kill, listener
 from support import BUILD, wait_until
 from switch import Control
 
-RELEASE_AFTER = 1  # seconds: no round waits longer for reconciliation than it must
+RELEASE_AFTER = 1  # seconds: short, since rounds wait for reconciliation
 
 
 class Node:
-    """The supervised programs are `plugin` and `datapath`; the datapath is the supervisor of the others."""
+    """The supervised programs are `plugin` and `datapath`; the datapath supervises the others."""
 
     def __init__(self, directory, config, log_level="debug"):
         self.directory = pathlib.Path(directory)
-        self.build = BUILD  # where the programs are that are started next
+        self.build = BUILD  # folder of the programs that the next start uses
         self.log_level = log_level
         self.config_path = self.directory / "config.yaml"
         self.devinfo = self.directory / "devinfo"
         self.ipam = self.directory / "ipam"
         self.kubelet = Kubelet(self.directory)
-        self.cgroup = hierarchy() / self.directory.name  # stands for the top
+        self.cgroup = hierarchy() / self.directory.name  # stands for the top of the hierarchy
         self.configure(config)
 
     def __enter__(self):
@@ -53,7 +53,7 @@ class Node:
             wait_until(lambda: removed(folder), f"the processes in {folder} to end")
 
     def configure(self, config):
-        """As a ConfigMap's volume is changed: the file is replaced."""
+        """Replaces the file, as a ConfigMap volume is updated."""
         self.config = config
         new = self.config_path.with_suffix(".new")
         new.write_text(json.dumps(config))
@@ -71,7 +71,7 @@ class Node:
     def restart(self, name):
         getattr(self, f"start_{name}")()
 
-    # --- what a runtime needs
+    # --- for a runtime
 
     def call(self, command, container, netns, device, pod):
         """Starts the CNI plugin as Multus does; answer() waits for it."""
@@ -85,16 +85,16 @@ class Node:
                   "ipam": {"type": "host-local", "dataDir": str(self.ipam), "ranges": [[{"subnet": "10.9.0.0/16"}]]}}
         return Call(self.build / "cni/vdpa", json.dumps(config), environment, self.directory / "cni.log")
 
-    # --- what is looked at from outside
+    # --- observations from outside
 
     def devices(self):
-        """What the configuration offers: {resource: {device: health}}."""
+        """The devices that the configuration offers: {resource: {device: health}}."""
         return {f"vdpa.io/{resource['name']}":
                 {f"{resource['name']}-{n}": "Healthy" for n in range(resource["software"]["ports"])}
                 for resource in self.config["resources"]}
 
     def processes(self):
-        """The pids of everything of this node, by program and what it serves; zombies are "zombie of ..."."""
+        """The pids of all processes of this node, by program and its device or resource; zombies are "zombie of ..."."""
         found, zombies = {}, {}
         ours = (self.plugin.pid, self.datapath.pid)
 
@@ -108,7 +108,7 @@ class Node:
         names = {pid: name for name, pids in found.items() for pid in pids}
         for pid, owner in zombies.items():
             if owner == os.getpid() and pid not in ours:
-                os.waitpid(pid, os.WNOHANG)  # the orphan of a program that was killed: init's part is ours
+                os.waitpid(pid, os.WNOHANG)  # a killed program's orphan, which we reap in place of init
             elif owner in names:
                 found.setdefault(f"zombie of {names[owner]}", []).append(pid)
         return found
@@ -128,7 +128,7 @@ class Node:
             control.close()
 
     def files(self):
-        """Every file that isn't a log, with its kind. The random part of a plugin's socket is a number instead."""
+        """Every file except logs, with its kind. A number replaces the random part of a plugin's socket."""
         kinds = {}
         for folder, folders, files in os.walk(self.directory):
             for name in folders + files:
@@ -143,12 +143,12 @@ class Node:
         return kinds
 
     def cgroups(self):
-        """Every one, the upper before the lower."""
+        """All folders, parents first."""
         return [self.cgroup, *(path for path in sorted(self.cgroup.rglob("*")) if path.is_dir())]
 
 
 class Call:
-    """One exec of the CNI plugin."""
+    """One run of the CNI plugin."""
 
     def __init__(self, program, config, environment, log):
         with open(log, "ab") as errors:
@@ -157,7 +157,7 @@ class Call:
         self.config = config.encode()
 
     def answer(self, timeout=60):
-        """(whether it succeeded, what it says)."""
+        """(whether it succeeded, its output)."""
         output, _ = self.process.communicate(self.config, timeout)
         if self.process.returncode < 0:
             return False, f"killed by signal {-self.process.returncode}"

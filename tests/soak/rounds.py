@@ -1,4 +1,4 @@
-"""One round: an operation, a victim, a moment, all drawn from the seed; then what a cluster does about it; then the look."""
+"""One round: an operation, a victim and a moment, all drawn from the seed; then the cluster's reaction; then the check."""
 
 import collections
 import os
@@ -15,34 +15,34 @@ from sandbox import Sandbox
 from support import wait_until
 from traffic import RATE
 
-# A pod's worker may be that of the pod which the operation is about, or of one that runs.
+# The victim may be the worker of the operation's pod, or of a running pod.
 VICTIMS = {
     "ADD": ("cni", "datapath", "worker", "switch", "plugin", "running worker"),
     "DEL": ("cni", "datapath", "worker", "switch", "plugin", "running worker"),
     "Allocate": ("plugin", "datapath", "switch", "running worker"),
     "reload": ("plugin", "datapath", "switch", "running worker"),
 }
-# Moments that a file tells more exactly than a clock: it appears in ADD and vanishes in DEL.
+# Changes of files, which mark moments more precisely than a clock: each file appears in ADD and vanishes in DEL.
 FILES = ("state/owners/{}.json", "run/workers/{}.lock", "run/workers/{}.sock", "run/switches/vdpa.io-nic/ports/{}.sock",
          "run/devices/{}/eal-args", "run/devices/{}/vhost.sock", "run/devices/{}/device.json")
-# The part of an operation from which a clock draws the moment; the rest is its caller's end. DEL ends the worker first of
-# all, before any file goes.
+# The part of an operation from which a clock draws the moment; during the rest, its caller finishes. DEL stops the worker
+# first, before it removes any file.
 PART = 0.9
 PARTS = {("DEL", "worker"): 0.3}
 CONFIGS = (software(nic=6), software(nic=8), software(nic=6, aux=2))
-# Packets of running pods are lost in one row each, while the switch or the pod's worker is away: so many seconds' packets
-# beyond the time in which that pod had no session. Who isn't listed takes none with it.
+# The packets that a running pod may lose, in one gap each, while the switch or the pod's worker is down: this many seconds'
+# worth, in addition to the time in which the pod had no session. The death of any other program loses none.
 LOSSES = {"switch": 2.0, "running worker": 2.0}
-RESTART = 0.4    # seconds at most until a supervisor starts again what was killed
+RESTART = 0.4    # maximum seconds until a supervisor restarts a killed program
 
 
 class Killer(threading.Thread):
-    """Waits for the moment and kills; starts a daemon again, as its supervisor does."""
+    """Waits for the moment and kills the victim; restarts a daemon, as its supervisor does."""
 
     def __init__(self, round_):
         super().__init__(name="killer")
         self.round = round_
-        self.over = threading.Event()   # the operation
+        self.over = threading.Event()   # the operation has ended
         self.struck = threading.Event()
         self.killed_at = None
         self.failure = None
@@ -59,7 +59,7 @@ class Killer(threading.Thread):
             self.struck.set()
 
     def _moment(self):
-        """Whether it came before the operation ended."""
+        """Whether the moment came before the operation ended."""
         round_ = self.round
         if not round_.file:
             return not self.over.wait(round_.delay)
@@ -97,7 +97,7 @@ class Killer(threading.Thread):
 
 
 def identity(path):
-    """Another one when the file appears, goes, or is replaced or written."""
+    """Changes when the file appears, vanishes, is replaced or written."""
     try:
         state = os.stat(path)
         return state.st_ino, state.st_mtime_ns
@@ -106,7 +106,7 @@ def identity(path):
 
 
 class Round:
-    """`attempt` is above 0 when the kill of the last one hit nothing."""
+    """`attempt` is above 0 if the last kill missed."""
 
     def __init__(self, soak, number, kind, attempt):
         self.soak, self.node, self.number = soak, soak.node, number
@@ -115,12 +115,12 @@ class Round:
         self.device = f"nic-{self.random.randrange(len(soak.pods), 6)}"
         self.target = self.random.choice(soak.pods).device     # the running pod whose worker may be the victim
         self.config = self.random.choice([c for c in CONFIGS if c != self.node.config])
-        # Earlier every time: a machine that was busy when the durations were measured is faster now.
+        # Earlier with each attempt: the machine may have been busy when the durations were measured.
         self.delay = self.random.random() * PARTS.get(kind, PART) * soak.durations.of(self._timed_as()) / (1 + attempt)
         self.pause = self.random.random() * RESTART
         exact = self.operation in ("ADD", "DEL") and kind not in PARTS and self.random.random() < 0.5
         self.file = self.random.choice(FILES).format(self.device) if exact else None
-        self.patient = self.random.random() < 0.8  # a second DEL comes when the datapath is there again
+        self.patient = self.random.random() < 0.8  # a second DEL follows once the datapath is back
         self.call = None
         self.calls = []     # when each began and ended
         self.outcome = ""
@@ -132,7 +132,7 @@ class Round:
         return f"round {self.number}: {self.operation}{subject}, {victim} killed {when}"
 
     def _timed_as(self):
-        """One reload takes as long as another only if it leads to the same."""
+        """Reloads take the same time only if they lead to the same configuration."""
         return f"reload {self.config}" if self.operation == "reload" else self.operation
 
     def victim_pid(self):
@@ -143,7 +143,7 @@ class Round:
         return self.node.worker_pid(self.target if self.victim == "running worker" else self.device)
 
     def run(self):
-        """Returns how far into the operation the kill hit, in seconds, or None if it did not."""
+        """Returns when the kill hit, in seconds since the operation began, or None if it missed."""
         before = self.node.datapath.log().count(f"vdpa-worker of {self.target} is not running")
         killer = getattr(self, f"_{self.operation.lower()}")()
         if self.victim == "running worker" and killer.killed_at is not None:
@@ -177,7 +177,7 @@ class Round:
             assert not twice, f"{device} got {twice} packets of a running pod twice"
 
     def _killed(self, operation):
-        """Runs it with the killer beside it."""
+        """Runs the operation while the killer waits for its moment."""
         killer = Killer(self)
         try:
             self._timed(operation)
@@ -227,7 +227,7 @@ class Round:
         return killer
 
     def _allocate(self):
-        """One after the other, since one of them is over before a clock wakes anybody."""
+        """One after the other, since some are over before a clock could wake a thread."""
         pod = self._sandbox()
         killer = Killer(self)
         try:
@@ -247,7 +247,7 @@ class Round:
         return self._killed(operation)
 
     def _use_and_end(self, pod):
-        """Its socket serves an application, which hears one of the running pods."""
+        """The new socket serves an application, which receives a frame from a running pod."""
         self._wait_datapath()
         self.soak.use(pod)
         self.soak.durations.add("DEL", pod.delete())
@@ -258,7 +258,7 @@ class Round:
 
 
 class Durations:
-    """How long each operation takes when nothing is killed: the median of the last few."""
+    """The duration of each operation without a kill: the median of the last few."""
 
     def __init__(self):
         self.seconds = collections.defaultdict(lambda: collections.deque(maxlen=9))

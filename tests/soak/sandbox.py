@@ -1,4 +1,4 @@
-"""A pod's sandbox as the kubelet, the runtime and Multus handle it: what failed is taken down, and another is made."""
+"""A pod's sandbox as the kubelet, the runtime and Multus handle it: after a failure it is torn down and replaced."""
 
 import itertools
 import subprocess
@@ -10,12 +10,12 @@ from node import unhealthy, unreachable
 from pod import Pod, frame
 from support import wait_until
 
-PATIENCE = 60.0  # seconds, for what a kubelet tries again for ever
+PATIENCE = 60.0  # seconds; a kubelet retries without a limit
 _numbers = itertools.count()
 
 
 class Sandbox:
-    """One pod with one device. Its network namespace and container ID change with every attempt."""
+    """A pod with one device. Its network namespace and container ID change with every attempt."""
 
     def __init__(self, node, prefix, resource, device):
         self.node, self.prefix, self.resource, self.device = node, prefix, resource, device
@@ -32,8 +32,8 @@ class Sandbox:
         subprocess.run(["ip", "netns", "del", self.container], check=True)
 
     def allocate(self):
-        """Until a pod is admitted: a refusal is final for one, and its controller makes another. A kubelet asks only for
-        what it believes to be healthy, which may have changed by then."""
+        """Repeats until a pod is admitted: a refusal is final for a pod, and its controller creates another. A kubelet asks
+        only for devices that it considers healthy, which may have changed by then."""
         def admitted():
             try:
                 return self.node.kubelet.admit(self.name, self.resource, namespace="soak", only=[self.device])
@@ -46,13 +46,13 @@ class Sandbox:
         return self.node.call(command, self.container, self.netns, self.device, self.name)
 
     def added(self, call):
-        """Takes the answer of an ADD; whether the sandbox is up."""
+        """Takes the result of an ADD; returns whether the sandbox is up."""
         good, answer = call.answer()
         self.result = answer if good else None
         return good, answer
 
     def add(self):
-        """Until it works. Returns the seconds that the last attempt took."""
+        """Repeats until ADD succeeds. Returns the seconds that the last attempt took."""
         deadline = time.monotonic() + PATIENCE
         while True:
             start = time.monotonic()
@@ -63,13 +63,13 @@ class Sandbox:
             self.fail()
 
     def fail(self):
-        """What follows a failed ADD: this sandbox goes, another comes."""
+        """Replaces the sandbox after a failed ADD."""
         self.delete()
         self._delete_namespace()
         self._new_namespace()
 
     def delete(self):
-        """Until it succeeds, and once more, as happens. Returns the seconds of the last attempt of the first."""
+        """Repeats DEL until it succeeds, then once more, as runtimes do. Returns the seconds of the first success."""
         wait_until(self._deleted, lambda: f"DEL of {self.device}: {self._failure}", PATIENCE)
         taken = self._taken
         wait_until(self._deleted, lambda: f"second DEL of {self.device}: {self._failure}", PATIENCE)
@@ -82,12 +82,12 @@ class Sandbox:
         return good
 
     def end(self):
-        """After DEL."""
+        """Removes the sandbox after DEL."""
         self._delete_namespace()
         self.node.kubelet.end(self.name, "soak")
 
     def use(self, peer):
-        """Its application connects, and a frame that it sends to another pod reaches the switch."""
+        """Connects its application, and waits until a frame that it sends to another pod reaches the switch."""
         def connected():
             try:
                 return Pod(self.socket, self.mac)
@@ -99,7 +99,7 @@ class Sandbox:
                 if application.idle():
                     application.offer(frame(peer.mac, self.mac, b"used"))
                 counters = self.node.datapath.stub.Stats(rpc.datapath.StatsRequest(device_ids=[self.device]), timeout=5)
-                return any(device.tx_packets for device in counters.devices)  # none while the switch is away
+                return any(device.tx_packets for device in counters.devices)  # no answer while the switch is down
             wait_until(delivered, f"a frame from {self.device} in the switch")
 
     @property

@@ -1,7 +1,7 @@
-"""Kills the programs of a node inside its operations, round after round, and looks each time whether all is well.
+"""Kills the programs of a node inside its operations, round after round, and checks the invariants each time.
 
-soak.py [ROUNDS] [SEED]: see --help. Then attaches and detaches as often as asked, and looks what that has left in memory,
-descriptors and files. A failure prints what repeats it and keeps the node's directory with its logs."""
+soak.py [ROUNDS] [SEED]: see --help. Then repeats attach and detach as often as requested, and checks the use of memory,
+descriptors and files. A failure prints how to repeat it and keeps the node's directory with its logs."""
 
 import argparse
 import collections
@@ -31,13 +31,13 @@ from traffic import Traffic  # noqa: E402
 from updates import Updates  # noqa: E402
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, CLONE_NEWNET = 1, 36, 0x40000000
-SAMPLES = 20            # of the footprint, over all cycles
-SETTLING = 0.4          # the part of the cycles before the first: allocators and thread pools reach their size
-ATTEMPTS = 10           # of a round, each with another moment
-# This share of the kills of every kind that has so many, and of all of them, must hit. Measured on two processors: 87 % of
-# all at a load of 20 and of 30, 79 % at a load of 50; of a kind at least 5 of 7 in 100 rounds.
+SAMPLES = 20            # samples of the footprint, over all cycles
+SETTLING = 0.4          # the part of the cycles before the first sample: allocators and thread pools reach their size
+ATTEMPTS = 10           # of a round, each at another moment
+# The share of kills that must hit, of each kind with at least this many and of all. Measured on two processors: 87 % of all at
+# a load of 20 and of 30, 79 % at a load of 50; of a kind at least 5 of 7 in 100 rounds.
 SHARE, ENOUGH = 0.5, 20
-LEAK = 512              # KiB in 10,000 cycles are 85 bytes each, less than anything that is kept per attachment; in 300, 3 KiB
+LEAK = 512              # KiB; 85 bytes per cycle of 10,000, less than any object kept per attachment; of 300, 3 KiB
 
 
 class Soak:
@@ -48,7 +48,7 @@ class Soak:
 
     @contextlib.contextmanager
     def started(self):
-        """Two pods run and exchange packets; every configuration was in force once."""
+        """Two pods run and exchange packets, and every configuration has been in force once."""
         wait_until(self.reloaded, "the first configuration in force")
         for pod in self.pods:
             pod.allocate()
@@ -64,7 +64,7 @@ class Soak:
                 pod.end()
 
     def _rehearse(self):
-        """Without killing: how long the operations take, and how each configuration looks at rest."""
+        """Measures without kills: the durations of the operations, and the state at rest of each configuration."""
         for config in CONFIGS[1:] + CONFIGS[:1]:
             begin = time.monotonic()
             self.node.configure(config)
@@ -83,12 +83,12 @@ class Soak:
         self._assert_no_loss()
 
     def _assert_no_loss(self):
-        """Since the last look at the losses, in which nothing was killed."""
+        """Losses since the last check, during which nothing was killed."""
         for device, (gaps, twice) in self.traffic.losses().items():
             assert not gaps and not twice, f"{device} missed packets of a running pod, in rows of {gaps}; twice: {twice}"
 
     def reloaded(self):
-        """Whether the kubelet knows what the configuration offers, and nothing else."""
+        """Whether the kubelet knows exactly the devices of the configuration."""
         served = {resource: plugin.devices for resource, plugin in list(self.node.kubelet.plugins.items())
                   if not plugin.ended.is_set()}
         return served == self.node.devices()
@@ -104,7 +104,8 @@ class Soak:
         pod.use(self.pods[0])
 
     def rounds(self, count):
-        """Every kind of operation and victim in turn, in an order of the seed; again, with another moment, until it hits."""
+        """Runs every kind of operation and victim, in an order drawn from the seed; repeats one at another moment until it
+        hits."""
         kinds = [(operation, victim) for operation, victims in VICTIMS.items() for victim in victims]
         attempts, hits, lost = (collections.Counter() for _ in range(3))
         deck = []
@@ -132,7 +133,7 @@ class Soak:
         assert not few, "; ".join(few)
 
     def _run(self, current):
-        """Whether its kill hit."""
+        """Returns whether the kill hit."""
         try:
             killed = current.run()
         except Exception:
@@ -144,7 +145,7 @@ class Soak:
         return killed is not None
 
     def cycles(self, count):
-        """ADD and DEL, four at a time, without a kill."""
+        """Runs ADD and DEL, four at a time, without kills."""
         footprint = None
         batch = max(4, count // SAMPLES)
         done = 0
@@ -176,24 +177,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rounds", nargs="?", type=int, default=1000)
     parser.add_argument("seed", nargs="?", type=int, default=random.SystemRandom().randrange(1_000_000))
-    parser.add_argument("--cycles", type=int, help="ADD and DEL without a kill, afterwards; default: ten for each round")
+    parser.add_argument("--cycles", type=int, help="ADD and DEL without kills, afterwards; default: ten per round")
     parser.add_argument("--previous", type=pathlib.Path, help="programs of the previous release, as tests/neighbour/build.sh "
                         "makes them: first the node is updated to this release and rolled back")
-    parser.add_argument("--updates", type=int, help="so many times; default: one for every 50 rounds")
+    parser.add_argument("--updates", type=int, help="this many times; default: one per 50 rounds")
     options = parser.parse_args()
     cycles = 10 * options.rounds if options.cycles is None else options.cycles
     updates = (options.rounds + 49) // 50 if options.updates is None else options.updates
     libc = ctypes.CDLL(None, use_errno=True)
-    # A soak that is terminated, or whose shell is, leaves no processes and no namespaces either.
+    # If the soak or its shell is terminated, no processes and namespaces are left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # Orphans come to us, as they do to a node's init; and the programs' network has nobody else's devices.
+    # Orphans are reparented to us, as to a node's init, and the programs get a network namespace without the host's devices.
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) or libc.unshare(CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "it needs root")
+        raise OSError(ctypes.get_errno(), "needs root")
 
     repeat = (f"tests/soak/soak.py {options.rounds} {options.seed} --cycles {cycles}" +
               (f" --previous {options.previous} --updates {updates}" if options.previous else ""))
-    print(f"seed {options.seed}; to repeat it: {repeat}", flush=True)
+    print(f"seed {options.seed}; to repeat: {repeat}", flush=True)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-soak-", dir="/tmp"))
     try:
         if options.previous:
@@ -205,9 +206,9 @@ def main():
                 soak.cycles(cycles)
             soak.invariants.wait_tidied()
     except Exception:
-        print(f"FAILED; to repeat it: {repeat}\nlogs are in {directory}", flush=True)
+        print(f"FAILED; to repeat: {repeat}\nlogs are in {directory}", flush=True)
         raise
-    except BaseException:  # ended from outside
+    except BaseException:  # terminated from outside
         shutil.rmtree(directory)
         raise
     finally:

@@ -1,7 +1,7 @@
-"""Pods that exchange packets all the time: numbered ones, in bursts, to the other one whenever the last were taken.
+"""Pods that exchange numbered packets all the time, in bursts: each sends a burst once its peer has taken the last one.
 
-A switch that has one poller keeps the order of a flow, so a number that is left out is a lost packet as soon as a later one
-comes, and an earlier one is a packet that came twice.
+A switch with one poller keeps the order of a flow. A skipped number is therefore a lost packet once a later one arrives, and an
+earlier number is a duplicate.
 """
 
 import select
@@ -12,18 +12,18 @@ import time
 from pod import Pod, frame
 from support import wait_until
 
-PAUSE = 0.005  # seconds between two turns: little work for a processor, and a loss shows at once
-BURST = 4      # packets of a turn; several are in the switch's hands at once, and twice as many fit into the peer's ring
-RATE = BURST / PAUSE  # packets a second, at most
+PAUSE = 0.005  # seconds between turns: little load, and a loss shows at once
+BURST = 4      # packets per turn; several turns are in the switch at once, and the peer's ring holds twice as many
+RATE = BURST / PAUSE  # packets per second, at most
 NAME = b"soak-number"
 
 
 class Flow:
-    """What one pod receives of the other's numbers."""
+    """The peer's numbers as one pod receives them."""
 
     def __init__(self):
         self.next = self.received = 0
-        self.gaps = []       # the numbers of packets that are missing in a row
+        self.gaps = []       # the lengths of gaps in the numbers
         self.twice = 0
 
     def take(self, number):
@@ -36,7 +36,7 @@ class Flow:
         self.next = number + 1
 
     def losses(self):
-        """Since the last call."""
+        """Returns and resets the counts."""
         losses, self.gaps, self.twice = (self.gaps, self.twice), [], 0
         return losses
 
@@ -68,16 +68,16 @@ class Application:
 
     def disconnected(self):
         ready, _, _ = select.select([self.pod.socket], [], [], 0)
-        return bool(ready)  # a worker says nothing that it wasn't asked for
+        return bool(ready)  # a worker sends no unrequested messages
 
 
 class Traffic:
-    """Between two sandboxes. A pod whose session ended stays so until restart()."""
+    """A pod between two sandboxes. A pod whose session ended stays so until restart()."""
 
     def __init__(self, one, other):
         self.applications = {one.device: Application(one, other), other.device: Application(other, one)}
-        self.ended = {}         # when the worker of a device ended the session
-        self._away = 0.0        # seconds that sessions had ended
+        self.ended = {}         # when the worker of each device ended the session
+        self._away = 0.0        # seconds for which sessions were down
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._failure = None
@@ -113,17 +113,17 @@ class Traffic:
         return {device: application.flow.received for device, application in self.applications.items()}
 
     def losses(self):
-        """What each device missed since the last call: the lengths of the gaps, and how many packets came twice."""
+        """The losses of each device since the last call: the lengths of the gaps, and the number of duplicates."""
         with self._lock:
             return {device: application.flow.losses() for device, application in self.applications.items()}
 
     def away(self):
-        """For how many seconds a pod had no session since the last call."""
+        """The seconds for which a pod had no session since the last call."""
         away, self._away = self._away, 0.0
         return away
 
     def restart(self, device):
-        """As the application of a pod whose worker was killed: once the socket is there again."""
+        """Reconnects, as the application of a pod whose worker was killed, once the socket is back."""
         def connected():
             try:
                 with self._lock:

@@ -1,9 +1,9 @@
-"""A node that is updated from the previous release and rolled back, by turns, with both releases' real programs.
+"""A node that is alternately updated from the previous release and rolled back, with both releases' real programs.
 
-Two pods exchange packets all the time, one with the previous release's worker and one with this one's. A third pod's ADD or DEL
-is cut off by the end of one release's daemons and has to be finished by those of the other. After every change each device is
-offered, healthy and named by that release's vdpactl, the running pods' workers are the same processes, their switch is of the
-new release, and no packet is lost."""
+Two pods exchange packets all the time, one with the previous release's worker and one with this one's. The stop of one
+release's daemons interrupts a third pod's ADD or DEL, which the other release's daemons must finish. After every change each
+device is offered, healthy and listed by that release's vdpactl, the running pods' workers are the same processes, their switch
+is of the new release, and no packet is lost."""
 
 import concurrent.futures
 import json
@@ -26,7 +26,7 @@ from switch import Control
 from traffic import Traffic
 
 CONFIG = software(nic=6, aux=2)
-OPERATION = 0.06  # seconds: about how long an ADD or a DEL takes, within which the daemons end
+OPERATION = 0.06  # seconds: about the duration of an ADD or a DEL, within which the daemons stop
 
 
 def version_of(build):
@@ -46,7 +46,7 @@ class Updates:
 
     def run(self, count):
         self.node = Node(self.directory, CONFIG)
-        self.node.kubelet = Kubelet(self.directory, keyed_by="name")  # the previous release has one socket for all times
+        self.node.kubelet = Kubelet(self.directory, keyed_by="name")  # the previous release has one fixed socket
         self.node.build = self.previous
         with self.node:
             self.pods = [Sandbox(self.node, self.prefix, "vdpa.io/nic", f"nic-{n}") for n in range(2)]
@@ -59,7 +59,7 @@ class Updates:
                     self.invariants = Invariants(self.node, self.pods, self.traffic)
                     self.invariants.wait(compare_files=False)
                     self.workers = self._workers()
-                    self.traffic.losses()  # of packets that one pod sent before the other was there
+                    self.traffic.losses()  # number of packets that one pod sent before the other connected
                     for number in range(2 * count):
                         self._change(number, (self.previous, self.this)[number % 2])
             finally:
@@ -76,7 +76,7 @@ class Updates:
         return {pod.device: self.node.worker_pid(pod.device) for pod in self.pods}
 
     def _exchange(self, build):
-        """The daemons end, some of them without a word, and those of another release come."""
+        """Stops the daemons, some by SIGKILL, and starts those of the other release."""
         for program in self.random.sample([self.node.datapath, self.node.plugin], 2):
             (program.kill if self.random.random() < 0.5 else program.stop)()
         self.node.build = build
@@ -93,11 +93,11 @@ class Updates:
             pod.add()
         running = self.threads.submit(pod.call(operation).answer) if operation != "nothing" else None
         record = self.directory / f"state/owners/{pod.device}.json"
-        if exact:  # the record tells the moment better than a clock
+        if exact:  # the record marks the moment more precisely than a clock
             wait_until(lambda: record.exists() == (operation == "ADD") or running.done(),
                        f"a change of {record}", interval=0)
         else:
-            time.sleep(delay)  # the moment that is drawn
+            time.sleep(delay)  # the drawn moment
         self._exchange(build)
         outcome = ""
         if operation == "ADD":
@@ -143,7 +143,7 @@ class Updates:
             control.close()
 
     def _named(self, build):
-        """By vdpactl: every device of the node, and whose it is."""
+        """Checks by vdpactl: every device of the node, and its owner."""
         listed = {what: json.loads(subprocess.run(
             vdpactl.command(self.directory, what, "--output", "json", program=build / "deviceplugin/ctl/vdpactl"),
             capture_output=True, text=True, check=True).stdout)

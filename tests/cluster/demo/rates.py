@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""rates.py DIR SECONDS: what each pod sends and receives, one line a second, from `vdpactl` on the node."""
+"""rates.py DIR SECONDS: prints each pod's packet rates once a second, from `vdpactl` on the node."""
 
 import json
 import subprocess
