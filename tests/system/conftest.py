@@ -1,4 +1,4 @@
-"""Fixtures every system test may use."""
+"""Fixtures for every system test."""
 
 import pathlib
 import shutil
@@ -12,11 +12,11 @@ sys.path[:0] = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).p
 
 
 def pytest_configure(config):
-    # A run that is terminated tears down what it has set up, as an interrupted one does.
+    # A run that is terminated cleans up, as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "packets: applications poll, on both processors")
-    # The others run under the sanitizers alone.
-    config.addinivalue_line("markers", "release: what it measures is the release build's")
+    # The others run only under the sanitizers.
+    config.addinivalue_line("markers", "release: measures the release build")
 
 
 def _directory():
@@ -27,4 +27,4 @@ def _directory():
 
 
 directory = pytest.fixture(_directory)
-module_directory = pytest.fixture(_directory, scope="module")   # for what several tests only look at
+module_directory = pytest.fixture(_directory, scope="module")   # shared by tests that only read it

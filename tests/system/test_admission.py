@@ -1,4 +1,4 @@
-"""Pods as the kubelet admits them: which device each gets, and what a kubelet's restart makes of its checkpoint."""
+"""Pods as the kubelet admits them: which device each gets, and the effect of a kubelet's restart on its checkpoint."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def test_pods_get_healthy_devices_alone_each_another_in_the_plugin_s_order(node)
         node.datapath.report("nic-0", False, "the engine is gone")
         wait_devices(node, HEALTHY | {"nic-0": "Unhealthy"})
         assert [node.kubelet.admit(pod) for pod in ("a", "b")] == [["nic-1"], ["nic-2"]]
-        assert node.kubelet.admit("a") == ["nic-1"], "a pod's container starts again"
+        assert node.kubelet.admit("a") == ["nic-1"], "a pod's container restarts"
         rejected(node.kubelet, "c", "Requested: 1, Available: 0")
         node.kubelet.end("a")
         assert node.kubelet.admit("c") == ["nic-1"]
@@ -49,11 +49,11 @@ def test_pods_keep_their_devices_over_a_restart_of_the_kubelet(node):
         node.kubelet.restart(knows_pods=False)
         wait_until(lambda: node.kubelet.wait_plugin() is not seen, "registered again")
         wait_devices(node, HEALTHY)
-        assert node.kubelet.admit("b") == ["nic-2"], "the others are a's by the checkpoint"
+        assert node.kubelet.admit("b") == ["nic-2"], "the others are a's, by the checkpoint"
 
 
 def test_a_plugin_that_reads_of_a_restart_late_registers_once(node):
-    """It finds the new kubelet before it reads that the old one ended; a pod is admitted at once, and its socket stays."""
+    """The plugin finds the new kubelet before it reads that the old one ended. A pod is admitted at once; the socket stays."""
     with node.plugin() as plugin:
         wait_devices(node, HEALTHY)
         before = len(node.kubelet.registrations)
@@ -63,13 +63,13 @@ def test_a_plugin_that_reads_of_a_restart_late_registers_once(node):
         wait_devices(node, HEALTHY)
         served = node.kubelet.wait_plugin()
         assert node.kubelet.admit("a") == ["nic-0"]
-        time.sleep(0.3)   # for what must not happen
+        time.sleep(0.3)   # a pause for an event that must not happen
         assert node.kubelet.wait_plugin() is served and len(node.kubelet.registrations) == before + 1
 
 
 def test_a_freed_device_is_there_for_the_next_pod_after_a_restart_of_the_kubelet(node):
-    """A kubelet that has just started doesn't know which pods have ended: its checkpoint must not have their devices. It
-    writes it again because the plugin, which has seen the device freed, sends its list once more."""
+    """A kubelet that has just started doesn't know which pods have ended: its checkpoint must not contain their devices. It
+    rewrites the checkpoint because the plugin, which has seen the device freed, sends its list once more."""
     node.config.write_text(config_text(("nic", 1)))
     with node.plugin():
         seen = wait_devices(node, {"nic-0": "Healthy"})

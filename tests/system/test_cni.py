@@ -1,4 +1,4 @@
-"""The CNI plugin with a real vdpa-datapath, worker and switch: what ADD gives, CHECK finds, DEL and GC take back."""
+"""The CNI plugin with a real vdpa-datapath, worker and switch: the results of ADD and CHECK, and what DEL and GC release."""
 
 import contextlib
 import json
@@ -137,7 +137,7 @@ def test_a_device_that_another_pod_has(node):
     with refused(TRY_AGAIN, "nic-0", "shop/till", "aaaaaaaaaaaa…", "net1"):
         node.add(container="c1", arguments="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=other")
     node.delete(container="c1")
-    assert node.owners() == {"nic-0": (first, "net1")}, "the late DEL of one pod is nothing to another's device"
+    assert node.owners() == {"nic-0": (first, "net1")}, "a pod's late DEL does not affect another pod's device"
 
 
 def test_many_calls_at_once(node):
@@ -173,7 +173,7 @@ def test_a_runtime_that_kills_its_plugin(node):
 
 
 def links(pid):
-    """What a process's descriptors lead to."""
+    """The targets of a process's descriptors."""
     folder = pathlib.Path(f"/proc/{pid}/fd")
     found = []
     for entry in list(folder.iterdir()):
@@ -185,7 +185,7 @@ def links(pid):
 def test_a_late_del_of_the_old_pod_changes_nothing_for_the_new_one(node):
     with network_namespace() as netns:
         node.add(container="old", netns=netns)
-    result = node.add(container="new", mac=MAC % 1)   # taken over: the old one's namespace is gone
+    result = node.add(container="new", mac=MAC % 1)   # taken from its owner, whose namespace is gone
     record = node.datapath.record().read_text()
     node.delete(container="old", netns=None)
     assert node.datapath.record().read_text() == record
@@ -276,7 +276,7 @@ def test_check_in_a_chain_finds_our_interface(node):
               "ips": [{"address": "192.0.2.7/24", "interface": 0}]}
     result = node.add(prevResult=before, mac=MAC % 1)
     node.check(result, mac=MAC % 1)
-    result["interfaces"].append({"name": "net1", "mac": MAC % 8, "sandbox": NETNS})  # of a plugin that comes later
+    result["interfaces"].append({"name": "net1", "mac": MAC % 8, "sandbox": NETNS})  # of a later plugin
     node.check(result, mac=MAC % 1)
 
 
@@ -314,11 +314,11 @@ def test_device_info_file(node, device_info):
                                "vhost-user": {"mode": "client", "path": SOCKET}}
     assert [entry.name for entry in path.parent.glob(f"*{path.name}*")] == [path.name]
     node.delete(runtimeConfig={"CNIDeviceInfoFile": str(path)})
-    assert path.exists(), "its removal is the delegating plugin's"
+    assert path.exists(), "the delegating plugin removes it"
 
 
 @pytest.mark.parametrize("there, left", [
-    # The device plugin's own, to the byte.
+    # The device plugin's file, byte for byte.
     ('{"vhost-user": {"path": "%s", "mode": "client"},  "type": "vhost-user", "version": "1.1.0"}' % SOCKET, True),
     ('{"vhost-user": {"path": "%s", "mode": "client", "more": 1}, "type": "vhost-user", "version": "1.1.0"}' % SOCKET,
      True),
@@ -433,7 +433,7 @@ def test_without_the_daemon(own_node):
 
 @contextlib.contextmanager
 def full_backlog(path):
-    """A listener that has no room for another connection."""
+    """A listener whose backlog is full."""
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as queued:
         listener.bind(str(path))
         listener.listen(0)
@@ -452,12 +452,12 @@ def test_a_socket_without_room_for_a_connection(node, directory):
         with refused(TRY_AGAIN, f"cannot connect to {path}", "is the vdpa-datapath DaemonSet"):
             node.add(datapathSocket=str(path))
         took = time.monotonic() - begin
-        assert 1 <= took < 5, "as long as a datapath that is busy may need to accept"
+        assert 1 <= took < 5, "the time that a busy datapath may need to accept"
         node.delete(datapathSocket=str(path))
 
 
 def test_a_socket_that_speaks_too_little(node, directory):
-    """One byte of SETTINGS now and then is not an answer."""
+    """An occasional byte of SETTINGS is not an answer."""
     path = directory / "datapath.sock"
     with socket.socket(socket.AF_UNIX) as listener, futures.ThreadPoolExecutor(1) as pool:
         listener.bind(str(path))
@@ -494,7 +494,7 @@ def test_sockets_outside_of_their_place(node, directory):
 
 
 def test_sockets_of_devices_and_engines(node):
-    """They are below VDPA_CNI_ROOTS as the datapath's own is."""
+    """They are below VDPA_CNI_ROOTS, as the datapath's own socket is."""
     node.add()
     run_dir = node.datapath.run_dir
     sockets = [path for path in run_dir.rglob("*") if path.is_socket() and path != run_dir / "datapath.sock"]

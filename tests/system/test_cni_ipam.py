@@ -1,4 +1,4 @@
-"""IPAM by other plugins: the CNI project's as they are, and small scripts that fail in every way a plugin can."""
+"""IPAM by other plugins: those of the CNI project, and small scripts that fail in every way a plugin can."""
 
 import json
 import time
@@ -12,7 +12,7 @@ from cni import (daemon, device_info, node, own_node,  # noqa: F401 (fixtures)
 from datapath import BUILD, WORKER_DIRS, Datapath, network_namespace, read_json
 from support import wait_until
 
-GENERIC = 999  # what the containernetworking plugins answer without a code of their own
+GENERIC = 999  # the containernetworking plugins' code for errors without one of their own
 ADDRESS = '{"ips": [{"address": "192.0.2.9/24"}]}'
 
 
@@ -27,7 +27,7 @@ class HostLocal:
             "routes": [{"dst": "198.51.100.0/24", "gw": "192.0.2.1"}], **keys}}
 
     def leases(self, network="fast"):
-        """Address → container and interface."""
+        """The leases, as address to container and interface."""
         folder = self.directory / network
         return {path.name: path.read_text().split() for path in folder.iterdir()
                 if path.name[0].isdigit() and path.name != "lock"} if folder.exists() else {}
@@ -35,7 +35,7 @@ class HostLocal:
 
 @pytest.fixture(scope="module")
 def netns():
-    """The CNI project's plugins refuse the one that they run in."""
+    """The CNI project's plugins refuse the network namespace in which they run."""
     with network_namespace() as path:
         yield path
 
@@ -46,7 +46,7 @@ def host_local(directory, netns):
 
 
 class Script:
-    """An IPAM plugin of a few lines of shell; it writes down how it was called."""
+    """An IPAM plugin of a few lines of shell, which logs its calls."""
 
     def __init__(self, directory, body):
         self.directory = directory / "plugins"
@@ -154,7 +154,7 @@ def test_order_of_the_calls(node, scripted):
         node.add(min_tx_rate=1, **ipam.config)
     with refused(BAD_CONFIG, "nic-9"):
         node.add(device="nic-9", **ipam.config)
-    assert ipam.calls()[3:] == [], "an attachment that is refused has no addresses"
+    assert ipam.calls()[3:] == [], "a refused attachment has no addresses"
     assert node.call("STATUS", **ipam.config) is None
     node.add(container="c1", **ipam.config)
     assert node.collect([], **ipam.config) is None
@@ -163,7 +163,7 @@ def test_order_of_the_calls(node, scripted):
 
 
 def test_the_device_is_the_pods_while_ipam_works(node, scripted, directory, device_info):
-    """The dhcp plugin speaks through it; and what fails is undone in reverse order."""
+    """The dhcp plugin uses the interface; and a failure is undone in reverse order."""
     socket = node.datapath.socket()
     ipam = scripted(f"""cat > /dev/null
 for i in $(seq 500); do [ -S {socket} ] && break; sleep 0.01; done   # its worker may be starting still
@@ -183,7 +183,7 @@ for i in $(seq 500); do [ -S {socket} ] && break; sleep 0.01; done   # its worke
 
 
 def test_ipam_works_while_the_worker_starts(directory, scripted):
-    """Neither waits for the other, and the answer for both: here the worker can't start before IPAM has been asked."""
+    """Neither waits for the other, but the answer for both: here the worker can't start before IPAM has been called."""
     ipam = scripted(f"cat > /dev/null\ntouch {directory}/asked\necho '{ADDRESS}'")
     programs = directory / "programs"
     programs.mkdir()
@@ -198,7 +198,7 @@ def test_ipam_works_while_the_worker_starts(directory, scripted):
         assert read_json(datapath.path(file="device.json"))["ips"] == ["192.0.2.9/24"]
         node.delete(**ipam.config)
 
-        worker.write_text("#!/bin/sh\nexit 3\n")  # with IPAM's time, too
+        worker.write_text("#!/bin/sh\nexit 3\n")  # including IPAM's time
         with refused(TRY_AGAIN, "vdpa-worker of nic-0 is not running: exited with status 3"):
             node.add(**ipam.config)
         assert ipam.calls() == ["ADD", "DEL", "ADD", "DEL"] and nothing_left(node)
@@ -211,7 +211,7 @@ touch {directory}/asked
 echo '{ADDRESS}'""")
     with futures.ThreadPoolExecutor() as pool:
         adding = pool.submit(own_node.add, **ipam.config)
-        wait_until((directory / "asked").exists, "IPAM to be asked")
+        wait_until((directory / "asked").exists, "IPAM to be called")
         with own_node.datapath.restarted() as again:
             (directory / "go").touch()
             assert adding.result(timeout=30)["ips"][0]["address"] == "192.0.2.9/24"
@@ -220,7 +220,7 @@ echo '{ADDRESS}'""")
 
 
 def test_a_del_while_ipam_works(node, scripted, directory):
-    """The ADD finds out before it answers, and gives back the addresses that the DEL could not know of."""
+    """The ADD notices it before it answers, and releases the addresses, which the DEL could not know of."""
     config = directory / "config"
     ipam = scripted(f"""cat > /dev/null
 [ $CNI_COMMAND = ADD ] || exit 0
@@ -260,7 +260,7 @@ def test_static_addresses_that_the_pod_asks_for(node, netns, version):
 
 
 def test_status_and_garbage_collection_of_host_local(node, host_local):
-    """What isn't listed gives back its device and its addresses, though host-local has no GC."""
+    """An unlisted attachment releases its device and its addresses, though host-local has no GC."""
     node.add(**host_local.config)
     node.add(container="c1", device="nic-1", **host_local.config)
     assert len(host_local.leases()) == 4
@@ -334,7 +334,7 @@ def test_plugins_that_fail(node, scripted, body, code, words):
     ipam = scripted(f"[ $CNI_COMMAND = ADD ] || exit 0\n{body}")
     with refused(code, "scripted", *words):
         node.add(padding="x" * 300_000, **ipam.config)
-    assert ipam.calls() == ["ADD", "DEL"], "one that failed half-way may have reserved something"
+    assert ipam.calls() == ["ADD", "DEL"], "a plugin that failed half-way may have reserved an address"
     assert nothing_left(node)
 
 
@@ -344,7 +344,7 @@ def test_a_del_that_fails(node, scripted):
     node.add(**ipam.config)
     with refused(5, "scripted", "disk is full"):
         node.call("DEL", **ipam.config)
-    assert nothing_left(node), "the device goes back all the same"
+    assert nothing_left(node), "the device is released all the same"
 
 
 def test_a_plugin_that_is_missing(node, directory):
@@ -357,7 +357,7 @@ def test_a_plugin_that_is_missing(node, directory):
     assert nothing_left(node)
     node.add()
     node.delete(**config)
-    assert nothing_left(node), "it has nothing to give back, and the pod must be able to end"
+    assert nothing_left(node), "it has nothing to release, and the pod must be able to end"
 
 
 def test_host_local_that_is_older_than_the_configuration(node, host_local):

@@ -1,4 +1,4 @@
-"""Many CNI calls at once on one node, as when it comes back with all its pods."""
+"""Many CNI calls at once on one node, as after a reboot with many pods."""
 
 import ipaddress
 from concurrent import futures
@@ -29,7 +29,7 @@ def test_every_add_and_del_at_once(directory):
         for number, result in enumerate(results):
             assert list(program.attachment(f"nic-{number}").ips) == [result["ips"][0]["address"]]
 
-        # The next pods come while the last ones go: each device changes hands once.
+        # The next pods start while the last ones end: each device changes its owner once.
         def change(number):
             if number % 2:
                 return delete(number // 2)

@@ -1,4 +1,4 @@
-"""The CNI protocol without a daemon: variables, versions, what is not a configuration, and the types of its keys."""
+"""The CNI protocol without a daemon: variables, versions, malformed configurations, and the types of keys."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ WRONG = [("CNI_CONTAINERID", "../c0"), ("CNI_CONTAINERID", "-c0"), ("CNI_IFNAME"
 
 
 def complaints(command, variables):
-    """The message if the environment is refused, else nothing: whatever comes later doesn't matter here."""
+    """The message if the environment is refused, else nothing; later failures don't matter here."""
     try:
         call(command, {**CONFIG, "cniVersion": "1.1.0"}, variables)
     except cni.Refused as error:
@@ -134,7 +134,7 @@ def test_huge_input():
         call("ADD", "[" * 1_000_000)
 
 
-# Every key with the words an error must have, and values of types that are not its own.
+# Every key with the words that an error must contain, and values of wrong types.
 STRINGS = ["name", "deviceID", "pciBusID", "mac", "vlanProto", "spoofchk", "trust", "link_state", "datapathSocket",
            "type", "logLevel", "logFile", "cniVersion"]
 NUMBERS = ["vlan", "vlanQoS", "min_tx_rate", "max_tx_rate", "mtu"]
@@ -232,7 +232,7 @@ def test_log_file():
     with cni.name_in("/var/log") as log:
         done = cni.run("DEL", {**CONFIG, "logFile": str(log)})
         assert done.returncode == 0 and done.stderr == b""
-        assert "datapath.sock" in log.read_text(), "why DEL gave nothing back"
+        assert "datapath.sock" in log.read_text(), "the reason why DEL released nothing"
     done = cni.run("DEL", {**CONFIG, "logFile": f"{log}/cni.log"})
     assert done.returncode == 0
     assert "logFile" in done.stderr.decode() and "No such file" in done.stderr.decode()

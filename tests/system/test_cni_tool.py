@@ -1,4 +1,4 @@
-"""The CNI plugin called by cnitool: another program's idea of the protocol, and results from libcni's cache."""
+"""The CNI plugin called by cnitool: an independent implementation of the protocol, with results from libcni's cache."""
 
 import json
 import pathlib
@@ -50,8 +50,8 @@ def test_add_check_and_del(node, tool, directory):
 
 
 def test_garbage_collection_from_the_cache(node, tool, directory):
-    """cnitool gives no list of what is valid: libcni detaches what it has in its cache, and of what it doesn't know
-    nothing goes, since a list that is missing is not an empty one."""
+    """cnitool passes no list of valid attachments. libcni detaches those in its cache, and nothing else may be detached, since
+    a missing list is not an empty one."""
     tool.succeed("add")
     node.add(container="other", device="nic-2")
     assert "cni.dev/valid-attachments" in tool.fail("gc")

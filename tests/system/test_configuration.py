@@ -1,5 +1,5 @@
-"""Every key of the configuration, from the YAML to whoever is told: vdpa-device-plugin reads it, and what the datapath or
-the kubelet is told changes with it, and is the default without it."""
+"""Every key of the configuration, from the YAML to its receiver: vdpa-device-plugin reads it, and its message to the datapath
+or the kubelet changes with the key, and has the default without it."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from support import ROOT, wait_until
 from sysfs import Sysfs
 
 
-# Two VFs each of eth0 and eth2, on NUMA node 0, with vDPA devices of vp-vdpa; of eth1, on node 1 and without a link, two of
+# Two VFs each of eth0 and eth2, on NUMA node 0, with vDPA devices of vp-vdpa; two of eth1, on node 1 and without a link, under
 # mlx5_core, the second without a vDPA device.
 A0, A1, B0, B1, C0, C1 = (Sysfs.vf(n, i) for n in range(3) for i in range(2))
 DEVICES = {"name": "nic", "devices": "[{vendors: ['1af4', '15b3']}]"}
@@ -29,7 +29,7 @@ PORTS = {"name": "nic", "backend": "software", "software": "{ports: 2}"}
 
 
 class Scene:
-    """The plugin between a kubelet and a datapath, which say what they have been told."""
+    """The plugin between a kubelet and a datapath that record what they receive."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -53,7 +53,7 @@ class Scene:
 
     @property
     def resource(self):
-        """As the datapath was told of it."""
+        """The resource as the datapath received it."""
         return self.datapath.sets[-1].resources[0]
 
     def device(self, device):
@@ -65,7 +65,7 @@ class Scene:
 
     @property
     def resources(self):
-        """Those that the kubelet has."""
+        """The devices in the kubelet's list."""
         return {name for name, plugin in self.kubelet.plugins.items() if not plugin.ended.is_set()}
 
     @property
@@ -74,7 +74,7 @@ class Scene:
 
     @property
     def topology(self):
-        """Each device's NUMA nodes as the kubelet is told of them."""
+        """Each device's NUMA nodes in the kubelet's list."""
         stream = self.plugin.stub.ListAndWatch(deviceplugin.Empty(), timeout=5)
         nodes = {d.ID: [n.ID for n in d.topology.nodes] for d in next(stream).devices}
         stream.cancel()
@@ -85,7 +85,7 @@ class Scene:
 class Row:
     key: str
     base: dict                       # the resource without the key
-    keys: dict                       # what is other with it
+    keys: dict                       # the difference with it
     seen: Callable[[Scene], Any]
     default: Any
     expected: Any
@@ -94,7 +94,7 @@ class Row:
         return self.key.removeprefix("resources.")
 
     def value(self, keys):
-        """What this resource has at the key; None: nothing."""
+        """The resource's value at the key; None: none."""
         value = yaml.safe_load("resources: [{" + ", ".join(f"{k}: {v}" for k, v in keys.items()) + "}]")
         for name in self.key.split("."):
             while isinstance(value, list):
@@ -109,7 +109,7 @@ def selector(key, value, expected):
 
 
 def attribute(key, value, name, expected):
-    """Of `vdpa dev add`. From mlx5_core all queue pairs and features are asked for by default, which is 0."""
+    """The attributes for `vdpa dev add`. By default mlx5_core devices get all queue pairs and features, which is 0."""
     return Row(f"resources.vdpa.{key}", PROVISIONED, {"vdpa": f"{{{key}: {value}}}"},
                lambda s: getattr(s.device(B1).kernel.attributes, name), 0, expected)
 
@@ -145,7 +145,7 @@ ROWS = [
     selector("pfNames", "['eth0#0', 'eth2#1']", [A0, C1]),
     selector("rootDevices", f"['{Sysfs.pf(1)}#0']", [B0]),
     selector("numaNodes", "[1]", [B0, B1]),
-    # Without the kernel's netlink each vDPA device has one pair and no management device; with it: tests/vm/inside.
+    # Without the kernel's netlink each vDPA device has one pair and no management device; tests/vm/inside has both.
     selector("minQueuePairs", "2", [B1]),
     selector("managementDevices", f"['pci/{A0}']", []),
     Row("resources.provision", DEVICES, {"provision": "vdpa"},
@@ -183,7 +183,7 @@ def test_what_is_told_is_the_default_and_changes_with_the_key(directory, row):
     def seen():
         try:
             return row.seen(scene)
-        except (IndexError, KeyError, StopIteration, grpc.RpcError) as error:   # not told of yet
+        except (IndexError, KeyError, StopIteration, grpc.RpcError) as error:   # not reported yet
             return repr(error)
     try:
         scene.configure(row.base)
@@ -196,7 +196,7 @@ def test_what_is_told_is_the_default_and_changes_with_the_key(directory, row):
 
 
 def known(directory, document):
-    """The keys that the map may have which ends this document with one that does not exist; none: it is no map."""
+    """The keys that the parser expects in a map at the end of this document; none if it expects no map there."""
     config = directory / "config.yaml"
     config.write_text(json.dumps(document({"no-such-key": 1})))
     done = subprocess.run([PROGRAM, "--validate", "--config", config], capture_output=True, text=True, check=False)
@@ -204,12 +204,12 @@ def known(directory, document):
     return found[1].split(", ") if found else []
 
 
-# Keys without which the parser does not come to the others of their map.
+# Keys that the parser checks before the others of their map.
 REQUIRED = {"resources.": {"name": "nic"}, "resources.software.": {"ports": 1}}
 
 
 def keys_of_the_parser(directory, document=lambda value: value, path=""):
-    """Every key with a value of its own, "resources.socket.uid", as the parser's errors name them."""
+    """Every key that has a value of its own, in the form of the parser's errors: "resources.socket.uid"."""
     for key in known(directory, document):
         for form in (lambda value: value), (lambda value: [value]):
             def inner(value, form=form, key=key):

@@ -1,4 +1,4 @@
-"""The keys of the configuration that show on the node, from the YAML to what a pod finds: vdpa-device-plugin, vdpa-datapath,
+"""The keys of the configuration that have an effect on the node, from the YAML to the pod: vdpa-device-plugin, vdpa-datapath,
 vdpa-worker and vdpa-switch together, with a resource of defaults beside one that has every key."""
 
 import contextlib
@@ -68,12 +68,12 @@ def scene(module_directory):
 def label(scene, name):
     try:
         return os.getxattr(scene.socket(name), "security.selinux").rstrip(b"\0").decode()
-    except OSError:   # a kernel without SELinux gives files none
+    except OSError:   # without SELinux files have no label
         return None
 
 
 def queue_pairs(scene, name):
-    """As the pod's driver is told, and as the pod's own start argument says."""
+    """The number in the pod's driver, and that in the pod's start argument."""
     with FrontEnd(scene.socket(name)) as front:
         front.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", MULTIQUEUE))
         told = struct.unpack("<Q", front.ask(GET_QUEUE_NUM))[0]
@@ -82,7 +82,7 @@ def queue_pairs(scene, name):
 
 
 def longest_frame(scene, name):
-    """Whether a pod gets one that fits an MTU of 1800, beside one that fits any."""
+    """The received frames: one that fits an MTU of 1800, and one that fits any."""
     with scene.pod(name) as one, scene.pod(name, 1) as other:
         one.send_to(other.mac, b"1800", size=1814)
         one.send_to(other.mac, b"any")
@@ -97,7 +97,7 @@ def pollers(scene, name):
 
 
 def seen_outside(scene, name):
-    """What leaves the node when a pod of the resource speaks, and then one that has an uplink."""
+    """The frames that leave the node when a pod of the resource sends, and then a pod of one with an uplink."""
     with raw_socket(scene.namespace) as outside, scene.pod(name) as pod, scene.pod("lan", 1) as last:
         pod.push(frame(BROADCAST, pod.mac, b"from " + name.encode()))
         last.push(frame(BROADCAST, last.mac, b"the last"))
@@ -107,7 +107,7 @@ def seen_outside(scene, name):
         return [payload for payload in came if payload.startswith(b"from ")]
 
 
-EFFECTS = {   # what it is called with is the scene and the resource; without the key, with it
+EFFECTS = {   # called with the scene and the resource; the values without the key, and with it
     "socket.uid": (lambda s, name: s.socket(name).stat().st_uid, 0, 107),
     "socket.gid": (lambda s, name: s.socket(name).stat().st_gid, 0, 108),
     "socket.mode": (lambda s, name: oct(stat.S_IMODE(s.socket(name).stat().st_mode)), "0o666", "0o620"),

@@ -1,4 +1,4 @@
-"""vdpa-datapath: attaching and detaching, what an application finds, and every refusal."""
+"""vdpa-datapath: attaching and detaching, the files for an application, and every refusal."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ def datapath(directory):
 
 @pytest.fixture
 def held_directory():
-    """A device's directory as a container that lingers has it: by its inode, whatever its name leads to."""
+    """A device's directory as a lingering container sees it: by its inode, whatever its path leads to now."""
     held = []
 
     def hold(datapath, device="nic-0"):
@@ -83,7 +83,7 @@ def test_a_mac_is_not_taken_from_another_pod(datapath):
                          "(device nic-0)"):
                 datapath.attach(other, "nic-1", wanted)
         assert not datapath.record("nic-1").exists()
-        # Another network of its own, and the pod itself: a second interface, and the one that takes its place.
+        # Another network, another pod namespace; the pod itself: a second interface, and its replacement.
         datapath.attach(others[0], "nic-1", settings(mac="02:00:00:00:00:01", vlan=6))
         datapath.attach(owner("c4", pod="till"), "nic-2", wanted)
         datapath.detach(owner("c4"))
@@ -125,7 +125,7 @@ def test_socket_options(directory):
 
 @pytest.mark.parametrize("given", [("--memory-limit=512",), ()], ids=["given", "half of the node's"])
 def test_a_memory_limit_reaches_the_cgroup(directory, given):
-    """A hand-made hierarchy, as cgroup v2 has it; the clusters' nodes have real ones."""
+    """A generated hierarchy, in the form of cgroup v2; the clusters' nodes have real ones."""
     root = directory / "cgroup"
     (root / "vdpa").mkdir(parents=True)
     (root / "cgroup.procs").touch()
@@ -212,7 +212,7 @@ def test_unknown_device_and_repeated_attach(datapath):
 
 
 def under_way(datapath, who, timeout=5):
-    """Whether an Attach is: then another for the same interface is refused before anything else is looked at."""
+    """Whether an Attach is in progress: then another for the same interface is refused before any other check."""
     try:
         datapath.attach(who, "nic-9", timeout=timeout)
     except grpc.RpcError as error:
@@ -222,7 +222,7 @@ def under_way(datapath, who, timeout=5):
 
 def test_attach_waits_for_the_first_set(directory):
     def attach():
-        """The question whether it is under way may come first, and then this is refused."""
+        """Repeats if under_way() came first, which causes this call to be refused."""
         while True:
             try:
                 return datapath.attach(owner())
@@ -262,7 +262,7 @@ def test_held_device_is_waited_for_and_its_owner_named(datapath):
         datapath.attach(owner("a" * 64, netns=netns, pod="old-pod"))
         with refused(ABORTED, "nic-0", "default/old-pod", "aaaaaaaaaaaa…", "net1"):
             datapath.attach(owner("c1", pod="new-pod"))
-        # An owner that leaves in time is waited for.
+        # An owner that ends in time is waited for.
         with futures.ThreadPoolExecutor(1) as pool:
             attaching = pool.submit(datapath.attach, owner("c1", pod="new-pod"))
             assert datapath.detach(owner("a" * 64))
@@ -278,7 +278,7 @@ def test_takeover_when_the_owners_namespace_is_gone(datapath, held_directory):
         assert datapath.worker_pid() != worker
         assert not lingering.samefile(datapath.path())
         assert not list(lingering.iterdir()), "the old pod never sees the new socket"
-        # The late DEL of the old pod.
+        # The old pod's late DEL.
         assert not datapath.detach(owner("old"))
         assert datapath.attachment().owner.pod_name == "new-pod"
         assert datapath.socket().exists()
@@ -314,11 +314,11 @@ def test_detach_calls_off_an_attach_that_waits(datapath):
 
 
 def test_an_attach_whose_caller_has_gone_takes_nothing(datapath):
-    """Its time was over while it waited for the owner: it doesn't take the device when that goes."""
+    """Its deadline passed while it waited for the owner: it doesn't take the device when the owner ends."""
     with network_namespace() as netns:
         datapath.attach(owner("old", netns=netns))
         attaching = datapath.stub.Attach.future(rpc.datapath.AttachRequest(owner=owner("new"), device_id="nic-0"))
-        wait_until(lambda: under_way(datapath, owner("new")), "the Attach to be under way", 3)
+        wait_until(lambda: under_way(datapath, owner("new")), "the Attach to be in progress", 3)
         attaching.cancel()
         datapath.wait_log("attaching nic-0 was called off", 3)
         assert datapath.attachment().owner.container_id == "old"
@@ -330,7 +330,7 @@ def test_devices_that_leave_the_set(datapath):
     datapath.set_devices()
     assert not datapath.path("nic-1").exists()
     assert datapath.attachment().state == "waiting"
-    assert datapath.worker_pid() == worker, "an attached device works on"
+    assert datapath.worker_pid() == worker, "an attached device keeps working"
     assert datapath.detach(owner())
     assert not datapath.path().exists()
     assert not datapath.processes(), "no switch without devices"
@@ -345,7 +345,7 @@ def test_switch_takes_a_new_configuration_when_no_port_is_attached(datapath):
     assert second != first
     datapath.attach(owner())
     datapath.offer(mtu=3000)
-    assert datapath.switch_pid() == second, "not under a pod"
+    assert datapath.switch_pid() == second, "not under a running pod"
     datapath.wait_log("takes effect when its pods are gone")
     with refused(INVALID, "mtu 2500"):
         datapath.attach(owner("c1"), "nic-1", settings=settings(mtu=2500))
@@ -404,7 +404,7 @@ def test_sixty_four_at_once(directory):
             assert all(pool.map(datapath.detach, owners.values()))
             assert not datapath.list().attachments
             assert list(datapath.processes()) == ["vdpa.io-nic"]
-        # All of them want the same device: one gets it.
+        # All of them request the same device: one gets it.
         results = [pool.submit(datapath.attach, one, "nic-0", None, (), 60) for one in owners.values()]
         failed = [result.exception() for result in results if result.exception()]
         assert len(failed) == 63 and {error.code() for error in failed} == {ABORTED}
@@ -416,7 +416,7 @@ def test_watch(datapath):
     assert {(state.id, state.healthy) for state in first.devices} == {(f"nic-{n}", True) for n in range(4)}
     datapath.set_devices(resource(count=5))
     states = {state.id: state for state in next(stream).devices}
-    assert list(states) == ["nic-4"], "only what changed"
+    assert list(states) == ["nic-4"], "only the change"
     datapath.set_devices(resource(count=3))
     states = {state.id: state for state in next(stream).devices}
     assert {device: state.removed for device, state in states.items()} == {"nic-3": True, "nic-4": True}
@@ -443,7 +443,7 @@ def test_health_service(datapath):
 
 @pytest.fixture
 def address():
-    """For metrics."""
+    """The metrics address."""
     return f"{own_address()}:9101"
 
 

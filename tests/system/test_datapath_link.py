@@ -1,4 +1,4 @@
-"""vdpa-device-plugin and a datapath that refuses the devices, takes its time with them, or tells of their ends."""
+"""vdpa-device-plugin and a datapath that refuses the devices, delays its answer, or reports failed processes."""
 
 import grpc
 import pytest
@@ -13,13 +13,13 @@ def test_devices_that_the_datapath_refuses_are_unhealthy_with_its_words(node):
     node.datapath.refusal = grpc.StatusCode.INVALID_ARGUMENT, "nic-1 has an attach that is none"
     with node.plugin() as plugin:
         kubelet_side = wait_devices(node, UNHEALTHY)
-        wait_until(lambda: node.datapath.calls >= 3, "it tries again")
+        wait_until(lambda: node.datapath.calls >= 3, "it retries")
         with pytest.raises(grpc.RpcError) as refused:
             kubelet_side.allocate("nic-0")
         assert "nic-1 has an attach that is none" in refused.value.details()
         warnings = [line for line in plugin.log().splitlines() if " vdpa-device-plugin: cannot reach vdpa-datapath on " in line
                     and "attach that is none" in line]
-        assert len(warnings) == 1, "the same again is no news"
+        assert len(warnings) == 1, "an unchanged refusal is not logged again"
         node.datapath.refusal = None
         wait_devices(node, HEALTHY)
         assert plugin.running() and len(node.kubelet.registrations) == 1
@@ -37,7 +37,7 @@ def test_a_change_that_the_datapath_refuses_is_tried_until_it_is_taken(node):
 
 
 def test_while_the_datapath_takes_its_time_the_kubelet_and_pods_go_on(node):
-    """What is new is unhealthy until the datapath has it, what was there stays; only the newest change is sent after it."""
+    """New devices are unhealthy until the datapath has them, old ones stay healthy. Only the newest change is sent."""
     with node.plugin() as plugin:
         kubelet_side = wait_devices(node, HEALTHY)
         node.datapath.open.clear()
@@ -51,7 +51,7 @@ def test_while_the_datapath_takes_its_time_the_kubelet_and_pods_go_on(node):
         wait_devices(node, HEALTHY | {"nic-3": "Unhealthy", "nic-4": "Unhealthy"})
         node.config.write_text(config_text(("nic", 6)))
         wait_devices(node, HEALTHY | {"nic-3": "Unhealthy", "nic-4": "Unhealthy", "nic-5": "Unhealthy"})
-        plugin.explain("nic-5")  # by the thread that had the change sent after the list
+        plugin.explain("nic-5")  # by the thread that sent the change after the list
         assert node.datapath.calls == 2, "one call at a time"
         node.datapath.open.set()
         wait_devices(node, {f"nic-{n}": "Healthy" for n in range(6)})
@@ -87,7 +87,7 @@ def test_devices_that_left_come_back_unhealthy_until_the_datapath_has_them(node)
 
 
 def test_devices_that_left_and_came_back_before_the_datapath_heard_of_it_are_healthy(node):
-    """It tells of no change, as there is none for it."""
+    """It reports no change, since its state has not changed."""
     with node.plugin() as plugin:
         wait_devices(node, HEALTHY)
         node.datapath.open.clear()
@@ -97,7 +97,7 @@ def test_devices_that_left_and_came_back_before_the_datapath_heard_of_it_are_hea
         wait_devices(node, {"nic-0": "Healthy"})
         node.config.write_text(FOUR)
         wait_until(lambda: len(node.kubelet.wait_plugin().devices) == 4, "all of them listed")
-        plugin.explain("nic-3")  # by the thread that had the change sent after the list
+        plugin.explain("nic-3")  # by the thread that sent the change after the list
         node.datapath.open.set()
         wait_devices(node, HEALTHY | {"nic-3": "Healthy"})
         wait_until(lambda: [len(request.resources[0].devices) for request in node.datapath.sets] == [3, 4, 4],

@@ -1,4 +1,4 @@
-"""vdpa-datapath, its workers and its switches killed and started again: no pod's socket is touched, nothing is lost."""
+"""vdpa-datapath, its workers and its switches killed and restarted: pods' sockets stay, and nothing is lost."""
 
 import fcntl
 import json
@@ -32,7 +32,7 @@ def test_restart_takes_over_what_runs(datapath, end):
     datapath.process.wait(10)
     assert datapath.processes() == running
     with datapath.restarted() as second:
-        assert second.attachment().owner.pod_name == "pod-1", "before the device plugin has spoken"
+        assert second.attachment().owner.pod_name == "pod-1", "before the device plugin reported its devices"
         second.offer().wait_healthy()
         wait_until(lambda: second.attachment().state == "waiting", lambda: second.attachment().state)
         assert second.processes() == running
@@ -121,7 +121,7 @@ def test_switch_and_datapath_killed_together(datapath):
     os.kill(datapath.switch_pid(), signal.SIGKILL)
     wait_until(lambda: "vdpa.io-nic" not in datapath.processes(), "the switch gone")
     with datapath.restarted() as second:
-        # The owner record is enough: the device plugin may be away.
+        # The owner record is enough: the device plugin may be down.
         wait_until(lambda: "vdpa.io-nic" in second.processes(), "another switch")
         second.offer().wait_healthy()
         wait_until(lambda: second.check(owner()) == [], lambda: str(second.check(owner())), 20)
@@ -203,7 +203,7 @@ def test_record_under_another_name_is_set_aside(datapath):
 
 
 def test_killed_in_the_middle_of_attaching_many(datapath):
-    """Whatever the moment: an owner either has its device whole or not at all, and Detach leaves nothing."""
+    """At any moment an owner has its device either completely or not at all, and Detach leaves nothing behind."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import rpc, datapath as d\n" \
              "stub = rpc.datapath.DatapathStub(rpc.channel(sys.argv[2]))\n" \
              "for i in range(1000):\n" \
@@ -213,7 +213,7 @@ def test_killed_in_the_middle_of_attaching_many(datapath):
         client = subprocess.Popen([sys.executable, "-c", script, os.path.dirname(rpc.__file__),
                                    str(datapath.run_dir / "datapath.sock")], stderr=subprocess.DEVNULL)
         done = datapath.log().count("detached nic-")
-        wait_until(lambda: datapath.log().count("detached nic-") > done + 1, "calls under way", 20)
+        wait_until(lambda: datapath.log().count("detached nic-") > done + 1, "calls in progress", 20)
         time.sleep(0.007 * round_number)  # another moment in every round
         datapath.kill()
         client.wait(20)
@@ -236,7 +236,7 @@ def test_killed_in_the_middle_of_attaching_many(datapath):
     ("switch", ["--ports-dir=ports", "--name=vdpa.io-nic"]),
     ("pmd", ["--socket=vhost.sock", "--pci=0000:65:00.2", "--driver=ifc", "--device=nic-0"])])
 def test_no_second_process_of_a_control_socket(directory, program, arguments):
-    """Also while the first one doesn't listen yet."""
+    """Even before the first one listens."""
     with open(directory / "control.lock", "w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         second = subprocess.run([BUILD / f"deviceplugin/datapath/{program}/vdpa-{program}", *arguments,
@@ -281,7 +281,7 @@ def test_stop_ends_waiting_calls_and_leaves_processes(datapath):
 
 @pytest.mark.parametrize("program", ["nic-0", "vdpa.io-nic"], ids=["worker", "switch"])
 def test_a_check_waits_for_what_is_being_taken_over(datapath, program):
-    """It runs and serves its pod: that it has not answered yet is no difference."""
+    """It runs and serves its pod; that it has not answered yet makes no difference."""
     datapath.attach(owner())
     datapath.kill()
     pid = datapath.processes()[program]
@@ -290,7 +290,7 @@ def test_a_check_waits_for_what_is_being_taken_over(datapath, program):
         with datapath.restarted() as second:
             second.offer()
             check = second.stub.Check.future(rpc.datapath.CheckRequest(owner=owner(), device_id="nic-0"), timeout=20)
-            assert second.attachment().device_id == "nic-0", "it goes on answering others"
+            assert second.attachment().device_id == "nic-0", "it keeps answering others"
             assert not check.done(), check.result()
             os.kill(pid, signal.SIGCONT)
             assert list(check.result().differences) == []

@@ -1,4 +1,4 @@
-"""vdpa-datapath updated to another version: engines are replaced one by one under their pods, workers stay."""
+"""vdpa-datapath updated to another version: engines are replaced one by one while their pods run; workers stay."""
 
 import contextlib
 import os
@@ -59,13 +59,13 @@ def test_engines_are_replaced_one_by_one_and_workers_stay(datapath):
         for own, device, values in (owner(), "nic-0", {"vlan": 3}), (owner("c1"), "other-0", {"spoof_check": True}):
             wait_until(lambda own=own, device=device, values=values: not second.check(own, device, settings(**values)),
                        lambda device=device: f"{device} as before")
-        # A worker of the old version serves its pod to the end; the next pod gets the new one.
+        # A worker of the old version serves its pod to the end; the next pod gets one of the new version.
         assert second.attachment().worker_version == THIS
         second.set_devices(resource(), resource("vdpa.io/other", 2)).wait_healthy()
         assert second.detach(owner())
         assert second.attach(owner("c2")).worker_version == OTHER
         second.kill()
-        with second.updated() as third:  # and what is of its version is left alone
+        with second.updated() as third:  # and processes of its own version are left alone
             third.set_devices(resource(), resource("vdpa.io/other", 2)).wait_healthy()
             third.wait_healthy("other-0")
             assert {n: p for n, p in third.processes().items() if "io-" in n} == {
@@ -74,7 +74,7 @@ def test_engines_are_replaced_one_by_one_and_workers_stay(datapath):
 
 
 def follow(stream, healthy, worse):
-    """Until the stream ends: the devices that became healthy, and the states of those that then were not any more."""
+    """Reads the stream to its end: the devices that became healthy, and the later unhealthy states of those."""
     with contextlib.suppress(grpc.RpcError):
         for message in stream:
             for state in message.devices:
@@ -89,14 +89,14 @@ def test_devices_stay_healthy_while_their_switch_is_replaced(datapath):
     datapath.kill()
     with datapath.updated() as second:
         second.set_devices(resource(), resource("vdpa.io/other", 2))
-        # Every change of a device's health comes over the stream. Until its switch is taken over, a device is not healthy.
+        # The stream reports every change of a device's health. Until its switch is adopted, a device is not healthy.
         healthy, worse = set(), []
         stream = second.stub.Watch(rpc.datapath.WatchRequest(), timeout=60)
         follower = threading.Thread(target=follow, args=(stream, healthy, worse))
         follower.start()
         for name in "nic", "other":
             second.wait_log(f"replaced vdpa-switch of vdpa.io/{name}")
-        second.set_devices(resource(), resource("vdpa.io/other", 2), resource("vdpa.io/last", 1))  # after all of that
+        second.set_devices(resource(), resource("vdpa.io/other", 2), resource("vdpa.io/last", 1))  # after all of these steps
         wait_until(lambda: "last-0" in healthy, lambda: str(worse), 20)
         stream.cancel()
         follower.join()
@@ -115,7 +115,7 @@ def test_installed_programs_of_the_old_version_are_no_reason_to_replace(datapath
 
 
 def test_a_new_program_that_does_not_run_stops_the_update(datapath, directory):
-    """One resource is without packets then, and not all of them."""
+    """Only one resource is without packets then."""
     attach_two(datapath)
     before = datapath.processes()
     programs = directory / "programs"
@@ -138,7 +138,7 @@ def test_a_new_program_that_does_not_run_stops_the_update(datapath, directory):
 def test_a_switch_that_tells_no_version_is_an_older_one(directory):
     programs = directory / "programs"
     programs.mkdir()
-    # It speaks the control channel and nothing else.
+    # It speaks only the control channel.
     (programs / "vdpa-switch").symlink_to(BUILD / "tests/unit/datapath/control-program")
     with Datapath(directory, worker_dirs=f"{programs}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving().offer().wait_healthy()

@@ -1,4 +1,4 @@
-"""The descriptors that a program may have: all that its container may, not the 1,024 that it usually begins with."""
+"""The descriptor limit of a program: all that its container may have, not the usual soft limit of 1,024."""
 
 import pathlib
 import re
@@ -33,4 +33,4 @@ def test_the_limit_is_raised(directory, usual_limit, name):
         def limits():
             text = pathlib.Path(f"/proc/{program.pid}/limits").read_text()
             return re.search(r"Max open files +(\S+) +(\S+)", text).groups()
-        wait_until(lambda: len(set(limits())) == 1, lambda: f"no other limit than the hard one: {limits()}")
+        wait_until(lambda: len(set(limits())) == 1, lambda: f"no limit other than the hard one: {limits()}")

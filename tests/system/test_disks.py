@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: who is refused, with which words, and what goes on all the same."""
+"""Full and read-only disks: which calls are refused, with which messages, and what works all the same."""
 
 import contextlib
 import os
@@ -68,7 +68,7 @@ def test_full_state_directory(datapath, state):
     assert os.stat(datapath.path("nic-1")).st_ino == before and not names(datapath.path("nic-1"))
     assert names(state / "owners") == ["nic-0.json"]
     assert sorted(datapath.processes()) == ["nic-0", "vdpa.io-nic"]
-    # What runs, runs on, over a restart too, and can be ended.
+    # Running pods keep running, over a restart too, and can be ended.
     assert datapath.check(owner()) == []
     datapath.kill()
     with Datapath(datapath.directory, name="second") as second:
@@ -90,7 +90,7 @@ def test_read_only_state_directory(datapath, state):
             datapath.attach(owner("c1"), "nic-1")
         assert not names(datapath.path("nic-1"))
         assert datapath.check(owner()) == []
-        # The pod's end isn't held up; its device waits until its record can be removed.
+        # The pod's end isn't delayed; its device waits until its record can be removed.
         assert datapath.detach(owner())
         assert sorted(datapath.processes()) == ["nic-2", "vdpa.io-nic"] and not names(datapath.path())
         assert datapath.attachment().state.startswith(f"failed: detaching: cannot remove {state}/owners/nic-0.json")
@@ -132,7 +132,7 @@ def test_full_run_directory(directory):
         with Datapath(directory, name="second") as second:
             second.wait_serving().offer().wait_healthy()
             assert second.processes() == running
-            assert read_json(second.path(file="device.json")) == content, "the pod's files are whole"
+            assert read_json(second.path(file="device.json")) == content, "the pod's files are complete"
             assert second.detach(owner())
             ballast.unlink()
             second.attach(owner("c1"), "nic-1")

@@ -35,7 +35,7 @@ def scene(directory):
 
 
 def pmd_pid(datapath, program=PROGRAM):
-    """Beside the worker, which has the same device."""
+    """The pid of this run directory's vdpa-pmd, or None. Its worker names the same device, so the program must match too."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = open(f"/proc/{pid}/cmdline").read().split("\0")
@@ -115,22 +115,22 @@ def test_an_update_replaces_it_under_traffic(scene, directory):
 
 
 def test_a_driver_that_does_not_take_its_device(scene, directory):
-    """The answer says why, nothing is left, and no pod gets the device before the cause is gone."""
+    """The answer gives the reason, nothing is left behind, and no pod gets the device until the cause is gone."""
     scene.set_devices(resource(devargs="unknown=1"))
     with refused(StatusCode.INTERNAL, DEVICE, "vdpa_test0"):
         scene.attach(owner(), DEVICE)
     assert pmd_pid(scene) is None
     assert not scene.record(DEVICE).exists()
-    wait_until(lambda: not scene.device(DEVICE).healthy, "no other pod to get it")
+    wait_until(lambda: not scene.device(DEVICE).healthy, "no other pod gets it")
     assert "vdpa_test0" in scene.device(DEVICE).reason
     scene.set_devices(resource())
-    scene.wait_healthy(DEVICE)  # looked at again without a pod
-    wait_until(lambda: pmd_pid(scene) is None, "the end of that look")
+    scene.wait_healthy(DEVICE)  # tested again without a pod
+    wait_until(lambda: pmd_pid(scene) is None, "the end of that test")
     scene.attach(owner(), DEVICE)
 
 
 def test_devargs_reach_the_driver(scene, directory):
-    """Here one that has the device crash after some packets, which a pod only notices as a pause."""
+    """This devarg makes the device crash after some packets, which the pod notices only as a pause."""
     scene.set_devices(resource(devargs="crash_after=50000"))
     scene.attach(owner(), DEVICE)
     with application(directory, scene.socket(DEVICE), queues=2) as app:

@@ -1,4 +1,4 @@
-"""vdpactl drain: what vdpa-datapath leaves behind on a node that it is removed from, and what is refused before."""
+"""vdpactl drain: what vdpa-datapath leaves on a node from which it is removed, and when drain is refused."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     with refused(StatusCode.ABORTED, "nic-0", DRAINED):
         datapath.attach(owner())
 
-    # The device plugin goes on telling what it finds.
+    # The device plugin keeps reporting its devices.
     datapath.set_devices(resource(count=6))
     assert {(d.id, d.reason) for d in datapath.list().devices} == {(f"nic-{n}", DRAINED) for n in range(6)}
     assert datapath.processes() == {}
@@ -84,7 +84,7 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
 
 
 def test_strays_end_too(datapath, directory):
-    """A process that nobody knows of, but for its control socket."""
+    """A process of which nothing is known except its control socket."""
     control = datapath.run_dir / "workers/stray.sock"
     with Program("stray", [BUILD / "tests/unit/datapath/control-program", "--device=stray", f"--control={control}",
                            f"--socket={directory}/stray-socket"], directory) as stray:

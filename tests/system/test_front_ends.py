@@ -31,7 +31,7 @@ def pair(node, **driver):
 
 
 def burst(one, other, count, size=60):
-    """That many frames each way, several under way at once; each arrives whole and in order."""
+    """That many frames each way, several in flight at once; each arrives whole and in order."""
     for sender, receiver in ((one, other), (other, one)):
         sent, came = 0, []
         wanted = [frame(receiver.mac, sender.mac, b"%d " % n + os.urandom(size // 2), size=size) for n in range(count)]
@@ -59,7 +59,7 @@ def test_frames_of_two_pods_through_the_switch(directory, ring, regions, event_i
 
 @RINGS
 def test_jumbo_frames_in_mergeable_buffers(directory, ring):
-    """Each in five buffers, sent and received."""
+    """Each frame in five buffers, on both sides."""
     with running(directory, mtu=9000) as node:
         one, other = pair(node, features=ring | MERGEABLE)
         burst(one, other, 120, JUMBO)
@@ -77,17 +77,17 @@ def test_a_driver_with_event_index_kicks_when_it_is_asked_to_and_is_called_when_
         for number in range(7):
             one.send_to(other.mac, b"%d" % number)
         other.wait_payload(b"6")
-        assert drain(other.calls[0]) == 0, "it asked to be called for the eighth"
+        assert drain(other.calls[0]) == 0, "it requested a call for the eighth"
         one.send_to(other.mac, b"7")
         wait_until(lambda: drain(other.calls[0]), "the call")
         other.wait_payload(b"7")
-        # A poller that is awake asks for no kicks; one that fell asleep is woken by one.
+        # A poller that is awake suppresses kicks; one that sleeps is woken by one.
         def mostly_without_kicks():
             kicks, sent = one.rings[1].kicks, one.rings[1].added
             burst(one, other, 40)
             return one.rings[1].kicks - kicks < (one.rings[1].added - sent) / 2
         wait_until(mostly_without_kicks, "frames for which the poller was still awake")
-        wait_until(one.rings[1].waits, "the poller to fall asleep and ask for kicks")
+        wait_until(one.rings[1].waits, "the poller to sleep and enable kicks")
         exchange(one, other, b"woken")
 
 
@@ -101,7 +101,7 @@ def drain(eventfd):
 @RINGS
 @pytest.mark.parametrize("event_index", [0, EVENT_INDEX], ids=["flags", "event index"])
 def test_indirect_descriptors_through_an_engine_that_may_get_them(directory, ring, event_index):
-    """Not the switch, which is never given them. The engine sends each frame back."""
+    """With an engine that sends each frame back, since a switch is never offered them."""
     with Worker(directory) as worker, engine(directory, worker.engine):
         with Pod(worker.wait_ready().socket, features=ring | INDIRECT | MERGEABLE | event_index, regions=3) as pod:
             worker.wait_state(front="running")
@@ -114,15 +114,15 @@ def test_indirect_descriptors_through_an_engine_that_may_get_them(directory, rin
 
 
 def test_the_worker_offers_no_buffer_of_inflight_descriptors(directory):
-    """A session ends with its worker, so nobody would read it."""
+    """Not offered: a session ends with its worker, so no process would read it."""
     with Worker(directory) as worker, engine(directory, worker.engine):
         with Pod(worker.wait_ready().socket) as pod:
             assert not pod.offered()[1] & INFLIGHT and pod.inflight is None
 
 
 class InflightEngine(threading.Thread):
-    """Answers what a front-end says until it sets the buffer of in-flight descriptors. A stand-in by the specification: no
-    back-end that this machine has offers one (rte_vhost's net, vdpa-worker, QEMU's storage daemon)."""
+    """Answers a front-end until it sets the buffer of in-flight descriptors. A stand-in written by the specification: no
+    back-end available on this machine offers one (rte_vhost's net, vdpa-worker, QEMU's storage daemon)."""
 
     ANSWERS = {GET_FEATURES: struct.pack("<Q", VERSION_1 | 1 << 30),
                GET_PROTOCOL_FEATURES: struct.pack("<Q", REPLY_ACK | INFLIGHT)}
@@ -171,5 +171,5 @@ def test_a_driver_asks_for_the_inflight_descriptors_that_are_offered_and_gives_t
         with Pod(directory / "engine.sock", entries=64) as pod:
             assert engine_.asked == (0, 0, 2, 64, 0) and engine_.agreed & INFLIGHT
             assert engine_.given == ((0x2000, 0x1000, 2, 64, 0), True)
-            assert os.path.samestat(os.fstat(pod.inflight[1]), os.fstat(engine_.file)), "it has it for the next engine"
+            assert os.path.samestat(os.fstat(pod.inflight[1]), os.fstat(engine_.file)), "it keeps it for the next engine"
     os.close(engine_.file)

@@ -1,4 +1,4 @@
-"""vdpa-device-plugin on a generated sysfs, with events of the real kernel: what comes and goes shows at once."""
+"""vdpa-device-plugin on a generated sysfs, with events of the real kernel: devices that come and go are reported at once."""
 
 import statistics
 import time
@@ -45,7 +45,7 @@ def test_what_comes_and_goes_shows_within_a_tenth_of_a_second(scene):
         began = inject(plugin.pid, "vdpa", "/devices/x/vdpa3", "add")
         wait_until(lambda: listed(kubelet) == everything, plugin.log, interval=0.001)
         additions.append(time.monotonic() - began)
-    # This machine may be busy with something else now and then; the plugin may not.
+    # The machine may be busy with other work now and then; the plugin must not be.
     assert statistics.median(removals) < 0.1, removals
     assert statistics.median(additions) < 0.1, additions
 
@@ -87,7 +87,7 @@ def test_a_held_device_that_goes_stays_listed_with_the_reason(scene):
     vf = sysfs.vf(0, 1)
     questions = kubelet.questions
     kubelet.pods["default", "app"] = "vdpa.io/nic", [vf]
-    wait_until(lambda: kubelet.questions > questions + 1, "the plugin to ask who holds what")
+    wait_until(lambda: kubelet.questions > questions + 1, "the plugin to ask for the pods' devices")
     sysfs.remove_vdpa(0, 1, "vdpa1")
     inject(plugin.pid, "vdpa", "/devices/x/vdpa1", "remove")
     wait_until(lambda: "vp-vdpa offers no vDPA device" in plugin.explain(vf), lambda: plugin.explain(vf))
@@ -111,7 +111,7 @@ def test_a_held_device_that_went_while_the_plugin_was_down_is_listed_with_the_re
     with started(directory, config, sysfs) as plugin:
         wait_until(lambda: "it is no longer on the node" in refusal(kubelet, vf), plugin.log)
         wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0), vf}, plugin.log)
-        assert info.stat().st_ino == written, "the file of the pod that holds it is left alone"
+        assert info.stat().st_ino == written, "the file of the pod that holds it stays"
         kubelet.pods.clear()
         wait_until(lambda: listed(kubelet) == {sysfs.vf(0, 0)}, plugin.log)
 

@@ -1,4 +1,4 @@
-"""A pod's memory of huge pages: its own are used, and none of the node's are taken for it."""
+"""A pod's memory on huge pages: its own pages are used, and none of the node's are taken for it."""
 
 import contextlib
 
@@ -13,12 +13,12 @@ from testpmd import Testpmd
 from vhost_front import BASE, FrontEnd
 
 pytestmark = pytest.mark.packets
-PAGES = 144  # a guest's 256 MiB, and some more
+PAGES = 144  # a guest's 256 MiB, and a reserve
 
 
 @pytest.fixture
 def node(directory):
-    """A datapath whose processes may reserve no huge pages, while the node has some."""
+    """A datapath whose processes may reserve no huge pages, although the node has some."""
     with huge_pages(PAGES), cgroup_root() as root, Datapath(directory, "--cgroup-root", root) as datapath:
         datapath.wait_serving().offer().wait_healthy()
         for number in range(2):
@@ -40,7 +40,7 @@ def test_memory_that_is_not_allocated_is_refused(node):
 
 
 def test_a_reservation_from_before_the_start_delays_the_limit(directory):
-    """Made by a switch of release 0.1.0: the kernel refuses the limit while it is charged."""
+    """Reserved by a switch of release 0.1.0: the kernel refuses the limit while such pages are charged."""
     with huge_pages(2), cgroup_root() as root:
         control = root / "cgroup.subtree_control"
         if control.exists():
@@ -57,14 +57,14 @@ def test_a_reservation_from_before_the_start_delays_the_limit(directory):
 
 
 def test_a_switch_reserves_none_for_memory_that_a_pod_has_given_back(node):
-    """Behind the worker's back, so that the kernel refuses it."""
+    """Bypasses the worker's check, so that the kernel refuses it."""
     before = taken()
     with FrontEnd(node.socket()) as front:
         front.negotiate()
         file = front.keep(file_of(PAGES, allocated=True))
         front.set_memory((BASE, file))
         release_pages(file)
-        assert taken() == before + 1  # the rings'
+        assert taken() == before + 1  # the rings' memory
         with contextlib.suppress(ConnectionError):
             front.start_ring(0)
         node.wait_log("ended the front-end's session: the engine refused SET_MEM_TABLE")
@@ -77,7 +77,7 @@ def test_an_application_on_huge_pages(node):
         return Testpmd(mode, node.directory, [vdev], mode, core=number, **other)
     with application(1, "macswap"), \
             application(0, "flowgen", huge=True, eal=["--in-memory", "--single-file-segments"]) as sender:
-        sender.wait_received(1000, "to memory of huge pages and back")
+        sender.wait_received(1000, "to memory on huge pages and back")
         assert taken() > 0
 
 

@@ -1,4 +1,4 @@
-"""Processes that hang: they delay nobody but their own devices, whose callers wait together and read what happens next."""
+"""Processes that hang: they delay only their own devices, whose callers wait together and get a message with the next step."""
 
 import concurrent.futures
 import os
@@ -24,7 +24,7 @@ def datapath(directory):
 
 
 def together(*calls):
-    """Each call's seconds, and what it returned or raised."""
+    """The seconds of each call, and what it returned or raised."""
     def timed(call):
         began = time.monotonic()
         try:
@@ -46,7 +46,7 @@ def test_a_hung_switch_delays_its_own_pods_alone_and_those_once(datapath):
         *(lambda n=n: datapath.attach(owner(f"d{n}"), f"nic-{PODS + n}") for n in range(3)),
         lambda: datapath.attach(owner("o"), "other-0"), lambda: datapath.detach(owner("o")))
     detached, attached, others = answers[:4], answers[4:7], answers[7:]
-    assert all(seconds < 1 for seconds, _ in others[:1]), "the other resource's switch is well"
+    assert all(seconds < 1 for seconds, _ in others[:1]), "the other resource's switch is healthy"
     assert all(seconds < 6.5 for seconds, _ in detached + attached), answers
     assert all(result is True for _, result in detached), detached
     for _, error in attached:
@@ -54,19 +54,19 @@ def test_a_hung_switch_delays_its_own_pods_alone_and_those_once(datapath):
         for words in ("vdpa-switch of vdpa.io/nic", f"process {pid}", "has not answered for", "is killed and started again",
                       "try again"):
             assert words in error.details()
-    # Known to be silent: nobody waits for it any more.
+    # Known to be silent: no call waits for it any more.
     again = together(lambda: datapath.detach(owner("c4")), lambda: datapath.attach(owner("d0"), f"nic-{PODS}"))
     if datapath.switch_pid() == pid:
         assert all(seconds < 2 for seconds, _ in again), again
     os.kill(pid, signal.SIGCONT)
 
-    def attaches():   # as whoever was refused is told to
+    def attaches():   # as the refusal's message promises
         try:
             return datapath.attach(owner("e"), "nic-0")
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.ABORTED, error
             return False
-    wait_until(attaches, "the switch or the next one", 30)
+    wait_until(attaches, "the switch or its successor", 30)
     wait_until(lambda: {a.state for a in datapath.list().attachments} == {"waiting"},
                lambda: str({(a.device_id, a.state) for a in datapath.list().attachments}), 20)
 
@@ -106,7 +106,7 @@ def test_attaches_that_wait_for_old_owners_delay_no_detach(datapath):
     rest = threads_of(datapath.pid)
     with concurrent.futures.ThreadPoolExecutor(2 * many) as pool:
         waiting = [pool.submit(datapath.attach, owner(f"d{n}"), f"nic-{n}") for n in range(many)]
-        wait_until(lambda: threads_of(datapath.pid) >= many, lambda: threads_of(datapath.pid), 5)   # each waits in one
+        wait_until(lambda: threads_of(datapath.pid) >= many, lambda: threads_of(datapath.pid), 5)   # each waits in one of them
         (took, detached), = together(lambda: datapath.detach(owner(f"c{many}")))
         assert detached and took < 1, (detached, took)
         assert not any(call.done() for call in waiting)

@@ -1,4 +1,4 @@
-"""What a node takes on which nobody sends: all programs together, with pods attached and connected."""
+"""The resources of an idle node: all programs together, with pods attached and connected, but no packets."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""The limit of the memory that workers and switches have together, reached by a pod that shares what it has not touched."""
+"""The memory limit of workers and switches together, reached by a pod that shares memory which it has not touched."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ MORE = 64  # MiB that the pod may have allocated
 
 @contextlib.contextmanager
 def cgroup_root():
-    """A cgroup with the memory controller, v1's or v2's, in the place of the hierarchy's top."""
+    """A cgroup with the memory controller, v1's or v2's, that stands for the top of the hierarchy."""
     v1 = Path("/sys/fs/cgroup/memory")
     root = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"vdpa-memory-{os.getpid()}"
     root.mkdir()
@@ -38,7 +38,7 @@ def used(root):
 
 
 def connected(control, device):
-    """Also while the switch is not there."""
+    """Works even while the switch is down."""
     try:
         return control.port(device)["connected"]
     except (OSError, StopIteration):
@@ -66,7 +66,7 @@ def test_the_pod_whose_memory_a_switch_ends_of_is_named_and_the_others_go_on(dir
         control.close()
         suspected = (r"vdpa-switch of vdpa.io/nic was killed for lack of memory: it pays for .*: .*default/sparse "
                      r".* has (\d+) MiB of it \(nic-2\)")
-        # An end may come between two bursts, and closes no port then; the pod goes on, and so do the ends.
+        # A kill may come between two bursts, and closes no port then; the pod continues, and so do the kills.
         closed = (r"vdpa-switch of vdpa.io/nic was killed for lack of memory \(.*: default/sparse .*\) as it served ring 1 "
                   "of nic-2: the port is closed for 60 s")
         ended = (r"vdpa-switch of vdpa.io/nic is not running: .*, for lack of memory: workers and switches have \d+ of "

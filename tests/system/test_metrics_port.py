@@ -47,7 +47,7 @@ def port(directory, request):
 
 
 def is_open(client):
-    """Whether the server has the connection still; what it has sent is dropped."""
+    """Whether the server still has the connection; its output is dropped."""
     client.setblocking(False)
     try:
         while client.recv(65536):
@@ -62,13 +62,13 @@ def is_open(client):
 @pytest.mark.parametrize("request_text", [b"", HALF], ids=["silent", "half"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_scrape_is_answered_beside_unfinished_requests(port, request_text, count):
-    """At once: the server has every unfinished request still. A machine that stalls for a second may take some tries."""
+    """At once: the server still has every unfinished request. A machine that stalls for a second may take some attempts."""
     def beside():
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(port.connect(request_text)) for _ in range(count)]
             assert port.scrape()
             return all(is_open(client) for client in clients)
-    wait_until(beside, "an answer before the others' time was over", 20)
+    wait_until(beside, "an answer before the others timed out", 20)
 
 
 def test_more_unfinished_requests_than_threads_hold_a_scrape_up_for_a_while_only(port):

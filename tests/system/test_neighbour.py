@@ -1,5 +1,5 @@
-"""Programs of this release and those of the one before, whose words and files were recorded: each understands the other, and
-what one of them does not know is never dropped in silence."""
+"""Programs of this release and recorded messages and files of the previous one: each understands the other, and a setting that
+one of them does not know is never dropped silently."""
 
 import contextlib
 import json
@@ -34,11 +34,11 @@ def test_the_recorded_release_is_another_one():
     assert VERSION != THIS
 
 
-# --- what the previous release left, and its processes
+# --- the previous release's files and processes
 
 @contextlib.contextmanager
 def left(directory, *processes):
-    """Recorded processes of (program, what), by the latter; they end by being told so, or with the test."""
+    """Recorded processes of (program, what), by the latter; they end when asked to, or with the test."""
     with contextlib.ExitStack() as ends:
         folders = {"vdpa-worker": "workers/{}.sock", "vdpa-switch": "switches/{}/control.sock",
                    "vdpa-pmd": "pmds/{}/control.sock"}
@@ -75,7 +75,7 @@ def test_records_workers_and_switches_are_taken_over_served_and_ended(directory)
             if call_["method"] == "Check":
                 request = rpc.datapath.CheckRequest.FromString(bytes.fromhex(call_["request"]))
                 wait_until(lambda request=request: not datapath.stub.Check(request, timeout=20).differences,
-                           "all as it was attached, on the next switch")
+                           "everything as it was attached, on the next switch")
         for call_ in CNI_END["grpc"]:
             assert raw(datapath, call_["method"], bytes.fromhex(call_["request"])).hex() == call_["answer"]
         for program, name in workers:
@@ -106,12 +106,12 @@ def test_a_vdpa_pmd_is_taken_over_and_replaced(directory):
 
 # --- processes of this release under a datapath of the previous one
 
-# Of the process or the machine.
+# These depend on the process or the machine.
 VOLATILE = "pid", "reason", "connected", "created", "bootId", "netnsDevice", "netnsInode"
 
 
 def lacking(was, now, path=""):
-    """Where an answer of now, or a record, has not what the recorded one had; the process and the machine may be others."""
+    """Where a current answer, or a record, lacks what the recorded one had; except values of the process and the machine."""
     if isinstance(was, dict):
         for key, value in was.items():
             if not isinstance(now, dict) or key not in now:
@@ -129,7 +129,7 @@ def lacking(was, now, path=""):
 
 
 def obey(datapath, program, what, control):
-    """Each recorded request gets an answer in which a datapath of the previous release finds what it looks for."""
+    """Each recorded request gets an answer with all fields that a datapath of the previous release reads."""
     pid = next(pid for name, pid in datapath.served() if name == what and f"/{program}" in os.readlink(f"/proc/{pid}/exe"))
     dialogues = json.loads(json.dumps(recorded(f"control/{program}-{what}")).replace("{dir}", str(datapath.directory)))
     control = Control(control)
@@ -172,7 +172,7 @@ def test_a_vdpa_pmd_obeys_a_datapath_of_the_previous_release(directory):
 # --- gRPC
 
 def as_previous(name, message):
-    """A message as the previous release reads it, without what differs from run to run."""
+    """A message as the previous release reads it, without the parts that differ between runs."""
     def without(value):
         if isinstance(value, dict):
             return {key: without(item) for key, item in value.items() if key not in ("created", "state", "workerVersion")}
@@ -184,7 +184,7 @@ def test_requests_of_the_previous_release_are_answered_as_it_expects(directory):
     with Datapath(directory) as datapath:
         datapath.wait_serving()
         for call_ in PLUGIN["grpc"][:1] + CNI["grpc"] + CNI_END["grpc"]:
-            if call_ is CNI_END["grpc"][0]:  # all is attached: what is on disk is the same too
+            if call_ is CNI_END["grpc"][0]:  # everything is attached: the files are the same too
                 for device in "nic-0", "nic-1":
                     differences = list(lacking(recorded(f"state/owners/{device}"), read_json(datapath.record(device)), device))
                     assert not differences, differences
@@ -211,7 +211,7 @@ def test_the_cni_plugin_works_with_a_datapath_of_the_previous_release(directory)
     with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"]) as answers:
         for call_ in CNI["calls"] + CNI_END["calls"]:
             assert run_cni(call_, answers) == call_["output"], call_["command"]
-        # Which understands what is asked of it.
+        # It understands the requests.
         assert requests_of(answers.asked) == requests_of(
             (c["method"], c["request"]) for c in CNI["grpc"] + CNI_END["grpc"])
 
@@ -227,7 +227,7 @@ def test_the_device_plugin_works_with_a_datapath_of_the_previous_release(directo
     kubelet.stop()
 
 
-# --- what the other side does not know
+# --- fields unknown to the other side
 
 EVERYTHING = {"mac": "02:11:22:33:44:55", "vlan": 100, "vlanQoS": 3, "vlanProto": "802.1q", "spoofchk": "on", "trust": "on",
               "link_state": "enable", "min_tx_rate": 1, "max_tx_rate": 500, "mtu": 1400}
@@ -295,7 +295,7 @@ def test_more_that_it_does_not_know_undoes_the_attachment(directory, response, a
 
 
 def test_the_datapath_reports_what_it_does_not_know(directory):
-    """Of whichever part of a request; and a request that it knows whole has nothing to report."""
+    """In any part of a request; a request without unknown fields has nothing to report."""
     with Datapath(directory) as datapath:
         devices = rpc.datapath.SetDevicesRequest.FromString(DEVICES)
         known = datapath.wait_serving().stub.SetDevices(devices, timeout=20).receiver
@@ -337,7 +337,7 @@ def resources(nic, other):
 
 @pytest.fixture
 def node(directory):
-    """A plugin with two resources beside a datapath that a test chooses."""
+    """A plugin with two resources, and a datapath that the test chooses."""
     kubelet, datapath = Kubelet(directory).start(), FakeDatapath(directory)
     config = write_config(directory, *resources({"cores": "0"}, {}))
     with DevicePlugin(directory, config) as plugin:
@@ -358,7 +358,7 @@ def test_a_resource_of_which_the_datapath_does_not_know_all_is_unhealthy(node):
     reason = (f"vdpa.io/nic: SoftwareSwitch.cores is not in force: vdpa-datapath 0.3.0 does not know it, vdpa-device-plugin "
               f"{THIS} does: update vdpa-datapath on this node")
     assert reason in plugin.explain("nic-0")
-    datapath.report("nic-0", True)  # whatever it says of them
+    datapath.report("nic-0", True)  # whatever the datapath reports of them
     datapath.report("other-0", False, "heard")
     wait_until(lambda: "heard" in plugin.explain("other-0"), "both heard")
     assert reason in plugin.explain("nic-0")
@@ -374,7 +374,7 @@ def test_what_a_datapath_was_once_found_not_to_know_is_not_offered_before_it_ans
     datapath.start()
     wait("other", "Healthy")
     wait("nic", "Unhealthy")
-    datapath.receiver = rpc.datapath.Receiver(version="0.3.0")  # of the next set, which lacks it
+    datapath.receiver = rpc.datapath.Receiver(version="0.3.0")  # of the next set, which lacks the key
     plugin.configure(*resources({}, {}))
     wait_until(lambda: len(datapath.sets) == 2, plugin.log)
     wait("nic", "Healthy")
@@ -392,7 +392,7 @@ def test_what_a_datapath_was_once_found_not_to_know_is_not_offered_before_it_ans
 
 
 def test_a_key_that_came_after_the_previous_release_is_named(directory):
-    """`vdpa` of a resource with provision: to ask for it is one thing, that it has a default another."""
+    """`vdpa` of a resource with provision: a key that is set is refused; a default that does not apply is only logged."""
     tree = Sysfs(directory / "sys", pfs=1, vfs=1)
     tree.remove_vdpa(0, 0, "vdpa0")
     tree.set_driver(tree.vf(0, 0), "mlx5_core", "15B3:101E", "15B3:0058")

@@ -1,4 +1,4 @@
-"""vdpa-device-plugin as a process, between a kubelet stand-in and a datapath stand-in or none."""
+"""vdpa-device-plugin as a process, with a kubelet stand-in and with or without a datapath stand-in."""
 
 import contextlib
 import json
@@ -34,11 +34,11 @@ def test_it_registers_lists_and_tells_the_datapath(node):
 
 
 def test_its_sockets_go_before_all_else_when_it_ends(node):
-    """Of a plugin that is killed since it took too long to end, they would stay in the kubelet's directory."""
+    """If a plugin takes too long to stop and is killed, they would be left in the kubelet's directory."""
     gone = []
 
     class Busy(dict):
-        """A kubelet that has not answered yet when the plugin ends; the plugin waits for it for two seconds."""
+        """A kubelet that has not answered yet when the plugin stops; the plugin waits for it for two seconds."""
 
         def items(self):
             if not gone:
@@ -52,13 +52,13 @@ def test_its_sockets_go_before_all_else_when_it_ends(node):
     with node.plugin() as plugin:
         wait_devices(node, HEALTHY)
         node.kubelet.pods = Busy()
-        wait_until(lambda: gone, "the kubelet to be asked")
+        wait_until(lambda: gone, "the call to the kubelet")
         assert gone == [True]
         assert plugin.stop() == 0
 
 
 def test_it_ends_as_it_is_told_to_while_its_metrics_are_served(node):
-    """No thread of the metrics' takes the signal away from the one that waits for it."""
+    """The metrics server's threads don't take the signal from the thread that waits for it."""
     for _ in range(3):
         with DevicePlugin(node.directory, node.config, "--metrics-address", f"{own_address()}:19464") as plugin:
             wait_devices(node, HEALTHY)
@@ -79,7 +79,7 @@ def test_allocate_answers_with_mount_and_variables(node):
 
 
 def test_every_device_has_device_information(node):
-    node.config.write_text(config_text(("nic", 100), ("slow", 64)))   # more than are written at once
+    node.config.write_text(config_text(("nic", 100), ("slow", 64)))   # more than are written in one batch
     expected = {f"vdpa.io-{name}-{name}-{n}-device.json" for name, count in (("nic", 100), ("slow", 64))
                 for n in range(count)}
     with node.plugin():
@@ -128,7 +128,7 @@ def end_stream(node):
 @pytest.mark.release
 @pytest.mark.parametrize("event", [restart, delete_socket, end_stream])
 def test_it_registers_again_within_a_tenth_of_a_second(node, event):
-    """Unless streams end at once, one after the other: more than three of those wait."""
+    """Unless streams keep ending at once: after more than three of those in a row the plugin waits."""
     took = []
     with node.plugin():
         for _ in range(5):
@@ -144,7 +144,7 @@ def test_it_registers_again_within_a_tenth_of_a_second(node, event):
 
 
 def test_it_outlives_many_kubelet_restarts(node):
-    """A kubelet that starts deletes the plugin's socket at any moment, the one of its making included."""
+    """A starting kubelet deletes the plugin's socket at any moment, even while it is being made."""
     with node.plugin() as plugin:
         for _ in range(200):
             wait_devices(node, HEALTHY, 30)
@@ -175,7 +175,7 @@ def test_it_registers_again_when_its_stream_ends(node):
         kubelet_side.stream.cancel()
         wait_until(lambda: len(node.kubelet.registrations) == before + 1, "registered again")
         wait_devices(node, HEALTHY)
-        with pytest.raises(grpc.RpcError):   # ended before the kubelet was asked again
+        with pytest.raises(grpc.RpcError):   # ended before the next registration
             next(second)
         other.close()
 
@@ -202,7 +202,7 @@ def test_every_stream_hears_of_changes_and_a_slow_one_holds_nobody_up(node):
     many = {f"nic-{i}": "Healthy" for i in range(1024)}
     with node.plugin():
         kubelet_side = wait_devices(node, many)
-        slow = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())   # nobody reads it
+        slow = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())   # no process reads it
         quick = kubelet_side.stub.ListAndWatch(deviceplugin.Empty())
         next(quick)
         before = len(kubelet_side.lists)
@@ -259,7 +259,7 @@ def test_a_freed_device_makes_it_send_the_same_list_once_more(node):
         kubelet_side = wait_devices(node, HEALTHY)
         before = len(kubelet_side.lists)
         asked = node.kubelet.questions
-        wait_until(lambda: node.kubelet.questions > asked + 1, "the plugin has seen who holds the device")
+        wait_until(lambda: node.kubelet.questions > asked + 1, "the plugin has seen which pod holds the device")
         assert len(kubelet_side.lists) == before
         node.kubelet.pods.clear()
         wait_until(lambda: len(kubelet_side.lists) > before, "the list once more", 5)
@@ -274,11 +274,11 @@ def test_the_configuration_is_taken_up_and_a_bad_one_refused(node):
         node.config.write_text(config_text(("nic", 1), ("lan", 2)))
         wait_devices(node, {"nic-0": "Healthy"})
         wait_devices(node, {"lan-0": "Healthy", "lan-1": "Healthy"}, resource="vdpa.io/lan")
-        assert node.kubelet.plugins["vdpa.io/nic"] is nic, "the bad one has withdrawn it"
+        assert node.kubelet.plugins["vdpa.io/nic"] is nic, "the bad file has withdrawn it"
         lan = node.kubelet.plugins["vdpa.io/lan"]
         node.config.write_text(config_text(("nic", 1)))
         assert lan.ended.wait(5)
-        wait_until(lambda: not node.kubelet.sockets("vdpa.io/lan"), "its socket gone")
+        wait_until(lambda: not node.kubelet.sockets("vdpa.io/lan"), "its socket is gone")
 
 
 def test_metrics_of_a_resource_that_is_offered_no_more(node):
@@ -303,7 +303,7 @@ def test_metrics_of_a_resource_that_is_offered_no_more(node):
 
 
 class SmallDisk:
-    """A file system of 64 files at `path`, all of which fill() takes."""
+    """A file system of 64 files at `path`, all of which fill() uses up."""
 
     def __init__(self, path):
         self.path = path
@@ -328,7 +328,7 @@ class SmallDisk:
 
 
 def test_a_configuration_that_cannot_be_taken_up_whole_is_repeated(directory):
-    """With a real datapath, which tells of each device once."""
+    """With a real datapath, which reports each device once."""
     node = PluginNode(directory)
     with SmallDisk(node.kubelet.directory) as disk:
         node.kubelet.start()
@@ -355,7 +355,7 @@ def test_a_name_is_refused_whose_ports_would_have_too_long_paths(node):
     with node.plugin() as plugin:
         wait_devices(node, HEALTHY)
         room = 107 - len(f"{node.kubelet.directory}/vdpa.io--00000000.sock")
-        name = "n" * room   # the kubelet's is short enough
+        name = "n" * room   # the kubelet's path is short enough
         node.config.write_text(config_text((name, 2)))
         plugin.wait_log(f"/switches/vdpa.io-{name}/ports/{name}-1.sock, which has")
         plugin.wait_log("the configuration stays as it was")

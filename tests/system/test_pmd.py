@@ -21,7 +21,7 @@ pytestmark = pytest.mark.packets
 @pytest.mark.release
 @pytest.mark.parametrize("queues", [1, 2])
 def test_packets_flow(directory, ring, queues):
-    """What the application counts is what the device moved, on every queue."""
+    """The application's counters equal the device's, on every queue."""
     with Worker(directory, queues=queues) as worker, Pmd(directory, worker.engine, queues=queues) as pmd:
         worker.wait_ready()
         assert pmd.hello()["queue_pairs"] == queues
@@ -39,7 +39,7 @@ def test_packets_flow(directory, ring, queues):
 
 @RINGS
 def test_application_killed_and_restarted(directory, ring):
-    """The next one finds the device as the first did, and nothing of the earlier's is kept."""
+    """The next worker gets the device in its initial state, and nothing of the last worker's is kept."""
     with Worker(directory) as worker, Pmd(directory, worker.engine) as pmd:
         own = memory_files(pmd.wait_up())
         for life, end in enumerate(["kill", "stop", "kill"]):
@@ -54,13 +54,13 @@ def test_application_killed_and_restarted(directory, ring):
 
 
 def memory_files(program):
-    """The inodes of the memory files it has mapped."""
+    """The inodes of the memory files that it has mapped."""
     return {line.split()[4] for line in open(f"/proc/{program.pid}/maps") if "memfd" in line}
 
 
 @RINGS
 def test_pmd_killed_under_traffic(directory, ring):
-    """The application notices nothing but a pause: rings go on where they were."""
+    """The application notices only a pause: the rings resume at their positions."""
     with Worker(directory) as worker:
         pmd = Pmd(directory, worker.engine)
         with pmd:
@@ -78,7 +78,7 @@ def test_pmd_killed_under_traffic(directory, ring):
 
 
 def test_driver_crashes(directory):
-    """A crash of the driver is one of its own process."""
+    """A crash of the driver kills only its own process."""
     with Worker(directory) as worker:
         with Pmd(directory, worker.engine, options=",crash_after=5000") as pmd:
             worker.wait_ready()
@@ -90,7 +90,7 @@ def test_driver_crashes(directory):
 
 
 def test_device_is_taken_away(directory):
-    """The kernel waits for the process that has a removed device open: it ends, and says why."""
+    """The kernel waits for the process that has a removed device open: the process exits and logs the reason."""
     with Worker(directory) as worker, Pmd(directory, worker.engine, options=",unplug_after=5000") as pmd:
         worker.wait_ready()
         with application(directory, worker.socket), Events(pmd.wait_up().path) as events:
@@ -123,12 +123,12 @@ def test_device_that_never_starts_does_not_keep_anybody_busy(directory):
                        lambda: f"four attempts:\n{pmd.log()}")
             assert "the next is accepted in 1600 ms" in pmd.log()
             assert "cannot start" in pmd.hello()["reason"]
-            wait_until(lambda: worker.hello()["engine"] == "down", "the worker to say so")
+            wait_until(lambda: worker.hello()["engine"] == "down", "the worker's message")
         worker.wait_state(front="listening", engine="up")
 
 
 def test_pod_that_truncates_its_memory(directory):
-    """Whoever reads it in this process sees zeros instead of dying, and the connection ends."""
+    """A read of that memory in this process returns zeros instead of killing it, and the connection ends."""
     with Pmd(directory, directory / "vhost.sock") as pmd:
         pmd.wait_up()
         with FrontEnd(pmd.socket).running() as front:
@@ -157,7 +157,7 @@ def test_second_connection_is_refused(directory):
 
 
 def test_new_memory_under_traffic(directory):
-    """The device lets go of the old memory and goes on where it was with the new."""
+    """The device releases the old memory and resumes with the new one."""
     with Worker(directory) as worker, Pmd(directory, worker.engine) as pmd:
         worker.wait_ready()
         own = memory_files(pmd)
@@ -201,7 +201,7 @@ def test_it_is_small_and_sleeps(directory):
             pmd.wait_state(connected=True)
             if not SANITIZED:
                 assert pmd.memory_kib("RssAnon") < 8 * 1024
-            # Not at one moment alone, which a thread that looks every millisecond spends asleep, too.
+            # Not at a single moment, at which a thread that wakes every millisecond is usually asleep too.
             seen = []
 
             def none_woke():
@@ -211,7 +211,7 @@ def test_it_is_small_and_sleeps(directory):
 
 
 def refusal(directory, *arguments):
-    """The last line of a start that fails, which a datapath hears, too."""
+    """The last line of a start that fails, which a datapath reads too."""
     with Program("refused", [PROGRAM, "--device", "nic-7", "--socket", directory / "v.sock", "--control",
                              directory / "c.sock", *arguments], directory) as program:
         control = Control(directory / "c.sock")
@@ -219,7 +219,7 @@ def refusal(directory, *arguments):
         def greeted():
             try:
                 return control.call("hello")
-            except OSError:  # the file is there a moment before somebody listens
+            except OSError:  # the file exists a moment before the process listens
                 control.close()
                 return None
         wait_until(lambda: not program.running() or (directory / "c.sock").exists(), "it to start")
@@ -237,7 +237,7 @@ PCI = ("--pci", "0000:65:00.2", "--driver", "ifc")
 
 
 def test_refusal_that_nobody_asks_about(directory):
-    """It ends by itself."""
+    """It exits by itself."""
     with Program("refused", [PROGRAM, "--device", "nic-7", "--socket", directory / "v.sock", "--control",
                              directory / "c.sock", *PCI, "--sysfs", sysfs(directory, address="0000:65:00.3")],
                  directory) as program:
@@ -265,7 +265,7 @@ def test_function_without_iommu(directory):
 
 @pytest.mark.parametrize("driver, bound", [("ifc", "vfio-pci"), ("sfc", "vfio-pci"), ("mlx5", "mlx5_core")])
 def test_function_that_the_driver_does_not_take(directory, driver, bound):
-    """The real drivers are loaded and asked; the function is in no real /sys."""
+    """The real drivers are loaded and called; the function is in no real /sys."""
     message = refusal(directory, "--pci", "0000:65:00.2", "--driver", driver, "--sysfs", sysfs(directory, driver=bound))
     assert f"DPDK's {driver} driver does not accept 0000:65:00.2" in message, message
 

@@ -1,4 +1,4 @@
-"""Attachments that nobody detaches: what a real vdpa-datapath does with them, and what it never does."""
+"""Orphaned attachments: when a real vdpa-datapath detaches them, and when it never does."""
 
 import signal
 from concurrent import futures
@@ -42,7 +42,7 @@ def test_nothing_is_detached_because_the_kubelet_lists_nothing(datapath, directo
     with network_namespace() as running, network_namespace() as gone, PodResources(directory):
         datapath.attach(owner("c0", netns=running, pod="runs"), "nic-0")
         worker = datapath.worker_pid()
-        # A witness for the looks at both of them: this one has gone.
+        # A witness that both have been checked: this one is gone.
         datapath.attach(owner("c1", netns=gone, pod="lost"), "nic-1")
         delete_namespace(gone)
         wait_gone(datapath, "nic-1")
@@ -79,7 +79,7 @@ def test_the_grace_period_is_announced(directory):
 def test_a_kubelet_that_is_away_is_waited_for(datapath, directory):
     with network_namespace() as netns, network_namespace() as plain:
         datapath.attach(owner(netns=netns, pod="lost"))
-        datapath.attach(owner("c1", netns=plain), "nic-1")  # not of Kubernetes: nobody else is to be asked
+        datapath.attach(owner("c1", netns=plain), "nic-1")  # not a Kubernetes pod: no one else can be asked
         delete_namespace(netns)
         delete_namespace(plain)
         wait_gone(datapath, "nic-1")
@@ -125,7 +125,7 @@ def test_the_same_when_the_datapath_was_down_and_the_plugin_still_is(datapath, d
 
 
 def test_a_resource_that_is_gone_while_a_pod_has_its_device(datapath, directory):
-    """The node's label or the configuration went: the pod keeps its device, and the end of the pod frees it."""
+    """The node's label or the configuration is removed: the pod keeps its device, and the pod's end frees it."""
     with network_namespace() as netns, PodResources(directory):
         datapath.attach(owner(netns=netns, pod="pod"))
         running = datapath.processes()

@@ -1,5 +1,5 @@
-"""vdpa-device-plugin with kubelets of every rule: from 1.37 on a socket path that is still known is refused for ever, before
-that the end of an old stream disconnects the new plugin (kubelet.py)."""
+"""vdpa-device-plugin with kubelets of every kind: from 1.37 on, a socket path that the kubelet still has is permanently
+refused; before, the end of an old stream disconnects the new plugin (kubelet.py)."""
 
 import socket
 import time
@@ -16,7 +16,7 @@ every = pytest.mark.parametrize("node", ["path", "name", "newest"], indirect=Tru
 
 
 def wait_other(node, before=None, resource="vdpa.io/nic", devices=HEALTHY):
-    """The kubelet's side of a registration after `before`, whose stream lives."""
+    """The kubelet's side of a registration after `before`, with a live stream."""
     def living():
         plugin = node.kubelet.plugins.get(resource)
         return plugin if plugin and plugin is not before and not plugin.ended.is_set() else None
@@ -30,16 +30,16 @@ def test_a_socket_that_is_deleted_again_and_again_is_always_registered_again(nod
         seen = wait_other(node)
         for n in range(80):
             node.kubelet.late = n % 2   # whether the kubelet has noticed the old stream's end at the next Register
-            seen.path.unlink(missing_ok=True)   # by name, a late end has had it replaced
+            seen.path.unlink(missing_ok=True)   # with "name", a late end may have replaced it already
             seen = wait_other(node, seen)
         assert "cannot register" not in plugin.log()
         wait_until(lambda: [p.name for p in node.kubelet.sockets()] == [node.kubelet.registrations[-1][1]],
-                   lambda: f"no socket but the last; {node.kubelet.sockets()}")
+                   lambda: f"no socket except the last; {node.kubelet.sockets()}")
 
 
 @every
 def test_a_register_in_the_instant_in_which_a_stream_ends_is_taken(node):
-    """200 times; of many resources, since several brief streams of one are followed by a back-off."""
+    """200 times, spread over many resources, since several short streams of one are followed by a back-off."""
     names = [f"nic{n}" for n in range(50)]
     node.config.write_text(config_text(*((name, 1) for name in names)))
     with node.plugin() as plugin:
@@ -77,7 +77,7 @@ def abandoned(path):
 
 
 class Release010(deviceplugin.DevicePluginServicer):
-    """The plugin of the release before: one socket name for ever. Ends as a killed one does."""
+    """The previous release's plugin: one fixed socket name. It ends like a killed one."""
 
     def __init__(self, node):
         self.path = node.kubelet.directory / "vdpa.io-nic.sock"

@@ -1,5 +1,5 @@
-"""Rings that rte_vhost follows out of its own memory: what the worker keeps away from the switch, and what becomes of a
-pod that crashes the switch all the same."""
+"""Rings that make rte_vhost leave its own memory: what the worker keeps away from the switch, and the consequences for a pod
+that crashes the switch all the same."""
 
 import mmap
 import os
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.packets
 
 
 class Overflower(FrontEnd):
-    """Receives into a ring whose available index is ahead by more entries than it has, nearly all of them empty: with
-    mergeable buffers rte_vhost notes every entry of a burst in an array as long as the ring."""
+    """Receives into a ring whose available index is ahead by more entries than it has, nearly all of them empty: with mergeable
+    buffers rte_vhost records every entry of a burst in an array as long as the ring."""
 
     ENTRIES, AVAILABLE, USED, BUFFER = 1024, 0x4000, 0x5000, 0x8000
 
@@ -40,7 +40,7 @@ class Overflower(FrontEnd):
         self.start_ring(1, parts=(0xc000, 0xd000, 0xe000))
 
     def refill(self):
-        """The switch may take frames one by one for as long as it finds entries; only several together overflow."""
+        """The switch may take frames one by one as long as it finds entries; only several together overflow."""
         used, = struct.unpack_from("<H", self.rings, self.USED + 2)
         struct.pack_into("<H", self.rings, self.AVAILABLE + 2, used + 0x7fff & 0xffff)
 
@@ -50,7 +50,7 @@ class Overflower(FrontEnd):
 
 
 def flood(sender, receiver, address, ended):
-    """Frames in bursts until `ended` says so."""
+    """Sends frames in bursts until `ended` returns true."""
     def sent():
         if sender.idle():
             receiver.refill()
@@ -61,7 +61,7 @@ def flood(sender, receiver, address, ended):
 
 
 def connected(node, device):
-    """Also while the switch is not there."""
+    """Works even while the switch is down."""
     try:
         return node.control.port(device)["connected"]
     except (OSError, StopIteration):
@@ -92,8 +92,8 @@ def test_the_switch_leaves_a_note_of_whom_it_served(directory):
 @pytest.mark.release
 @pytest.mark.usefixtures("crashes")
 def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(directory):
-    """Where the MTU asks for mergeable buffers, the attack is still possible. Two pods take turns; nobody waits longer for
-    the switch because of the second."""
+    """If the MTU requires mergeable buffers, the attack is still possible. Two pods take turns; the second does not lengthen
+    the wait of other pods for the switch."""
     with running(directory, mtu=9000) as node:
         one, other = node.pods(2)
         exchange(one, other, b"before")
@@ -120,7 +120,7 @@ def test_a_pod_that_crashes_the_switch_loses_its_port_and_the_others_go_on(direc
         starts = [line for line in node.datapath.log().splitlines() if "next start in" in line]
         assert len(starts) == 2 and all("next start in 50 ms" in line for line in starts), starts
 
-        # Another pod on the device has nothing to do with it.
+        # Another pod on the device is not affected.
         node.datapath.detach(owner("c2"))
         exchange(one, node.pod(2), b"the next pod")
         assert node.datapath.device("nic-2").healthy
@@ -148,7 +148,7 @@ def test_a_port_that_is_added_closed_opens_by_itself(directory):
         with Pod(switch.wait_ready().add("p1", mac(1)), mac(1)) as one:
             switch.wait_connected("p1")
             path = switch.add("p2", mac(2), closed={"ms": 3000, "crashes": 2, "reason": "it crashed"})
-            mark = switch.ports_dir / "p2.closed"  # by which a datapath finds the device without a socket
+            mark = switch.ports_dir / "p2.closed"  # by which a datapath finds a device without a socket
             closed = switch.port("p2")["closed"]
             assert not os.path.exists(path) and mark.exists()
             assert closed == {"ms": closed["ms"], "crashes": 2, "reason": "it crashed"} and 0 < closed["ms"] <= 3000
@@ -203,11 +203,11 @@ def test_other_engines_get_every_ring_and_feature(directory):
 
 
 def test_a_guest_that_agreed_on_more_before_an_update_is_named(directory):
-    """QEMU leaves by itself when a feature of its guest is missing, so the log has to say what that means."""
+    """QEMU exits when a feature of its guest is missing, so the log has to explain it."""
     with Switch(directory) as switch:
         port = switch.wait_ready().add("p1", mac(9))
         earlier = Worker(directory)
-        earlier.engine.symlink_to(port)  # the switch, with all that it can do
+        earlier.engine.symlink_to(port)  # the switch, with all features that it supports
         with earlier as worker:
             with Guest(directory, worker.wait_ready().socket, connection=",reconnect=1") as guest:
                 wait_until(lambda: guest.counter("sent") > 2, lambda: f"packets:\n{guest.log()}\n{worker.log()}", 120)

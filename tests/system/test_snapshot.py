@@ -1,4 +1,4 @@
-"""What a look at the node's devices costs, counted in what the kernel is asked."""
+"""The cost of a scan of the node's devices, in system calls."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from support import BUILD
 from sysfs import Sysfs
 
 PLUGIN = BUILD / "deviceplugin/vdpa-device-plugin"
-LOOKUPS = "openat,readlinkat,readlink,newfstatat,access,faccessat"   # each walks a path; reads of what is open don't
+LOOKUPS = "openat,readlinkat,readlink,newfstatat,access,faccessat"   # each walks a path; reads of open files don't
 
 
 def lookups(directory, pfs, vfs):
@@ -19,7 +19,7 @@ def lookups(directory, pfs, vfs):
     trace = directory / "trace"
     done = subprocess.run(["unshare", "--net", "strace", "--follow-forks", "--output", trace, "--trace", LOOKUPS, PLUGIN,
                            "--validate", "--config", directory / "config.yaml", "--sysfs", sysfs.root],
-                          env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"},   # which a tracer keeps from its work
+                          env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"},   # leak detection can't run under a tracer
                           capture_output=True, text=True, check=True)
     assert sysfs.vf(pfs - 1, vfs - 1) in done.stdout
     lines = trace.read_text().splitlines()

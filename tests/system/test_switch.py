@@ -34,7 +34,7 @@ def pods(switch, count, **settings):
 
 
 def reconnected(switch, port):
-    """A pod on a port that had another."""
+    """Connects a pod to a port that another pod has left."""
     pod = Pod(switch.port(port)["socket"], switch.port(port)["mac"])
     switch.wait_connected(port)
     return pod
@@ -51,7 +51,7 @@ def address(number):
 
 
 def test_as_many_ports_as_it_can_serve(switch):
-    """All are connected, with the largest rings that a pod may have; one more is refused, and the others go on."""
+    """All are connected, with the largest rings that a pod may have; one more is refused, and the others keep working."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE), 510
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
     try:
@@ -111,7 +111,7 @@ def test_a_port_is_removed_and_added_under_a_connected_pod(switch):
             times.append(time.monotonic() - start)
         assert switch.add("p1", mac(1)) == path
         assert switch.stats("p1")["tx_packets"] == 0
-    assert min(times) < 0.5, "rte_vhost's thread closes a socket after its second, not at once"
+    assert min(times) < 0.5, "rte_vhost's thread closes a socket after its one-second interval, not at once"
 
 
 @pytest.mark.release
@@ -124,7 +124,7 @@ def test_the_first_pod_of_a_switch_doesn_t_wait(directory):
             with Pod(path):
                 times.append(time.monotonic() - start)
             assert switch.stop() == 0
-    assert min(times) < 0.5, "rte_vhost's thread looks at the first port after its second, not at once"
+    assert min(times) < 0.5, "rte_vhost's thread checks the first port after its one-second interval, not at once"
 
 
 @pytest.mark.parametrize("operation, arguments, words", [
@@ -197,11 +197,11 @@ def test_wrong_arguments_give_one_clear_error(directory, arguments, words):
 
 
 def test_a_poller_counts_the_time_that_frames_take(switch):
-    """And not that of its looks at empty rings."""
+    """Time spent polling empty rings doesn't count."""
     def busy():
         return switch.call("stats")["busy_ns"]
     with pods(switch, 2) as (one, other):
-        one.kick(1)  # the poller wakes and looks around
+        one.kick(1)  # the poller wakes and polls
         assert busy() == [0], "no frame came"
         exchange(one, other)
         first, = busy()
@@ -214,7 +214,7 @@ def test_a_poller_counts_the_time_that_frames_take(switch):
 @pytest.mark.parametrize("core", [0, 1])
 def test_a_poller_stays_on_its_core(directory, core):
     def cores():
-        """Of each poller, by its name."""
+        """The counters of each poller, by its name."""
         return {(task / "comm").read_text().strip(): os.sched_getaffinity(int(task.name))
                 for task in pathlib.Path(f"/proc/{switch.pid}/task").iterdir()
                 if (task / "comm").read_text().startswith("poller-")}
@@ -239,7 +239,7 @@ def test_events_and_stats(switch):
             wait_until(lambda: switch.stats("p1")["tx_packets"] == 1, "the frame to be counted")
             stats = switch.stats("p1")
             assert (stats["tx_bytes"], stats["rx_packets"], stats["rx_bytes"]) == (100, 0, 0)
-            wait_until(lambda: switch.drops("p2") == {"rx_full": 1}, "nobody's frame to be counted")
+            wait_until(lambda: switch.drops("p2") == {"rx_full": 1}, "the frame without a receiver to be counted")
         assert json.loads(lines.readline())["connected"] is False
     assert [p["id"] for p in switch.call("stats")["ports"]] == ["p1", "p2"]
     assert switch.call("stats", ports=["p2"])["ports"][0]["id"] == "p2"
@@ -257,7 +257,7 @@ def test_packets_flow(directory, ring, queues):
         first, second = switch.add("p1", mac(1)), switch.add("p2", mac(2))
         with application(directory, second, "echo", queues, core=1, options=option, mode="macswap"), \
                 application(directory, first, queues=queues, options=option) as app:
-            app.wait_received(10000, "there and back")
+            app.wait_received(10000, "back and forth")
             for queue in range(queues):
                 wait_until(lambda: app.counter(f"rx_q{queue}_good_packets") > 1000,
                            lambda: f"packets on queue {queue}:\n{app.log()[-3000:]}")
@@ -298,12 +298,12 @@ def test_truncated_memory_hits_its_own_port_only(switch):
 
 
 def test_a_port_is_removed_while_its_pod_stalls_the_switch(directory):
-    """Two pollers stand still at the same pod; the control channel answers, and the port can be had again."""
+    """Two pollers are blocked by the same pod; the control channel answers, and the port becomes usable again."""
     with Switch(directory, "--cores", "0,1", queue_pairs=2) as switch:
         with pods(switch.wait_ready(), 3) as (one, other, hostile):
             exchange(one, hostile, b"before")
             fill(hostile.calls[0])
-            for pod in (one, other):  # their ports are served by one poller each
+            for pod in (one, other):  # one poller serves both their ports
                 pod.send_to(hostile.mac, b"never announced")
             start = time.monotonic()
             switch.call("remove_port", id="p3")
@@ -325,9 +325,9 @@ def test_a_port_is_closed_for_longer_each_time(switch):
                 fill(hostile.calls[0])
                 one.send_to(hostile.mac, b"never announced")
                 switch.wait_log(f"port closed for {penalty} s")
-        switch.call("set_port", id="p2", mac=mac(4))  # a closed port is a port like another
+        switch.call("set_port", id="p2", mac=mac(4))  # a closed port has all features of a port
         switch.call("remove_port", id="p2")
-        with Pod(switch.add("p2", mac(2)), mac(2)) as good:  # and another's is open
+        with Pod(switch.add("p2", mac(2)), mac(2)) as good:  # and another pod's is open
             switch.wait_connected("p2")
             exchange(one, good, b"again")
 
@@ -346,19 +346,19 @@ def test_memory_truncated_before_the_rings_start(switch):
 
 @pytest.mark.parametrize("end", ["remove_port", "set_port"])
 def test_two_ports_with_one_address(switch, end):
-    """The later has it; when that is gone, or has another, the first has its own again."""
+    """The later port gets it; once that one is removed, or gets another, the first has its own again."""
     with pods(switch, 3) as (first, later, thief):
         switch.call("set_port", id="p2", mac=first.mac)
         thief.send_to(first.mac, b"for the later")
         assert later.wait_payload(b"for the later") == [b"for the later"]
         switch.call(end, id="p2", **({"mac": mac(2)} if end == "set_port" else {}))
-        thief.send_to(BROADCAST, b"it's me", sender=first.mac)  # which moves an address that is nobody's
+        thief.send_to(BROADCAST, b"it's me", sender=first.mac)  # it moves an address that no port has
         thief.send_to(first.mac, b"for the first")
         assert first.wait_payload(b"for the first") == [b"it's me", b"for the first"]
 
 
 def test_descriptors_that_are_wrong_cost_the_others_nothing(switch):
-    """Frames of a megabyte, addresses that nobody shared, and a receive ring of the same."""
+    """Frames of a megabyte, addresses outside the shared memory, and a receive ring with the same."""
     with pods(switch, 2) as (one, other), Pod(switch.add("p3", mac(3)), mac(3), size=4 << 20) as hostile:
         switch.wait_connected("p3")
         lines = len(switch.log().splitlines())
@@ -368,13 +368,13 @@ def test_descriptors_that_are_wrong_cost_the_others_nothing(switch):
                 hostile.push_rings()
                 exchange(one, other, b"%d" % index)
                 one.send_to(hostile.mac)
-        assert switch.stats("p3")["tx_packets"] == 0, "it copied what is longer than any frame"
+        assert switch.stats("p3")["tx_packets"] == 0, "it copied a frame that is longer than any frame may be"
         assert len(switch.log().splitlines()) - lines < 10, switch.log()
     assert switch.running()
 
 
 def fill(eventfd):
-    """The next write to it blocks until somebody reads it."""
+    """The next write to it blocks until it is read."""
     os.set_blocking(eventfd, False)
     with contextlib.suppress(BlockingIOError):
         os.eventfd_read(eventfd)
@@ -393,10 +393,10 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
             hostile.send_to(one.mac, b"never acknowledged")
         start = time.monotonic()
         exchange(one, other, b"after")
-        assert time.monotonic() - start < 5, "the others stood still for far longer than the guard's 50 ms"
+        assert time.monotonic() - start < 5, "the others were blocked far longer than the guard's 50 ms"
         assert hostile.closed()
         switch.wait_log("port p3: its pod lets a call eventfd block")
-        wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to be opened again")
+        wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to open again")
         with reconnected(switch, "p3") as good:
             exchange(one, good, b"again")
 
@@ -405,7 +405,7 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
 def test_idle_pods_cost_nothing(switch):
     with pods(switch, 2) as (one, other):
         exchange(one, other)
-        wait_until(lambda: asleep(switch.pid), "the switch to fall asleep")
+        wait_until(lambda: asleep(switch.pid), "the switch to sleep")
         ticks, start = switch.cpu_ticks(), time.monotonic()
         wait_until(lambda: time.monotonic() - start >= 5, "the end of the measurement", interval=0.5)
         assert (switch.cpu_ticks() - ticks) / TICKS < 0.01 * 5
@@ -432,7 +432,7 @@ def test_uplink(directory):
             vlan, data = receive(outside, b"out tagged")
             assert vlan == 7 and data[:14] == frame(BROADCAST, mac(2))[:14]
 
-            # The kernel hands veth's tags over apart from the frame as well as in it.
+            # The kernel passes veth's tags in the frame as well as separately.
             outside.send(frame(BROADCAST, mac(0x98), b"in plain"))
             outside.send(frame(BROADCAST, mac(0x97), b"in tagged", vlan=7))
             outside.send(frame(BROADCAST, mac(0x97), b"in for nobody", vlan=8))
@@ -449,14 +449,14 @@ def test_an_idle_uplink_wakes_the_switch(directory):
         with raw_socket(name) as outside, Pod(switch.add("p1", mac(1))) as pod:
             switch.wait_connected("p1")
             for number in range(10):
-                wait_until(lambda: asleep(switch.pid), "the switch to fall asleep")
+                wait_until(lambda: asleep(switch.pid), "the switch to sleep")
                 start = time.monotonic()
                 outside.send(frame(mac(1), mac(0x99), b"wake %d" % number))
                 pod.wait_payload(b"wake %d" % number)
-                if time.monotonic() - start < 0.5:  # half of what a sleeping poller takes without being woken
+                if time.monotonic() - start < 0.5:  # half of the time that a sleeping poller needs if nothing wakes it
                     break
             else:
-                raise AssertionError("never woken by a frame from outside")
+                raise AssertionError("no frame from outside woke it")
 
 
 def test_a_burst_from_outside_fills_the_room_that_a_ring_has(directory):
@@ -477,13 +477,13 @@ def test_a_burst_from_outside_fills_the_room_that_a_ring_has(directory):
 
 
 def test_frames_that_the_uplink_refuses_are_drops_alone(directory):
-    """Those to an uplink that is down fill its ring."""
+    """Frames to an uplink that is down fill its ring."""
     with wire() as name, Switch(directory, "--uplink", "uplink0", wrapper=["ip", "netns", "exec", name]) as switch:
         switch.wait_ready()
         with Pod(switch.add("p1", mac(1))) as pod:
             switch.wait_connected("p1")
             subprocess.run(["ip", "-n", name, "link", "set", "uplink0", "down"], check=True)
-            for _ in range(1000):  # the ring has 512 places
+            for _ in range(1000):  # the ring has 512 entries
                 pod.send_to(BROADCAST, size=100)
             wait_until(lambda: uplink(switch)["rx_packets"] + uplink(switch)["drops"]["rx_full"] == 1000,
                        lambda: f"all frames to be counted: {uplink(switch)}")
@@ -501,11 +501,11 @@ def udp(to, sender, port, payload):
 
 @pytest.mark.parametrize("other", ["busy", "idle"])
 def test_every_poller_wakes_for_its_frames_from_outside(directory, other):
-    """The uplink's flows are spread over the pollers; what one does keeps no other asleep."""
+    """The uplink's flows are spread over the pollers; frames for one poller wake it even if the other is busy."""
     with wire() as name, Switch(directory, "--uplink", "uplink0", "--cores", "0,1",
                                 wrapper=["ip", "netns", "exec", name]) as switch, contextlib.ExitStack() as stack:
         sender, path = switch.wait_ready().add("p1", mac(1)), switch.add("p2", mac(2))
-        switch.add("p3", mac(3))  # nobody there, but known
+        switch.add("p3", mac(3))  # no pod is connected, but the address is known
         outside = stack.enter_context(raw_socket(name))
         pod = stack.enter_context(Pod(path, mac(2)))
         switch.wait_connected("p2")
@@ -519,10 +519,10 @@ def test_every_poller_wakes_for_its_frames_from_outside(directory, other):
             outside.send(udp(mac(2), mac(0x99), port, payload))
             wait_until(lambda: any(payload in data for data in pod.take()), payload, interval=0.001)
             return time.monotonic() - start
-        # A poller that nobody wakes looks every second: right after a look, the next frame waits for all of that. One of
-        # several frames may be late for another reason.
+        # A poller that is not woken polls every second: right after such a poll, the next frame waits for a whole second. One
+        # of several frames may be late for another reason.
         slowest = max(min(seconds(port, number) for number in range(5)) for port in range(2000, 2030))
-        assert slowest < 0.5, "the frames of a flow woke nobody"
+        assert slowest < 0.5, "the frames of a flow woke no poller"
 
 
 def test_the_socket_of_a_killed_switch_goes_with_the_next_one(directory):

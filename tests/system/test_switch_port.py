@@ -1,4 +1,4 @@
-"""What a port of vdpa-switch can be set to beyond its address: trust and the rate limit."""
+"""The settings of a vdpa-switch port besides its address: trust and the rate limit."""
 
 import time
 
@@ -38,7 +38,7 @@ def test_a_trusted_pod_takes_another_address(switch, pods):
     other.send_to(mac(0x51), b"to the other")
     other.send_to(trusted.mac, b"to its own")
     assert trusted.wait_payload(b"to its own") == [b"to the other", b"to its own"]
-    exchange(other, third)  # after which the third would have had what was flooded
+    exchange(other, third)  # by then the third would have received flooded frames
     assert third.take() == []
     assert switch.drops("p1") == {}
 
@@ -51,7 +51,7 @@ def test_a_trusted_pod_takes_no_address_that_is_none_of_its_own(switch, pods, se
     trusted.send_to(other.mac, b"honest")
     assert other.wait_payload(b"honest") == [b"honest"]
     assert switch.drops("p1") == {"spoofed": 1}
-    exchange(other, third)  # whose address is still where it was
+    exchange(other, third)  # whose address is still on its port
 
 
 def test_addresses_of_another_vlan_are_free(switch, pods):
@@ -64,7 +64,7 @@ def test_addresses_of_another_vlan_are_free(switch, pods):
 def test_an_address_that_a_port_is_given_is_taken_from_whoever_had_it(switch, pods):
     trusted, other, _ = pods
     trusted.send_to(other.mac, b"free", sender=mac(5))
-    other.wait_payload(b"free")  # it is taken from the ring before the switch looks at it
+    other.wait_payload(b"free")  # it is taken from the ring before the switch checks it
     with Pod(switch.add("p5", mac(5)), mac(5)) as owner:
         switch.wait_connected("p5")
         trusted.send_to(other.mac, b"taken", sender=mac(5))
@@ -86,21 +86,21 @@ def test_trust_ends_at_run_time(switch, pods):
 # --- max_tx_rate
 
 def sender(directory, socket, size, queues=1, name="sender"):
-    """An application that sends frames of `size` bytes to mac(2) as fast as it can, ahead by what its rings hold."""
+    """An application that sends frames of `size` bytes to mac(2) as fast as it can, limited only by its rings."""
     vdev = f"net_virtio_user0,path={socket},mac={mac(1)},queues={queues},queue_size=1024"
     return Testpmd(name, directory, [vdev], "txonly", queues, arguments=[f"--txpkts={size}", f"--eth-peer=0,{mac(2)}"])
 
 
 def mbits(switch, port="p1", seconds=1.0):
-    """What the pod of a port sends at, measured over an interval of at least so many seconds."""
-    # The clock around both readings: an interval that is too long shows a lower rate, never a higher one.
+    """The sending rate of a port's pod, measured over an interval of at least this many seconds."""
+    # The clock is read before and after both readings: too long an interval shows a lower rate, never a higher one.
     start, before = time.monotonic(), switch.stats(port)["tx_bytes"]
     wait_until(lambda: time.monotonic() >= start + seconds, "the end of the measurement", interval=0.1)
     return (switch.stats(port)["tx_bytes"] - before) * 8 / (time.monotonic() - start) / 1e6
 
 
 def wait_rate(switch, rate, tolerance=0.03):
-    """Waits for an interval with this rate. A busy machine makes for lower ones, nothing may for a higher one."""
+    """Waits for an interval with this rate. A busy machine lowers the rate; nothing may raise it."""
     seen = []
 
     def reached():
@@ -115,9 +115,9 @@ def test_a_port_s_rate_is_what_it_was_set_to(directory, switch, rate, size):
     path = switch.add("p1", mac(1), max_tx_rate=rate)
     switch.add("p2", mac(2))
     with sender(directory, path, size):
-        wait_until(lambda: switch.stats("p1")["tx_bytes"] > rate * 1e6 / 8 / 10, "what it has saved to be sent")
+        wait_until(lambda: switch.stats("p1")["tx_bytes"] > rate * 1e6 / 8 / 10, "the saved-up credit to be used")
         wait_rate(switch, rate)
-    assert switch.drops("p1") == {}, "it shapes, it doesn't drop"
+    assert switch.drops("p1") == {}, "it shapes without dropping"
 
 
 def test_the_rate_is_set_and_taken_away_at_run_time(directory, switch):
@@ -164,7 +164,7 @@ def test_a_limited_port_costs_no_cpu_while_it_waits(directory, switch):
 
 
 def test_no_frame_is_forgotten_while_a_port_waits(switch):
-    """A poller that lost one would find it a second later."""
+    """A poller that missed a wake-up would find the frame a second later."""
     with Pod(switch.add("p1", mac(1), max_tx_rate=1), mac(1)) as limited, Pod(switch.add("p2", mac(2)), mac(2)) as other:
         switch.wait_connected("p1")
         switch.wait_connected("p2")

@@ -27,7 +27,7 @@ def test_packets_flow(directory, ring, queues):
         node.attach(0)
         node.attach(1)
         sender, _ = node.pair(queues=queues, ring=ring)
-        sender.wait_received(10000, "there and back")
+        sender.wait_received(10000, "back and forth")
         for queue in range(queues):
             wait_until(lambda: sender.counter(f"rx_q{queue}_good_packets") > 1000,
                        lambda: f"packets on queue {queue}:\n{sender.log()[-3000:]}")
@@ -49,7 +49,7 @@ def test_an_application_is_killed_and_starts_again_on_its_socket(node, ring):
 
 @RINGS
 def test_the_switch_is_killed_under_traffic(node, ring):
-    """The applications do nothing and notice nothing but a gap."""
+    """The applications need no action and notice only a gap."""
     node.attach(0)
     node.attach(1)
     sender, echo = node.pair(ring=ring)
@@ -81,7 +81,7 @@ def test_the_gap_when_the_switch_is_killed(node):
 
 
 class Stream:
-    """Bursts of as many frames as the receiver has buffers, the next when all of the last have come."""
+    """Sends bursts of as many frames as the receiver has buffers, each once all of the last have arrived."""
 
     def __init__(self, sender, receiver):
         self.sender, self.receiver = sender, receiver
@@ -119,12 +119,12 @@ def test_an_update_loses_no_packet_of_a_burst(node):
         bursts = [stream.bursts for stream in streams]
 
         def two_more():
-            """The last burst before is whole then."""
+            """The last burst before it is complete then."""
             for stream, before in zip(streams, bursts):
                 if stream.bursts < before + 2:
                     stream.turn()
             return all(stream.bursts == before + 2 and stream.whole() for stream, before in zip(streams, bursts))
-        wait_until(two_more, lambda: f"{[(s.sent, len(s.came)) for s in streams]} frames sent and come\n{second.log()}",
+        wait_until(two_more, lambda: f"{[(s.sent, len(s.came)) for s in streams]} frames sent and received\n{second.log()}",
                    30, 0.001)
         for stream in streams:
             assert stream.came == [b"%d" % number for number in range(stream.sent)]
@@ -143,8 +143,8 @@ def test_two_attachments_in_one_application(node):
 
 @RINGS
 def test_learning_vlans_and_spoof_check_with_applications(node, ring):
-    """Whom two applications' packets reach, by what two others see."""
-    stranger = mac(0x77)   # no port's own: it is learned from the echo
+    """The receivers of two applications' packets, as two others see them."""
+    stranger = mac(0x77)   # not a port's own address: it is learned from the reply
     beside, apart = node.pod(2), node.pod(3, vlan=20)
     sender_socket = node.attach(0, spoof_check=True)
     node.attach(1)
@@ -154,7 +154,7 @@ def test_learning_vlans_and_spoof_check_with_applications(node, ring):
             f"net_virtio_user0,path={sender_socket},mac={address},packed_vq={int(ring == 'packed')}"], "txonly",
             arguments=[f"--eth-peer=0,{stranger}"])
     with sending("sender", mac(0)) as sender:
-        wait_until(beside.take, lambda: f"what goes to an unknown address, beside:\n{sender.log()[-3000:]}")
+        wait_until(beside.take, lambda: f"frames to an unknown address, besides:\n{sender.log()[-3000:]}")
         echo = node.stack.enter_context(node.testpmd(1, "echo", "macswap", ring=ring))
         echo.wait_received(5000, "everywhere, until its answers have taught the switch")
         beside.take()
@@ -168,7 +168,7 @@ def test_learning_vlans_and_spoof_check_with_applications(node, ring):
     assert apart.take() == [] and node.control.drops("nic-3") == {}
 
 
-# --- pods that do what no application does, beside others whose packets go on
+# --- pods that do what no application does, beside others whose packets must keep flowing
 
 def test_second_connection_is_refused(node):
     one, other, *_ = node.pods(2)
@@ -212,7 +212,7 @@ def test_truncated_memory_hits_its_own_port_only(node):
 
 
 def test_a_call_eventfd_that_blocks_hits_its_own_port_only(node):
-    """The worker makes it one that doesn't block; a pod can undo that."""
+    """The worker makes it non-blocking; a pod can undo that."""
     one, other, hostile = node.pods(3)
     exchange(one, hostile, b"before")
     call = hostile.calls[0]
@@ -230,7 +230,7 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(node):
     exchange(one, node.connect(2), b"again")
 
 
-# --- what a switch does
+# --- the functions of a switch
 
 def test_unknown_and_broadcast_go_to_all_and_what_is_learned_to_one(node):
     one, other, third = node.pods(3)
@@ -242,7 +242,7 @@ def test_unknown_and_broadcast_go_to_all_and_what_is_learned_to_one(node):
         assert pod.wait_payload(b"unknown") == [b"broadcast", b"multicast", b"unknown"]
 
     other.send_to(one.mac, b"I am here", sender=stranger)
-    assert one.wait_payload(b"I am here") == [b"I am here"]  # and not what it sent itself
+    assert one.wait_payload(b"I am here") == [b"I am here"]  # and not its own frames
     one.send_to(third.mac, b"own")
     assert third.wait_payload(b"own") == [b"own"]
     one.send_to(stranger, b"learned")
@@ -251,7 +251,7 @@ def test_unknown_and_broadcast_go_to_all_and_what_is_learned_to_one(node):
     third.send_to(one.mac, b"moved", sender=stranger)
     one.wait_payload(b"moved")
     one.send_to(stranger, b"after the move")
-    assert third.wait_payload(b"after the move") == [b"after the move"]  # and neither of those before
+    assert third.wait_payload(b"after the move") == [b"after the move"]  # and none of the frames before
     one.send_to(other.mac, b"end")
     assert other.wait_payload(b"end") == [b"end"]
 
@@ -271,7 +271,7 @@ def test_vlans_are_apart(node):
     blue = [node.pod(2, vlan=20), node.pod(3, vlan=20)]
     red[0].send_to(BROADCAST, b"red broadcast")
     red[0].send_to(blue[0].mac, b"red to blue")
-    red[0].send_to(mac(0x77), b"red unknown", vlan=20)  # a pod has no say in VLANs
+    red[0].send_to(mac(0x77), b"red unknown", vlan=20)  # a pod can't choose its VLAN
     red[0].send_to(BROADCAST, b"red end")
     assert red[1].wait_payload(b"red end") == [b"red broadcast", b"red to blue", b"red end"]
     blue[1].send_to(BROADCAST, b"blue end")
@@ -325,5 +325,5 @@ def test_frames_that_are_none(node, data):
     one, other = node.pods(2)
     one.push(data)
     exchange(one, other)
-    # Without a byte behind the header rte_vhost has no frame to give.
+    # Without a byte after the header rte_vhost has no frame to deliver.
     assert node.control.drops("nic-0") == ({"runt": 1} if 0 < len(data) < 14 else {})

@@ -1,4 +1,4 @@
-"""vdpa-device-plugin and vendors' cards, on a generated sysfs: which are offered, and with what their devices are made."""
+"""vdpa-device-plugin and vendors' cards, on a generated sysfs: which are offered, and the attributes of their devices."""
 
 import subprocess
 
@@ -41,7 +41,7 @@ def test_a_pf_and_a_connectx4_are_not_offered_while_software_ports_are(scene):
     sysfs, kubelet, _, start = scene
     pf, old, old_vf = sysfs.pf(0), sysfs.pf(1), sysfs.vf(1, 0)
     sysfs.remove_vf(0, 0)
-    (sysfs.path(pf) / "virtfn0").unlink()  # a PF without VFs, which is not left out for having them
+    (sysfs.path(pf) / "virtfn0").unlink()  # a PF without VFs, which is therefore not excluded as a PF with VFs
     sysfs.set_driver(pf, "mlx5_core", "15B3:101D", "15B3:0058")
     sysfs.set_driver(old, "mlx5_core", "15B3:1013", "15B3:0058")
     sysfs.set_driver(old_vf, "mlx5_core", "15B3:1014", "15B3:0058")

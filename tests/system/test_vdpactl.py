@@ -1,4 +1,4 @@
-"""vdpactl beside a real vdpa-datapath: tables for people, JSON for programs, and words for what is wrong."""
+"""vdpactl with a real vdpa-datapath: tables for people, JSON for programs, and error messages."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ def datapath(directory):
 
 def test_devices(datapath, directory):
     datapath.attach(owner("c1", pod="web"), "nic-0")
-    datapath.attach(owner("c2"), "nic-1")  # from somewhere that isn't Kubernetes
+    datapath.attach(owner("c2"), "nic-1")  # from a caller other than Kubernetes
     assert table(directory, "devices") == {
         device: {"DEVICE": device, "RESOURCE": "vdpa.io/nic", "HEALTH": "Healthy", "POD": pod, "REASON": "-"}
         for device, pod in [("nic-0", "default/web"), ("nic-1", "c2"), ("nic-2", "-")]}
@@ -117,7 +117,7 @@ def test_detach_by_force_asks(datapath, directory):
     assert done.returncode == 1 and "add --yes" in done.stderr and datapath.attachment()
 
     def answer(text):
-        """What a person at a terminal sees, and the exit status."""
+        """The output and the exit status for a person at a terminal."""
         pid, terminal = pty.fork()
         if pid == 0:
             os.execv(PROGRAM, [str(word) for word in command(directory, "detach", "--force", "nic-0")])
@@ -126,7 +126,7 @@ def test_detach_by_force_asks(datapath, directory):
             while b"to continue: " not in seen:
                 seen += screen.read(1000)
             screen.write(text)
-            with contextlib.suppress(OSError):  # the terminal ends with the program
+            with contextlib.suppress(OSError):  # the terminal closes with the program
                 while more := screen.read(1000):
                     seen += more
         return seen.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -176,7 +176,7 @@ def traffic(datapath, directory):
     for number, values in enumerate([{}, {}, {"spoof_check": True}]):
         device = f"nic-{number}"
         datapath.attach(owner(f"c{number}", f"net{number}"), device, settings(**values))
-        # As the pod gets it, but for the place where the directory is mounted.
+        # As the pod gets it, except for the mount point of the directory.
         line = datapath.path(device, "eal-args").read_text().strip()
         assert line.startswith("--vdev=") and line.count("/run/vdpa/") == 1, line
         vdevs[device] = line.removeprefix("--vdev=").replace("/run/vdpa/", f"{datapath.run_dir}/devices/")
@@ -187,7 +187,7 @@ def traffic(datapath, directory):
 
 
 def readings(watch):
-    """Packets that nic-1 has received so far, and a second."""
+    """The packets that nic-1 has received so far, and their rate per second."""
     rows = [line.split() for line in watch.log().splitlines() if line.startswith("nic-1 ")]
     return [(int(row[1]), int(row[5])) for row in rows if len(row) > 5]
 
@@ -206,7 +206,7 @@ def test_stats_under_traffic(datapath, directory):
         assert row.keys() == {"DEVICE", "RX-PACKETS", "RX-BYTES", "TX-PACKETS", "TX-BYTES", "DROPS"}
 
         with Program("watch", command(directory, "stats", "--watch", "--interval", "0.2"), directory) as watch:
-            # Where others want the receiver's core too it may rest for a reading.
+            # If other programs need the receiver's core, it may receive nothing for a whole reading.
             wait_until(lambda: len({packets for packets, _ in readings(watch)}) >= 3, watch.log)
             found = readings(watch)
             for (before, _), (packets, rate) in zip(found, found[1:]):

@@ -1,4 +1,4 @@
-"""Devices whose owner record can't be read: nobody gets them, whoever has them keeps them, and a person ends it."""
+"""Devices whose owner record can't be read: no other pod gets them, their pods keep them, and a person frees them."""
 
 import contextlib
 import json
@@ -25,14 +25,14 @@ def datapath(directory):
 
 
 def spoil(datapath, content, device="nic-0"):
-    """What a restarted datapath finds in the place of the device's record."""
+    """Writes the record that a restarted datapath finds for the device."""
     datapath.kill()
     datapath.record(device).write_text(content)
 
 
 @pytest.fixture
 def again():
-    """Another instance over the same directories, which ends with the test; its processes are left to the first one."""
+    """Another instance over the same directories, which ends with the test; the first one owns its processes."""
     with contextlib.ExitStack() as ends:
         def start(datapath):
             datapath.kill()
@@ -67,7 +67,7 @@ def test_withheld_until_a_person_ends_it(datapath, directory, again, content, wh
             datapath.attach(owner("c2"))
         assert not datapath.detach(owner()), "it isn't known to be this owner's"
         wait_until(lambda: datapath.attachment("nic-1").state == "waiting", lambda: str(datapath.attachment("nic-1")))
-        # Whoever has it notices nothing.
+        # Its pod notices nothing.
         assert datapath.processes() == running
         assert os.path.samestat(datapath.socket().stat(), socket)
         assert files == [datapath.path(file=name).read_text() for name in ("device.json", "eal-args")]
@@ -108,7 +108,7 @@ def test_a_record_that_another_version_can_read_is_taken_up_again(datapath, agai
     older = again(datapath)
     assert older.offer().attachment().state.startswith("withheld: ")
     assert older.processes() == running
-    # The program that knows version 2 finds it there; this one is given a version that it knows.
+    # The program that knows version 2 finds it there; here the record gets a version that this program knows.
     bad(datapath).write_text(json.dumps(record))
     newer = again(older)
     newer.offer().wait_healthy()

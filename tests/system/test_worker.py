@@ -68,7 +68,7 @@ def test_application_restarted_and_killed(directory, ring):
 
 
 def test_engine_missing_at_the_start_and_gone_for_long(directory):
-    """The pod's socket appears when the engine is there; a front-end outlives an engine that comes back late."""
+    """The pod's socket appears once the engine is there; a front-end outlives an engine that comes back late."""
     with Worker(directory) as worker:
         worker.wait_log("the engine at")
         worker.wait_state(ready=False, engine="down")
@@ -79,7 +79,7 @@ def test_engine_missing_at_the_start_and_gone_for_long(directory):
                 worker.wait_state(front="running", engine="up")
                 switch.kill()
                 worker.wait_state(front="connected", engine="down")
-                assert front.stop_ring(0) == 0  # answered without an engine, from the ring
+                assert front.stop_ring(0) == 0  # answered from the ring, without an engine
                 with engine(directory, worker.engine, name="second"):
                     worker.wait_state(engine="up", front="running")
                     assert front.stop_ring(1) == 0
@@ -94,7 +94,7 @@ def test_engine_that_hangs_is_left(directory):
             try:
                 front.send(SET_PROTOCOL_FEATURES, struct.pack("<Q", REPLY_ACK))
                 front.share()
-                front.start_ring(0)  # acknowledged only when the engine has been given up
+                front.start_ring(0)  # acknowledged only once the engine has been given up
                 worker.wait_log("has not answered")
                 worker.wait_state(engine="down", front="connected")
             finally:
@@ -104,7 +104,7 @@ def test_engine_that_hangs_is_left(directory):
 
 @pytest.mark.release
 def test_second_memory_table_under_traffic(directory):
-    """The engine gets the new memory and goes on at the positions it had."""
+    """The engine gets the new memory and resumes at its positions."""
     with Worker(directory) as worker, engine(directory, worker.engine):
         worker.wait_ready()
         with FrontEnd(worker.socket).running() as front:
@@ -128,7 +128,7 @@ def test_second_connection_is_refused(directory):
 
 
 def test_an_application_that_comes_back_at_once_is_served(directory):
-    """Also if the worker hears of the end of the one and of the start of the other together."""
+    """Even if the worker learns of the end of one and the start of the other at the same time."""
     with Worker(directory) as worker, engine(directory, worker.engine):
         worker.wait_ready()
         os.kill(worker.pid, signal.SIGSTOP)
@@ -152,7 +152,7 @@ def test_an_application_that_comes_back_at_once_is_served(directory):
     (struct.pack("<IIIQ", SET_VRING_KICK, 1, 8, 0), "SET_VRING_KICK: came with 0 descriptors"),
 ])
 def test_malformed_input(directory, data, name):
-    """Half a message leaves the worker as alive as before; garbage ends the session and is named."""
+    """Half a message does not affect the worker; garbage ends the session with a message."""
     with Worker(directory) as worker, engine(directory, worker.engine):
         worker.wait_ready()
         with FrontEnd(worker.socket) as front:
@@ -180,7 +180,7 @@ def test_malformed_input_does_not_fill_the_log(directory):
 
 @contextlib.contextmanager
 def lingering_socket():
-    """A connection whose last close waits for a peer that takes nothing."""
+    """A connection whose last close waits for a peer that reads nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as linger:
         with server.accept()[0]:
             linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
@@ -230,7 +230,7 @@ def test_a_front_end_that_reads_no_answers(directory):
                 while True:
                     front.send(GET_FEATURES)
             assert worker.hello()["front"] == "connected"
-            if not SANITIZED:  # whose memory says nothing about ours
+            if not SANITIZED:  # its memory has nothing to do with ours
                 assert worker.memory_kib() < 8 * 1024
             ticks = worker.cpu_ticks()
             for _ in range(20):
@@ -240,7 +240,7 @@ def test_a_front_end_that_reads_no_answers(directory):
 
 @pytest.mark.parametrize("features", [VERSION_1, VERSION_1 | RING_PACKED], ids=["split", "packed"])
 def test_memory_truncated_while_the_engine_is_down(directory, features):
-    """Positions are then read from memory that is gone: the session ends, the worker lives."""
+    """The positions are then read from memory that is gone: the session ends, the worker survives."""
     with Worker(directory) as worker:
         first = engine(directory, worker.engine)
         with first:
@@ -272,7 +272,7 @@ def test_inconsistent_ring_ends_the_session(directory):
 
 
 def test_what_the_engine_refuses_ends_the_session(directory):
-    """Memory sealed against writing passes every check but the engine's mmap()."""
+    """Memory sealed against writing passes every check except the engine's mmap()."""
     with Worker(directory) as worker, engine(directory, worker.engine):
         worker.wait_ready()
         downs = worker.log().count("is down")
@@ -282,7 +282,7 @@ def test_what_the_engine_refuses_ends_the_session(directory):
             with pytest.raises(ConnectionError):
                 front.start_ring(0)
             worker.wait_log("the engine refused SET_MEM_TABLE")
-            assert worker.log().count("is down") == downs  # the engine itself is well
+            assert worker.log().count("is down") == downs  # the engine itself is healthy
         worker.wait_state(front="listening", engine="up")
 
 

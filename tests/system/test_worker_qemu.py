@@ -1,4 +1,4 @@
-"""QEMU as the worker's front-end: a Linux guest's virtio-net, whose driver behaves unlike DPDK's."""
+"""QEMU as the worker's front-end: a Linux guest's virtio-net, whose driver behaves differently from DPDK's."""
 
 import os
 import signal

@@ -28,7 +28,7 @@ std::vector<uint8_t> gather(const Chain& chain) {
   return packet;
 }
 
-// How many bytes of `packet` were put into the buffer: all, or none if it is too small.
+// Copies the packet into the buffer. Returns how many bytes: all, or none if it is too small.
 uint32_t scatter(const std::vector<uint8_t>& packet, const Chain& chain) {
   size_t room = 0, done = 0;
   for (const Piece& piece : chain.pieces) room += piece.writable ? piece.length : 0;

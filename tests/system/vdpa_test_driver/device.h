@@ -1,4 +1,4 @@
-// A vDPA device in software: what is sent on a queue pair comes back on it, moved by a thread that
+// A vDPA device in software that returns every packet sent on a queue pair, moved by a thread that
 // stands for the card.
 #pragma once
 
@@ -16,9 +16,9 @@ namespace vdpa_test {
 
 struct Options {
   uint32_t queuePairs = 1;
-  uint64_t failingStarts = 0;  // so many times the device refuses to start
-  uint64_t crashAfter = 0;     // the process dies after so many packets
-  uint64_t unplugAfter = 0;    // the kernel wants the device back
+  uint64_t failingStarts = 0;  // the device refuses to start this many times
+  uint64_t crashAfter = 0;     // the process dies after this many packets
+  uint64_t unplugAfter = 0;    // the kernel removes the device
   std::string name;
 };
 
@@ -33,9 +33,9 @@ class Device {
   bool start(int vid);
   void stop();
   void setEnabled(uint16_t ring, bool enabled);
-  void forgetConnection();  // the next one enables its own rings
+  void forgetConnection();  // the next configuration enables its own rings
 
-  // Packets and bytes that a queue moved, ever.
+  // The total packets and bytes that a queue has moved.
   struct Counters {
     uint64_t packets = 0, bytes = 0;
   };
@@ -44,7 +44,7 @@ class Device {
  private:
   void openRing(uint16_t ring);
   void move();
-  bool moveAll();  // whether there was anything
+  bool moveAll();  // returns whether it moved any packet
   bool forward(uint16_t from, uint16_t to);
   void count(uint16_t ring, uint64_t bytes);
   void wait();

@@ -62,7 +62,7 @@ constexpr uint64_t kFeatures = 1ull << 17 /* CTRL_VQ */ | 1ull << 18 /* CTRL_RX 
 
 constexpr const char* kStats[] = {"packets", "bytes"};
 
-std::unique_ptr<Device> device;  // one a process, as vdpa-pmd has it
+std::unique_ptr<Device> device;  // one per process, as in vdpa-pmd
 rte_vdpa_device* registered = nullptr;
 
 void complain(const char* what) {
@@ -79,7 +79,7 @@ int getFeatures(rte_vdpa_device*, uint64_t* features) {
   return 0;
 }
 
-// As mlx5: REPLY_ACK is not among them.
+// As in mlx5: without REPLY_ACK.
 int getProtocolFeatures(rte_vdpa_device*, uint64_t* features) {
   *features = 1ull << VHOST_USER_PROTOCOL_F_MQ;
   return 0;

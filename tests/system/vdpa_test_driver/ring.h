@@ -1,5 +1,5 @@
-// A virtqueue as a device sees it (virtio 1.2, 2.7 split and 2.8 packed), in the memory of whoever
-// is connected to rte_vhost.
+// A virtqueue as a device sees it (virtio 1.2, 2.7 split and 2.8 packed), in the memory of the
+// front-end that is connected to rte_vhost.
 #pragma once
 
 #include <rte_vhost.h>
@@ -18,8 +18,8 @@ struct Piece {
 };
 
 struct Chain {
-  uint16_t id = 0;           // the buffer's, which goes back to the driver
-  uint16_t descriptors = 0;  // it takes in the ring
+  uint16_t id = 0;           // the buffer's descriptor ID, returned to the driver
+  uint16_t descriptors = 0;  // the descriptors that it uses in the ring
   std::vector<Piece> pieces;
 };
 
@@ -28,7 +28,7 @@ struct FreeMemory {
 };
 using Memory = std::unique_ptr<rte_vhost_memory, FreeMemory>;
 
-// For one thread at a time.
+// Not thread-safe.
 class Ring {
  public:
   // Null unless rte_vhost has this ring, with addresses and both eventfds.
@@ -38,11 +38,11 @@ class Ring {
   // The next buffer that the driver made available; false if there is none, or after the driver
   // broke the ring.
   virtual bool next(Chain& chain) = 0;
-  // Gives the buffer of the last next() back, with `written` bytes in it.
+  // Returns the buffer of the last next() to the driver, with `written` bytes in it.
   virtual void finish(const Chain& chain, uint32_t written) = 0;
-  // Interrupts the driver, unless it asked not to be.
+  // Interrupts the driver, unless it suppressed interrupts.
   void interrupt();
-  // Tells rte_vhost where the ring is.
+  // Reports the ring's positions to rte_vhost.
   virtual void save() = 0;
 
   int kickFd() const { return vring_.kickfd; }
@@ -52,7 +52,7 @@ class Ring {
   Ring(int vid, uint16_t number, const rte_vhost_vring& vring, rte_vhost_memory& memory)
       : vid_(vid), number_(number), vring_(vring), memory_(memory) {}
   virtual bool wantsInterrupt() const = 0;
-  // False if the memory is not the driver's.
+  // False if the memory is not part of the driver's.
   bool addPiece(Chain& chain, uint64_t address, uint32_t length, bool writable) const;
 
   const int vid_;
