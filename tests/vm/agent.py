@@ -1,7 +1,7 @@
-"""The guest's side of vm.py: runs what the host asks for over a virtio-serial port, one JSON object a line both ways.
+"""The guest's side of vm.py: runs the host's commands over a virtio-serial port, one JSON object per line both ways.
 
-It starts as the guest's first process. That one only collects orphans; its child serves, and when that ends, so does the
-guest.
+It starts as the guest's first process, which only reaps orphans; its child serves, and when the child ends, the guest powers
+off.
 """
 
 import json
@@ -71,7 +71,7 @@ def popen(command, output):
 
 
 def run(_, request):
-    """To its end, or to its deadline. What it leaves in the background may keep the output open: a file, no pipe."""
+    """Runs it to its end or its deadline. The output is a file, not a pipe, since background processes may keep it open."""
     with open(f"/tmp/agent-{request['id']}", "w+b") as output:
         os.unlink(output.name)
         process = popen(request["command"], output)
@@ -101,7 +101,7 @@ def wait(programs, request):
 
 
 def kill(programs, request):
-    """The program and what it started in its session."""
+    """The program and all processes in its session."""
     process = programs[request["pid"]]
     if process.poll() is None:
         os.killpg(process.pid, request["signal"])

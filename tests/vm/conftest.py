@@ -1,4 +1,4 @@
-"""One guest for the whole run; each test finds its NICs as they were after the boot."""
+"""One guest for the whole run; each test finds its NICs in their state after the boot."""
 
 import pathlib
 import signal

@@ -18,11 +18,11 @@ flock 9
 
 say() { echo "vm setup: $* [$SECONDS s]"; }
 fail() { echo "vm setup: $*" >&2; exit 1; }
-work=$dir/work     # on the same file system, so that a finished part appears at once
+work=$dir/work     # on the same file system, so that a finished part appears atomically
 rm -rf "$work"
 trap 'rm -rf "$work"' EXIT
 
-# apt_options NAME [SOURCES]: fills 'apt' with options for an apt that shares nothing with the system's but its sources.
+# apt_options NAME [SOURCES]: fills 'apt' with options for an apt that shares only the sources with the system's.
 apt_options() {
   local root=$work/apt-$1
   mkdir -p "$root"/{lists/partial,cache/archives/partial,downloads}
@@ -39,7 +39,7 @@ apt_options() {
   apt-get "${apt[@]}" update > "$root/log" 2>&1 || { cat "$root/log" >&2; fail "apt-get update failed"; }
 }
 
-# download COMMAND...: an apt-get that only fetches, from within the archives' folder.
+# download COMMAND...: runs an apt-get that only downloads, in the archives' folder.
 download() {
   (cd "$archives" && apt-get "${apt[@]}" "$@" > ../log 2>&1) || { cat "$archives/../log" >&2; fail "apt-get $* failed"; }
 }
@@ -75,7 +75,7 @@ kernel() {
   unpack "$root"
   say "building vdpa_sim and vp_vdpa for $version"
 
-  # The headers name each other by absolute paths; and with no vmlinux beside them no BTF is made, which needs more tools.
+  # The headers refer to each other by absolute paths; without vmlinux beside them no BTF is made, which would need more tools.
   headers=$root/usr/src/linux-headers-$version-amd64
   sed -i "s|/usr/src/|../|" "$headers/Makefile"
   rm -f "$headers/vmlinux"

@@ -1,4 +1,4 @@
-"""The project's programs in the test machine: inside/ holds the tests, which pytest runs there."""
+"""The project's programs in the test machine: runs the tests of inside/ there, with pytest."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The test machine itself: what the other tests of this folder take for granted."""
+"""The test machine itself: the assumptions of the other tests in this folder."""
 
 import signal
 import time
@@ -10,7 +10,7 @@ def test_commands_and_programs(guest):
     assert guest.run("echo out; echo err >&2; exit 3") == (3, "out\nerr\n")
     began = time.monotonic()
     assert guest.run("sleep 600", timeout=1).code is None
-    assert guest.run("sleep 600 & echo left", timeout=60) == (0, "left\n")   # what runs on delays no answer
+    assert guest.run("sleep 600 & echo left", timeout=60) == (0, "left\n")   # background processes delay no answer
     assert time.monotonic() - began < 30
 
     program = guest.start("bash -c 'trap \"echo bye; exit 5\" TERM; echo hello; while true; do sleep 0.1; done'", "greeter")

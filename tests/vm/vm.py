@@ -30,7 +30,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 MULTIQUEUE = ("vf3", "vf4")   # VFs 2 and 3: two queue pairs, of which vp-vdpa sees one and the control queue
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vdpa" / "vm"
 
-Result = collections.namedtuple("Result", "code output")   # code is None when the deadline was missed
+Result = collections.namedtuple("Result", "code output")   # code is None after a missed deadline
 
 
 class GuestError(Exception):
@@ -38,11 +38,11 @@ class GuestError(Exception):
 
 
 class Guest:
-    """Boots at once; close() powers off. A test's command goes through bash in the guest, as root."""
+    """Boots at once; close() powers off. Commands of tests run in bash in the guest, as root."""
 
     def __init__(self, memory=1024, tap=None, boot_timeout=180, disk=None):
-        """memory in MiB. tap is a link of the host's, to which the guest is then connected by a NIC at 0000:00:10.0. disk is
-        a file of the host's, the guest's disk of 0000:00:12.0, which outlives it."""
+        """memory in MiB. tap is a link of the host's, to which a NIC at 0000:00:10.0 then connects the guest. disk is a file of
+        the host's, the guest's disk at 0000:00:12.0, which outlives it."""
         subprocess.run([HERE / "setup.sh", CACHE], check=True, stdout=subprocess.DEVNULL)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="vdpa-vm-", dir="/tmp"))
         self.share = self.directory / "share"
@@ -72,11 +72,11 @@ class Guest:
         self.close()
 
     def console(self):
-        """What the guest's kernel and QEMU said."""
+        """The output of the guest's kernel and of QEMU."""
         return (self.directory / "console").read_text(errors="replace")
 
     def run(self, command, timeout=60):
-        """Runs it to its end; output and errors come together, the last 4 MiB of them."""
+        """Runs it to its end; returns stdout and stderr together, the last 4 MiB of them."""
         answer = self._ask({"do": "run", "command": command, "timeout": timeout}, timeout + 30)
         return Result(answer["code"], answer["output"])
 
@@ -89,13 +89,13 @@ class Guest:
         return result.output
 
     def start(self, command, name="program"):
-        """Starts one program (no list of commands) that runs on; the name is for its log."""
+        """Starts a program (not a list of commands) in the background; the name is for its log."""
         log = f"{name}-{next(self._numbers)}.log"
         pid = self._ask({"do": "start", "command": command, "log": f"/share/{log}"}, 30)["pid"]
         return Background(self, name, pid, self.share / log)
 
     def cut_power(self):
-        """It ends at once, whatever it is at."""
+        """Kills it at once, whatever it is doing."""
         self._qemu.kill()
         self._qemu.wait()
         self.close()
@@ -169,7 +169,7 @@ class Guest:
 
     @staticmethod
     def _in_network(tap, qemu):
-        """Without a link of the host's QEMU has a network namespace of its own, with the wire of several queues."""
+        """Without a link of the host's, QEMU has a network namespace of its own, with a multi-queue wire."""
         if tap:
             return qemu
         wire = "ip link add wire type bridge && ip link set wire up"
@@ -203,7 +203,7 @@ class Guest:
                 "-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"]
 
     def _wire(self, end, other):
-        """One end of a wire between two NICs. Two hub ports would do, but a full receive ring stalls them for good."""
+        """One end of a wire between two NICs. Not two hub ports, since a full receive ring stalls those permanently."""
         return ["-netdev", f"dgram,id={end},local.type=unix,local.path={self.directory / end},"
                            f"remote.type=unix,remote.path={self.directory / other}"]
 
@@ -244,18 +244,18 @@ class Background:
         return self._log.read_text(errors="replace")
 
     def wait(self, timeout):
-        """Its exit status (a signal's is negative), None when it still runs after that many seconds."""
+        """Its exit status (a signal's is negative); None if it still runs after this many seconds."""
         return self._guest._ask({"do": "wait", "pid": self.pid, "timeout": timeout}, timeout + 30)["code"]
 
     def running(self):
         return self.wait(0) is None
 
     def signal(self, number):
-        """To the program and what it started."""
+        """Sends a signal to the program and the processes it started."""
         self._guest._ask({"do": "kill", "pid": self.pid, "signal": int(number)}, 30)
 
     def stop(self, timeout=10):
-        """Asks it to end, and its exit status; it is killed when it doesn't."""
+        """Terminates it and returns its exit status; kills it if it doesn't end."""
         self.signal(signal.SIGTERM)
         code = self.wait(timeout)
         if code is None:

@@ -1,4 +1,4 @@
-// What is in the place of a device-info file: nothing outside of that place is read or written.
+// Links, FIFOs and directories in place of a device-info file: no other file is read or written.
 #include "cni/device_info.h"
 
 #include <catch2/catch.hpp>
@@ -107,7 +107,7 @@ TEST_CASE("what a killed plugin has left beside it is not written through") {
 TEST_CASE("what a killed plugin has left is removed, and nothing else") {
   const TemporaryDirectory directory;
   const std::string folder = directory.path() + "/cni";
-  cni::removeUnfinishedDeviceInfo(folder + "/x-c0_net1");  // nothing is there
+  cni::removeUnfinishedDeviceInfo(folder + "/x-c0_net1");  // no file exists
   for (const std::string& name : {std::string("x-c0_net1"), std::string(255, 'n')}) {
     const std::string path = folder + "/" + name, temporary = folder + "/." + name.substr(0, 254);
     cni::writeDeviceInfo(path, attachment());

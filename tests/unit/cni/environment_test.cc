@@ -1,4 +1,4 @@
-// The table of variable by command, and what the variables may be.
+// The table of required variables by command, and the variables' valid values.
 #include "cni/environment.h"
 
 #include <catch2/catch.hpp>

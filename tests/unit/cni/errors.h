@@ -1,4 +1,4 @@
-// What a call of the CNI's library throws, as text: "7: the message".
+// An exception of the CNI plugin's library as text: "7: the message".
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// An IPAM plugin that hangs is killed with all it has started, and soon.
+// A hanging IPAM plugin is killed promptly, with all the processes it has started.
 #include "cni/ipam.h"
 
 #include <catch2/catch.hpp>
@@ -39,7 +39,7 @@ class Plugin {
 };
 
 bool isGone(pid_t pid) {
-  // A killed orphan is init's to reap: as a zombie it is gone too.
+  // Init reaps a killed orphan, so a zombie counts as gone.
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
   std::string text;
   std::getline(file, text);
@@ -49,7 +49,7 @@ bool isGone(pid_t pid) {
 }  // namespace
 
 TEST_CASE("a plugin over its deadline is killed with its children") {
-  // The child says who it is before the plugin hangs; it keeps the output open, or not.
+  // The child reports its pid before the plugin hangs; it keeps the output open, or not.
   const std::string hang =
       GENERATE("sleep 1000 & echo $! > $0.pid; wait",
                "sleep 1000 > /dev/null & echo $! > $0.pid; exec > /dev/null; wait",

@@ -1,4 +1,4 @@
-// The configuration's keys, their types, and what a network asks of its device.
+// The configuration's keys, their types, and the settings that a network requests.
 #include "cni/network_config.h"
 
 #include <catch2/catch.hpp>
@@ -30,7 +30,7 @@ json with(const std::string& pointer, const json& value) {
   return config;
 }
 
-// What a runtime that calls for net1 of c0 sets.
+// The variables of a call for net1 of c0.
 Environment environmentOf(Command command) {
   Environment environment;
   environment.command = command;

@@ -1,4 +1,4 @@
-// Sockets that a network names: where they really are, whatever links and ".." lead there.
+// The sockets that a network names: their real location after resolving links and "..".
 #include "cni/network_paths.h"
 
 #include <catch2/catch.hpp>
@@ -23,7 +23,7 @@ std::string refusalOf(const std::string& path, const std::vector<std::string>& r
   return errorOf([&] { confineSocket(path, roots); });
 }
 
-// Of the link itself. Following it updates it once, on a file system that keeps it.
+// Of the link itself. Following a link updates it once, if the file system records it.
 time_t accessTime(const std::string& link) {
   struct stat status {};
   REQUIRE(::lstat(link.c_str(), &status) == 0);
@@ -90,7 +90,7 @@ TEST_CASE("links count for where they lead") {
   CHECK(confineSocket(top + "/link-to-root/link-below/datapath.sock", roots) ==
         real + "/below/datapath.sock");
   CHECK(refusalOf(top + "/root/link-out/datapath.sock", roots).find(kRefusal) != std::string::npos);
-  // One that has something at its end; one that has nothing is refused by the system.
+  // The path exists; the system itself refuses one that doesn't.
   const vdpa::UniqueFd other(::creat((top + "/other/datapath.sock").c_str(), 0600));
   CHECK(refusalOf(top + "/root/datapath.sock", roots).find(kRefusal) != std::string::npos);
 }

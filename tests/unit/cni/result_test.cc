@@ -1,4 +1,4 @@
-// A result in each version, and what CHECK finds in one.
+// A result in each version, and CHECK's comparison with one.
 #include "cni/result.h"
 
 #include <catch2/catch.hpp>

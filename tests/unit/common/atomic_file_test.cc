@@ -1,4 +1,4 @@
-// Whole-file writes: replaced in one step, untouched on failure.
+// Whole-file writes: atomic replacement, and the old file stays on failure.
 #include "common/atomic_file.h"
 
 #include <catch2/catch.hpp>
@@ -21,7 +21,7 @@ std::vector<std::string> calls;
 
 }  // namespace
 
-// In place of libc's for the whole program.
+// Replaces libc's function in the whole program.
 extern "C" int fsync(int fd) {
   calls.push_back("fsync " +
                   std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd)).string());
@@ -51,7 +51,7 @@ TEST_CASE("a file is replaced whole and a failure leaves it alone") {
   CHECK(readFile(path) == "second");
   CHECK_THROWS_WITH(readFile(directory + "/none"), Catch::Contains("none: No such file"));
 
-  const std::string folder = directory + "/folder";  // which no file can replace
+  const std::string folder = directory + "/folder";  // a directory, which no file can replace
   std::filesystem::create_directory(folder);
   CHECK_THROWS_WITH(writeFileAtomically(folder, "third", Durability::disk),
                     Catch::Contains("cannot rename"));

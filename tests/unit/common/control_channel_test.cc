@@ -46,7 +46,7 @@ struct Server {
   std::thread thread;
 };
 
-// On a thread of its own, and asked from this one.
+// On a thread of its own; calls come from this one.
 class Client {
  public:
   Client(const std::string& path, ControlClient::EventHandler onEvent,

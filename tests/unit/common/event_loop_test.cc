@@ -1,4 +1,4 @@
-// Watches and timers that undo themselves, also while they run, and tasks from other threads.
+// Watches and timers that remove themselves, also while they run, and tasks from other threads.
 #include "common/event_loop.h"
 
 #include <catch2/catch.hpp>
@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// Stops the loop if nothing else does: a failure does not hang.
+// Stops the loop after a while, so that a failure does not hang.
 struct Limited {
   EventLoop loop;
   EventLoop::Timer limit{loop, [this] { loop.stop(); }};
@@ -89,7 +89,7 @@ TEST_CASE("a timer and a watch may be destroyed by what they call") {
   const auto kept = std::make_shared<int>(0);
   timer.emplace(limited.loop, [&, kept] {
     timer.reset();
-    ++*kept;  // what it has captured is still there
+    ++*kept;  // its captures still exist
     ++calls;
   });
   watch = EventLoop::Watch(limited.loop, fd.get(), EPOLLIN, [&, kept](uint32_t) {
@@ -109,11 +109,11 @@ TEST_CASE("a destroyed timer or watch is not called, though its time has come al
   Limited limited;
   const UniqueFd one = readableFd(), other = readableFd();
   std::optional<EventLoop::Timer> timer;
-  timer.emplace(limited.loop, [] { FAIL("of a timer that is gone"); });
+  timer.emplace(limited.loop, [] { FAIL("called on a destroyed timer"); });
   EventLoop::Timer before(limited.loop, [&] { timer.reset(); });
   before.start(0ms);
   timer->start(0ms);
-  // Both are ready in one wait; whichever comes first ends the other.
+  // Both are ready in one wait; the one that comes first removes the other.
   EventLoop::Watch first, second;
   int calls = 0;
   const auto endOther = [&](EventLoop::Watch& mine, EventLoop::Watch& others) {
@@ -145,7 +145,7 @@ TEST_CASE("a descriptor with a number that was used before has no event of its p
     next.emplace(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     REQUIRE(next->get() == number);
     successor = EventLoop::Watch(limited.loop, number, EPOLLIN,
-                                 [](uint32_t) { FAIL("nothing is there to be read"); });
+                                 [](uint32_t) { FAIL("nothing can be read"); });
   };
   watch = EventLoop::Watch(limited.loop, old.get(), EPOLLIN, replace);
   EventLoop::Watch also(limited.loop, trigger.get(), EPOLLIN, [&](uint32_t events) {

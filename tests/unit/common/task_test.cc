@@ -1,4 +1,4 @@
-// Coroutines on a loop: values and errors come back, what is destroyed is cancelled.
+// Coroutines on a loop: they return values and errors, and destruction cancels them.
 #include "common/task.h"
 
 #include <catch2/catch.hpp>
@@ -40,7 +40,7 @@ Task<void> collect(EventLoop& loop, std::vector<std::string>& into) {
   loop.stop();
 }
 
-// Says when it is destroyed.
+// Reports its destruction.
 struct Witness {
   std::vector<std::string>& log;
   std::string name;
@@ -82,7 +82,7 @@ TEST_CASE("a notification reaches all who wait, and only those; a time limit end
   EventLoop loop;
   Notification changed(loop);
   std::vector<std::string> log;
-  changed.notify();  // nobody waits yet
+  changed.notify();  // no task waits yet
   const Job first(waitFor(changed, log, "first", std::nullopt));
   const Job second(waitFor(changed, log, "second", 10s));
   const Job third(waitFor(changed, log, "third", 5ms));
@@ -90,7 +90,7 @@ TEST_CASE("a notification reaches all who wait, and only those; a time limit end
   CHECK(log == std::vector<std::string>{"third waited in vain", "end of third"});
   log.clear();
   changed.notify();
-  CHECK(log.empty());  // not from within notify()
+  CHECK(log.empty());  // not from inside notify()
   runFor(loop, 20ms);
   CHECK(log == std::vector<std::string>{"first was notified", "end of first", "second was notified",
                                         "end of second"});

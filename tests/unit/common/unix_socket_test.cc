@@ -1,4 +1,4 @@
-// Connecting to a listener that others queue for.
+// Connecting to a listener while others are in its queue.
 #include "common/unix_socket.h"
 
 #include <catch2/catch.hpp>
@@ -29,7 +29,7 @@ int errorOf(const std::string& path, std::chrono::milliseconds timeout = 0ms) {
   return 0;
 }
 
-// What fits into a listener's queue.
+// Fills the listener's queue.
 std::vector<UniqueFd> fill(const std::string& path) {
   std::vector<UniqueFd> queued;
   try {

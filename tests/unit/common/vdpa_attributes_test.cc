@@ -1,5 +1,4 @@
-// How a vDPA device is made: what is passed to the kernel for what is wanted, and what is tried
-// next.
+// The attributes passed to the kernel for a vDPA device, and the next attempt if it refuses them.
 #include "common/vdpa_attributes.h"
 
 #include <catch2/catch.hpp>
@@ -43,7 +42,7 @@ TEST_CASE("a parent without a MAC is never asked for the feature MAC alone") {
   for (const auto& features : {none, all, listed}) {
     for (const auto& way : waysToMake({0, features, 0, ""}, kWithoutMac))
       CHECK_FALSE((way.features.value_or(0) & kFeatureMac));
-    // With one that is given, or that the function has, it is.
+    // It is passed if one is given, or if the function has one.
     CHECK(waysToMake({0, features, 0, mac}, kWithoutMac) ==
           waysToMake({0, features, 0, mac}, kParent));
     CHECK(dependsOnMac({0, features, 0, ""}, kWithoutMac) == features.has_value());
@@ -51,7 +50,7 @@ TEST_CASE("a parent without a MAC is never asked for the feature MAC alone") {
   }
   const auto given = waysToMake({0, listed, 0, mac}, kWithoutMac);
   CHECK((*given[0].features & (kFeatureMac | kFeatureMtu)) == *listed);
-  CHECK_FALSE(dependsOnMac({0, kFeatureMtu, 0, ""}, kWithoutMac));  // nobody asks for it
+  CHECK_FALSE(dependsOnMac({0, kFeatureMtu, 0, ""}, kWithoutMac));  // no network requests it
 }
 
 TEST_CASE("what somebody asked for is never left out") {
@@ -72,7 +71,7 @@ TEST_CASE("a list of features gets what the attributes and virtio 1 need of it")
   CHECK(first({std::nullopt, kFeatureMac, 1400, ""}) == (kFeatureMac | kFeatureMtu | base));
   CHECK(first({std::nullopt, kFeatureMtu, 0, "02:00:00:00:00:01"}) ==
         (kFeatureMac | kFeatureMtu | base));
-  // Only what the parent has: the kernel refuses the rest.
+  // Only attributes that the parent supports, since the kernel refuses others.
   CHECK(*waysToMake({std::nullopt, kFeatureMac, 0, ""}, {"p", 3, kFeatureMac, true})[0].features ==
         kFeatureMac);
 }

@@ -1,4 +1,4 @@
-// Ages for people, whatever the clock was set to.
+// Ages for people, correct even if the clock was changed.
 #include "deviceplugin/ctl/age.h"
 
 #include <catch2/catch.hpp>

@@ -1,6 +1,6 @@
-// A provisioned device that is remade for a network, and has its resource's attributes again
-// when the pod is gone: also after a crash, in a call to the kernel or between two of them. The
-// kernel's part is a sysfs of files, and a file that says how the device was made.
+// A provisioned device is remade for a network, and gets its resource's attributes back when the
+// pod is gone: also after a crash, in a call to the kernel or between two of them. A sysfs of plain
+// files stands for the kernel, with a file that records how the device was made.
 #include <sched.h>
 
 #include <atomic>
@@ -52,7 +52,7 @@ class MadeNode {
 
   Paths paths() const { return {directory_.path() + "/run", directory_.path() + "/state"}; }
 
-  // `at` is called with every step, those of the kernel's calls among them.
+  // `at` is called at every step, including the kernel's calls.
   std::unique_ptr<Datapath> start(
       const std::function<void(std::string_view)>& at = [](auto) {},
       const DeviceConfig& wanted = device()) {
@@ -128,14 +128,14 @@ class MadeNode {
     UNSCOPED_INFO("made with " << made("with"));
     return false;
   }
-  // For a parent's MTU without a device that would be waited for.
+  // For a parent's MTU, without waiting for a device.
   bool waitParentMtu(const std::string& mtu) const {
     for (int i = 0; i < 4000 && made("mtu") != mtu; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     return made("mtu") == mtu;
   }
 
-  bool offered = true;  // to what starts
+  bool offered = true;  // passed to the processes that start
   bool refusesMac = false;
   unsigned leastMtu = 68;
   std::atomic<bool> showsMtu = true;  // of a device that is made without an MTU
@@ -149,10 +149,10 @@ class MadeNode {
     if (with.mtu > 9000) throw std::runtime_error("Invalid argument");
     tree_.addVdpa(kVf, name, "vhost_vdpa", 3);
     writeFileAtomically(directory_.path() + "/made-mac", with.mac, Durability::memory);
-    if (with.mtu != 0)  // as mlx5's: the parent's, which stays
+    if (with.mtu != 0)  // as with mlx5: the parent's MTU stays
       writeFileAtomically(directory_.path() + "/made-mtu", std::to_string(with.mtu),
                           Durability::memory);
-    // The last one: it is what is waited for.
+    // The last one, for which the tests wait.
     writeFileAtomically(directory_.path() + "/made-with", vdpa::describe(with), Durability::memory);
   }
 
@@ -179,7 +179,7 @@ TEST_CASE("a network's MAC and MTU remake a device, and the resource's attribute
   CHECK(live.attachment.port.mac == kMac);
   CHECK(live.attachment.port.mtu == 9000);
   CHECK(datapath->attachments.detach(kOwner.key()));
-  CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's is put back
+  CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's is restored
 }
 
 TEST_CASE("the parent's MTU is put back when the configuration has none any more") {
@@ -306,7 +306,7 @@ TEST_CASE("what the kernel refuses is reported, and the device is free with its 
   REQUIRE(node.waitMade(kOwn));
   CHECK_THROWS_WITH(datapath->attachments.attach(requestOf(kMac, 9001), kNever),
                     "cannot set up nic-0: Invalid argument");
-  CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // as the parent had it
+  CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's MTU
   CHECK(datapath->status.list().empty());
   CHECK(datapath->attachments.attach(requestOf(kMac, 1500), kNever).attachment.port.mac == kMac);
 }
@@ -316,7 +316,7 @@ TEST_CASE("a crash at every step of a remake leaves a device that the next pod c
                                     "worker started", "recorded", "engine");
   const unsigned mtu = GENERATE(0u, 9000u);
   INFO(step << ", mtu " << mtu);
-  // The parent's MTU is put back.
+  // The parent's MTU is restored.
   const std::string own = mtu == 0 ? kOwn : "all queue pairs, mtu 1500, all features";
   MadeNode node;
   { REQUIRE((node.start(), node.waitMade(kOwn))); }

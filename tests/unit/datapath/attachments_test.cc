@@ -1,4 +1,4 @@
-// Attaches and Detaches that meet each other, a person, a gone caller, or a worker in error.
+// Concurrent Attaches and Detaches, a person's detach, a cancelled call, or a failed worker.
 #include <signal.h>
 
 #include <chrono>
@@ -50,7 +50,7 @@ TEST_CASE("a worker that died and came again is waited for like one that did not
   ::kill(node.workerPid(), SIGKILL);
   waitUp(1);
   const auto now = [] { return std::chrono::steady_clock::now(); };
-  CHECK_THROWS_AS(worker.waitReady(now() + 20ms, true), RefusedError);  // its engine isn't there
+  CHECK_THROWS_AS(worker.waitReady(now() + 20ms, true), RefusedError);  // its engine is missing
   writeFileAtomically(engine, "", Durability::memory);
   CHECK_NOTHROW(worker.waitReady(now() + 10s, true));
   worker.stop();

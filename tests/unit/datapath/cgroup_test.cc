@@ -1,4 +1,4 @@
-// Moving a process out of its container's cgroups, on directories laid out as the kernel does it.
+// Moving a process out of its container's cgroups, on directories laid out as by the kernel.
 #include "deviceplugin/datapath/processes/cgroup.h"
 
 #include <catch2/catch.hpp>
@@ -20,7 +20,7 @@ namespace {
 
 class Layout {
  public:
-  // The kernel fills a new cgroup with files; here they have to be there before.
+  // The kernel makes the files of a new cgroup; here they must exist before.
   void file(const std::string& path, const std::string& content = "") {
     fs::create_directories((root / path).parent_path());
     std::ofstream(root / path) << content;
@@ -58,7 +58,7 @@ TEST_CASE(
   for (const char* hierarchy : {"cpu", "cpuset", "unified"})
     CHECK(layout.content(std::string(hierarchy) + "/vdpa/cgroup.procs") == "4711");
   CHECK(layout.content("cpuset/vdpa/cpuset.cpus") == "0-1\n");
-  CHECK(layout.content("cpuset/vdpa/cpuset.mems") == "1\n");  // somebody's choice stays
+  CHECK(layout.content("cpuset/vdpa/cpuset.mems") == "1\n");  // an operator's choice stays
 }
 
 TEST_CASE("memory is bounded in the hierarchy that does it") {
@@ -92,7 +92,7 @@ TEST_CASE("v2: no huge page of any size may be reserved, once the controller is 
   CHECK(v2.content("cgroup.subtree_control") == "+hugetlb");
   for (const char* size : {"2MB", "1GB"}) {
     CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.rsvd.max", size)) == "0");
-    // A page that a pod has reserved counts as used by whoever touches it first.
+    // A page that a pod has reserved counts as used by the process that touches it first.
     CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.max", size)).empty());
     CHECK(v2.content(fmt::format("vdpa/hugetlb.{}.rsvd.current", size)).empty());
   }
@@ -132,7 +132,7 @@ TEST_CASE("a limit that cannot be set is named and keeps no other from being set
   layout.file("hugetlb/cgroup.procs");
   layout.file("unified/cgroup.procs");
   layout.file("unified/cgroup.controllers", "hugetlb\n");
-  layout.file("unified/cgroup.subtree_control/x");  // cannot be written
+  layout.file("unified/cgroup.subtree_control/x");  // read-only
   std::vector<std::string> names{"cpu/vdpa", "unified/cgroup.subtree_control"};
   for (const char* hierarchy : {"hugetlb", "unified"})
     for (const char* name : {"rsvd.max", "rsvd.limit_in_bytes"}) {

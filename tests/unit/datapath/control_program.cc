@@ -1,8 +1,8 @@
-// Stands in for vdpa-worker and vdpa-switch where only their control channel matters: answers what
-// vdpa-datapath asks, creates the pod's and the ports' sockets as plain files, and holds ports in a
-// map. It is our reading of the control protocol, not the programs': its engine is there when its
-// file is, a setting of a port is always taken, and no packet passes. What it cannot show is tested
-// with the real programs: tests/system (test_datapath*.py), tests/vm/inside/test_kill.py,
+// Stands in for vdpa-worker and vdpa-switch where only their control channel matters: answers
+// vdpa-datapath's requests, creates the pod's and the ports' sockets as plain files, and keeps
+// ports in a map. It follows our reading of the control protocol, not the programs: its engine is
+// ready if its file exists, it accepts every setting of a port, and no packet passes. Tests with
+// the real programs cover the rest: tests/system (test_datapath*.py), tests/vm/inside/test_kill.py,
 // tests/soak.
 #include <poll.h>
 #include <signal.h>
@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
   if (options["name"] == "late") std::this_thread::sleep_for(std::chrono::milliseconds(300));
   if (options["name"] == "threads") std::thread([] { ::pause(); }).detach();
   const vdpa::ControlLock lock(options["control"]);
-  if (options["name"] == "slow")  // until it is told to go on
+  if (options["name"] == "slow")  // until it is continued
     while (::access((options["control"] + ".go").c_str(), F_OK) < 0)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const bool worker = options.contains("device");
@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
             {"engine", ready ? "up" : "down"},
             {"reason", ""}};
   };
-  // Its operations send events too, which it exists for by then.
+  // Its operations send events too; it exists before they run.
   vdpa::ControlServer* self = nullptr;
   vdpa::ControlServer server(
       options["control"],
@@ -109,14 +109,14 @@ int main(int argc, char** argv) {
           for (const auto& [key, port] : ports) all.push_back(port);
           return {{"ports", all}};
         }
-        if (op == "crash") {  // as a poller at this port's ring 1
+        if (op == "crash") {  // as a poller that serves this port's ring 1
           vdpa::ServingPage page(options["control"], 1, 2);
           page.name(1, id);
           vdpa::noteCrashesIn(page.cell(0));
           page.cell(0).begin(1, 1);
-          ::raise(SIGABRT);  // which sanitizers leave to us
+          ::raise(SIGABRT);  // sanitizers don't handle it
         }
-        if (op == "serve") {  // at the same place, until it is killed
+        if (op == "serve") {  // the crash repeats at the same place, until it is killed
           static vdpa::ServingPage page(options["control"], 1, 2);
           page.name(1, id);
           page.cell(0).begin(1, 1);

@@ -4,7 +4,7 @@
 
 namespace vdpa::datapath {
 
-// Of this build. In a source of its own, so that no other is compiled for each folder of a build.
+// This build's path. In a source of its own, so that only this one is compiled per build folder.
 std::string controlProgram();
 
 }  // namespace vdpa::datapath

@@ -1,5 +1,5 @@
-// A crash, or a failure, at every step of an Attach and of a Detach: the next start finds an owner
-// that has its device whole, or nobody, and nothing is left over.
+// A crash, or a failure, at every step of an Attach and of a Detach: after the next start, the
+// device either has its owner completely or is free, and nothing is left over.
 #include <chrono>
 #include <stdexcept>
 #include <string>
@@ -22,7 +22,7 @@ TEST_CASE("a crash at every step of an Attach") {
   const BackendKind backend = GENERATE(BackendKind::software, BackendKind::kernel);
   const std::string step = GENERATE("worker started", "recorded", "directory", "settings", "engine",
                                     "worker", "attached", "files");
-  // Then the next start goes on with it: the DEL that follows a failed ADD ends it.
+  // Then the next start resumes it: the DEL that follows a failed ADD detaches it.
   const bool complete = step == "attached" || step == "files";
   const bool goesOn = complete || (backend == BackendKind::software && step != "worker started");
   INFO(nameOf(backend) << ", " << step);
@@ -42,7 +42,7 @@ TEST_CASE("a crash at every step of an Attach") {
       CHECK(datapath->status.list().empty());
       node.checkFree();
     }
-    // Multus sends a DEL for what failed, then a new ADD.
+    // After a failure, Multus sends a DEL, then a new ADD.
     CHECK(datapath->attachments.detach(kOwner.key()) == goesOn);
     node.checkFree();
     CHECK(datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever).attachment.deviceId ==
@@ -159,7 +159,7 @@ TEST_CASE("what can't be undone at once stays with its owner until it can") {
   CHECK(datapath->status.deviceStates()[0].reason ==
         "could not be reclaimed from default/pod (container c0, interface net1) (retrying): "
         "input/output error");
-  datapath->attachments.detachOrphans();  // tries, and fails again
+  datapath->attachments.detachOrphans();  // retries, and fails again
   CHECK(datapath->status.list()[0].outlook == "abandoned: being detached");
   CHECK(datapath->node.orphans.counts().detached == 0);
 

@@ -1,4 +1,4 @@
-// What an application reads about its device.
+// The files that an application reads about its device.
 #include "deviceplugin/datapath/pod_files/device_files.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-// The frames that tell neighbours of an address, and addresses with prefix length.
+// The frames that announce an address to neighbours, and addresses with prefix length.
 #include "deviceplugin/datapath/netlink/gratuitous_arp.h"
 
 #include <catch2/catch.hpp>

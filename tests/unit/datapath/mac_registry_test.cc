@@ -1,4 +1,4 @@
-// Whose a MAC is while interfaces are being attached, and afterwards.
+// The owner of a MAC while interfaces are being attached, and afterwards.
 #include "deviceplugin/datapath/attachments/mac_registry.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-// Whether an owner's network namespace is still there, and when that can't be told.
+// Whether an owner's network namespace still exists, and when that can't be determined.
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 
 #include <catch2/catch.hpp>

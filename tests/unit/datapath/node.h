@@ -1,5 +1,5 @@
-// A node with one device, nic-0, whose processes are stand-ins, and what tests of Attachments ask
-// it.
+// A node with one device, nic-0, whose processes are stand-ins, and helpers for the tests of
+// Attachments.
 #pragma once
 
 #include <catch2/catch.hpp>
@@ -24,14 +24,14 @@
 
 namespace vdpa::datapath {
 
-// Made before there are threads, as a program's main does.
+// Made before there are threads, as in a program's main().
 inline const auto kLogLevel = log::lowest();
 
 inline const Owner kOwner{"c0", "net1", "/proc/self/ns/net", "fast", "default", "pod", "uid"};
 
 class TestNode {
  public:
-  // What nic-0 is there: a port of a switch, or a device of the kernel's.
+  // The kind of nic-0: a port of a switch, or a device of the kernel.
   explicit TestNode(BackendKind backend = BackendKind::software) : backend_(backend) {
     if (backend != BackendKind::kernel) return;
     tree_.add({.address = "0000:65:00.2", .driver = "vp-vdpa"});
@@ -39,7 +39,7 @@ class TestNode {
     writeFileAtomically(tree_.path() + "/vhost-vdpa-3", "", Durability::memory);
   }
   ~TestNode() {
-    // Whatever the test left running.
+    // Processes that the test left running.
     stopStray(paths().workerControl("nic-0"));
     stopStray(paths().switchControl("vdpa.io-nic"));
   }
@@ -125,7 +125,7 @@ inline void waitPorts(const TestNode& node, const std::vector<std::string>& expe
     try {
       if (node.ports() == expected) return;
     } catch (const std::system_error&) {
-      // Between two switches.
+      // While one switch replaces another.
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
@@ -134,7 +134,7 @@ inline void waitPorts(const TestNode& node, const std::vector<std::string>& expe
 
 inline const auto kNever = [] { return false; };
 
-// What another process does until it is killed at `step`. True if it got there.
+// Simulates a process that is killed at `step`. Returns whether it got there.
 inline bool dieAt(const TestNode& node, const std::string& step,
                   const std::function<void(Datapath&)>& action) {
   const pid_t child = ::fork();

@@ -1,4 +1,4 @@
-// Sets of devices that cannot be, each refused with what is wrong.
+// Invalid sets of devices, each refused with the reason.
 #include "deviceplugin/datapath/model/offered_devices.h"
 
 #include <catch2/catch.hpp>

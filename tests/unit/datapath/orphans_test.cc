@@ -1,4 +1,4 @@
-// What becomes of attachments that nobody detached, for every answer of the kubelet and any clock.
+// The fate of orphaned attachments, for every answer of the kubelet and any clock.
 #include "deviceplugin/datapath/attachments/orphans.h"
 
 #include <catch2/catch.hpp>
@@ -26,7 +26,7 @@ ObservedAttachment seen(bool namespaceGone, const Owner& owner = kOwner) {
   return {"nic-0", "vdpa.io/nic", owner, namespaceGone, false};
 }
 
-// A kubelet, a clock, and one look after the other.
+// A kubelet, a clock, and one check after the other.
 class TestNode {
  public:
   std::vector<std::string> look(const ObservedAttachment& attachment) {
@@ -77,7 +77,7 @@ TEST_CASE("the decision about one attachment") {
   CHECK(decide(seen(true), empty, first, now, 0s).fate == Fate::due);
 
   auto detaching = seen(false);
-  detaching.detaching = true;  // nobody is asked: its owner has let it go
+  detaching.detaching = true;  // no one is asked: its owner has detached it
   for (const auto& answer : {silent, empty, gives})
     CHECK(fate(detaching, answer, first) == Fate::due);
 }

@@ -1,4 +1,4 @@
-// Owner records on disk: whole or not at all, and whatever is found there.
+// Owner records on disk: written completely or not at all, and damaged files found there.
 #include "deviceplugin/datapath/records/owner_record_store.h"
 
 #include <catch2/catch.hpp>
@@ -65,7 +65,7 @@ OwnerRecord example(const std::string& device = "nic-0") {
                    "pci/0000:65:00.2",
                    "vp-vdpa",
                    true,
-                   {},  // not kept: only an Attach goes by them
+                   {},  // not stored: only an Attach uses them
                    {},
                    "",
                    ""};
@@ -91,7 +91,7 @@ TEST_CASE("a record comes back as it was written") {
   for (const auto& record : loaded)
     CHECK(toJson(record) == toJson(record.attachment.deviceId == "nic-0" ? example() : other));
   records.remove("nic-0");
-  records.remove("nic-0");  // a second time is fine
+  records.remove("nic-0");  // repeating it is allowed
   CHECK(records.load().records.size() == 1);
 }
 

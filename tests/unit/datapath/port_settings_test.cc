@@ -1,4 +1,4 @@
-// What can be asked of a software port, and the default MAC address.
+// The valid settings of a software port, and the default MAC address.
 #include "deviceplugin/datapath/model/port_settings.h"
 
 #include <catch2/catch.hpp>

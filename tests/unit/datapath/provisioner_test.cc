@@ -1,6 +1,6 @@
-// What is undone of a provisioning, from every state that a killed process can leave. The sysfs is
-// made of plain files, so that what would be told to the kernel can be read; that the kernel does
-// it is the test machine's to show.
+// Undoing of provisioning, from every state that a killed process can leave. The sysfs consists of
+// plain files, which record the writes to the kernel; the test machine covers the kernel's
+// reaction.
 #include "deviceplugin/datapath/hardware/provisioner.h"
 
 #include <catch2/catch.hpp>
@@ -47,7 +47,7 @@ class TestNode {
     tree.write("bus/pci/drivers_probe", "");
   }
 
-  // The states of a function on its way from virtio-pci to vp-vdpa.
+  // The states of a function while it is moved from virtio-pci to vp-vdpa.
   void is(const std::string& driver, const std::string& driverOverride) {
     if (!driver.empty())
       std::filesystem::create_symlink(tree.path() + "/bus/pci/drivers/" + driver,
@@ -62,7 +62,7 @@ class TestNode {
                                 << R"("foundOverride": ")" << foundOverride << R"(", "bootId": ")"
                                 << bootId << "\"}";
   }
-  // Waits for what `devices` lead to.
+  // Waits for the result of `devices`.
   void want(const Provisioner::Devices& devices = {}) {
     std::promise<void> stepped;
     std::atomic<bool> once = false;
@@ -298,7 +298,7 @@ VdpaAttributes withMac(const std::string& mac) {
   return attributes;
 }
 
-// A provisioned device that was made with all of its parent's.
+// A provisioned device that was made with all its parent's abilities.
 class Provisioned : public TestNode {
  public:
   Provisioned() {
@@ -359,7 +359,7 @@ TEST_CASE_METHOD(TestNode,
   SECTION("all") {
     want({{kVf, deviceWith(kAll)}});
     CHECK(calls.size() == 2);
-    CHECK(readFile(recordPath()).find("virtio-pci") != std::string::npos);  // what it found stays
+    CHECK(readFile(recordPath()).find("virtio-pci") != std::string::npos);  // the original stays
   }
 }
 
@@ -374,7 +374,7 @@ TEST_CASE_METHOD(TestNode,
 }
 
 TEST_CASE_METHOD(Provisioned, "a making that was cut off is done again, wherever that was") {
-  // As it is on disk from before the old device goes until the new one is there.
+  // The record on disk from the removal of the old device until the new one exists.
   auto json = readFile(recordPath());
   const auto made = json.find("\"made\": true");
   REQUIRE(made != std::string::npos);

@@ -1,4 +1,4 @@
-// A start that finds what it can't read, can't end or need not undo.
+// A start that finds unreadable records, unstoppable processes, or attachments to keep.
 #include <signal.h>
 
 #include <filesystem>
@@ -23,7 +23,7 @@ using Catch::Matchers::StartsWith;
 
 namespace {
 
-// Until what is returned is removed, nobody can tell whether the worker of nic-0 runs.
+// Until the result is removed, it is unknown whether the worker of nic-0 runs.
 std::filesystem::path hideWorker(const TestNode& node) {
   const auto lock =
       std::filesystem::path(node.paths().workerControl("nic-0")).replace_extension(".lock");
@@ -93,7 +93,7 @@ TEST_CASE("a device whose record can't be read is withheld, and what serves it r
   Owner next = kOwner;
   next.containerId = "c1";
   for (int start = 0; start < 2; ++start) {
-    // An earlier version left no marker of the boot.
+    // An earlier version did not record the boot ID.
     if (start == 1) std::filesystem::remove(node.paths().bootMarker());
     const auto datapath = node.start();
     checkUnhealthy(*datapath, words);

@@ -1,4 +1,4 @@
-// When a device is remade for a network, with what, and what is said where it can't be.
+// When a device is remade for a network, with which attributes, and the errors if it can't be.
 #include "deviceplugin/datapath/hardware/requested_attributes.h"
 
 #include <catch2/catch.hpp>
@@ -30,7 +30,7 @@ DeviceConfig deviceOf(const VdpaRules& rules, Attach attach = Attach::vhostUser)
   return device;
 }
 
-// The MAC that it is made with for one that is asked for, or chosen by us; empty: it isn't.
+// The MAC with which it is made, for one that is requested or chosen by us; empty: none.
 std::string macFor(const DeviceConfig& device, bool asked, const std::string& now) {
   PortSettings port;
   port.mac = kMac;
@@ -50,8 +50,8 @@ TEST_CASE("a MAC that is asked for remakes what takes one only then") {
   CHECK(macFor(deviceOf(kMlx5), true, kOther) == kMac);
   CHECK(macFor(deviceOf(kMlx5), true, "") == kMac);
   CHECK(macFor(deviceOf(kMlx5), true, kMac).empty());         // it has it
-  CHECK(macFor(deviceOf(kSimulator), true, kOther).empty());  // it is set
-  CHECK(macFor(deviceOf(kSimulator), true, "") == kMac);      // and wouldn't be seen
+  CHECK(macFor(deviceOf(kSimulator), true, kOther).empty());  // it can be set
+  CHECK(macFor(deviceOf(kSimulator), true, "") == kMac);      // and wouldn't be visible
   CHECK(macFor(deviceOf(kVirtio), true, kOther).empty());
 }
 
@@ -104,5 +104,5 @@ TEST_CASE("the MTU of a handed out character device is compared, since nobody el
   CHECK_NOTHROW(checkMtu("nic", handedOut, 1500, {kMac, 1500}));
   CHECK_NOTHROW(checkMtu("nic", handedOut, 1500, {kMac, 0}));
   CHECK_THROWS_WITH(checkMtu("nic", handedOut, 1501, {kMac, 0}), Catch::Contains("shows no MTU"));
-  CHECK_NOTHROW(checkMtu("nic", deviceOf(kMlx5), 9000, {kMac, 1500}));  // its worker compares
+  CHECK_NOTHROW(checkMtu("nic", deviceOf(kMlx5), 9000, {kMac, 1500}));  // its worker compares them
 }

@@ -1,4 +1,4 @@
-// What can be asked of a hardware device, and what it has to say itself.
+// The settings that a hardware device can have, and those that need an answer from the device.
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 
 #include <catch2/catch.hpp>

@@ -1,5 +1,4 @@
-// A supervised process through its life: started, killed, found again, stopped, and one that cannot
-// start.
+// The life of a supervised process: started, killed, adopted, stopped, and one that can't start.
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
 #include <catch2/catch.hpp>
@@ -86,12 +85,12 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
     CHECK(ups == 2);
     pid = process.status().pid;
   }
-  CHECK(runs(pid));  // nobody watches it
+  CHECK(runs(pid));  // no supervisor watches it
   SupervisedProcess again(thread, plan(directory), handlers);
   REQUIRE(again.waitUp(soon()));
   CHECK(again.status().pid == pid);
   CHECK(again.status().found);
-  CHECK(again.status().version.empty());  // it tells none
+  CHECK(again.status().version.empty());  // it reports none
   CHECK(again.status().deaths == 0);
   again.stop();
   CHECK(eventually([&] { return !runs(pid); }));
@@ -201,8 +200,8 @@ TEST_CASE("a process that cannot start says why, and can be stopped between two 
   CHECK_FALSE(process.status().up);
 }
 
-// A process of which a thread is traced has not ended until its tracer has seen that thread's end,
-// whatever kills it: as one that hangs in the kernel.
+// A process with a traced thread has not ended until its tracer has seen that thread's end, even if
+// it was killed: it stands for a process that hangs in the kernel.
 TEST_CASE("a process that doesn't end by force isn't stopped, and none is started beside it") {
   const TemporaryDirectory directory;
   auto wanted = plan(directory, "threads");
@@ -266,7 +265,7 @@ TEST_CASE("a stray process is ended, and a stray socket removed") {
   stopStray(control);
   CHECK(eventually([&] { return !runs(pid); }));
   CHECK_FALSE(std::filesystem::exists(control));
-  stopStray(control);  // nothing there
+  stopStray(control);  // no file exists
 }
 
 TEST_CASE("a process that the kernel ends for lack of memory says so, and which pod it served") {
@@ -283,7 +282,7 @@ TEST_CASE("a process that the kernel ends for lack of memory says so, and which 
   write("vdpa/cgroup.procs", "");
   write("vdpa/memory.current", "262144000");
   write("vdpa/memory.max", "268435456");
-  kills(3);  // others, before
+  kills(3);  // earlier ones
 
   auto limited = plan(directory);
   limited.cgroupRoot = root;
@@ -309,7 +308,7 @@ TEST_CASE("a process that the kernel ends for lack of memory says so, and which 
     return ends.back();
   };
 
-  const auto killed = end(1, SIGKILL);  // by a person
+  const auto killed = end(1, SIGKILL);  // by an operator
   CHECK_FALSE(killed.second);
   CHECK_THAT(killed.first, Catch::Contains("killed by signal 9") && !Catch::Contains("memory"));
 
@@ -322,7 +321,7 @@ TEST_CASE("a process that the kernel ends for lack of memory says so, and which 
                              "most 256 MiB together, and this one serves default/app"));
 
   REQUIRE(eventually([&] { return process.status().up; }));
-  kills(5);  // another's; this one has a bug of its own
+  kills(5);  // another process; this one has a bug of its own
   const auto crashed = end(3, SIGSEGV);
   CHECK_FALSE(crashed.second);
   CHECK_THAT(crashed.first, !Catch::Contains("memory"));

@@ -1,5 +1,4 @@
-// A switch that outlived the datapath: what it runs with, and when a new configuration takes
-// effect.
+// A switch that outlived the datapath: its configuration, and when a new one takes effect.
 #include "deviceplugin/datapath/processes/switch_handle.h"
 
 #include <catch2/catch.hpp>
@@ -59,7 +58,7 @@ class TestNode {
     return handle;
   }
 
-  // A cgroup v2 in which the kernel has ended so many processes, for the switches of meet().
+  // A cgroup v2 in which the kernel has killed this many processes, for the switches of meet().
   void haveKilled(int count) {
     cgroupRoot_ = directory_.path() + "/cgroup";
     std::filesystem::create_directories(cgroupRoot_ + "/vdpa");
@@ -70,12 +69,12 @@ class TestNode {
     std::ofstream(cgroupRoot_ + "/vdpa/memory.events") << "oom_kill " << count;
   }
 
-  // From now on lastPause() is this switch's; null: nobody's.
+  // From now on lastPause() is this switch's; null: no switch's.
   void watch(const SwitchHandle* handle) {
     std::lock_guard lock(mutex_);
     watched_ = handle;
   }
-  // Why the process that ended last is not running, and when the next one starts.
+  // Why the process that ended last is not running, and when it is restarted.
   std::string lastPause() const {
     std::lock_guard lock(mutex_);
     return lastPause_;
@@ -86,7 +85,7 @@ class TestNode {
   }
   nlohmann::json cores() const { return call("hello").at("cores"); }
 
-  // How long the port is closed, in ms, as its switch was asked.
+  // How long the port is closed, in ms, as requested from its switch.
   int64_t closure(const std::string& id) const {
     const auto answer = call("ports");
     for (const auto& port : answer.at("ports"))
@@ -110,7 +109,7 @@ class TestNode {
   EventThread thread_;
 
  private:
-  // On the thread of the switch's process.
+  // On the supervision thread.
   void noteChange() {
     std::lock_guard lock(mutex_);
     if (!watched_) return;
@@ -157,7 +156,7 @@ TEST_CASE_METHOD(TestNode, "the same cores, written otherwise, are no new config
 TEST_CASE_METHOD(TestNode, "a port that is removed while its switch comes up doesn't stay") {
   const std::string control = paths().switchControl("vdpa.io-nic");
   makeDirectory(paths().switchDir("vdpa.io-nic"), 0700);
-  std::ofstream(control + ".hold") << "";  // the first port isn't added before this goes
+  std::ofstream(control + ".hold") << "";  // the first port isn't added until this is resumed
   Programs programs;
   programs.vswitch = controlProgram();
   SwitchHandle handle(thread_, programs, paths(), "vdpa.io/nic", {1, 1500, "", ""},
@@ -215,7 +214,7 @@ TEST_CASE_METHOD(TestNode, "a port that crashed its switch is closed, for longer
     while (handle->portProblem("nic-0") != "" && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(1ms);
     CHECK(handle->portProblem("nic-0") == "");
-    // A switch that ends for another reason finds it open.
+    // It is open after a switch that ended for another reason.
     CHECK_THROWS(call("exit"));
     while (handle->status().deaths < 3 && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(1ms);
@@ -259,7 +258,7 @@ TEST_CASE_METHOD(TestNode,
   CHECK(closure("nic-0") > 50000);
   CHECK(handle->portProblem("nic-1") == "");
 
-  // Killed by somebody else.
+  // Killed from outside.
   call("serve", "nic-1");
   ::kill(handle->status().pid, SIGKILL);
   while (handle->status().deaths < 2 && std::chrono::steady_clock::now() < deadline)
@@ -275,7 +274,7 @@ TEST_CASE_METHOD(TestNode, "crashes whose cause is known do not make the others 
     crash(*handle, "nic-1");
     CHECK_THAT(lastPause(), Catch::Contains("next start in 50 ms"));
   }
-  crash(*handle, "nic-7");  // nobody's
+  crash(*handle, "nic-7");  // no port's
   CHECK_THAT(lastPause(), Catch::Contains("next start in 50 ms"));
   crash(*handle, "nic-7");
   CHECK_THAT(lastPause(), Catch::Contains("next start in 100 ms"));

@@ -1,4 +1,4 @@
-// A directory of a test's own, gone with it.
+// A test's own directory, removed with the object.
 #pragma once
 
 #include <cstdlib>

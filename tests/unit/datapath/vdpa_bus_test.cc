@@ -52,7 +52,7 @@ TEST_CASE("the netdev of a part of a function is below the function, which does 
   tree.write(tree.pathOf(vf) + "/virtio4/net/eth7/operstate", "up\n");
   CHECK(bus.netdev("vdpa0") == "eth7");
   tree.write(tree.pathOf(vf) + "/virtio5/net/eth8/operstate", "up\n");
-  CHECK(bus.netdev("vdpa0").empty());  // which of them it is, nothing tells
+  CHECK(bus.netdev("vdpa0").empty());  // nothing shows which of them it is
 }
 
 TEST_CASE("binding to a bus driver") {

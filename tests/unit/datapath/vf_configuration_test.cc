@@ -1,5 +1,5 @@
-// What an attachment changes on a VF and on a vDPA device, and that all of it is put back: against
-// drivers that take everything, some of it, or only say so.
+// The changes of an attachment to a VF and a vDPA device, and their undoing: with drivers that
+// apply all of them, only some, or only pretend to.
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 
 #include <catch2/catch.hpp>
@@ -30,10 +30,10 @@ constexpr const char* kWanted = "02:00:00:00:00:01";
 struct Hardware {
   bool present = true;
   bool isVf = true;
-  bool settable = true;      // the PF's driver knows settings of VFs
+  bool settable = true;      // the PF's driver supports settings of VFs
   std::set<VfPart> refused;  // EOPNOTSUPP
-  std::set<VfPart> ignored;  // success, but nothing changes
-  bool goneOnWrite = false;  // the PF isn't seen any more
+  std::set<VfPart> ignored;  // success, but no effect
+  bool goneOnWrite = false;  // the PF is no longer visible
   bool vdpaSettable = false;
   bool vdpaShown = true;  // the device has VIRTIO_NET_F_MAC
   VfValues values{};
@@ -98,7 +98,7 @@ VfValues asFound() {
   return values;
 }
 
-// As Attachments has it before the plan.
+// The record as Attachments has it before the plan.
 OwnerRecord recordFor(const Settings& settings, const std::string& chosenMac = kWanted) {
   OwnerRecord record;
   record.attachment.deviceId = "0000:65:00.2";
@@ -160,7 +160,7 @@ TEST_CASE("hardware changes: all of it there and back, the last one first") {
   CHECK(hardware.values == asFound());
   CHECK(hardware.written == std::vector<VfPart>(order.rbegin(), order.rend()));
   hardware.written.clear();
-  changes.restore(record);  // can be done again
+  changes.restore(record);  // can be repeated
   CHECK(hardware.written.empty());
 }
 
@@ -177,13 +177,13 @@ TEST_CASE("hardware changes: what is so already is not touched, then or later") 
   changes.plan(record, settings);
   changes.apply(record);
   CHECK(hardware.written.empty());
-  hardware.values.vlan = 9;  // an operator's doing
+  hardware.values.vlan = 9;  // changed by an operator
   changes.restore(record);
   CHECK(hardware.values.vlan == 9);
 }
 
 TEST_CASE("hardware changes: nothing is left by a crash between any two of them") {
-  // Whatever part of the plan took effect, undoing it gives what was found.
+  // Whatever part of the plan took effect, undoing it restores the original state.
   Hardware hardware;
   hardware.values = asFound();
   const auto changes = hardware.changes();
@@ -295,7 +295,7 @@ TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF
   Hardware hardware;
   hardware.values = asFound();
   const auto changes = hardware.changes();
-  auto record = recordFor({});  // nobody gives one
+  auto record = recordFor({});  // neither provides one
   SECTION("vdpa") {
     hardware.vdpaSettable = true;
     changes.plan(record, {});

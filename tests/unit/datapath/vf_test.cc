@@ -1,4 +1,4 @@
-// VFs in the kernel's words: a link's attributes, and where sysfs has them.
+// VFs as the kernel reports them: a link's attributes, and their place in sysfs.
 #include "deviceplugin/datapath/hardware/vf.h"
 
 #include <catch2/catch.hpp>
@@ -67,7 +67,7 @@ TEST_CASE("VF: its settings among those of others") {
   CHECK(first->vlan == 0);
   CHECK(first->vlanProto == "802.1q");
   CHECK(first->spoofCheck == 1);
-  CHECK(first->trust == -1);  // not told
+  CHECK(first->trust == -1);  // not reported
   CHECK(first->linkState == "auto");
   const auto second = parseVf(attributes, 1);
   REQUIRE(second);

@@ -115,7 +115,7 @@ TEST_CASE("a character device is handed over with its node") {
     "parent-device": "vdpa2", "driver": "vhost", "path": "/dev/vhost-vdpa-4",
     "pci-address": "0000:65:00.2"}})"));
 
-  device.characterDevice = "vhost-vdpa-5";  // made anew
+  device.characterDevice = "vhost-vdpa-5";  // remade
   scene.list.setDevices({device});
   scene.allocate({"0000:65:00.2"});
   CHECK_THAT(readFile(scene.directory + "/dp/vdpa.io-nic-0000:65:00.2-device.json"),

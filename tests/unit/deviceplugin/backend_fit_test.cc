@@ -1,5 +1,5 @@
-// Each card that the kernel or DPDK has a vDPA driver for, by the IDs its VFs show, and what serves
-// it in each state that an operator may have left it in.
+// Each card with a vDPA driver in the kernel or DPDK, by the IDs of its VFs, and its backend in
+// each state in which an operator may have left it.
 #include "deviceplugin/resources/backend_fit.h"
 
 #include <catch2/catch.hpp>
@@ -24,11 +24,11 @@ struct Card {
   const char* device;
   const char* subsystemVendor;
   const char* subsystemDevice;
-  const char* kernelDriver;  // that provisioning binds; "": none makes a vDPA device of it
+  const char* kernelDriver;  // that provisioning binds; "": none makes a vDPA device
   const char* dpdkDriver;    // "": none
-  const char* belowDpdk;     // the kernel driver that one needs
+  const char* belowDpdk;     // the kernel driver that DPDK's needs
 };
-// From the drivers' tables of IDs, and their neighbours that no driver takes.
+// From the drivers' tables of IDs, and neighbouring IDs without a driver.
 constexpr Card kCards[] = {
     {"Intel N3000", "1af4", "1041", "8086", "001a", "ifcvf", "ifc", "vfio-pci"},
     {"Intel C5000X-PL", "1af4", "1000", "8086", "0001", "ifcvf", "ifc", "vfio-pci"},
@@ -71,7 +71,7 @@ PciFunction vfOf(const Card& card, const char* driver) {
   return vf;
 }
 
-// Octeon's can't serve the default, a socket: asked for what every driver can.
+// Octeon's can't serve a socket, the default; with virtio-vdpa, which every driver supports.
 BackendFit served(const PciFunction& vf, BackendChoice backend, bool provision = false,
                   Attach attach = Attach::virtioVdpa) {
   ResourceConfig resource;
@@ -93,7 +93,7 @@ class Managed {
   static constexpr uint64_t kFeatures =
       kFeatureMac | kFeatureMtu | kFeatureControlQueue | kFeatureMultiqueue | kFeatureVersion1;
 
-  // One of this name on the vdpa bus, as the kernel reports it.
+  // The vDPA device of this name, as the kernel reports it.
   void add(const std::string& name, unsigned queuePairs, unsigned mtu, uint64_t features) {
     vdpa_.name = name;
     vdpa_.managementDevice = management_.name;
@@ -189,7 +189,7 @@ TEST_CASE("attributes of the configuration: passed, or refused by name with what
   REQUIRE(some.device);
   CHECK(some.device->attributes == VdpaAttributes{2, kFeatureMac | kFeatureMtu, 9000, ""});
   CHECK(some.device->queuePairs == 2);
-  // A list without MQ means one pair, of a driver that makes more by itself too.
+  // A list without MQ means one pair, also for a driver that makes more by default.
   for (const char* name : {"ConnectX-6 Dx VF", "Pensando VF"}) {
     const auto one = Managed(card(name)).served({0, 0, kFeatureMtu});
     REQUIRE(one.device);
@@ -242,7 +242,7 @@ TEST_CASE("Octeon is refused behind a socket with the reason, and not as a netde
                               Catch::Contains("`attach: virtio-vdpa` works"));
   CHECK(octeon.served({}, Attach::virtioVdpa).device);
   const auto listed = octeon.served({0, 0, kFeatureMac}, Attach::virtioVdpa);
-  CHECK_FALSE(listed.device);  // this one lacks what the driver demands of every list
+  CHECK_FALSE(listed.device);  // this list lacks features that the driver requires
   CHECK_THAT(listed.why, Catch::Contains("RING_PACKED, NOTIFICATION_DATA"));
 }
 

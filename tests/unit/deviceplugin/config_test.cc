@@ -1,4 +1,4 @@
-// Every error of the configuration, with its place, and what a good file means.
+// Every error of the configuration, with its position, and the meaning of a valid file.
 #include "deviceplugin/config/config.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-// What a receiver of another release knows of a request.
+// The fields of a request that a receiver of another release knows.
 #include "common/known_fields.h"
 
 #include <catch2/catch.hpp>
@@ -55,7 +55,7 @@ TEST_CASE("release 0.1.0 tells nothing of itself: it knows its own fields and no
   CHECK(unknownTo(nullptr, request) == Fields());
   auto& kernel = *request.mutable_resources(0)->mutable_devices(0)->mutable_kernel();
   kernel.mutable_parent()->set_mac_later(true);
-  CHECK(unknownTo(nullptr, request) == Fields());  // it may ignore that
+  CHECK(unknownTo(nullptr, request) == Fields());  // it may ignore this one
   kernel.mutable_attributes()->set_mtu(9000);
   CHECK(unknownTo(nullptr, request) == Fields{"KernelDevice.attributes"});
 }

@@ -1,4 +1,4 @@
-// A kubelet's files as the plugin sees them when it comes to look.
+// A kubelet's files in every state in which the plugin may find them.
 #include "deviceplugin/kubelet/kubelet_watch.h"
 
 #include <catch2/catch.hpp>

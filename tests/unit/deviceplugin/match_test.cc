@@ -1,4 +1,4 @@
-// What each key of a selector means, and the words for what doesn't match.
+// The meaning of each key of a selector, and the reasons for a mismatch.
 #include "deviceplugin/resources/match.h"
 
 #include <catch2/catch.hpp>

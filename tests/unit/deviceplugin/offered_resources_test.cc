@@ -1,4 +1,4 @@
-// What a plugin learns of the ones before it on this node.
+// The names that a plugin learns from its predecessors on this node.
 #include "deviceplugin/kubelet/offered_resources.h"
 
 #include <catch2/catch.hpp>

@@ -24,7 +24,7 @@ Device function(const std::string& id, const std::string& pf) {
   return device;
 }
 
-// What the kubelet is advised to take, two of four devices on two PFs.
+// The advice to the kubelet for two of four devices on two PFs.
 std::vector<std::string> preferred(AllocationOrder order) {
   const TemporaryDirectory directory;
   const std::string path = directory.path() + "/nic.sock";

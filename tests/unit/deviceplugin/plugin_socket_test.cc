@@ -1,4 +1,4 @@
-// The plugin's socket files: which are its own, and which of those nobody has any more.
+// The plugin's socket files: its own, and abandoned ones.
 #include "deviceplugin/kubelet/plugin_socket.h"
 
 #include <catch2/catch.hpp>
@@ -40,7 +40,7 @@ TEST_CASE("what a killed plugin left of the resources is removed, and nothing el
                           "vdpa.io-nic_0123abcd.sock",
                           "example.com-nic-0123abcd.sock",
                           "kubelet.sock"};
-  for (const char* name : left) listen(name);  // and ends at once
+  for (const char* name : left) listen(name);  // and exits at once
   for (const char* name : others) listen(name);
   const UniqueFd living = listen("vdpa.io-nic-76543210.sock");
   std::ofstream(path("vdpa.io-nic-11111111.sock")) << "a file";

@@ -1,4 +1,4 @@
-// Which devices the kubelet is advised to take.
+// The devices that the plugin advises the kubelet to take.
 #include "deviceplugin/resources/preferred_allocation.h"
 
 #include <catch2/catch.hpp>

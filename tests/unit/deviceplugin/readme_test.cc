@@ -1,4 +1,4 @@
-// README's tables of drivers against the table that the programs go by.
+// Compares README's tables of drivers with the table that the programs use.
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -16,7 +16,7 @@ using namespace vdpa;
 
 namespace {
 
-// The rows of the table below `heading`, without its head.
+// The rows of the table below `heading`, without its header.
 std::vector<std::string> rowsBelow(const std::string& heading) {
   const char* file = std::getenv("README");  // set by the build; else that of the working directory
   std::istringstream readme(readFile(file ? file : "README.md"));
@@ -45,7 +45,7 @@ void compare(const std::vector<std::string>& rows, const std::vector<std::string
   for (size_t i = 0; i < rows.size(); ++i) {
     CHECK_THAT(rows[i], Catch::StartsWith(expected[i]));
     const std::string evidence = rows[i].substr(std::min(rows[i].size(), expected[i].size()));
-    CHECK(evidence.size() > 4);  // what it ran on
+    CHECK(evidence.size() > 4);  // the evidence of a test
   }
 }
 

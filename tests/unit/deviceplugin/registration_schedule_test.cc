@@ -1,4 +1,4 @@
-// RegistrationSchedule's decisions, by a clock of our own.
+// RegistrationSchedule's decisions, with a fake clock.
 #include "deviceplugin/kubelet/registration_schedule.h"
 
 #include <catch2/catch.hpp>
@@ -39,7 +39,7 @@ TEST_CASE("nothing is due before the kubelet is there, then at once") {
   CHECK(m.registration.registered());
   m.registration.streamStarted(m.now);
   m.now += 24h;
-  CHECK_FALSE(m.registration.due());  // never while the stream lives
+  CHECK_FALSE(m.registration.due());  // never while the stream is alive
 }
 
 TEST_CASE("a kubelet that was found before it was seen to start is asked once") {
@@ -104,7 +104,7 @@ TEST_CASE("one of two streams that ends may have been the kubelet's: the other i
 TEST_CASE("streams that end at once, one after the other, back off after the third") {
   Machine m;
   const bool answered = GENERATE(true, false);  // before the stream starts, or after it has ended
-  const bool another = GENERATE(false, true);   // stream, which is left in the way
+  const bool another = GENERATE(false, true);   // stream, which stays in the kubelet's way
   CAPTURE(answered, another);
   const auto registerBriefly = [&] {
     REQUIRE(m.dueNow());

@@ -1,4 +1,4 @@
-// Which netdevs the host needs, however they are stacked.
+// The netdevs that the host needs, however they are stacked.
 #include "deviceplugin/discovery/host_use.h"
 
 #include <catch2/catch.hpp>
@@ -53,7 +53,7 @@ TEST_CASE("a macvlan, and links that go round in a circle") {
 
 TEST_CASE("the configuration is whole while links come and go") {
   std::string missing = "the network namespace";
-  // It ends with this thread and the one it starts.
+  // It ends with this thread and the thread it starts.
   std::thread([&] {
     // NOLINTBEGIN(bugprone-command-processor): the words are the test's own
     if (::unshare(CLONE_NEWNET) < 0 ||

@@ -1,5 +1,5 @@
-// Real events of the kernel, injected: root may have it broadcast a uevent in its network
-// namespace (since Linux 4.18).
+// Real events of the kernel, injected: root may make it broadcast a uevent in its network namespace
+// (since Linux 4.18).
 #include "deviceplugin/discovery/monitor.h"
 
 #include <catch2/catch.hpp>
@@ -40,7 +40,7 @@ void inject(const std::string& text) {
                    sizeof kernel) == static_cast<ssize_t>(message.size()));
 }
 
-// Once, as long as the result lives.
+// Once, while the result exists.
 std::unique_ptr<EventLoop::Timer> after(EventLoop& loop, std::chrono::milliseconds delay,
                                         EventLoop::Task task) {
   auto timer = std::make_unique<EventLoop::Timer>(loop, std::move(task));
@@ -66,7 +66,7 @@ TEST_CASE("which uevents are about devices") {
 }
 
 TEST_CASE("a burst of events is one call, and it comes soon") {
-  std::thread([] {  // the namespace is this thread's alone
+  std::thread([] {  // only this thread uses the namespace
     REQUIRE(::unshare(CLONE_NEWNET) == 0);
     EventLoop loop;
     int calls = 0;
@@ -81,7 +81,7 @@ TEST_CASE("a burst of events is one call, and it comes soon") {
       first = EventLoop::Clock::now();
       for (int i = 0; i < 100; ++i) inject(kVf);
     });
-    // The new namespace has events of its own: what is awaited is another call after the burst's.
+    // The new namespace sends events too: wait for a call after those.
     const auto timer2 = after(loop, 400ms, [&] {
       CHECK(calls == 1);
       CHECK(last - first < 100ms);
@@ -127,7 +127,7 @@ TEST_CASE("events that were lost count as one that matters") {
     });
     const std::string other = "add@/x\0DEVPATH=/devices/x\0SUBSYSTEM=block\0"s;
     const auto timer5 = after(loop, 400ms, [&] {
-      calls = 0;  // the namespace's own beginning
+      calls = 0;  // the namespace's first events
       for (int i = 0; i < 100; ++i) inject(other);
     });
     const auto timer6 = after(loop, 800ms, [&] {
@@ -169,5 +169,5 @@ TEST_CASE("only what can change the host's use of a netdev, or a link, leads to 
   CHECK(concernsHost(network(RTM_DELROUTE, pods) + network(RTM_DELROUTE, defaultRoute)));
   CHECK(concernsHost(network(RTM_DELADDR, global)));
   CHECK(concernsHost(network(RTM_NEWLINK, ifinfomsg{})));
-  CHECK(concernsHost(std::string(NLMSG_HDRLEN, '\xff')));  // what can't be read may be anything
+  CHECK(concernsHost(std::string(NLMSG_HDRLEN, '\xff')));  // an unreadable event may mean anything
 }

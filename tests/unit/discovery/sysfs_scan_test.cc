@@ -1,4 +1,4 @@
-// What a sysfs says of a node: the cards that there are, and trees that are broken.
+// A node's state from its sysfs: existing cards, and broken trees.
 #include "deviceplugin/discovery/sysfs_scan.h"
 
 #include <catch2/catch.hpp>
@@ -23,7 +23,7 @@ Snapshot scan(const SysfsTree& tree) {
   return snapshot;
 }
 
-// Of this thread alone, whatever else the machine does.
+// Of this thread only, whatever else the machine does.
 double secondsToScan(const SysfsTree& tree) {
   const auto used = [] {
     timespec time{};
@@ -234,5 +234,5 @@ TEST_CASE("1,024 VFs on 8 PFs take as long as four times 256") {
     ofFew = std::min(ofFew, secondsToScan(few));
     ofMany = std::min(ofMany, secondsToScan(many));
   }
-  CHECK(ofMany < 8 * ofFew);  // what grows with the square takes sixteen times as long
+  CHECK(ofMany < 8 * ofFew);  // a quadratic cost would grow sixteenfold
 }

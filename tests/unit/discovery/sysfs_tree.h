@@ -1,9 +1,9 @@
-// A sysfs for tests, made by hand: as far as discovery looks, in a directory. It is no copy of a
-// machine. The links between a PF and its VFs are those of a listing that the hwloc project has
-// ("ll /sys/bus/pci/devices/0000:04:00.0/" in "identify SR-IOV virtual functions on Linux");
-// functions, the vdpa bus, slices and netdevs are as the kernel's documentation and the test
-// machine's virtio and igb NICs show them (tests/vm/inside has the real thing). No public listing
-// of a vDPA device below a VF of mlx5, ifcvf or another vendor was found.
+// A generated sysfs for tests, in a directory, with the parts that discovery reads. It is no copy
+// of a machine. The links between a PF and its VFs are those of a listing that the hwloc project
+// has ("ll /sys/bus/pci/devices/0000:04:00.0/" in "identify SR-IOV virtual functions on Linux");
+// functions, the vdpa bus, slices and netdevs follow the kernel's documentation and the test
+// machine's virtio and igb NICs (tests/vm/inside uses the real ones). No public listing of a vDPA
+// device below a VF of mlx5, ifcvf or another vendor was found.
 #pragma once
 
 #include <string>
@@ -24,7 +24,7 @@ class SysfsTree {
     std::vector<std::string> netdevs = {};  // below the function itself
   };
 
-  // In a new directory, removed at the end.
+  // In a new directory, removed with the object.
   SysfsTree();
   ~SysfsTree();
   SysfsTree(const SysfsTree&) = delete;
@@ -33,7 +33,7 @@ class SysfsTree {
 
   void add(const Function& function);
   void remove(const std::string& address);
-  // Makes functions, which must be there, VFs 0, 1, ... of a PF.
+  // Makes functions, which must exist, VFs 0, 1, ... of a PF.
   void setVfs(const std::string& pf, const std::vector<std::string>& addresses);
   void addNetdev(const std::string& function, const std::string& name,
                  const std::string& portName = "", const std::string& operstate = "up");
@@ -42,11 +42,12 @@ class SysfsTree {
   void addVdpa(const std::string& parent, const std::string& name, const std::string& driver,
                int number = 0);
   void removeVdpa(const std::string& name);
-  // A part of a function on the auxiliary bus that is no slice.
+  // A part of a function on the auxiliary bus that is not a slice.
   void addPart(const std::string& function, const std::string& name);
   void addSlice(const std::string& function, const std::string& name, int number);
   void addVirtual(const std::string& netdev);
-  // A PF with so many virtio VFs, each with a vDPA device under vhost_vdpa; `bus` tells PFs apart.
+  // A PF with this many virtio VFs, each with a vDPA device under vhost_vdpa; `bus` distinguishes
+  // PFs.
   void addLoadedPf(unsigned bus, unsigned vfs);
 
   void write(const std::string& file, const std::string& content);

@@ -1,4 +1,4 @@
-// Messages of the kernel's vdpa family, whole and cut short.
+// Messages of the kernel's vdpa family, complete and truncated.
 #include "common/vdpa_netlink.h"
 
 #include <catch2/catch.hpp>

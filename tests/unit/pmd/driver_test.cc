@@ -1,4 +1,4 @@
-// What DPDK's drivers are given.
+// The arguments of DPDK's drivers.
 #include "deviceplugin/datapath/pmd/driver.h"
 
 #include <catch2/catch.hpp>

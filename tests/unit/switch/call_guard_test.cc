@@ -1,4 +1,4 @@
-// What ends a write that a pod lets wait for ever, and whom it blames.
+// The guard that interrupts a write which a pod lets block, and the pod that it blames.
 #include "deviceplugin/datapath/switch/call_guard.h"
 
 #include <catch2/catch.hpp>
@@ -48,7 +48,7 @@ TEST_CASE("a write that waits ends, and its connection is left alone and reporte
   guard.check(kVid);
   CHECK(guard.left(kVid));
   CHECK_FALSE(guard.left(kOtherVid));
-  guard.check(kOtherVid);  // the blame was the first's alone
+  guard.check(kOtherVid);  // only the first is blamed
   CHECK_FALSE(guard.left(kOtherVid));
 
   CHECK(readable(stalled.fd()));

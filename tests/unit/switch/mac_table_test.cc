@@ -1,4 +1,4 @@
-// The forwarding table: what it learns, forgets and refuses, alone and with several threads at it.
+// The forwarding table: learning, forgetting and refusing, with one thread and with several.
 #include "deviceplugin/datapath/switch/mac_table.h"
 
 #include <catch2/catch.hpp>
@@ -27,8 +27,8 @@ uint64_t keyOf(uint64_t mac, uint64_t vlan) {
   return 1ull << 60 | vlan << 48 | mac;
 }
 
-// Addresses of a VLAN in the bucket that `hash` has for kMac of VLAN 0. Each of a few tells whether
-// it got a place.
+// Addresses of a VLAN in the bucket that `hash` has for kMac of VLAN 0. Each group of a few shows
+// whether kMac got a place.
 std::vector<uint64_t> sharingABucket(size_t count, uint64_t vlan,
                                      const std::function<uint64_t(uint64_t)>& hash) {
   std::vector<uint64_t> macs;
@@ -93,7 +93,7 @@ TEST_CASE("VLANs know nothing of each other") {
 }
 
 TEST_CASE("one VLAN's addresses can't be chosen to keep another's station from being learned") {
-  // Those that share a bucket under a hash that everybody knows: the golden ratio's.
+  // Those that share a bucket under a well-known hash: the golden ratio's.
   const auto known =
       sharingABucket(8, 10, [](uint64_t key) { return key * 0x9e3779b97f4a7c15ull; });
   MacTable table;
@@ -104,7 +104,7 @@ TEST_CASE("addresses that share a bucket under one secret don't under another") 
   const auto found = sharingABucket(8, 10, KeyedHash(kSecret));
   MacTable same(kSecret);
   CHECK_FALSE(learnedBehind(found, same));
-  // Either half of the secret matters.
+  // Both halves of the secret matter.
   MacTable first({kSecret.first + 1, kSecret.second});
   CHECK(learnedBehind(found, first));
   MacTable second({kSecret.first, kSecret.second + 2});
@@ -151,7 +151,7 @@ TEST_CASE("a static address stays: it neither moves nor ages nor counts") {
   CHECK(table.learnedOn(kB) == 0);
 
   table.learn(kMac + 1, 0, kB, 1);
-  table.addStatic(kMac + 1, 0, kA);  // a port gets an address that another had taken
+  table.addStatic(kMac + 1, 0, kA);  // a port gets an address that another port had learned
   CHECK(table.lookup(kMac + 1, 0, 1) == kA);
   CHECK(table.learnedOn(kB) == 0);
 }
@@ -167,7 +167,7 @@ TEST_CASE("a port fills no more than its share") {
     known += table.lookup(0x0a0000000000 + i, 0, 1) == kA;
   CHECK(known == MacTable::kLearnedPerPort);
 
-  table.learn(kMac, 0, kA, 1);  // it can't take another's address either
+  table.learn(kMac, 0, kA, 1);  // nor can it take another port's address
   CHECK(table.lookup(kMac, 0, 1) == kB);
   table.learn(kMac + 1, 0, kB, 1);
   CHECK(table.lookup(kMac + 1, 0, 1) == kB);
@@ -199,7 +199,7 @@ TEST_CASE("a full bucket keeps what it has, but for aged and static addresses") 
   CHECK(table.learnedOn(kB) == 0);
   for (size_t i = 0; i < 8; ++i) CHECK(table.lookup(macs[i], 0, 10) == kA);
 
-  const uint32_t later = 2 + MacTable::kAgeing;  // the first has aged, and only that
+  const uint32_t later = 2 + MacTable::kAgeing;  // only the first has aged
   table.learn(macs[8], 0, kB, later);
   CHECK(table.lookup(macs[8], 0, later) == kB);
   CHECK(table.lookup(macs[0], 0, later) == MacTable::kNoPort);
@@ -215,7 +215,7 @@ TEST_CASE("a static address never takes another's place") {
   MacTable table(kSecret);
   const auto macs = sharingABucket(10);
   for (size_t i = 0; i < 8; ++i) table.addStatic(macs[i], 0, kA);
-  table.addStatic(macs[8], 0, kB);  // flooded to, as everybody that nothing is known of
+  table.addStatic(macs[8], 0, kB);  // flooded, as an unknown address
   CHECK(table.lookup(macs[8], 0, 1) == MacTable::kNoPort);
   for (size_t i = 0; i < 8; ++i) CHECK(table.lookup(macs[i], 0, 1) == kA);
   table.addStatic(macs[3], 0, kB);
@@ -231,13 +231,13 @@ TEST_CASE("nothing is left of a removed port") {
   for (uint64_t i = 0; i <= 50; ++i) CHECK(table.lookup(kMac + i, 0, 1) == MacTable::kNoPort);
   CHECK(table.learnedOn(kA) == 0);
   CHECK(table.lookup(kMac + 51, 0, 1) == kB);
-  table.learn(kMac, 0, kB, 1);  // nobody's own any more
+  table.learn(kMac, 0, kB, 1);  // no port's own any more
   CHECK(table.lookup(kMac, 0, 1) == kB);
 }
 
 TEST_CASE("threads that learn, look up, add and remove leave exact counts") {
   MacTable table(kSecret);
-  const auto macs = sharingABucket(12);  // more than the bucket holds, so that they fight for it
+  const auto macs = sharingABucket(12);  // more than the bucket holds, so that they compete for it
   constexpr uint64_t kOwn = 0x0e0000000000;
   std::atomic<bool> stop{false}, wrong{false};
   std::vector<std::thread> threads;

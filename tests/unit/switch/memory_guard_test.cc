@@ -1,4 +1,4 @@
-// What happens to whoever touches memory that its pod has taken away.
+// Accesses to memory that its pod has truncated.
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
 
 #include <catch2/catch.hpp>
@@ -27,7 +27,7 @@ bool readable(int fd) {
   return ::poll(&entry, 1, 0) == 1;
 }
 
-// Memory of a pod's, mapped here.
+// A pod's memory, mapped here.
 class Shared {
  public:
   explicit Shared(size_t pages) : size_(pages * kPage), file_(::memfd_create("pod", MFD_CLOEXEC)) {

@@ -1,5 +1,5 @@
-// Pollers read snapshots without a lock while the control side replaces them: run with TSan, which
-// sees a snapshot freed too early or read half-made.
+// Pollers read snapshots without a lock while the control thread replaces them. Run with TSan,
+// which detects a snapshot that is freed too early or read half-made.
 #include "deviceplugin/datapath/switch/publisher.h"
 
 #include <catch2/catch.hpp>

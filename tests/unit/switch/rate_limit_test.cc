@@ -1,4 +1,4 @@
-// A port's rate limit under a clock of the tests'.
+// A port's rate limit, with a fake clock.
 #include "deviceplugin/datapath/switch/rate_limit.h"
 
 #include <catch2/catch.hpp>
@@ -15,8 +15,8 @@ using vdpa::vswitch::RateLimit;
 constexpr uint64_t kHz = 2'100'000'000;
 constexpr unsigned kMaxFrame = 1514;
 
-// What a pod that always has more sends in `seconds`, when the poller that waits for the limit
-// comes `late` cycles after it opens.
+// The bytes that a pod with unlimited traffic sends in `seconds`, if the poller that waits for the
+// limit comes `late` cycles after it opens.
 uint64_t bytesIn(RateLimit& limit, uint64_t from, uint64_t seconds, unsigned frame, uint64_t late) {
   uint64_t bytes = 0;
   for (uint64_t now = from; now < from + seconds * kHz;) {
@@ -24,7 +24,7 @@ uint64_t bytesIn(RateLimit& limit, uint64_t from, uint64_t seconds, unsigned fra
       const uint64_t taken = uint64_t{limit.burst()} * frame;
       limit.charge(taken, now);
       bytes += taken;
-      now += 2000;  // what a burst takes, at least
+      now += 2000;  // a burst takes at least this
     } else {
       now = limit.paidAt() + late;
     }
@@ -41,7 +41,7 @@ TEST_CASE("the rate is exact whatever it is, for short frames and long ones") {
   CAPTURE(mbits, frame, late);
   RateLimit limit(kHz);
   limit.set(mbits, kMaxFrame);
-  bytesIn(limit, kHz, 1, frame, late);  // the credit of the start is used up
+  bytesIn(limit, kHz, 1, frame, late);  // the initial credit is used up
   const uint64_t expected = 4 * uint64_t{mbits} * 1'000'000 / 8;
   const uint64_t sent = bytesIn(limit, 2 * kHz, 4, frame, late);
   CHECK(static_cast<double>(sent) / static_cast<double>(expected) == Approx(1).epsilon(0.01));
@@ -51,7 +51,7 @@ TEST_CASE("silence earns 10 ms and no more") {
   RateLimit limit(kHz);
   limit.set(100, kMaxFrame);
   uint64_t bytes = 0;
-  // Every look is another pass, a cycle later.
+  // Each poll is another pass, a cycle later.
   for (uint64_t now = 3600 * kHz; limit.open(now); ++now) {
     limit.charge(100, now);
     bytes += 100;
@@ -112,6 +112,6 @@ TEST_CASE("pollers that share a limit share its rate") {
         }
     });
   for (auto& poller : pollers) poller.join();
-  // 10 ms of credit at the start are 1 %.
+  // 10 ms of initial credit are 1 %.
   CHECK(static_cast<double>(bytes) / 125e6 == Approx(1.01).epsilon(0.01));
 }

@@ -1,4 +1,4 @@
-// What a switch leaves behind when it crashes, written by real processes that do.
+// The record that a crashing switch leaves behind, written by real processes that crash.
 #include "common/serving_page.h"
 
 #include <catch2/catch.hpp>
@@ -52,7 +52,7 @@ class Page {
 TEST_CASE_METHOD(Page, "a crash names the port and ring of the thread that crashed") {
   const int signal = GENERATE(SIGSEGV, SIGABRT, SIGILL, SIGFPE);
   const pid_t pid = run([&](ServingPage& page) {
-    page.cell(0).begin(7, 5);  // another poller's, which goes on
+    page.cell(0).begin(7, 5);  // another poller's, which continues
     std::thread([&] {
       noteCrashesIn(page.cell(1));
       page.cell(1).begin(3, 1);
@@ -75,7 +75,7 @@ TEST_CASE_METHOD(Page, "memory that is gone and cannot be replaced is noted too"
     const dpdk::MemoryGuard guard;
     noteCrashesIn(page.cell(0));
     page.cell(0).begin(3, 0);
-    ::raise(SIGBUS);  // not one for missing memory
+    ::raise(SIGBUS);  // but not for missing memory
   });
   CHECK(signalOfEnd() == SIGBUS);
   const auto crash = takeSwitchCrash(control(), pid);
@@ -149,7 +149,7 @@ TEST_CASE_METHOD(Page, "a page of another process, a short one and none name nob
   };
   const pid_t pid = run(crash);
   CHECK_FALSE(takeSwitchCrash(control(), pid + 1));
-  CHECK(std::filesystem::exists(file()));  // its own crash is still to be read
+  CHECK(std::filesystem::exists(file()));  // its own crash is not read yet
   std::filesystem::resize_file(file(), std::filesystem::file_size(file()) - 1);
   CHECK_FALSE(takeSwitchCrash(control(), pid));
   std::ofstream(file()) << "vdpa";

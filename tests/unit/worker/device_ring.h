@@ -1,4 +1,4 @@
-// The device's side of a virtqueue, split or packed: takes chains of buffers and gives them back in
+// The device's side of a virtqueue, split or packed: takes chains of buffers and returns them in
 // order (virtio 1.2, 2.7 and 2.8).
 #pragma once
 
@@ -15,7 +15,7 @@ namespace vdpa::worker::test {
 
 class DeviceRing {
  public:
-  // Where `size` bytes are that the device reaches at this address.
+  // The memory of `size` bytes that the device accesses at this address.
   using Memory = std::function<std::byte*(uint64_t address, uint64_t size)>;
   struct Buffer {
     std::byte* data;
@@ -24,7 +24,7 @@ class DeviceRing {
   struct Chain {
     uint16_t id = 0;
     uint16_t entries = 0;         // of a packed ring
-    std::vector<Buffer> buffers;  // what the device reads, then what it writes
+    std::vector<Buffer> buffers;  // buffers that the device reads, then buffers that it writes
   };
 
   DeviceRing(const VhostVdpaDevice::Queue& where, bool packed, Memory memory)
@@ -39,7 +39,7 @@ class DeviceRing {
     }
   }
 
-  // As VHOST_GET_VRING_BASE has it.
+  // The position, in the form of VHOST_GET_VRING_BASE.
   uint32_t base() const {
     if (!packed_) return next_;
     return next_ | uint32_t{wrap_} << 15 | uint32_t{used_} << 16 | uint32_t{usedWrap_} << 31;

@@ -39,7 +39,7 @@ TEST_CASE("a counter that is filled between the look and the write keeps nobody 
     }
     eventfd_t ignored;
     ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
-    ::eventfd_read(fd->get(), &ignored);  // whoever waits goes on
+    ::eventfd_read(fd->get(), &ignored);  // the waiting thread continues
   });
   for (const auto end = Clock::now() + 3s; !hung && !waited && Clock::now() < end; ++calls)
     signalEvent(fd);

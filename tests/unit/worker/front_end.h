@@ -1,4 +1,4 @@
-// What a test or the fuzzer needs to play the front-end: messages, memory and eventfds.
+// Helpers for tests and the fuzzer to act as a front-end: messages, memory and eventfds.
 #pragma once
 
 #include <fcntl.h>

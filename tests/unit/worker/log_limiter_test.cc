@@ -1,4 +1,4 @@
-// A burst, then one line a second, and the count of what was left out.
+// A burst, then one line per second, and the count of suppressed lines.
 #include "deviceplugin/datapath/worker/log_limiter.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-// Which memory a pod may share, and what reading it gives when the pod takes it away again.
+// The memory that a pod may share, and reads of it after the pod has truncated it.
 #include "deviceplugin/datapath/worker/protocol/memory_table.h"
 
 #include <catch2/catch.hpp>
@@ -42,7 +42,7 @@ void refused(Message message, const std::string& text) {
   CHECK(openDescriptors() == before);
 }
 
-// So many free huge pages more; as many as before when it goes. Tests that do so take turns.
+// Adds this many free huge pages while it exists. Tests that use it take turns.
 class HugePages {
  public:
   explicit HugePages(int more) : lock_(::open(kFile, O_RDONLY | O_CLOEXEC)) {
@@ -51,7 +51,7 @@ class HugePages {
     write(before_ + more);
     if (read() == before_ + more) return;
     write(before_);
-    throw std::runtime_error("the machine has no memory for huge pages");
+    throw std::runtime_error("the machine lacks memory for huge pages");
   }
   ~HugePages() { write(before_); }
   HugePages(const HugePages&) = delete;
@@ -122,7 +122,7 @@ TEST_CASE("no more than a node has can be shared, whatever a file's size") {
       message.descriptors.push_back(memoryFile(region.fileOffset + region.size));
     return message;
   };
-  // A virtual machine with nearly all of it, below and above the gap for PCI.
+  // A virtual machine with nearly all of the memory, below and above the gap for PCI.
   CHECK(
       MemoryTable(table({0, 0x1000, 0x1000, 0}, {1ull << 40, memory - 0x1000, 1ull << 40, 0x1000}))
           .regions()
@@ -224,7 +224,7 @@ TEST_CASE("huge pages that nobody has allocated are refused") {
           "6 of the 8 MiB of huge pages it needs exist");
   refused(table({0, 2 * kPage, 0, 0}, {1 << 30, 2 * kPage, 1 << 30, 2 * kPage}), "6 of the 8 MiB");
   // A part of the file; two parts with the gap of a PC within a page; the same part twice.
-  // rte_vhost maps what is before the region too.
+  // rte_vhost also maps the part of the file before the region.
   UniqueFd behind = file(4);
   REQUIRE(::fallocate(behind.get(), 0, 3 * kPage, kPage) == 0);
   refused(memoryTable(std::move(behind), kPage, 0x10000, 3 * kPage), "2 of the 8 MiB");

@@ -1,4 +1,4 @@
-// Framing: whole, in pieces, with descriptors, and what cannot be a header.
+// Framing: complete messages, in pieces, with descriptors, and invalid headers.
 #include "deviceplugin/datapath/worker/protocol/message_reader.h"
 
 #include <catch2/catch.hpp>

@@ -1,4 +1,4 @@
-// Where a dead engine stopped: split rings by their indexes, packed ones by a model of driver and
+// Where a dead engine stopped: split rings by their indexes, packed ones with a model of driver and
 // device that is stopped at every step.
 #include "deviceplugin/datapath/worker/protocol/ring_position.h"
 
@@ -27,8 +27,8 @@ using namespace vdpa::worker::test;
 
 namespace {
 
-// A packed ring with a driver that chains as it likes and a device that works as rte_vhost does: in
-// order, leaving NEXT in place, and marking the first buffer of a burst last.
+// A packed ring with a driver that chains arbitrarily and a device that works like rte_vhost: in
+// order, leaving NEXT unchanged, and marking the first buffer of a burst last.
 class PackedModel {
  public:
   explicit PackedModel(size_t size) : ring(size), available_{0, true}, used_{0, true} {}
@@ -53,7 +53,7 @@ class PackedModel {
     return true;
   }
 
-  // The device returns `count` buffers in one burst; `complete`: it got to marking the first.
+  // The device returns `count` buffers in one burst; `complete`: including the mark of the first.
   void work(size_t count, bool complete) {
     count = std::min(count, open_.size());
     if (count == 0) return;
@@ -71,7 +71,7 @@ class PackedModel {
       throw std::logic_error("a burst of one is complete or has not happened");
   }
 
-  // The driver takes back what has been returned, as far as it sees it.
+  // The driver takes the returned buffers that it can see.
   void reclaim(size_t count) {
     for (; count > 0 && !returned_.empty() && isUsed(returned_.front()); --count) {
       free_ += returned_.front().length;
@@ -216,7 +216,7 @@ TEST_CASE("packed rings of chains: every position that can be told, whole bursts
         model.reclaim(random() % 4 + 1);
         break;
     }
-    if (!model.anyUsed()) {  // without a chain in sight, what is left of one cannot be noticed
+    if (!model.anyUsed()) {  // without a visible chain, the rest of one cannot be detected
       if (model.anyChain())
         REQUIRE_THROWS_WITH(packedPosition(0, model.ring),
                             Catch::Contains("cannot determine where the engine stopped"));

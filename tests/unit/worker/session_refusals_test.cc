@@ -1,4 +1,4 @@
-// What a front-end may not do: each ends the session, names the request, and leaves no descriptor
+// Violations by a front-end: each ends the session, names the request, and leaves no descriptor
 // open.
 #include <catch2/catch.hpp>
 
@@ -34,8 +34,8 @@ struct Form {
   size_t descriptors;
 };
 
-// Every request with the payload and descriptors it has when it is right (GET_CONFIG and
-// SET_MEM_TABLE in their shortest form).
+// Every request with a valid payload and descriptors (GET_CONFIG and SET_MEM_TABLE in their
+// shortest form).
 const std::vector<Form> kForms = {
     {Request::GetFeatures, 0, 0},
     {Request::SetFeatures, 8, 0},

@@ -1,4 +1,4 @@
-// What a front-end that keeps to the protocol gets.
+// The answers to a front-end that follows the protocol.
 #include "deviceplugin/datapath/worker/protocol/session.h"
 
 #include <catch2/catch.hpp>
@@ -70,7 +70,7 @@ TEST_CASE("a ring runs from its kick to GET_VRING_BASE") {
 
   session.handle(state(Request::GetVringBase, 0, 0));
   CHECK_FALSE(device.runs(device.rings[0]));
-  session.device().rings[0].base = 77;  // as the engine says
+  session.device().rings[0].base = 77;  // as the engine reports
   const auto answer = replyTo<VringState>(session);
   CHECK(answer.index == 0);
   CHECK(answer.value == 77);

@@ -139,7 +139,7 @@ std::byte* UserSpaceDevice::memory(uint64_t address, uint64_t size) {
   return found->second.memory + (address - found->first);
 }
 
-// It depends on what was agreed on; virtio 1.2, 5.1.2.
+// It depends on the negotiated features; virtio 1.2, 5.1.2.
 uint32_t UserSpaceDevice::controlIndex() const {
   return features_ & feature::kMultiqueue ? 2u * nic_.pairs : 2;
 }
@@ -392,7 +392,7 @@ ssize_t UserSpaceDevice::write(const void* data, size_t size) {
 
 }  // namespace vdpa::worker::test
 
-// What the linker puts in the place of the C library's.
+// The functions that the linker substitutes for the C library's.
 extern "C" {
 int __real_open64(const char* path, int flags, ...);
 int __real_close(int fd);

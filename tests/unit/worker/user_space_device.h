@@ -1,8 +1,8 @@
 // A network device with several queue pairs behind a node like /dev/vhost-vdpa-N, in this process:
-// the executable is linked with --wrap for open64, close, ioctl and write, which come here when
-// they mean the node. It keeps to the rules of drivers/vhost/vdpa.c in Linux 6.12 as far as the
-// engine can break them, and of virtio 1.2, 5.1: what is sent comes back, spread over the pairs
-// that it was told to use.
+// the executable is linked with --wrap for open64, close, ioctl and write, which are redirected
+// here for that node. It follows the rules of drivers/vhost/vdpa.c in Linux 6.12 that the engine
+// can break, and those of virtio 1.2, 5.1: it returns all sent packets, spread over the pairs that
+// it was set to use.
 #pragma once
 
 #include <linux/virtio_config.h>
@@ -24,7 +24,7 @@ struct Nic {
   uint16_t pairs = 4;
   bool suspends = true;
   uint8_t answer = 0;  // of its control queue
-  bool deaf = false;   // doesn't look at its control queue
+  bool deaf = false;   // ignores its control queue
 };
 
 class UserSpaceDevice {
@@ -35,10 +35,10 @@ class UserSpaceDevice {
   UserSpaceDevice& operator=(const UserSpaceDevice&) = delete;
 
   const std::string& path() const { return path_; }
-  // Every number of pairs that it was told to use, and how many it uses now.
+  // Every number of pairs that was set, and the number in use now.
   std::vector<uint16_t> told() const;
   uint16_t active() const;
-  // How often it began to run, and which queues were enabled then, a control queue as 2 * pairs.
+  // How often it started, and which queues were enabled then, a control queue as 2 * pairs.
   unsigned starts() const;
   std::vector<uint32_t> enabled() const;
   bool isOpen() const;
@@ -47,7 +47,7 @@ class UserSpaceDevice {
   // Rules of the kernel or of virtio that were broken.
   std::vector<std::string> faults() const;
 
-  // The system calls: 0 or an error number, but bytes from write().
+  // The system calls: return 0 or an error number, except write(), which returns bytes.
   static UserSpaceDevice* of(int fd);
   static UserSpaceDevice* at(const char* path);
   int opened();
@@ -83,7 +83,7 @@ class UserSpaceDevice {
 
   const Nic nic_;
   std::string path_;
-  UniqueFd kicked_, stop_;  // an epoll of the kicks; the end of the thread
+  UniqueFd kicked_, stop_;  // an epoll of the kicks, and the end of the thread
   mutable std::recursive_mutex mutex_;
   bool open_ = false, owned_ = false, suspended_ = false;
   uint8_t status_ = 0;

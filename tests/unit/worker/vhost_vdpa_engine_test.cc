@@ -1,4 +1,4 @@
-// The kernel's engine as a whole with several queue pairs: what a front-end says, the engine, and a
+// The whole kernel engine with several queue pairs: a front-end's messages, the engine, and a
 // device in user space that moves packets.
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 
@@ -49,7 +49,7 @@ struct Worker {
                 },
                 [] {}, [](const std::string&) {}}) {}
 
-  // Until the engine says how it is, which is in the next moment.
+  // Waits until the engine reports its state, which it does in a moment.
   Worker& run() {
     EventLoop::Timer late(loop, [this] { loop.stop(); });
     late.start(std::chrono::seconds(10));
@@ -110,7 +110,7 @@ class Pod {
     enable(2 * pair, on);
     enable(2 * pair + 1, on);
   }
-  // Where the device stopped in it.
+  // The device's position in the ring.
   uint32_t stop(uint32_t ring) {
     tell(state(Request::GetVringBase, ring, 0));
     VringState answer;
@@ -118,7 +118,7 @@ class Pod {
     return answer.value;
   }
 
-  // Goes on in another file at the same addresses, which has a copy of all.
+  // Continues in another file at the same addresses, with a copy of the contents.
   void move() {
     const std::vector<std::byte> copy(memory_, memory_ + kSize);
     ::munmap(memory_, kSize);
@@ -135,7 +135,7 @@ class Pod {
   }
   uint64_t sent() const { return number_; }
 
-  // All that was sent so far, each once, and nothing else; how many came on each pair.
+  // Everything sent so far, each packet exactly once; returns how many came on each pair.
   std::vector<unsigned> receiveAll() {
     std::vector<unsigned> came(pairs_);
     waitFor([&] {
@@ -207,7 +207,7 @@ class Pod {
   std::optional<std::vector<std::byte>> reply_;
 };
 
-// The rest is left out by a front-end that has fewer.
+// A front-end with fewer pairs leaves out the rest.
 std::vector<unsigned> evenly(unsigned total, std::initializer_list<unsigned> of) {
   std::vector<unsigned> counts(of);
   for (auto& count : counts) count = count * total / 8;
@@ -345,7 +345,7 @@ TEST_CASE("four pairs are stopped and go on where they were") {
   for (uint32_t pair = 0; pair < 4; ++pair) pod.send(pair);
   CHECK(pod.receiveAll() == evenly(32, {2, 2, 2, 2}));
 
-  // A pair is taken away and given back; the others go on.
+  // A pair is disabled and enabled again; the others continue.
   CHECK(pod.stop(6) > 0);
   CHECK(pod.stop(7) == 3 + 3 + 8);
   CHECK(device.active() == 3);

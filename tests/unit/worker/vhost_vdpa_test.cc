@@ -1,4 +1,4 @@
-// What the kernel's engine tells the pod and the device, and where it keeps its own memory.
+// What the kernel's engine offers the pod and sends to the device, and where it keeps its memory.
 #include <catch2/catch.hpp>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -106,7 +106,7 @@ TEST_CASE("the worker's own memory lies beside the pod's") {
   device.lastIova = 0xffffffff;
   CHECK(freeIova(device, memoryOf({{0x1000, 0x4000}}), 4096) == 0xfffff000);
   CHECK(freeIova(device, memoryOf({{0xfff00000, 0x100000}}), 4096) == 0xffeff000);
-  // Between two regions, when above is taken.
+  // Between two regions, if the addresses above are taken.
   CHECK(freeIova(device, memoryOf({{0xffff0000, 0x10000}, {0xfffe0000, 0xf000}}), 4096) ==
         0xfffef000);
   device.firstIova = 0x10000;
@@ -198,8 +198,8 @@ TEST_CASE("a control queue that refuses, and one that is silent") {
   CHECK_THROWS_WITH(other.usePairs(3), Catch::Contains("refuses to use 3 queue pairs"));
 }
 
-// A plain file stands for the node: it can be looked at and opened, and every ioctl fails, as on a
-// device that can't be had yet.
+// A plain file stands for the node: it can be found and opened, and every ioctl fails, as on a
+// device that is not available yet.
 TEST_CASE("a node made anew under the name is not opened, whatever the engine is waiting for") {
   std::string directory = "/tmp/vdpa-engine-XXXXXX";
   REQUIRE(::mkdtemp(directory.data()));
@@ -214,7 +214,7 @@ TEST_CASE("a node made anew under the name is not opened, whatever the engine is
     CHECK_FALSE(up);
     reasons.push_back(reason);
     if (reasons.size() > 1) return loop.stop();
-    // While it is tried again and again.
+    // While it is retried.
     std::ofstream(path + ".new") << "";
     std::filesystem::rename(path + ".new", path);
   };
@@ -226,7 +226,7 @@ TEST_CASE("a node made anew under the name is not opened, whatever the engine is
   REQUIRE(reasons.size() == 2);
   CHECK_THAT(reasons[0], Catch::Contains("cannot get its device ID"));
   CHECK(reasons[1] == path + " is gone");
-  // For good: its old name leads to another device now.
+  // Permanently: another device has its old name now.
   end.start(std::chrono::milliseconds(300));
   loop.run();
   CHECK(reasons.size() == 2);

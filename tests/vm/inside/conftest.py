@@ -1,4 +1,4 @@
-"""These tests run in the test machine, as root, with its VFs: started there by ../test_inside.py."""
+"""These tests run in the test machine, as root, with its VFs; ../test_inside.py starts them there."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ def pytest_configure():
 
 @pytest.fixture(scope="session", autouse=True)
 def hugepages():
-    """virtio-user wants few memory regions, and devices want memory that stays where it is."""
+    """Huge pages: virtio-user needs few memory regions, and devices need memory that doesn't move."""
     for node in "01":
         pathlib.Path(f"/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages").write_text("80")
     if not os.path.ismount("/dev/hugepages"):

@@ -1,4 +1,4 @@
-"""vdpa-datapath with real devices: provisioning, attaching behind a socket and directly, and what goes wrong."""
+"""vdpa-datapath with real devices: provisioning, attaching behind a socket and directly, and failures."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from kernel_devices import attached_netdev, device_json, kernel, netdevs, offer
 from support import Program, wait_until
 from testpmd import device_application
 
-application = functools.partial(device_application, user=0)   # outside of a pod only root sees a device's directory
+application = functools.partial(device_application, user=0)   # outside of a pod only root may read a device's directory
 
 
 def test_two_pods_on_two_vfs(node, directory, datapath):
@@ -83,12 +83,12 @@ def test_provisioning_from_nothing_and_back(node, datapath):
     assert node.character_device(name)
     with network_namespace() as netns:
         datapath.attach(owner(netns=netns), first)
-        # The resource is removed while a pod has a device: that one is undone when the pod is gone.
+        # The resource is removed while a pod has a device: its provisioning is undone when the pod is gone.
         datapath.set_devices()
         wait_until(lambda: node.driver(second) == "virtio-pci", datapath.log)
         assert node.driver(first) == "vp-vdpa"
         assert datapath.detach(owner(netns=netns))
-    wait_until(lambda: node.driver(first) == "", "the first as it was: without a driver")
+    wait_until(lambda: node.driver(first) == "", "the first is restored: without a driver")
     assert node.vdpa_devices() == {}
     assert list((datapath.state_dir / "provisioned").iterdir()) == []
 
@@ -156,7 +156,7 @@ def test_the_character_device_for_the_pod_itself(node, directory, datapath):
 
 
 def test_qemu_on_the_character_device(node, directory, datapath):
-    """Its guest is the firmware alone, which has a virtio driver of its own and asks for an address to boot from."""
+    """Its guest is only the firmware, which has a virtio driver of its own and requests an address to boot from."""
     first, second = node.add_vf_devices(2)
     datapath.set_devices(offer(kernel(first, "vdpa0", attach="vhost-vdpa"), kernel(second, "vdpa1")))
     with network_namespace() as one, network_namespace() as two:
@@ -170,7 +170,7 @@ def test_qemu_on_the_character_device(node, directory, datapath):
                 # The kernel pins the guest's memory.
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2))
             with qemu:
-                # A machine emulated within an emulated one.
+                # The emulated machine emulates another one.
                 wait_until(lambda: peer.counter("RX-packets") > 2, lambda: qemu.log() + peer.log(), 300)
                 assert datapath.check(owner("c0", netns=one), first) == []
         assert qemu.log() == ""
@@ -178,7 +178,7 @@ def test_qemu_on_the_character_device(node, directory, datapath):
 
 
 def test_a_character_device_is_not_taken_from_a_pod_that_has_it(node, datapath):
-    """It would be in the next one's network."""
+    """It would be in the next pod's network."""
     [first] = node.add_vf_devices(1)
     datapath.set_devices(offer(kernel(first, "vdpa0", attach="vhost-vdpa")))
     with network_namespace() as netns, network_namespace() as other:

@@ -1,4 +1,4 @@
-"""Nothing is decided by the clock on the wall: it is moved while an attachment is to be released."""
+"""No decision depends on wall-clock time: the clock is changed while an attachment is to be released."""
 
 import subprocess
 import time
@@ -19,7 +19,7 @@ def set_clock(seconds):
 
 @pytest.fixture
 def clock():
-    """A function that moves the clock; it is right again afterwards."""
+    """A function that changes the clock; it is corrected afterwards."""
     wrong_by = []
 
     def move(seconds):
@@ -41,11 +41,11 @@ def test_the_wall_clock_is_moved_while_a_pod_is_gone(node, directory, clock, sec
         datapath.attach(owner("gone", netns=gone, pod="gone"), second)
         began = time.monotonic()
         delete_namespace(gone)
-        wait_until(lambda: datapath.attachment(second).outlook, "the pod's end is seen", 30)
+        wait_until(lambda: datapath.attachment(second).outlook, "the pod's end is noticed", 30)
         clock(seconds)
         wait_until(lambda: datapath.attachment(second) is None, datapath.log, RELEASE + 30)
         assert time.monotonic() - began >= RELEASE
-        # Records of another day are as good as any.
+        # Records from another day are valid too.
         with datapath.restarted(f"--release-after={RELEASE}") as again:
             again.set_devices(devices)
             again.wait_healthy(first)

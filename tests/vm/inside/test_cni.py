@@ -1,4 +1,4 @@
-"""The CNI plugin with real devices: a pod gets a netdev with addresses and routes, or a socket, and gives it back."""
+"""The CNI plugin with real devices: a pod gets a netdev with addresses and routes, or a socket, and returns it."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def test_add_check_and_del(node, directory, datapath, device_info, attach, drive
         result = cni.call("ADD", config, variables)
         [interface] = result["interfaces"]
         assert (interface["name"], interface["pciID"]) == ("net1", first)
-        if attach != "virtio-vdpa":   # vp-vdpa's can't be given another MAC
+        if attach != "virtio-vdpa":   # a vp-vdpa device can't be given another MAC
             assert interface["mac"] == MAC
         assert json.loads(datapath.path(first, "device.json").read_text())["ips"] == ["10.9.0.2/24"]
         links = netdevs(netns)
@@ -104,7 +104,7 @@ def other_end(node):
 
 @pytest.fixture
 def wired(node, datapath):
-    """The first VF, for a pod as a netdev."""
+    """The first VF, as a pod's netdev."""
     node.make_vfs(VIRTIO_PF, 2)
     first = node.vf(0)
     node.bind(first, "vp-vdpa")
@@ -114,7 +114,7 @@ def wired(node, datapath):
 
 
 class Listener:
-    """What comes to a netdev of another namespace."""
+    """The frames received on a netdev of another namespace."""
 
     def __init__(self, netns, name):
         code = ("import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); "
@@ -134,7 +134,7 @@ class Listener:
     def wait(self, wanted, seconds=20):
         deadline = time.monotonic() + seconds
         seen = []
-        while time.monotonic() < deadline:   # the guest's own chatter ends each wait
+        while time.monotonic() < deadline:   # the guest's own traffic ends each wait
             seen.append(self.process.stdout.readline().strip())
             if wanted(bytes.fromhex(seen[-1])):
                 return
@@ -152,7 +152,7 @@ def test_addresses_are_announced_replaced_and_kept_apart_from_others(node, datap
         inside(netns, "link", "set", "other", "up")
         inside(netns, "addr", "add", "192.0.2.9/24", "dev", "other")
         inside(netns, "route", "add", "198.51.100.0/24", "via", "192.0.2.1")
-        inside(netns, "addr", "add", "10.9.0.99/24", "dev", "net1")   # somebody else's doing
+        inside(netns, "addr", "add", "10.9.0.99/24", "dev", "net1")   # configured by another program
         set_addresses(["10.9.0.2/24", "fd00:9::2/64"], ("198.18.0.0/15", "10.9.0.1"), ("198.51.100.0/24", "10.9.0.1"),
                       ("2001:db8::7/32", "fd00:9::1"))
         own = socket.inet_aton("10.9.0.2")
@@ -166,7 +166,7 @@ def test_addresses_are_announced_replaced_and_kept_apart_from_others(node, datap
         assert "2001:db8::/32 via fd00:9::1" in inside(netns, "-6", "route")
         assert datapath.check(owner(netns=netns), wired, ips=["10.9.0.2/24", "fd00:9::2/64"]) == []
 
-        # After a restart the datapath still knows what is to be replaced.
+        # After a restart the datapath still knows which addresses to replace.
         datapath.process.kill()
         datapath.process.wait()
         with datapath.restarted() as again:
@@ -234,7 +234,7 @@ def test_without_a_dhcp_server_all_is_undone(node, directory, datapath, wired):
 
 
 def test_tuning_works_on_our_interface(node, directory, datapath, wired):
-    """A chain by cnitool: what a later plugin changes is no difference to CHECK, and the pod's ways back are open."""
+    """A chain run by cnitool: changes by a later plugin are no difference for CHECK, and the pod's return routes work."""
     with network_namespace() as netns:
         ours = network(datapath, wired, directory)
         del ours["deviceID"], ours["cniVersion"], ours["name"]

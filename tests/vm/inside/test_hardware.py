@@ -1,4 +1,4 @@
-"""The test machine's NICs and drivers: what the other tests of this folder take for granted."""
+"""The test machine's NICs and drivers: the assumptions of the other tests in this folder."""
 
 import os
 import stat
@@ -37,7 +37,7 @@ def test_the_simulator(node):
 
 
 def test_the_vendors_drivers_of_the_test_nic(node, vendor_nic):
-    """What each makes of `vdpa dev add`, as the driver of Linux 6.12 whose name it has."""
+    """The result of `vdpa dev add` for each, as with the driver of Linux 6.12 of the same name."""
     mlx5, _, ifcvf, octep = vendor_nic.bind_vfs("mlx5_core", "pds_core", "ifcvf", "octep_vdpa")
     sfs = vendor_nic.bind_scalable_functions()
     assert sfs == ["mlx5_core.sf.0", "mlx5_core.sf.1"]
@@ -69,7 +69,7 @@ def test_the_vendors_drivers_of_the_test_nic(node, vendor_nic):
 
 
 def test_frames_pass_between_two_vfs(node):
-    """VF 0 and VF 1 are wired to each other, here with the kernel's virtio driver on both."""
+    """VF 0 and VF 1 are wired to each other; both have the kernel's virtio driver here."""
     node.make_vfs(VIRTIO_PF, 2)
     try:
         for n, vf in enumerate(VIRTIO_VFS[:2]):

@@ -1,6 +1,6 @@
-"""Kills the programs inside ADD and DEL at seeded moments: a VF that nobody has is always as it was found.
+"""Kills the programs inside ADD and DEL at seeded moments: a VF without an owner is always in its original state.
 
-What is killed inside the operations of software ports, with traffic and a plugin: ../../soak.
+../../soak kills them inside the operations of software ports, with traffic and a plugin.
 """
 
 import json
@@ -18,9 +18,9 @@ from support import wait_until
 
 ASKED = "02:00:00:00:00:09"
 SEED, ROUNDS = 1848, 24
-OPTIONS = ("--release-after", 1)   # seconds: no round waits longer for reconciliation than it must
+OPTIONS = ("--release-after", 1)   # seconds: short, since rounds wait for reconciliation
 VICTIMS = ("cni", "datapath", "worker")
-# Moments that a file tells more exactly than a clock: it appears in ADD and vanishes in DEL.
+# Changes of files, which mark moments more precisely than a clock: each file appears in ADD and vanishes in DEL.
 FILES = ("state/owners/{}.json", "run/workers/{}.sock", "run/devices/{}/vhost.sock", "run/devices/{}/device.json")
 
 
@@ -29,7 +29,7 @@ class Scene:
 
     def __init__(self, directory, igb):
         self.directory, self.igb = directory, igb
-        self.took = {"ADD": 1.0, "DEL": 1.0}   # seconds, of the last that nobody disturbed
+        self.took = {"ADD": 1.0, "DEL": 1.0}   # seconds of the last undisturbed one
         self.datapath = Datapath(directory, *OPTIONS).wait_serving()
         self._tell()
 
@@ -38,7 +38,7 @@ class Scene:
         self._tell()
 
     def _tell(self):
-        """The plugin's part: a new datapath knows no devices."""
+        """Acts as the plugin: a new datapath has no devices."""
         self.datapath.set_devices(offer(kernel(self.igb.vf, "sim0")))
 
     def call(self, command, container, netns):
@@ -56,7 +56,7 @@ class Scene:
         return process
 
     def succeed(self, command, container, netns):
-        """As a runtime tries a DEL again until it works."""
+        """Retries a DEL until it succeeds, as a runtime does."""
         def ended():
             begin = time.monotonic()
             process = self.call(command, container, netns)
@@ -71,7 +71,7 @@ class Scene:
                 found["rate"]["max_tx"], vdpa_mac("sim0"))
 
     def left(self):
-        """What is there still of an attachment that has ended."""
+        """The remains of an ended attachment."""
         vf, leases = self.igb.vf, self.directory / "ipam/fast"
         if self.datapath.attachment(vf):
             yield f"attached: {self.datapath.attachment(vf)}"
@@ -90,7 +90,7 @@ class Killing:
         self.scene = scene
         self.operation, self.victim = ("ADD", "DEL")[number % 2], VICTIMS[number // 2 % len(VICTIMS)]
         self.delay = draw.random() * 1.1 * scene.took[self.operation]
-        # In a DEL those of a worker go with it or after it.
+        # In a DEL the files of a worker vanish with it or after it.
         exact = draw.random() < 0.5 and (self.operation, self.victim) != ("DEL", "worker")
         self.file = scene.directory / draw.choice(FILES).format(scene.igb.vf) if exact else None
         self.hit = False
@@ -154,7 +154,7 @@ def test_a_vf_that_nobody_has_is_as_it_was_found(directory, igb, simulator):
                     assert igb.found() == before, killing
                     assert vdpa_mac("sim0") == SIMULATOR_MAC, killing
                 hits += killing.hit
-            assert hits > ROUNDS / 2, "most find their victim"
+            assert hits > ROUNDS / 2, "most kills hit"
         finally:
             with scene.datapath:
                 pass

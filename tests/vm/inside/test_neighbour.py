@@ -1,4 +1,4 @@
-"""What the previous release left of real devices is read, served and undone. Its records were recorded here."""
+"""The previous release's attachments of real devices are adopted, served and undone. Its records were recorded here."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ def test_a_device_that_it_made_is_served_and_undone(node, left):
     datapath = left(made)
     datapath.set_devices(offer(kernel(made, f"vdpa-{made}", provision=True))).wait_healthy(made)
     wait_until(lambda: datapath.attachment(made).state == "waiting", datapath.log)
-    assert node.identity(f"vdpa-{made}") == identity, "it was made again under its pod"
+    assert node.identity(f"vdpa-{made}") == identity, "it was remade while its pod ran"
     assert datapath.detach(owner("c4"))
     datapath.set_devices()
     wait_until(lambda: not list((datapath.state_dir / "provisioned").iterdir()), datapath.log)

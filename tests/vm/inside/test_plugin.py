@@ -1,4 +1,4 @@
-"""The whole of a node: vdpa-device-plugin finds real devices, live, and offers them; vdpa-datapath serves them."""
+"""A whole node: vdpa-device-plugin finds real devices as they come and go, and offers them; vdpa-datapath serves them."""
 
 import os
 import subprocess
@@ -55,11 +55,11 @@ def test_provisioning_makes_them(node, scene):
     wait_until(lambda: healthy(kubelet) == addresses[:3], lambda: (healthy(kubelet), plugin.log()), 60)
     assert node.driver(addresses[3]) == "virtio-pci"
     assert set(node.vdpa_devices()) == {f"vdpa-{a}" for a in addresses[:3]}
-    # Changed while it runs: what is no longer wanted is undone, the rest stays.
+    # Changed while it runs: removed resources are undone, the rest stays.
     plugin.configure({"name": "nic", "provision": "vdpa", "devices": [{"pciAddresses": addresses[:1]}]})
     wait_until(lambda: set(node.vdpa_devices()) == {f"vdpa-{addresses[0]}"}, node.vdpa_devices, 60)
     assert healthy(kubelet) == addresses[:1]
-    wait_until(lambda: node.driver(addresses[1]) == "virtio-pci", "the driver it had")
+    wait_until(lambda: node.driver(addresses[1]) == "virtio-pci", "its original driver")
 
 
 def test_what_is_not_offered_says_why(node, scene):
@@ -103,7 +103,7 @@ def test_a_device_of_the_host_is_never_offered(node, scene):
 
 
 def test_a_hanging_dev_del_stops_nothing_else(node, scene):
-    """It keeps the kernel's lock until nobody has the device open: whoever asks the kernel hangs as long."""
+    """It keeps the kernel's lock until no process has the device open: other calls to the kernel hang as long."""
     addresses = node.add_vf_devices(1)
     node.add_vdpa("sim0", "vdpasim_net")
     plugin, kubelet = scene({"name": "nic", "devices": [{"vendors": ["1af4"]}]})
@@ -112,7 +112,7 @@ def test_a_hanging_dev_del_stops_nothing_else(node, scene):
     with subprocess.Popen(["sleep", "1000"], stdin=open(device, "rb+", buffering=0)) as holder:
         deleting = subprocess.Popen(["vdpa", "dev", "del", "sim0"])
         try:
-            wait_until(lambda: not os.path.exists(device), "the end of the device's node")
+            wait_until(lambda: not os.path.exists(device), "the device's node to vanish")
             node.set_link(node.pf_netdev(), False)
             wait_until(lambda: healthy(kubelet) == [], plugin.log)
             assert "has no link" in plugin.explain(addresses[0])

@@ -1,4 +1,4 @@
-"""Several queue pairs of a device, and what a kick costs: vdpa-worker on devices of the kernel."""
+"""Multiple queue pairs of a device, and the cost of a kick: vdpa-worker on devices of the kernel."""
 
 import mmap
 import os
@@ -15,7 +15,7 @@ from worker import kernel_worker
 
 KICKS = 20000
 PAIRS = 4
-START = 180   # s: of an application, where a busy machine emulates this one
+START = 180   # s: for an application, if a busy machine emulates this one
 MULTIQUEUE = 1 << 22
 
 
@@ -40,7 +40,7 @@ def test_traffic_on_all_of_four_pairs(node, directory, two_devices):
 
 
 class Receiver(FrontEnd):
-    """A pod with several pairs that counts what each receives."""
+    """A pod with several pairs that counts the packets it receives on each."""
 
     ENTRIES, BUFFERS, BUFFER = 256, 16, 0x800
 
@@ -67,12 +67,12 @@ class Receiver(FrontEnd):
         return [struct.unpack_from("<H", self.bytes, self.ring(pair) + 0x2002)[0] for pair in range(self.pairs)]
 
     def post(self):
-        """As many buffers as each ring has, behind those that were used."""
+        """As many buffers as each ring has, after the used ones."""
         for pair, used in enumerate(self.received()):
             struct.pack_into("<H", self.bytes, self.ring(pair) + 0x1002, used + self.BUFFERS & 0xffff)
 
     def wait_received(self, *pairs, count=100):
-        """Until that many more came on each of these; how many came on every pair meanwhile."""
+        """Waits until this many more packets came on each of these pairs; returns how many came on every pair meanwhile."""
         before = self.received()
         came = [0] * self.pairs
 
@@ -88,7 +88,7 @@ class Receiver(FrontEnd):
             self.acknowledged(SET_VRING_ENABLE, struct.pack("<II", index, on))
 
     def stop(self, pair):
-        """As a driver that takes it away; where the device was in its receiving ring."""
+        """Disables a pair, as a driver does; returns the device's position in its receiving ring."""
         bases = [self.stop_ring(index) for index in (2 * pair, 2 * pair + 1)]
         for index in 2 * pair, 2 * pair + 1:
             os.close(self.kicks.pop(index))
@@ -101,7 +101,7 @@ class Receiver(FrontEnd):
 
 
 def test_the_number_of_pairs_changes_under_traffic(node, directory, two_devices):
-    """The device spreads what comes over the pairs that it was told of by the worker."""
+    """The device spreads received packets over the pairs that the worker has set."""
     with kernel_worker(directory, "w0", node.character_device("vdpa0"), "w0", PAIRS) as w0, \
             kernel_worker(directory, "w1", node.character_device("vdpa1"), "w1", PAIRS) as w1:
         with application(directory, w1.wait_ready().socket, "sender", "txonly", 1, options=f",queues={PAIRS}", queues=PAIRS), \
@@ -113,11 +113,11 @@ def test_the_number_of_pairs_changes_under_traffic(node, directory, two_devices)
             for pair in 2, 3:
                 pod.enable(pair, True)
             pod.wait_received(*range(PAIRS))
-            pod.enable(1, False)   # those behind it can't be used without it
+            pod.enable(1, False)   # the pairs after it can't be used without it
             assert pod.wait_received(0)[1:] == [0, 0, 0]
             pod.enable(1, True)
             pod.wait_received(*range(PAIRS))
-            # For a pair that is taken away and given back the device is stopped twice, and goes on where it was.
+            # When a pair is disabled and enabled again, the device is stopped twice, and resumes at its positions.
             last = PAIRS - 1
             before = pod.received()
             base = pod.stop(last)
@@ -125,7 +125,7 @@ def test_the_number_of_pairs_changes_under_traffic(node, directory, two_devices)
             assert pod.wait_received(*range(last))[last] == 0
             pod.restart(last, base)
             pod.wait_received(*range(PAIRS))
-            assert max((now - then) & 0xffff for now, then in zip(pod.received(), before)) < 0x8000, "rings began anew"
+            assert max((now - then) & 0xffff for now, then in zip(pod.received(), before)) < 0x8000, "rings began from zero"
             assert "ended the front-end's session" not in w0.log()
 
 
@@ -153,8 +153,8 @@ def wake_ups(pid):
 @pytest.fixture(params=["vp-vdpa", "mlx5_core"])
 def devices(request, node):
     """
-    The doorbell of a VF under vp-vdpa is a register of the emulated hardware, as a NIC's; the test NIC's is only a
-    function of its driver, which counts the kicks and says from which task they came.
+    The doorbell of a VF under vp-vdpa is a register of the emulated hardware, as a real NIC's; the test NIC's is only a
+    function of its driver, which counts the kicks and records from which task they came.
     """
     if request.param == "vp-vdpa":
         node.add_vf_devices(2)
@@ -173,7 +173,7 @@ def test_a_kick_runs_in_the_context_of_the_pod(node, directory, devices):
             own = wake_ups(os.getpid())   # since then only kicks
             for _ in range(KICKS):
                 one.kick(1)
-            assert wake_ups(os.getpid()) == own, "nobody is waited for"
+            assert wake_ups(os.getpid()) == own, "no thread waits for another"
             woken = sum(wake_ups(w0.pid).values()) - sum(worker.values())
             assert woken < KICKS // 1000, "no kick is relayed; the worker may have work of its own"
             if counted:
@@ -184,4 +184,4 @@ def test_a_kick_runs_in_the_context_of_the_pod(node, directory, devices):
         control = Control(directory / "w0.control")
         control.call("hello")
         control.close()
-        wait_until(lambda: wake_ups(w0.pid) != worker, "what it does to be seen there: it sleeps again")
+        wait_until(lambda: wake_ups(w0.pid) != worker, "the activity that would show there: it sleeps again")

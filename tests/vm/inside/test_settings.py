@@ -1,4 +1,4 @@
-"""Settings of hardware: a VF's through its PF, which igb has, and a vDPA device's MAC, which the simulator takes."""
+"""Settings of hardware: a VF's through its PF, which igb supports, and a vDPA device's MAC, which the simulator supports."""
 
 import contextlib
 
@@ -14,7 +14,7 @@ VF_MAC, ASKED = "52:54:00:00:03:01", "02:00:00:00:00:09"
 
 @contextlib.contextmanager
 def crashed(datapath, resource):
-    """Another one over what this one left when it was killed."""
+    """Starts another datapath over the state that this one left when it was killed."""
     datapath.process.kill()
     datapath.process.wait()
     with datapath.restarted() as again:
@@ -99,7 +99,7 @@ def test_the_next_owner_starts_from_what_was_found_before_the_last(datapath, igb
 
 
 def test_a_mac_through_the_pf_where_the_vdpa_device_takes_none(node, datapath, igb):
-    """vp-vdpa takes none."""
+    """vp-vdpa supports none."""
     node.add_vf_devices(1)
     datapath.set_devices(igb.offered("vdpa0"))
     before = igb.found()
@@ -145,7 +145,7 @@ def test_a_mac_that_only_the_device_itself_could_change(node, datapath):
         assert datapath.attachment(first) is None
         assert datapath.attach(owner(netns=netns), first, settings(mac=VF_MAC)).settings.mac == VF_MAC
         assert datapath.detach(owner(netns=netns))
-        assert datapath.attach(owner(netns=netns), first).settings.mac == VF_MAC, "nobody asks for one: it keeps its own"
+        assert datapath.attach(owner(netns=netns), first).settings.mac == VF_MAC, "no network requests one: it keeps its own"
 
 
 def test_the_mac_of_a_pods_netdev(node, datapath):

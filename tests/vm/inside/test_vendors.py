@@ -1,4 +1,4 @@
-"""The rules of vendors' drivers, which the test NIC has: what is passed to them, what of a network they take and when."""
+"""The rules of vendors' drivers, as the test NIC has them: the attributes they get, and which of a network's and when."""
 
 import contextlib
 
@@ -13,7 +13,7 @@ from pod import Pod, exchange
 from support import wait_until
 
 ASKED, OTHER = "02:00:00:00:00:09", "02:00:00:00:00:0a"
-OWN = "52:54:00:00:0a:00"   # the first function's, where the driver gives functions one
+OWN = "52:54:00:00:0a:00"   # the first function's, if the driver gives functions one
 MRG_RXBUF, CTRL_VQ, MQ = 1 << 15, 1 << 17, 1 << 22
 
 
@@ -47,7 +47,7 @@ class Offer:
 
     @contextlib.contextmanager
     def attached(self, device, **asked):
-        """To a pod of its own; yields the attachment and the path of the pod's network namespace."""
+        """Attaches it to a pod of its own; yields the attachment and the path of the pod's network namespace."""
         with network_namespace() as netns:
             pod = owner("c-" + device.replace(":", "-"), netns=netns)
             live = self.datapath.attach(pod, device, settings(**asked))
@@ -79,7 +79,7 @@ def offer(node, vendor_nic, directory):
 
 @pytest.fixture
 def made(node):
-    """Waits until the vDPA device is as it should be, which takes a moment after an attachment's end."""
+    """Waits until the vDPA device is in this state, which takes a moment after an attachment's end."""
     def wait(name, **expected):
         def as_expected():
             config = node.vdpa_config(name)
@@ -90,7 +90,7 @@ def made(node):
 
 
 def test_mlx5_gives_what_it_is_asked_for(node, vendor_nic, offer, made):
-    """Its functions have no MAC: a device without one shows none, whatever is set afterwards."""
+    """Its functions have no MAC: a device without one shows none, even if one is set afterwards."""
     first, second = vendor_nic.bind_vfs("mlx5_core", "mlx5_core")
     offered = offer(first, second).wait_healthy(first, second)
     names = [f"vdpa-{address}" for address in (first, second)]
@@ -99,7 +99,7 @@ def test_mlx5_gives_what_it_is_asked_for(node, vendor_nic, offer, made):
         made(name, **own)
         assert node.vdpa_features(name) & (MRG_RXBUF | CTRL_VQ | MQ) == MRG_RXBUF | CTRL_VQ | MQ
     with offered.attached(first) as (live, _):
-        assert node.vdpa_config(names[0])["mac"] == live.settings.mac, "a pod has one, asked for or not"
+        assert node.vdpa_config(names[0])["mac"] == live.settings.mac, "a pod has one, requested or not"
         assert live.queue_pairs == 4
     made(names[0], **own)
     with offered.attached(first, mac=ASKED, mtu=9000) as (live, _), offered.attached(second, mac=OTHER) as (other, _):
@@ -137,18 +137,18 @@ def test_a_character_device_that_was_handed_out_is_not_made_anew(node, vendor_ni
 
 
 def test_mlx5_with_a_device_that_an_operator_made(node, vendor_nic, offer, made):
-    """The kernel says yes to a MAC that is set, but without VIRTIO_NET_F_MAC nobody sees it."""
+    """The kernel accepts a MAC that is set, but without VIRTIO_NET_F_MAC it is not visible."""
     [first] = vendor_nic.bind_vfs("mlx5_core")
     node.add_vdpa("vdpa0", f"pci/{first}")
     offered = offer(first, provision="none").wait_healthy(first)
     with offered.attached(first):
-        pass   # nobody asked for a MAC
+        pass   # no network requested a MAC
     offered.refuses(first, ASKED, "vdpa0 shows no MAC", "provision: vdpa", mac=ASKED)
     node.delete_vdpa("vdpa0")
     node.add_vdpa("vdpa0", f"pci/{first}", "mac", OTHER)
     offered.wait_healthy(first)
     offered.refuses(first, ASKED, f"vdpa0 has {OTHER}", "takes it when the device is made", mac=ASKED)
-    made("vdpa0", mac=OTHER)   # also not set and put back: the NIC's switch would not know it
+    made("vdpa0", mac=OTHER)   # nor set and restored: the NIC's switch would not know it
     with offered.attached(first, mac=OTHER) as (live, _):
         assert live.settings.mac == OTHER
     with offered.attached(first) as (live, _):
@@ -199,7 +199,7 @@ def test_attributes_of_the_resource(node, vendor_nic, offer, made):
         made(f"vdpa-{second}", max_vq_pairs=3)   # the change has arrived; devices are made in the order of their names
         wait_until(lambda: "to be made with 3 queue pairs, all features, but it has 2 queue pairs, no MRG_RXBUF, " in
                    offered.plugin.explain(first), lambda: offered.plugin.explain(first))
-        assert node.identity(name) == the_pods, "made again under its pod"
+        assert node.identity(name) == the_pods, "remade while its pod ran"
     made(name, mac=None, max_vq_pairs=3)
     assert node.vdpa_features(name) & MRG_RXBUF
     for attributes, words in (({"queuePairs": 5}, "makes at most 4"),
@@ -222,7 +222,7 @@ def test_selectors_of_what_the_kernel_tells(node, vendor_nic, offer):
 
 
 def test_mlx5_whose_functions_have_a_mac(node, vendor_nic, offer, made):
-    """Another one is given only when the device is made: one that is set leaves the NIC's switch with the one before."""
+    """Another one takes effect only when the device is made: one that is set leaves the old one in the NIC's switch."""
     [first] = vendor_nic.set(vport_mac="Y").bind_vfs("mlx5_core")
     offered = offer(first).wait_healthy(first)
     name = f"vdpa-{first}"
@@ -231,7 +231,7 @@ def test_mlx5_whose_functions_have_a_mac(node, vendor_nic, offer, made):
     own = node.identity(name)
     with offered.attached(first) as (live, _):
         assert (live.settings.mac, node.vdpa_config(name)["mac"], node.identity(name)) == (OWN, OWN, own)
-    assert node.identity(name) == own, "made again for a pod that asked for nothing"
+    assert node.identity(name) == own, "remade for a pod that requested nothing"
     with offered.attached(first, mac=ASKED) as (live, _):
         assert (live.settings.mac, node.vdpa_config(name)["mac"]) == (ASKED, ASKED)
         assert node.identity(name) != own, "set, and not made with it"

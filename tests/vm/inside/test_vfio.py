@@ -1,6 +1,6 @@
-"""DPDK's ifc driver on a function that VFIO gives it. The function is a VF of QEMU's, whose registers are virtio's as ifc's
-are; Intel's IDs, by which the driver knows its own, are laid over the kernel's files. Such a device carries no packets: ifc
-does not get it to start its queues."""
+"""DPDK's ifc driver on a function behind VFIO. The function is a VF of QEMU's, whose registers are virtio's, as ifc's are; bind
+mounts show Intel's IDs, by which the driver recognises its functions, in the kernel's files. Such a device carries no packets,
+since ifc can't start its queues."""
 
 import contextlib
 import pathlib
@@ -18,7 +18,7 @@ SHARED = 8 << 20
 
 
 def claims_to_be(address, vendor, device):
-    """Mounts over what says whose the function is."""
+    """Mounts over the files that show the function's vendor."""
     for name, value in ("subsystem_vendor", vendor), ("subsystem_device", device):
         file = pathlib.Path(f"/run/{address}-{name}")
         file.write_text(f"0x{value}\n")
@@ -40,7 +40,7 @@ def function(node):
 
 
 def wait_healthy(datapath, function):
-    """DPDK takes its time to start under emulation."""
+    """DPDK starts slowly under emulation."""
     wait_until(lambda: datapath.device(function).healthy, datapath.log, 240)
 
 
@@ -66,13 +66,13 @@ def pmd_pid(datapath):
 
 
 def pinned(pid):
-    """What is counted against the process's RLIMIT_MEMLOCK, in bytes."""
+    """The memory counted against the process's RLIMIT_MEMLOCK, in bytes."""
     lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmLck:"))
 
 
 def attach(datapath, function, netns):
-    """As Multus does, again while DPDK starts, which takes its time under emulation."""
+    """As Multus does, and again while DPDK starts, which is slow under emulation."""
     with contextlib.suppress(rpc.grpc.RpcError):
         return datapath.attach(owner(netns=netns), function)
 
@@ -92,7 +92,7 @@ def test_probed_given_memory_and_taken_away_through_vfio(node, function, datapat
             datapath.wait_log(f"the driver cannot start {function}: IFCVF ")
             wait_until(lambda: datapath.attachment(function).state.startswith("failed: "), datapath.log, 30)
 
-        # The kernel asks for the function, and waits until it is given back.
+        # The kernel requests the function, and waits until it is released.
         taking = threading.Thread(target=node.unbind, args=[function])
         taking.start()
         taking.join(60)

@@ -1,4 +1,4 @@
-"""Real devices whose owner record can't be read: the pod keeps its device, and a person gives it back to the node."""
+"""Real devices whose owner record can't be read: the pod keeps its device, and an operator frees it."""
 
 import pytest
 import rpc
@@ -9,7 +9,7 @@ from kernel_devices import attached_netdev, kernel, netdevs, offer
 
 @pytest.fixture
 def spoiled(datapath):
-    """Kills the datapath and spoils the device's record; another one finds that."""
+    """Kills the datapath and damages the device's record; another datapath finds it."""
     started = []
 
     def spoil(device, *resources):
@@ -53,7 +53,7 @@ def test_a_netdev_in_its_pod(node, datapath, spoiled):
     before = len(netdevs())
     with attached_netdev(datapath, first) as (netns, _):
         again = spoiled(first, resource)
-        assert "net1" in netdevs(netns), "the pod has it still"
+        assert "net1" in netdevs(netns), "the pod still has it"
         end_by_hand(again, first)
         assert len(netdevs()) == before and "net1" not in netdevs(netns)
         again.attach(owner("next", netns=netns), first)

@@ -40,7 +40,7 @@ def test_packets_both_ways_and_none_through_the_worker(pair, directory, options,
 
 
 def test_memory_comes_and_goes_under_running_rings(pair):
-    """vp-vdpa's devices can't be stopped and go on: they must not need to."""
+    """vp-vdpa's devices can't be stopped and resumed: they must not need to be."""
     with Pod(pair[0].socket, mac(1)) as one, Pod(pair[1].socket, mac(2)) as other:
         exchange(one, other, b"first")
         more = os.memfd_create("more")
@@ -59,7 +59,7 @@ def test_memory_comes_and_goes_under_running_rings(pair):
 
 
 def test_memory_comes_under_the_rings_of_a_device_that_stops_and_goes_on(node, directory):
-    """The simulator's can: rings that are elsewhere afterwards go on where they were."""
+    """The simulator's can: rings that moved resume at their positions."""
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
     with kernel_worker(directory, "sim0", node.character_device("sim0")) as worker:
         with Pod(worker.wait_ready().socket) as pod:
@@ -74,13 +74,13 @@ def test_memory_comes_under_the_rings_of_a_device_that_stops_and_goes_on(node, d
 
 
 def around(pod, payload):
-    """The simulator sends back what comes for its own address or everybody's."""
+    """The simulator returns frames to its own address or to the broadcast address."""
     pod.push(frame(BROADCAST, mac(1), payload))
     pod.wait_payload(payload)
 
 
 def test_a_device_with_more_queue_pairs_than_its_driver_gives_it(node, directory):
-    """VFs 2 and 3 say that they have two pairs; vp-vdpa made the queues of one: that one is what the pod gets."""
+    """VFs 2 and 3 report two pairs; vp-vdpa made the queues of one, so the pod gets one."""
     node.add_vf_devices(4)
     assert node.vdpa_devices()["vdpa2"]["max_vqs"] == 3
     assert "max_vq_pairs 2" in run("vdpa", "dev", "config", "show", "vdpa2")
@@ -101,7 +101,7 @@ class Counting(FrontEnd):
 
 
 def test_a_session_wakes_the_worker_by_its_messages_alone(node, directory):
-    """What comes on top of the kernel's part from connect to traffic: the worker waits for its pod and for no time."""
+    """The time beyond the kernel's part, from connect to traffic: the worker waits for its pod, but never for a timer."""
     node.add_vdpa("sim0", "vdpasim_net", "mac", "02:00:00:00:00:07")
     trace, sessions, messages = directory / "trace", 10, 0
     with kernel_worker(directory, "sim0", node.character_device("sim0")) as worker:
@@ -116,10 +116,10 @@ def test_a_session_wakes_the_worker_by_its_messages_alone(node, directory):
     calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
     waits = [call for call in calls if re.match(r"(epoll_p?wait|p?poll|p?select|.*nanosleep)\(", call)]
     assert sum("SET_VRING" in call or "VHOST" in call for call in calls) > sessions, "the trace has the engine's calls"
-    assert not [call for call in waits if "nanosleep" in call or call.endswith("(Timeout)")], "it waited for a time"
+    assert not [call for call in waits if "nanosleep" in call or call.endswith("(Timeout)")], "it waited for a timer"
     wakes = [call for call in waits if call.startswith("epoll")]
     print(f"{messages} messages in {sessions} sessions: {len(wakes)} wake-ups, {len(calls)} system calls")
-    # Beside the messages: the pod's coming and going, and the timer for the state that the datapath is told.
+    # Besides the messages: the pod's connect and disconnect, and the timer that reports the state to the datapath.
     assert len(wakes) <= messages + 4 * sessions
     assert len(calls) <= 16 * messages
 
@@ -156,7 +156,7 @@ def test_dev_del_ends_under_a_running_application(pair, directory, node):
         took = time.monotonic() - begin
         pair[0].wait_log("is gone")
         print(f"vdpa dev del took {took:.2f} s")
-        assert took < 2   # the worker's part is to close the device within one
+        assert took < 2   # the worker needs at most one of these seconds to close the device
         assert "vdpa0" not in node.vdpa_devices()
     assert pair[0].running()
 
@@ -166,7 +166,7 @@ def test_a_device_in_use_is_refused_with_the_reason(pair, directory, node):
         late.wait_log("another program has it")
         assert not late.socket.exists()
         pair[0].stop()
-        late.wait_ready()  # it was let go
+        late.wait_ready()  # the device was released
 
 
 def test_little_lockable_memory_is_named(node, directory):
@@ -181,13 +181,13 @@ def test_little_lockable_memory_is_named(node, directory):
             worker.wait_log("the limit of locked memory is 64 KiB")
         control = Control(directory / "w0.control")
         wait_until(lambda: control.call("hello")["front"] == "listening", "the application to go")
-        state = control.call("hello")  # no other pod would be better off
+        state = control.call("hello")  # no other pod would succeed
         control.close()
         assert state["engine"] == "down" and "the limit of locked memory is 64 KiB" in state["reason"]
 
 
 def drop_resource_capabilities():
-    """Out of the bounding set and what the process may use: CAP_SYS_RESOURCE and CAP_IPC_LOCK."""
+    """Removes CAP_SYS_RESOURCE and CAP_IPC_LOCK from the bounding set and the effective set."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in (24, 14):
         if libc.prctl(24, capability, 0, 0, 0) != 0:  # PR_CAPBSET_DROP
@@ -208,7 +208,7 @@ def test_a_pod_that_breaks_the_rules_ends_its_own_session(pair, directory, case)
             pair[0].wait_log("ended the front-end's session")
         else:
             front.negotiate(1 << 32)
-    # The next pod finds the device clean.
+    # The next pod finds the device in its initial state.
     with application(directory, pair[1].socket, "b", "macswap", 1), \
             application(directory, pair[0].socket, "a", "flowgen", 0) as a:
         a.wait_received(100, "back from b")

@@ -19,7 +19,7 @@ class VendorNic:
         return self
 
     def bind_vfs(self, *drivers):
-        """VFs under these drivers, and their addresses. The first is wired to the second, the third to the fourth."""
+        """Makes VFs under these drivers; returns their addresses. The first is wired to the second, the third to the fourth."""
         self.node.make_vfs(VIRTIO_PF, len(drivers))
         addresses = [self.node.vf(i) for i in range(len(drivers))]
         for address, driver in zip(addresses, drivers):
@@ -27,12 +27,12 @@ class VendorNic:
         return addresses
 
     def bind_scalable_functions(self):
-        """Two, wired to each other, of a function of mlx5_core; their names."""
+        """Makes two scalable functions of a function of mlx5_core, wired to each other; returns their names."""
         self.node.bind(PLAIN, "mlx5_core")
         return sorted(path.name for path in (PCI / "devices" / PLAIN).glob("mlx5_core.sf.*"))
 
     def zero_macs(self):
-        """How often a device was asked for with the feature MAC and without a MAC, where none was there."""
+        """How often a device was requested with the feature MAC but without a MAC, while the function had none."""
         return int((PARAMETERS / "zero_macs").read_text())
 
     def unload(self):
