@@ -103,9 +103,10 @@ void Instance::Signal::raise() {
 }
 
 bool Instance::Signal::wait(const std::stop_token& stop, std::chrono::milliseconds timeout) {
-  // Before the lock is taken: it calls back at once when the stop has been requested already.
+  // Constructed before the lock is taken, since it calls back at once if the stop is already
+  // requested.
   const std::stop_callback wake(stop, [this] {
-    { Lock lock(mutex_); }  // not between the look below and its sleep
+    { Lock lock(mutex_); }  // so that the notification can't fall between the check and the wait
     changed_.notifyAll();
   });
   Lock lock(mutex_);

@@ -95,8 +95,8 @@ int run(int argc, char** argv) {
   ::mallopt(M_ARENA_MAX, 2);  // gRPC's threads would each get an arena of their own
   CommandLine app{
       "Attaches this node's vDPA devices to pods: keeps their directories and owner records, and "
-      "starts, watches\nand restarts the worker of every attached device and the switch of every "
-      "software resource.\nWorkers and switches outlive it: the next start takes them over.\n"};
+      "supervises the\nworker of every attached device and the switch of every software resource.\n"
+      "Workers and switches outlive it: the next start adopts them.\n"};
   std::string runDir = "/run/vdpa", stateDir = "/var/lib/vdpa", metrics;
   std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
   std::vector<std::string> workerDirs;

@@ -43,12 +43,12 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   MacRegistry::Claim mac(node_.macs, owner);
   auto offer = node_.table.waitOffer(id, deadline, owner.key());
   Backend& backend = node_.backends.of(offer.device);
-  backend.resolve(id, offer, request.settings);  // refused before anything else is done
+  backend.resolve(id, offer, request.settings);  // an impossible request must have no effect
 
-  Rollback afterLease;  // a device that was remade for the network gets its own attributes again
+  Rollback afterLease;  // has a device that was remade for the network get its own attributes back
   afterLease.add([&] { node_.provisioner.wake(); });
   const DeviceTable::Lease lease = takeDevice(request, deadline, calledOff);
-  stopStray(node_.options.paths.workerControl(id));  // if the start could not stop it
+  stopStray(node_.options.paths.workerControl(id));  // in case recovery could not stop it
   offer = prepareOwn(id, offer, deadline, calledOff);
 
   OwnerRecord record;
@@ -109,7 +109,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   node_.step("recorded");
   directory.renew();
   node_.step("directory");
-  node_.changes.apply(record);  // before anybody opens the device
+  node_.changes.apply(record);  // before any process opens the device
   node_.step("settings");
   backend.start(record);
   node_.step("engine");

@@ -1,4 +1,4 @@
-// Ends everything that serves devices, before vdpa-datapath is removed from a node.
+// Stops every process that serves devices, before vdpa-datapath is removed from a node.
 #pragma once
 
 #include <string>
@@ -17,8 +17,8 @@ class Drain {
     std::vector<std::string> ended;
     std::vector<std::string> left;  // with the reason
   };
-  // Ends all that serves devices and offers none from then on. Throws RefusedError (inUse) while
-  // there are attachments.
+  // Stops every process that serves devices, and offers no device from then on. Throws RefusedError
+  // (inUse) while there are attachments.
   Drained run();
 
  private:

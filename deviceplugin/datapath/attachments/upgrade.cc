@@ -138,7 +138,7 @@ void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::sto
             since());
 }
 
-// The workers whose packets pass, which is not known at once of a worker that was just adopted.
+// The workers whose packets pass. Waits for the states of workers that were just adopted.
 std::map<std::string, std::shared_ptr<WorkerHandle>> Upgrade::runningWorkers(
     const UpgradableProcess& upgradable, const std::stop_token& stop) const {
   std::map<std::string, std::shared_ptr<WorkerHandle>> workers;

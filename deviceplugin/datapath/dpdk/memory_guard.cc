@@ -36,7 +36,8 @@ bool putEmpty(uint64_t address, uint64_t size) {
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
 }
 
-// Replaces all of it at once: a fault per page would cost the others' time, and two mappings each.
+// Replaces the whole region at once: a fault per page would delay the other ports, and each page
+// would take two more mappings.
 bool replaceRegion(uint64_t address) {
   for (Region& region : regions) {
     // Only a complete region: one that is being added gets its end last, one being removed loses it

@@ -199,7 +199,7 @@ void Provisioner::make(const std::string& id, const DeviceConfig& device) {
   if (there && (options_.owned(id) || !isOurs(id))) return;
   if (!there && options_.owned(id))
     throw std::runtime_error(
-        "it disappeared under its pod and is made again once that pod is gone");
+        "it disappeared while a pod had it and is remade once that pod is gone");
   makeNow(id, device, device.attributes);
 }
 
@@ -254,7 +254,7 @@ void Provisioner::makeNow(const std::string& id, const DeviceConfig& device,
   record.taken = options_.add(device.vdpa, device.managementDevice, passed);
   record.made = true;
   if (putBack) record.foundMtu.reset();
-  keep(record, Durability::memory);  // if this is lost, the device is only made once more
+  keep(record, Durability::memory);  // if this write is lost, the device is only remade once more
   log::info("{}: made vDPA device {} of {} with {}; passed: {}", id, device.vdpa,
             device.managementDevice, describe(attributes), describe(record.taken));
   bus_.bind(device.vdpa, driver);
@@ -288,7 +288,7 @@ Provisioner::Record Provisioner::recordFor(const std::string& id,
   return record;
 }
 
-// Before the device is made as `record` says.
+// Records `record`, removes the old device and binds the driver, before the new device is made.
 void Provisioner::clearWay(const DeviceConfig& device, const Record& record) {
   keep(record, Durability::disk);
   if (bus_.has(device.vdpa)) options_.remove(device.vdpa);

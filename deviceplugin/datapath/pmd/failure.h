@@ -1,5 +1,5 @@
-// A process that can't serve its device ends at once with its reason on standard error, where
-// vdpa-datapath doesn't read. So it stays briefly to report it.
+// A process that can't serve its device would exit with the reason on standard error, where
+// vdpa-datapath doesn't read. So it stays alive briefly to report the reason.
 #pragma once
 
 #include <string>

@@ -42,7 +42,7 @@ int run(int argc, char** argv) {
                      "ADDRESS");
   app.option("--driver", options.driver, "DPDK driver: ifc, mlx5 or sfc").needs(pci);
   app.option("--devargs", options.devargs,
-             "more for the driver, in DPDK's syntax: sw-live-migration=1,...")
+             "additional arguments for the driver, in DPDK's syntax: sw-live-migration=1,...")
       .needs(pci);
   auto vdev = app.option("--vdev", options.vdev,
                          "instead of --pci, a device of a driver that is not DPDK's own: "

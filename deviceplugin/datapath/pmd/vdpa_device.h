@@ -23,7 +23,7 @@ class VdpaDevice {
   struct Events {
     // The driver started the device (empty reason) or refused, and why. On rte_vhost's thread.
     std::function<void(const std::string& reason)> started;
-    // The kernel wants the device back, and waits for this process to release it. On a thread of
+    // The kernel is removing the device, and waits for this process to release it. On a thread of
     // DPDK's.
     std::function<void()> removed;
   };

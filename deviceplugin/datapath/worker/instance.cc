@@ -26,7 +26,7 @@
 namespace vdpa::worker {
 namespace {
 
-constexpr std::chrono::milliseconds kQuiet{20};  // after an event, before one that the pod causes
+constexpr std::chrono::milliseconds kQuiet{20};  // from any event to the next that a pod causes
 
 }  // namespace
 

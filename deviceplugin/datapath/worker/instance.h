@@ -42,7 +42,7 @@ class Instance {
   FrontEnd front_;
   std::string engineReason_ = "it has not been reached yet";  // why the engine is down
   nlohmann::json published_;
-  EventLoop::Timer quiet_;  // while it runs, events that the pod causes are not published
+  EventLoop::Timer quiet_;  // while it runs, changes that the pod causes are not published
 };
 
 }  // namespace vdpa::worker

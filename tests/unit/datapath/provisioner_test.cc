@@ -247,7 +247,7 @@ TEST_CASE_METHOD(TestNode,
   want({{kVf, device("vp-vdpa")}});
   CHECK(calls.empty());
   CHECK(problem ==
-        "cannot make vDPA device vdpa7: it disappeared under its pod and is made again once that "
+        "cannot make vDPA device vdpa7: it disappeared while a pod had it and is remade once that "
         "pod is gone");
 }
 
