@@ -29,7 +29,7 @@ show kubectl get nodes -o wide
 
 chapter "Installing the project for nodes with hardware"
 show kubectl apply -k "$root/manifests/hardware"
-note "One resource for all nodes; its devices are VFs 0 and 1 where there are any, made into vDPA devices by the project:"
+note "One resource for all nodes. On nodes with VFs its devices are VFs 0 and 1, for which the project makes vDPA devices:"
 show kubectl apply -f "$here/demo/hardware.yaml"
 show kubectl label node node1 node3 vdpa.io/node=true
 offered() { [ "$(kubectl get node "$1" -o 'jsonpath={.status.allocatable.vdpa\.io/nic}')" = 2 ]; }
@@ -37,7 +37,7 @@ wait_for 120 "vdpa.io/nic on node1" offered node1
 wait_for 300 "vdpa.io/nic on node3" offered node3
 show kubectl get nodes -o 'custom-columns=NODE:.metadata.name,ALLOCATABLE vdpa.io/nic:.status.allocatable.vdpa\.io/nic'
 plugin=$(kubectl -n vdpa-system get pods -l app.kubernetes.io/name=vdpa-device-plugin --field-selector spec.nodeName=node3 -o name)
-note "Why node3 offers what it offers:"
+note "Why node3 offers these devices:"
 show kubectl -n vdpa-system exec "$plugin" -- vdpactl explain
 
 chapter "The same two pods on both kinds of node: one image, one command, one resource"

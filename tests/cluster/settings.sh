@@ -1,4 +1,4 @@
-# What the cluster's scripts share; sourced with the cluster's directory as the first argument. None uses all of it:
+# Shared by the cluster's scripts; sourced with the cluster's directory as the first argument. No script uses all of it:
 # shellcheck disable=SC2034
 dir=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

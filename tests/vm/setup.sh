@@ -1,12 +1,12 @@
 #!/bin/bash
 # Builds the parts of the test machine, a QEMU guest with SR-IOV NICs and the kernel's vDPA drivers, from Debian packages:
-#   DIR/qemu           QEMU 11, the first with virtio VFs, from trixie-backports, unpacked beside the system
-#   DIR/kernel         Linux 6.12 and its modules, those vDPA modules that Debian leaves out, built from its source, and
-#                      what testnic needs to be built
-#   DIR/testnic.ko     the module of testnic/, built again when that has changed
-#   DIR/initramfs.gz   what finds the host's file system and hands over to agent.py
-# Usage: setup.sh [DIR]; by default ~/.cache/vdpa/vm. Three minutes the first time; a part that is there is kept, and one
-# that was interrupted is made again. Nothing outside of DIR is changed.
+#   DIR/qemu           QEMU 11, the first with virtio VFs, from trixie-backports, unpacked without installing it
+#   DIR/kernel         Linux 6.12 and its modules; the vDPA modules that Debian leaves out, built from its source; and the
+#                      headers to build testnic
+#   DIR/testnic.ko     the module of testnic/, rebuilt when it has changed
+#   DIR/initramfs.gz   mounts the host's file system and starts agent.py
+# Usage: setup.sh [DIR]; by default ~/.cache/vdpa/vm. Takes three minutes the first time; finished parts are kept, and an
+# interrupted part is made again. Nothing outside DIR is changed.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* vDPA devices: "vdpa dev add" by the model's rules, and what differs from vdpa_sim's. */
+/* vDPA devices: "vdpa dev add" by the model's rules, and the differences from vdpa_sim's devices. */
 #include <linux/slab.h>
 #include <net/netlink.h>
 #include <uapi/linux/vdpa.h>
@@ -139,7 +139,7 @@ static int choose(struct function *function, const struct vdpa_dev_set_config *a
 	if (function->model->random_mac)
 		eth_random_addr(mac);
 	else if (!named)
-		*features &= ~BIT_ULL(VIRTIO_NET_F_MAC);	/* no MAC is ever shown then, also not one that is set */
+		*features &= ~BIT_ULL(VIRTIO_NET_F_MAC);	/* then it never shows a MAC, even if one is set */
 	if (!is_zero_ether_addr(mac) || !has(*features, VIRTIO_NET_F_MAC))
 		return 0;
 	zero_macs++;

@@ -22,7 +22,7 @@ static void forget(struct function *function)
 	kfree(function);
 }
 
-/* Called when the PCI or auxiliary bus binds a driver to device: one at a time for each, not for all. */
+/* Called when the PCI or auxiliary bus binds a driver to device: serialised per device only. */
 struct function *function_create(const struct model *model, struct pci_dev *pci, struct device *device)
 {
 	struct function *function = kzalloc(sizeof(*function), GFP_KERNEL);
@@ -64,7 +64,7 @@ struct function *function_create(const struct model *model, struct pci_dev *pci,
 	return function;
 }
 
-/* Its vDPA device goes with it. */
+/* Removes its vDPA device too. */
 void function_destroy(struct function *function)
 {
 	vdpa_mgmtdev_unregister(&function->mgmt);

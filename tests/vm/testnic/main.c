@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The PCI drivers, and the auxiliary devices and drivers of those models that have them. As mlx5_core's PF: a
- * function of that driver that is no VF gets scalable functions, and no management device of its own.
+ * The PCI drivers, and the auxiliary devices and drivers of those models that have them. Like a PF of mlx5_core, a
+ * function of that driver other than a VF gets scalable functions, and no management device of its own.
  */
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -18,10 +18,10 @@ module_param(vport_mtu, uint, 0644);
 MODULE_PARM_DESC(vport_mtu, "MTU of a function");
 uint zero_macs;
 module_param(zero_macs, uint, 0444);
-MODULE_PARM_DESC(zero_macs, "devices that were asked for with F_MAC and without a MAC: mlx5_vdpa's path for this error may crash");
+MODULE_PARM_DESC(zero_macs, "devices that were requested with F_MAC but without a MAC: mlx5_vdpa's path for this error may crash");
 static uint scalable_functions = 2;
 module_param(scalable_functions, uint, 0644);
-MODULE_PARM_DESC(scalable_functions, "of a function of mlx5_core that is no VF");
+MODULE_PARM_DESC(scalable_functions, "of a function of mlx5_core that is not a VF");
 
 #define FIRST_SFNUM 88
 
@@ -33,7 +33,7 @@ struct child {
 	struct list_head list;
 };
 
-/* What a PCI function has while it is bound. */
+/* The data of a PCI function while it is bound. */
 struct bound {
 	struct function *function;	/* NULL: its children have one each */
 	struct list_head children;

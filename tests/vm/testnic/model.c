@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The rules of vendors' drivers, read in drivers/vdpa of Linux 6.12. What this NIC's packets don't need is left out. */
+/* The rules of vendors' drivers, from drivers/vdpa of Linux 6.12, without those that this NIC's packets don't need. */
 #include <linux/virtio_config.h>
 #include <uapi/linux/vdpa.h>
 #include <uapi/linux/virtio_net.h>

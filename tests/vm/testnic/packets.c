@@ -6,7 +6,7 @@
 
 #define BURST 64	/* frames of a queue at a time */
 
-/* It depends on what the driver has negotiated; virtio 1.2, 5.1.2. */
+/* It depends on the negotiated features; virtio 1.2, 5.1.2. */
 u16 nic_control_index(const struct netdev *dev)
 {
 	return has(dev->sim.features, VIRTIO_NET_F_MQ) ? 2 * dev->pairs : 2;
@@ -68,7 +68,7 @@ static void control(struct netdev *dev)
 	}
 }
 
-/* Takes a frame of a queue; false: there is none. */
+/* Takes a frame from a queue; false: there is none. */
 static bool send_one(struct netdev *dev, int pair)
 {
 	struct vdpasim_virtqueue *queue = &dev->sim.vqs[2 * pair + 1];
@@ -108,7 +108,7 @@ static bool send(struct netdev *dev)
 	return any;
 }
 
-/* A frame for which there is no buffer is lost. */
+/* A frame without a buffer is dropped. */
 static void receive(struct netdev *dev)
 {
 	struct vdpasim_virtqueue *queue;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * testnic: a NIC for tests, with the rules of vendors' vDPA drivers. As a part of the kernel it has the kernel's license,
- * in COPYING; nothing of it is in the project's programs or images.
+ * testnic: a NIC for tests, with the rules of vendors' vDPA drivers. As a kernel module it has the kernel's license, in
+ * COPYING; no part of it is in the project's programs or images.
  *
  * It registers PCI drivers with the names of mlx5_core, pds_core, ifcvf and octep_vdpa, which take any function that is
- * bound to them by driver_override. The function then has a vendor's PCI IDs, and the kernel shows in sysfs and on
- * the vDPA management bus what it shows for that vendor's driver of Linux 6.12. A model is what differs between them. The
- * packets are moved by the core of vdpa_sim.
+ * bound to them by driver_override. The function then has a vendor's PCI IDs, and sysfs and the vDPA management bus show
+ * the same as with that vendor's driver of Linux 6.12. A model holds the differences between the drivers. The core of
+ * vdpa_sim moves the packets.
  *
- * Functions are wired in pairs: number 0 to 1, 2 to 3, and so on, in the order in which they appear; a number that
- * becomes free is used again. Pair N of a device sends to pair N of its peer.
+ * Functions are wired in pairs: number 0 to 1, 2 to 3, and so on, in the order in which they appear; free numbers are
+ * reused. Pair N of a device sends to pair N of its peer.
  */
 #ifndef TESTNIC_H
 #define TESTNIC_H
@@ -26,16 +26,16 @@
 #define MOST_QUEUED 2048	/* frames between two functions */
 #define FRAME 9216		/* bytes, with virtio-net's header */
 
-/* What a vendor's driver does; model.c says where each rule is from. */
+/* The behaviour of a vendor's driver; model.c cites the source of each rule. */
 struct model {
 	const char *driver;		/* of the PCI function */
 	u16 vendor, device, subsystem_vendor, subsystem_device;
-	bool scalable;			/* a function that is no VF has scalable functions, and no management device */
+	bool scalable;			/* a function other than a VF has scalable functions, and no management device */
 	const char *vf_child;		/* a VF's management device is this device on the auxiliary bus; NULL: the VF */
-	u64 features;			/* all that "vdpa dev add" can ask for */
-	u64 unasked;			/* those that a device lacks unless they are asked for */
+	u64 features;			/* all that "vdpa dev add" can request */
+	u64 unasked;			/* those that a device lacks unless they are requested */
 	u64 attributes;			/* of "vdpa dev add" */
-	bool one_pair;			/* without max_vqp; else as many as there are */
+	bool one_pair;			/* without max_vqp; else all pairs */
 	bool own_mac;			/* a function has a MAC; else that depends on the module's parameter */
 	bool random_mac;		/* a zero MAC becomes a random one, not a device without F_MAC */
 	bool sets_mac;			/* "vdpa dev set" */
@@ -47,14 +47,14 @@ struct model {
 
 struct netdev;
 
-/* What can have one vDPA device: a VF or a part of it, or a scalable function. */
+/* A function that can have one vDPA device: a VF or a part of it, or a scalable function. */
 struct function {
 	struct vdpa_mgmt_dev mgmt;
 	const struct model *model;
 	struct pci_dev *pci;
 	int number;
 	u8 mac[ETH_ALEN];
-	u16 mtu;			/* as the port's: it outlives a vDPA device */
+	u16 mtu;			/* like a port's, it outlives a vDPA device */
 	struct netdev *dev;		/* this and the rest: under wires_lock (function.c) */
 	struct list_head incoming;
 	int queued;
@@ -67,7 +67,7 @@ struct frame {
 	u8 data[];
 };
 
-/* A vDPA device. What has no lock is used under sim.mutex. */
+/* A vDPA device. Members without another lock are guarded by sim.mutex. */
 struct netdev {
 	struct vdpasim sim;
 	struct vdpa_config_ops ops;
@@ -89,13 +89,13 @@ extern const int model_count;
 /* main.c: the module's parameters, which a function takes over when it appears. */
 extern uint pairs, vport_mtu;
 extern bool vport_mac;
-extern uint zero_macs;	/* how often F_MAC was asked for without a MAC */
+extern uint zero_macs;	/* how often F_MAC was requested without a MAC */
 
 /* function.c */
 struct function *function_create(const struct model *model, struct pci_dev *pci, struct device *device);
 void function_destroy(struct function *function);
-void wire_connect(struct function *function, struct netdev *dev);	/* NULL: its device goes away */
-bool wire_send(struct function *function, struct frame *frame);	/* false: it stays the caller's */
+void wire_connect(struct function *function, struct netdev *dev);	/* NULL: its device is being removed */
+bool wire_send(struct function *function, struct frame *frame);	/* false: the caller keeps the frame */
 struct frame *wire_receive(struct function *function);
 void wire_wake_peer(struct function *function);
 
