@@ -48,7 +48,7 @@ class Outlaw:
                               check=True, timeout=60).stdout
 
     def open_socket(self, device):
-        """The frames that a program receives if it keeps the socket itself open, not only its path."""
+        """The descriptor of a program that keeps the socket itself, not only its path."""
         return os.open(f"/proc/{self.pid}/root/run/vdpa/{device}/vhost.sock", os.O_PATH)
 
     def runs(self):

@@ -132,7 +132,7 @@ TEST_CASE("a limit that cannot be set is named and keeps no other from being set
   layout.file("hugetlb/cgroup.procs");
   layout.file("unified/cgroup.procs");
   layout.file("unified/cgroup.controllers", "hugetlb\n");
-  layout.file("unified/cgroup.subtree_control/x");  // read-only
+  layout.file("unified/cgroup.subtree_control/x");  // a directory, which can't be written
   std::vector<std::string> names{"cpu/vdpa", "unified/cgroup.subtree_control"};
   for (const char* hierarchy : {"hugetlb", "unified"})
     for (const char* name : {"rsvd.max", "rsvd.limit_in_bytes"}) {

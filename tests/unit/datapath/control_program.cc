@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
   if (options["name"] == "late") std::this_thread::sleep_for(std::chrono::milliseconds(300));
   if (options["name"] == "threads") std::thread([] { ::pause(); }).detach();
   const vdpa::ControlLock lock(options["control"]);
-  if (options["name"] == "slow")  // until it is continued
+  if (options["name"] == "slow")  // waits for the test's file
     while (::access((options["control"] + ".go").c_str(), F_OK) < 0)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const bool worker = options.contains("device");
@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
           page.cell(0).begin(1, 1);
           ::raise(SIGABRT);  // sanitizers don't handle it
         }
-        if (op == "serve") {  // the crash repeats at the same place, until it is killed
+        if (op == "serve") {  // also serves that ring, but until it is killed
           static vdpa::ServingPage page(options["control"], 1, 2);
           page.name(1, id);
           page.cell(0).begin(1, 1);

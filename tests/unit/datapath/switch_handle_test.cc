@@ -156,7 +156,7 @@ TEST_CASE_METHOD(TestNode, "the same cores, written otherwise, are no new config
 TEST_CASE_METHOD(TestNode, "a port that is removed while its switch comes up doesn't stay") {
   const std::string control = paths().switchControl("vdpa.io-nic");
   makeDirectory(paths().switchDir("vdpa.io-nic"), 0700);
-  std::ofstream(control + ".hold") << "";  // the first port isn't added until this is resumed
+  std::ofstream(control + ".hold") << "";  // delays the first port until the file is removed
   Programs programs;
   programs.vswitch = controlProgram();
   SwitchHandle handle(thread_, programs, paths(), "vdpa.io/nic", {1, 1500, "", ""},
@@ -274,7 +274,7 @@ TEST_CASE_METHOD(TestNode, "crashes whose cause is known do not make the others 
     crash(*handle, "nic-1");
     CHECK_THAT(lastPause(), Catch::Contains("next start in 50 ms"));
   }
-  crash(*handle, "nic-7");  // no port's
+  crash(*handle, "nic-7");  // at a port that doesn't exist
   CHECK_THAT(lastPause(), Catch::Contains("next start in 50 ms"));
   crash(*handle, "nic-7");
   CHECK_THAT(lastPause(), Catch::Contains("next start in 100 ms"));

@@ -295,7 +295,7 @@ TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF
   Hardware hardware;
   hardware.values = asFound();
   const auto changes = hardware.changes();
-  auto record = recordFor({});  // neither provides one
+  auto record = recordFor({});  // the network requests none
   SECTION("vdpa") {
     hardware.vdpaSettable = true;
     changes.plan(record, {});

@@ -151,7 +151,7 @@ TEST_CASE("provisioning offers what it will make, and keeps it when it is made")
   CHECK(after.vdpa == before.vdpa);
   CHECK(after.pciDriver == before.pciDriver);
 
-  node.addVdpa(1, "byhand");  // another owner's stays
+  node.addVdpa(1, "byhand");  // made by another program, so not ours to provision
   offers = node.offers(config);
   CHECK_FALSE(offers.resources[0].devices[1].provision);
 }
