@@ -61,7 +61,9 @@ Task<nlohmann::json> ControlClient::call(std::string op, nlohmann::json args,
   flush();
   while (pending.answer.is_null() && !closed_) {
     const bool inTime = co_await pending.changed.waitUntil(deadline);
-    if (!inTime) break;
+    if (inTime) continue;
+    read();  // its answer may have been there for long, if the loop was held up
+    break;
   }
   if (pending.answer.is_null())
     throw systemError(closed_ ? ECONNRESET : ETIMEDOUT, "no answer to '{}' on {}", op, path_);

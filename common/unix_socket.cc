@@ -84,4 +84,13 @@ UniqueFd connectUnix(const std::string& path, std::chrono::milliseconds timeout)
   return socket;
 }
 
+pid_t listenerOf(const std::string& path) {
+  const UniqueFd socket = connectUnix(path);
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  checked(::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size),
+          "cannot ask who listens on {}", path);
+  return peer.pid;
+}
+
 }  // namespace vdpa

@@ -24,4 +24,9 @@ UniqueFd listenUnix(const std::string& path, mode_t mode);
 UniqueFd connectUnix(const std::string& path,
                      std::chrono::milliseconds timeout = std::chrono::milliseconds(0));
 
+// The process that called listen() last for the socket at `path`, as the kernel reports it
+// (SO_PEERCRED, unix(7)); 0: one of a PID namespace that is invisible from here. Throws like
+// connectUnix().
+pid_t listenerOf(const std::string& path);
+
 }  // namespace vdpa

@@ -110,11 +110,12 @@ void DeviceTable::withhold(const std::string& id, const std::string& error) {
 }
 
 bool DeviceTable::clearAttachment(const Lease& lease) {
+  std::shared_ptr<WorkerHandle> worker;  // ends without the mutex: it waits for the event thread
   Lock lock(mutex_);
   const auto entry = entries_.find(lease.id());
   if (entry == entries_.end()) return true;
   entry->second.record.reset();
-  entry->second.worker.reset();
+  worker.swap(entry->second.worker);
   entry->second.error.clear();
   if (entry->second.offer) return false;
   entries_.erase(entry);

@@ -65,7 +65,7 @@ void Drain::endProcesses(Drained& drained) {
   const auto before = node_.switches.all();
   if (std::filesystem::exists(paths.switches())) {
     node_.switches.offer({});
-    node_.switches.endOthers();
+    node_.switches.settle();
   }
   const auto after = node_.switches.all();
   for (const auto& [resource, vswitch] : before)

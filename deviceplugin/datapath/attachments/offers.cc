@@ -40,7 +40,6 @@ void Offers::setDevices(const std::vector<Resource>& resources) {
     });
   }
   node_.provisioner.want(std::move(provisioned));
-  node_.switches.endOthers();
   log::info("{} devices of {} resources", offers.size(), resources.size());
 }
 

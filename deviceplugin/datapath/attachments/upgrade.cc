@@ -43,6 +43,7 @@ bool waitFor(const std::stop_token& stop, std::chrono::milliseconds time, Condit
 }  // namespace
 
 void Upgrade::run(const std::stop_token& stop) {
+  node_.switches.settle();
   for (const auto& upgradable : upgradableProcesses()) {
     if (failed_ || stop.stop_requested()) return;
     try {

@@ -17,8 +17,9 @@ class Upgrade {
  public:
   explicit Upgrade(Node& node) : node_(node) {}
 
-  // Replaces running engines of another version with the installed programs, one at a time: the
-  // next once the workers of the previous one run again. To be called at the start and after a new
+  // Gives switches their configuration, and ends those that nobody needs; then replaces running
+  // engines of another version with the installed programs, one at a time: the next once the
+  // workers of the previous one run again. To be called at the start and after a new
   // set of devices, from one thread. If an engine doesn't come up, no further engine is replaced.
   void run(const std::stop_token& stop);
 

@@ -80,9 +80,12 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
                                     co_return;
                                   },
                                   nullptr, onChange_});
-  Lock lock(mutex_);
-  processes_[id] = process;
-  return process;
+  std::shared_ptr<SupervisedProcess> previous = process;
+  {
+    Lock lock(mutex_);
+    processes_[id].swap(previous);
+  }
+  return process;  // the previous one ends without the mutex: it waits for the event thread
 }
 
 std::shared_ptr<SupervisedProcess> DpdkBackend::startDriver(const std::string& id,

@@ -62,8 +62,19 @@ std::optional<Process> adopt(pid_t pid) {
 // To be called in the handler of that exception.
 void throwUnlessNobodyListens(const std::system_error& error) {
   const int code = error.code().value();
-  if (code != ENOENT && code != ECONNREFUSED) throw;
+  if (code != ENOENT && code != ECONNREFUSED && code != ECONNRESET && code != EPIPE) throw;
   log::debug("{}", error.what());  // the ordinary case
+}
+
+// The process that has answered on `control`. Before, the listener may have been its parent, which
+// hands down the socket.
+pid_t answering(const std::string& control) {
+  const pid_t pid = listenerOf(control);
+  if (pid == 0)
+    throw std::runtime_error(fmt::format(
+        "{}: the process that listens there is in a PID namespace invisible from here: end it",
+        control));
+  return pid;
 }
 
 // What it listens with is known, but not who it is.
@@ -77,8 +88,10 @@ std::system_error mute(const std::system_error& error, const std::string& contro
 std::optional<Process> findStray(const std::string& control) {
   try {
     pid_t pid = lockHolder(control);
-    if (pid == 0)
-      askOnce(control, "hello", nlohmann::json::object(), kStartTime).at("pid").get_to(pid);
+    if (pid == 0) {
+      askOnce(control, "hello", nlohmann::json::object(), kStartTime);
+      pid = answering(control);
+    }
     return adopt(pid);
   } catch (const std::system_error& error) {
     if (error.code().value() == ETIMEDOUT) throw mute(error, control);
@@ -104,6 +117,9 @@ SupervisedProcess::~SupervisedProcess() {
     job_.cancel();
     client_.reset();
   });
+  if (!starter_.joinable()) return;
+  starter_.join();
+  thread_.run([] {});  // after what it posted
 }
 
 void SupervisedProcess::stop() {
@@ -212,14 +228,14 @@ Task<bool> SupervisedProcess::bringUp() {
     }
     process_.reset();
     const bool found = std::exchange(mayRun_, true) && co_await findRunning();
-    if (!found) process_ = start();
+    if (!found) co_await start();
     last_ = process_->pid();
     kills_ = ownMemoryKills(plan_.cgroupRoot);
     setStatus([&](Status& status) {
       status.pid = last_;
       status.found = found;
     });
-    leaveContainer(*process_);
+    if (found) leaveContainer(*process_);
     const bool up = co_await greet();
     if (up && found) log::info("took over {}, process {}", plan_.title, last_);
     co_return up;
@@ -243,30 +259,48 @@ Task<bool> SupervisedProcess::findRunning() {
       throwUnlessNobodyListens(error);
       co_return false;
     }
-    nlohmann::json hello;
     try {
-      hello = co_await client->call("hello", nlohmann::json::object(), kStartTime);
+      co_await client->call("hello", nlohmann::json::object(), kStartTime);
     } catch (const std::system_error& error) {
-      throw mute(error, plan_.control);
+      if (error.code().value() == ETIMEDOUT) throw mute(error, plan_.control);
+      throwUnlessNobodyListens(error);
+      co_return false;
     }
-    hello.at("pid").get_to(pid);
+    pid = answering(plan_.control);
   }
   process_ = adopt(pid);
   co_return process_.has_value();
 }
 
 // It listens already when it begins: nobody has to look for its socket.
-Process SupervisedProcess::start() {
-  const UniqueFd listener = listenUnix(plan_.control, 0600);
+Task<void> SupervisedProcess::start() {
   auto arguments = plan_.arguments;
   arguments.push_back(fmt::format("--control-fd={}", kFirstInherited));
-  auto process = Process::start(arguments, listener.get());
-  log::info("started {}, process {}", plan_.title, process.pid());
-  return process;
+  const auto listener = std::make_shared<UniqueFd>(listenUnix(plan_.control, 0600));
+  const auto problem = std::make_shared<std::exception_ptr>();
+  if (starter_.joinable()) starter_.join();  // of the previous start, which is through
+  starting_ = true;
+  starter_ = std::thread([this, arguments, listener, problem] {
+    const auto started = std::make_shared<std::optional<Process>>();
+    try {
+      *started = Process::start(arguments, listener->get());
+      leaveContainer(**started);
+    } catch (...) {
+      *problem = std::current_exception();
+    }
+    thread_.loop().post([this, started] {
+      starting_ = false;
+      process_ = std::move(*started);
+      news_.notify();
+    });
+  });
+  while (starting_) co_await news_.wait();
+  if (*problem) std::rethrow_exception(*problem);
+  log::info("started {}, process {}", plan_.title, process_->pid());
 }
 
 // Not reaching it isn't fatal: the process works, for as long as our container lives.
-void SupervisedProcess::leaveContainer(const Process& process) {
+void SupervisedProcess::leaveContainer(const Process& process) const {
   if (plan_.cgroupRoot.empty()) return;
   try {
     moveToOwnCgroup(plan_.cgroupRoot, process.pid());
@@ -342,7 +376,9 @@ Task<void> SupervisedProcess::watch() {
     if (alive) {
       kills_ = before;
       const bool recovered = std::exchange(silentSince_, std::nullopt).has_value();
-      if (recovered) co_await recover();
+      bool usable = true;
+      if (recovered) usable = co_await recover();
+      if (!usable) break;
       next = Clock::now() + plan_.heartbeat;
       continue;
     }
@@ -371,15 +407,19 @@ Task<bool> SupervisedProcess::answers() {
   co_return false;
 }
 
-Task<void> SupervisedProcess::recover() {
+// False: what it answers makes no sense.
+Task<bool> SupervisedProcess::recover() {
   log::info("{} answers again", plan_.title);
-  if (!handlers_.onRecovered) co_return;
   try {
-    co_await handlers_.onRecovered(*this);
-  } catch (
-      const std::exception& error) {  // it has ended, or is silent again, and with that comes back
+    if (handlers_.onRecovered) co_await handlers_.onRecovered(*this);
+    co_return true;
+  } catch (const NoAnswer& error) {  // it has ended or is silent again, which watch() sees
     log::debug("{}: {}", plan_.title, error.what());
+    co_return true;
+  } catch (const std::exception& error) {
+    log::warn("{} can't be used after its silence and is killed: {}", plan_.title, error.what());
   }
+  co_return false;
 }
 
 Task<bool> SupervisedProcess::ended(Process& process, std::chrono::milliseconds timeout) {
@@ -394,16 +434,18 @@ Task<bool> SupervisedProcess::ended(Process& process, std::chrono::milliseconds 
   co_return process.waitEnd(0us);
 }
 
-// Asks it to end, if there is a client, and then ends it by force. False: it hangs in the kernel,
-// where no signal reaches it.
+// Asks it to end, if there is a client and it answers, and then ends it by force. False: it hangs
+// in the kernel, where no signal reaches it.
 Task<bool> SupervisedProcess::end(Process& process, ControlClient* client) {
-  if (client) {
+  if (client && !silentSince_) {
+    const auto deadline = Clock::now() + plan_.stopTime;
     try {
       co_await client->call("stop", nlohmann::json::object(), plan_.stopTime);
     } catch (const std::exception&) {
       // It has gone, or doesn't answer: the wait below tells.
     }
-    const bool gone = co_await ended(process, plan_.stopTime);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    const bool gone = co_await ended(process, std::max<std::chrono::milliseconds>(left, 0ms));
     if (gone) co_return true;
     log::warn("process {} did not stop within {} ms: killed", process.pid(),
               plan_.stopTime.count());
@@ -421,6 +463,7 @@ Task<void> SupervisedProcess::finish() {
     status.reason = plan_.title + " is stopped";
   });
   std::string problem;
+  while (starting_) co_await news_.wait();
   if (process_) {
     const bool gone = co_await end(*process_, client.get());
     if (gone) {

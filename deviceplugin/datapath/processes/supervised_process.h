@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/control_channel.h"
@@ -103,13 +104,13 @@ class SupervisedProcess {
   Task<void> run();
   Task<bool> bringUp();
   Task<bool> findRunning();
-  Process start();
-  void leaveContainer(const Process& process);
+  Task<void> start();
+  void leaveContainer(const Process& process) const;
   Task<bool> greet();
   void onEvent(const nlohmann::json& event);
   Task<void> watch();
   Task<bool> answers();
-  Task<void> recover();
+  Task<bool> recover();
   Task<bool> ended(Process& process, std::chrono::milliseconds timeout);
   Task<bool> end(Process& process, ControlClient* client);
   Task<void> finish();
@@ -134,6 +135,9 @@ class SupervisedProcess {
   bool greeted_ = false;               // onUp is through
   std::vector<nlohmann::json> early_;  // events before that
   bool closed_ = false;                // the control connection ended
+  // Starts the process: to execute a program waits for its disk, and the loop must not.
+  std::thread starter_;
+  bool starting_ = false;  // it has not handed over the process yet
   // Since when it has left a request without an answer; none: it answers.
   std::optional<std::chrono::steady_clock::time_point> silentSince_;
   bool mayRun_;               // at the next start

@@ -126,8 +126,8 @@ SwitchHandle::SwitchHandle(EventThread& thread, const Programs& programs, const 
 }
 
 SwitchHandle::~SwitchHandle() {
+  process_.reset();  // first, since its end may start a naming
   thread_.run([this] { naming_.cancel(); });
-  process_.reset();  // which calls back
 }
 
 void SwitchHandle::launch() {
@@ -142,23 +142,29 @@ void SwitchHandle::launch() {
                                         "--log-format=" + programs_.logFormat};
   if (!config.uplink.empty()) arguments.push_back("--uplink=" + config.uplink);
   if (!config.cores.empty()) arguments.push_back("--cores=" + config.cores);
-  auto process = std::make_shared<SupervisedProcess>(
-      thread_,
-      SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
-                              paths_.switchControl(name_), programs_.cgroupRoot, kHeartbeat},
-      SupervisedProcess::Handlers{
-          [this, config](SupervisedProcess& started, nlohmann::json hello) {
-            return onUp(started, std::move(hello), config);
-          },
-          [this](const nlohmann::json& event) { onEvent(event); }, onChange_,
-          [this](pid_t pid, bool outOfMemory) {
-            ready_ = false;
-            return closeCrasher(pid, outOfMemory);
-          },
-          [this](SupervisedProcess& silent) { return onRecovered(silent); }});
-  Lock lock(mutex_);
-  process_.swap(process);  // the one before ends with this function: its end waits for the loop,
-                           // whose thread may wait for the mutex
+  // On the event thread, so that nothing there sees the new process answer before it is in force.
+  // The previous one is destroyed by this thread, without the mutex: its end waits for the loop,
+  // whose thread may wait for the mutex.
+  const auto previous = thread_.run([&] {
+    ready_ = false;
+    auto process = std::make_shared<SupervisedProcess>(
+        thread_,
+        SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
+                                paths_.switchControl(name_), programs_.cgroupRoot, kHeartbeat},
+        SupervisedProcess::Handlers{
+            [this, config](SupervisedProcess& started, nlohmann::json hello) {
+              return onUp(started, std::move(hello), config);
+            },
+            [this](const nlohmann::json& event) { onEvent(event); }, onChange_,
+            [this](pid_t pid, bool outOfMemory) {
+              ready_ = false;
+              return closeCrasher(pid, outOfMemory);
+            },
+            [this](SupervisedProcess& silent) { return onRecovered(silent); }});
+    Lock lock(mutex_);
+    process_.swap(process);
+    return process;
+  });
 }
 
 void SwitchHandle::restart() {
@@ -221,7 +227,7 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
     nlohmann::json hold = {{"ms", kHold.count()}};
     co_await tryTo(process, "hold", std::move(hold));
   }
-  co_await settle(process, {});
+  co_await settle(process);
   Lock lock(mutex_);
   upgrading_ = false;
   ready_ = true;
@@ -234,14 +240,15 @@ Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
   const auto hello = co_await process.ask("hello");
   const auto ids = hello.value("ports", std::vector<std::string>());
   present_ = {ids.begin(), ids.end()};
-  co_await settle(process, present_);
+  co_await settle(process);
   ready_ = true;
   becameReady_.notify();
 }
 
 // Gives the switch what it ought to have and hasn't, and takes away what it shouldn't have, until
-// nothing is left: ports may come and go meanwhile. Those of `done` have their settings.
-Task<void> SwitchHandle::settle(SupervisedProcess& process, std::set<std::string> done) {
+// nothing is left: ports may come and go meanwhile. A port that it has may be a former pod's.
+Task<void> SwitchHandle::settle(SupervisedProcess& process) {
+  std::set<std::string> done;
   for (;;) {
     std::string operation, id;
     nlohmann::json arguments;
@@ -273,6 +280,7 @@ Task<void> SwitchHandle::settle(SupervisedProcess& process, std::set<std::string
       throw;
     } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
       log::error("vdpa-switch of {}: {} of {}: {}", resource_, operation, id, error.what());
+      if (operation == "add_port") present_.erase(id);  // whoever waits for it tries for itself
     }
   }
 }
@@ -320,10 +328,8 @@ Task<void> SwitchHandle::nameUnallocated() {
   std::vector<std::pair<uint64_t, std::string>> suspects;
   const auto deadline = Clock::now() + kAskTime;
   for (const auto& id : ids) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-    if (left.count() <= 0) break;
-    const uint64_t bytes = co_await holders_.unallocated(id, left);
+    if (Clock::now() >= deadline) break;
+    const uint64_t bytes = co_await holders_.unallocated(id, kAskTime);
     if (bytes >= kMiB) suspects.emplace_back(bytes, id);
   }
   std::sort(suspects.rbegin(), suspects.rend());

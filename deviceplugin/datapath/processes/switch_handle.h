@@ -82,7 +82,7 @@ class SwitchHandle {
   };
 
   void launch();
-  Task<void> settle(SupervisedProcess& process, std::set<std::string> done);
+  Task<void> settle(SupervisedProcess& process);
   Task<void> put(std::string id, Clock::time_point deadline);
   Task<void> takeAway(std::string id);
   Task<void> change(std::string operation, nlohmann::json arguments);

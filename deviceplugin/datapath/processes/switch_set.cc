@@ -49,9 +49,17 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
     Lock lock(mutex_);
     offered_ = offered;  // from now on collect() keeps what runs for these
   }
-  for (const auto& [resource, config] : offered)
-    if (!find(resource)) start(resource, config, {});
+  for (const auto& [resource, config] : offered) {
+    if (find(resource)) continue;
+    Lock starting(starting_);
+    start(resource, config, {});
+  }
+}
+
+void SwitchSet::settle() {
   configure();
+  for (const auto& [resource, handle] : all()) collect(resource);
+  stopStrays();
 }
 
 void SwitchSet::configure() {
@@ -66,11 +74,6 @@ void SwitchSet::configure() {
   for (const auto& [handle, config] : offered) handle->configure(config);
 }
 
-void SwitchSet::endOthers() {
-  for (const auto& [resource, handle] : all()) collect(resource);
-  stopStrays();
-}
-
 void SwitchSet::upgrade(const std::string& resource) {
   if (const auto handle = find(resource)) handle->upgrade();
 }
@@ -82,16 +85,18 @@ void SwitchSet::collect(const std::string& resource) {
     Lock lock(mutex_);
     if (!handle || offered_.contains(resource) || needed()) return;
   }
-  log::info("{} is not offered any more: its switch ends", resource);
+  log::info("{} is no longer offered: stopping its switch", resource);
+  bool ended = true;
   try {
     handle->stop();
   } catch (const std::exception& error) {
-    log::error("{}", error.what());  // the next call tries again
-    return;
+    log::error("{}", error.what());
+    ended = false;  // the next call tries again
   }
   {
     Lock lock(mutex_);
     if (!offered_.contains(resource) && !needed()) {
+      if (!ended) return;
       std::filesystem::remove_all(paths_.switchDir(fileName(resource)));
       switches_.erase(resource);
       return;
@@ -102,13 +107,16 @@ void SwitchSet::collect(const std::string& resource) {
 }
 
 void SwitchSet::stopStrays() {
-  std::set<std::string> known;
-  for (const auto& [resource, handle] : all()) known.insert(fileName(resource));
   for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
+    Lock starting(starting_);
+    const auto known = all();
     const std::string name = entry.path().filename();
-    if (known.contains(name)) continue;
+    if (std::any_of(known.begin(), known.end(),
+                    [&](const auto& one) { return fileName(one.first) == name; }))
+      continue;
     if (servesWithheld(name)) {
-      log::warn("vdpa-switch {} is not offered any more; it runs on for a withheld device", name);
+      log::warn("vdpa-switch {} is no longer offered, but keeps running for a withheld device",
+                name);
       continue;
     }
     try {

@@ -22,11 +22,13 @@ class SwitchSet {
 
   // One for a resource that pods are attached to.
   void start(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
-  // Gives every offered resource that has devices its switch, with the resource's configuration.
-  // Call this and endOthers() by one thread at a time.
+  // Starts a switch for every offered resource that has devices and no switch yet. settle() does
+  // the rest.
   void offer(const std::vector<Resource>& resources);
-  // Ends the switches that are neither offered nor in use, also those of an earlier vdpa-datapath.
-  void endOthers();
+  // Gives the switches of what was offered last their configuration, and ends those that are
+  // neither offered nor in use, also the ones of an earlier vdpa-datapath. Waits until they have
+  // ended.
+  void settle();
   // See SwitchHandle::upgrade; nothing if there is no such switch.
   void upgrade(const std::string& resource);
   // Ends the resource's switch if it is neither offered nor in use. From any thread.
@@ -46,8 +48,10 @@ class SwitchSet {
   const Paths paths_;
   const Holders holders_;
   const std::function<void()> onChange_;
-  Mutex configuring_;    // so that the newest configuration comes last
-  mutable Mutex mutex_;  // held for moments only
+  Mutex configuring_;  // so that the newest configuration comes last; held while processes stop
+  // Held while a switch is started, or one of an earlier vdpa-datapath without a handle is ended.
+  Mutex starting_;
+  mutable Mutex mutex_;                                             // held for moments only
   std::map<std::string, SwitchConfig> offered_ GUARDED_BY(mutex_);  // by resource
   Switches switches_ GUARDED_BY(mutex_);
 };
