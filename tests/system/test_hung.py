@@ -72,17 +72,17 @@ def test_a_hung_switch_delays_its_own_pods_alone_and_those_once(datapath):
 
 
 def test_the_end_of_a_hung_switch_delays_nobody(datapath):
-    """Its resource is withdrawn, and beside it a device that a pod has still: the pod's DEL removes that one's directory."""
+    """Its resource is withdrawn, and with it a device that a pod still has: the pod's DEL removes that device's directory."""
     datapath.attach(owner("o"), "other-1")
-    suspend(datapath.switch_pid())
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        withdrawn = pool.submit(datapath.set_devices, resource("vdpa.io/other", 1))
-        wait_until(lambda: "nic-0" not in {device.id for device in datapath.list().devices}, "the new set")
-        answers = together(lambda: datapath.detach(owner("o")), lambda: datapath.attach(owner("p"), "other-0"))
-        assert not withdrawn.done(), f"too late to see anything: {answers}"
-        assert all(seconds < 1 for seconds, _ in answers), answers
-        withdrawn.result()
-    assert not (datapath.run_dir / "switches/vdpa.io-nic").exists()
+    hung = datapath.switch_pid()
+    suspend(hung)
+    answers = [together(call)[0] for call in (
+        lambda: datapath.set_devices(resource("vdpa.io/other", 1)), lambda: datapath.detach(owner("o")),
+        lambda: datapath.attach(owner("p"), "other-0"))]
+    assert all(seconds < 1 for seconds, _ in answers), answers
+    assert pathlib.Path(f"/proc/{hung}").exists(), "too late to see anything"
+    wait_until(lambda: not (datapath.run_dir / "switches/vdpa.io-nic").exists(), datapath.log)
+    wait_until(lambda: not pathlib.Path(f"/proc/{hung}").exists(), datapath.log)
 
 
 def threads_of(pid):

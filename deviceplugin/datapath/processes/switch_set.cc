@@ -57,6 +57,10 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
 }
 
 void SwitchSet::settle() {
+  {
+    Lock lock(mutex_);
+    if (!offered_) return;
+  }
   configure();
   for (const auto& [resource, handle] : all()) collect(resource);
   stopStrays();
@@ -67,7 +71,7 @@ void SwitchSet::configure() {
   std::vector<std::pair<std::shared_ptr<SwitchHandle>, SwitchConfig>> offered;
   {
     Lock lock(mutex_);
-    for (const auto& [resource, config] : offered_)
+    for (const auto& [resource, config] : *offered_)
       if (const auto found = switches_.find(resource); found != switches_.end())
         offered.emplace_back(found->second, config);
   }
@@ -83,7 +87,7 @@ void SwitchSet::collect(const std::string& resource) {
   const auto needed = [&] { return handle->hasPorts() || servesWithheld(fileName(resource)); };
   {
     Lock lock(mutex_);
-    if (!handle || offered_.contains(resource) || needed()) return;
+    if (!handle || offered(resource) || needed()) return;
   }
   log::info("{} is no longer offered: stopping its switch", resource);
   bool ended = true;
@@ -95,7 +99,7 @@ void SwitchSet::collect(const std::string& resource) {
   }
   {
     Lock lock(mutex_);
-    if (!offered_.contains(resource) && !needed()) {
+    if (!offered(resource) && !needed()) {
       if (!ended) return;
       std::filesystem::remove_all(paths_.switchDir(fileName(resource)));
       switches_.erase(resource);
@@ -106,8 +110,13 @@ void SwitchSet::collect(const std::string& resource) {
   configure();
 }
 
+bool SwitchSet::offered(const std::string& resource) const {
+  return !offered_ || offered_->contains(resource);
+}
+
 void SwitchSet::stopStrays() {
-  for (const auto& entry : std::filesystem::directory_iterator(paths_.switches())) {
+  std::error_code drained;  // then there is no such directory
+  for (const auto& entry : std::filesystem::directory_iterator(paths_.switches(), drained)) {
     Lock starting(starting_);
     const auto known = all();
     const std::string name = entry.path().filename();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,7 @@ class SwitchSet {
   void offer(const std::vector<Resource>& resources);
   // Gives the switches of what was offered last their configuration, and ends those that are
   // neither offered nor in use, also the ones of an earlier vdpa-datapath. Waits until they have
-  // ended.
+  // ended. Does nothing before the first offer().
   void settle();
   // See SwitchHandle::upgrade; nothing if there is no such switch.
   void upgrade(const std::string& resource);
@@ -41,6 +42,7 @@ class SwitchSet {
  private:
   void configure();
   void stopStrays();
+  bool offered(const std::string& resource) const REQUIRES(mutex_);
   bool servesWithheld(const std::string& name) const;
 
   EventThread& thread_;
@@ -51,8 +53,9 @@ class SwitchSet {
   Mutex configuring_;  // so that the newest configuration comes last; held while processes stop
   // Held while a switch is started, or one of an earlier vdpa-datapath without a handle is ended.
   Mutex starting_;
-  mutable Mutex mutex_;                                             // held for moments only
-  std::map<std::string, SwitchConfig> offered_ GUARDED_BY(mutex_);  // by resource
+  mutable Mutex mutex_;  // held for moments only
+  // By resource; none before the first offer().
+  std::optional<std::map<std::string, SwitchConfig>> offered_ GUARDED_BY(mutex_);
   Switches switches_ GUARDED_BY(mutex_);
 };
 
