@@ -259,7 +259,7 @@ def test_check(node):
         node.check(result, mac=MAC % 2, vlan=7)
     with refused(UNKNOWN_CONTAINER, "c1", "net1"):
         node.check(result, container="c1", **config)
-    with refused(BAD_CONFIG, "nic-1", "nobody"):
+    with refused(BAD_CONFIG, "nic-1", "its owner: none"):
         node.check(result, device="nic-1", **config)
     with refused(BAD_CONFIG, "prevResult"):
         node.call("CHECK", **config)

@@ -105,6 +105,7 @@ TEST_CASE("a process that doesn't answer yet is found by its lock, and none is s
   {
     const SupervisedProcess process(thread, slow, {});
     REQUIRE(eventually([&] { return lockHolder(slow.control) != 0; }));
+    REQUIRE(eventually([&] { return process.status().pid != 0; }));
     pid = process.status().pid;
     CHECK(lockHolder(slow.control) == pid);
   }
