@@ -24,12 +24,6 @@ void writeAll(int fd, std::string_view content, const std::string& path) {
   }
 }
 
-std::string directoryOf(const std::string& path) {
-  const auto slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
 }  // namespace
 
 void writeFileAtomically(const std::string& path, std::string_view content, Durability durability,
@@ -53,6 +47,12 @@ void writeFileAtomically(const std::string& path, std::string_view content, Dura
                                "cannot open {}", parent));
     checked(::fsync(directory.get()), "cannot sync {}", parent);
   }
+}
+
+std::string directoryOf(const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 std::string readFile(const std::string& path) {

@@ -20,6 +20,9 @@ enum class Durability {
 void writeFileAtomically(const std::string& path, std::string_view content, Durability durability,
                          mode_t mode = 0644);
 
+// The directory of a file: "." for a mere name.
+std::string directoryOf(const std::string& path);
+
 // The whole file. Throws std::system_error naming the path.
 std::string readFile(const std::string& path);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -25,11 +24,6 @@ namespace {
 constexpr auto kReloadDelay = std::chrono::milliseconds(50);
 // After a scan that could not tell which netdevs the host needs.
 constexpr auto kRescanInterval = std::chrono::milliseconds(250);
-
-std::string directoryOf(const std::string& file) {
-  const auto parent = std::filesystem::path(file).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
 
 }  // namespace
 

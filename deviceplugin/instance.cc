@@ -1,14 +1,11 @@
 #include "deviceplugin/instance.h"
 
-#include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -24,7 +21,6 @@
 #include "common/naming.h"
 #include "common/paths.h"
 #include "common/stop_signals.h"
-#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/datapath_link.h"
@@ -37,17 +33,6 @@
 
 namespace vdpa::plugin {
 namespace {
-
-// Two plugins on one node would keep displacing each other's registration.
-UniqueFd lockNode(const std::string& path) {
-  UniqueFd fd(
-      checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}", path));
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  log::info("another vdpa-device-plugin holds {}; waiting until it exits", path);
-  while (::flock(fd.get(), LOCK_EX) < 0)
-    if (errno != EINTR) throw systemError(errno, "cannot lock {}", path);
-  return fd;
-}
 
 // Refuses socket paths that are too long, before anything is changed.
 void checkPaths(const PluginOptions& options, const Config& config) {
@@ -67,10 +52,9 @@ void checkPaths(const PluginOptions& options, const Config& config) {
   }
 }
 
-// Waits until this is the node's only instance.
-UniqueFd takeNode(const std::string& runDirectory) {
+std::string preparedLock(const std::string& runDirectory) {
   makeDirectory(runDirectory, 0700);
-  return lockNode(runDirectory + "/plugin.lock");
+  return runDirectory + "/plugin.lock";
 }
 
 }  // namespace
@@ -84,7 +68,9 @@ Instance::Instance(PluginOptions options)
                   .sysfs = options_.sysfs,
                   .check = [this](const Config& config) { checkPaths(options_, config); }},
                  [this] { apply(); }),
-      lock_(takeNode(options_.runDirectory)),
+      // Two plugins on one node would keep displacing each other's registration.
+      lock_(preparedLock(options_.runDirectory), "vdpa-device-plugin",
+            InstanceLock::Others::waitFor),
       // After the wait for another instance, during which the signals' default action is right.
       signals_(takeStopSignals()),
       signalsWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); }),

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/event_loop.h"
+#include "common/instance_lock.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/catalogue.h"
 #include "deviceplugin/datapath_link.h"
@@ -62,7 +63,7 @@ class Instance {
   EventLoop loop_;
   Inotify inotify_;
   Catalogue catalogue_;
-  UniqueFd lock_;
+  InstanceLock lock_;
   UniqueFd signals_;
   EventLoop::Watch signalsWatch_;
   Metrics metrics_;  // after signals_: its threads, like all others, must have them blocked

@@ -32,7 +32,7 @@ std::string prepared(const Paths& paths) {
 
 Instance::Instance(const Node::Options& options, const std::string& metricsAddress,
                    std::function<bool()> unfinished)
-    : lock_(prepared(options.paths)),
+    : lock_(prepared(options.paths), "vdpa-datapath", InstanceLock::Others::refuse),
       unfinished_(std::move(unfinished)),
       datapath_(options, [this] { health_.raise(); }),
       metrics_(datapath_, metricsAddress),

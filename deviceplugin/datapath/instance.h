@@ -5,6 +5,7 @@
 #include <string>
 #include <thread>
 
+#include "common/instance_lock.h"
 #include "common/mutex.h"
 #include "deviceplugin/datapath/api/api_server.h"
 #include "deviceplugin/datapath/api/health_service.h"
@@ -12,7 +13,6 @@
 #include "deviceplugin/datapath/api/service.h"
 #include "deviceplugin/datapath/api/watchers.h"
 #include "deviceplugin/datapath/attachments/datapath.h"
-#include "deviceplugin/datapath/instance_lock.h"
 
 namespace vdpa::datapath {
 

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/event_loop.h"
 #include "deviceplugin/datapath/worker/engines/control_queue.h"
@@ -44,11 +45,6 @@ constexpr uint64_t kControlOfDevice = feature::kControlQueue | feature::kMultiqu
 
 bool steers(const VhostVdpaDevice::Facts& facts) {
   return (facts.features & kControlOfDevice) == kControlOfDevice && facts.virtqueues >= 5;
-}
-
-std::string directoryOf(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
 // The device's address for the pod's address of a part of a ring.

@@ -1,6 +1,7 @@
-#include "deviceplugin/datapath/instance_lock.h"
+#include "common/instance_lock.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -12,16 +13,20 @@
 #include "common/errors.h"
 #include "common/log.h"
 
-namespace vdpa::datapath {
+namespace vdpa {
 
-InstanceLock::InstanceLock(const std::string& path)
+InstanceLock::InstanceLock(const std::string& path, const std::string& program, Others others)
     : file_(checked(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600), "cannot open {}",
                     path)) {
   if (::flock(file_.get(), LOCK_EX | LOCK_NB) < 0) {
     if (errno != EWOULDBLOCK) checked(-1, "cannot lock {}", path);
-    throw std::runtime_error(
-        fmt::format("another vdpa-datapath, process {}, is already running: it holds {}",
-                    readFile(path), path));
+    if (others == Others::refuse)
+      throw std::runtime_error(
+          fmt::format("another {}, process {}, is already running: it holds {}", program,
+                      readFile(path), path));
+    log::info("another {} holds {}; waiting until it exits", program, path);
+    while (::flock(file_.get(), LOCK_EX) < 0)
+      if (errno != EINTR) throw systemError(errno, "cannot lock {}", path);
   }
   // Only for the message above; on a full disk the lock still holds.
   const std::string pid = std::to_string(::getpid());
@@ -29,4 +34,4 @@ InstanceLock::InstanceLock(const std::string& path)
     log::warn("{}", withRemedy(systemError(errno, "cannot write {}", path)));
 }
 
-}  // namespace vdpa::datapath
+}  // namespace vdpa
