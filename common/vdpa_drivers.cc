@@ -114,11 +114,29 @@ constexpr PciId kMlx5Pfs[] = {{"15b3", "101b", "", ""}, {"15b3", "101d", "", ""}
 constexpr PciId kSfc[] = {{"10ee", "1100", "", ""}};
 
 constexpr DpdkVdpaDriver kDpdkDrivers[] = {
-    {"ifc", "vfio-pci", kIfc, {}, "Intel N3000 and C5000X-PL", "", "by relaying the used rings"},
+    {"ifc",
+     "librte_vdpa_ifc.so",
+     "vfio-pci",
+     kIfc,
+     {},
+     "Intel N3000 and C5000X-PL",
+     "vdpa=1",
+     "",
+     16,
+     "by relaying the used rings"},
     // doc/guides/vdpadevs/mlx5.rst: event_mode 1, the default, polls completions in a thread.
-    {"mlx5", "mlx5_core", kMlx5Vfs, kMlx5Pfs, "ConnectX-6, BlueField-2 and later", "event_mode=2",
-     "in hardware"},
-    {"sfc", "vfio-pci", kSfc, {}, "VFs of Xilinx EF100", "", "no"},
+    {"mlx5", "librte_vdpa_mlx5.so", "mlx5_core", kMlx5Vfs, kMlx5Pfs,
+     "ConnectX-6, BlueField-2 and later", "class=vdpa", "event_mode=2", 64, "in hardware"},
+    {"sfc",
+     "librte_vdpa_sfc.so",
+     "vfio-pci",
+     kSfc,
+     {},
+     "VFs of Xilinx EF100",
+     "class=vdpa",
+     "",
+     16,
+     "no"},
 };
 
 }  // namespace

@@ -55,13 +55,16 @@ const KernelVdpaDriver* findKernelVdpaDriver(const std::string& name);
 // A vDPA driver of DPDK 22.11.
 struct DpdkVdpaDriver {
   const char* name;
+  const char* library;       // DPDK's, without version: "librte_vdpa_ifc.so"
   const char* kernelDriver;  // the driver that the function must be bound to
   std::span<const PciId> functions;
   // It also takes these PFs. A selector for a card matches them too, so they are offered only if
   // the configuration has `backend: dpdk`.
   std::span<const PciId> pfs;
   const char* hardware;
+  const char* selector;    // the devarg that asks for vDPA: other drivers know these devices too
   const char* devargs;     // default "KEY=VALUE", unless the operator gives that key; "": none
+  unsigned megabytes;      // of DPDK memory that it needs
   const char* dirtyPages;  // how it logs them while a VM is migrated
 };
 std::span<const DpdkVdpaDriver> dpdkVdpaDrivers();

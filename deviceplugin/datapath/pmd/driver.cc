@@ -1,9 +1,7 @@
-// Sources: DPDK 22.11, drivers/vdpa/{ifc,mlx5,sfc} and doc/guides/vdpadevs.
 #include "deviceplugin/datapath/pmd/driver.h"
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -17,18 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const Driver kDrivers[] = {
-    {"ifc", "librte_vdpa_ifc.so", "vfio-pci", "vdpa=1", 16},
-    {"mlx5", "librte_vdpa_mlx5.so", "mlx5_core", "class=vdpa", 64},
-    {"sfc", "librte_vdpa_sfc.so", "vfio-pci", "class=vdpa", 16},
-};
-
-const DpdkVdpaDriver& rowOf(const Driver& driver) {
-  const auto rows = dpdkVdpaDrivers();
-  return *std::find_if(rows.begin(), rows.end(),
-                       [&](const auto& row) { return row.name == driver.name; });
-}
-
 std::string readId(const fs::path& file) {
   std::string text;
   std::ifstream(file) >> text;
@@ -37,31 +23,30 @@ std::string readId(const fs::path& file) {
 
 }  // namespace
 
-const Driver& findDriver(const std::string& name) {
+const DpdkVdpaDriver& findDriver(const std::string& name) {
   std::string names;
-  for (const Driver& driver : kDrivers) {
+  for (const auto& driver : dpdkVdpaDrivers()) {
     if (driver.name == name) return driver;
-    names += (names.empty() ? "" : ", ") + driver.name;
+    names += std::string(names.empty() ? "" : ", ") + driver.name;
   }
   throw std::runtime_error(fmt::format("driver '{}': expected one of {}", name, names));
 }
 
-std::string functionsOf(const Driver& driver) {
+std::string functionsOf(const DpdkVdpaDriver& driver) {
   std::string text;
-  const DpdkVdpaDriver& known = rowOf(driver);
-  for (const auto& ids : {known.functions, known.pfs})
+  for (const auto& ids : {driver.functions, driver.pfs})
     for (const auto& id : ids) text += (text.empty() ? "" : ", ") + describe(id);
   return text;
 }
 
-std::string devargsOf(const Driver& driver, const std::string& operators) {
+std::string devargsOf(const DpdkVdpaDriver& driver, const std::string& operators) {
   std::string devargs = driver.selector;
-  if (const auto more = defaultDevargs(rowOf(driver), operators); !more.empty())
-    devargs += "," + more;
+  if (const auto more = defaultDevargs(driver, operators); !more.empty()) devargs += "," + more;
   return operators.empty() ? devargs : devargs + "," + operators;
 }
 
-void checkFunction(const std::string& sysfs, const std::string& address, const Driver& driver) {
+void checkFunction(const std::string& sysfs, const std::string& address,
+                   const DpdkVdpaDriver& driver) {
   const fs::path function = fs::path(sysfs) / "bus/pci/devices" / address;
   std::error_code error;
   if (!fs::exists(function, error))
@@ -77,7 +62,8 @@ void checkFunction(const std::string& sysfs, const std::string& address, const D
         address, readId(function / "vendor"), readId(function / "device"),
         bound.empty() ? "no kernel driver" : bound, driver.name, driver.kernelDriver,
         driver.kernelDriver, (function / "driver_override").string(), sysfs));
-  if (driver.kernelDriver == "vfio-pci" && !fs::exists(function / "iommu_group", error))
+  if (driver.kernelDriver == std::string("vfio-pci") &&
+      !fs::exists(function / "iommu_group", error))
     throw std::runtime_error(
         fmt::format("PCI function {} has no IOMMU group, without which it can't be given a pod's "
                     "memory: enable the IOMMU in the firmware and the kernel (intel_iommu=on)",

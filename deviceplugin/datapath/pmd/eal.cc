@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/vdpa_drivers.h"
 #include "deviceplugin/datapath/dpdk/start_eal.h"
 #include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/driver.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr unsigned kMegabytes = 16;
 
 // The driver of the DPDK that this process runs with: both carry the same ABI version.
-std::string driverLibrary(const Driver& driver) {
+std::string driverLibrary(const DpdkVdpaDriver& driver) {
   Dl_info eal{};
   if (::dladdr(reinterpret_cast<void*>(&rte_eal_init), &eal) == 0 || !eal.dli_fname)
     return driver.library;
@@ -36,7 +37,7 @@ std::vector<std::string> argumentsOf(const PmdOptions& options) {
   if (!options.vdev.empty()) {
     words.insert(words.end(), {"--no-pci", "--vdev=" + options.vdev, "-d", options.plugin});
   } else {
-    const Driver& driver = findDriver(options.driver);
+    const DpdkVdpaDriver& driver = findDriver(options.driver);
     megabytes = driver.megabytes;
     words.insert(words.end(), {"-a", options.pci + "," + devargsOf(driver, options.devargs), "-d",
                                driverLibrary(driver)});

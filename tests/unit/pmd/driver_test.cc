@@ -3,11 +3,13 @@
 
 #include <catch2/catch.hpp>
 
+#include "common/vdpa_drivers.h"
+
 using namespace vdpa;
 using namespace vdpa::pmd;
 
 TEST_CASE("mlx5 uses interrupts unless the operator says otherwise") {
-  const Driver& mlx5 = findDriver("mlx5");
+  const DpdkVdpaDriver& mlx5 = findDriver("mlx5");
   CHECK(devargsOf(mlx5, "") == "class=vdpa,event_mode=2");
   CHECK(devargsOf(mlx5, "queues=4") == "class=vdpa,event_mode=2,queues=4");
   for (const char* operators : {"event_mode=1", "queues=4,event_mode=0,event_us=5"})
