@@ -1,6 +1,8 @@
-// The resources that this node has offered since it booted, kept beside the plugin's sockets: a
-// killed plugin leaves a socket and device information, which the next plugin could not recognise
-// as its own under another configuration.
+// The resources that this node has offered since it booted, kept in the run directory: a killed
+// plugin leaves a socket and device information, which the next plugin could not recognise as its
+// own under another configuration. The sockets in the kubelet's directory don't replace this list:
+// a kubelet that starts removes them, a plugin that ends in order removes its own, and device
+// information stays as long as a pod holds the device; its files are among those of other plugins.
 #pragma once
 
 #include <set>
