@@ -69,14 +69,13 @@ bool Attachments::release(const std::string& id, const AttachmentKey& expected, 
   if (!lease || !device)
     throw RefusedError(Refusal::aborted,
                        fmt::format("device {} is being attached or detached by another call", id));
-  const bool withheld = device->withheld();
-  if (!device->record && !withheld) return false;
-  const Owner owner = withheld ? Owner() : device->record->attachment.owner;
+  if (!device->owned()) return false;
+  const Owner owner = device->record ? device->record->attachment.owner : Owner();
   if (expected != AttachmentKey() && expected != owner.key())
     throw RefusedError(Refusal::aborted,
                        fmt::format("{} has a different owner now: {}", id,
-                                   withheld ? device->error : describeOwner(owner)));
-  if (withheld) {
+                                   device->record ? describeOwner(owner) : device->error));
+  if (device->withheld()) {
     if (!force) throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
     endWithheld(*lease);
     return true;

@@ -47,7 +47,7 @@ std::vector<std::string> DeviceTable::setOffers(
     for (auto entry = entries_.begin(); entry != entries_.end();) {
       entry->second.offer.reset();
       const Entry& known = entry->second;
-      if (offers.contains(entry->first) || known.record || known.withheld() || known.lease != 0) {
+      if (offers.contains(entry->first) || known.owned() || known.lease != 0) {
         ++entry;
       } else {
         gone.push_back(entry->first);
@@ -215,9 +215,7 @@ std::optional<OwnerRecord> DeviceTable::findRecord(
 bool DeviceTable::inUse(const std::string& id) const {
   Lock lock(mutex_);
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return false;
-  const Entry& entry = found->second;
-  return entry.record || entry.withheld() || entry.lease != 0;
+  return found != entries_.end() && (found->second.owned() || found->second.lease != 0);
 }
 
 std::map<std::string, DeviceTable::Device> DeviceTable::all() const {

@@ -30,9 +30,11 @@ class DeviceTable {
     std::optional<OfferedDevice> offer;  // none: left the set, kept for its attachment
     std::optional<OwnerRecord> record;
     std::shared_ptr<WorkerHandle> worker;
-    // Why it can't be attached. Without a record: its owner is unknown, and it is withheld.
-    std::string error;
+    std::string error;  // why it can't be attached
 
+    // It has an owner, known or not.
+    bool owned() const { return record || withheld(); }
+    // Its owner is unknown, since its record can't be read: nobody gets it, and nothing touches it.
     bool withheld() const { return !record && !error.empty(); }
   };
 

@@ -47,7 +47,7 @@ void Offers::retryFailed() {
   bool well = false;
   if (node_.table.closed()) return;
   for (const auto& [id, device] : node_.table.all()) {
-    if (!device.offer || device.record) continue;
+    if (!device.offer || device.owned()) continue;
     if (node_.backends.of(device.offer->device).due(id)) well = retryFailed(id) || well;
   }
   if (well) node_.onHealth();
@@ -57,7 +57,7 @@ void Offers::retryFailed() {
 bool Offers::retryFailed(const std::string& id) {
   const auto lease = node_.table.lease(id, DeviceTable::Clock::now());
   const auto device = node_.table.find(id);
-  if (!lease || !device || !device->offer || device->record || device->withheld()) return false;
+  if (!lease || !device || !device->offer || device->owned()) return false;
   return node_.backends.of(device->offer->device).retry(id, *device->offer);
 }
 
