@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cni/datapath_client.h"
 #include "cni/device_config.h"
@@ -94,16 +94,6 @@ void requireInterface(const datapath::v1::Attachment& attachment) {
                   attachment.device_id(), attachment.socket()));
 }
 
-std::optional<datapath::v1::Attachment> findAttachment(DatapathClient& datapath,
-                                                       const Environment& environment) {
-  const auto list = datapath.list();
-  for (const auto& attachment : list.attachments())
-    if (attachment.owner().container_id() == environment.containerId &&
-        attachment.owner().interface() == environment.interface)
-      return attachment;
-  return std::nullopt;
-}
-
 std::string add(const Environment& environment, const NetworkConfig& network) {
   const DeviceConfig device = parseDeviceConfig(network, environment);
   DatapathClient datapath(network.datapathSocket);
@@ -179,24 +169,30 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
     throw Error(Code::invalidConfig,
                 "CHECK needs prevResult, the result of ADD, in the configuration");
   DatapathClient datapath(network.datapathSocket);
-  const auto attachment = findAttachment(datapath, environment);
-  if (!attachment)
-    throw Error(Code::unknownContainer,
-                fmt::format("container {} has no attachment {} on this node",
-                            environment.containerId, environment.interface));
-  auto [differences, told] = compareResult(*network.prevResult, environment, *attachment);
-
   datapath::v1::CheckRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
   fillSettings(*request.mutable_settings(), device);
   request.set_device_id(device.deviceId);
-  for (const auto& address : told.ips) request.add_ips(address);
-  if (attachment->socket().empty()) {
+  const auto ask = [&](const Comparison::Told& told) {
+    request.mutable_ips()->Assign(told.ips.begin(), told.ips.end());
     request.set_interface_mac(told.mac);
     request.set_interface_mtu(told.mtu);
+    return datapath.check(request);
+  };
+  datapath::v1::Attachment expected;
+  expected.mutable_settings()->set_mac(device.mac);
+  const auto told = compareResult(*network.prevResult, environment, expected).told;
+  auto response = ask(told);
+  std::vector<std::string> differences;
+  if (response.has_attachment()) {  // 0.1.0 compares prevResult's addresses alone
+    auto comparison = compareResult(*network.prevResult, environment, response.attachment());
+    // Another interface of the chain has our name, and only the attachment's MAC shows which is
+    // ours.
+    if (comparison.told != told) response = ask(comparison.told);
+    differences = std::move(comparison.differences);
   }
-  const auto more = datapath.check(request);
-  differences.insert(differences.end(), more.begin(), more.end());
+  differences.insert(differences.end(), response.differences().begin(),
+                     response.differences().end());
   if (!differences.empty())
     throw Error(Code::checkFailed,
                 fmt::format("{} of {} differs from how it was set up", environment.interface,

@@ -6,7 +6,6 @@
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "cni/error.h"
 #include "cni/grpc_call.h"
@@ -85,14 +84,14 @@ bool DatapathClient::detach(const std::string& containerId, const std::string& i
   return call<datapath::v1::DetachResponse>("Detach", request, kCallTime).detached();
 }
 
-std::vector<std::string> DatapathClient::check(const datapath::v1::CheckRequest& request) {
-  const auto response = call<datapath::v1::CheckResponse>("Check", request, kCallTime);
-  std::vector<std::string> differences(response.differences().begin(),
-                                       response.differences().end());
+datapath::v1::CheckResponse DatapathClient::check(const datapath::v1::CheckRequest& request) {
+  auto response =
+      call<datapath::v1::CheckResponse>("Check", request, kCallTime, Code::unknownContainer);
   for (const auto& field : response.receiver().unknown_fields())
-    differences.push_back(fmt::format("field {} is not in force: vdpa-datapath {} does not know it",
-                                      field, response.receiver().version()));
-  return differences;
+    response.add_differences(
+        fmt::format("field {} is not in force: vdpa-datapath {} does not know it", field,
+                    response.receiver().version()));
+  return response;
 }
 
 datapath::v1::ListResponse DatapathClient::list(std::chrono::seconds timeout) {

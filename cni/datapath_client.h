@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <string>
-#include <vector>
 
 #include "cni/error.h"
 #include "datapath.pb.h"
@@ -20,7 +19,8 @@ class DatapathClient {
   datapath::v1::SetAddressesResponse setAddresses(const datapath::v1::SetAddressesRequest& request);
   // False if there was nothing to detach.
   bool detach(const std::string& containerId, const std::string& interface);
-  std::vector<std::string> check(const datapath::v1::CheckRequest& request);
+  // Throws Error (unknownContainer) if the container's interface has no attachment.
+  datapath::v1::CheckResponse check(const datapath::v1::CheckRequest& request);
   datapath::v1::ListResponse list(std::chrono::seconds timeout = std::chrono::seconds(10));
 
  private:

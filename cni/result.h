@@ -33,6 +33,7 @@ struct Comparison {
     std::string mac;   // lower case
     unsigned mtu = 0;  // 0: not given
     std::vector<std::string> ips;
+    bool operator==(const Told&) const = default;
   };
   std::vector<std::string> differences;
   Told told;

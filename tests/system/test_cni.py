@@ -278,6 +278,7 @@ def test_check_in_a_chain_finds_our_interface(node):
     node.check(result, mac=MAC % 1)
     result["interfaces"].append({"name": "net1", "mac": MAC % 8, "sandbox": NETNS})  # of a later plugin
     node.check(result, mac=MAC % 1)
+    node.check(result)  # the attachment's MAC tells, where the configuration has none
 
 
 @pytest.mark.parametrize("valid, left", [

@@ -111,8 +111,9 @@ grpc::Status Service::Check(grpc::ServerContext*, const datapath::v1::CheckReque
                             datapath::v1::CheckResponse* response) {
   *response->mutable_receiver() = receiverOf(*request);
   return answer("Check", [&] {
-    for (auto& difference : datapath_.status.check(fromMessage(*request)))
-      response->add_differences(std::move(difference));
+    const auto checked = datapath_.status.check(fromMessage(*request));
+    *response->mutable_attachment() = toMessage(checked.attachment);
+    response->mutable_differences()->Assign(checked.differences.begin(), checked.differences.end());
   });
 }
 

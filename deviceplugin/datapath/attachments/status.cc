@@ -48,7 +48,7 @@ void compareFiles(Differences& differences, const std::string& directory,
 
 }  // namespace
 
-std::vector<std::string> Status::check(const CheckRequest& request) {
+Status::Checked Status::check(const CheckRequest& request) {
   const Owner& owner = request.owner;
   const std::string& id = request.deviceId;
   const auto device = node_.table.find(id);
@@ -57,8 +57,13 @@ std::vector<std::string> Status::check(const CheckRequest& request) {
       throw RefusedError(Refusal::aborted, fmt::format("{}: {}", id, device->error));
     const std::string holder =
         device && device->record ? describeOwner(device->record->attachment.owner) : "none";
+    const bool hasAnother = node_.table
+                                .findRecord([&](const OwnerRecord& other) {
+                                  return other.attachment.owner.key() == owner.key();
+                                })
+                                .has_value();
     throw RefusedError(
-        Refusal::notFound,
+        hasAnother ? Refusal::invalidArgument : Refusal::notFound,
         fmt::format("{} is not attached to interface {} of container {}; its owner: {}", id,
                     owner.interface, owner.containerId, holder));
   }
@@ -92,7 +97,7 @@ std::vector<std::string> Status::check(const CheckRequest& request) {
   }
   backend.check(expected, differences);
   node_.changes.check(record, differences);
-  return differences.take();
+  return {node_.describe(record, device->worker), differences.take()};
 }
 
 std::vector<DeviceCounters> Status::counters(const std::vector<std::string>& ids) {

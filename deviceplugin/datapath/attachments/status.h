@@ -15,9 +15,13 @@ class Status {
  public:
   explicit Status(Node& node) : node_(node) {}
 
-  // Describes where an attachment differs from what it should be. Throws RefusedError if there is
-  // no attachment.
-  std::vector<std::string> check(const CheckRequest& request);
+  struct Checked {
+    LiveAttachment attachment;
+    std::vector<std::string> differences;  // where it isn't as it should be
+  };
+  // Throws RefusedError: notFound if the interface has no attachment, invalidArgument if it has
+  // another device.
+  Checked check(const CheckRequest& request);
   // Of the given devices, or of every attached one.
   std::vector<DeviceCounters> counters(const std::vector<std::string>& ids);
 
