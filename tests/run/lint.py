@@ -29,6 +29,7 @@ def lint(what="check"):
         "folders": python("tests/lint/folders.py"),
         "headers": python("tests/lint/headers.py"),
         "locks": python("tests/lint/locks.py"),
+        "walk": python("tests/lint/walk.py"),
     }
     # clang-tidy is the slowest, so it comes last; with "fix" it comes first, so that its corrections get formatted.
     checks = tidy | others if fix else others | tidy

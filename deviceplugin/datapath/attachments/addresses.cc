@@ -43,9 +43,8 @@ LiveAttachment Attachments::setAddresses(const AttachmentKey& key, const PodAddr
   record.attachment.ips = addresses.ips;
   record.routes = addresses.routes;
   Backend& backend = node_.backends.of(record.device);
-  // A worker that died since its start is restarted.
-  if (device->worker && backend.followsFromRecord())
-    waitWorker(*device->worker, record, backend, false);
+  // attach() may have left the wait to this call; a worker that died since its start is restarted.
+  if (device->worker) waitWorker(*device->worker, record, backend, false);
   const std::string directory = node_.options.paths.device(id);
   Rollback rollback;
   rollback.add([&] { node_.records.write(before, Durability::memory); });

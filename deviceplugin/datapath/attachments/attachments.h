@@ -32,13 +32,21 @@ class Attachments {
  private:
   using Clock = DeviceTable::Clock;
 
-  DeviceTable::Lease takeDevice(const AttachRequest& request, Clock::time_point deadline,
-                                const std::function<bool()>& calledOff);
+  // An Attach under way.
+  struct Call {
+    const AttachRequest& request;
+    const Clock::time_point deadline;
+    const std::function<bool()> calledOff;
+  };
+  struct Taken {
+    DeviceTable::Lease lease;
+    OfferedDevice offer;
+  };
+  Taken takeDevice(const Call& call);
   bool mayTakeOver(const OwnerRecord& record, const Owner& requester);
-  OfferedDevice prepareOwn(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
-                           const std::function<bool()>& calledOff);
-  void prepareFor(OwnerRecord& record, const Settings& settings, MacRegistry::Claim& mac,
-                  Clock::time_point deadline, const std::function<bool()>& calledOff);
+  OwnerRecord prepare(const Call& call, OfferedDevice offer, MacRegistry::Claim& mac);
+  OfferedDevice prepareOwn(const Call& call, OfferedDevice offer);
+  void prepareFor(OwnerRecord& record, const Call& call, MacRegistry::Claim& mac);
   void waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend& backend, bool once);
   void undo(const DeviceTable::Lease& lease);
   void endAttachment(const DeviceTable::Lease& lease);

@@ -14,6 +14,7 @@ namespace vdpa::datapath {
 
 InterfaceClaim::InterfaceClaim(DeviceTable& table, const Owner& owner, const std::string& deviceId)
     : table_(table), owner_(owner) {
+  checkOwner(owner);
   const auto refuse = [&](const std::string& id) {
     throw RefusedError(Refusal::alreadyExists,
                        fmt::format("interface {} of container {} already has {}; detach it first",

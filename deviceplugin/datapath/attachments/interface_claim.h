@@ -11,8 +11,8 @@ namespace vdpa::datapath {
 
 class InterfaceClaim {
  public:
-  // Throws RefusedError: alreadyExists when the interface has a device or is getting one;
-  // aborted when the table is closed. The references outlive this.
+  // Throws RefusedError as checkOwner() does; alreadyExists when the interface has a device or is
+  // getting one; aborted when the table is closed. The references outlive this.
   InterfaceClaim(DeviceTable& table, const Owner& owner, const std::string& deviceId);
   ~InterfaceClaim();
   InterfaceClaim(const InterfaceClaim&) = delete;

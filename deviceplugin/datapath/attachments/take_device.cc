@@ -3,18 +3,17 @@
 
 #include <algorithm>
 #include <exception>
-#include <functional>
 #include <string>
 #include <utility>
 
 #include "common/backend.h"
 #include "common/log.h"
-#include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/attachments.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/network_namespace.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
@@ -27,10 +26,14 @@ constexpr auto kPollInterval = 250ms;
 
 }  // namespace
 
-// Leases the device once it has no owner; if need be, undoes a previous owner's attachment first.
-DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::time_point deadline,
-                                           const std::function<bool()>& calledOff) {
+// Leases the device once it is offered and has no owner; if need be, undoes a previous owner's
+// attachment first.
+Attachments::Taken Attachments::takeDevice(const Call& call) {
+  const auto& [request, deadline, calledOff] = call;
   const std::string& id = request.deviceId;
+  auto offer = node_.table.waitOffer(id, deadline, request.owner.key());
+  // Refuses settings that the device can't have before anything is done.
+  node_.backends.of(offer.device).resolve(id, offer, request.settings);
   for (;;) {
     std::string holder;
     if (auto lease = node_.table.lease(id, deadline)) {
@@ -38,7 +41,10 @@ DeviceTable::Lease Attachments::takeDevice(const AttachRequest& request, Clock::
       if (device->withheld())
         throw RefusedError(Refusal::aborted,
                            fmt::format("cannot attach {}: {}", id, device->error));
-      if (!device->record) return std::move(*lease);
+      if (!device->record) {
+        stopStray(node_.options.paths.workerControl(id));  // if the start could not stop it
+        return {std::move(*lease), std::move(offer)};
+      }
       if (mayTakeOver(*device->record, request.owner)) {
         undo(*lease);
         continue;  // it may have left the set and been kept only for its owner

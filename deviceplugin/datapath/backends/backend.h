@@ -33,21 +33,21 @@ class Backend {
                                 const std::function<bool()>& calledOff) = 0;
   // Adds what has to be in the record before start(), so that a crash in start() can be undone.
   virtual void complete(OwnerRecord&) const {}
-  // Starts the engine, and completes `record` with what is known only now.
-  virtual void start(OwnerRecord& record) = 0;
-  // Where the pod's worker finds its engine after start(); none: it needs no worker.
+  // Starts an engine of the device's own, and completes `record` with what is known only now.
+  virtual void start(OwnerRecord&) {}
+  // Adds the device to an engine that it shares, while the worker starts, which waits for that.
+  virtual void addPort(const OwnerRecord&) {}
+  // Where the pod's worker finds its engine; none: it needs no worker.
   virtual std::optional<EngineAddress> engine(const OwnerRecord&) const { return std::nullopt; }
-  // start() can be replayed from the record alone, which it does not change: recovery may resume a
-  // half-done attach, and the worker may be started first, to wait for its engine.
-  virtual bool followsFromRecord() const { return false; }
   // The worker did not become ready, for this reason.
   virtual void startFailed(const std::string&, const std::string&) {}
   // Gives the pod's interface, if there is one, the addresses and routes of `record` in place of
   // the previous ones; routes that it can't have are removed from the record.
   virtual void setAddresses(OwnerRecord&, const PodAddresses&) {}
-  // At the start of the datapath: finds or restores what start() did.
+  // At the start of the datapath: finds or restores what start() did. Ports come back with their
+  // switch.
   virtual void resume(const OwnerRecord&) {}
-  // Undoes start(), and is harmless without one.
+  // Undoes start() and addPort(), and is harmless without them.
   virtual void stop(const OwnerRecord& record) = 0;
 
   virtual void check(const OwnerRecord& record, Differences& differences) = 0;

@@ -52,7 +52,7 @@ std::shared_ptr<SwitchHandle> SoftwareBackend::switchOf(const OwnerRecord& recor
                      fmt::format("the switch of {} does not exist", record.attachment.resource));
 }
 
-void SoftwareBackend::start(OwnerRecord& record) {
+void SoftwareBackend::addPort(const OwnerRecord& record) {
   switchOf(record)->addPort(record.attachment.deviceId, record.attachment.port);
 }
 

@@ -14,9 +14,8 @@ class SoftwareBackend : public Backend {
                        const Settings& settings) const override;
   OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
                         const std::function<bool()>& calledOff) override;
-  void start(OwnerRecord& record) override;
+  void addPort(const OwnerRecord& record) override;
   std::optional<EngineAddress> engine(const OwnerRecord& record) const override;
-  bool followsFromRecord() const override { return true; }
   void stop(const OwnerRecord& record) override;
   void check(const OwnerRecord& record, Differences& differences) override;
   std::string unhealthy(const std::string& id, const OfferedDevice& offer) const override;
