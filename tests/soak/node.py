@@ -114,10 +114,15 @@ class Node:
         return found
 
     def worker_pid(self, device):
-        return listener(self.directory / f"run/workers/{device}.sock")
+        return self._child(f"workers/{device}.sock")
 
     def switch_pid(self, resource="vdpa.io-nic"):
-        return listener(self.directory / f"run/switches/{resource}/control.sock")
+        return self._child(f"switches/{resource}/control.sock")
+
+    def _child(self, control):
+        """Until a process listens itself, the datapath, which hands the socket down to it, is the one that does."""
+        pid = listener(self.directory / "run" / control)
+        return None if pid == self.datapath.process.pid else pid
 
     def ports(self, resource):
         """The ports of a resource's switch."""
