@@ -6,7 +6,7 @@
 #include <string>
 
 #include "common/event_loop.h"
-#include "common/vdpa_netlink.h"
+#include "common/netlink/vdpa_netlink.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/monitor.h"
 #include "deviceplugin/discovery/snapshot.h"

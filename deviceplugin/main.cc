@@ -8,7 +8,7 @@
 
 #include "common/command_line.h"
 #include "common/log.h"
-#include "common/vdpa_netlink.h"
+#include "common/netlink/vdpa_netlink.h"
 #include "common/version.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/take_snapshot.h"

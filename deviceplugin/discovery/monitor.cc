@@ -9,12 +9,16 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <span>
+#include <string_view>
 #include <utility>
 
-#include "common/errors.h"
 #include "common/event_loop.h"
+#include "common/netlink/message.h"
+#include "common/netlink/socket.h"
 #include "common/unique_fd.h"
 
 namespace vdpa::plugin {
@@ -28,18 +32,12 @@ constexpr auto kNetwork = 250ms;
 constexpr unsigned kUevents = 1;         // the kernel's own; udev's are 2
 constexpr int kReceiveBuffer = 4 << 20;  // bytes: for 1,024 VFs that appear at once
 
-UniqueFd openNetlink(int protocol, unsigned groups) {
-  UniqueFd fd(checked(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol),
-                      "cannot open a netlink socket"));
+UniqueFd openEvents(int protocol, unsigned groups) {
+  UniqueFd fd = netlink::openSocket(protocol, groups, SOCK_NONBLOCK);
   // Without privileges the limit of net.core.rmem_max applies; an overflow is noticed.
   if (::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kReceiveBuffer, sizeof kReceiveBuffer) <
       0)
     ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof kReceiveBuffer);
-  sockaddr_nl address{};
-  address.nl_family = AF_NETLINK;
-  address.nl_groups = groups;
-  checked(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
-          "cannot listen to the kernel's events");
   return fd;
 }
 
@@ -47,7 +45,7 @@ UniqueFd openNetlink(int protocol, unsigned groups) {
 template <typename Handler>
 void drain(int fd, Handler handler) {
   for (;;) {
-    std::array<char, 16384> buffer;
+    alignas(nlmsghdr) std::array<char, 16384> buffer;
     sockaddr_nl sender{};
     socklen_t size = sizeof sender;
     const ssize_t length = ::recvfrom(fd, buffer.data(), buffer.size(), 0,
@@ -79,40 +77,37 @@ bool concernsDevices(std::string_view uevent) {
   return false;
 }
 
-bool concernsHost(std::string_view messages) {
-  while (messages.size() >= sizeof(nlmsghdr)) {
-    nlmsghdr header;
-    std::memcpy(&header, messages.data(), sizeof header);
-    if (header.nlmsg_len < sizeof header || header.nlmsg_len > messages.size()) return true;
-    const std::string_view body = messages.substr(NLMSG_HDRLEN, header.nlmsg_len - NLMSG_HDRLEN);
-    messages.remove_prefix(std::min<size_t>(NLMSG_ALIGN(header.nlmsg_len), messages.size()));
-    rtmsg route{};
-    ifaddrmsg address{};
-    switch (header.nlmsg_type) {
+bool concernsHost(std::string_view datagram) {
+  netlink::Messages messages(std::as_bytes(std::span(datagram)));
+  while (const auto message = messages.next()) {
+    switch (message->type()) {
       case RTM_NEWROUTE:
-      case RTM_DELROUTE:  // only default routes count as the host's use of a netdev
-        std::memcpy(&route, body.data(), std::min(body.size(), sizeof route));
-        if (route.rtm_dst_len == 0 && route.rtm_type == RTN_UNICAST) return true;
+      case RTM_DELROUTE: {  // only default routes count as the host's use of a netdev
+        const auto route = message->body<rtmsg>();
+        if (!route || (route->rtm_dst_len == 0 && route->rtm_type == RTN_UNICAST)) return true;
         break;
+      }
       case RTM_NEWADDR:
-      case RTM_DELADDR:
-        std::memcpy(&address, body.data(), std::min(body.size(), sizeof address));
-        if (address.ifa_family != AF_INET6 || address.ifa_scope != RT_SCOPE_LINK) return true;
+      case RTM_DELADDR: {
+        const auto address = message->body<ifaddrmsg>();
+        if (!address || address->ifa_family != AF_INET6 || address->ifa_scope != RT_SCOPE_LINK)
+          return true;
         break;
+      }
       default:
         return true;
     }
   }
-  return false;
+  return !messages.rest().empty();  // malformed
 }
 
 Monitor::Monitor(EventLoop& loop, std::function<void()> changed,
                  std::chrono::milliseconds withoutEvents)
     : changed_(std::move(changed)),
       withoutEvents_(withoutEvents),
-      uevents_(openNetlink(NETLINK_KOBJECT_UEVENT, kUevents)),
-      network_(openNetlink(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
-                                              RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)),
+      uevents_(openEvents(NETLINK_KOBJECT_UEVENT, kUevents)),
+      network_(openEvents(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+                                             RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)),
       ueventsWatch_(loop, uevents_.get(), EPOLLIN, [this](uint32_t) { readUevents(); }),
       networkWatch_(loop, network_.get(), EPOLLIN, [this](uint32_t) { readNetwork(); }),
       due_(loop, [this] { look(); }) {

@@ -15,9 +15,9 @@ namespace vdpa::plugin {
 
 // Whether a uevent ("add@/devices/...\0ACTION=add\0SUBSYSTEM=pci\0...") is about devices.
 bool concernsDevices(std::string_view uevent);
-// Whether any of these rtnetlink messages can change the netdevs that the host uses or the state of
-// a link: pods' routes and link-local addresses come and go all the time.
-bool concernsHost(std::string_view messages);
+// Whether any rtnetlink message of this datagram can change the netdevs that the host uses or the
+// state of a link: pods' routes and link-local addresses come and go all the time.
+bool concernsHost(std::string_view datagram);
 
 class Monitor {
  public:

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <exception>
 
-#include "common/vdpa_netlink.h"
+#include "common/netlink/vdpa_netlink.h"
 #include "deviceplugin/discovery/host_use.h"
 #include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/discovery/sysfs_scan.h"

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "common/vdpa_netlink.h"
+#include "common/netlink/vdpa_netlink.h"
 #include "deviceplugin/discovery/snapshot.h"
 
 namespace vdpa::plugin {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "common/json.h"
-#include "common/vdpa_netlink.h"
+#include "common/netlink/vdpa_netlink.h"
 #include "deviceplugin/discovery/take_snapshot.h"
 
 int main(int argc, char** argv) {

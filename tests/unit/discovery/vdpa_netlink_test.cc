@@ -1,5 +1,5 @@
 // Messages of the kernel's vdpa family, complete and truncated.
-#include "common/vdpa_netlink.h"
+#include "common/netlink/vdpa_netlink.h"
 
 #include <catch2/catch.hpp>
 #include <linux/netlink.h>
