@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "common/naming.h"
+#include "common/sysfs_names.h"
 #include "deviceplugin/discovery/directory.h"
 #include "deviceplugin/discovery/snapshot.h"
 
@@ -153,9 +154,8 @@ class Scan {
       PciFunction& pf = function;
       readNumaNode(devices, pf);
       Directory(sysfs_ + "/bus/pci/devices/" + address).forEach([&](const std::string& name, bool) {
-        constexpr std::string_view prefix = "virtfn";
-        if (!name.starts_with(prefix)) return;
-        const auto index = parse<unsigned>(name.substr(prefix.size()), 10);
+        if (!name.starts_with(kVfLink)) return;
+        const auto index = vfNumber(name);
         const auto target = devices.link(address + "/" + name);
         const auto vf = target ? snapshot_.functions.find(std::string(lastPart(*target)))
                                : snapshot_.functions.end();
@@ -267,9 +267,7 @@ class Scan {
       netdev.linkUp = state == "up" || state == "unknown";  // some drivers don't report it
       const auto function = snapshot_.functions.find(netdev.pciAddress);
       if (function != snapshot_.functions.end()) {
-        // "p0" is a port itself; "pf0vf1" and "c1pf0sf2" represent functions behind it.
-        const std::string port = netdevs.read(name + "/phys_port_name").value_or("");
-        if (!port.starts_with("pf") && !port.starts_with('c')) {
+        if (!isRepresentor(netdevs.read(name + "/phys_port_name").value_or(""))) {
           function->second.netdevs.push_back(name);
           if (function->second.vfCount > 0 || function->second.pf.empty())
             snapshot_.pfNetdevs.emplace(netdev.pciAddress, name);

@@ -13,10 +13,11 @@
 #include <vector>
 
 #include "common/backend.h"
-#include "common/errors.h"
 #include "common/log.h"
+#include "common/netlink/error.h"
 #include "deviceplugin/datapath/hardware/requested_attributes.h"
 #include "deviceplugin/datapath/hardware/vf.h"
+#include "deviceplugin/datapath/hardware/vf_place.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/refused_error.h"
@@ -58,10 +59,6 @@ bool same(VfPart part, const VfValues& a, const VfValues& b) {
   return describe(part, a) == describe(part, b);
 }
 
-std::string whereIs(const Vf& vf) {
-  return fmt::format("VF {} of {} ({})", vf.index, vf.pf, vf.driver);
-}
-
 VfValues wantedValues(VfValues values, const Settings& settings, const PortSettings& port) {
   if (settings.vlan) {
     values.vlan = port.vlan;
@@ -93,6 +90,13 @@ bool reports(VfPart part, const VfValues& values) {
   return true;
 }
 
+// Nothing if this part is not among them.
+const netlink::Error* refusalOf(VfPart part, const std::vector<Vf::Refused>& refused) {
+  for (const auto& [which, error] : refused)
+    if (which == part) return &error;
+  return nullptr;
+}
+
 // For a device without settings, an empty request is satisfied.
 VfValues noValues() {
   VfValues values;
@@ -108,7 +112,8 @@ VfValues VfConfiguration::valuesOf(const PortSettings& port) {
 }
 
 std::string VfConfiguration::whyNoVf(const std::optional<Vf>& vf) {
-  return vf ? fmt::format("the driver {} of its PF {} has no VF settings", vf->driver, vf->pf)
+  return vf ? fmt::format("the driver {} of its PF {} has no VF settings", vf->place().driver,
+                          vf->place().pf)
             : "it is not a VF of a PF that has a netdev on this node";
 }
 
@@ -120,10 +125,13 @@ VfConfiguration::Access VfConfiguration::kernels(
             return std::filesystem::exists(sysfs + "/bus/pci/devices/" + address);
           },
           [sysfs](const std::string& address) { return findVf(sysfs, address); },
-          writeVf,
-          std::move(vdpaMac),
-          std::move(setVdpaMac),
-          std::move(vdpaMtu)};
+          std::move(vdpaMac), std::move(setVdpaMac), std::move(vdpaMtu)};
+}
+
+VfConfiguration::Look VfConfiguration::look(const std::string& pciAddress) const {
+  Look now{access_.find(pciAddress), std::nullopt};
+  if (now.vf) now.values = now.vf->get();
+  return now;
 }
 
 VdpaFacts VfConfiguration::factsOf(const std::string& vdpa) const {
@@ -134,97 +142,118 @@ VdpaFacts VfConfiguration::factsOf(const std::string& vdpa) const {
 void VfConfiguration::plan(OwnerRecord& record, const Settings& settings,
                            const std::string& madeWith) const {
   Attachment& attachment = record.attachment;
-  const auto vf = access_.find(record.device.pciAddress);
-  const VfValues found = vf && vf->values ? *vf->values : noValues();
+  const Look now = look(record.device.pciAddress);
+  const VfValues found = now.values.value_or(noValues());
   const VfValues wanted = wantedValues(found, settings, attachment.port);
   record.found.vf = found;
   if (record.device.attach == Attach::vhostVdpa && settings.mtu != 0)
     checkMtu(attachment.deviceId, record.device, settings.mtu, factsOf(record.device.vdpa));
-  planMac(record, vf, madeWith);
+  planMac(record, now.values, madeWith);
   for (const VfPart part : kParts) {
     if (same(part, wanted, found)) continue;
     // A link that cannot be disabled is enabled.
-    if (part == VfPart::linkState && wanted.linkState == "enable" && !(vf && vf->values)) continue;
-    if (!vf || !vf->values)
+    if (part == VfPart::linkState && wanted.linkState == "enable" && !now.values) continue;
+    if (!now.values)
       throw RefusedError(Refusal::invalidArgument,
                          fmt::format("cannot set up {}: {} is not possible: {}; remove it from the "
                                      "network's configuration",
-                                     attachment.deviceId, describe(part, wanted), whyNoVf(vf)));
+                                     attachment.deviceId, describe(part, wanted), whyNoVf(now.vf)));
     record.found.vfChanges.push_back(part);
   }
   inForce(attachment.port, wanted);
 }
 
 void VfConfiguration::apply(OwnerRecord& record) const {
-  const Attachment& attachment = record.attachment;
-  applyMac(record);
-  const VfValues wanted = valuesOf(attachment.port);
-  for (const VfPart part : record.found.vfChanges) {
-    if (part == VfPart::mac) continue;
-    const auto vf = access_.find(record.device.pciAddress);
-    if (!vf || !vf->values)
-      throw RefusedError(Refusal::aborted,
-                         fmt::format("cannot set up {}: its PF is gone", attachment.deviceId));
-    write(record, *vf, part, wanted);
-  }
+  const bool macByVdpa = hasMacToSet(record) && applyVdpaMac(record);
+  applyToVf(record);
+  if (hasMacToSet(record) && !macByVdpa && !hasVfMac(record)) keepOwnMac(record);
 }
 
-void VfConfiguration::write(const OwnerRecord& record, const Vf& vf, VfPart part,
-                            const VfValues& wanted) const {
+void VfConfiguration::applyToVf(OwnerRecord& record) const {
+  if (record.found.vfChanges.empty()) return;
   const std::string& id = record.attachment.deviceId;
-  const int error = access_.write(vf, part, wanted);
-  if (error != 0)
+  const VfValues wanted = valuesOf(record.attachment.port);
+  const std::vector<VfPart> parts = record.found.vfChanges;
+  auto vf = access_.find(record.device.pciAddress);
+  std::vector<Vf::Refused> refused;
+  std::optional<VfValues> now;
+  if (vf) {
+    refused = vf->set(wanted, parts);
+    now = vf->get();
+  }
+  const auto requireSet = [&](VfPart part) {
+    if (!vf)
+      throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: its PF is gone", id));
+    if (const auto* error = refusalOf(part, refused))
+      throw RefusedError(
+          Refusal::invalidArgument,
+          fmt::format("cannot set up {}: {} refuses {}: {}; remove it from the network's "
+                      "configuration, or see the kernel's log on the node",
+                      id, describe(vf->place()), describe(part, wanted), reason(*error)));
+    if (now && (!reports(part, *now) || same(part, wanted, *now))) return;
     throw RefusedError(
         Refusal::invalidArgument,
-        fmt::format("cannot set up {}: {} refuses {}: {}; remove it from the network's "
-                    "configuration, or see the kernel's log on the node",
-                    id, whereIs(vf), describe(part, wanted),
-                    std::generic_category().message(error)));
-  const auto now = access_.find(record.device.pciAddress);
-  if (now && now->values && (!reports(part, *now->values) || same(part, wanted, *now->values)))
-    return;
-  throw RefusedError(
-      Refusal::invalidArgument,
-      fmt::format("cannot set up {}: {} was set, but {}; its driver ignores it: remove it from the "
-                  "network's configuration",
-                  id, describe(part, wanted),
-                  now && now->values
-                      ? fmt::format("{} has {}", whereIs(vf), describe(part, *now->values))
-                      : "the VF is gone"));
+        fmt::format("cannot set up {}: {} was set, but {}; its driver ignores it: remove it from "
+                    "the network's configuration",
+                    id, describe(part, wanted),
+                    now ? fmt::format("{} has {}", describe(vf->place()), describe(part, *now))
+                        : "the VF is gone"));
+  };
+  for (const VfPart part : parts) try {
+      requireSet(part);
+    } catch (const RefusedError& error) {
+      if (part != VfPart::mac || record.macAsked) throw;
+      log::info("{} keeps its own MAC: {}", id, error.what());
+      std::erase(record.found.vfChanges, part);
+    }
 }
 
 void VfConfiguration::restore(const OwnerRecord& record) const {
-  const std::string& address = record.device.pciAddress;
-  const VfValues& found = record.found.vf;
   std::exception_ptr failure;
-  const auto outOfReach = [&](const std::optional<Vf>& vf, VfPart part) {
-    if (vf && vf->values) return false;
-    if (!failure && access_.present(address))
-      failure = std::make_exception_ptr(std::runtime_error(
-          fmt::format("cannot restore {} of {}: {}; return the PF to the node, or remove the VF",
-                      describe(part, found), record.attachment.deviceId, whyNoVf(vf))));
-    return true;
+  try {
+    restoreVf(record);
+  } catch (const std::exception&) {
+    failure = std::current_exception();
+  }
+  restoreVdpaMac(record);
+  if (failure) std::rethrow_exception(failure);
+}
+
+void VfConfiguration::restoreVf(const OwnerRecord& record) const {
+  const std::string& address = record.device.pciAddress;
+  const std::string& id = record.attachment.deviceId;
+  const VfValues& found = record.found.vf;
+  std::vector<VfPart> parts(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
+  if (parts.empty()) return;
+  const auto requireReach = [&](const std::optional<VfValues>& now) {
+    if (now || !access_.present(address)) return;
+    throw std::runtime_error(
+        fmt::format("cannot restore {} of {}: {}; return the PF to the node, or remove the VF",
+                    describe(parts.front(), found), id, whyNoVf(access_.find(address))));
   };
-  const std::vector<VfPart> undone(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
-  for (const VfPart part : undone) {
-    const auto vf = access_.find(address);
-    if (outOfReach(vf, part)) break;
-    if (same(part, found, *vf->values)) continue;
-    int error = access_.write(*vf, part, found);
-    const auto after = access_.find(address);
-    if (outOfReach(after, part)) break;
-    if (error == 0 && !same(part, found, *after->values)) error = EIO;
-    if (error == 0) continue;
+  auto [vf, before] = look(address);
+  requireReach(before);
+  if (!before) return;
+  std::erase_if(parts, [&](VfPart part) { return same(part, found, *before); });
+  if (parts.empty()) return;
+  const auto refused = vf->set(found, parts);
+  const auto after = vf->get();
+  requireReach(after);
+  if (!after) return;
+  const netlink::Error ignored{EIO, ""};
+  std::exception_ptr failure;
+  for (const VfPart part : parts) {
+    if (same(part, found, *after)) continue;
+    const auto* error = refusalOf(part, refused);
     const auto problem =
-        systemError(error, "cannot restore {} of {}, {}: it has {}", describe(part, found),
-                    record.attachment.deviceId, whereIs(*after), describe(part, *after->values));
+        netlink::failure(error ? *error : ignored, "cannot restore {} of {}, {}: it has {}",
+                         describe(part, found), id, describe(vf->place()), describe(part, *after));
     // Some drivers can't unset a MAC; the next owner's replaces it.
     if (part == VfPart::mac && found.mac.empty())
       log::warn("{}", problem.what());
     else if (!failure)
       failure = std::make_exception_ptr(problem);
   }
-  restoreVdpaMac(record);
   if (failure) std::rethrow_exception(failure);
 }
 
@@ -235,13 +264,12 @@ void VfConfiguration::check(const OwnerRecord& record, Differences& differences)
       differences.compare("mac of vDPA device " + record.device.vdpa, record.attachment.port.mac,
                           now);
   if (found.vfChanges.empty()) return;
-  const auto vf = access_.find(record.device.pciAddress);
-  if (!vf || !vf->values)
-    return differences.add("the PF of {} is gone", record.attachment.deviceId);
+  const auto [vf, now] = look(record.device.pciAddress);
+  if (!now) return differences.add("the PF of {} is gone", record.attachment.deviceId);
   const VfValues wanted = valuesOf(record.attachment.port);
   for (const VfPart part : found.vfChanges)
-    if (reports(part, *vf->values) && !same(part, wanted, *vf->values))
-      differences.add("{} has {}; expected {}", whereIs(*vf), describe(part, *vf->values),
+    if (reports(part, *now) && !same(part, wanted, *now))
+      differences.add("{} has {}; expected {}", describe(vf->place()), describe(part, *now),
                       describe(part, wanted));
 }
 

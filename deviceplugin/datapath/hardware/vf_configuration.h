@@ -17,11 +17,10 @@ namespace vdpa::datapath {
 
 class VfConfiguration {
  public:
-  // Access to the kernel. `find` and `write` as findVf() and writeVf().
+  // Access to the kernel. `find` as findVf().
   struct Access {
     std::function<bool(const std::string& pciAddress)> present;  // the function itself
     std::function<std::optional<Vf>(const std::string& pciAddress)> find;
-    std::function<int(const Vf& vf, VfPart part, const VfValues& values)> write;
     // A vDPA device's MAC, empty if it reports none; and setting it, false if that isn't possible.
     std::function<std::string(const std::string& vdpa)> vdpaMac;
     std::function<bool(const std::string& vdpa, const std::string& mac)> setVdpaMac;
@@ -40,8 +39,9 @@ class VfConfiguration {
   // nothing. `madeWith`: a MAC that the vDPA device is remade with before apply(); empty: it keeps
   // its own. Throws RefusedError (invalidArgument) that names what can't be set, and where.
   void plan(OwnerRecord& record, const Settings& settings, const std::string& madeWith = {}) const;
-  // Applies the plan and reads it back. A MAC that was not requested and can't be set becomes the
-  // device's own, or empty if it reports none. Exceptions name device, setting and PF.
+  // Applies the plan and reads it back: a VF's settings by one message, then all of them by one
+  // more. A MAC that was not requested and can't be set becomes the device's own, or empty if it
+  // reports none. Exceptions name device, setting and PF.
   void apply(OwnerRecord& record) const;
   // Restores what was planned, whether it was changed or not. Missing hardware is no error, but an
   // invisible PF is: it may come back. The exception names the first setting that stays.
@@ -52,15 +52,25 @@ class VfConfiguration {
   VdpaFacts factsOf(const std::string& vdpa) const;
 
  private:
-  void planMac(OwnerRecord& record, const std::optional<Vf>& vf, const std::string& madeWith) const;
+  // A VF with what it has now; without values it can't be configured.
+  struct Look {
+    std::optional<Vf> vf;
+    std::optional<VfValues> values;
+  };
+  Look look(const std::string& pciAddress) const;
+
+  void planMac(OwnerRecord& record, const std::optional<VfValues>& vf,
+               const std::string& madeWith) const;
   std::string ownMac(const OwnerRecord& record) const;
-  void applyMac(OwnerRecord& record) const;
   bool applyVdpaMac(OwnerRecord& record) const;
-  bool applyVfMac(OwnerRecord& record) const;
-  static void keepOwnMac(OwnerRecord& record, const std::string& own);
+  void applyToVf(OwnerRecord& record) const;
+  void keepOwnMac(OwnerRecord& record) const;
+  static void planOwnMac(OwnerRecord& record, const std::string& own);
+  static bool hasMacToSet(const OwnerRecord& record);
+  static bool hasVfMac(const OwnerRecord& record);
   static VfValues valuesOf(const PortSettings& port);
   static std::string whyNoVf(const std::optional<Vf>& vf);
-  void write(const OwnerRecord& record, const Vf& vf, VfPart part, const VfValues& wanted) const;
+  void restoreVf(const OwnerRecord& record) const;
   void restoreVdpaMac(const OwnerRecord& record) const;
 
   const Access access_;

@@ -10,22 +10,18 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "deviceplugin/datapath/hardware/requested_attributes.h"
-#include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
-namespace {
 
 // The switch sets a port's MAC; a netdev's is set when it is moved into the pod.
-bool hasMacToSet(const OwnerRecord& record) {
+bool VfConfiguration::hasMacToSet(const OwnerRecord& record) {
   return record.device.backend != BackendKind::software &&
          record.device.attach != Attach::virtioVdpa && !record.attachment.port.mac.empty();
 }
-
-}  // namespace
 
 std::string VfConfiguration::ownMac(const OwnerRecord& record) const {
   return access_.vdpaMac ? access_.vdpaMac(record.device.vdpa) : "";
@@ -35,7 +31,7 @@ std::string VfConfiguration::ownMac(const OwnerRecord& record) const {
 // takes a MAC only when the device is made: mlx5_vdpa's `vdpa dev set` gives the NIC's multi-PF
 // switch the previous MAC (mlx5_vdpa_set_attr() in Linux 6.12). A device without VIRTIO_NET_F_MAC
 // never shows a MAC, and frames to a MAC that was set may not reach the pod.
-void VfConfiguration::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
+void VfConfiguration::planMac(OwnerRecord& record, const std::optional<VfValues>& vf,
                               const std::string& madeWith) const {
   if (!hasMacToSet(record)) return;
   const std::string& mac = record.attachment.port.mac;
@@ -45,16 +41,16 @@ void VfConfiguration::planMac(OwnerRecord& record, const std::optional<Vf>& vf,
     if (own == mac) return;
     if (takesMacOnlyWhenMade(device.rules) ||
         (record.macAsked && device.rules.macWhenMade && own.empty()))
-      return keepOwnMac(record, own);
+      return planOwnMac(record, own);
     // It isn't known of a driver without a name.
     if (access_.setVdpaMac && (device.rules.macLater || device.rules.driver.empty()))
       record.found.vdpaMac = own;
   }
-  if (vf && vf->values && vf->values->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
+  if (vf && vf->mac != mac) record.found.vfChanges.push_back(VfPart::mac);
 }
 
 // A device that shows no MAC may use the chosen one, since no other device has it.
-void VfConfiguration::keepOwnMac(OwnerRecord& record, const std::string& own) {
+void VfConfiguration::planOwnMac(OwnerRecord& record, const std::string& own) {
   std::string& mac = record.attachment.port.mac;
   if (record.macAsked)
     throw RefusedError(
@@ -66,12 +62,9 @@ void VfConfiguration::keepOwnMac(OwnerRecord& record, const std::string& own) {
   if (!own.empty()) mac = own;
 }
 
-// By the kernel's vdpa family if the device's parent supports it, else through the PF; else the
-// device keeps its own.
-void VfConfiguration::applyMac(OwnerRecord& record) const {
-  if (!hasMacToSet(record)) return;
+// Where neither the kernel's vdpa family nor the PF sets it.
+void VfConfiguration::keepOwnMac(OwnerRecord& record) const {
   std::string& mac = record.attachment.port.mac;
-  if (applyVdpaMac(record) || applyVfMac(record)) return;
   if (record.device.backend == BackendKind::dpdk) return;  // such a device does not report its MAC
   const std::string own = access_.setVdpaMac ? access_.vdpaMac(record.device.vdpa) : std::string();
   if (own == mac) return;
@@ -115,25 +108,11 @@ bool VfConfiguration::applyVdpaMac(OwnerRecord& record) const {
                   record.attachment.deviceId, mac, vdpa, now));
 }
 
-bool VfConfiguration::applyVfMac(OwnerRecord& record) const {
-  auto& changes = record.found.vfChanges;
-  if (std::find(changes.begin(), changes.end(), VfPart::mac) == changes.end()) {
-    // The PF has given it this MAC already.
-    return !record.found.vf.mac.empty() && record.found.vf.mac == record.attachment.port.mac;
-  }
-  const auto vf = access_.find(record.device.pciAddress);
-  try {
-    if (!vf || !vf->values)
-      throw RefusedError(Refusal::aborted, fmt::format("cannot set up {}: its PF is gone",
-                                                       record.attachment.deviceId));
-    write(record, *vf, VfPart::mac, valuesOf(record.attachment.port));
-    return true;
-  } catch (const RefusedError& error) {
-    if (record.macAsked) throw;
-    log::info("{} keeps its own MAC: {}", record.attachment.deviceId, error.what());
-    std::erase(changes, VfPart::mac);
-    return false;
-  }
+// By the plan, or because the PF had given it this MAC before.
+bool VfConfiguration::hasVfMac(const OwnerRecord& record) {
+  const auto& changes = record.found.vfChanges;
+  if (std::find(changes.begin(), changes.end(), VfPart::mac) != changes.end()) return true;
+  return !record.found.vf.mac.empty() && record.found.vf.mac == record.attachment.port.mac;
 }
 
 void VfConfiguration::restoreVdpaMac(const OwnerRecord& record) const {

@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -27,7 +26,6 @@
 #include "deviceplugin/datapath/hardware/vf_configuration.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/programs.h"
-#include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/node.h"
@@ -63,7 +61,6 @@ class MadeNode {
     VfConfiguration::Access hardware{
         [](const std::string&) { return true; },
         [](const std::string&) -> std::optional<Vf> { return std::nullopt; },
-        [](const Vf&, VfPart, const VfValues&) { return EOPNOTSUPP; },
         [this](const std::string&) { return made("mac"); },
         [](const std::string&, const std::string&) { return false; },
         [this](const std::string&) {

@@ -21,6 +21,7 @@
 #include "deviceplugin/datapath/processes/worker_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/control_program_path.h"
+#include "tests/unit/datapath/fake_pf.h"
 #include "tests/unit/datapath/node.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/datapath/wait_until.h"
@@ -216,19 +217,12 @@ TEST_CASE("a node is not drained while a pod is being attached") {
 
 TEST_CASE("a Detach gives a VF back what it had") {
   const TestNode node(BackendKind::kernel);
-  VfValues values;
+  FakePf pf;
   auto options = node.options();
-  options.hardware = VfConfiguration::Access{[](const std::string&) { return true; },
-                                             [&](const std::string&) -> std::optional<Vf> {
-                                               return Vf{"eth1", 2, "driver", values};
-                                             },
-                                             [&](const Vf&, VfPart part, const VfValues& wanted) {
-                                               if (part == VfPart::vlan) values.vlan = wanted.vlan;
-                                               return 0;
-                                             },
-                                             [](const std::string&) { return "52:54:00:00:00:01"; },
-                                             nullptr,
-                                             nullptr};
+  options.hardware = VfConfiguration::Access{
+      [](const std::string&) { return true; },
+      [&](const std::string&) -> std::optional<Vf> { return pf.vf(); },
+      [](const std::string&) { return "52:54:00:00:00:01"; }, nullptr, nullptr};
   Datapath datapath(options, [] {});
   DeviceConfig device;
   device.backend = BackendKind::kernel;
@@ -238,7 +232,7 @@ TEST_CASE("a Detach gives a VF back what it had") {
   Settings settings;
   settings.vlan = 100;
   datapath.attachments.attach({kOwner, "nic-0", settings, {}, {}}, kNever);
-  CHECK(values.vlan == 100);
+  CHECK(pf.values.vlan == 100);
   CHECK(datapath.attachments.detach(kOwner.key()));
-  CHECK(values.vlan == 0);
+  CHECK(pf.values.vlan == 0);
 }

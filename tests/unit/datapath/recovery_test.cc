@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 #include "deviceplugin/datapath/records/owner_record.h"
+#include "tests/unit/datapath/fake_pf.h"
 #include "tests/unit/datapath/node.h"
 
 using namespace vdpa;
@@ -165,17 +167,14 @@ TEST_CASE("what a restart of the node has undone is not undone again when that t
   record.found.vf.vlan = 7;
   record.found.vfChanges = {VfPart::vlan};
   OwnerRecordStore(node.paths().owners()).write(record, Durability::memory);
-  unsigned written = 0;
+  FakePf pf;
   bool fail = true;
   auto options = node.options([&](std::string_view name) {
     if (fail && name == "directory emptied") throw std::runtime_error("input/output error");
   });
   options.hardware = VfConfiguration::Access{
       [](const std::string&) { return true; },
-      [](const std::string&) {
-        return Vf{"eth1", 0, "driver", VfValues()};
-      },
-      [&](const Vf&, VfPart, const VfValues&) { return ++written, 0; }, nullptr, nullptr};
+      [&](const std::string&) -> std::optional<Vf> { return pf.vf(); }, nullptr, nullptr};
   Datapath datapath(options, [] {});
   REQUIRE(datapath.status.list().size() == 1);
   CHECK(datapath.status.list()[0].state == "failed: detaching: input/output error");
@@ -183,5 +182,5 @@ TEST_CASE("what a restart of the node has undone is not undone again when that t
   datapath.attachments.detachOrphans();
   CHECK(datapath.status.list().empty());
   CHECK_FALSE(node.hasRecord());
-  CHECK(written == 0);
+  CHECK(pf.sets == 0);
 }

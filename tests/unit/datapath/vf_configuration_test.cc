@@ -4,9 +4,7 @@
 
 #include <catch2/catch.hpp>
 
-#include <cerrno>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +15,7 @@
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/records/owner_record.h"
+#include "tests/unit/datapath/fake_pf.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -27,67 +26,29 @@ constexpr const char* kOwn = "52:54:00:00:00:01";
 constexpr const char* kWanted = "02:00:00:00:00:01";
 
 // One VF and one vDPA device.
-struct Hardware {
-  bool present = true;
+struct Hardware : FakePf {
+  bool exists = true;
   bool isVf = true;
-  bool settable = true;      // the PF's driver supports settings of VFs
-  std::set<VfPart> refused;  // EOPNOTSUPP
-  std::set<VfPart> ignored;  // success, but no effect
-  bool goneOnWrite = false;  // the PF is no longer visible
+  unsigned walks = 0;  // over sysfs
   bool vdpaSettable = false;
   bool vdpaShown = true;  // the device has VIRTIO_NET_F_MAC
-  VfValues values{};
   bool vdpaIgnores = false;
   std::string vdpaMac = kOwn;
   unsigned vdpaMtu = 1500;
-  std::vector<VfPart> written;
 
   VfConfiguration changes() {
-    return VfConfiguration(
-        {[this](const std::string&) { return present; },
-         [this](const std::string&) -> std::optional<Vf> {
-           if (!isVf) return std::nullopt;
-           return Vf{"eth1", 2, "driver", settable ? std::optional(values) : std::nullopt};
-         },
-         [this](const Vf&, VfPart part, const VfValues& wanted) {
-           if (goneOnWrite) isVf = false;
-           if (refused.contains(part)) return EOPNOTSUPP;
-           written.push_back(part);
-           if (!ignored.contains(part)) take(part, wanted);
-           return 0;
-         },
-         [this](const std::string&) { return vdpaShown ? vdpaMac : ""; },
-         [this](const std::string&, const std::string& mac) {
-           if (vdpaSettable && !vdpaIgnores) vdpaMac = mac;
-           return vdpaSettable;
-         },
-         [this](const std::string&) { return vdpaMtu; }});
-  }
-
-  void take(VfPart part, const VfValues& wanted) {
-    switch (part) {
-      case VfPart::mac:
-        values.mac = wanted.mac;
-        break;
-      case VfPart::vlan:
-        values.vlan = wanted.vlan;
-        values.vlanQos = wanted.vlanQos;
-        values.vlanProto = wanted.vlanProto;
-        break;
-      case VfPart::rate:
-        values.minTxRate = wanted.minTxRate;
-        values.maxTxRate = wanted.maxTxRate;
-        break;
-      case VfPart::spoofCheck:
-        values.spoofCheck = wanted.spoofCheck;
-        break;
-      case VfPart::trust:
-        values.trust = wanted.trust;
-        break;
-      case VfPart::linkState:
-        values.linkState = wanted.linkState;
-        break;
-    }
+    return VfConfiguration({[this](const std::string&) { return exists; },
+                            [this](const std::string&) -> std::optional<Vf> {
+                              ++walks;
+                              if (!isVf) return std::nullopt;
+                              return vf();
+                            },
+                            [this](const std::string&) { return vdpaShown ? vdpaMac : ""; },
+                            [this](const std::string&, const std::string& mac) {
+                              if (vdpaSettable && !vdpaIgnores) vdpaMac = mac;
+                              return vdpaSettable;
+                            },
+                            [this](const std::string&) { return vdpaMtu; }});
   }
 };
 
@@ -164,6 +125,64 @@ TEST_CASE("hardware changes: all of it there and back, the last one first") {
   CHECK(hardware.written.empty());
 }
 
+TEST_CASE("hardware changes: six settings cost three requests, and two to put them back") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  CHECK(hardware.gets == 1);
+  changes.apply(record);
+  CHECK(hardware.written.size() == 6);
+  CHECK(hardware.sets == 1);
+  CHECK(hardware.gets == 2);  // read back once
+  CHECK(hardware.walks == 2);
+  hardware.gets = hardware.sets = hardware.walks = 0;
+  changes.restore(record);
+  CHECK(hardware.sets == 1);
+  CHECK(hardware.gets == 2);  // before and after
+  CHECK(hardware.walks == 1);
+}
+
+TEST_CASE("hardware changes: of six settings, those that a driver refuses or ignores are named") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  SECTION("one in the middle is refused, with the driver's words") {
+    hardware.refused = {VfPart::rate};
+    CHECK_THROWS_WITH(changes.apply(record),
+                      Catch::Contains("VF 2 of eth1 (driver) refuses min_tx_rate 0, max_tx_rate "
+                                      "500: no such setting: Operation not supported"));
+  }
+  SECTION("the last is ignored") {
+    hardware.ignored = {VfPart::linkState};
+    CHECK_THROWS_WITH(changes.apply(record),
+                      Catch::Contains("link_state enable was set, but VF 2 of eth1 (driver) has "
+                                      "link_state auto; its driver ignores it"));
+  }
+  hardware.refused = hardware.ignored = {};
+  changes.restore(record);
+  CHECK(hardware.values == asFound());
+}
+
+TEST_CASE("hardware changes: one that can't be put back does not keep the others") {
+  Hardware hardware;
+  hardware.values = asFound();
+  const auto changes = hardware.changes();
+  auto record = recordFor(everything());
+  changes.plan(record, everything());
+  changes.apply(record);
+  hardware.refused = {VfPart::trust};
+  CHECK_THROWS_WITH(changes.restore(record),
+                    Catch::Contains("cannot restore trust off of 0000:65:00.2, VF 2 of eth1 "
+                                    "(driver): it has trust on: no such setting"));
+  VfValues left = asFound();
+  left.trust = 1;
+  CHECK(hardware.values == left);
+}
+
 TEST_CASE("hardware changes: what is so already is not touched, then or later") {
   Hardware hardware;
   hardware.values = asFound();
@@ -193,7 +212,7 @@ TEST_CASE("hardware changes: nothing is left by a crash between any two of them"
   wanted.vlan = 100;
   wanted.mac = kWanted;
   for (const VfPart part : record.found.vfChanges) {
-    hardware.take(part, wanted);
+    CHECK(hardware.vf().set(wanted, {&part, 1}).empty());
     changes.restore(record);
     CHECK(hardware.values == asFound());
   }
@@ -243,7 +262,7 @@ TEST_CASE("hardware changes: a function that has gone has nothing to be put back
   auto record = recordFor(everything());
   changes.plan(record, everything());
   changes.apply(record);
-  hardware.present = hardware.isVf = false;
+  hardware.exists = hardware.isVf = false;
   CHECK_NOTHROW(changes.restore(record));
   CHECK_FALSE(differences(changes, record).empty());
 }
@@ -269,10 +288,10 @@ TEST_CASE("hardware changes: what a PF that can't be seen has is put back once i
     hardware.settable = true;
   }
   SECTION("from the first write on") {
-    hardware.goneOnWrite = true;
+    hardware.onSet = [&] { hardware.present = hardware.isVf = false; };
     CHECK_THROWS_WITH(changes.restore(record), Catch::Contains("cannot restore link_state auto"));
-    hardware.goneOnWrite = false;
-    hardware.isVf = true;
+    hardware.onSet = nullptr;
+    hardware.present = hardware.isVf = true;
   }
   changes.restore(record);
   CHECK(hardware.values == asFound());

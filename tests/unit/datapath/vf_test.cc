@@ -8,9 +8,14 @@
 #include <netinet/in.h>
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
+
+#include "deviceplugin/datapath/model/vf_values.h"
+#include "tests/unit/datapath/fake_pf.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -81,4 +86,54 @@ TEST_CASE("VF: what is cut off is as if it wasn't there") {
   const auto attributes = message.attributes();
   for (size_t length = 0; length < attributes.size(); ++length)
     CHECK_NOTHROW(parseVf(attributes.first(length), 0));
+}
+
+TEST_CASE(
+    "VF: all its settings by one request, and set by one message in the order that is asked") {
+  FakePf pf;
+  pf.values = {7, 1, "802.1ad", 10, 20, 1, 0, "enable", "02:00:00:00:00:1f"};
+  Vf vf = pf.vf();
+  CHECK(vf.get() == pf.values);
+  CHECK(pf.gets == 1);
+  const std::vector parts{VfPart::linkState, VfPart::trust, VfPart::spoofCheck,
+                          VfPart::rate,      VfPart::vlan,  VfPart::mac};
+  const VfValues wanted{100, 3, "802.1q", 0, 500, 0, 1, "disable", ""};
+  CHECK(vf.set(wanted, parts).empty());
+  CHECK(pf.sets == 1);
+  CHECK(pf.written == parts);
+  CHECK(pf.values == wanted);
+  CHECK(vf.get() == wanted);
+  CHECK(vf.set(VfValues{}, {}).empty());
+  CHECK(pf.sets == 1);  // nothing to set
+}
+
+TEST_CASE("VF: the parts that are refused, each with the driver's words") {
+  FakePf pf;
+  pf.refused = {VfPart::vlan, VfPart::trust};
+  Vf vf = pf.vf();
+  const std::vector parts{VfPart::mac, VfPart::vlan, VfPart::rate, VfPart::trust};
+  const VfValues wanted{100, 0, "802.1q", 0, 500, 0, 1, "auto", "02:00:00:00:00:1f"};
+  const auto refused = vf.set(wanted, parts);
+  REQUIRE(refused.size() == 2);
+  CHECK(refused[0].part == VfPart::vlan);
+  CHECK(refused[0].error.number == EOPNOTSUPP);
+  CHECK(refused[0].error.text == "no such setting");
+  CHECK(refused[1].part == VfPart::trust);
+  CHECK(pf.values.mac == "02:00:00:00:00:1f");
+  CHECK(pf.values.maxTxRate == 500);  // after one that is refused
+  CHECK(pf.values.vlan == 0);
+  pf.sets = 0;
+  CHECK(vf.set(wanted, std::span(parts).subspan(1, 1)).size() == 1);
+  CHECK(pf.sets == 1);  // it is clear which
+}
+
+TEST_CASE("VF: a PF whose driver has no settings of VFs, or that is gone") {
+  FakePf pf;
+  Vf vf = pf.vf();
+  pf.settable = false;
+  CHECK_FALSE(vf.get());
+  pf.present = false;
+  CHECK_FALSE(vf.get());
+  const std::vector parts{VfPart::vlan, VfPart::rate};
+  CHECK(vf.set({}, parts).size() == 2);
 }

@@ -51,11 +51,10 @@ class SysfsTree {
   void addLoadedPf(unsigned bus, unsigned vfs);
 
   void write(const std::string& file, const std::string& content);
+  void link(const std::string& target, const std::string& name);
   std::string pathOf(const std::string& function) const;
 
  private:
-  void link(const std::string& target, const std::string& name);
-
   std::string root_;
   unsigned vdpaDevices_ = 0;
 };
