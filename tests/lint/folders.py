@@ -6,33 +6,34 @@ import re
 import subprocess
 import sys
 
-# A folder, and its includes besides common. Folders of one block see each other by their short names. Each includes only
-# folders above it, so that there is no circle; an unused entry is an error too.
+# A folder, and its includes besides common. Folders of one block see each other by their short names; common's folders keep their
+# whole names. Each includes only folders above it, so that there is no circle; an unused entry is an error too.
 BLOCKS = {
     "": {
         "common": "",
+        "common/netlink": "",
         "cni": "",
         "deviceplugin/ctl": "",
     },
     "deviceplugin/": {
         "config": "",
         "events": "",
-        "discovery": "",
+        "discovery": "common/netlink",
         "resources": "config discovery",
         "kubelet": "config events resources",
-        "": "config discovery events kubelet resources",
+        "": "common/netlink config discovery events kubelet resources",
     },
     "deviceplugin/datapath/": {
         "model": "",
-        "netlink": "model",
+        "netlink": "common/netlink model",
         "records": "model",
         "pod_files": "model records",
         "processes": "model records",
-        "hardware": "model netlink records",
+        "hardware": "common/netlink model records",
         "backends": "hardware model netlink processes records",
         "attachments": "backends hardware model netlink pod_files processes records",
         "api": "attachments model",
-        "": "api attachments model processes",
+        "": "api attachments common/netlink model processes",
     },
     "deviceplugin/datapath/worker/": {
         "protocol": "",
@@ -48,14 +49,18 @@ BLOCKS = {
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
 
 
+def whole(block, name):
+    return name if name.startswith("common/") else (block.strip() + name).rstrip("/")
+
+
 def allowed():
     """The allowed pairs of folders, and the folders in their order."""
     pairs, order = set(), []
     for block, folders in BLOCKS.items():
         for name, includes in folders.items():
-            folder = (block.strip() + name).rstrip("/")
+            folder = whole(block, name)
             order.append(folder)
-            pairs |= {(folder, (block.strip() + other).rstrip("/")) for other in includes.split()}
+            pairs |= {(folder, whole(block, other)) for other in includes.split()}
     return pairs, order
 
 

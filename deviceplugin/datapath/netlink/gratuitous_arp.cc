@@ -18,7 +18,7 @@
 
 #include "common/errors.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/netlink/rtnetlink_message.h"
+#include "deviceplugin/datapath/netlink/ip_prefix.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -1,3 +1,5 @@
+#include "deviceplugin/datapath/netlink/ip_prefix.h"
+
 #include <arpa/inet.h>
 #include <fmt/core.h>
 
@@ -11,7 +13,6 @@
 #include <system_error>
 
 #include "common/errors.h"
-#include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
 namespace vdpa::datapath {
 

@@ -19,8 +19,8 @@
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
 #include "deviceplugin/datapath/netlink/gratuitous_arp.h"
+#include "deviceplugin/datapath/netlink/ip_prefix.h"
 #include "deviceplugin/datapath/netlink/rtnetlink.h"
-#include "deviceplugin/datapath/netlink/rtnetlink_message.h"
 
 namespace vdpa::datapath {
 namespace {

@@ -4,18 +4,12 @@
 // Source: rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "common/netlink/socket.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
-
-struct mnl_socket;
-struct nlmsghdr;
 
 namespace vdpa::datapath {
 
@@ -23,9 +17,6 @@ class Rtnetlink {
  public:
   // In the calling thread's namespace. Throws std::system_error.
   Rtnetlink();
-  ~Rtnetlink();
-  Rtnetlink(const Rtnetlink&) = delete;
-  Rtnetlink& operator=(const Rtnetlink&) = delete;
 
   struct Link {
     unsigned index = 0;
@@ -36,12 +27,6 @@ class Rtnetlink {
   };
   // Nothing if there is no netdev of this name.
   std::optional<Link> find(const std::string& name);
-
-  // Passes on a link's attributes, including those of its VFs. False if there is no such netdev.
-  bool linkAttributes(const std::string& name,
-                      const std::function<void(std::span<const std::byte>)>& take);
-  // Changes the link as `put` fills in the request; an errno value, 0 for success.
-  int setLink(const std::string& name, const std::function<void(nlmsghdr*)>& put);
 
   // Each throws std::system_error that names the failed change.
   void moveTo(unsigned index, int netns, const std::string& name);
@@ -56,20 +41,12 @@ class Rtnetlink {
   // False if there is already a route to this destination, on any interface: that one stays.
   bool addRoute(unsigned index, const PodRoute& route);
   void removeRoute(unsigned index, const PodRoute& route);  // if it is there
-  // The interface's addresses, in the kernel's notation.
+  // The interface's addresses, in the kernel's notation; complete even while addresses come and go.
   std::vector<std::string> addresses(unsigned index);
   bool hasRoute(unsigned index, const PodRoute& route);
 
  private:
-  using Callback = int (*)(const nlmsghdr*, void*);
-  // False if there is no netdev of this name.
-  bool ask(const std::string& name, uint32_t extensions, Callback callback, void* data);
-  void dump(nlmsghdr* message, Callback callback, void* data);
-  // Sends a request and waits for its acknowledgement; an errno value, 0 for success.
-  int request(nlmsghdr* message);
-
-  mnl_socket* socket_;
-  uint32_t sequence_ = 0;
+  netlink::Socket socket_;
 };
 
 }  // namespace vdpa::datapath

@@ -10,7 +10,7 @@
 #include <system_error>
 #include <vector>
 
-#include "deviceplugin/datapath/netlink/rtnetlink_message.h"
+#include "deviceplugin/datapath/netlink/ip_prefix.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
