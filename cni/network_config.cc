@@ -70,7 +70,7 @@ std::vector<std::pair<std::string, std::string>> parseAttachments(const JsonObje
   return attachments;
 }
 
-// sriov-cni's log levels as spdlog's.
+// sriov-cni's log levels as ours.
 std::string parseLogLevel(const std::string& text) {
   static constexpr std::pair<const char*, const char*> kLevels[] = {
       {"panic", "critical"}, {"fatal", "critical"}, {"error", "error"}, {"warning", "warning"},

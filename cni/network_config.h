@@ -27,7 +27,7 @@ struct NetworkConfig {
   std::string name;
   std::string ipamType;  // empty: no IPAM
   std::string datapathSocket = "/run/vdpa/datapath.sock";
-  std::string logLevel = "info";  // spdlog's name
+  std::string logLevel = "info";  // as initLogging() has it
   std::string logFile;
   std::optional<nlohmann::json> prevResult;
   std::vector<std::pair<std::string, std::string>>

@@ -1,5 +1,7 @@
 #include "common/command_line.h"
 
+// Its validators of files are not used.
+#define CLI11_HAS_FILESYSTEM 0
 #include <CLI/CLI.hpp>
 
 #include <cstdint>

@@ -1,106 +1,113 @@
 // vdpa-datapath's side of the control channel.
+#include <fmt/core.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "common/control_channel.h"
+#include "common/control_json.h"
+#include "common/control_stream.h"
 #include "common/errors.h"
 #include "common/event_loop.h"
-#include "common/json.h"
+#include "common/log.h"
 #include "common/task.h"
-#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 
 namespace vdpa {
 namespace {
 
-std::string requestOf(int64_t id, const std::string& op, const nlohmann::json& args) {
-  return jsonText(nlohmann::json{{"id", id}, {"op", op}, {"args", args}}) + "\n";
+using Format = ControlStream::Format;
+
+void throwError(const control::Answer& answer) {
+  if (answer.has_error()) throw std::runtime_error(answer.error());
 }
 
-nlohmann::json resultOf(const nlohmann::json& answer) {
-  if (answer.contains("error")) throw std::runtime_error(answer["error"].get<std::string>());
-  return answer.value("ok", nlohmann::json::object());
+std::system_error noAnswer(int code, const control::Request& request, const std::string& path) {
+  return systemError(code, "no answer to '{}' on {}", operationName(request.operation_case()),
+                     path);
 }
 
 }  // namespace
 
-ControlClient::ControlClient(EventLoop& loop, const std::string& path, EventHandler onEvent,
-                             ClosedHandler onClosed)
+ControlClient::ControlClient(EventLoop& loop, const std::string& path, Peer peer,
+                             EventHandler onEvent, ClosedHandler onClosed)
     : loop_(loop),
       path_(path),
       onEvent_(std::move(onEvent)),
       onClosed_(std::move(onClosed)),
-      fd_(connectUnix(path)),
-      watch_(loop, fd_.get(), EPOLLIN, [this](uint32_t events) { onReady(events); }) {}
+      stream_(connectUnix(path), ControlStream::kMaxMessage),
+      format_(peer == Peer::started ? Format::frame : Format::line),
+      watch_(loop, stream_.fd(), EPOLLIN, [this](uint32_t events) { onReady(events); }) {}
 
 ControlClient::~ControlClient() = default;
 
-Task<nlohmann::json> ControlClient::call(std::string op, nlohmann::json args,
-                                         std::chrono::milliseconds timeout) {
+Task<control::Answer> ControlClient::call(control::Request request,
+                                          std::chrono::milliseconds timeout,
+                                          Descriptors descriptors) {
   const auto deadline = EventLoop::Clock::now() + timeout;
-  const int64_t id = nextId_++;
-  Pending pending{Notification(loop_), nullptr};
+  request.set_id(nextId_++);
+  if (format_ == Format::line && !descriptors.empty())
+    throw std::runtime_error(
+        fmt::format("the process on {} is of release 0.1.0 and takes no descriptors", path_));
+  Pending pending{request.operation_case(), Notification(loop_), {}};
   // Removes the entry however this coroutine ends.
   struct Entry {
     std::map<int64_t, Pending*>& all;
     const int64_t id;
     ~Entry() { all.erase(id); }
-  } const entry{pending_, id};
-  pending_[id] = &pending;
-  output_ += requestOf(id, op, args);
-  flush();
-  while (pending.answer.is_null() && !closed_) {
+  } const entry{pending_, request.id()};
+  pending_[request.id()] = &pending;
+  if (!closed_) {
+    try {
+      stream_.send({format_,
+                    format_ == Format::line ? requestToJson(request) : request.SerializeAsString(),
+                    std::move(descriptors)});
+    } catch (const std::runtime_error& error) {
+      throw systemError(ENOBUFS, "cannot send '{}' to {}: {}", operationName(pending.operation),
+                        path_, error.what());
+    }
+    watchUnsent();
+  }
+  while (!pending.answered && !closed_) {
     const bool inTime = co_await pending.changed.waitUntil(deadline);
     if (inTime) continue;
-    read();  // its answer may have been there for long, if the loop was held up
+    receive();  // its answer may have been there for long, if the loop was held up
     break;
   }
-  if (pending.answer.is_null())
-    throw systemError(closed_ ? ECONNRESET : ETIMEDOUT, "no answer to '{}' on {}", op, path_);
-  co_return resultOf(pending.answer);
+  if (!pending.answered) throw noAnswer(closed_ ? ECONNRESET : ETIMEDOUT, request, path_);
+  throwError(pending.answer);
+  co_return std::move(pending.answer);
 }
 
-void ControlClient::onReady(uint32_t events) {
-  if (events & EPOLLOUT) flush();
-  if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) read();
+void ControlClient::watchUnsent() {
+  if (watch_) watch_.change(stream_.sent() ? EPOLLIN : EPOLLIN | EPOLLOUT);
 }
 
 // Sends the rest once there is room: a process that does not read must not block others.
-void ControlClient::flush() {
-  while (!output_.empty()) {
-    const ssize_t count = ::send(fd_.get(), output_.data(), output_.size(), MSG_NOSIGNAL);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) break;
-    if (count < 0) output_.clear();  // read() finds the end, after the messages before it
-    output_.erase(0, static_cast<size_t>(std::max<ssize_t>(count, 0)));
+void ControlClient::onReady(uint32_t events) {
+  if (events & EPOLLOUT) {
+    stream_.flush();
+    watchUnsent();
   }
-  if (watch_) watch_.change(output_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT);
+  if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) receive();
 }
 
-void ControlClient::read() {
-  for (;;) {
-    char buffer[65536];
-    const ssize_t count = ::recv(fd_.get(), buffer, sizeof buffer, 0);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) break;
-    if (count <= 0) return close();
-    input_.append(buffer, static_cast<size_t>(count));
-    for (size_t end; (end = input_.find('\n')) != std::string::npos;) {
-      const std::string line = input_.substr(0, end);
-      input_.erase(0, end + 1);
-      dispatch(line);
-    }
+void ControlClient::receive() {
+  bool open = false;
+  try {
+    open = stream_.receive([this](const ControlStream::Message& message) { dispatch(message); });
+  } catch (const std::exception& error) {
+    log::warn("closed the connection to {}: {}", path_, error.what());
   }
+  if (!open) close();
 }
 
 void ControlClient::close() {
@@ -110,51 +117,71 @@ void ControlClient::close() {
   if (onClosed_) onClosed_();
 }
 
-void ControlClient::dispatch(const std::string& line) {
-  auto message = tryParseJson(line);
-  if (!message.is_object()) return;
-  if (message.contains("event")) {
-    if (onEvent_) onEvent_(message);
+void ControlClient::dispatch(const ControlStream::Message& message) {
+  if (message.format == Format::frame) {
+    control::FromProcess parsed;
+    if (!parsed.ParseFromString(message.bytes))
+      throw std::runtime_error("a frame that is no answer and no event");
+    return take(std::move(parsed));
+  }
+  auto parsed = fromProcessFromJson(message.bytes, [this](int64_t id) {
+    const auto waiting = pending_.find(id);
+    return waiting == pending_.end() ? control::Request::OPERATION_NOT_SET
+                                     : waiting->second->operation;
+  });
+  if (parsed) take(std::move(*parsed));
+}
+
+void ControlClient::take(control::FromProcess message) {
+  if (message.has_event()) {
+    if (onEvent_) onEvent_(message.event());
     return;
   }
   ++answers_;
-  const auto waiting = pending_.find(message.value("id", int64_t{0}));
+  auto& answer = *message.mutable_answer();
+  if (answer.hello().frames()) format_ = Format::frame;
+  const auto waiting = pending_.find(answer.id());
   if (waiting == pending_.end()) return;  // its caller gave up
-  waiting->second->answer = std::move(message);
+  waiting->second->answer = std::move(answer);
+  waiting->second->answered = true;
   waiting->second->changed.notify();
 }
 
-nlohmann::json askOnce(const std::string& path, const std::string& op, const nlohmann::json& args,
-                       std::chrono::milliseconds timeout) {
+control::Answer askOnce(const std::string& path, control::Request request,
+                        std::chrono::milliseconds timeout) {
   const auto deadline = EventLoop::Clock::now() + timeout;
-  const UniqueFd fd = connectUnix(path);
-  const std::string request = requestOf(1, op, args);
-  std::string input;
-  for (size_t sent = 0;;) {
+  request.set_id(1);
+  ControlStream stream(connectUnix(path), ControlStream::kMaxMessage);
+  stream.send({Format::line, requestToJson(request), {}});
+  std::optional<control::Answer> answer;
+  for (bool open = true; !answer;) {
+    if (!open) throw noAnswer(ECONNRESET, request, path);
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - EventLoop::Clock::now());
-    pollfd ready{fd.get(), static_cast<short>(sent < request.size() ? POLLOUT : POLLIN), 0};
+    pollfd ready{stream.fd(), static_cast<short>(stream.sent() ? POLLIN : POLLIN | POLLOUT), 0};
     if (left.count() <= 0 || ::poll(&ready, 1, static_cast<int>(left.count())) == 0)
-      throw systemError(ETIMEDOUT, "no answer to '{}' on {}", op, path);
-    if (sent < request.size()) {
-      const ssize_t count =
-          ::send(fd.get(), request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
-      if (count < 0 && errno != EINTR && errno != EAGAIN)
-        throw systemError(errno, "no answer to '{}' on {}", op, path);
-      sent += static_cast<size_t>(std::max<ssize_t>(count, 0));
-      continue;
-    }
-    char buffer[65536];
-    const ssize_t count = ::recv(fd.get(), buffer, sizeof buffer, 0);
-    if (count < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (count <= 0) throw systemError(ECONNRESET, "no answer to '{}' on {}", op, path);
-    input.append(buffer, static_cast<size_t>(count));
-    for (size_t end; (end = input.find('\n')) != std::string::npos;) {
-      const auto message = tryParseJson(input.substr(0, end));
-      input.erase(0, end + 1);
-      if (message.is_object() && !message.contains("event")) return resultOf(message);
-    }
+      throw noAnswer(ETIMEDOUT, request, path);
+    if (ready.revents & POLLOUT) stream.flush();
+    open = stream.receive([&](const ControlStream::Message& message) {
+      auto parsed =
+          fromProcessFromJson(message.bytes, [&](int64_t) { return request.operation_case(); });
+      if (parsed && parsed->has_answer()) answer = std::move(*parsed->mutable_answer());
+    });
   }
+  throwError(*answer);
+  return *std::move(answer);
+}
+
+control::Request helloRequest() {
+  control::Request request;
+  request.mutable_hello();
+  return request;
+}
+
+control::Request stopRequest() {
+  control::Request request;
+  request.mutable_stop();
+  return request;
 }
 
 }  // namespace vdpa

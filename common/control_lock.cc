@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
-#include <filesystem>
 #include <stdexcept>
 #include <string>
 
@@ -17,7 +17,9 @@ namespace vdpa {
 namespace {
 
 std::string fileOf(const std::string& control) {
-  return std::filesystem::path(control).replace_extension(".lock");
+  const size_t end = control.find_last_of("./");
+  const bool extension = end != std::string::npos && control[end] == '.';
+  return control.substr(0, extension ? end : std::string::npos) + ".lock";
 }
 
 struct flock wholeFile() {

@@ -4,31 +4,44 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <iterator>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "common/control_channel.h"
+#include "common/control_json.h"
+#include "common/control_stream.h"
 #include "common/errors.h"
 #include "common/json.h"
+#include "common/log.h"
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
+#include "common/version.h"
 
 namespace vdpa {
 namespace {
 
-constexpr int kBacklog = 64;
-constexpr size_t kMaxRequest = 1 << 20;  // bytes in one line
-constexpr size_t kMaxPending = 8 << 20;  // bytes waiting for a client that doesn't read
+using Format = ControlStream::Format;
 
-void watch(int epoll, int operation, int fd, uint32_t events) {
+constexpr int kBacklog = 64;
+constexpr size_t kMaxRequest = 1 << 20;  // bytes
+
+void watchFd(int epoll, int operation, int fd, uint32_t events) {
   epoll_event event{};
   event.events = events;
   event.data.fd = fd;
   checked(::epoll_ctl(epoll, operation, fd, &event), "cannot watch a control connection");
+}
+
+control::Request parse(const ControlStream::Message& message) {
+  if (message.format == Format::line) return requestFromJson(message.bytes);
+  control::Request request;
+  if (!request.ParseFromString(message.bytes))
+    throw std::runtime_error("a frame that is no request");
+  return request;
 }
 
 }  // namespace
@@ -42,7 +55,7 @@ ControlServer::ControlServer(std::string path, Handler handler, int inherited)
                                                  "cannot use descriptor {}", inherited))) {
   // From now on clients see this process as the peer (SO_PEERCRED is set by listen(2)).
   checked(::listen(listener_.get(), kBacklog), "cannot listen on {}", path_);
-  watch(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), EPOLLIN);
+  watchFd(epoll_.get(), EPOLL_CTL_ADD, listener_.get(), EPOLLIN);
 }
 
 ControlServer::~ControlServer() {
@@ -59,18 +72,22 @@ void ControlServer::process() {
       continue;
     }
     const auto client = clients_.find(fd);
-    if (client == clients_.end()) continue;
-    bool alive = true;
-    if (events[i].events & EPOLLOUT) alive = flush(client->second);
-    if (alive && (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
-      alive = serve(client->second);
-    if (!alive) clients_.erase(fd);
+    if (client != clients_.end() && !serve(client->second, events[i].events)) clients_.erase(fd);
   }
 }
 
-void ControlServer::broadcast(const nlohmann::json& event) {
+void ControlServer::broadcast(const control::Event& event) {
+  control::FromProcess message;
+  *message.mutable_event() = event;
   for (auto client = clients_.begin(); client != clients_.end();) {
-    client = send(client->second, event) ? std::next(client) : clients_.erase(client);
+    try {
+      send(client->second, message);
+      watch(client->second);
+      ++client;
+    } catch (const std::exception& error) {
+      noteDropped(error);
+      client = clients_.erase(client);
+    }
   }
 }
 
@@ -78,66 +95,65 @@ void ControlServer::acceptClients() {
   for (;;) {
     UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) return;
-    watch(epoll_.get(), EPOLL_CTL_ADD, fd.get(), EPOLLIN);
+    watchFd(epoll_.get(), EPOLL_CTL_ADD, fd.get(), EPOLLIN);
     const int key = fd.get();
-    clients_.emplace(key, Client{std::move(fd), {}, {}});
+    clients_.emplace(key, Client{ControlStream(std::move(fd), kMaxRequest)});
   }
 }
 
-bool ControlServer::serve(Client& client) {
-  char buffer[65536];
-  for (;;) {
-    const ssize_t count = ::recv(client.fd.get(), buffer, sizeof buffer, 0);
-    if (count == 0) return false;
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      return errno == EAGAIN;
-    }
-    client.input.append(buffer, static_cast<size_t>(count));
-    for (size_t end; (end = client.input.find('\n')) != std::string::npos;) {
-      const std::string line = client.input.substr(0, end);
-      client.input.erase(0, end + 1);
-      if (!send(client, answer(line))) return false;
-    }
-    if (client.input.size() > kMaxRequest) return false;
-  }
-}
-
-nlohmann::json ControlServer::answer(const std::string& line) {
-  nlohmann::json reply = nlohmann::json::object();
+bool ControlServer::serve(Client& client, uint32_t events) {
   try {
-    const auto request = parseJson(line);
-    reply["id"] = request.at("id");
-    reply["ok"] = handler_(request.at("op").get<std::string>(),
-                           request.value("args", nlohmann::json::object()));
+    if (events & EPOLLOUT) client.stream.flush();
+    const bool open = !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) ||
+                      client.stream.receive([&](ControlStream::Message message) {
+                        answer(client, std::move(message));
+                      });
+    if (open) watch(client);
+    return open;
   } catch (const std::exception& error) {
-    reply["error"] = error.what();
+    noteDropped(error);
+    return false;
   }
-  return reply;
 }
 
-bool ControlServer::send(Client& client, const nlohmann::json& message) {
-  const bool idle = client.output.empty();
-  client.output += anyJsonText(message);
-  client.output += '\n';
-  if (client.output.size() > kMaxPending) return false;
-  return !idle || flush(client);
+void ControlServer::noteDropped(const std::exception& reason) const {
+  log::warn("dropped a connection to {}: {}", path_, reason.what());
 }
 
-bool ControlServer::flush(Client& client) {
-  while (!client.output.empty()) {
-    const ssize_t count =
-        ::send(client.fd.get(), client.output.data(), client.output.size(), MSG_NOSIGNAL);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN) return false;
-      watch(epoll_.get(), EPOLL_CTL_MOD, client.fd.get(), EPOLLIN | EPOLLOUT);
-      return true;
+void ControlServer::answer(Client& client, ControlStream::Message message) {
+  client.format = message.format;
+  control::FromProcess reply;
+  auto& answer = *reply.mutable_answer();
+  try {
+    const control::Request request = parse(message);
+    try {
+      if (request.operation_case() == control::Request::OPERATION_NOT_SET)
+        throw std::invalid_argument(
+            fmt::format("unknown operation; this is release {}", programVersion()));
+      answer = handler_(request, message.descriptors);
+      if (answer.has_hello()) answer.mutable_hello()->set_frames(true);
+    } catch (const std::exception& error) {
+      answer.Clear();
+      answer.set_error(validText(error.what()));
     }
-    client.output.erase(0, static_cast<size_t>(count));
+    answer.set_id(request.id());
+  } catch (const BadRequest& error) {
+    answer.set_error(error.what());
+    if (error.id) answer.set_id(*error.id);
   }
-  watch(epoll_.get(), EPOLL_CTL_MOD, client.fd.get(), EPOLLIN);
-  return true;
+  send(client, reply);
+}
+
+void ControlServer::send(Client& client, const control::FromProcess& message) {
+  client.stream.send(
+      {client.format,
+       client.format == Format::line ? fromProcessToJson(message) : message.SerializeAsString(),
+       {}});
+}
+
+void ControlServer::watch(const Client& client) {
+  watchFd(epoll_.get(), EPOLL_CTL_MOD, client.stream.fd(),
+          client.stream.sent() ? EPOLLIN : EPOLLIN | EPOLLOUT);
 }
 
 }  // namespace vdpa

@@ -20,4 +20,8 @@ std::string anyJsonText(const nlohmann::json& json, int indent) {
   return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+std::string validText(const std::string& text) {
+  return parseJson(anyJsonText(text)).get<std::string>();
+}
+
 }  // namespace vdpa

@@ -20,5 +20,7 @@ nlohmann::json tryParseJson(const std::string& text);
 std::string jsonText(const nlohmann::json& json, int indent = -1);
 // Replaces invalid UTF-8 with U+FFFD.
 std::string anyJsonText(const nlohmann::json& json, int indent = -1);
+// `text` with U+FFFD in place of what is no UTF-8.
+std::string validText(const std::string& text);
 
 }  // namespace vdpa

@@ -1,110 +1,113 @@
 // Logged text may come from a pod, a network's configuration or another plugin, so it must stay
-// within its line. spdlog's patterns escape nothing: our own formatter flags do.
+// within its line.
 #include "common/log.h"
 
-#include <fmt/format.h>
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
 #include <ctime>
+#include <exception>
 #include <iterator>
-#include <memory>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 #include "common/json.h"
 
 namespace vdpa {
 namespace {
 
-// Formatted by spdlog, which catches exceptions.
-struct Message {
-  fmt::string_view format;
-  fmt::format_args arguments;
+struct LevelName {
+  const char* name;
+  log::Level level;
+};
+// In the order of the enumeration, and what else initLogging() takes for them.
+constexpr LevelName kLevels[] = {{"trace", log::Level::trace},  {"debug", log::Level::debug},
+                                 {"info", log::Level::info},    {"warning", log::Level::warn},
+                                 {"error", log::Level::error},  {"off", log::Level::off},
+                                 {"critical", log::Level::off},  // no line is
+                                 {"warn", log::Level::warn},    {"err", log::Level::error}};
+
+// Of the process, as its standard error is. Written before there are threads.
+struct Settings {
+  std::string program;
+  log::Level lowest = log::Level::info;
+  bool json = false;
 };
 
-}  // namespace
-}  // namespace vdpa
+Settings& settings() {
+  static Settings settings;
+  return settings;
+}
 
-template <>
-struct fmt::formatter<vdpa::Message> {
-  constexpr auto parse(format_parse_context& context) { return context.begin(); }
-  auto format(const vdpa::Message& message, format_context& context) const {
-    return vformat_to(context.out(), message.format, message.arguments);
+std::string escaped(const std::string& text) {
+  std::string line;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f)
+      line += fmt::format("\\x{:02x}", byte);
+    else
+      line.push_back(c);
   }
-};
+  return line;
+}
 
-namespace vdpa {
-namespace {
+// `time` in the node's zone, as strftime(3) has it.
+std::string timeText(const char* format, const std::tm& time) {
+  char text[64];
+  return std::string(text, std::strftime(text, sizeof text, format, &time));
+}
 
-static_assert(static_cast<int>(log::Level::trace) == SPDLOG_LEVEL_TRACE &&
-              static_cast<int>(log::Level::error) == SPDLOG_LEVEL_ERROR);
-
-class JsonMessage : public spdlog::custom_flag_formatter {
- public:
-  void format(const spdlog::details::log_msg& message, const std::tm&,
-              spdlog::memory_buf_t& out) override {
-    const std::string text(message.payload.data(), message.payload.size());
-    const std::string quoted = anyJsonText(text);
-    out.append(quoted.data(), quoted.data() + quoted.size());
-  }
-  std::unique_ptr<custom_flag_formatter> clone() const override {
-    return std::make_unique<JsonMessage>();
-  }
-};
-
-class TextMessage : public spdlog::custom_flag_formatter {
- public:
-  void format(const spdlog::details::log_msg& message, const std::tm&,
-              spdlog::memory_buf_t& out) override {
-    for (const char c : message.payload) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte < 0x20 || byte == 0x7f)
-        fmt::format_to(std::back_inserter(out), "\\x{:02x}", byte);
-      else
-        out.push_back(c);
-    }
-  }
-  std::unique_ptr<custom_flag_formatter> clone() const override {
-    return std::make_unique<TextMessage>();
-  }
-};
+std::string lineOf(log::Level level, const std::string& message) {
+  using std::chrono::milliseconds;
+  const auto now =
+      std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+  const std::time_t seconds = now.count() / 1000;
+  std::tm time{};
+  ::localtime_r(&seconds, &time);
+  const char* name = kLevels[static_cast<size_t>(level)].name;
+  const std::string& program = settings().program;
+  if (!settings().json)
+    return fmt::format("{}.{:03} {:7} {}: {}\n", timeText("%Y-%m-%d %H:%M:%S", time),
+                       now.count() % 1000, name, program, escaped(message));
+  const std::string zone = timeText("%z", time);  // +hhmm
+  return fmt::format(
+      "{{\"time\":\"{}.{:03}{}:{}\",\"level\":\"{}\",\"program\":\"{}\","
+      "\"message\":{}}}\n",
+      timeText("%Y-%m-%dT%H:%M:%S", time), now.count() % 1000, zone.substr(0, 3), zone.substr(3),
+      name, program, anyJsonText(message));
+}
 
 }  // namespace
 
 void initLogging(const std::string& program, const std::string& level, const std::string& format) {
-  const auto parsed = spdlog::level::from_str(level);
-  if (parsed == spdlog::level::off && level != "off")
+  const auto* known = std::begin(kLevels);
+  while (known != std::end(kLevels) && level != known->name) ++known;
+  if (known == std::end(kLevels))
     throw std::invalid_argument("log level '" + level +
                                 "': expected trace, debug, info, warning, error or off");
-
-  auto logger =
-      std::make_shared<spdlog::logger>(program, std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  if (format == "json") {
-    formatter->add_flag<JsonMessage>('*').set_pattern(
-        R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","program":"%n","message":%*})");
-  } else if (format == "text") {
-    formatter->add_flag<TextMessage>('*').set_pattern("%Y-%m-%d %H:%M:%S.%e %-7l %n: %*");
-  } else {
+  if (format != "json" && format != "text")
     throw std::invalid_argument("log format '" + format + "': expected text or json");
-  }
-  logger->set_formatter(std::move(formatter));
-  logger->set_level(parsed);
-  logger->flush_on(spdlog::level::trace);
-  spdlog::set_default_logger(std::move(logger));
+  settings() = {program, known->level, format == "json"};
 }
 
 namespace log {
 
 Level lowest() {
-  return static_cast<Level>(spdlog::get_level());
+  return settings().lowest;
 }
 
 void write(Level level, fmt::string_view format, fmt::format_args arguments) {
-  spdlog::log(static_cast<spdlog::level::level_enum>(level), "{}", Message{format, arguments});
+  if (level < lowest()) return;
+  try {
+    const std::string line = lineOf(level, fmt::vformat(format, arguments));
+    // Unbuffered, and one call: lines of several threads and processes stay whole.
+    std::fwrite(line.data(), 1, line.size(), stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "cannot log '%.*s': %s\n", static_cast<int>(format.size()), format.data(),
+                 error.what());
+  }
 }
 
 }  // namespace log

@@ -1,6 +1,5 @@
 // One logging set-up for all programs: lines of text for people, JSON for collectors, always on
-// standard error. Only log.cc includes spdlog: its headers take longer to compile than most files
-// that log.
+// standard error.
 #pragma once
 
 #include <fmt/core.h>
@@ -9,18 +8,19 @@
 
 namespace vdpa {
 
-// `level`: trace, debug, info, warning, error. `format`: text or json. Throws std::invalid_argument
-// with the expected values. Call once, at the start of main.
+// `level`: trace, debug, info, warning, error or off. `format`: text or json. Throws
+// std::invalid_argument with the expected values. Call once, at the start of main, before there are
+// threads; until then `info` and more is logged, as text.
 void initLogging(const std::string& program, const std::string& level, const std::string& format);
 
 namespace log {
 
-enum class Level { trace, debug, info, warn, error };
+enum class Level { trace, debug, info, warn, error, off };  // nothing is logged at `off`
 
 // The lowest logged level; above error if nothing is logged.
 Level lowest();
 
-// From any thread. Doesn't throw: spdlog writes its own failures to standard error.
+// From any thread. Doesn't throw: its own failures are on standard error too.
 void write(Level level, fmt::string_view format, fmt::format_args arguments);
 
 template <typename... Arguments>

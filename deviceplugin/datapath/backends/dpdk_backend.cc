@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/json.h"
+#include "common/control_channel.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/paths.h"
@@ -73,10 +73,10 @@ std::shared_ptr<SupervisedProcess> DpdkBackend::launch(const std::string& id,
       thread_,
       SupervisedProcess::Plan{"vdpa-pmd of " + id, std::move(arguments), paths_.pmdControl(id),
                               programs_.cgroupRoot, kHeartbeat},
-      SupervisedProcess::Handlers{[](SupervisedProcess&, nlohmann::json hello) -> Task<void> {
+      SupervisedProcess::Handlers{[](SupervisedProcess&, control::HelloAnswer hello) -> Task<void> {
                                     // A process that fails answers briefly to report why.
-                                    if (!hello.value("ready", false))
-                                      throw std::runtime_error(hello.value("reason", ""));
+                                    const auto& status = hello.pmd().status();
+                                    if (!status.ready()) throw std::runtime_error(status.reason());
                                     co_return;
                                   },
                                   nullptr, onChange_});
@@ -126,8 +126,8 @@ bool DpdkBackend::retry(const std::string& id, const OfferedDevice& offer) {
 void DpdkBackend::start(OwnerRecord& record) {
   const std::string& id = record.attachment.deviceId;
   const auto process = startDriver(id, record.device);
-  const auto hello = process->call("hello");
-  if (const auto pairs = hello.value("queue_pairs", 0u); pairs > 0)
+  const auto answer = process->call(helloRequest());
+  if (const auto pairs = answer.hello().pmd().queue_pairs(); pairs > 0)
     record.attachment.queuePairs = pairs;
 }
 

@@ -8,10 +8,11 @@
 #include <string>
 
 #include "common/control_channel.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
-#include "common/version.h"
+#include "deviceplugin/datapath/pmd/hello.h"
 #include "deviceplugin/datapath/pmd/options.h"
 
 namespace vdpa::pmd {
@@ -25,15 +26,16 @@ void serve(const PmdOptions& options, const std::string& reason) {
   bool stop = false;
   ControlServer control(
       options.control,
-      [&](const std::string& operation, const nlohmann::json&) {
-        if (operation == "stop") {
+      [&](const control::Request& request, Descriptors&) {
+        control::Answer answer;
+        if (request.has_stop()) {
           stop = true;
-          return nlohmann::json::object();
+          return answer;
         }
-        return nlohmann::json{
-            {"program", "vdpa-pmd"},    {"version", programVersion()}, {"pid", ::getpid()},
-            {"device", options.device}, {"driver", options.driver},    {"socket", options.socket},
-            {"ready", false},           {"connected", false},          {"reason", reason}};
+        *answer.mutable_hello() = helloOf(options);
+        auto& status = *answer.mutable_hello()->mutable_pmd()->mutable_status();
+        status.set_reason(validText(reason));  // it may quote the driver
+        return answer;
       },
       options.controlFd);
   const auto end = Clock::now() + kTime;

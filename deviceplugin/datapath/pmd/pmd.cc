@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,10 +13,13 @@
 #include <string>
 #include <utility>
 
+#include "common/control_channel.h"
+#include "common/control_json.h"
 #include "common/errors.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/stop_signals.h"
-#include "common/version.h"
+#include "deviceplugin/datapath/pmd/hello.h"
 #include "deviceplugin/datapath/pmd/options.h"
 
 namespace vdpa::pmd {
@@ -33,10 +35,10 @@ Pmd::Pmd(PmdOptions options)
       session_(options_.socket),
       control_(
           options_.control,
-          [this](const std::string& operation, const nlohmann::json&) { return handle(operation); },
+          [this](const control::Request& request, Descriptors&) { return answer(request); },
           options_.controlFd) {
   session_.open(device_.handle());
-  published_ = state();
+  published_ = status();
 }
 
 void Pmd::run() {
@@ -95,37 +97,42 @@ int Pmd::untilOpening() const {
   return static_cast<int>(std::max<int64_t>(0, wait.count()));
 }
 
-nlohmann::json Pmd::state() const {
-  return {{"ready", session_.isOpen()}, {"connected", connected_}, {"reason", reason_}};
+control::PmdStatus Pmd::status() const {
+  control::PmdStatus status;
+  status.set_ready(session_.isOpen());
+  status.set_connected(connected_);
+  status.set_reason(validText(reason_));  // it may quote the driver
+  return status;
 }
 
 void Pmd::publish() {
-  nlohmann::json now = state();
-  if (now == published_) return;
-  published_ = now;
-  now["event"] = "state";
-  control_.broadcast(now);
+  auto now = status();
+  if (now.SerializeAsString() == published_.SerializeAsString()) return;
+  published_ = std::move(now);
+  control::Event event;
+  *event.mutable_pmd() = published_;
+  control_.broadcast(event);
 }
 
-nlohmann::json Pmd::handle(const std::string& operation) {
-  if (operation == "stop") {
+control::Answer Pmd::answer(const control::Request& request) {
+  control::Answer answer;
+  if (request.has_stop()) {
     stop_ = true;
-    return nlohmann::json::object();
+    return answer;
   }
-  if (operation == "stats") return {{"queues", device_.stats()}};
-  if (operation != "hello")
-    throw std::invalid_argument(
-        fmt::format("unknown op '{}'; expected hello, stats or stop", operation));
-  nlohmann::json hello = state();
-  hello["program"] = "vdpa-pmd";
-  hello["version"] = programVersion();
-  hello["pid"] = ::getpid();
-  hello["device"] = options_.device;
-  hello["driver"] = options_.driver;
-  hello["socket"] = options_.socket;
-  hello["queue_pairs"] = device_.queuePairs();
-  hello["features"] = device_.features();
-  return hello;
+  if (request.has_stats()) {
+    *answer.mutable_pmd_stats() = device_.stats();
+    return answer;
+  }
+  if (!request.has_hello())
+    throw std::invalid_argument(fmt::format("unknown operation '{}'; expected hello, stats or stop",
+                                            operationName(request.operation_case())));
+  *answer.mutable_hello() = helloOf(options_);
+  auto& pmd = *answer.mutable_hello()->mutable_pmd();
+  *pmd.mutable_status() = status();
+  pmd.set_queue_pairs(device_.queuePairs());
+  pmd.set_features(device_.features());
+  return answer;
 }
 
 }  // namespace vdpa::pmd

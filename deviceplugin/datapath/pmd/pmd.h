@@ -1,17 +1,12 @@
-// The wiring of one vdpa-pmd, and its control operations:
-//   hello  {program, version, pid, device, driver, socket, queue_pairs, features, and the state}
-//   stats  {queues: [{queue, <counter>: <value>, ...}]}
-//   stop   {}
-// State, in "hello" and as the event "state" whenever it changes: `ready`, the socket accepts the
-// worker; `connected`, the device serves the worker's queues; `reason`, why not, if something
-// failed.
+// The wiring of one vdpa-pmd, and its control operations: hello, stats and stop. Its status is an
+// event whenever it changes.
 #pragma once
 
 #include <chrono>
 #include <optional>
+#include <string>
 
 #include "common/control_channel.h"
-#include "common/json.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/eal.h"
@@ -35,8 +30,8 @@ class Pmd {
   // long each time, but never so long that the next pod would notice.
   static constexpr std::chrono::milliseconds kFirstPause{200}, kMaxPause{3200};
 
-  nlohmann::json handle(const std::string& operation);
-  nlohmann::json state() const;
+  control::Answer answer(const control::Request& request);
+  control::PmdStatus status() const;
   void follow(const VhostSession::State& session);
   void openAgain();
   [[noreturn]] void giveBack();
@@ -53,7 +48,7 @@ class Pmd {
   ControlServer control_;
   bool connected_ = false;
   std::string reason_;
-  nlohmann::json published_;
+  control::PmdStatus published_;
   std::chrono::milliseconds pause_ = kFirstPause;
   std::optional<Clock::time_point> closedUntil_;
   bool stop_ = false;

@@ -122,25 +122,28 @@ int VdpaDevice::protocolFeatures(rte_vdpa_device* device, uint64_t* features) {
   return result;
 }
 
-nlohmann::json VdpaDevice::stats() const {
-  auto queues = nlohmann::json::array();
+control::PmdStats VdpaDevice::stats() const {
+  control::PmdStats all;
   const int count = rte_vdpa_get_stats_names(device_, nullptr, 0);
-  if (count <= 0) return queues;
+  if (count <= 0) return all;
   const auto size = static_cast<unsigned>(count);
   std::vector<rte_vdpa_stat_name> names(size);
   rte_vdpa_get_stats_names(device_, names.data(), size);
-  for (uint32_t queue = 0; queue < queuePairs_ * 2; ++queue) {
+  for (uint32_t number = 0; number < queuePairs_ * 2; ++number) {
     std::vector<rte_vdpa_stat> stats(size);
-    const int got = rte_vdpa_get_stats(device_, static_cast<uint16_t>(queue), stats.data(), size);
+    const int got = rte_vdpa_get_stats(device_, static_cast<uint16_t>(number), stats.data(), size);
     if (got <= 0) continue;  // not in use
-    nlohmann::json entry{{"queue", queue}};
+    auto& queue = *all.add_queues();
+    queue.set_queue(number);
     for (int i = 0; i < got && i < count; ++i) {
       const auto& stat = stats[static_cast<size_t>(i)];
-      if (stat.id < size) entry[names[stat.id].name] = stat.value;
+      if (stat.id >= size) continue;
+      auto& counter = *queue.add_counters();
+      counter.set_name(names[stat.id].name);
+      counter.set_value(stat.value);
     }
-    queues.push_back(std::move(entry));
   }
-  return queues;
+  return all;
 }
 
 }  // namespace vdpa::pmd

@@ -9,7 +9,7 @@
 #include <functional>
 #include <string>
 
-#include "common/json.h"
+#include "control.pb.h"
 #include "deviceplugin/datapath/pmd/dpdk_log.h"
 #include "deviceplugin/datapath/pmd/options.h"
 
@@ -39,8 +39,8 @@ class VdpaDevice {
   uint32_t queuePairs() const { return queuePairs_; }
   uint64_t features() const { return features_; }
 
-  // [{"queue": 0, "<the driver's name of a counter>": 1, ...}]; empty if the driver counts nothing.
-  nlohmann::json stats() const;
+  // Empty if the driver counts nothing.
+  control::PmdStats stats() const;
 
  private:
   static void onDeviceEvent(const char* name, rte_dev_event_type event, void* device);

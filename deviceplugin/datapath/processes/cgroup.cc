@@ -130,7 +130,7 @@ uint64_t ownMemoryKills(const std::string& root) noexcept {
     const auto group = memoryGroupOf(root);
     return group ? group->kills : 0;
   } catch (const std::exception&) {
-    return 0;  // it is for the words of a message
+    return 0;  // only a message uses it
   }
 }
 
@@ -139,7 +139,7 @@ std::optional<OwnMemory> ownMemory(const std::string& root) noexcept {
     if (const auto group = memoryGroupOf(root))
       return OwnMemory{bytesIn(group->used), bytesIn(group->limit), group->kills};
   } catch (const std::exception&) {
-    // It is for the words of a message.
+    // Only a message uses it.
   }
   return std::nullopt;
 }

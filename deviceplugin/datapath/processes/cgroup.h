@@ -17,20 +17,20 @@ namespace vdpa::datapath {
 // it is missing. What the process starts from then on is there too. Throws std::system_error.
 void moveToOwnCgroup(const std::string& root, pid_t pid);
 
-// Bounds what is in those cgroups together, in bytes; 0: not at all. The kernel charges a page of
+// Limits the memory of those cgroups together, in bytes; 0: no limit. The kernel charges a page of
 // shared memory to whoever touches it first, and pods let our processes do that. Throws
 // std::system_error.
 void limitOwnCgroup(const std::string& root, uint64_t memory);
 
-// What is in those cgroups together.
+// The memory of those cgroups together.
 struct OwnMemory {
   uint64_t used = 0;   // bytes
   uint64_t limit = 0;  // bytes; UINT64_MAX or another great number: none
   uint64_t kills = 0;  // processes that the kernel ended for lack of memory, so far
 };
-// Nothing where the kernel doesn't tell, and for an empty `root`.
+// Absent if the kernel doesn't report it, or `root` is empty.
 std::optional<OwnMemory> ownMemory(const std::string& root) noexcept;
-// Its kills alone, for whoever asks often; 0 where the kernel doesn't tell.
+// Only its kills, which is cheaper; 0 if the kernel doesn't report them.
 uint64_t ownMemoryKills(const std::string& root) noexcept;
 
 // Lets what is in those cgroups reserve no huge page of any size. A mapping of a hugetlb file

@@ -99,7 +99,7 @@ bool Process::waitEnd(std::chrono::microseconds timeout) {
   const timespec time{seconds.count(), std::chrono::nanoseconds(timeout - seconds).count()};
   if (::ppoll(&ended, 1, &time, nullptr) <= 0) return false;
   siginfo_t info{};
-  // ECHILD: adopted, its status is for somebody else.
+  // ECHILD: it was adopted; its parent gets its status.
   if (::waitid(P_PIDFD, static_cast<id_t>(fd_.get()), &info, WEXITED) == 0) {
     ending_ = describe(info);
     killed_ = info.si_code != CLD_EXITED && info.si_status == SIGKILL;
@@ -129,7 +129,7 @@ std::string versionOf(const std::string& program) {
     process.waitEnd(kVersionTime);
     throw std::runtime_error(fmt::format("{} --version: no answer", program));
   }
-  char text[64];  // far less than a pipe holds: it was never kept waiting
+  char text[64];  // far less than a pipe holds, so the program never waited
   const auto size = ::read(reader.get(), text, sizeof text);
   std::string version(text, static_cast<size_t>(std::max<ssize_t>(0, size)));
   version.erase(std::min(version.size(), version.find_first_of("\r\n")));

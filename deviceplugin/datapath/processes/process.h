@@ -18,7 +18,7 @@ class Process {
   // `output`, if there is one, becomes its standard output. Throws std::system_error.
   static Process start(const std::vector<std::string>& arguments, int inherited = -1,
                        int output = -1);
-  // One that runs already. Throws std::system_error if there is no such process.
+  // Opens a running process. Throws std::system_error if there is none.
   static Process adopt(pid_t pid);
 
   pid_t pid() const { return pid_; }
@@ -44,7 +44,7 @@ class Process {
 // Looks for the program in the directories, in order. Throws std::runtime_error naming them.
 std::string findProgram(const std::string& name, const std::vector<std::string>& directories);
 
-// What `program --version` prints. Throws what says why it doesn't.
+// What `program --version` prints. Throws std::runtime_error with the reason if it prints nothing.
 std::string versionOf(const std::string& program);
 
 }  // namespace vdpa::datapath

@@ -20,7 +20,6 @@
 #include "common/errors.h"
 #include "common/event_loop.h"
 #include "common/event_thread.h"
-#include "common/json.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/task.h"
@@ -59,7 +58,7 @@ std::optional<Process> adopt(pid_t pid) {
   }
 }
 
-// To be called in the handler of that exception.
+// Call this in the exception's handler.
 void throwUnlessNobodyListens(const std::system_error& error) {
   const int code = error.code().value();
   if (code != ENOENT && code != ECONNREFUSED && code != ECONNRESET && code != EPIPE) throw;
@@ -77,19 +76,19 @@ pid_t answering(const std::string& control) {
   return pid;
 }
 
-// What it listens with is known, but not who it is.
+// Its socket is known, but not its pid.
 std::system_error mute(const std::system_error& error, const std::string& control) {
   return systemError(error.code().value(),
                      "{}: the process that listens there hangs as it starts: end it (`fuser {}`)",
                      error.what(), control);
 }
 
-// As findRunning(), for who has no loop.
+// As findRunning(), without a loop.
 std::optional<Process> findStray(const std::string& control) {
   try {
     pid_t pid = lockHolder(control);
     if (pid == 0) {
-      askOnce(control, "hello", nlohmann::json::object(), kStartTime);
+      askOnce(control, helloRequest(), kStartTime);
       pid = answering(control);
     }
     return adopt(pid);
@@ -167,19 +166,19 @@ SupervisedProcess::Status SupervisedProcess::settled() const {
   return status();
 }
 
-nlohmann::json SupervisedProcess::call(const std::string& op, const nlohmann::json& arguments,
-                                       std::chrono::milliseconds timeout) {
-  return thread_.wait(ask(op, arguments, timeout));
+control::Answer SupervisedProcess::call(control::Request request,
+                                        std::chrono::milliseconds timeout) {
+  return thread_.wait(ask(std::move(request), timeout));
 }
 
-Task<nlohmann::json> SupervisedProcess::ask(std::string op, nlohmann::json arguments,
-                                            std::chrono::milliseconds timeout) {
+Task<control::Answer> SupervisedProcess::ask(control::Request request,
+                                             std::chrono::milliseconds timeout) {
   const auto client = client_;  // it may be replaced meanwhile
   if (!client) throw NoAnswer(status().reason);
   if (silentSince_) throw NoAnswer(silence());
   try {
-    auto result = co_await client->call(std::move(op), std::move(arguments), timeout);
-    co_return result;
+    auto answer = co_await client->call(std::move(request), timeout);
+    co_return answer;
   } catch (const std::system_error& error) {
     if (error.code().value() != ETIMEDOUT || client != client_) throw NoAnswer(error.what());
     if (!silentSince_) silentSince_ = Clock::now() - timeout;
@@ -236,7 +235,8 @@ Task<bool> SupervisedProcess::bringUp() {
       status.found = found;
     });
     if (found) leaveContainer(*process_);
-    const bool up = co_await greet();
+    const bool up =
+        co_await greet(found ? ControlClient::Peer::found : ControlClient::Peer::started);
     if (up && found) log::info("took over {}, process {}", plan_.title, last_);
     co_return up;
   } catch (const std::exception& error) {
@@ -246,21 +246,22 @@ Task<bool> SupervisedProcess::bringUp() {
   co_return false;
 }
 
-// The process that has the control socket is adopted; false: nobody has it. Throws what keeps us
-// from telling.
+// Adopts the process that has the control socket; false if there is none. Throws if that can't be
+// determined.
 Task<bool> SupervisedProcess::findRunning() {
   pid_t pid = lockHolder(plan_.control);
   if (pid == 0) {
-    // One that was started this moment listens already, and has its lock when it answers.
+    // A process that has just been started listens already, and has its lock once it answers.
     std::unique_ptr<ControlClient> client;
     try {
-      client = std::make_unique<ControlClient>(thread_.loop(), plan_.control, nullptr, nullptr);
+      client = std::make_unique<ControlClient>(thread_.loop(), plan_.control,
+                                               ControlClient::Peer::found, nullptr, nullptr);
     } catch (const std::system_error& error) {
       throwUnlessNobodyListens(error);
       co_return false;
     }
     try {
-      co_await client->call("hello", nlohmann::json::object(), kStartTime);
+      co_await client->call(helloRequest(), kStartTime);
     } catch (const std::system_error& error) {
       if (error.code().value() == ETIMEDOUT) throw mute(error, plan_.control);
       throwUnlessNobodyListens(error);
@@ -272,7 +273,7 @@ Task<bool> SupervisedProcess::findRunning() {
   co_return process_.has_value();
 }
 
-// It listens already when it begins: nobody has to look for its socket.
+// The process inherits its listening socket, so its start need not be waited for to connect.
 Task<void> SupervisedProcess::start() {
   auto arguments = plan_.arguments;
   arguments.push_back(fmt::format("--control-fd={}", kFirstInherited));
@@ -299,7 +300,7 @@ Task<void> SupervisedProcess::start() {
   log::info("started {}, process {}", plan_.title, process_->pid());
 }
 
-// Not reaching it isn't fatal: the process works, for as long as our container lives.
+// Failure isn't fatal: the process works as long as our container lives.
 void SupervisedProcess::leaveContainer(const Process& process) const {
   if (plan_.cgroupRoot.empty()) return;
   try {
@@ -310,7 +311,7 @@ void SupervisedProcess::leaveContainer(const Process& process) const {
 }
 
 // Says hello, and lets the owner prepare it.
-Task<bool> SupervisedProcess::greet() {
+Task<bool> SupervisedProcess::greet(ControlClient::Peer peer) {
   std::string problem;
   try {
     closed_ = false;
@@ -318,15 +319,17 @@ Task<bool> SupervisedProcess::greet() {
     greeted_ = false;
     early_.clear();
     client_ = std::make_shared<ControlClient>(
-        thread_.loop(), plan_.control, [this](const nlohmann::json& event) { onEvent(event); },
+        thread_.loop(), plan_.control, peer,
+        [this](const control::Event& event) { onEvent(event); },
         [this] {
           closed_ = true;
           news_.notify();
         });
-    auto hello = co_await client_->call("hello", nlohmann::json::object(), kStartTime);
-    if (const auto pid = hello.value("pid", last_); pid != last_)
-      throw std::runtime_error(fmt::format("process {} came first", pid));
-    setStatus([&](Status& status) { status.version = hello.value("version", ""); });
+    const auto answer = co_await client_->call(helloRequest(), kStartTime);
+    auto hello = answer.hello();
+    if (hello.pid() != last_)
+      throw std::runtime_error(fmt::format("process {} came first", hello.pid()));
+    setStatus([&](Status& status) { status.version = hello.version(); });
     if (handlers_.onUp) co_await handlers_.onUp(*this, std::move(hello));
     greeted_ = true;
     for (const auto& event : early_) onEvent(event);
@@ -340,7 +343,7 @@ Task<bool> SupervisedProcess::greet() {
   } catch (const std::exception& error) {
     problem = error.what();
   }
-  // One that is ending says why in its last words: it gets the time for them.
+  // A process that is ending logs the reason: give it time to.
   const bool ended = co_await this->ended(*process_, 1s);
   bool gone = ended;
   if (!gone) gone = co_await end(*process_, nullptr);
@@ -349,7 +352,7 @@ Task<bool> SupervisedProcess::greet() {
   co_return false;
 }
 
-void SupervisedProcess::onEvent(const nlohmann::json& event) {
+void SupervisedProcess::onEvent(const control::Event& event) {
   if (!client_) return;  // it is being stopped
   if (!handlers_.onEvent || client_->answers() == 0) return;
   if (greeted_)
@@ -390,7 +393,7 @@ Task<void> SupervisedProcess::watch() {
               std::chrono::duration_cast<std::chrono::seconds>(silent).count());
     break;
   }
-  // Nothing answers any more: if it hasn't ended by itself, it is of no use.
+  // It no longer answers: if it hasn't ended by itself, end it.
   bool gone = closed_;
   if (gone) gone = co_await ended(*process_, 1s);
   if (!gone) gone = co_await end(*process_, nullptr);
@@ -399,7 +402,7 @@ Task<void> SupervisedProcess::watch() {
 
 Task<bool> SupervisedProcess::answers() {
   try {
-    co_await client_->call("hello", nlohmann::json::object(), kAnswerTime);
+    co_await client_->call(helloRequest(), kAnswerTime);
     co_return true;
   } catch (const std::exception& error) {
     log::debug("{}: {}", plan_.title, error.what());
@@ -434,15 +437,15 @@ Task<bool> SupervisedProcess::ended(Process& process, std::chrono::milliseconds 
   co_return process.waitEnd(0us);
 }
 
-// Asks it to end, if there is a client and it answers, and then ends it by force. False: it hangs
-// in the kernel, where no signal reaches it.
+// Asks it to end, if there is a client and it answers, and then ends it by force. Returns false if
+// it hangs in the kernel, where no signal reaches it.
 Task<bool> SupervisedProcess::end(Process& process, ControlClient* client) {
   if (client && !silentSince_) {
     const auto deadline = Clock::now() + plan_.stopTime;
     try {
-      co_await client->call("stop", nlohmann::json::object(), plan_.stopTime);
+      co_await client->call(stopRequest(), plan_.stopTime);
     } catch (const std::exception&) {
-      // It has gone, or doesn't answer: the wait below tells.
+      // It is gone or doesn't answer: the wait below finds out.
     }
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     const bool gone = co_await ended(process, std::max<std::chrono::milliseconds>(left, 0ms));
@@ -455,7 +458,7 @@ Task<bool> SupervisedProcess::end(Process& process, ControlClient* client) {
   co_return gone;
 }
 
-// The end of the watching and of the process.
+// Ends the supervision and the process.
 Task<void> SupervisedProcess::finish() {
   const auto client = std::exchange(client_, nullptr);
   setStatus([this](Status& status) {
@@ -507,14 +510,14 @@ void SupervisedProcess::fail(const std::string& reason) {
 bool stopStray(const std::string& control) {
   auto process = findStray(control);
   if (process) {
-    log::warn("process {} on {} serves nobody: stopped", process->pid(), control);
+    log::warn("stopping process {} (socket {}): no attachment uses it", process->pid(), control);
     const auto time = SupervisedProcess::Plan().stopTime;
     bool gone = false;
     try {
-      askOnce(control, "stop", nlohmann::json::object(), time);
+      askOnce(control, stopRequest(), time);
       gone = process->waitEnd(time);
     } catch (const std::exception&) {
-      // Then by force.
+      // It is ended by force below.
     }
     if (!gone) {
       process->kill();

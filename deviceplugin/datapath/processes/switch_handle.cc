@@ -11,14 +11,16 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "common/control_channel.h"
+#include "common/control_json.h"
 #include "common/errors.h"
-#include "common/json.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/naming.h"
@@ -49,34 +51,51 @@ constexpr auto kAskTime = std::chrono::seconds(1);
 constexpr uint64_t kMiB = 1 << 20;  // less of it is not worth a word
 constexpr size_t kMaxSuspects = 3;
 
-nlohmann::json portArguments(const std::string& id, const PortSettings& settings) {
-  return {{"id", id},
-          {"mac", settings.mac},
-          {"vlan", settings.vlan},
-          {"mtu", settings.mtu},
-          {"link_up", settings.linkState != "disable"},
-          {"spoof_check", settings.spoofCheck},
-          {"trust", settings.trust},
-          {"max_tx_rate", settings.maxTxRate}};
-}
-
-PortSettings portOf(const nlohmann::json& json) {
-  PortSettings port;
-  json.at("mac").get_to(port.mac);
-  json.at("vlan").get_to(port.vlan);
-  json.at("mtu").get_to(port.mtu);
-  json.at("spoof_check").get_to(port.spoofCheck);
-  port.linkState = json.at("link_up").get<bool>() ? "enable" : "disable";
-  port.trust = json.value("trust", port.trust);
-  port.maxTxRate = json.value("max_tx_rate", port.maxTxRate);
+control::Port portMessage(const std::string& id, const PortSettings& settings) {
+  control::Port port;
+  port.set_id(id);
+  port.set_mac(settings.mac);
+  port.set_vlan(static_cast<int32_t>(settings.vlan));
+  port.set_mtu(static_cast<int32_t>(settings.mtu));
+  port.set_link_down(settings.linkState == "disable");
+  port.set_spoof_check(settings.spoofCheck);
+  port.set_trust(settings.trust);
+  port.set_max_tx_rate(static_cast<int32_t>(settings.maxTxRate));
   return port;
 }
 
-SwitchHandle::Ports portsOf(const nlohmann::json& answer) {
+PortSettings settingsOf(const control::Port& port) {
+  PortSettings settings;
+  settings.mac = port.mac();
+  settings.vlan = static_cast<unsigned>(port.vlan());
+  settings.mtu = static_cast<unsigned>(port.mtu());
+  settings.linkState = port.link_down() ? "disable" : "enable";
+  settings.spoofCheck = port.spoof_check();
+  settings.trust = port.trust();
+  settings.maxTxRate = static_cast<unsigned>(port.max_tx_rate());
+  return settings;
+}
+
+SwitchHandle::Ports portsOf(const control::PortList& list) {
   SwitchHandle::Ports ports;
-  for (const auto& port : answer.at("ports"))
-    ports[port.at("id").get<std::string>()] = portOf(port);
+  for (const auto& each : list.ports()) ports[each.port().id()] = settingsOf(each.port());
   return ports;
+}
+
+std::set<std::string> idsOf(const control::HelloAnswer& hello) {
+  return {hello.vswitch().ports().begin(), hello.vswitch().ports().end()};
+}
+
+control::Request removal(const std::string& id) {
+  control::Request request;
+  request.mutable_remove_port()->set_id(id);
+  return request;
+}
+
+control::Request listRequest() {
+  control::Request request;
+  request.mutable_ports();
+  return request;
 }
 
 std::vector<unsigned> coresOf(const std::string& text) {
@@ -87,18 +106,18 @@ std::vector<unsigned> coresOf(const std::string& text) {
 }
 
 // What the switch says it runs with. Cores that are the same are written as in `launched`.
-SwitchConfig configOf(const nlohmann::json& hello, const SwitchConfig& launched) {
-  SwitchConfig config{hello.value("queue_pairs", 0u), hello.value("mtu", 0u),
-                      hello.value("uplink", ""), launched.cores};
-  const auto cores = hello.value("cores", coresOf(launched.cores));
+SwitchConfig configOf(const control::SwitchHello& hello, const SwitchConfig& launched) {
+  SwitchConfig config{hello.queue_pairs(), hello.mtu(), hello.uplink(), launched.cores};
+  const std::vector<unsigned> cores(hello.cores().begin(), hello.cores().end());
   if (cores != coresOf(launched.cores)) config.cores = fmt::format("{}", fmt::join(cores, ","));
   return config;
 }
 
-// An operation that a switch of another release may not know.
-Task<void> tryTo(SupervisedProcess& process, std::string operation, nlohmann::json arguments) {
+// The switch may refuse; then packets may be lost.
+Task<void> tryTo(SupervisedProcess& process, control::Request request) {
+  const std::string operation = operationName(request.operation_case());
   try {
-    co_await process.ask(operation, std::move(arguments));
+    co_await process.ask(std::move(request));
   } catch (const std::exception& error) {
     log::debug("{}: {}", operation, error.what());
   }
@@ -152,10 +171,10 @@ void SwitchHandle::launch() {
         SupervisedProcess::Plan{"vdpa-switch of " + resource_, std::move(arguments),
                                 paths_.switchControl(name_), programs_.cgroupRoot, kHeartbeat},
         SupervisedProcess::Handlers{
-            [this, config](SupervisedProcess& started, nlohmann::json hello) {
+            [this, config](SupervisedProcess& started, control::HelloAnswer hello) {
               return onUp(started, std::move(hello), config);
             },
-            [this](const nlohmann::json& event) { onEvent(event); }, onChange_,
+            [this](const control::Event& event) { onEvent(event); }, onChange_,
             [this](pid_t pid, bool outOfMemory) {
               ready_ = false;
               return closeCrasher(pid, outOfMemory);
@@ -193,21 +212,22 @@ void SwitchHandle::upgrade() {
 
 void SwitchHandle::go() {
   const auto running = process();
-  thread_.wait(tryTo(*running, "go", nlohmann::json::object()));
+  control::Request request;
+  request.mutable_go();
+  thread_.wait(tryTo(*running, std::move(request)));
 }
 
 // Before anybody else may ask the switch for anything.
-Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
+Task<void> SwitchHandle::onUp(SupervisedProcess& process, control::HelloAnswer hello,
                               SwitchConfig launched) {
-  const SwitchConfig running = configOf(hello, launched);
+  const SwitchConfig running = configOf(hello.vswitch(), launched);
   const bool same = running == launched;
-  const auto ids = hello.value("ports", std::vector<std::string>());
-  present_ = {ids.begin(), ids.end()};
+  present_ = idsOf(hello);
   Ports kept;
-  if (!ids.empty()) {
-    const auto answer = co_await process.ask("ports");
-    learnClosures(answer);
-    for (auto& [id, settings] : portsOf(answer))
+  if (!present_.empty()) {
+    const auto answer = co_await process.ask(listRequest());
+    learnClosures(answer.ports());
+    for (auto& [id, settings] : portsOf(answer.ports()))
       if (holders_.unknown(id)) kept.emplace(id, settings);
   }
   bool empty = true, upgrading = false;
@@ -224,8 +244,9 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
               resource_);
   // Or what the first pod sends would be lost on the way to those that aren't connected yet.
   if (upgrading && !empty) {
-    nlohmann::json hold = {{"ms", kHold.count()}};
-    co_await tryTo(process, "hold", std::move(hold));
+    control::Request request;
+    request.mutable_hold()->set_milliseconds(kHold.count());
+    co_await tryTo(process, std::move(request));
   }
   co_await settle(process);
   Lock lock(mutex_);
@@ -237,9 +258,8 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, nlohmann::json hello,
 // What was asked for in its silence and given up may have been done or not.
 Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
   ready_ = false;
-  const auto hello = co_await process.ask("hello");
-  const auto ids = hello.value("ports", std::vector<std::string>());
-  present_ = {ids.begin(), ids.end()};
+  const auto answer = co_await process.ask(helloRequest());
+  present_ = idsOf(answer.hello());
   co_await settle(process);
   ready_ = true;
   becameReady_.notify();
@@ -250,37 +270,40 @@ Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
 Task<void> SwitchHandle::settle(SupervisedProcess& process) {
   std::set<std::string> done;
   for (;;) {
-    std::string operation, id;
-    nlohmann::json arguments;
+    std::string id;
+    control::Request request;
     {
       Lock lock(mutex_);
       for (const auto& one : present_)
         if (!ports_.contains(one)) id = one;
       if (!id.empty()) {
-        operation = "remove_port";
-        arguments = {{"id", id}};
+        request = removal(id);
       } else {
         const auto next = std::find_if(ports_.begin(), ports_.end(), [&](const auto& port) {
           return !done.contains(port.first);
         });
         if (next == ports_.end()) co_return;
         id = next->first;
-        operation = present_.contains(id) ? "set_port" : "add_port";
-        arguments = newPort(id, next->second);
+        auto& port =
+            present_.contains(id) ? *request.mutable_set_port() : *request.mutable_add_port();
+        port = newPort(id, next->second);
       }
     }
-    if (operation == "remove_port")
+    if (request.has_remove_port())
       present_.erase(id);
     else
       present_.insert(id);
     done.insert(id);
+    const auto operation = request.operation_case();
     try {
-      co_await process.ask(operation, std::move(arguments));
+      co_await process.ask(std::move(request));
     } catch (const NoAnswer&) {
       throw;
     } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
-      log::error("vdpa-switch of {}: {} of {}: {}", resource_, operation, id, error.what());
-      if (operation == "add_port") present_.erase(id);  // whoever waits for it tries for itself
+      log::error("vdpa-switch of {}: {} of {}: {}", resource_, operationName(operation), id,
+                 error.what());
+      // Whoever waits for the port tries for itself.
+      if (operation == control::Request::kAddPort) present_.erase(id);
     }
   }
 }
@@ -347,24 +370,23 @@ Task<void> SwitchHandle::nameUnallocated() {
 }
 
 // From a switch that another vdpa-datapath started.
-void SwitchHandle::learnClosures(const nlohmann::json& answer) {
+void SwitchHandle::learnClosures(const control::PortList& list) {
   Lock lock(mutex_);
-  for (const auto& port : answer.at("ports")) {
-    const auto closed = port.find("closed");
-    if (closed == port.end()) continue;
+  for (const auto& each : list.ports()) {
+    if (!each.port().has_closed()) continue;
+    const auto& closed = each.port().closed();
     closures_.try_emplace(
-        port.at("id").get<std::string>(),
-        Closure{closed->at("crashes").get<unsigned>(),
-                Clock::now() + std::chrono::milliseconds(closed->at("ms").get<int64_t>()),
-                closed->at("reason").get<std::string>()});
+        each.port().id(),
+        Closure{static_cast<unsigned>(closed.crashes()),
+                Clock::now() + std::chrono::milliseconds(closed.milliseconds()), closed.reason()});
   }
 }
 
-void SwitchHandle::onEvent(const nlohmann::json& event) {
-  if (event.value("event", "") != "opened") return;
+void SwitchHandle::onEvent(const control::Event& event) {
+  if (!event.has_opened()) return;
   {
     Lock lock(mutex_);
-    const auto closure = closures_.find(event.value("id", ""));
+    const auto closure = closures_.find(event.opened().id());
     if (closure == closures_.end()) return;
     closure->second.reason.clear();
   }
@@ -372,17 +394,17 @@ void SwitchHandle::onEvent(const nlohmann::json& event) {
 }
 
 // What add_port and set_port take. A switch of 0.1.0 ignores that the port is to be closed.
-nlohmann::json SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
-  auto arguments = portArguments(id, settings);
+control::Port SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
+  auto port = portMessage(id, settings);
   const auto closure = closures_.find(id);
-  if (closure == closures_.end() || closure->second.reason.empty()) return arguments;
+  if (closure == closures_.end() || closure->second.reason.empty()) return port;
   const auto left =
       std::chrono::ceil<std::chrono::milliseconds>(closure->second.until - Clock::now());
-  arguments["closed"] = {
-      {"ms", std::max<int64_t>(1, left.count())},  // at 0 it would not say "opened"
-      {"crashes", closure->second.crashes},
-      {"reason", closure->second.reason}};
-  return arguments;
+  auto& closed = *port.mutable_closed();
+  closed.set_milliseconds(std::max<int64_t>(1, left.count()));  // at 0 it would not say "opened"
+  closed.set_crashes(closure->second.crashes);
+  closed.set_reason(closure->second.reason);
+  return port;
 }
 
 std::string SwitchHandle::portProblem(const std::string& id) const {
@@ -445,8 +467,9 @@ Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
     Lock lock(mutex_);
     settings = ports_[id];
   }
-  auto arguments = portArguments(id, settings);
-  co_await change("add_port", std::move(arguments));
+  control::Request request;
+  *request.mutable_add_port() = portMessage(id, settings);
+  co_await change(std::move(request));
 }
 
 void SwitchHandle::removePort(const std::string& id) {
@@ -462,9 +485,9 @@ void SwitchHandle::removePort(const std::string& id) {
 
 Task<void> SwitchHandle::takeAway(std::string id) {
   if (!ready_ || present_.erase(id) == 0) co_return;
-  nlohmann::json arguments = {{"id", id}};
+  control::Request request = removal(id);
   try {
-    co_await change("remove_port", std::move(arguments));
+    co_await change(std::move(request));
   } catch (const NoAnswer& error) {
     // It is down, and comes back without the port, or silent, and loses it once it answers.
     log::debug("cannot remove the port of {}: {}", id, error.what());
@@ -475,10 +498,10 @@ Task<void> SwitchHandle::takeAway(std::string id) {
 }
 
 // Without an answer it isn't known what the switch has, until it starts again or recovers.
-Task<void> SwitchHandle::change(std::string operation, nlohmann::json arguments) {
+Task<void> SwitchHandle::change(control::Request request) {
   const auto running = process();
   try {
-    co_await running->ask(std::move(operation), std::move(arguments));
+    co_await running->ask(std::move(request));
   } catch (const NoAnswer&) {
     if (running == process()) ready_ = false;
     throw;
@@ -500,17 +523,20 @@ bool SwitchHandle::hasPort(const std::string& id) const {
 }
 
 SwitchHandle::Ports SwitchHandle::readPorts() {
-  return portsOf(process()->call("ports"));
+  return portsOf(process()->call(listRequest()).ports());
 }
 
 std::vector<DeviceCounters> SwitchHandle::readCounters(const std::vector<std::string>& ids) {
+  control::Request request;
+  request.mutable_stats()->mutable_ports()->Add(ids.begin(), ids.end());
+  const auto answer = process()->call(std::move(request));
   std::vector<DeviceCounters> counters;
-  const auto answer = process()->call("stats", {{"ports", ids}});
-  for (const auto& port : answer.at("ports"))
-    counters.push_back({port.at("id").get<std::string>(), port.at("rx_packets").get<uint64_t>(),
-                        port.at("rx_bytes").get<uint64_t>(), port.at("tx_packets").get<uint64_t>(),
-                        port.at("tx_bytes").get<uint64_t>(),
-                        port.at("drops").get<std::map<std::string, uint64_t>>()});
+  for (const auto& port : answer.switch_stats().ports()) {
+    DeviceCounters device{port.id(),         port.rx_packets(), port.rx_bytes(),
+                          port.tx_packets(), port.tx_bytes(),   {}};
+    for (const auto& drop : port.drops()) device.drops[drop.name()] = drop.value();
+    counters.push_back(std::move(device));
+  }
   return counters;
 }
 

@@ -1,10 +1,12 @@
-// The switch of one resource, and the ports it ought to have: they are put back whenever it starts
-// anew.
+// The switch of one resource, and the ports it ought to have: they are restored whenever it is
+// started again.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <map>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,9 +20,9 @@
 
 namespace vdpa::datapath {
 
-// What is known of who has devices. Called from any thread.
+// Who has which device. Called from any thread.
 struct Holders {
-  std::function<bool(const std::string& id)> unknown;  // it is in use, but who has it isn't known
+  std::function<bool(const std::string& id)> unknown;      // in use, but its owner is not known
   std::function<std::string(const std::string& id)> name;  // for people
   // See WorkerHandle::unallocated.
   std::function<Task<uint64_t>(std::string id, std::chrono::milliseconds timeout)> unallocated;
@@ -33,7 +35,7 @@ class SwitchHandle {
   // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
   // records. A port of the switch that runs, which isn't among them and whose holder is unknown,
   // stays as it is.
-  // `onChange` is called on the event thread when problem() may be another one.
+  // `onChange` is called on the event thread when problem() may have changed.
   SwitchHandle(EventThread& thread, const Programs& programs, const Paths& paths,
                std::string resource, SwitchConfig config, Ports ports, Holders holders,
                std::function<void()> onChange);
@@ -54,7 +56,7 @@ class SwitchHandle {
   bool hasPorts() const;
   bool hasPort(const std::string& id) const;
 
-  // As the switch tells them.
+  // As the switch reports them.
   Ports readPorts();
   std::vector<DeviceCounters> readCounters(const std::vector<std::string>& ids);
 
@@ -64,7 +66,7 @@ class SwitchHandle {
   std::string problem() const;
   // Why this port alone can't be used.
   std::string portProblem(const std::string& id) const;
-  // The process in force.
+  // The current process.
   std::shared_ptr<SupervisedProcess> process() const;
   // Ends the process and starts the program that is installed now, with the same ports.
   // Packets of pods that were connected pass again after go(), or by themselves after a moment.
@@ -85,16 +87,15 @@ class SwitchHandle {
   Task<void> settle(SupervisedProcess& process);
   Task<void> put(std::string id, Clock::time_point deadline);
   Task<void> takeAway(std::string id);
-  Task<void> change(std::string operation, nlohmann::json arguments);
+  Task<void> change(control::Request request);
   Task<void> onRecovered(SupervisedProcess& process);
   bool closeCrasher(pid_t pid, bool outOfMemory);
   Task<void> nameUnallocated();
-  void learnClosures(const nlohmann::json& answer);
-  void onEvent(const nlohmann::json& event);
-  nlohmann::json newPort(const std::string& id, const PortSettings& settings) const
-      REQUIRES(mutex_);
+  void learnClosures(const control::PortList& list);
+  void onEvent(const control::Event& event);
+  control::Port newPort(const std::string& id, const PortSettings& settings) const REQUIRES(mutex_);
   void restart() REQUIRES(changing_);
-  Task<void> onUp(SupervisedProcess& process, nlohmann::json hello, SwitchConfig launched);
+  Task<void> onUp(SupervisedProcess& process, control::HelloAnswer hello, SwitchConfig launched);
 
   EventThread& thread_;
   const Programs programs_;

@@ -13,10 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "common/json.h"
+#include "common/control_channel.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/paths.h"
+#include "control.pb.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/programs.h"
@@ -47,12 +48,25 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
   // Its name may be another device's when the worker is started again.
   if (struct stat node; engine.flag == "--vhost-vdpa" && ::stat(engine.path.c_str(), &node) == 0)
     arguments.push_back(fmt::format("--inode={}", node.st_ino));
-  // Otherwise the device's own.
+  // Without it the worker reports the device's own.
   if (!attachment.port.mac.empty()) arguments.push_back("--mac=" + attachment.port.mac);
   if (attachment.port.mtu != 0) arguments.push_back(fmt::format("--mtu={}", attachment.port.mtu));
   if (!record.socket.selinuxLabel.empty())
     arguments.push_back("--selinux-label=" + record.socket.selinuxLabel);
   return arguments;
+}
+
+std::string stateOf(control::WorkerStatus::Front front) {
+  switch (front) {
+    case control::WorkerStatus::LISTENING:
+      return "waiting";
+    case control::WorkerStatus::CONNECTED:
+      return "connected";
+    case control::WorkerStatus::RUNNING:
+      return "running";
+    default:
+      return "";
+  }
 }
 
 // It may be busy for as long while the kernel pins a large pod's memory for its device.
@@ -73,42 +87,45 @@ WorkerHandle::WorkerHandle(EventThread& thread, const Programs& programs, const 
                 .heartbeat = kHeartbeat,
                 .mayRun = begin == Begin::takeOver,
                 .serves = describeOwner(record.attachment.owner)},
-               {[this](SupervisedProcess&, nlohmann::json hello) -> Task<void> {
+               {[this](SupervisedProcess&, control::HelloAnswer hello) -> Task<void> {
                   Lock lock(mutex_);
-                  apply(hello);
+                  apply(hello.worker().status());
                   co_return;
                 },
-                [this](const nlohmann::json& event) { take(event); },
+                [this](const control::Event& event) {
+                  if (event.has_worker()) take(event.worker());
+                },
                 [this] {
                   {
-                    Lock lock(mutex_);  // not between a waiter's look and its sleep
+                    Lock lock(mutex_);  // not between a waiter's check and its sleep
                     changed_.notifyAll();
                   }
                   onChange_();
                 }}) {}
 
-void WorkerHandle::take(const nlohmann::json& event) {
+void WorkerHandle::take(const control::WorkerStatus& status) {
   const bool healthSame = [&] {
     Lock lock(mutex_);
     const auto before = health();
-    apply(event);
+    apply(status);
     return before == health();
   }();
   changed_.notifyAll();
-  if (!healthSame) onChange_();  // which looks at all devices
+  if (!healthSame) onChange_();  // which checks all devices
 }
 
-// What a device's health may depend on; a pod's comings and goings are nothing of it.
-std::tuple<bool, std::string, std::string> WorkerHandle::health() const {
-  return {ready_, engine_, engine_ == "down" ? reason_ : ""};
+// What a device's health depends on; whether a pod is connected does not matter.
+std::tuple<bool, bool, std::string> WorkerHandle::health() const {
+  return {ready_, engineDown_, engineDown_ ? reason_ : ""};
 }
 
-void WorkerHandle::apply(const nlohmann::json& state) {
-  ready_ = state.value("ready", false);
-  front_ = state.value("front", "");
-  engine_ = state.value("engine", "");
-  reason_ = state.value("reason", "");
-  facts_ = {state.value("mac", ""), state.value("mtu", 0u), state.value("queue_pairs", 0u)};
+void WorkerHandle::apply(const control::WorkerStatus& status) {
+  ready_ = status.ready();
+  front_ = status.front();
+  engineDown_ = !status.engine_up();
+  reason_ = status.reason();
+  const auto& limits = status.limits();
+  facts_ = {limits.mac(), limits.mtu(), limits.queue_pairs()};
 }
 
 WorkerHandle::Facts WorkerHandle::facts() const {
@@ -118,8 +135,8 @@ WorkerHandle::Facts WorkerHandle::facts() const {
 
 Task<uint64_t> WorkerHandle::unallocated(std::chrono::milliseconds timeout) {
   try {
-    const auto hello = co_await process_.ask("hello", nlohmann::json::object(), timeout);
-    co_return hello.value("unallocated", uint64_t{0});
+    const auto answer = co_await process_.ask(helloRequest(), timeout);
+    co_return answer.hello().worker().unallocated();
   } catch (const std::exception& error) {
     log::debug("{}: {}", deviceId_, error.what());
   }
@@ -156,9 +173,8 @@ std::string WorkerHandle::state() const {
   const auto status = process_.status();
   if (!status.up) return "failed: " + status.reason;
   Lock lock(mutex_);
-  if (engine_ == "down")
-    return fmt::format("failed: the engine of {} is down: {}", deviceId_, reason_);
-  return front_ == "listening" ? "waiting" : front_;
+  if (engineDown_) return fmt::format("failed: the engine of {} is down: {}", deviceId_, reason_);
+  return stateOf(front_);
 }
 
 }  // namespace vdpa::datapath

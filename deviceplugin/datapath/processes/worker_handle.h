@@ -27,7 +27,7 @@ struct EngineAddress {
 
 class WorkerHandle {
  public:
-  // What the engine says of the device; empty and 0 where it doesn't.
+  // What the engine reports of the device; empty and 0 where it doesn't.
   struct Facts {
     std::string mac;
     unsigned mtu = 0;
@@ -36,10 +36,10 @@ class WorkerHandle {
 
   enum class Begin {
     start,     // none runs for this device
-    takeOver,  // the one that runs, or else start one
+    takeOver,  // adopt the one that runs, or start one
   };
 
-  // `onChange` is called on the event thread when state() may be another one.
+  // `onChange` is called on the event thread when state() may have changed.
   WorkerHandle(EventThread& thread, const Programs& programs, const Paths& paths,
                const OwnerRecord& record, const EngineAddress& engine, Begin begin,
                std::function<void()> onChange);
@@ -51,25 +51,25 @@ class WorkerHandle {
   SupervisedProcess::Status status() const { return process_.status(); }
   // "waiting", "connected", "running" or "failed: <reason>".
   std::string state() const;
-  // The same, for which a worker that is being started or taken over gets a moment.
+  // The same; waits briefly for a worker that is being started or adopted.
   std::string settledState() const;
   Facts facts() const;
-  // Bytes of its pod's memory that nobody has allocated, as MemoryTable has it. 0 if it doesn't
-  // say: it is of 0.1.0, no pod is connected, or it doesn't answer in time.
+  // Bytes of its pod's memory that are not allocated (see MemoryTable). 0 if it doesn't report
+  // them: it is of 0.1.0, no pod is connected, or it doesn't answer in time.
   Task<uint64_t> unallocated(std::chrono::milliseconds timeout);
 
  private:
-  void take(const nlohmann::json& event);
-  void apply(const nlohmann::json& state) REQUIRES(mutex_);
-  std::tuple<bool, std::string, std::string> health() const REQUIRES(mutex_);
+  void take(const control::WorkerStatus& status);
+  void apply(const control::WorkerStatus& status) REQUIRES(mutex_);
+  std::tuple<bool, bool, std::string> health() const REQUIRES(mutex_);
 
   const std::string deviceId_;
   const std::function<void()> onChange_;
   mutable Mutex mutex_;
   Condition changed_;
   bool ready_ GUARDED_BY(mutex_) = false;
-  std::string front_ GUARDED_BY(mutex_);
-  std::string engine_ GUARDED_BY(mutex_);
+  control::WorkerStatus::Front front_ GUARDED_BY(mutex_) = control::WorkerStatus::NONE;
+  bool engineDown_ GUARDED_BY(mutex_) = false;  // as it says
   std::string reason_ GUARDED_BY(mutex_);
   Facts facts_ GUARDED_BY(mutex_);
   SupervisedProcess process_;  // last: its threads use the rest

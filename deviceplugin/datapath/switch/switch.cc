@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/control_channel.h"
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/mutex.h"
@@ -59,21 +60,19 @@ uint64_t macOf(const std::string& text) {
   return mac;
 }
 
-int64_t numberOf(const nlohmann::json& arguments, const char* name, int64_t otherwise,
-                 int64_t least, int64_t most) {
-  const auto number = arguments.value(name, otherwise);
+int64_t checkedNumber(const char* name, int64_t number, int64_t least, int64_t most) {
   if (number < least || number > most)
     throw std::runtime_error(fmt::format("{} {}: expected {} to {}", name, number, least, most));
   return number;
 }
 
-std::optional<VhostPorts::Closure> closureOf(const nlohmann::json& arguments) {
-  const auto closed = arguments.find("closed");
-  if (closed == arguments.end()) return std::nullopt;
+std::optional<VhostPorts::Closure> closureOf(const control::Port& port) {
+  if (!port.has_closed()) return std::nullopt;
+  const auto& closed = port.closed();
   return VhostPorts::Closure{
-      std::chrono::milliseconds(numberOf(*closed, "ms", 1, 1, kMaxClosure.count())),
-      static_cast<unsigned>(numberOf(*closed, "crashes", 1, 1, UINT32_MAX)),
-      closed->value("reason", "")};
+      std::chrono::milliseconds(checkedNumber("ms", closed.milliseconds(), 1, kMaxClosure.count())),
+      static_cast<unsigned>(checkedNumber("crashes", closed.crashes(), 1, UINT32_MAX)),
+      closed.reason()};
 }
 
 // Those of a switch that was killed: a port that nobody wants any more would leave its socket, or
@@ -99,9 +98,7 @@ Switch::Switch(SwitchOptions options)
       publisher_(pollersOf(options_)),
       control_(
           options_.control,
-          [this](const std::string& operation, const nlohmann::json& arguments) {
-            return handle(operation, arguments);
-          },
+          [this](const control::Request& request, Descriptors&) { return answer(request); },
           options_.controlFd) {
   std::filesystem::create_directories(options_.portsDirectory);
   removeSockets(options_.portsDirectory);
@@ -116,17 +113,22 @@ Switch::Switch(SwitchOptions options)
       VhostPorts::Options{options_.portsDirectory, options_.queuePairs, pollersOf(options_),
                           uplink_ != nullptr, options_.mtu},
       publisher_, table_, stalled_, serving_,
-      VhostPorts::Events{
-          [this](const std::string& id, bool connected, const std::string& reason) {
-            queueEvent(
-                {{"event", "port"}, {"id", id}, {"connected", connected}, {"reason", reason}});
-          },
-          [this](const std::string& id) {
-            queueEvent({{"event", "opened"}, {"id", id}});
-          }});
+      VhostPorts::Events{[this](const std::string& id, bool connected, const std::string& reason) {
+                           control::Event event;
+                           auto& port = *event.mutable_port();
+                           port.set_id(id);
+                           port.set_connected(connected);
+                           port.set_reason(reason);
+                           queueEvent(std::move(event));
+                         },
+                         [this](const std::string& id) {
+                           control::Event event;
+                           event.mutable_opened()->set_id(id);
+                           queueEvent(std::move(event));
+                         }});
 }
 
-void Switch::queueEvent(nlohmann::json event) {
+void Switch::queueEvent(control::Event event) {
   {
     Lock lock(eventsMutex_);
     events_.push_back(std::move(event));
@@ -137,7 +139,7 @@ void Switch::queueEvent(nlohmann::json event) {
 void Switch::sendEvents() {
   eventfd_t ignored;
   ::eventfd_read(eventReady_.get(), &ignored);
-  std::vector<nlohmann::json> events;
+  std::vector<control::Event> events;
   {
     Lock lock(eventsMutex_);
     events.swap(events_);
@@ -184,66 +186,83 @@ void Switch::release(std::string_view reason) {
   log::info("packets pass: {}", reason);
 }
 
-PortSettings Switch::settingsOf(const nlohmann::json& arguments) const {
+PortSettings Switch::settingsOf(const control::Port& port) const {
   PortSettings settings;
-  settings.mac = macOf(arguments.at("mac").get<std::string>());
-  settings.vlan = static_cast<uint16_t>(numberOf(arguments, "vlan", 0, 0, 4094));
-  settings.mtu = static_cast<unsigned>(numberOf(arguments, "mtu", options_.mtu, 68, options_.mtu));
-  settings.linkUp = arguments.value("link_up", true);
-  settings.spoofCheck = arguments.value("spoof_check", false);
-  settings.trust = arguments.value("trust", false);
-  settings.maxTxRate =
-      static_cast<unsigned>(numberOf(arguments, "max_tx_rate", 0, 0, RateLimit::kMaxMbits));
+  settings.mac = macOf(port.mac());
+  settings.vlan = static_cast<uint16_t>(checkedNumber("vlan", port.vlan(), 0, 4094));
+  settings.mtu = options_.mtu;
+  if (port.has_mtu())
+    settings.mtu = static_cast<unsigned>(checkedNumber("mtu", port.mtu(), 68, options_.mtu));
+  settings.linkUp = !port.link_down();
+  settings.spoofCheck = port.spoof_check();
+  settings.trust = port.trust();
+  settings.maxTxRate = static_cast<unsigned>(
+      checkedNumber("max_tx_rate", port.max_tx_rate(), 0, RateLimit::kMaxMbits));
   return settings;
 }
 
-nlohmann::json Switch::handle(const std::string& operation, const nlohmann::json& arguments) {
-  if (operation == "hello")
-    return {{"program", "vdpa-switch"},
-            {"version", programVersion()},
-            {"pid", ::getpid()},
-            {"name", options_.name},
-            {"queue_pairs", options_.queuePairs},
-            {"mtu", options_.mtu},
-            {"uplink", options_.uplink},
-            {"cores", options_.cores},
-            {"ports", ports_->ids()}};
-  if (operation == "add_port") {
-    const auto id = arguments.at("id").get<std::string>();
-    if (id.empty() || id.find('/') != std::string::npos)
-      throw std::runtime_error(fmt::format("port id '{}': expected a device ID", id));
-    return {{"socket", ports_->add(id, settingsOf(arguments), closureOf(arguments))}};
+std::string Switch::addPort(const control::Port& port) {
+  if (port.id().empty() || port.id().find('/') != std::string::npos)
+    throw std::runtime_error(fmt::format("port id '{}': expected a device ID", port.id()));
+  return ports_->add(port.id(), settingsOf(port), closureOf(port));
+}
+
+control::HelloAnswer Switch::hello() const {
+  control::HelloAnswer hello;
+  hello.set_program("vdpa-switch");
+  hello.set_version(programVersion());
+  hello.set_pid(::getpid());
+  auto& vswitch = *hello.mutable_vswitch();
+  vswitch.set_name(options_.name);
+  vswitch.set_queue_pairs(options_.queuePairs);
+  vswitch.set_mtu(options_.mtu);
+  vswitch.set_uplink(options_.uplink);
+  for (const unsigned core : options_.cores) vswitch.add_cores(core);
+  for (const auto& id : ports_->ids()) vswitch.add_ports(id);
+  return hello;
+}
+
+control::Answer Switch::answer(const control::Request& request) {
+  using control::Request;
+  control::Answer answer;
+  switch (request.operation_case()) {
+    case Request::kHello:
+      *answer.mutable_hello() = hello();
+      break;
+    case Request::kAddPort:
+      answer.mutable_add_port()->set_socket(addPort(request.add_port()));
+      break;
+    case Request::kSetPort:
+      ports_->set(request.set_port().id(), settingsOf(request.set_port()));
+      break;
+    case Request::kRemovePort:
+      ports_->remove(request.remove_port().id());
+      break;
+    case Request::kPorts:
+      *answer.mutable_ports() = ports_->describe();
+      break;
+    case Request::kStats: {
+      const auto& ids = request.stats().ports();
+      *answer.mutable_switch_stats() = ports_->stats({ids.begin(), ids.end()});
+      for (const auto& poller : pollers_)
+        answer.mutable_switch_stats()->add_busy_ns(poller->busy().count());
+      break;
+    }
+    case Request::kHold:
+      heldUntil_ = Clock::now() + std::chrono::milliseconds(checkedNumber(
+                                      "ms", request.hold().milliseconds(), 0, kMaxHold.count()));
+      ports_->hold(true);
+      break;
+    case Request::kGo:
+      release("as told");
+      break;
+    case Request::kStop:
+      stop_ = true;
+      break;
+    case Request::OPERATION_NOT_SET:
+      break;  // ControlServer has answered
   }
-  if (operation == "set_port") {
-    ports_->set(arguments.at("id").get<std::string>(), settingsOf(arguments));
-    return nlohmann::json::object();
-  }
-  if (operation == "remove_port") {
-    ports_->remove(arguments.at("id").get<std::string>());
-    return nlohmann::json::object();
-  }
-  if (operation == "ports") return {{"ports", ports_->describe()}};
-  if (operation == "stats") {
-    auto busy = nlohmann::json::array();
-    for (const auto& poller : pollers_) busy.push_back(poller->busy().count());
-    return {{"ports", ports_->stats(arguments.value("ports", std::vector<std::string>()))},
-            {"busy_ns", busy}};
-  }
-  if (operation == "hold") {
-    heldUntil_ =
-        Clock::now() + std::chrono::milliseconds(numberOf(arguments, "ms", 0, 0, kMaxHold.count()));
-    ports_->hold(true);
-    return nlohmann::json::object();
-  }
-  if (operation == "go") {
-    release("as told");
-    return nlohmann::json::object();
-  }
-  if (operation == "stop") {
-    stop_ = true;
-    return nlohmann::json::object();
-  }
-  throw std::runtime_error(fmt::format("unknown operation '{}'", operation));
+  return answer;
 }
 
 }  // namespace vdpa::vswitch

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "common/control_channel.h"
-#include "common/json.h"
 #include "common/mutex.h"
 #include "common/serving_page.h"
 #include "deviceplugin/datapath/switch/eal.h"
@@ -37,9 +36,11 @@ class Switch {
   void run();  // until "stop", SIGTERM or SIGINT
 
  private:
-  nlohmann::json handle(const std::string& operation, const nlohmann::json& arguments);
-  PortSettings settingsOf(const nlohmann::json& arguments) const;
-  void queueEvent(nlohmann::json event);
+  control::Answer answer(const control::Request& request);
+  std::string addPort(const control::Port& port);
+  control::HelloAnswer hello() const;
+  PortSettings settingsOf(const control::Port& port) const;
+  void queueEvent(control::Event event);
   void sendEvents();
   int untilNextDeadline() const;  // ms, for poll()
   void release(std::string_view reason);
@@ -49,7 +50,7 @@ class Switch {
   UniqueFd eventReady_;
   Mutex eventsMutex_;
   // Made on other threads, sent by the control loop.
-  std::vector<nlohmann::json> events_ GUARDED_BY(eventsMutex_);
+  std::vector<control::Event> events_ GUARDED_BY(eventsMutex_);
   Eal eal_;
   MacTable table_;
   StalledCalls stalled_;

@@ -379,58 +379,61 @@ void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
 
 // --- what the control channel shows
 
-nlohmann::json VhostPorts::describe() const {
+control::PortList VhostPorts::describe() const {
   Lock lock(mutex_);
-  auto list = nlohmann::json::array();
+  control::PortList list;
   for (const auto& [id, port] : ports_) {
-    list.push_back({{"id", id},
-                    {"socket", port->socket},
-                    {"mac", macText(port->settings.mac)},
-                    {"vlan", port->settings.vlan},
-                    {"mtu", port->settings.mtu},
-                    {"link_up", port->settings.linkUp},
-                    {"spoof_check", port->settings.spoofCheck},
-                    {"trust", port->settings.trust},
-                    {"max_tx_rate", port->settings.maxTxRate},
-                    {"connected", port->vid >= 0 && publisher_.seen(port->connectedSince)}});
+    auto& status = *list.add_ports();
+    status.set_socket(port->socket);
+    status.set_connected(port->vid >= 0 && publisher_.seen(port->connectedSince));
+    auto& settings = *status.mutable_port();
+    settings.set_id(id);
+    settings.set_mac(macText(port->settings.mac));
+    settings.set_vlan(port->settings.vlan);
+    settings.set_mtu(static_cast<int32_t>(port->settings.mtu));
+    settings.set_link_down(!port->settings.linkUp);
+    settings.set_spoof_check(port->settings.spoofCheck);
+    settings.set_trust(port->settings.trust);
+    settings.set_max_tx_rate(static_cast<int32_t>(port->settings.maxTxRate));
     if (!port->closure) continue;
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(*port->closedUntil - Clock::now());
-    list.back()["closed"] = {{"ms", std::max<int64_t>(1, left.count())},
-                             {"crashes", port->closure->crashes},
-                             {"reason", port->closure->reason}};
+    auto& closed = *settings.mutable_closed();
+    closed.set_milliseconds(std::max<int64_t>(1, left.count()));
+    closed.set_crashes(port->closure->crashes);
+    closed.set_reason(port->closure->reason);
   }
   return list;
 }
 
-nlohmann::json VhostPorts::stats(const std::vector<std::string>& ids) const {
+control::SwitchStats VhostPorts::stats(const std::vector<std::string>& ids) const {
   Lock lock(mutex_);
-  auto list = nlohmann::json::array();
+  control::SwitchStats stats;
   const auto addPort = [&](const std::string& id, const std::vector<Counters>& counters) {
-    nlohmann::json entry{{"id", id}};
+    auto& port = *stats.add_ports();
     const auto sum = [&](auto member) {
       uint64_t total = 0;
       for (const auto& each : counters) total += (each.*member).get();
       return total;
     };
-    entry["rx_packets"] = sum(&Counters::rxPackets);
-    entry["rx_bytes"] = sum(&Counters::rxBytes);
-    entry["tx_packets"] = sum(&Counters::txPackets);
-    entry["tx_bytes"] = sum(&Counters::txBytes);
-    auto drops = nlohmann::json::object();
+    port.set_id(id);
+    port.set_rx_packets(sum(&Counters::rxPackets));
+    port.set_rx_bytes(sum(&Counters::rxBytes));
+    port.set_tx_packets(sum(&Counters::txPackets));
+    port.set_tx_bytes(sum(&Counters::txBytes));
     for (size_t reason = 0; reason < kDrops; ++reason) {
+      auto& drop = *port.add_drops();
+      drop.set_name(kDropNames[reason]);
       uint64_t total = 0;
       for (const auto& each : counters) total += each.drops[reason].get();
-      drops[kDropNames[reason]] = total;
+      drop.set_value(total);
     }
-    entry["drops"] = drops;
-    list.push_back(entry);
   };
   for (const auto& [id, port] : ports_)
     if (ids.empty() || std::find(ids.begin(), ids.end(), id) != ids.end())
       addPort(id, port->counters);
   if (ids.empty() && options_.uplink) addPort("uplink", uplinkCounters_);
-  return list;
+  return stats;
 }
 
 std::vector<std::string> VhostPorts::idsOf(const std::vector<int>& vids) const {

@@ -2,15 +2,16 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "common/json.h"
 #include "common/mutex.h"
 #include "common/serving_page.h"
+#include "control.pb.h"
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
 #include "deviceplugin/datapath/dpdk/vhost_waker.h"
 #include "deviceplugin/datapath/switch/publisher.h"
@@ -71,8 +72,9 @@ class VhostPorts {
   void hold(bool held);
   std::vector<std::string> ids() const;
 
-  nlohmann::json describe() const;  // every port with its settings
-  nlohmann::json stats(const std::vector<std::string>& ids) const;
+  control::PortList describe() const;  // every port with its settings
+  // Of these ports; of all and the uplink if `ids` is empty. The pollers' time is not in it.
+  control::SwitchStats stats(const std::vector<std::string>& ids) const;
 
   // Drop the connections whose memory has failed, and those that stalled a poller, and close their
   // ports for kPenalty, and for twice as long each next time: no pod stalls the others again and

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/control_channel.h"
+#include "common/control_json.h"
 #include "common/log.h"
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
@@ -36,13 +38,13 @@ Instance::Instance(WorkerOptions options)
       signalsWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { loop_.stop(); }),
       control_(
           options_.control,
-          [this](const std::string& op, const nlohmann::json&) { return answer(op); },
+          [this](const control::Request& request, Descriptors&) { return answer(request); },
           options_.controlFd),
       controlWatch_(loop_, control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); }),
       engine_(makeEngine()),
       front_(loop_, options_, *engine_, [this] { publish(); }),
       quiet_(loop_, [this] { publish(); }) {
-  published_ = state();
+  published_ = status();
 }
 
 std::unique_ptr<Engine> Instance::makeEngine() {
@@ -59,47 +61,54 @@ void Instance::run() {
   loop_.run();
 }
 
-nlohmann::json Instance::answer(const std::string& op) {
-  if (op == "stop") {
+control::Answer Instance::answer(const control::Request& request) {
+  control::Answer answer;
+  if (request.has_stop()) {
     loop_.stop();
-    return nlohmann::json::object();
+    return answer;
   }
-  if (op != "hello")
-    throw std::invalid_argument(fmt::format("unknown op '{}'; expected hello or stop", op));
-  nlohmann::json hello = state();
-  hello["program"] = "vdpa-worker";
-  hello["version"] = programVersion();
-  hello["pid"] = ::getpid();
-  hello["device"] = options_.device;
-  hello["socket"] = options_.socket.path;
-  if (const auto unallocated = front_.unallocated()) hello["unallocated"] = *unallocated;
-  return hello;
+  if (!request.has_hello())
+    throw std::invalid_argument(fmt::format("unknown operation '{}'; expected hello or stop",
+                                            operationName(request.operation_case())));
+  auto& hello = *answer.mutable_hello();
+  hello.set_program("vdpa-worker");
+  hello.set_version(programVersion());
+  hello.set_pid(::getpid());
+  auto& worker = *hello.mutable_worker();
+  worker.set_device(options_.device);
+  worker.set_socket(options_.socket.path);
+  *worker.mutable_status() = status();
+  if (const auto unallocated = front_.unallocated()) worker.set_unallocated(*unallocated);
+  return answer;
 }
 
-nlohmann::json Instance::state() const {
-  nlohmann::json state{{"ready", front_.listening()},
-                       {"front", !front_.connected()  ? "listening"
-                                 : engine_->running() ? "running"
-                                                      : "connected"},
-                       {"engine", engine_->up() ? "up" : "down"},
-                       {"reason", engine_->up() ? front_.whyEnded() : engineReason_}};
-  if (!engine_->limits()) return state;
+control::WorkerStatus Instance::status() const {
+  control::WorkerStatus status;
+  status.set_ready(front_.listening());
+  status.set_front(!front_.connected()  ? control::WorkerStatus::LISTENING
+                   : engine_->running() ? control::WorkerStatus::RUNNING
+                                        : control::WorkerStatus::CONNECTED);
+  status.set_engine_up(engine_->up());
+  status.set_reason(engine_->up() ? front_.whyEnded() : engineReason_);
+  if (!engine_->limits()) return status;
   const OfferedFeatures offered = offeredFeatures(options_, *engine_->limits());
-  if (offered.config.mac != std::array<uint8_t, 6>()) state["mac"] = formatMac(offered.config.mac);
-  state["mtu"] = offered.config.mtu;
-  state["queue_pairs"] = offered.queuePairs;
-  return state;
+  auto& limits = *status.mutable_limits();
+  if (offered.config.mac != std::array<uint8_t, 6>()) limits.set_mac(formatMac(offered.config.mac));
+  limits.set_mtu(offered.config.mtu);
+  limits.set_queue_pairs(offered.queuePairs);
+  return status;
 }
 
 void Instance::publish() {
-  nlohmann::json now = state();
-  if (now == published_) return;
+  auto now = status();
+  if (now.SerializeAsString() == published_.SerializeAsString()) return;
   // A pod may connect and disconnect as often as it likes.
-  const bool ours = now["ready"] != published_["ready"] || now["engine"] != published_["engine"];
+  const bool ours = now.ready() != published_.ready() || now.engine_up() != published_.engine_up();
   if (quiet_.pending() && !ours) return;
-  published_ = now;
-  now["event"] = "state";
-  control_.broadcast(now);
+  published_ = std::move(now);
+  control::Event event;
+  *event.mutable_worker() = published_;
+  control_.broadcast(event);
   quiet_.startWithin(kQuiet);
 }
 

@@ -22,8 +22,8 @@ class Instance {
   void run();
 
  private:
-  nlohmann::json answer(const std::string& op);
-  nlohmann::json state() const;
+  control::Answer answer(const control::Request& request);
+  control::WorkerStatus status() const;
   void publish();
 
   void onEngineState(bool up, const std::string& reason);
@@ -41,7 +41,7 @@ class Instance {
   std::unique_ptr<Engine> engine_;
   FrontEnd front_;
   std::string engineReason_ = "it has not been reached yet";  // why the engine is down
-  nlohmann::json published_;
+  control::WorkerStatus published_;
   EventLoop::Timer quiet_;  // while it runs, changes that the pod causes are not published
 };
 

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <map>
 #include <stdexcept>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "common/control_channel.h"
+#include "common/control_json.h"
 #include "common/control_lock.h"
 #include "common/number_list.h"
 #include "common/serving_page.h"
@@ -37,6 +39,8 @@ std::map<std::string, std::string> parse(int argc, char** argv) {
 
 }  // namespace
 
+namespace control = vdpa::control;
+
 int main(int argc, char** argv) {
   auto options = parse(argc, argv);
   if (options["name"] == "exits") return 7;
@@ -47,87 +51,112 @@ int main(int argc, char** argv) {
     while (::access((options["control"] + ".go").c_str(), F_OK) < 0)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const bool worker = options.contains("device");
-  std::map<std::string, nlohmann::json> ports;
+  std::map<std::string, control::Port> ports;
   std::vector<unsigned> cores;
   for (const auto& range :
        vdpa::parseNumberList(options["cores"]).value_or(std::vector<vdpa::NumberRange>()))
     for (unsigned cpu = range.first; cpu <= range.last; ++cpu) cores.push_back(cpu);
   bool stop = false, ready = false;
-  const auto state = [&]() -> nlohmann::json {
-    return {{"ready", ready},
-            {"front", "listening"},
-            {"engine", ready ? "up" : "down"},
-            {"reason", ""}};
+  const auto status = [&] {
+    control::WorkerStatus status;
+    status.set_ready(ready);
+    status.set_front(control::WorkerStatus::LISTENING);
+    status.set_engine_up(ready);
+    return status;
+  };
+  const auto hello = [&] {
+    control::HelloAnswer hello;
+    hello.set_pid(::getpid());
+    if (worker) {
+      hello.set_program("vdpa-worker");
+      hello.mutable_worker()->set_device(options["device"]);
+      *hello.mutable_worker()->mutable_status() = status();
+      return hello;
+    }
+    hello.set_program("vdpa-switch");
+    auto& vswitch = *hello.mutable_vswitch();
+    vswitch.set_queue_pairs(static_cast<uint32_t>(std::stoi(options["queue-pairs"])));
+    vswitch.set_mtu(static_cast<uint32_t>(std::stoi(options["mtu"])));
+    vswitch.set_uplink(options["uplink"]);
+    for (const unsigned core : cores) vswitch.add_cores(core);
+    for (const auto& [id, port] : ports) vswitch.add_ports(id);
+    return hello;
   };
   // Its operations send events too; it exists before they run.
   vdpa::ControlServer* self = nullptr;
+  // What a test has it do, beside the protocol: "crash nic-0", in a file.
+  const auto obey = [&] {
+    std::string command, id;
+    std::ifstream(options["control"] + ".command") >> command >> id;
+    if (command == "crash") {  // as a poller at this port's ring 1
+      vdpa::ServingPage page(options["control"], 1, 2);
+      page.name(1, id);
+      vdpa::noteCrashesIn(page.cell(0));
+      page.cell(0).begin(1, 1);
+      ::raise(SIGABRT);  // which sanitizers leave to us
+    }
+    if (command == "serve") {  // at the same place, until it is killed
+      static vdpa::ServingPage page(options["control"], 1, 2);
+      page.name(1, id);
+      page.cell(0).begin(1, 1);
+    }
+    if (command == "open") {
+      control::Event event;
+      event.mutable_opened()->set_id(id);
+      self->broadcast(event);
+    }
+    if (command == "exit") ::_exit(0);
+  };
   vdpa::ControlServer server(
       options["control"],
-      [&](const std::string& op, const nlohmann::json& args) -> nlohmann::json {
-        if (op == "stop") {
-          stop = true;
-          return nlohmann::json::object();
-        }
-        if (op == "hello" && worker) {
-          auto hello = state();
-          hello.update({{"program", "vdpa-worker"}, {"pid", ::getpid()}});
-          hello["device"] = options["device"];
-          return hello;
-        }
-        if (op == "hello") {
-          nlohmann::json ids = nlohmann::json::array();
-          for (const auto& [id, port] : ports) ids.push_back(id);
-          return {{"program", "vdpa-switch"},
-                  {"pid", ::getpid()},
-                  {"queue_pairs", std::stoi(options["queue-pairs"])},
-                  {"mtu", std::stoi(options["mtu"])},
-                  {"uplink", options["uplink"]},
-                  {"cores", cores},
-                  {"ports", ids}};
-        }
-        const std::string id = args.value("id", "");
-        if (op == "add_port" && !ports.contains(id)) {
-          while (::access((options["control"] + ".hold").c_str(), F_OK) == 0) {
-            std::ofstream(options["control"] + ".held") << "";
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      [&](const control::Request& request, vdpa::Descriptors&) {
+        control::Answer answer;
+        const auto refuse = [&](const std::string& id) {
+          throw std::invalid_argument("cannot " + vdpa::operationName(request.operation_case()) +
+                                      " " + id);
+        };
+        switch (request.operation_case()) {
+          case control::Request::kStop:
+            stop = true;
+            break;
+          case control::Request::kHello:
+            *answer.mutable_hello() = hello();
+            break;
+          case control::Request::kAddPort: {
+            const std::string id = request.add_port().id();
+            if (ports.contains(id)) refuse(id);
+            while (::access((options["control"] + ".hold").c_str(), F_OK) == 0) {
+              std::ofstream(options["control"] + ".held") << "";
+              std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+            ports[id] = request.add_port();
+            const std::string socket = options["ports-dir"] + "/" + id + ".sock";
+            std::ofstream(socket) << "";
+            answer.mutable_add_port()->set_socket(socket);
+            break;
           }
-          ports[id] = args;
-          const std::string socket = options["ports-dir"] + "/" + id + ".sock";
-          std::ofstream(socket) << "";
-          return {{"socket", socket}};
+          case control::Request::kSetPort:
+            if (!ports.contains(request.set_port().id())) refuse(request.set_port().id());
+            ports[request.set_port().id()] = request.set_port();
+            break;
+          case control::Request::kRemovePort: {
+            const std::string id = request.remove_port().id();
+            if (ports.erase(id) == 0) refuse(id);
+            ::unlink((options["ports-dir"] + "/" + id + ".sock").c_str());
+            break;
+          }
+          case control::Request::kPorts:
+            for (const auto& [id, port] : ports)
+              *answer.mutable_ports()->add_ports()->mutable_port() = port;
+            answer.mutable_ports();
+            break;
+          case control::Request::kGo:
+            obey();
+            break;
+          default:
+            refuse("");
         }
-        if (op == "set_port" && ports.contains(id)) {
-          ports[id] = args;
-          return nlohmann::json::object();
-        }
-        if (op == "remove_port" && ports.erase(id) == 1) {
-          ::unlink((options["ports-dir"] + "/" + id + ".sock").c_str());
-          return nlohmann::json::object();
-        }
-        if (op == "ports") {
-          nlohmann::json all = nlohmann::json::array();
-          for (const auto& [key, port] : ports) all.push_back(port);
-          return {{"ports", all}};
-        }
-        if (op == "crash") {  // as a poller that serves this port's ring 1
-          vdpa::ServingPage page(options["control"], 1, 2);
-          page.name(1, id);
-          vdpa::noteCrashesIn(page.cell(0));
-          page.cell(0).begin(1, 1);
-          ::raise(SIGABRT);  // sanitizers don't handle it
-        }
-        if (op == "serve") {  // also serves that ring, but until it is killed
-          static vdpa::ServingPage page(options["control"], 1, 2);
-          page.name(1, id);
-          page.cell(0).begin(1, 1);
-          return nlohmann::json::object();
-        }
-        if (op == "open") {
-          self->broadcast({{"event", "opened"}, {"id", id}});
-          return nlohmann::json::object();
-        }
-        if (op == "exit") ::_exit(args.value("status", 0));
-        throw std::invalid_argument("cannot " + op + " " + id);
+        return answer;
       },
       options.contains("control-fd") ? std::stoi(options["control-fd"]) : -1);
   self = &server;
@@ -141,8 +170,8 @@ int main(int argc, char** argv) {
     if (!waits || (!engine.empty() && ::access(engine.c_str(), F_OK) < 0)) continue;
     std::ofstream(options["socket"]) << "";
     ready = true;
-    auto event = state();
-    event["event"] = "state";
+    control::Event event;
+    *event.mutable_worker() = status();
     server.broadcast(event);
   }
   if (worker) ::unlink(options["socket"].c_str());

@@ -74,12 +74,12 @@ class TestNode {
   bool hasWorker() const { return std::filesystem::exists(paths().workerControl("nic-0")); }
   std::vector<std::string> ports() const {
     if (backend_ == BackendKind::kernel) return {};
-    return askOnce(paths().switchControl("vdpa.io-nic"), "hello")
-        .at("ports")
-        .get<std::vector<std::string>>();
+    const auto answer = askOnce(paths().switchControl("vdpa.io-nic"), helloRequest());
+    const auto& ports = answer.hello().vswitch().ports();
+    return {ports.begin(), ports.end()};
   }
   int workerPid() const {
-    return askOnce(paths().workerControl("nic-0"), "hello").at("pid").get<int>();
+    return askOnce(paths().workerControl("nic-0"), helloRequest()).hello().pid();
   }
   std::string badRecord() const { return paths().owners() + "/nic-0.json.bad"; }
   void checkFree() const {

@@ -23,7 +23,6 @@
 
 #include "common/atomic_file.h"
 #include "common/control_lock.h"
-#include "common/json.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/processes/process.h"
 #include "tests/unit/datapath/control_program_path.h"
@@ -67,9 +66,9 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   const TemporaryDirectory directory;
   std::atomic<int> ups = 0;
   const SupervisedProcess::Handlers handlers{
-      [&](SupervisedProcess& process, nlohmann::json hello) -> Task<void> {
-        const auto again = co_await process.ask("hello");
-        CHECK(again == hello);
+      [&](SupervisedProcess& process, control::HelloAnswer hello) -> Task<void> {
+        const auto again = co_await process.ask(helloRequest());
+        CHECK(again.hello().SerializeAsString() == hello.SerializeAsString());
         ++ups;
       },
       nullptr, nullptr};
@@ -95,7 +94,7 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   again.stop();
   CHECK(eventually([&] { return !runs(pid); }));
   CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.sock"));
-  CHECK_THROWS_AS(again.call("hello"), NoAnswer);
+  CHECK_THROWS_AS(again.call(helloRequest()), NoAnswer);
 }
 
 TEST_CASE("a process that doesn't answer yet is found by its lock, and none is started beside it") {
