@@ -23,6 +23,7 @@
 #include "cni/settings_in_force.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/port_settings.h"
 #include "common/rollback.h"
 
 namespace vdpa::cni {
@@ -49,19 +50,6 @@ void fillOwner(datapath::v1::Owner& owner, const Environment& environment,
   owner.set_pod_namespace(argument(environment, "K8S_POD_NAMESPACE"));
   owner.set_pod_name(argument(environment, "K8S_POD_NAME"));
   owner.set_pod_uid(argument(environment, "K8S_POD_UID"));
-}
-
-void fillSettings(datapath::v1::Settings& settings, const DeviceConfig& device) {
-  settings.set_mac(device.mac);
-  if (device.vlan) settings.set_vlan(*device.vlan);
-  if (device.vlanQos) settings.set_vlan_qos(*device.vlanQos);
-  settings.set_vlan_proto(device.vlanProto);
-  if (device.spoofCheck) settings.set_spoof_check(*device.spoofCheck);
-  if (device.trust) settings.set_trust(*device.trust);
-  settings.set_link_state(device.linkState);
-  if (device.minTxRate) settings.set_min_tx_rate(*device.minTxRate);
-  if (device.maxTxRate) settings.set_max_tx_rate(*device.maxTxRate);
-  settings.set_mtu(device.mtu);
 }
 
 Ipam ipamOf(const NetworkConfig& network, const Environment& environment) {
@@ -99,7 +87,7 @@ std::string add(const Environment& environment, const NetworkConfig& network) {
   DatapathClient datapath(network.datapathSocket);
   datapath::v1::AttachRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
-  fillSettings(*request.mutable_settings(), device);
+  fillMessage(*request.mutable_settings(), device.settings);
   request.set_device_id(device.deviceId);
   const bool hasIpam = !network.ipamType.empty();
   request.set_addresses_follow(hasIpam);
@@ -171,7 +159,7 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   DatapathClient datapath(network.datapathSocket);
   datapath::v1::CheckRequest request;
   fillOwner(*request.mutable_owner(), environment, network);
-  fillSettings(*request.mutable_settings(), device);
+  fillMessage(*request.mutable_settings(), device.settings);
   request.set_device_id(device.deviceId);
   const auto ask = [&](const Comparison::Told& told) {
     request.mutable_ips()->Assign(told.ips.begin(), told.ips.end());
@@ -180,7 +168,7 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
     return datapath.check(request);
   };
   datapath::v1::Attachment expected;
-  expected.mutable_settings()->set_mac(device.mac);
+  expected.mutable_settings()->set_mac(request.settings().mac());
   const auto told = compareResult(*network.prevResult, environment, expected).told;
   auto response = ask(told);
   std::vector<std::string> differences;

@@ -2,13 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cctype>
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "cni/environment.h"
@@ -16,6 +13,8 @@
 #include "cni/json_object.h"
 #include "cni/network_config.h"
 #include "cni/network_paths.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 
 namespace vdpa::cni {
 namespace {
@@ -27,39 +26,23 @@ constexpr const char* kNoDevice =
     "requests that resource, "
     "and that the pod has at least as many devices as attachments";
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
+// An absent key and an empty text request nothing. JsonObject names a wrong type.
+void read(const JsonObject& object, const Setting& setting, std::optional<unsigned>& value) {
+  value = object.number(std::string(setting.key).c_str(), setting.low, setting.high);
+}
+void read(const JsonObject& object, const Setting& setting, std::optional<bool>& value) {
+  static constexpr const char* kSwitch[] = {"off", "on"};
+  const std::string word = object.string(std::string(setting.key).c_str());
+  if (!word.empty()) value = indexOfWord(setting.key, word, kSwitch) == 1;
+}
+template <typename Word>
+void read(const JsonObject& object, const Setting& setting, std::optional<Word>& value) {
+  const std::string word = object.string(std::string(setting.key).c_str());
+  if (!word.empty()) readText(setting.key, word, value.emplace());
 }
 
-// One of `words`, case-insensitive; empty if the key is absent.
-std::string wordAt(const JsonObject& object, const char* key,
-                   std::initializer_list<const char*> words) {
-  const std::string word = lower(object.string(key));
-  if (word.empty()) return word;
-  if (std::find(words.begin(), words.end(), word) == words.end())
-    throw Error(Code::invalidConfig, fmt::format("{} '{}': expected {}", key, excerpt(word, 40),
-                                                 fmt::join(words.begin(), words.end(), ", ")));
-  return word;
-}
-
-std::optional<bool> switchAt(const JsonObject& object, const char* key) {
-  const std::string word = wordAt(object, key, {"on", "off"});
-  if (word.empty()) return std::nullopt;
-  return word == "on";
-}
-
-// In lower case: aa:bb:cc:dd:ee:ff.
-bool isUnicastMac(const std::string& mac) {
-  if (mac.size() != 17 || mac == "00:00:00:00:00:00") return false;
-  for (size_t i = 0; i < mac.size(); ++i)
-    if (i % 3 == 2 ? mac[i] != ':' : std::isxdigit(static_cast<unsigned char>(mac[i])) == 0)
-      return false;
-  return (std::stoi(mac.substr(0, 2), nullptr, 16) & 1) == 0;
-}
-
-std::string findMac(const JsonObject& object, const Environment& environment) {
+// The first source counts.
+std::optional<MacAddress> findMac(const JsonObject& object, const Environment& environment) {
   const auto arg = environment.args.find("MAC");
   const std::pair<const char*, std::string> sources[] = {
       {"runtimeConfig.mac", object.object("runtimeConfig").string("mac")},
@@ -67,16 +50,36 @@ std::string findMac(const JsonObject& object, const Environment& environment) {
       {"args.cni.mac", object.object("args").object("cni").string("mac")},
       {"mac", object.string("mac")},
   };
-  for (const auto& [source, value] : sources) {
-    if (value.empty()) continue;
-    const std::string mac = lower(value);
-    if (!isUnicastMac(mac))
-      throw Error(Code::invalidConfig,
-                  fmt::format("{} '{}': expected a unicast MAC address such as 02:00:00:00:00:01",
-                              source, excerpt(value, 40)));
-    return mac;
-  }
-  return "";
+  for (const auto& [source, value] : sources)
+    if (!value.empty()) {
+      MacAddress mac;
+      readText(source, value, mac);
+      return mac;
+    }
+  return std::nullopt;
+}
+
+PortSettings requestedSettings(const JsonObject& object, const Environment& environment) {
+  PortSettings settings;
+  forEachSetting(
+      [&](const Setting& setting, auto& value) {
+        if constexpr (std::is_same_v<decltype(value), std::optional<MacAddress>&>)
+          value = findMac(object, environment);
+        else
+          read(object, setting, value);
+      },
+      settings);
+  const bool tagged = settings.vlan.value_or(0) != 0;
+  if (!tagged && settings.vlanQos.value_or(0) != 0)
+    throw std::invalid_argument(
+        fmt::format("vlanQoS {} needs a vlan that is not 0", *settings.vlanQos));
+  if (!tagged && settings.vlanProto == VlanProtocol::dot1ad)
+    throw std::invalid_argument("vlanProto 802.1ad needs a vlan that is not 0");
+  const unsigned most = settings.maxTxRate.value_or(0);
+  if (most != 0 && settings.minTxRate.value_or(0) > most)
+    throw std::invalid_argument(
+        fmt::format("min_tx_rate {} is above max_tx_rate {}", *settings.minTxRate, most));
+  return settings;
 }
 
 // Multus writes the same ID to several places; if two differ, either could be meant.
@@ -106,26 +109,11 @@ std::string findDeviceId(const JsonObject& object) {
 DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment) {
   const JsonObject object(network.json);
   DeviceConfig device;
-  device.vlan = object.number("vlan", 0, 4094);
-  device.vlanQos = object.number("vlanQoS", 0, 7);
-  device.vlanProto = wordAt(object, "vlanProto", {"802.1q", "802.1ad"});
-  const bool tagged = device.vlan.value_or(0) != 0;
-  if (!tagged && device.vlanQos.value_or(0) != 0)
-    throw Error(Code::invalidConfig,
-                fmt::format("vlanQoS {} needs a vlan that is not 0", *device.vlanQos));
-  if (!tagged && device.vlanProto == "802.1ad")
-    throw Error(Code::invalidConfig, "vlanProto 802.1ad needs a vlan that is not 0");
-  device.spoofCheck = switchAt(object, "spoofchk");
-  device.trust = switchAt(object, "trust");
-  device.linkState = wordAt(object, "link_state", {"auto", "enable", "disable"});
-  device.minTxRate = object.number("min_tx_rate", 0, 1000000);
-  device.maxTxRate = object.number("max_tx_rate", 0, 1000000);
-  if (device.minTxRate.value_or(0) > device.maxTxRate.value_or(UINT32_MAX) &&
-      device.maxTxRate.value_or(0) != 0)
-    throw Error(Code::invalidConfig, fmt::format("min_tx_rate {} is above max_tx_rate {}",
-                                                 *device.minTxRate, *device.maxTxRate));
-  device.mtu = object.number("mtu", 68, 65535).value_or(0);
-  device.mac = findMac(object, environment);
+  try {
+    device.settings = requestedSettings(object, environment);
+  } catch (const std::invalid_argument& error) {
+    throw Error(Code::invalidConfig, error.what());
+  }
   device.deviceId = findDeviceId(object);
   device.infoFile = parseDeviceInfo(network, environment);
   return device;

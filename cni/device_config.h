@@ -2,23 +2,18 @@
 // device ID and the MAC.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "cni/environment.h"
 #include "cni/network_config.h"
+#include "common/port_settings.h"
 
 namespace vdpa::cni {
 
 struct DeviceConfig {
   std::string deviceId;
-  std::string mac;
-  std::optional<unsigned> vlan, vlanQos, minTxRate, maxTxRate;
-  std::string vlanProto;
-  std::optional<bool> spoofCheck, trust;
-  std::string linkState;
-  unsigned mtu = 0;
-  std::string infoFile;  // runtimeConfig.CNIDeviceInfoFile; empty: none
+  PortSettings settings;  // requested
+  std::string infoFile;   // runtimeConfig.CNIDeviceInfoFile; empty: none
 };
 
 // Throws Error (invalidConfig) naming the key, the value and what was expected. The first MAC of

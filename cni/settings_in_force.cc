@@ -9,33 +9,26 @@
 #include <vector>
 
 #include "cni/error.h"
+#include "common/port_settings.h"
 #include "common/version.h"
 
 namespace vdpa::cni {
 namespace {
 
+PortSettings settingsOf(const datapath::v1::Settings& message) {
+  return settingsFromMessage(message, [](const std::string&) {
+    // A word of a later datapath: the setting is there, which is all that matters here.
+  });
+}
+
 // The keys that are set in `asked` but not in `answered`.
-std::vector<std::string> absentKeys(const datapath::v1::Settings& asked,
-                                    const datapath::v1::Settings& answered) {
-  struct Key {
-    const char* name;
-    bool asked, answered;
-  };
-  const Key keys[] = {
-      {"mac", !asked.mac().empty(), !answered.mac().empty()},
-      {"vlan", asked.has_vlan(), answered.has_vlan()},
-      {"vlanQoS", asked.has_vlan_qos(), answered.has_vlan_qos()},
-      {"vlanProto", !asked.vlan_proto().empty(), !answered.vlan_proto().empty()},
-      {"spoofchk", asked.has_spoof_check(), answered.has_spoof_check()},
-      {"trust", asked.has_trust(), answered.has_trust()},
-      {"link_state", !asked.link_state().empty(), !answered.link_state().empty()},
-      {"min_tx_rate", asked.has_min_tx_rate(), answered.has_min_tx_rate()},
-      {"max_tx_rate", asked.has_max_tx_rate(), answered.has_max_tx_rate()},
-      {"mtu", asked.mtu() != 0, answered.mtu() != 0},
-  };
+std::vector<std::string> absentKeys(const PortSettings& asked, const PortSettings& answered) {
   std::vector<std::string> absent;
-  for (const auto& key : keys)
-    if (key.asked && !key.answered) absent.push_back(key.name);
+  forEachSetting(
+      [&](const Setting& setting, const auto& wanted, const auto& found) {
+        if (wanted && !found) absent.emplace_back(setting.key);
+      },
+      asked, answered);
   return absent;
 }
 
@@ -64,7 +57,8 @@ void require(std::vector<std::string> absent, const Response& response) {
 
 void requireInForce(const datapath::v1::AttachRequest& request,
                     const datapath::v1::AttachResponse& response) {
-  require(absentKeys(request.settings(), response.attachment().settings()), response);
+  require(absentKeys(settingsOf(request.settings()), settingsOf(response.attachment().settings())),
+          response);
 }
 
 void requireInForce(const datapath::v1::SetAddressesRequest& request,

@@ -4,9 +4,13 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <limits>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/json.h"
 
@@ -15,7 +19,6 @@ namespace {
 
 using Json = nlohmann::json;
 using control::Request;
-using Front = control::WorkerStatus;
 
 struct Operation {
   Request::OperationCase operation;

@@ -7,10 +7,13 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "common/unique_fd.h"
 
 namespace vdpa {
 namespace {

@@ -23,7 +23,7 @@ class MacAddress {
   // Throws std::invalid_argument that quotes `text`.
   static MacAddress parseOrThrow(std::string_view text);
 
-  const Bytes& bytes() const { return bytes_; }
+  constexpr const Bytes& bytes() const { return bytes_; }
   std::string text() const;  // "02:00:00:00:00:01", in lower case
 
   constexpr bool isZero() const { return *this == MacAddress(); }

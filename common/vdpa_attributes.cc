@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "common/virtio_features.h"
@@ -16,7 +17,7 @@ namespace {
 // pairs add none: without MQ in its list, the configuration has at most one pair.
 uint64_t impliedFeatures(const VdpaAttributes& attributes) {
   uint64_t features = kFeatureVersion1 | kFeatureAccessPlatform;
-  if (!attributes.mac.empty()) features |= kFeatureMac;
+  if (attributes.mac) features |= kFeatureMac;
   if (attributes.mtu != 0) features |= kFeatureMtu;
   return features;
 }
@@ -30,7 +31,7 @@ std::string describe(const VdpaAttributes& attributes) {
     add(*pairs == 0 ? "all queue pairs"
                     : fmt::format("{} queue pair{}", *pairs, *pairs == 1 ? "" : "s"));
   if (attributes.mtu != 0) add(fmt::format("mtu {}", attributes.mtu));
-  if (!attributes.mac.empty()) add("mac " + attributes.mac);
+  if (attributes.mac) add("mac " + attributes.mac->text());
   if (const auto features = attributes.features)
     add(*features == 0 ? "all features" : fmt::format("features {}", featureNames(*features)));
   return text.empty() ? "the driver's defaults" : text;
@@ -51,7 +52,7 @@ bool dependsOnMac(const VdpaAttributes& wanted, const VdpaParent& parent) {
   VdpaParent withMac = parent;
   withMac.hasMac = true;
   const auto features = waysToMake(wanted, withMac)[0].features;
-  return wanted.mac.empty() && (features.value_or(0) & kFeatureMac) != 0;
+  return !wanted.mac && (features.value_or(0) & kFeatureMac) != 0;
 }
 
 std::vector<VdpaAttributes> waysToMake(const VdpaAttributes& wanted, const VdpaParent& parent) {
@@ -66,7 +67,7 @@ std::vector<VdpaAttributes> waysToMake(const VdpaAttributes& wanted, const VdpaP
     first.features = parent.features != 0 ? std::optional(parent.features) : std::nullopt;
   else if (wanted.features)
     *first.features |= impliedFeatures(first) & parent.features;
-  if (first.features && wanted.mac.empty() && !parent.hasMac) *first.features &= ~kFeatureMac;
+  if (first.features && !wanted.mac && !parent.hasMac) *first.features &= ~kFeatureMac;
   std::vector<VdpaAttributes> ways{first};
 
   VdpaAttributes asked = first;

@@ -10,14 +10,16 @@
 #include <string>
 #include <vector>
 
+#include "common/mac_address.h"
+
 namespace vdpa {
 
 struct VdpaAttributes {
   // Absent: not passed, the driver's own choice. 0: all that the parent has.
   std::optional<unsigned> queuePairs;
   std::optional<uint64_t> features;
-  unsigned mtu = 0;  // bytes; 0: the parent's
-  std::string mac;   // empty: the parent's
+  unsigned mtu = 0;               // bytes; 0: the parent's
+  std::optional<MacAddress> mac;  // absent: the parent's
   bool operator==(const VdpaAttributes&) const = default;
 };
 

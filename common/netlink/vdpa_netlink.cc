@@ -63,10 +63,10 @@ class Handle {
   std::string bus_, device_;
 };
 
-// Lower case; empty: the device reports none, or zeros.
-std::string macOf(const Attribute& attribute) {
+// Absent if it is zero: the device has none.
+std::optional<MacAddress> macOf(const Attribute& attribute) {
   const auto mac = attribute.mac();
-  return mac && !mac->isZero() ? mac->text() : "";
+  return mac && !mac->isZero() ? mac : std::nullopt;
 }
 
 Request vdpaRequest(uint16_t family, uint8_t command) {
@@ -119,8 +119,7 @@ Error addNow(Socket& socket, uint16_t family, const std::string& name,
     request.number(VDPA_ATTR_DEV_NET_CFG_MAX_VQP, static_cast<uint16_t>(*attributes.queuePairs));
   if (attributes.mtu != 0)
     request.number(VDPA_ATTR_DEV_NET_CFG_MTU, static_cast<uint16_t>(attributes.mtu));
-  if (!attributes.mac.empty())
-    request.mac(VDPA_ATTR_DEV_NET_CFG_MACADDR, MacAddress::parseOrThrow(attributes.mac));
+  if (attributes.mac) request.mac(VDPA_ATTR_DEV_NET_CFG_MACADDR, *attributes.mac);
   if (attributes.features) request.number(VDPA_ATTR_DEV_FEATURES, *attributes.features);
   return socket.request(request);
 }
@@ -147,7 +146,7 @@ bool showsMac(Socket& socket, uint16_t family, const std::string& name,
   std::optional<VdpaDeviceInfo> found;
   (void)configNow(socket, family, name, found);  // no answer counts as no MAC
   removeNow(socket, family, name);
-  return found && !found->mac.empty();
+  return found && found->mac;
 }
 
 // A dump of what this command lists.
@@ -311,18 +310,16 @@ std::optional<VdpaDeviceInfo> VdpaNetlink::config(const std::string& name) {
   return *found;
 }
 
-bool VdpaNetlink::setMac(const std::string& name, const std::string& mac) {
+bool VdpaNetlink::setMac(const std::string& name, const MacAddress& mac) {
   const auto result = std::make_shared<bool>(false);
-  withDeadline(fmt::format("set MAC {} of vDPA device {}", mac, name), [name, mac, result] {
-    const auto address = MacAddress::parse(mac);
-    if (!address) throw systemError(EINVAL, "'{}' is not a MAC address", mac);
+  withDeadline(fmt::format("set MAC {} of vDPA device {}", mac.text(), name), [name, mac, result] {
     Socket socket(NETLINK_GENERIC);
     Request request = deviceRequest(requireFamily(socket), kDeviceAttributeSet, name);
-    request.mac(VDPA_ATTR_DEV_NET_CFG_MACADDR, *address);
+    request.mac(VDPA_ATTR_DEV_NET_CFG_MACADDR, mac);
     const Error error = socket.request(request);
     // An older kernel doesn't know the command: also EOPNOTSUPP.
     if (error && error.number != EOPNOTSUPP)
-      throw netlink::failure(error, "cannot set MAC {} of vDPA device {}", mac, name);
+      throw netlink::failure(error, "cannot set MAC {} of vDPA device {}", mac.text(), name);
     *result = !error;
   });
   return *result;

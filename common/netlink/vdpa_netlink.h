@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "common/mac_address.h"
 #include "common/vdpa_attributes.h"
 
 namespace vdpa {
@@ -28,9 +29,9 @@ struct VdpaDeviceInfo {
   uint32_t deviceId = 0;         // of virtio: 1 is a network device
   uint32_t maxVirtqueues = 0;
   uint16_t maxQueueSize = 0;
-  uint16_t maxQueuePairs = 0;  // 0: not reported, which means one
-  std::string mac;             // lower case; empty: not reported
-  uint16_t mtu = 0;            // 0: not reported
+  uint16_t maxQueuePairs = 0;     // 0: not reported, which means one
+  std::optional<MacAddress> mac;  // absent: not reported
+  uint16_t mtu = 0;               // 0: not reported
   // 0: not reported, as by Linux 6.1, which uses another number than VDPA_ATTR_DEV_FEATURES:
   // in 6.12 that is a block device's capacity.
   uint64_t features = 0;
@@ -69,7 +70,7 @@ class VdpaNetlink {
   // The next user of the device finds this MAC; a process that has it open keeps the old one. False
   // if the kernel or the device's parent can't set it (Linux 6.12 is the first that can). Throws
   // std::system_error.
-  bool setMac(const std::string& name, const std::string& mac);
+  bool setMac(const std::string& name, const MacAddress& mac);
   // These two throw std::exception with the device, problem and remedy. add() returns the
   // attributes that the kernel accepted: an older one accepts fewer (waysToMake()).
   VdpaAttributes add(const std::string& name, const std::string& managementDevice,

@@ -2,11 +2,15 @@
 #include <fmt/format.h>
 
 #include <ctime>
+#include <optional>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "common/json.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "common/version.h"
 #include "deviceplugin/ctl/age.h"
 #include "deviceplugin/ctl/client.h"
@@ -17,20 +21,27 @@
 namespace vdpa::ctl {
 namespace {
 
-// The settings besides MAC and VLAN, as a network's configuration names them.
-std::string settingsOf(const datapath::v1::Settings& settings) {
-  std::vector<std::string> words{fmt::format("mtu={}", settings.mtu())};
-  if (settings.vlan_qos()) words.push_back(fmt::format("vlanQoS={}", settings.vlan_qos()));
-  if (settings.vlan_proto() == "802.1ad") words.push_back("vlanProto=802.1ad");
-  if (settings.spoof_check()) words.push_back("spoofchk=on");
-  if (settings.trust()) words.push_back("trust=on");
-  if (!settings.link_state().empty() && settings.link_state() != "auto")
-    words.push_back("link_state=" + settings.link_state());
-  if (settings.min_tx_rate())
-    words.push_back(fmt::format("min_tx_rate={}", settings.min_tx_rate()));
-  if (settings.max_tx_rate())
-    words.push_back(fmt::format("max_tx_rate={}", settings.max_tx_rate()));
-  return fmt::format("{}", fmt::join(words, ","));
+PortSettings settingsOf(const datapath::v1::Attachment& attachment) {
+  return settingsFromMessage(attachment.settings(), [](const std::string&) {
+    // A word of a later datapath: shown as the default.
+  });
+}
+
+// The settings besides MAC and VLAN, as a network's configuration names them: the MTU, and what is
+// not the default.
+std::string describeSettings(const PortSettings& settings) {
+  std::string text = fmt::format("mtu={}", settings.mtu.value_or(0));
+  forEachSetting(
+      [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
+        if (!value || *value == Value()) return;
+        if (setting.key == "mac" || setting.key == "vlan" || setting.key == "mtu") return;
+        if constexpr (std::is_same_v<Value, bool>)
+          text += fmt::format(",{}=on", setting.key);
+        else
+          text += fmt::format(",{}={}", setting.key, textOf(*value));
+      },
+      settings);
+  return text;
 }
 
 // As container runtimes and crictl show IDs.
@@ -45,32 +56,33 @@ std::string stateOf(const datapath::v1::Attachment& a) {
 }
 
 nlohmann::json toJson(const datapath::v1::Attachment& a) {
-  return {{"device", a.device_id()},
-          {"resource", a.resource()},
-          {"backend", a.backend()},
-          {"namespace", a.owner().pod_namespace()},
-          {"pod", a.owner().pod_name()},
-          {"container", a.owner().container_id()},
-          {"interface", a.owner().interface()},
-          {"network", a.owner().network()},
-          {"netns", a.owner().netns()},
-          {"mac", a.settings().mac()},
-          {"vlan", a.settings().vlan()},
-          {"mtu", a.settings().mtu()},
-          {"vlanQoS", a.settings().vlan_qos()},
-          {"vlanProto", a.settings().vlan_proto()},
-          {"spoofchk", a.settings().spoof_check()},
-          {"trust", a.settings().trust()},
-          {"link_state", a.settings().link_state()},
-          {"min_tx_rate", a.settings().min_tx_rate()},
-          {"max_tx_rate", a.settings().max_tx_rate()},
-          {"ips", std::vector<std::string>(a.ips().begin(), a.ips().end())},
-          {"socket", a.socket()},
-          {"created", a.created()},
-          {"attached", !a.owner().container_id().empty()},
-          {"state", a.state()},
-          {"workerVersion", a.worker_version()},
-          {"outlook", a.outlook()}};
+  nlohmann::json json{{"device", a.device_id()},
+                      {"resource", a.resource()},
+                      {"backend", a.backend()},
+                      {"namespace", a.owner().pod_namespace()},
+                      {"pod", a.owner().pod_name()},
+                      {"container", a.owner().container_id()},
+                      {"interface", a.owner().interface()},
+                      {"network", a.owner().network()},
+                      {"netns", a.owner().netns()},
+                      {"ips", std::vector<std::string>(a.ips().begin(), a.ips().end())},
+                      {"socket", a.socket()},
+                      {"created", a.created()},
+                      {"attached", !a.owner().container_id().empty()},
+                      {"state", a.state()},
+                      {"workerVersion", a.worker_version()},
+                      {"outlook", a.outlook()}};
+  const PortSettings settings = settingsOf(a);
+  forEachSetting(
+      [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
+        auto& entry = json[std::string(setting.key)];
+        if constexpr (std::is_same_v<Value, MacAddress> || std::is_enum_v<Value>)
+          entry = textOf(value, "");
+        else
+          entry = value.value_or(Value());
+      },
+      settings);
+  return json;
 }
 
 }  // namespace
@@ -94,12 +106,13 @@ void printAttachments(const Options& options) {
                  "", "", "", "", "", "", "", a.state(), ""});
       continue;
     }
-    const auto& settings = a.settings();
+    const PortSettings settings = settingsOf(a);
     table.add({a.device_id(),
                owner.pod_name().empty() ? "" : owner.pod_namespace() + "/" + owner.pod_name(),
-               shortId(owner.container_id()), owner.interface(), owner.network(), settings.mac(),
-               settings.vlan() ? std::to_string(settings.vlan()) : "", settingsOf(settings),
-               age(a.created(), std::time(nullptr)), stateOf(a), a.outlook()});
+               shortId(owner.container_id()), owner.interface(), owner.network(),
+               textOf(settings.mac, ""), settings.vlan.value_or(0) ? textOf(settings.vlan) : "",
+               describeSettings(settings), age(a.created(), std::time(nullptr)), stateOf(a),
+               a.outlook()});
   }
   for (const auto& device : list.devices()) {
     const auto held = holders.byDevice.find(device.id());

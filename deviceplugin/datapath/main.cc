@@ -11,6 +11,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -21,6 +22,7 @@
 #include "common/command_line.h"
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/mac_address.h"
 #include "common/netlink/vdpa_netlink.h"
 #include "common/node_memory.h"
 #include "common/pod_resources.h"
@@ -161,10 +163,10 @@ int run(int argc, char** argv) {
       .mac =
           [&netlink](const std::string& name) {
             const auto config = netlink.config(name);
-            return config ? config->mac : "";
+            return config ? config->mac : std::nullopt;
           },
       .setMac = [&netlink](const std::string& name,
-                           const std::string& mac) { return netlink.setMac(name, mac); },
+                           const MacAddress& mac) { return netlink.setMac(name, mac); },
       .mtu =
           [&netlink](const std::string& name) {
             const auto config = netlink.config(name);

@@ -95,15 +95,15 @@ void takeRoute(std::vector<unsigned>& routes, const Message& message) {
 
 NetworkConfiguration dumpNetwork() {
   netlink::Socket socket(NETLINK_ROUTE);
-  const auto dump = [&](uint16_t type, auto collected, auto take) {
+  const auto dump = [&]<typename List>(uint16_t type, List& collected, auto take) {
     Request request(type);
     request.body<ifinfomsg>();  // the largest of the three, all zeros
-    return socket.dump<decltype(collected)>(request, "read the network configuration", take);
+    collected = socket.dump<List>(request, "read the network configuration", take);
   };
   NetworkConfiguration network;
-  network.links = dump(RTM_GETLINK, network.links, takeLink);
-  network.addresses = dump(RTM_GETADDR, network.addresses, takeAddress);
-  network.defaultRoutes = dump(RTM_GETROUTE, network.defaultRoutes, takeRoute);
+  dump(RTM_GETLINK, network.links, takeLink);
+  dump(RTM_GETADDR, network.addresses, takeAddress);
+  dump(RTM_GETROUTE, network.defaultRoutes, takeRoute);
   return network;
 }
 

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "common/mac_address.h"
+
 namespace vdpa::plugin {
 
 // A network function on the PCI bus (class 02xxxx), or one whose driver makes vDPA devices.
@@ -52,11 +54,11 @@ struct VdpaDevice {
   std::string characterDevice;       // "vhost-vdpa-3", under vhost_vdpa
   std::vector<std::string> netdevs;  // under virtio_vdpa
   unsigned queuePairs = 1;
-  unsigned queueSize = 0;  // entries; 0: not reported
-  std::string mac;         // lower case; empty: not reported
-  unsigned mtu = 0;        // 0: not reported
-  uint64_t features = 0;   // VIRTIO_F_* and VIRTIO_NET_F_*; 0: not reported
-  bool isNetwork = true;   // virtio device ID 1
+  unsigned queueSize = 0;         // entries; 0: not reported
+  std::optional<MacAddress> mac;  // absent: not reported
+  unsigned mtu = 0;               // 0: not reported
+  uint64_t features = 0;          // VIRTIO_F_* and VIRTIO_NET_F_*; 0: not reported
+  bool isNetwork = true;          // virtio device ID 1
   bool operator==(const VdpaDevice&) const = default;
 };
 

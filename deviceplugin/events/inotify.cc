@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <utility>

@@ -6,8 +6,8 @@ import re
 import subprocess
 import sys
 
-# A folder, and its includes besides common. Folders of one block see each other by their short names; common's folders keep their
-# whole names. Each includes only folders above it, so that there is no circle; an unused entry is an error too.
+# A folder, and its includes besides common. Folders of one block see each other by their short names; common's folders keep
+# their whole names. Each includes only folders above it, so that there is no circle; an unused entry is an error too.
 BLOCKS = {
     "": {
         "common": "",

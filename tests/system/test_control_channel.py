@@ -143,7 +143,8 @@ def test_a_switch_answers_every_operation_alike(directory, both):
         port = control.Port(id="p2", link_down=True, **PORT)
         path = lines.call("add_port", id="p1", link_up=False, **PORT)["socket"]
         assert frames.call(add_port=port).add_port.socket == path.replace("p1", "p2")
-        assert not frames.call(set_port=port).WhichOneof("result") and lines.call("set_port", id="p1", link_up=False, **PORT) == {}
+        assert not frames.call(set_port=port).WhichOneof("result")
+        assert lines.call("set_port", id="p1", link_up=False, **PORT) == {}
 
         hello, typed = lines.call("hello"), frames.call(hello=EMPTY).hello
         assert (typed.program, typed.version, typed.pid, typed.frames) == tuple(
@@ -157,7 +158,8 @@ def test_a_switch_answers_every_operation_alike(directory, both):
         for one, other in zip(listed, typed, strict=True):
             for key in "id", *PORT:
                 assert getattr(other.port, key) == one[key], key
-            assert (other.port.link_down, other.socket, other.connected) == (not one["link_up"], one["socket"], one["connected"])
+            assert other.port.link_down != one["link_up"]
+            assert (other.socket, other.connected) == (one["socket"], one["connected"])
         stats, typed = lines.call("stats", ports=["p2"])["ports"], frames.call(
             stats=control.ReadStats(ports=["p2"])).switch_stats.ports
         for one, other in zip(stats, typed, strict=True):
@@ -168,7 +170,7 @@ def test_a_switch_answers_every_operation_alike(directory, both):
             assert not frames.call(**request).WhichOneof("result") and lines.call(operation, ms=10) == {}
         for wrong, words in (({"add_port": port}, "port p2 exists already"),
                              ({"set_port": control.Port(id="p3", mac=PORT["mac"])}, "no port p3"),
-                             ({"add_port": control.Port(id="p3", mac=PORT["mac"], vlan=4095)}, "vlan 4095: expected 0 to 4094")):
+                             ({"add_port": control.Port(id="p3", mac=PORT["mac"], vlan=4095)}, "vlan 4095: expected")):
             assert words in frames.call(**wrong).error
         assert not frames.call(remove_port=control.RemovePort(id="p2")).WhichOneof("result")
         assert lines.call("remove_port", id="p1") == {} and lines.call("ports") == {"ports": []}

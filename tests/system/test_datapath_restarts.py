@@ -188,7 +188,7 @@ def test_unfinished_record_is_undone(datapath, phase):
     datapath.record().write_text(json.dumps(record))
     with datapath.restarted() as second:
         second.offer().wait_healthy()
-        wait_until(lambda: list(second.processes()) == ["vdpa.io-nic"], lambda: second.processes())
+        wait_until(lambda: list(second.processes()) == ["vdpa.io-nic"], second.processes)
         assert not second.record().exists() and list(second.path().iterdir()) == []
         assert second.attach(owner("c1")).state == "waiting"
 
@@ -261,7 +261,7 @@ def test_gone_resource_and_stray_switch(datapath):
     assert len(datapath.processes()) == 2
     with datapath.restarted() as second:
         second.offer().wait_healthy()
-        wait_until(lambda: list(second.processes()) == ["vdpa.io-nic"], lambda: second.processes())
+        wait_until(lambda: list(second.processes()) == ["vdpa.io-nic"], second.processes)
 
 
 def test_stop_ends_waiting_calls_and_leaves_processes(datapath):

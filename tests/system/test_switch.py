@@ -65,7 +65,7 @@ def test_as_many_ports_as_it_can_serve(switch):
                     front.start_ring(ring, size=1024)
             for number in range(2, most):
                 switch.wait_connected(f"p{number}")
-            with pytest.raises(Refused, match=f"has {most} ports already"):
+            with pytest.raises(Refused, match=f"already has {most} ports"):
                 switch.add("more", address(most + 1))
             exchange(first, last, b"in a crowd")
     finally:
@@ -289,7 +289,7 @@ def test_truncated_memory_hits_its_own_port_only(switch):
             one.send_to(hostile.mac, b"into nothing")
         assert hostile.closed()
         exchange(one, other, b"after")
-        switch.wait_log("port p3: its pod truncated the memory it shares; the connection is dropped and the port closed "
+        switch.wait_log("port p3: its pod truncated the memory it shares; dropped the connection, and closed the port "
                         "for 5 s")
         switch.wait_connected("p3", False)
         wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to be open")
@@ -324,7 +324,7 @@ def test_a_port_is_closed_for_longer_each_time(switch):
             with reconnected(switch, "p2") as hostile:
                 fill(hostile.calls[0])
                 one.send_to(hostile.mac, b"never announced")
-                switch.wait_log(f"port closed for {penalty} s")
+                switch.wait_log(f"closed the port for {penalty} s")
         switch.call("set_port", id="p2", mac=mac(4))  # a closed port has all features of a port
         switch.call("remove_port", id="p2")
         with Pod(switch.add("p2", mac(2)), mac(2)) as good:  # and another pod's is open
@@ -395,7 +395,7 @@ def test_a_call_eventfd_that_blocks_hits_its_own_port_only(switch, ring):
         exchange(one, other, b"after")
         assert time.monotonic() - start < 5, "the others were blocked far longer than the guard's 50 ms"
         assert hostile.closed()
-        switch.wait_log("port p3: its pod lets a call eventfd block")
+        switch.wait_log("port p3: its pod let a call eventfd block")
         wait_until(lambda: os.path.exists(switch.port("p3")["socket"]), "the port to open again")
         with reconnected(switch, "p3") as good:
             exchange(one, good, b"again")

@@ -6,11 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "common/attachment_limits.h"
 #include "common/backend.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/node.h"
 #include "deviceplugin/datapath/model/attachment.h"
@@ -19,6 +22,7 @@
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
+#include "deviceplugin/datapath/model/possible_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {
@@ -27,21 +31,6 @@ namespace {
 Owner fromMessage(const datapath::v1::Owner& message) {
   return {message.container_id(),  message.interface(), message.netns(),  message.network(),
           message.pod_namespace(), message.pod_name(),  message.pod_uid()};
-}
-
-Settings fromMessage(const datapath::v1::Settings& message) {
-  Settings settings;
-  settings.mac = message.mac();
-  if (message.has_vlan()) settings.vlan = message.vlan();
-  if (message.has_vlan_qos()) settings.vlanQos = message.vlan_qos();
-  settings.vlanProto = message.vlan_proto();
-  if (message.has_spoof_check()) settings.spoofCheck = message.spoof_check();
-  if (message.has_trust()) settings.trust = message.trust();
-  settings.linkState = message.link_state();
-  if (message.has_min_tx_rate()) settings.minTxRate = message.min_tx_rate();
-  if (message.has_max_tx_rate()) settings.maxTxRate = message.max_tx_rate();
-  settings.mtu = message.mtu();
-  return settings;
 }
 
 DeviceConfig fromMessage(const datapath::v1::Device& message) {
@@ -106,7 +95,9 @@ template <typename Message>
 AttachRequest requestOf(const Message& message) {
   return {fromMessage(message.owner()),
           message.device_id(),
-          fromMessage(message.settings()),
+          settingsFromMessage(
+              message.settings(),
+              [&](const std::string& problem) { refuseSettings(message.device_id(), problem); }),
           ipsOf(message),
           {}};
 }
@@ -158,7 +149,16 @@ AttachRequest fromMessage(const datapath::v1::AttachRequest& message) {
 }
 
 CheckRequest fromMessage(const datapath::v1::CheckRequest& message) {
-  return {requestOf(message), message.interface_mac(), message.interface_mtu()};
+  CheckRequest request{requestOf(message), std::nullopt, message.interface_mtu()};
+  if (const std::string& mac = message.interface_mac(); !mac.empty()) {
+    request.interfaceMac = MacAddress::parse(mac);
+    if (!request.interfaceMac)
+      throw RefusedError(Refusal::invalidArgument,
+                         fmt::format("cannot check {}: interface_mac '{}': expected six bytes such "
+                                     "as 02:00:00:00:00:01",
+                                     message.device_id(), mac));
+  }
+  return request;
 }
 
 PodAddresses fromMessage(const datapath::v1::SetAddressesRequest& message) {
@@ -189,17 +189,7 @@ datapath::v1::Attachment toMessage(const LiveAttachment& live) {
   owner.set_pod_namespace(attachment.owner.podNamespace);
   owner.set_pod_name(attachment.owner.podName);
   owner.set_pod_uid(attachment.owner.podUid);
-  auto& settings = *message.mutable_settings();
-  settings.set_mac(attachment.port.mac);
-  settings.set_vlan(attachment.port.vlan);
-  settings.set_vlan_qos(attachment.port.vlanQos);
-  settings.set_vlan_proto(attachment.port.vlanProto);
-  settings.set_mtu(attachment.port.mtu);
-  settings.set_link_state(attachment.port.linkState);
-  settings.set_spoof_check(attachment.port.spoofCheck);
-  settings.set_trust(attachment.port.trust);
-  settings.set_min_tx_rate(attachment.port.minTxRate);
-  settings.set_max_tx_rate(attachment.port.maxTxRate);
+  fillMessage(*message.mutable_settings(), attachment.port);
   message.set_socket(attachment.socket);
   message.set_queue_pairs(attachment.queuePairs);
   message.set_queue_size(attachment.queueSize);

@@ -5,6 +5,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -73,7 +74,7 @@ LiveAttachment Attachments::attach(const AttachRequest& request,
   // and setAddresses() waits for it and writes the files.
   if (!request.addressesFollow || record.device.backend != BackendKind::software) {
     if (worker) waitWorker(*worker, record, backend, true);
-    if (attachment.port.mac.empty()) attachment.port.mac = mac.choose("");
+    if (!attachment.port.mac) attachment.port.mac = mac.choose(std::nullopt);
     node_.step("worker");
     writeDeviceFiles(directory.path(), record);
     node_.step("files");
@@ -102,7 +103,7 @@ void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend&
     throw;
   }
   const auto facts = worker.facts();
-  if (!record.macAsked && !facts.mac.empty()) attachment.port.mac = facts.mac;
+  if (!record.macAsked && facts.mac) attachment.port.mac = facts.mac;
   completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
   if (facts.queuePairs > 0) attachment.queuePairs = facts.queuePairs;
 }

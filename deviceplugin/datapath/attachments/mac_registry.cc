@@ -2,10 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <optional>
 #include <set>
 #include <string>
 
+#include "common/mac_address.h"
 #include "common/mutex.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/default_mac.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -32,7 +35,7 @@ void refuse(const Attachment& attachment, const Attachment& holder) {
       Refusal::aborted,
       fmt::format("cannot attach {}: mac {} is already used in VLAN {} of {} by {} (device {}); "
                   "give this pod another one, or wait until that pod is gone",
-                  attachment.deviceId, attachment.port.mac, attachment.port.vlan,
+                  attachment.deviceId, textOf(attachment.port.mac), textOf(attachment.port.vlan),
                   attachment.resource, describeOwner(holder.owner), holder.deviceId));
 }
 
@@ -43,9 +46,9 @@ MacRegistry::Claim::~Claim() {
   registry_.claims_.erase(owner_.key());
 }
 
-std::string MacRegistry::Claim::choose(const std::string& wanted) {
+MacAddress MacRegistry::Claim::choose(const std::optional<MacAddress>& wanted) {
   Lock lock(registry_.mutex_);
-  const std::string mac = wanted.empty() ? registry_.unusedMac(owner_) : wanted;
+  const MacAddress mac = wanted ? *wanted : registry_.unusedMac(owner_);
   registry_.claims_[owner_.key()].mac = mac;
   return mac;
 }
@@ -63,10 +66,11 @@ void MacRegistry::Claim::hold(const Attachment& attachment) {
   registry_.claims_[owner_.key()].holder = attachment;
 }
 
-std::string MacRegistry::unusedMac(const Owner& owner) const {
-  std::set<std::string> claimed;
-  for (const auto& [key, claim] : claims_) claimed.insert(claim.mac);
-  return defaultMac(owner, [&](const std::string& mac) {
+MacAddress MacRegistry::unusedMac(const Owner& owner) const {
+  std::set<MacAddress> claimed;
+  for (const auto& [key, claim] : claims_)
+    if (claim.mac) claimed.insert(*claim.mac);
+  return defaultMac(owner, [&](const MacAddress& mac) {
     return claimed.contains(mac) || table_.findRecord([&](const OwnerRecord& record) {
       return record.attachment.port.mac == mac;
     });

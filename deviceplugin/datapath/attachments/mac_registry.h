@@ -4,8 +4,8 @@
 
 #include <map>
 #include <optional>
-#include <string>
 
+#include "common/mac_address.h"
 #include "common/mutex.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
@@ -25,7 +25,7 @@ class MacRegistry {
     Claim& operator=(const Claim&) = delete;
 
     // The MAC for its port: `wanted`, or a default one that is unused on this node.
-    std::string choose(const std::string& wanted);
+    MacAddress choose(const std::optional<MacAddress>& wanted);
     // From now on only this attachment has its MAC in its resource and VLAN. Throws RefusedError
     // (aborted) if another pod that still exists has it.
     void hold(const Attachment& attachment);
@@ -37,10 +37,10 @@ class MacRegistry {
 
  private:
   struct Claimed {
-    std::string mac;
+    std::optional<MacAddress> mac;
     std::optional<Attachment> holder;  // of the MAC in its resource and VLAN
   };
-  std::string unusedMac(const Owner& owner) const REQUIRES(mutex_);
+  MacAddress unusedMac(const Owner& owner) const REQUIRES(mutex_);
 
   const DeviceTable& table_;  // its lock is taken under ours
   Mutex mutex_;

@@ -1,5 +1,7 @@
 #include "deviceplugin/datapath/attachments/node.h"
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -7,6 +9,7 @@
 #include <utility>
 
 #include "common/backend.h"
+#include "common/task.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/processes/worker_handle.h"
 
@@ -41,7 +44,7 @@ Node::Node(Options given, std::function<void()> healthChanged)
                                  : std::string("an unknown owner");
                     },
                 .unallocated =
-                    [this](std::string id, std::chrono::milliseconds timeout) {
+                    [this](const std::string& id, std::chrono::milliseconds timeout) {
                       const auto device = table.find(id);
                       return unallocatedOf(device ? device->worker : nullptr, timeout);
                     }},
@@ -66,12 +69,12 @@ LiveAttachment Node::describe(const OwnerRecord& record,
   if (record.device.attach != Attach::vhostUser) live.vdpa = record.device.vdpa;
   if (record.device.attach == Attach::virtioVdpa) live.virtio = bus.virtioDevice(live.vdpa);
   if (worker) {
-    live.state = worker->state();
+    live.state = worker->state().text();
     // A closed port has no socket: to its worker, the engine is down.
     if (const auto vswitch = switches.find(record.attachment.resource);
         vswitch && record.device.backend == BackendKind::software)
       if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
-        live.state = "failed: " + problem;
+        live.state = WorkerState{WorkerState::Phase::failed, problem}.text();
     const auto status = worker->status();
     live.workerDeaths = status.deaths;
     live.workerVersion = status.version;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/mac_address.h"
 #include "common/mutex.h"
 #include "common/paths.h"
 #include "common/pod_resources.h"
@@ -40,8 +41,9 @@ struct VdpaDevices {
                                const VdpaAttributes& attributes)>
       add = {};
   std::function<void(const std::string& name)> remove = {};
-  std::function<std::string(const std::string& name)> mac = {};  // without it a device has its own
-  std::function<bool(const std::string& name, const std::string& mac)> setMac = {};
+  // Without it a device has its own.
+  std::function<std::optional<MacAddress>(const std::string& name)> mac = {};
+  std::function<bool(const std::string& name, const MacAddress& mac)> setMac = {};
   std::function<unsigned(const std::string& name)> mtu = {};  // 0 if it has none
 };
 

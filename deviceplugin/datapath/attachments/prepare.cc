@@ -49,7 +49,7 @@ OwnerRecord Attachments::prepare(const Call& call, OfferedDevice offer, MacRegis
   attachment.owner = request.owner;
   attachment.port = backend.resolve(id, offer, request.settings);
   // A device whose MAC can't be set keeps its own.
-  record.macAsked = !attachment.port.mac.empty();
+  record.macAsked = attachment.port.mac.has_value();
   attachment.port.mac = mac.choose(attachment.port.mac);
   prepareFor(record, call, mac);
   attachment.socket = podSocket(id);

@@ -15,6 +15,7 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/naming.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/attachments/node.h"
@@ -76,8 +77,8 @@ Status::Checked Status::check(const CheckRequest& request) {
       id, {attachment.resource, record.socket, record.software, record.device}, request.settings);
   if (record.device.backend != BackendKind::software)
     asked = hardwareSettings(id, request.settings, attachment.port);
-  if (asked.mac.empty()) asked.mac = attachment.port.mac;
-  if (asked.mtu == 0) asked.mtu = attachment.port.mtu;
+  if (!asked.mac) asked.mac = attachment.port.mac;
+  if (!asked.mtu) asked.mtu = attachment.port.mtu;
   comparePorts(differences, asked, attachment.port);
   if (request.ips != attachment.ips)
     differences.add("ips are {}; expected {}", fmt::join(attachment.ips, ", "),
@@ -87,12 +88,12 @@ Status::Checked Status::check(const CheckRequest& request) {
   if (!device->worker && attachment.socket == podSocket(id))
     differences.add("{} has no worker", id);
   else if (device->worker)
-    if (const auto state = device->worker->settledState(); state.starts_with("failed: "))
-      differences.add("{}", state.substr(8));
+    if (const auto state = device->worker->settledState(); state.failed())
+      differences.add("{}", state.reason);
   compareFiles(differences, node_.options.paths.device(id), record);
   OwnerRecord expected = record;
   if (record.device.attach == Attach::virtioVdpa) {
-    if (!request.interfaceMac.empty()) expected.attachment.port.mac = request.interfaceMac;
+    if (request.interfaceMac) expected.attachment.port.mac = request.interfaceMac;
     if (request.interfaceMtu != 0) expected.attachment.port.mtu = request.interfaceMtu;
   }
   backend.check(expected, differences);
@@ -141,8 +142,7 @@ std::vector<DeviceState> Status::deviceStates() const {
       reason = node_.backends.of(device.offer->device).unhealthy(id, *device.offer);
     // A worker may have lost its hardware. For software ports, the switch was checked above.
     if (reason.empty() && device.worker && device.offer->device.backend != BackendKind::software)
-      if (const auto state = device.worker->state(); state.starts_with("failed: "))
-        reason = state.substr(8);
+      if (const auto state = device.worker->state(); state.failed()) reason = state.reason;
     states.push_back({id, device.offer->resource, reason.empty(), reason, false});
   }
   return states;
@@ -159,7 +159,8 @@ std::vector<LiveAttachment> Status::list() const {
     }
     if (!device.record) continue;
     LiveAttachment live = node_.describe(*device.record, device.worker);
-    if (device.record->phase == Phase::detaching) live.state = "failed: detaching: " + device.error;
+    if (device.record->phase == Phase::detaching)
+      live.state = WorkerState{WorkerState::Phase::failed, "detaching: " + device.error}.text();
     live.outlook =
         node_.orphans.outlook(id, live.attachment.owner.key(), DeviceTable::Clock::now());
     attachments.push_back(std::move(live));

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
+#include "deviceplugin/datapath/model/worker_state.h"
 #include "deviceplugin/datapath/processes/process.h"
 #include "deviceplugin/datapath/processes/worker_handle.h"
 
@@ -124,8 +125,8 @@ void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::sto
   const auto took = since();
   // A pod may have ended its session, or its container, meanwhile.
   const auto back = [](const auto& worker) {
-    const std::string state = worker.second->state();
-    return state == "running" || state == "waiting";
+    const auto phase = worker.second->state().phase;
+    return phase == WorkerState::Phase::running || phase == WorkerState::Phase::waiting;
   };
   const auto allBack = [&] { return std::all_of(running.begin(), running.end(), back); };
   waitFor(stop, kHold, allBack);
@@ -134,7 +135,7 @@ void Upgrade::upgradeProcess(const UpgradableProcess& upgradable, const std::sto
   for (const auto& worker : running)
     if (!back(worker))
       log::warn("{} is not running again with the new {}: {}", worker.first, upgradable.title,
-                worker.second->state());
+                worker.second->state().text());
   log::info("replaced {}: up again after {} ms, its pods after {} ms", upgradable.title, took,
             since());
 }
@@ -149,7 +150,9 @@ std::map<std::string, std::shared_ptr<WorkerHandle>> Upgrade::runningWorkers(
     return std::all_of(workers.begin(), workers.end(),
                        [](const auto& worker) { return worker.second->status().up; });
   });
-  std::erase_if(workers, [](const auto& worker) { return worker.second->state() != "running"; });
+  std::erase_if(workers, [](const auto& worker) {
+    return worker.second->state().phase != WorkerState::Phase::running;
+  });
   return workers;
 }
 

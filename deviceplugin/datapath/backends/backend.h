@@ -24,7 +24,7 @@ class Backend {
   // The settings that result from the requested ones; an absent MAC stays empty. Throws
   // RefusedError (invalidArgument) that names what this device can't do.
   virtual PortSettings resolve(const std::string& id, const OfferedDevice& offer,
-                               const Settings& settings) const = 0;
+                               const PortSettings& settings) const = 0;
 
   // Waits until the device can be attached, and returns the offer in force. Throws RefusedError
   // (aborted) with the reason at the deadline.

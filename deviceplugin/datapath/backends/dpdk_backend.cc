@@ -12,9 +12,12 @@
 #include <vector>
 
 #include "common/control_channel.h"
+#include "common/event_thread.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/paths.h"
+#include "common/port_settings.h"
+#include "common/task.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"
@@ -41,7 +44,7 @@ DpdkBackend::DpdkBackend(EventThread& thread, const Programs& programs, const Pa
 }
 
 PortSettings DpdkBackend::resolve(const std::string& id, const OfferedDevice&,
-                                  const Settings& settings) const {
+                                  const PortSettings& settings) const {
   return hardwareSettings(id, settings);
 }
 

@@ -23,7 +23,7 @@ class DpdkBackend : public Backend {
               std::function<void()> onChange);
 
   PortSettings resolve(const std::string& id, const OfferedDevice& offer,
-                       const Settings& settings) const override;
+                       const PortSettings& settings) const override;
   OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
                         const std::function<bool()>& calledOff) override;
   void start(OwnerRecord& record) override;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/backend.h"
+#include "common/port_settings.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
@@ -27,7 +28,7 @@ constexpr auto kPollInterval = std::chrono::milliseconds(20);
 }  // namespace
 
 PortSettings KernelBackend::resolve(const std::string& id, const OfferedDevice&,
-                                    const Settings& settings) const {
+                                    const PortSettings& settings) const {
   return hardwareSettings(id, settings);
 }
 

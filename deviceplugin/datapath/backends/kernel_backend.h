@@ -19,7 +19,7 @@ class KernelBackend : public Backend {
       : bus_(bus), provisioner_(provisioner) {}
 
   PortSettings resolve(const std::string& id, const OfferedDevice& offer,
-                       const Settings& settings) const override;
+                       const PortSettings& settings) const override;
   OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
                         const std::function<bool()>& calledOff) override;
   void start(OwnerRecord& record) override;

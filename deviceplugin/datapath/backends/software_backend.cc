@@ -7,10 +7,11 @@
 #include <optional>
 #include <string>
 
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
-#include "deviceplugin/datapath/model/port_settings.h"
+#include "deviceplugin/datapath/model/possible_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/processes/switch_handle.h"
 #include "deviceplugin/datapath/processes/worker_handle.h"
@@ -25,7 +26,7 @@ constexpr auto kPollInterval = std::chrono::milliseconds(250);
 }  // namespace
 
 PortSettings SoftwareBackend::resolve(const std::string& id, const OfferedDevice& offer,
-                                      const Settings& settings) const {
+                                      const PortSettings& settings) const {
   return softwarePort(id, settings, offer.software.mtu);
 }
 

@@ -11,7 +11,7 @@ class SoftwareBackend : public Backend {
   explicit SoftwareBackend(SwitchSet& switches) : switches_(switches) {}
 
   PortSettings resolve(const std::string& id, const OfferedDevice& offer,
-                       const Settings& settings) const override;
+                       const PortSettings& settings) const override;
   OfferedDevice prepare(const std::string& id, OfferedDevice offer, Clock::time_point deadline,
                         const std::function<bool()>& calledOff) override;
   void addPort(const OwnerRecord& record) override;

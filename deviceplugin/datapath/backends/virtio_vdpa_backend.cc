@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/hardware/requested_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"
@@ -29,7 +30,7 @@ PodNetdev netdevOf(const OwnerRecord& record) {
 }  // namespace
 
 PortSettings VirtioVdpaBackend::resolve(const std::string& id, const OfferedDevice&,
-                                        const Settings& settings) const {
+                                        const PortSettings& settings) const {
   return hardwareSettings(id, settings);
 }
 
@@ -58,8 +59,8 @@ void VirtioVdpaBackend::complete(OwnerRecord& record) const {
 
 void VirtioVdpaBackend::start(OwnerRecord& record) {
   Attachment& attachment = record.attachment;
-  const auto facts =
-      moveToPod(netdevOf(record), attachment.port.mtu, {attachment.port.mac, record.macAsked});
+  const auto facts = moveToPod(netdevOf(record), attachment.port.mtu.value_or(0),
+                               {attachment.port.mac, record.macAsked});
   if (!record.macAsked) attachment.port.mac = facts.mac;
   completeSettings(attachment.deviceId, attachment.port, facts.mac, facts.mtu);
   setAddresses(record, {});
@@ -91,7 +92,7 @@ void VirtioVdpaBackend::stop(const OwnerRecord& record) {
 void VirtioVdpaBackend::check(const OwnerRecord& record, Differences& differences) {
   try {
     const Attachment& attachment = record.attachment;
-    compareNetdev(netdevOf(record), {attachment.port.mac, attachment.port.mtu},
+    compareNetdev(netdevOf(record), {attachment.port.mac, attachment.port.mtu.value_or(0)},
                   {attachment.ips, record.routes}, differences);
   } catch (const std::exception& error) {
     differences.add("{}", error.what());

@@ -12,6 +12,8 @@
 #include "common/atomic_file.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/hardware/provisioner.h"
 
@@ -23,7 +25,7 @@ constexpr int kVersion = 1;
 constexpr int kLatestVersion = 1;
 
 nlohmann::json toJson(const VdpaAttributes& attributes) {
-  nlohmann::json json{{"mtu", attributes.mtu}, {"mac", attributes.mac}};
+  nlohmann::json json{{"mtu", attributes.mtu}, {"mac", textOf(attributes.mac, "")}};
   if (attributes.queuePairs) json["queuePairs"] = *attributes.queuePairs;
   if (attributes.features) json["features"] = *attributes.features;
   return json;
@@ -32,7 +34,8 @@ nlohmann::json toJson(const VdpaAttributes& attributes) {
 VdpaAttributes attributesFromJson(const nlohmann::json& json) {
   VdpaAttributes attributes;
   json.at("mtu").get_to(attributes.mtu);
-  json.at("mac").get_to(attributes.mac);
+  if (const auto mac = json.at("mac").get<std::string>(); !mac.empty())
+    attributes.mac = MacAddress::parseOrThrow(mac);
   if (json.contains("queuePairs")) attributes.queuePairs = json.at("queuePairs").get<unsigned>();
   if (json.contains("features")) attributes.features = json.at("features").get<uint64_t>();
   return attributes;

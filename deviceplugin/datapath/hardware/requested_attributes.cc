@@ -6,9 +6,9 @@
 #include <string>
 
 #include "common/backend.h"
+#include "common/port_settings.h"
 #include "common/vdpa_attributes.h"
 #include "common/virtio_features.h"
-#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
@@ -42,10 +42,10 @@ VdpaAttributes attributesFor(const std::string& deviceId, const DeviceConfig& de
   const bool socket = device.attach == Attach::vhostUser;
   // A device that shows no MAC has none: the NIC would have no rule for the pod's frames. A netdev
   // then makes its own.
-  const bool needed = macAsked || (socket && now.mac.empty());
-  const bool settable = socket && rules.macLater && !now.mac.empty();
+  const bool needed = macAsked || (socket && !now.mac);
+  const bool settable = socket && rules.macLater && now.mac;
   if (rules.macWhenMade && needed && !settable && now.mac != port.mac) attributes.mac = port.mac;
-  if (!rules.mtuWhenMade || port.mtu == 0 || port.mtu == now.mtu) return attributes;
+  if (!rules.mtuWhenMade || !port.mtu || port.mtu == now.mtu) return attributes;
   if (!mayHaveMtu(device.attributes))
     throw RefusedError(
         Refusal::invalidArgument,
@@ -53,8 +53,8 @@ VdpaAttributes attributesFor(const std::string& deviceId, const DeviceConfig& de
             "cannot set up {}: mtu {} was requested, but vDPA device {} is made without the "
             "feature MTU: add MTU to `vdpa.features` of its resource, or remove mtu from "
             "the network's configuration",
-            deviceId, port.mtu, device.vdpa));
-  attributes.mtu = port.mtu;
+            deviceId, *port.mtu, device.vdpa));
+  attributes.mtu = *port.mtu;
   return attributes;
 }
 

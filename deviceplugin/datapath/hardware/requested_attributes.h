@@ -2,17 +2,19 @@
 // device is remade, while it is free, for a network that requests others.
 #pragma once
 
+#include <optional>
 #include <string>
 
-#include "deviceplugin/datapath/model/attachment.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 
 namespace vdpa::datapath {
 
 // The values that a vDPA device reports.
 struct VdpaFacts {
-  std::string mac;   // empty: none, as without VIRTIO_NET_F_MAC
-  unsigned mtu = 0;  // 0: not reported
+  std::optional<MacAddress> mac;  // absent: none, as without VIRTIO_NET_F_MAC
+  unsigned mtu = 0;               // 0: not reported
 };
 
 // Not under `attach: vhost-vdpa`: the kubelet has handed its character device to a pod before the

@@ -1,8 +1,6 @@
 #include "deviceplugin/datapath/hardware/vf.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -11,18 +9,19 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/mac_address.h"
 #include "common/netlink/attributes.h"
 #include "common/netlink/error.h"
 #include "common/netlink/message.h"
 #include "common/netlink/request.h"
 #include "common/netlink/socket.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/hardware/vf_place.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 
@@ -35,22 +34,21 @@ using netlink::Error;
 using netlink::Message;
 using netlink::Request;
 
-int reported(uint32_t setting) {
-  return setting > 1 ? -1 : static_cast<int>(setting);
+std::optional<bool> reported(uint32_t setting) {
+  return setting > 1 ? std::nullopt : std::optional(setting == 1);
 }
 
-std::string macOf(const ifla_vf_mac& vf) {
-  const std::span octets(vf.mac, 6);
-  if (std::ranges::all_of(octets, [](uint8_t octet) { return octet == 0; })) return "";
-  return fmt::format("{:02x}", fmt::join(octets, ":"));
+std::optional<MacAddress> macOf(const ifla_vf_mac& vf) {
+  MacAddress::Bytes bytes;
+  std::copy_n(vf.mac, bytes.size(), bytes.begin());
+  const MacAddress mac(bytes);
+  return mac.isZero() ? std::nullopt : std::optional(mac);
 }
 
-ifla_vf_mac toVfMac(unsigned vf, const std::string& mac) {
+ifla_vf_mac toVfMac(unsigned vf, const std::optional<MacAddress>& mac) {
   ifla_vf_mac body{};
   body.vf = vf;
-  if (!mac.empty())
-    std::sscanf(mac.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &body.mac[0], &body.mac[1],
-                &body.mac[2], &body.mac[3], &body.mac[4], &body.mac[5]);
+  if (mac) std::ranges::copy(mac->bytes(), body.mac);
   return body;
 }
 
@@ -71,16 +69,17 @@ void take(VfValues& values, const Attribute& attribute) {
       values.trust = reported(trust->setting);
   } else if (type == IFLA_VF_LINK_STATE) {
     if (const auto state = attribute.structure<ifla_vf_link_state>())
-      values.linkState = state->link_state == IFLA_VF_LINK_STATE_ENABLE    ? "enable"
-                         : state->link_state == IFLA_VF_LINK_STATE_DISABLE ? "disable"
-                                                                           : "auto";
+      values.linkState = state->link_state == IFLA_VF_LINK_STATE_ENABLE    ? LinkState::enable
+                         : state->link_state == IFLA_VF_LINK_STATE_DISABLE ? LinkState::disable
+                                                                           : LinkState::automatic;
   } else if (type == IFLA_VF_VLAN_LIST) {
     for (const Attribute inner : attribute.nested()) {
       const auto vlan = inner.structure<ifla_vf_vlan_info>();
       if (inner.type() != IFLA_VF_VLAN_INFO || !vlan) continue;
       values.vlan = vlan->vlan;
       values.vlanQos = vlan->qos;
-      values.vlanProto = vlan->vlan_proto == htons(ETH_P_8021AD) ? "802.1ad" : "802.1q";
+      values.vlanProto =
+          vlan->vlan_proto == htons(ETH_P_8021AD) ? VlanProtocol::dot1ad : VlanProtocol::dot1q;
     }
   }
 }
@@ -90,25 +89,29 @@ void put(Request& request, unsigned vf, VfPart part, const VfValues& values) {
     case VfPart::mac:
       return request.structure(IFLA_VF_MAC, toVfMac(vf, values.mac));
     case VfPart::vlan: {
-      const uint16_t protocol = values.vlanProto == "802.1ad" ? ETH_P_8021AD : ETH_P_8021Q;
+      const bool stacked = values.vlanProto == VlanProtocol::dot1ad;
+      const uint16_t protocol = stacked ? ETH_P_8021AD : ETH_P_8021Q;
       return request.nest(IFLA_VF_VLAN_LIST, [&] {
         request.structure(IFLA_VF_VLAN_INFO,
-                          ifla_vf_vlan_info{vf, values.vlan, values.vlanQos, htons(protocol)});
+                          ifla_vf_vlan_info{vf, values.vlan.value_or(0), values.vlanQos.value_or(0),
+                                            htons(protocol)});
       });
     }
     case VfPart::rate:
-      return request.structure(IFLA_VF_RATE, ifla_vf_rate{vf, values.minTxRate, values.maxTxRate});
+      return request.structure(IFLA_VF_RATE, ifla_vf_rate{vf, values.minTxRate.value_or(0),
+                                                          values.maxTxRate.value_or(0)});
     case VfPart::spoofCheck:
       return request.structure(IFLA_VF_SPOOFCHK,
-                               ifla_vf_spoofchk{vf, values.spoofCheck == 1 ? 1u : 0u});
+                               ifla_vf_spoofchk{vf, values.spoofCheck == true ? 1u : 0u});
     case VfPart::trust:
-      return request.structure(IFLA_VF_TRUST, ifla_vf_trust{vf, values.trust == 1 ? 1u : 0u});
+      return request.structure(IFLA_VF_TRUST, ifla_vf_trust{vf, values.trust == true ? 1u : 0u});
     case VfPart::linkState:
       return request.structure(
           IFLA_VF_LINK_STATE,
-          ifla_vf_link_state{vf, values.linkState == "enable"    ? IFLA_VF_LINK_STATE_ENABLE
-                                 : values.linkState == "disable" ? IFLA_VF_LINK_STATE_DISABLE
-                                                                 : IFLA_VF_LINK_STATE_AUTO});
+          ifla_vf_link_state{vf, values.linkState == LinkState::enable ? IFLA_VF_LINK_STATE_ENABLE
+                                 : values.linkState == LinkState::disable
+                                     ? IFLA_VF_LINK_STATE_DISABLE
+                                     : IFLA_VF_LINK_STATE_AUTO});
   }
 }
 
@@ -120,7 +123,7 @@ std::optional<VfValues> parseVf(std::span<const std::byte> attributes, unsigned 
     if (list.type() != IFLA_VFINFO_LIST) continue;
     for (const Attribute info : list.nested()) {
       if (info.type() != IFLA_VF_INFO) continue;
-      VfValues values;
+      VfValues values = unreportedVf();
       bool mine = false;
       for (const Attribute part : info.nested()) {
         if (part.type() == IFLA_VF_MAC)

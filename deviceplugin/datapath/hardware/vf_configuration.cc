@@ -14,7 +14,9 @@
 
 #include "common/backend.h"
 #include "common/log.h"
+#include "common/mac_address.h"
 #include "common/netlink/error.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/hardware/requested_attributes.h"
 #include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/hardware/vf_place.h"
@@ -31,26 +33,27 @@ namespace {
 constexpr std::array kParts{VfPart::vlan, VfPart::rate, VfPart::spoofCheck, VfPart::trust,
                             VfPart::linkState};
 
-std::string onOff(int value) {
-  return value < 0 ? "not reported" : value == 1 ? "on" : "off";
+std::string onOff(const std::optional<bool>& value) {
+  return !value ? "not reported" : *value ? "on" : "off";
 }
 
 // In the words of a network's configuration.
 std::string describe(VfPart part, const VfValues& values) {
   switch (part) {
     case VfPart::mac:
-      return "mac " + (values.mac.empty() ? "none" : values.mac);
+      return "mac " + textOf(values.mac);
     case VfPart::vlan:
-      return fmt::format("vlan {} (vlanQoS {}, vlanProto {})", values.vlan, values.vlanQos,
-                         values.vlanProto);
+      return fmt::format("vlan {} (vlanQoS {}, vlanProto {})", textOf(values.vlan),
+                         textOf(values.vlanQos), textOf(values.vlanProto));
     case VfPart::rate:
-      return fmt::format("min_tx_rate {}, max_tx_rate {}", values.minTxRate, values.maxTxRate);
+      return fmt::format("min_tx_rate {}, max_tx_rate {}", textOf(values.minTxRate),
+                         textOf(values.maxTxRate));
     case VfPart::spoofCheck:
       return "spoofchk " + onOff(values.spoofCheck);
     case VfPart::trust:
       return "trust " + onOff(values.trust);
     case VfPart::linkState:
-      return "link_state " + values.linkState;
+      return "link_state " + textOf(values.linkState);
   }
   return "";
 }
@@ -59,7 +62,7 @@ bool same(VfPart part, const VfValues& a, const VfValues& b) {
   return describe(part, a) == describe(part, b);
 }
 
-VfValues wantedValues(VfValues values, const Settings& settings, const PortSettings& port) {
+VfValues wantedValues(VfValues values, const PortSettings& settings, const PortSettings& port) {
   if (settings.vlan) {
     values.vlan = port.vlan;
     values.vlanQos = port.vlanQos;
@@ -67,9 +70,9 @@ VfValues wantedValues(VfValues values, const Settings& settings, const PortSetti
   }
   if (settings.minTxRate) values.minTxRate = port.minTxRate;
   if (settings.maxTxRate) values.maxTxRate = port.maxTxRate;
-  if (settings.spoofCheck) values.spoofCheck = port.spoofCheck ? 1 : 0;
-  if (settings.trust) values.trust = port.trust ? 1 : 0;
-  if (!settings.linkState.empty()) values.linkState = port.linkState;
+  if (settings.spoofCheck) values.spoofCheck = port.spoofCheck;
+  if (settings.trust) values.trust = port.trust;
+  if (settings.linkState) values.linkState = port.linkState;
   return values;
 }
 
@@ -79,14 +82,14 @@ void inForce(PortSettings& port, const VfValues& values) {
   port.vlanProto = values.vlanProto;
   port.minTxRate = values.minTxRate;
   port.maxTxRate = values.maxTxRate;
-  port.spoofCheck = values.spoofCheck == 1;
-  port.trust = values.trust == 1;
+  port.spoofCheck = values.spoofCheck.value_or(false);
+  port.trust = values.trust.value_or(false);
   port.linkState = values.linkState;
 }
 
 bool reports(VfPart part, const VfValues& values) {
-  if (part == VfPart::spoofCheck) return values.spoofCheck >= 0;
-  if (part == VfPart::trust) return values.trust >= 0;
+  if (part == VfPart::spoofCheck) return values.spoofCheck.has_value();
+  if (part == VfPart::trust) return values.trust.has_value();
   return true;
 }
 
@@ -99,16 +102,17 @@ const netlink::Error* refusalOf(VfPart part, const std::vector<Vf::Refused>& ref
 
 // For a device without settings, an empty request is satisfied.
 VfValues noValues() {
-  VfValues values;
-  values.spoofCheck = values.trust = 0;
+  VfValues values = unreportedVf();
+  values.spoofCheck = values.trust = false;
   return values;
 }
 
 }  // namespace
 
 VfValues VfConfiguration::valuesOf(const PortSettings& port) {
-  return {port.vlan,       port.vlanQos, port.vlanProto, port.minTxRate, port.maxTxRate,
-          port.spoofCheck, port.trust,   port.linkState, port.mac};
+  VfValues values = port;
+  values.mtu.reset();
+  return values;
 }
 
 std::string VfConfiguration::whyNoVf(const std::optional<Vf>& vf) {
@@ -118,8 +122,9 @@ std::string VfConfiguration::whyNoVf(const std::optional<Vf>& vf) {
 }
 
 VfConfiguration::Access VfConfiguration::kernels(
-    const std::string& sysfs, std::function<std::string(const std::string& vdpa)> vdpaMac,
-    std::function<bool(const std::string&, const std::string&)> setVdpaMac,
+    const std::string& sysfs,
+    std::function<std::optional<MacAddress>(const std::string& vdpa)> vdpaMac,
+    std::function<bool(const std::string&, const MacAddress&)> setVdpaMac,
     std::function<unsigned(const std::string& vdpa)> vdpaMtu) {
   return {[sysfs](const std::string& address) {
             return std::filesystem::exists(sysfs + "/bus/pci/devices/" + address);
@@ -135,24 +140,24 @@ VfConfiguration::Look VfConfiguration::look(const std::string& pciAddress) const
 }
 
 VdpaFacts VfConfiguration::factsOf(const std::string& vdpa) const {
-  return {access_.vdpaMac ? access_.vdpaMac(vdpa) : "",
+  return {access_.vdpaMac ? access_.vdpaMac(vdpa) : std::nullopt,
           access_.vdpaMtu ? access_.vdpaMtu(vdpa) : 0};
 }
 
-void VfConfiguration::plan(OwnerRecord& record, const Settings& settings,
-                           const std::string& madeWith) const {
+void VfConfiguration::plan(OwnerRecord& record, const PortSettings& settings,
+                           const std::optional<MacAddress>& madeWith) const {
   Attachment& attachment = record.attachment;
   const Look now = look(record.device.pciAddress);
   const VfValues found = now.values.value_or(noValues());
   const VfValues wanted = wantedValues(found, settings, attachment.port);
   record.found.vf = found;
-  if (record.device.attach == Attach::vhostVdpa && settings.mtu != 0)
-    checkMtu(attachment.deviceId, record.device, settings.mtu, factsOf(record.device.vdpa));
+  if (record.device.attach == Attach::vhostVdpa && settings.mtu)
+    checkMtu(attachment.deviceId, record.device, *settings.mtu, factsOf(record.device.vdpa));
   planMac(record, now.values, madeWith);
   for (const VfPart part : kParts) {
     if (same(part, wanted, found)) continue;
     // A link that cannot be disabled is enabled.
-    if (part == VfPart::linkState && wanted.linkState == "enable" && !now.values) continue;
+    if (part == VfPart::linkState && wanted.linkState == LinkState::enable && !now.values) continue;
     if (!now.values)
       throw RefusedError(Refusal::invalidArgument,
                          fmt::format("cannot set up {}: {} is not possible: {}; remove it from the "
@@ -225,19 +230,19 @@ void VfConfiguration::restoreVf(const OwnerRecord& record) const {
   const VfValues& found = record.found.vf;
   std::vector<VfPart> parts(record.found.vfChanges.rbegin(), record.found.vfChanges.rend());
   if (parts.empty()) return;
-  const auto requireReach = [&](const std::optional<VfValues>& now) {
-    if (now || !access_.present(address)) return;
+  const auto requireReach = [&](const std::optional<VfValues>& values) {
+    if (values || !access_.present(address)) return;
     throw std::runtime_error(
         fmt::format("cannot restore {} of {}: {}; return the PF to the node, or remove the VF",
                     describe(parts.front(), found), id, whyNoVf(access_.find(address))));
   };
-  auto [vf, before] = look(address);
-  requireReach(before);
-  if (!before) return;
-  std::erase_if(parts, [&](VfPart part) { return same(part, found, *before); });
+  Look now = look(address);
+  requireReach(now.values);
+  if (!now.values) return;
+  std::erase_if(parts, [&](VfPart part) { return same(part, found, *now.values); });
   if (parts.empty()) return;
-  const auto refused = vf->set(found, parts);
-  const auto after = vf->get();
+  const auto refused = now.vf->set(found, parts);
+  const auto after = now.vf->get();
   requireReach(after);
   if (!after) return;
   const netlink::Error ignored{EIO, ""};
@@ -245,11 +250,11 @@ void VfConfiguration::restoreVf(const OwnerRecord& record) const {
   for (const VfPart part : parts) {
     if (same(part, found, *after)) continue;
     const auto* error = refusalOf(part, refused);
-    const auto problem =
-        netlink::failure(error ? *error : ignored, "cannot restore {} of {}, {}: it has {}",
-                         describe(part, found), id, describe(vf->place()), describe(part, *after));
+    const auto problem = netlink::failure(
+        error ? *error : ignored, "cannot restore {} of {}, {}: it has {}", describe(part, found),
+        id, describe(now.vf->place()), describe(part, *after));
     // Some drivers can't unset a MAC; the next owner's replaces it.
-    if (part == VfPart::mac && found.mac.empty())
+    if (part == VfPart::mac && !found.mac)
       log::warn("{}", problem.what());
     else if (!failure)
       failure = std::make_exception_ptr(problem);
@@ -260,9 +265,9 @@ void VfConfiguration::restoreVf(const OwnerRecord& record) const {
 void VfConfiguration::check(const OwnerRecord& record, Differences& differences) const {
   const FoundHardware& found = record.found;
   if (found.vdpaMac && access_.setVdpaMac)
-    if (const std::string now = access_.vdpaMac(record.device.vdpa); !now.empty())
-      differences.compare("mac of vDPA device " + record.device.vdpa, record.attachment.port.mac,
-                          now);
+    if (const auto now = access_.vdpaMac(record.device.vdpa))
+      differences.compare("mac of vDPA device " + record.device.vdpa,
+                          textOf(record.attachment.port.mac), textOf(now));
   if (found.vfChanges.empty()) return;
   const auto [vf, now] = look(record.device.pciAddress);
   if (!now) return differences.add("the PF of {} is gone", record.attachment.deviceId);

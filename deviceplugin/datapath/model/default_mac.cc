@@ -1,13 +1,12 @@
 #include "deviceplugin/datapath/model/default_mac.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/model/owner.h"
 
 namespace vdpa::datapath {
@@ -22,18 +21,18 @@ uint64_t hash(const std::string& text) {
 
 }  // namespace
 
-std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken) {
+MacAddress defaultMac(const Owner& owner, const std::function<bool(const MacAddress&)>& taken) {
   const std::string who =
       owner.podName.empty() ? owner.containerId : owner.podNamespace + "/" + owner.podName;
   for (unsigned attempt = 0;; ++attempt) {
     uint64_t value = hash(fmt::format("{}/{}/{}/{}", who, owner.network, owner.interface, attempt));
-    std::array<uint8_t, 6> bytes;
+    MacAddress::Bytes bytes;
     for (auto& byte : bytes) {
       byte = static_cast<uint8_t>(value);
       value >>= 8;
     }
     bytes[0] = static_cast<uint8_t>((bytes[0] & 0xfc) | 0x02);  // locally administered, unicast
-    std::string mac = fmt::format("{:02x}", fmt::join(bytes, ":"));
+    const MacAddress mac(bytes);
     if (!taken(mac)) return mac;
   }
 }

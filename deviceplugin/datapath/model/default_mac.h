@@ -2,14 +2,14 @@
 #pragma once
 
 #include <functional>
-#include <string>
 
-#include "deviceplugin/datapath/model/attachment.h"
+#include "common/mac_address.h"
+#include "deviceplugin/datapath/model/owner.h"
 
 namespace vdpa::datapath {
 
 // Locally administered, unicast, and always the same for a pod of the same name; `taken` says
 // whether another interface has an address.
-std::string defaultMac(const Owner& owner, const std::function<bool(const std::string&)>& taken);
+MacAddress defaultMac(const Owner& owner, const std::function<bool(const MacAddress&)>& taken);
 
 }  // namespace vdpa::datapath

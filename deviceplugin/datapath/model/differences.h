@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "deviceplugin/datapath/model/attachment.h"
+#include "common/port_settings.h"
 
 namespace vdpa::datapath {
 
@@ -28,18 +28,14 @@ class Differences {
   std::vector<std::string> texts_;
 };
 
+// `found` against the settings in force; "none" is a setting without a value.
 inline void comparePorts(Differences& differences, const PortSettings& wanted,
                          const PortSettings& found) {
-  differences.compare("mac", wanted.mac, found.mac);
-  differences.compare("vlan", wanted.vlan, found.vlan);
-  differences.compare("vlanQoS", wanted.vlanQos, found.vlanQos);
-  differences.compare("vlanProto", wanted.vlanProto, found.vlanProto);
-  differences.compare("mtu", wanted.mtu, found.mtu);
-  differences.compare("link_state", wanted.linkState, found.linkState);
-  differences.compare("spoofchk", wanted.spoofCheck, found.spoofCheck);
-  differences.compare("trust", wanted.trust, found.trust);
-  differences.compare("min_tx_rate", wanted.minTxRate, found.minTxRate);
-  differences.compare("max_tx_rate", wanted.maxTxRate, found.maxTxRate);
+  forEachSetting(
+      [&](const Setting& setting, const auto& wantedValue, const auto& foundValue) {
+        differences.compare(setting.key, textOf(wantedValue), textOf(foundValue));
+      },
+      wanted, found);
 }
 
 }  // namespace vdpa::datapath

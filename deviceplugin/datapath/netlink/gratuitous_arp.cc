@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "common/errors.h"
+#include "common/mac_address.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/netlink/ip_prefix.h"
 
@@ -33,7 +33,7 @@ struct AdvertisementFrame {
   ip6_hdr ip;
   nd_neighbor_advert advertisement;
   nd_opt_hdr option;
-  MacBytes mac;
+  MacAddress::Bytes mac;
 } __attribute__((packed));
 
 template <typename Frame>
@@ -43,17 +43,17 @@ std::vector<uint8_t> bytesOf(const Frame& frame) {
   return bytes;
 }
 
-std::vector<uint8_t> arpFrame(const MacBytes& mac, const IpPrefix& address) {
+std::vector<uint8_t> arpFrame(const MacAddress& mac, const IpPrefix& address) {
   ArpFrame frame{};
   std::memset(frame.ethernet.ether_dhost, 0xff, ETH_ALEN);
-  std::memcpy(frame.ethernet.ether_shost, mac.data(), ETH_ALEN);
+  std::memcpy(frame.ethernet.ether_shost, mac.bytes().data(), ETH_ALEN);
   frame.ethernet.ether_type = htons(ETHERTYPE_ARP);
   frame.arp.arp_hrd = htons(ARPHRD_ETHER);
   frame.arp.arp_pro = htons(ETHERTYPE_IP);
   frame.arp.arp_hln = ETH_ALEN;
   frame.arp.arp_pln = 4;
   frame.arp.arp_op = htons(ARPOP_REQUEST);
-  std::memcpy(frame.arp.arp_sha, mac.data(), ETH_ALEN);
+  std::memcpy(frame.arp.arp_sha, mac.bytes().data(), ETH_ALEN);
   std::memcpy(frame.arp.arp_spa, address.bytes.data(), 4);
   std::memcpy(frame.arp.arp_tpa, address.bytes.data(), 4);
   return bytesOf(frame);
@@ -73,13 +73,13 @@ uint16_t checksum(const AdvertisementFrame& frame, size_t length) {
   return htons(static_cast<uint16_t>(~sum));
 }
 
-std::vector<uint8_t> advertisementFrame(const MacBytes& mac, const IpPrefix& address) {
+std::vector<uint8_t> advertisementFrame(const MacAddress& mac, const IpPrefix& address) {
   constexpr size_t kLength =
       sizeof(AdvertisementFrame) - sizeof(ether_header) - sizeof(ip6_hdr);  // of ICMPv6
-  constexpr MacBytes kAllNodes{0x33, 0x33, 0, 0, 0, 1};
+  constexpr MacAddress::Bytes kAllNodes{0x33, 0x33, 0, 0, 0, 1};
   AdvertisementFrame frame{};
   std::memcpy(frame.ethernet.ether_dhost, kAllNodes.data(), ETH_ALEN);
-  std::memcpy(frame.ethernet.ether_shost, mac.data(), ETH_ALEN);
+  std::memcpy(frame.ethernet.ether_shost, mac.bytes().data(), ETH_ALEN);
   frame.ethernet.ether_type = htons(ETHERTYPE_IPV6);
   frame.ip.ip6_flow = htonl(6u << 28);
   frame.ip.ip6_plen = htons(kLength);
@@ -92,26 +92,19 @@ std::vector<uint8_t> advertisementFrame(const MacBytes& mac, const IpPrefix& add
   std::memcpy(&frame.advertisement.nd_na_target, address.bytes.data(), 16);
   frame.option.nd_opt_type = ND_OPT_TARGET_LINKADDR;
   frame.option.nd_opt_len = 1;
-  frame.mac = mac;
+  frame.mac = mac.bytes();
   frame.advertisement.nd_na_cksum = checksum(frame, kLength);
   return bytesOf(frame);
 }
 
-MacBytes parseMac(const std::string& text) {
-  MacBytes mac{};
-  for (size_t i = 0; i < mac.size() && i * 3 + 2 <= text.size(); ++i)
-    std::from_chars(text.data() + i * 3, text.data() + i * 3 + 2, mac[i], 16);
-  return mac;
-}
-
 }  // namespace
 
-std::vector<uint8_t> gratuitousArp(const MacBytes& mac, const std::string& address) {
+std::vector<uint8_t> gratuitousArp(const MacAddress& mac, const std::string& address) {
   const IpPrefix prefix = parsePrefix(address);
   return prefix.family == AF_INET ? arpFrame(mac, prefix) : advertisementFrame(mac, prefix);
 }
 
-void sendGratuitousArp(unsigned index, const std::string& mac,
+void sendGratuitousArp(unsigned index, const MacAddress& mac,
                        const std::vector<std::string>& addresses) {
   const UniqueFd socket(
       checked(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), "cannot open a packet socket"));
@@ -119,7 +112,7 @@ void sendGratuitousArp(unsigned index, const std::string& mac,
   to.sll_family = AF_PACKET;
   to.sll_ifindex = static_cast<int>(index);
   for (const auto& address : addresses) {
-    const auto frame = gratuitousArp(parseMac(mac), address);
+    const auto frame = gratuitousArp(mac, address);
     std::memcpy(&to.sll_protocol, &frame[offsetof(ether_header, ether_type)], 2);
     if (::sendto(socket.get(), frame.data(), frame.size(), 0,
                  reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0)

@@ -15,6 +15,7 @@
 
 #include "common/errors.h"
 #include "common/log.h"
+#include "common/port_settings.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
@@ -60,8 +61,8 @@ void tellNeighbours(Rtnetlink& pod, const std::string& name,
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     if (!link || !link->running)
       log::warn("{} has no carrier: its addresses are not announced to its neighbours", name);
-    else
-      sendGratuitousArp(link->index, link->mac, addresses);
+    else if (link->mac)
+      sendGratuitousArp(link->index, *link->mac, addresses);
   } catch (const std::exception& error) {
     log::warn("the addresses of {} are not announced to its neighbours: {}", name, error.what());
   }
@@ -88,9 +89,9 @@ NetdevFacts moveToPod(const PodNetdev& netdev, unsigned mtu, const PodMac& mac) 
       throw systemError(ENODEV, "netdev {} is neither on the host nor, as {}, in {}", netdev.host,
                         netdev.pod, netdev.netns);
     if (mtu != 0) pod.setMtu(link->index, mtu);
-    if (!mac.address.empty() && mac.address != link->mac) try {
+    if (mac.address && mac.address != link->mac) try {
         pod.setUp(link->index, false);  // not every driver accepts another MAC while it is up
-        pod.setMac(link->index, mac.address);
+        pod.setMac(link->index, *mac.address);
       } catch (const std::system_error& error) {
         if (mac.required) throw;
         log::info("{} of {} keeps its own MAC: {}", netdev.pod, netdev.netns, error.what());
@@ -147,7 +148,7 @@ void compareNetdev(const PodNetdev& netdev, const NetdevFacts& facts, const PodA
     const auto link = pod.find(netdev.pod);
     if (!link) return differences.add("{} has no interface {}", netdev.netns, netdev.pod);
     if (!link->up) differences.add("interface {} is down in {}", netdev.pod, netdev.netns);
-    differences.compare("mac of " + netdev.pod, facts.mac, link->mac);
+    differences.compare("mac of " + netdev.pod, textOf(facts.mac), textOf(link->mac));
     // A later plugin of the chain may have made it smaller without reporting it.
     if (link->mtu > facts.mtu)
       differences.add("mtu of {} is {}; expected at most {}", netdev.pod, link->mtu, facts.mtu);

@@ -3,9 +3,11 @@
 // Source: rtnetlink(7); IFLA_NET_NS_FD and IFLA_IFNAME in include/uapi/linux/if_link.h.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
 
@@ -18,13 +20,13 @@ struct PodNetdev {
 };
 
 struct NetdevFacts {
-  std::string mac;  // lower case
+  std::optional<MacAddress> mac;  // absent: it has none of six bytes
   unsigned mtu = 0;
 };
 
 struct PodMac {
-  std::string address;    // empty: its own
-  bool required = false;  // else it keeps its own if this one can't be set
+  std::optional<MacAddress> address;  // absent: its own
+  bool required = false;              // else it keeps its own if this one can't be set
 };
 
 // Moves it, renames it and sets it up; an `mtu` of 0 leaves its own. Throws std::system_error

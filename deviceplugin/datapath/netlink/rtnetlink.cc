@@ -48,8 +48,7 @@ std::optional<Rtnetlink::Link> linkOf(const Message& message) {
   link.running = (body->ifi_flags & IFF_RUNNING) != 0;
   for (const Attribute attribute : message.attributes<ifinfomsg>()) {
     if (attribute.type() == IFLA_MTU) link.mtu = attribute.number<uint32_t>().value_or(0);
-    if (attribute.type() == IFLA_ADDRESS)
-      if (const auto mac = attribute.mac()) link.mac = mac->text();
+    if (attribute.type() == IFLA_ADDRESS) link.mac = attribute.mac();
   }
   return link;
 }
@@ -87,10 +86,10 @@ void Rtnetlink::setUp(unsigned index, bool up) {
   check(socket_.request(set), up ? "set a netdev up" : "set a netdev down");
 }
 
-void Rtnetlink::setMac(unsigned index, const std::string& mac) {
+void Rtnetlink::setMac(unsigned index, const MacAddress& mac) {
   Request set = linkRequest(index);
-  set.mac(IFLA_ADDRESS, MacAddress::parseOrThrow(mac));
-  check(socket_.request(set), fmt::format("set the MAC {}", mac));
+  set.mac(IFLA_ADDRESS, mac);
+  check(socket_.request(set), fmt::format("set the MAC {}", mac.text()));
 }
 
 void Rtnetlink::setMtu(unsigned index, unsigned mtu) {

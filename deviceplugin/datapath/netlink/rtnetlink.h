@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "common/mac_address.h"
 #include "common/netlink/socket.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
 
@@ -20,7 +21,7 @@ class Rtnetlink {
 
   struct Link {
     unsigned index = 0;
-    std::string mac;
+    std::optional<MacAddress> mac;
     unsigned mtu = 0;
     bool up = false;
     bool running = false;  // up, with a carrier
@@ -33,7 +34,7 @@ class Rtnetlink {
   void rename(unsigned index, const std::string& name);
   void setUp(unsigned index, bool up);
   void setMtu(unsigned index, unsigned mtu);
-  void setMac(unsigned index, const std::string& mac);
+  void setMac(unsigned index, const MacAddress& mac);
   // "10.0.0.2/24", usable at once, without duplicate address detection: IPAM gives an address only
   // once, and an application that starts now may bind to it. An existing one stays.
   void addAddress(unsigned index, const std::string& address);

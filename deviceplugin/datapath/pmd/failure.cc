@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/control_channel.h"
+#include "common/control_stream.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/stop_signals.h"

@@ -15,6 +15,7 @@
 
 #include "common/control_channel.h"
 #include "common/control_json.h"
+#include "common/control_stream.h"
 #include "common/errors.h"
 #include "common/json.h"
 #include "common/log.h"

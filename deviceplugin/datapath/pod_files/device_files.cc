@@ -8,6 +8,7 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/json.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
@@ -23,11 +24,11 @@ nlohmann::json deviceJson(const OwnerRecord& record) {
           {"resource", attachment.resource},
           {"backend", nameOf(record.device.backend)},
           {"socket", attachment.socket},
-          {"mac", attachment.port.mac},
-          {"mtu", attachment.port.mtu},
+          {"mac", textOf(attachment.port.mac, "")},
+          {"mtu", attachment.port.mtu.value_or(0)},
           {"queuePairs", attachment.queuePairs},
           {"queueSize", attachment.queueSize},
-          {"vlan", attachment.port.vlan},
+          {"vlan", attachment.port.vlan.value_or(0)},
           {"network", attachment.owner.network},
           {"interface", attachment.owner.interface},
           {"ips", attachment.ips},
@@ -42,7 +43,7 @@ std::string ealArguments(const Attachment& attachment) {
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != '.') c = '_';
   return fmt::format("--vdev={},path={},mac={},queues={},queue_size={}", name, attachment.socket,
-                     attachment.port.mac, attachment.queuePairs, attachment.queueSize);
+                     textOf(attachment.port.mac, ""), attachment.queuePairs, attachment.queueSize);
 }
 
 void writeDeviceFiles(const std::string& directory, const OwnerRecord& record) {

@@ -14,20 +14,21 @@
 #include <set>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "common/control_channel.h"
 #include "common/control_json.h"
-#include "common/errors.h"
+#include "common/control_port.h"
+#include "common/event_thread.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/naming.h"
 #include "common/number_list.h"
 #include "common/paths.h"
+#include "common/port_settings.h"
 #include "common/serving_page.h"
-#include "deviceplugin/datapath/model/attachment.h"
+#include "common/task.h"
 #include "deviceplugin/datapath/model/device_counters.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/programs.h"
@@ -51,34 +52,12 @@ constexpr auto kAskTime = std::chrono::seconds(1);
 constexpr uint64_t kMiB = 1 << 20;  // less of it is not worth a word
 constexpr size_t kMaxSuspects = 3;
 
-control::Port portMessage(const std::string& id, const PortSettings& settings) {
-  control::Port port;
-  port.set_id(id);
-  port.set_mac(settings.mac);
-  port.set_vlan(static_cast<int32_t>(settings.vlan));
-  port.set_mtu(static_cast<int32_t>(settings.mtu));
-  port.set_link_down(settings.linkState == "disable");
-  port.set_spoof_check(settings.spoofCheck);
-  port.set_trust(settings.trust);
-  port.set_max_tx_rate(static_cast<int32_t>(settings.maxTxRate));
-  return port;
-}
-
-PortSettings settingsOf(const control::Port& port) {
-  PortSettings settings;
-  settings.mac = port.mac();
-  settings.vlan = static_cast<unsigned>(port.vlan());
-  settings.mtu = static_cast<unsigned>(port.mtu());
-  settings.linkState = port.link_down() ? "disable" : "enable";
-  settings.spoofCheck = port.spoof_check();
-  settings.trust = port.trust();
-  settings.maxTxRate = static_cast<unsigned>(port.max_tx_rate());
-  return settings;
-}
+constexpr unsigned kAnyMtu = UINT16_MAX;  // the switch has checked it
 
 SwitchHandle::Ports portsOf(const control::PortList& list) {
   SwitchHandle::Ports ports;
-  for (const auto& each : list.ports()) ports[each.port().id()] = settingsOf(each.port());
+  for (const auto& each : list.ports())
+    ports[each.port().id()] = portFromControl(each.port(), kAnyMtu);
   return ports;
 }
 
@@ -395,7 +374,7 @@ void SwitchHandle::onEvent(const control::Event& event) {
 
 // What add_port and set_port take. A switch of 0.1.0 ignores that the port is to be closed.
 control::Port SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
-  auto port = portMessage(id, settings);
+  auto port = controlFromPort(id, settings);
   const auto closure = closures_.find(id);
   if (closure == closures_.end() || closure->second.reason.empty()) return port;
   const auto left =
@@ -468,7 +447,7 @@ Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
     settings = ports_[id];
   }
   control::Request request;
-  *request.mutable_add_port() = portMessage(id, settings);
+  *request.mutable_add_port() = controlFromPort(id, settings);
   co_await change(std::move(request));
 }
 

@@ -6,12 +6,12 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "common/event_thread.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/naming.h"

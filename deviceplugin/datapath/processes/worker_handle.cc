@@ -14,14 +14,17 @@
 #include <vector>
 
 #include "common/control_channel.h"
+#include "common/event_thread.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/paths.h"
+#include "common/task.h"
 #include "control.pb.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "deviceplugin/datapath/model/worker_state.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
@@ -49,23 +52,21 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
   if (struct stat node; engine.flag == "--vhost-vdpa" && ::stat(engine.path.c_str(), &node) == 0)
     arguments.push_back(fmt::format("--inode={}", node.st_ino));
   // Without it the worker reports the device's own.
-  if (!attachment.port.mac.empty()) arguments.push_back("--mac=" + attachment.port.mac);
-  if (attachment.port.mtu != 0) arguments.push_back(fmt::format("--mtu={}", attachment.port.mtu));
+  if (const auto mac = attachment.port.mac) arguments.push_back("--mac=" + mac->text());
+  if (const auto mtu = attachment.port.mtu) arguments.push_back(fmt::format("--mtu={}", *mtu));
   if (!record.socket.selinuxLabel.empty())
     arguments.push_back("--selinux-label=" + record.socket.selinuxLabel);
   return arguments;
 }
 
-std::string stateOf(control::WorkerStatus::Front front) {
+WorkerState::Phase phaseOf(control::WorkerStatus::Front front) {
   switch (front) {
-    case control::WorkerStatus::LISTENING:
-      return "waiting";
     case control::WorkerStatus::CONNECTED:
-      return "connected";
+      return WorkerState::Phase::connected;
     case control::WorkerStatus::RUNNING:
-      return "running";
+      return WorkerState::Phase::running;
     default:
-      return "";
+      return WorkerState::Phase::waiting;
   }
 }
 
@@ -121,11 +122,11 @@ std::tuple<bool, bool, std::string> WorkerHandle::health() const {
 
 void WorkerHandle::apply(const control::WorkerStatus& status) {
   ready_ = status.ready();
-  front_ = status.front();
+  front_ = phaseOf(status.front());
   engineDown_ = !status.engine_up();
   reason_ = status.reason();
   const auto& limits = status.limits();
-  facts_ = {limits.mac(), limits.mtu(), limits.queue_pairs()};
+  facts_ = {MacAddress::parse(limits.mac()), limits.mtu(), limits.queue_pairs()};
 }
 
 WorkerHandle::Facts WorkerHandle::facts() const {
@@ -164,17 +165,19 @@ void WorkerHandle::waitReady(std::chrono::steady_clock::time_point deadline, boo
                                  reason_.empty() ? "its engine does not answer" : reason_));
 }
 
-std::string WorkerHandle::settledState() const {
+WorkerState WorkerHandle::settledState() const {
   process_.settled();
   return state();
 }
 
-std::string WorkerHandle::state() const {
+WorkerState WorkerHandle::state() const {
   const auto status = process_.status();
-  if (!status.up) return "failed: " + status.reason;
+  if (!status.up) return {WorkerState::Phase::failed, status.reason};
   Lock lock(mutex_);
-  if (engineDown_) return fmt::format("failed: the engine of {} is down: {}", deviceId_, reason_);
-  return stateOf(front_);
+  if (engineDown_)
+    return {WorkerState::Phase::failed,
+            fmt::format("the engine of {} is down: {}", deviceId_, reason_)};
+  return {front_, ""};
 }
 
 }  // namespace vdpa::datapath

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <tuple>
 
+#include "common/mac_address.h"
 #include "common/mutex.h"
 #include "common/paths.h"
 #include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/model/worker_state.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
@@ -27,9 +30,9 @@ struct EngineAddress {
 
 class WorkerHandle {
  public:
-  // What the engine reports of the device; empty and 0 where it doesn't.
+  // What the engine reports of the device; absent and 0 where it doesn't.
   struct Facts {
-    std::string mac;
+    std::optional<MacAddress> mac;
     unsigned mtu = 0;
     unsigned queuePairs = 0;
   };
@@ -49,10 +52,9 @@ class WorkerHandle {
   void waitReady(std::chrono::steady_clock::time_point deadline, bool once);
   void stop() { process_.stop(); }
   SupervisedProcess::Status status() const { return process_.status(); }
-  // "waiting", "connected", "running" or "failed: <reason>".
-  std::string state() const;
+  WorkerState state() const;
   // The same; waits briefly for a worker that is being started or adopted.
-  std::string settledState() const;
+  WorkerState settledState() const;
   Facts facts() const;
   // Bytes of its pod's memory that are not allocated (see MemoryTable). 0 if it doesn't report
   // them: it is of 0.1.0, no pod is connected, or it doesn't answer in time.
@@ -68,7 +70,7 @@ class WorkerHandle {
   mutable Mutex mutex_;
   Condition changed_;
   bool ready_ GUARDED_BY(mutex_) = false;
-  control::WorkerStatus::Front front_ GUARDED_BY(mutex_) = control::WorkerStatus::NONE;
+  WorkerState::Phase front_ GUARDED_BY(mutex_) = WorkerState::Phase::waiting;
   bool engineDown_ GUARDED_BY(mutex_) = false;  // as it says
   std::string reason_ GUARDED_BY(mutex_);
   Facts facts_ GUARDED_BY(mutex_);

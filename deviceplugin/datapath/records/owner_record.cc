@@ -3,11 +3,15 @@
 #include <fmt/core.h>
 
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "common/backend.h"
 #include "common/json.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
@@ -52,22 +56,96 @@ const char* nameOf(VfPart part) {
   return "";
 }
 
+std::string textOrNone(const MacAddress& mac) {
+  return mac.isZero() ? "" : mac.text();
+}
+
+// A setting's value, without one the default.
+template <typename Value>
+nlohmann::json settingJson(const std::optional<Value>& value) {
+  if constexpr (std::is_same_v<Value, MacAddress>)
+    return textOf(value, "");
+  else if constexpr (std::is_enum_v<Value>)
+    return textOf(value.value_or(Value()));
+  else
+    return value.value_or(Value());
+}
+
+template <typename Value>
+void readSetting(const Setting& setting, const nlohmann::json& json, std::optional<Value>& value) {
+  if constexpr (std::is_same_v<Value, MacAddress>) {
+    const auto text = json.get<std::string>();
+    if (!text.empty()) value = MacAddress::parseOrThrow(text);  // a device may report any
+  } else if constexpr (std::is_enum_v<Value>) {
+    readText(setting.key, json.get<std::string>(), value.emplace());
+  } else {
+    value = json.get<Value>();
+  }
+}
+
+nlohmann::json toJson(const PortSettings& port) {
+  auto json = nlohmann::json::object();
+  forEachSetting(
+      [&](const Setting& setting, const auto& value) { json[setting.record] = settingJson(value); },
+      port);
+  return json;
+}
+
+// The key of a setting of a later release than 0.1.0 may be missing.
+bool mayLack(const Setting& setting, const nlohmann::json& json) {
+  return !setting.since010 && !json.contains(setting.record);
+}
+
+PortSettings portFromJson(const nlohmann::json& json) {
+  PortSettings port = defaultSettings();
+  forEachSetting(
+      [&](const Setting& setting, auto& value) {
+        if (!mayLack(setting, json)) readSetting(setting, json.at(setting.record), value);
+      },
+      port);
+  if (port.mtu == 0u) port.mtu.reset();  // written before the device reported it
+  return port;
+}
+
+// spoofCheck and trust of a VF: -1 if its driver doesn't report it.
+constexpr int kNotReported = -1;
+
+nlohmann::json vfToJson(const VfValues& vf) {
+  auto json = nlohmann::json::object();
+  forEachSetting(
+      [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
+        if (setting.record == "mtu") return;
+        json[setting.record] = settingJson(value);
+        if constexpr (std::is_same_v<Value, bool>)
+          json[setting.record] = value ? int{*value} : kNotReported;
+      },
+      vf);
+  return json;
+}
+
+VfValues vfFromJson(const nlohmann::json& json) {
+  VfValues vf = unreportedVf();
+  forEachSetting(
+      [&]<typename Value>(const Setting& setting, std::optional<Value>& value) {
+        if (setting.record == "mtu" || mayLack(setting, json)) return;
+        if constexpr (std::is_same_v<Value, bool>) {
+          const int reported = json.at(setting.record).get<int>();
+          if (reported != kNotReported) value = reported != 0;
+        } else {
+          readSetting(setting, json.at(setting.record), value);
+        }
+      },
+      vf);
+  return vf;
+}
+
 nlohmann::json toJson(const FoundHardware& found) {
   auto changes = nlohmann::json::array();
   for (const VfPart part : found.vfChanges) changes.push_back(nameOf(part));
-  const VfValues& vf = found.vf;
-  return {{"vdpaMac", found.vdpaMac ? nlohmann::json(*found.vdpaMac) : nlohmann::json()},
-          {"vfChanges", changes},
-          {"vf",
-           {{"mac", vf.mac},
-            {"vlan", vf.vlan},
-            {"vlanQos", vf.vlanQos},
-            {"vlanProto", vf.vlanProto},
-            {"minTxRate", vf.minTxRate},
-            {"maxTxRate", vf.maxTxRate},
-            {"spoofCheck", vf.spoofCheck},
-            {"trust", vf.trust},
-            {"linkState", vf.linkState}}}};
+  return {
+      {"vdpaMac", found.vdpaMac ? nlohmann::json(textOrNone(*found.vdpaMac)) : nlohmann::json()},
+      {"vfChanges", changes},
+      {"vf", vfToJson(found.vf)}};
 }
 
 template <typename Enum>
@@ -111,21 +189,15 @@ PodRoute routeFromJson(const nlohmann::json& json) {
 
 FoundHardware foundFromJson(const nlohmann::json& json) {
   FoundHardware found;
-  if (const auto& mac = json.at("vdpaMac"); !mac.is_null()) found.vdpaMac = mac.get<std::string>();
+  if (const auto& mac = json.at("vdpaMac"); !mac.is_null()) {
+    const auto text = mac.get<std::string>();
+    found.vdpaMac = text.empty() ? MacAddress() : MacAddress::parseOrThrow(text);
+  }
   for (const auto& part : json.at("vfChanges"))
     found.vfChanges.push_back(
         fromName<VfPart>(part, {VfPart::mac, VfPart::vlan, VfPart::rate, VfPart::spoofCheck,
                                 VfPart::trust, VfPart::linkState}));
-  const auto& vf = json.at("vf");
-  vf.at("mac").get_to(found.vf.mac);
-  vf.at("vlan").get_to(found.vf.vlan);
-  vf.at("vlanQos").get_to(found.vf.vlanQos);
-  vf.at("vlanProto").get_to(found.vf.vlanProto);
-  vf.at("minTxRate").get_to(found.vf.minTxRate);
-  vf.at("maxTxRate").get_to(found.vf.maxTxRate);
-  vf.at("spoofCheck").get_to(found.vf.spoofCheck);
-  vf.at("trust").get_to(found.vf.trust);
-  vf.at("linkState").get_to(found.vf.linkState);
+  found.vf = vfFromJson(json.at("vf"));
   return found;
 }
 
@@ -134,7 +206,6 @@ FoundHardware foundFromJson(const nlohmann::json& json) {
 nlohmann::json toJson(const OwnerRecord& record) {
   const Attachment& attachment = record.attachment;
   const Owner& owner = attachment.owner;
-  const PortSettings& port = attachment.port;
   auto routes = nlohmann::json::array();
   for (const auto& route : record.routes) routes.push_back(toJson(route));
   nlohmann::json json = {{"version", kVersion},
@@ -153,17 +224,7 @@ nlohmann::json toJson(const OwnerRecord& record) {
                            {"podNamespace", owner.podNamespace},
                            {"podName", owner.podName},
                            {"podUid", owner.podUid}}},
-                         {"port",
-                          {{"mac", port.mac},
-                           {"vlan", port.vlan},
-                           {"vlanQos", port.vlanQos},
-                           {"vlanProto", port.vlanProto},
-                           {"mtu", port.mtu},
-                           {"linkState", port.linkState},
-                           {"spoofCheck", port.spoofCheck},
-                           {"trust", port.trust},
-                           {"minTxRate", port.minTxRate},
-                           {"maxTxRate", port.maxTxRate}}},
+                         {"port", toJson(attachment.port)},
                          {"queuePairs", attachment.queuePairs},
                          {"queueSize", attachment.queueSize},
                          {"ips", attachment.ips},
@@ -228,17 +289,7 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   owner.at("podName").get_to(attachment.owner.podName);
   owner.at("podUid").get_to(attachment.owner.podUid);
 
-  const auto& port = json.at("port");
-  port.at("mac").get_to(attachment.port.mac);
-  port.at("vlan").get_to(attachment.port.vlan);
-  port.at("mtu").get_to(attachment.port.mtu);
-  port.at("vlanQos").get_to(attachment.port.vlanQos);
-  port.at("vlanProto").get_to(attachment.port.vlanProto);
-  port.at("linkState").get_to(attachment.port.linkState);
-  port.at("spoofCheck").get_to(attachment.port.spoofCheck);
-  port.at("trust").get_to(attachment.port.trust);
-  port.at("minTxRate").get_to(attachment.port.minTxRate);
-  port.at("maxTxRate").get_to(attachment.port.maxTxRate);
+  attachment.port = portFromJson(json.at("port"));
 
   const auto& socket = json.at("socket");
   socket.at("uid").get_to(record.socket.uid);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/namespace_id.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
@@ -20,8 +21,8 @@ enum class Phase { attaching, attached, detaching };
 
 // The hardware settings that an attachment changes.
 struct FoundHardware {
-  // The vDPA device's previous MAC; empty if it reported none. Nothing: it isn't changed.
-  std::optional<std::string> vdpaMac;
+  // The vDPA device's previous MAC; zero if it reported none. Absent: it isn't changed.
+  std::optional<MacAddress> vdpaMac;
   VfValues vf;                    // before
   std::vector<VfPart> vfChanges;  // in this order
   bool operator==(const FoundHardware&) const = default;

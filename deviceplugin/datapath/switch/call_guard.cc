@@ -14,7 +14,7 @@
 namespace vdpa::vswitch {
 namespace {
 
-// eventfd_write() has no context but its thread.
+// The only context that eventfd_write() has is its thread.
 thread_local CallGuard* guardOfThread = nullptr;
 
 int tickSignal() {
@@ -24,7 +24,7 @@ int tickSignal() {
 }  // namespace
 
 CallGuard::CallGuard(StalledCalls& stalled) : stalled_(stalled) {
-  left_.reserve(MacTable::kMaxPorts);  // it doesn't allocate later
+  left_.reserve(MacTable::kMaxPorts);  // no allocation later
 }
 
 CallGuard::~CallGuard() {
@@ -35,7 +35,7 @@ CallGuard::~CallGuard() {
 void CallGuard::begin() {
   struct sigaction action {};
   action.sa_sigaction = onTick;
-  action.sa_flags = SA_SIGINFO;  // and not SA_RESTART
+  action.sa_flags = SA_SIGINFO;  // without SA_RESTART
   checked(::sigaction(tickSignal(), &action, nullptr), "cannot handle the guard's signal");
   sigevent event{};
   event.sigev_notify = SIGEV_THREAD_ID;
@@ -63,7 +63,7 @@ void CallGuard::wake() {
 
 void CallGuard::onTick(int, siginfo_t* info, void*) {
   auto& guard = *static_cast<CallGuard*>(info->si_value.sival_ptr);
-  if (guard.awake_) return;  // being a signal is all it was for
+  if (guard.awake_) return;  // interrupting the write was its only purpose
   const int error = errno;
   guard.setTimer(0);
   guard.ticking_ = false;
@@ -96,7 +96,7 @@ void CallGuard::follow(const Snapshot& snapshot) {
 
 }  // namespace vdpa::vswitch
 
-// In place of libc's for the whole program, rte_vhost included.
+// Replaces libc's in the whole program, including rte_vhost.
 extern "C" int eventfd_write(int fd, eventfd_t value) {
   if (::write(fd, &value, sizeof value) == static_cast<ssize_t>(sizeof value)) return 0;
   if (errno == EINTR) vdpa::vswitch::CallGuard::noteInterrupted();

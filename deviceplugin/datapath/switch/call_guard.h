@@ -1,11 +1,12 @@
-// rte_vhost interrupts a pod by writing to an eventfd that the pod owns as well: the pod can make
-// it a blocking one and fill it, and the write would wait for ever, with all the ports of the
-// poller. The guard ends such a write after a moment and has the poller leave that connection
-// alone.
+// Ends a poller's writes to eventfds that block.
 //
-// A timer signals the poller's thread while it is awake. A signal interrupts a write that waits and
-// nothing else: no other call of a poller that is awake waits, and eventfd_write(), which
-// this file's .cc defines in place of libc's, sees by EINTR that it was a pod's that did.
+// rte_vhost interrupts a pod by writing to an eventfd that the pod shares: the pod can make it
+// blocking and fill it, and the write would wait for ever, and with it all ports of the poller. The
+// guard interrupts such a write after kTimeout and makes the poller skip that connection.
+//
+// A timer signals the poller's thread while it is awake. The signal interrupts only a waiting
+// write: an awake poller makes no other call that waits. eventfd_write(), which this file's .cc
+// defines in place of libc's, recognises a pod's blocking eventfd by EINTR.
 #pragma once
 
 #include <signal.h>
@@ -18,34 +19,34 @@
 
 namespace vdpa::vswitch {
 
-// Of one poller, used on its thread.
+// Belongs to one poller; for its thread only.
 class CallGuard {
  public:
-  static constexpr int kTimeout = 50;  // ms; a write may wait for so long
+  static constexpr int kTimeout = 50;  // ms that a write may wait
 
   explicit CallGuard(StalledCalls& stalled);
   ~CallGuard();
   CallGuard(const CallGuard&) = delete;
   CallGuard& operator=(const CallGuard&) = delete;
 
-  // First of all, on the poller's thread. Throws std::system_error.
+  // Call first, on the poller's thread. Throws std::system_error.
   void begin();
-  // Before the poller serves ports. Costs a system call only after a rest of at least kTimeout.
+  // Call before the poller serves ports. Makes a system call only after at least kTimeout of sleep.
   void wake();
-  // Before it sleeps: the timer then ends by itself.
+  // Call before it sleeps: the timer then stops by itself.
   void rest() { awake_ = false; }
 
-  // After each rte_vhost call that may have interrupted the pod of `vid`.
+  // Call after each rte_vhost call that may have interrupted the pod of `vid`.
   void check(int vid) {
     if (interrupted_) [[unlikely]]
       leave(vid);
   }
-  // Whether the connection is to be left alone until the control side has dropped it.
+  // Whether to skip the connection until the control side has dropped it.
   bool left(int vid) const;
-  // Handles that `snapshot` no longer has may come back as others'.
+  // Forgets handles that `snapshot` no longer has: rte_vhost may reuse them.
   void follow(const Snapshot& snapshot);
 
-  // For eventfd_write(): a write of this thread was interrupted while it waited.
+  // For eventfd_write(): a waiting write of this thread was interrupted.
   static void noteInterrupted();
 
  private:
@@ -58,7 +59,7 @@ class CallGuard {
   bool begun_ = false;
   volatile sig_atomic_t awake_ = false, ticking_ = false;  // shared with onTick()
   bool interrupted_ = false;
-  uint64_t sequence_ = 0;  // the snapshot followed last
+  uint64_t sequence_ = 0;  // of the last snapshot followed
   std::vector<int> left_;
 };
 

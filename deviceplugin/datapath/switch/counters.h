@@ -1,5 +1,5 @@
-// What one poller counts for one port. Written by that poller alone, read by the control thread at
-// any time.
+// The counters of one poller for one port. Only that poller writes them; the control thread may
+// read them at any time.
 #pragma once
 
 #include <array>
@@ -26,7 +26,7 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
-// As the pod sees them: rx is what it receives.
+// From the pod's view: rx is received by the pod.
 struct alignas(64) Counters {
   Counter rxPackets, rxBytes, txPackets, txBytes;
   std::array<Counter, kDrops> drops;

@@ -18,10 +18,10 @@
 namespace vdpa::vswitch {
 namespace {
 
-constexpr unsigned kCache = 256;  // packets a poller keeps for itself
+constexpr unsigned kCache = 256;  // packets that a poller caches
 // DPDK's own structures, in MiB; the packets have other memory.
 constexpr unsigned kBase = 16;
-// What rte_vhost keeps for one ring of 1,024 entries, in KiB: 32 for copies, 8 for used entries.
+// rte_vhost's memory for one ring of 1,024 entries, in KiB: 32 for copies, 8 for used entries.
 constexpr unsigned kRing = 48;
 
 constexpr size_t kHugePage = 2 << 20;
@@ -31,7 +31,7 @@ void unmap(rte_mempool_memhdr* memory, void*) {
 }
 
 // Anonymous memory that the kernel backs with transparent huge pages where it can: a third more
-// packets per second than ordinary pages, and no reserved ones to ask the operator for.
+// packets per second than with ordinary pages, and the operator needn't reserve any.
 void populate(rte_mempool* pool, unsigned packets) {
   size_t chunk = 0, alignment = 0;
   const ssize_t needed = rte_mempool_op_calc_mem_size_default(pool, packets, 0, &chunk, &alignment);
@@ -79,7 +79,7 @@ rte_mempool* createPool(unsigned packets, uint16_t room) {
 Eal::Eal(const std::string& directory, unsigned packets, unsigned frameBytes, unsigned rings) {
   const unsigned room = (frameBytes + 63) / 64 * 64 + RTE_PKTMBUF_HEADROOM;
   const unsigned megabytes = kBase + (rings * kRing + 1023) / 1024;
-  // Of pods that come and go, rte_vhost would complain a hundred times a second.
+  // rte_vhost would log a hundred errors a second while pods come and go.
   if (dpdk::startEal(directory,
                      {"--no-pci", "-m", std::to_string(megabytes), "--log-level=*:warning",
                       "--log-level=lib.vhost.config:critical"}) < 0)

@@ -1,4 +1,4 @@
-// DPDK's environment for this process, without devices, and the packets of all its ports.
+// DPDK's environment for this process, without devices, and the packet pool of all its ports.
 #pragma once
 
 #include <rte_mempool.h>
@@ -9,8 +9,8 @@ namespace vdpa::vswitch {
 
 class Eal {
  public:
-  // `directory` is as for startEal(). `packets` of up to `frameBytes` each are in the pool; `rings`
-  // of pods' devices can be served. Throws std::runtime_error with EAL's reason.
+  // `directory` is as for startEal(). The pool has `packets` of up to `frameBytes` each; up to
+  // `rings` of pods' devices can be served. Throws std::runtime_error with EAL's reason.
   Eal(const std::string& directory, unsigned packets, unsigned frameBytes, unsigned rings);
   ~Eal();
   Eal(const Eal&) = delete;

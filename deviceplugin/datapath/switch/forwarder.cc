@@ -17,14 +17,14 @@
 namespace vdpa::vswitch {
 namespace {
 
-// Of the two addresses that begin an Ethernet header: two octets more may be read behind each.
+// For the two addresses at the start of an Ethernet header only: it reads two octets beyond.
 uint64_t macAt(const rte_ether_addr& address) {
   uint64_t octets;
   std::memcpy(&octets, &address, sizeof octets);
   return rte_be_to_cpu_64(octets) >> 16;
 }
 
-// The most frames that one call of rte_vhost_enqueue_burst() takes (MAX_PKT_BURST in DPDK's
+// The maximum number of frames per call of rte_vhost_enqueue_burst() (MAX_PKT_BURST in DPDK's
 // lib/vhost/virtio_net.c).
 constexpr uint16_t kEnqueued = 32;
 
@@ -57,7 +57,7 @@ inline bool Forwarder::spoofed(const PortView& source, uint64_t sender, uint16_t
   return !source.trust || table_.belongsToOther(sender, vlan, source_);
 }
 
-// Decides whether a frame may enter, and learns its source. On return `vlan` is the frame's.
+// Returns whether a frame may enter, and learns its source. Sets `vlan` to the frame's.
 inline bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& vlan,
                              uint64_t& destination, uint32_t seconds) {
   Counters& counters = source.counters[poller_];
@@ -70,7 +70,7 @@ inline bool Forwarder::admit(const PortView& source, rte_mbuf* frame, uint16_t& 
   destination = macAt(header->dst_addr);
   vlan = source.vlan;
   if (isTagged(*header)) {
-    // An access port's pod lives in one VLAN and doesn't see tags; only the uplink is a trunk.
+    // A pod's port is an access port: one VLAN, no tags. Only the uplink is a trunk.
     if (source_ != kUplinkPort || header->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_VLAN) ||
         rte_vlan_strip(frame) != 0) {
       counters.drop(Drop::vlan, 1);
@@ -149,7 +149,7 @@ void Forwarder::forward(const Snapshot& snapshot, MacTable::Port source, uint16_
       memory.changes = changes;
     }
     const MacTable::Port port = memory.port;
-    if (port == source) continue;  // it is where it came from
+    if (port == source) continue;  // the destination is on the port it came from
     if (port == kUplinkPort && snapshot.uplink) {
       uplinkVlans_[batches_[kUplinkPort].count] = vlan;
       add(port, frame);
@@ -193,7 +193,7 @@ void Forwarder::deliver(const Snapshot& snapshot, MacTable::Port port, uint16_t 
   if (to.vid >= 0 && to.rxQueueCount > 0) {
     const uint16_t ring = to.rxQueues[queue % to.rxQueueCount];
     serving_.begin(port, ring);
-    // Fewer than a call takes: the ring is full.
+    // A call that takes fewer frames than it could means that the ring is full.
     for (uint16_t taken = kEnqueued; taken >= kEnqueued && sent < fitting; sent += taken) {
       if (guard_.left(to.vid)) break;
       taken = rte_vhost_enqueue_burst(to.vid, ring, batch.frames + sent, fitting - sent);
@@ -217,7 +217,7 @@ void Forwarder::deliverToUplink(const Snapshot& snapshot) {
   uint64_t lengths[kBurst];
   uint16_t count = 0;
   for (uint16_t i = 0; i < offered; ++i) {
-    // The frame may go to pods as well, and a tag changes it: the uplink gets a copy.
+    // The uplink gets a copy: a tag changes the frame, which may also go to pods.
     rte_mbuf* copy = rte_pktmbuf_copy(batch.frames[i], pool_, 0, UINT32_MAX);
     if (copy && uplinkVlans_[i] != 0) {
       copy->vlan_tci = uplinkVlans_[i];

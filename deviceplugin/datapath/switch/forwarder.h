@@ -1,6 +1,6 @@
-// One poller's forwarding: a burst of frames from a port goes to where the MAC table says, or to
-// the whole VLAN. Nothing here blocks, locks, allocates (but from the packet pool) or makes a
-// system call.
+// One poller's forwarding: sends a burst of frames from a port to the port in the MAC table, or
+// floods it to the VLAN. Nothing here blocks, locks, allocates (but from the packet pool) or makes
+// a system call.
 #pragma once
 
 #include <rte_mbuf.h>
@@ -22,7 +22,7 @@ class Forwarder {
   Forwarder(MacTable& table, unsigned poller, uint16_t uplink, uint16_t uplinkQueue,
             rte_mempool* pool, CallGuard& guard, ServingPage::Cell& serving);
 
-  // Takes the frames over. `queue` is the source's queue pair, which spreads flows over the
+  // Takes ownership of the frames. `queue` is the source's queue pair, which spreads flows over the
   // destination's queues. `seconds` is the table's clock.
   void forward(const Snapshot& snapshot, MacTable::Port source, uint16_t queue, rte_mbuf** frames,
                uint16_t count, uint32_t seconds);
@@ -51,19 +51,19 @@ class Forwarder {
 
   std::vector<Batch> batches_;  // by port number
   std::vector<MacTable::Port>
-      touched_;                   // ports whose batch isn't empty; never grows past its capacity
+      touched_;                   // ports with frames in their batch; never exceeds its capacity
   uint16_t uplinkVlans_[kBurst];  // of the frames in the uplink's batch
 
-  // The last address learned and the last one looked up: most bursts need the table for neither.
+  // The last address learned and the last one looked up: most bursts need no table access.
   struct Memory {
     uint64_t source = 0, destination = 0;
     uint32_t learnedAt = 0, lookedUpAt = 0;
-    uint32_t changes = 0;  // of the table, when looked up
+    uint32_t changes = 0;  // of the table at the lookup
     uint16_t sourceVlan = 0, destinationVlan = 0;
     MacTable::Port port = MacTable::kNoPort;
   };
   std::vector<Memory> memory_;  // by port number
-  MacTable::Port source_ = 0;   // of the burst under way
+  MacTable::Port source_ = 0;   // of the current burst
 };
 
 }  // namespace vdpa::vswitch

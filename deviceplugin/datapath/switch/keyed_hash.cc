@@ -8,7 +8,7 @@ namespace vdpa::vswitch {
 
 KeyedHash::Secret KeyedHash::randomSecret() {
   Secret secret;
-  // Up to 256 bytes come whole, and no signal interrupts them (random(7)).
+  // A request for up to 256 bytes is complete and not interrupted by signals (random(7)).
   checked(static_cast<int>(::getrandom(&secret, sizeof secret, 0)),
           "cannot get random bytes for the MAC table's hash");
   return secret;

@@ -12,7 +12,7 @@ namespace vdpa::vswitch {
 namespace {
 
 constexpr uint64_t kValid = 1ull << 60;
-constexpr uint32_t kStatic = 0xffffffff;  // as an entry's time
+constexpr uint32_t kStatic = 0xffffffff;  // in the place of an entry's time
 
 constexpr auto relaxed = std::memory_order_relaxed;
 
@@ -48,7 +48,7 @@ MacTable::Bucket& MacTable::bucketOf(uint64_t key) const {
   return buckets_[hash_(key) >> 51];
 }
 
-// A poller that meets another writer doesn't wait: the next frame repeats what it had to say.
+// A poller doesn't wait for another writer: the next frame repeats the update.
 bool MacTable::tryLock(const Bucket& bucket) {
   return !writing_[indexOf(bucket)].exchange(true, std::memory_order_acquire);
 }
@@ -68,7 +68,7 @@ void MacTable::learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds) {
   for (size_t way = 0; way < kWays; ++way)
     if (bucket.key[way].load(relaxed) == key) {
       const uint64_t known = bucket.value[way].load(relaxed);
-      if (known == news || timeOf(known) == kStatic) return;  // what most frames say
+      if (known == news || timeOf(known) == kStatic) return;  // as with most frames
     }
   if (!tryLock(bucket)) return;
   note(bucket, key, news, seconds);
@@ -96,7 +96,7 @@ void MacTable::note(Bucket& bucket, uint64_t key, uint64_t news, uint32_t second
     if (free == kWays && (there == 0 || expired(value, seconds))) free = way;
   }
   if (free == kWays) return;
-  // An address of the port's own that has aged makes room for the new one.
+  // An expired address of the same port makes room for the new one.
   const bool replacesOwn =
       bucket.key[free].load(relaxed) != 0 && portOf(bucket.value[free].load(relaxed)) == port;
   if (full && !replacesOwn) return;
@@ -139,7 +139,7 @@ void MacTable::addStatic(uint64_t mac, uint16_t vlan, Port port) {
       place = way;
       break;
     }
-    // Of the others, an empty place before one that was learned; another static address stays.
+    // Prefers an empty place to a learned address, and never replaces another static one.
     if (there != 0 && timeOf(bucket.value[way].load(relaxed)) == kStatic) continue;
     if (place == kWays || (there == 0 && bucket.key[place].load(relaxed) != 0)) place = way;
   }

@@ -1,9 +1,9 @@
-// Where each station of each VLAN is: the switch's forwarding table, shared by its polling threads,
-// none of which ever waits.
+// The switch's forwarding table: the port of each station in each VLAN. Shared by the polling
+// threads, none of which ever waits.
 //
-// A fixed number of entries in buckets, each entry two atomic words. Of two pollers that write to a
-// bucket one goes on: then one of two true statements about the network is lost, and the next frame
-// repeats it. A reader can meet a key with the port of the entry before it, so whoever forwards
+// It has a fixed number of entries in buckets; an entry is two atomic words. If two pollers write
+// to a bucket at once, one of them gives up: its update is lost, and the next frame repeats it. A
+// reader may see a key together with the port of the entry that it replaces, so the forwarder
 // checks that the port is in the frame's VLAN.
 #pragma once
 
@@ -12,9 +12,17 @@
 #include <cstdint>
 #include <memory>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/switch/keyed_hash.h"
 
 namespace vdpa::vswitch {
+
+// An address for the table and the pollers: in the low 48 bits, first octet highest.
+constexpr uint64_t packed(const MacAddress& mac) {
+  uint64_t bits = 0;
+  for (const uint8_t octet : mac.bytes()) bits = bits << 8 | octet;
+  return bits;
+}
 
 class MacTable {
  public:
@@ -22,27 +30,26 @@ class MacTable {
   static constexpr Port kNoPort = 0xffff;
   static constexpr Port kMaxPorts = 1026;
   static constexpr uint32_t kAgeing = 300;  // seconds without a frame (IEEE 802.1Q's default)
-  // What one port may fill: a pod that makes up addresses crowds out nobody.
+  // Limits on learned addresses, so that a pod that invents some can't displace others'.
   static constexpr uint32_t kLearnedPerPort = 128;
   static constexpr uint32_t kLearnedOnUplink = 8192;
 
   explicit MacTable(KeyedHash::Secret secret = KeyedHash::randomSecret());
 
-  // `mac` in the low 48 bits, first octet highest. `seconds` is any clock that doesn't go back.
-  // Notes that `mac` was seen on `port`. A static address stays where it is.
+  // `mac` is packed(). `seconds` is any monotonic clock.
+  // Records that `mac` was seen on `port`. A static address stays where it is.
   void learn(uint64_t mac, uint16_t vlan, Port port, uint32_t seconds);
-  // kNoPort: unknown, or not heard of for too long.
+  // Returns kNoPort if it is unknown or expired.
   Port lookup(uint64_t mac, uint16_t vlan, uint32_t seconds) const;
   // Whether it is the static address of another port.
   bool belongsToOther(uint64_t mac, uint16_t vlan, Port port) const;
-  // Changes whenever an address that was somewhere is no longer there: until then a port that
-  // lookup() gave may be used again.
+  // Changes whenever an address leaves its port: until then a result of lookup() may be reused.
   uint32_t changes() const { return changes_.load(std::memory_order_acquire); }
 
-  // An address that only this port has; if its bucket is full of such, frames to it are flooded.
-  // One thread at a time calls these three.
+  // Adds an address that only this port has; if its bucket is full of static ones, frames to it are
+  // flooded. Only one thread at a time may call these three.
   void addStatic(uint64_t mac, uint16_t vlan, Port port);
-  void removePort(Port port);  // all its entries
+  void removePort(Port port);  // removes all its entries
   void setLimit(Port port, uint32_t learned);
 
   size_t learnedOn(Port port) const { return learned_[port].load(std::memory_order_relaxed); }
@@ -63,7 +70,7 @@ class MacTable {
   bool tryLock(const Bucket& bucket);
   void lock(const Bucket& bucket);
   void unlock(const Bucket& bucket);
-  // These two: the bucket is locked.
+  // These two need the bucket locked.
   void note(Bucket& bucket, uint64_t key, uint64_t news, uint32_t seconds);
   void drop(Bucket& bucket, size_t way);
 

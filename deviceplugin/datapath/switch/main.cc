@@ -1,5 +1,5 @@
-// vdpa-switch: the layer-2 switch behind one resource's software ports. Started and supervised by
-// vdpa-datapath.
+// vdpa-switch: the layer-2 switch behind one resource's software ports. vdpa-datapath starts and
+// supervises it.
 #include <fmt/core.h>
 
 #include <exception>
@@ -38,18 +38,19 @@ int main(int argc, char** argv) {
   SwitchOptions options;
   std::string cores, logLevel = "info", logFormat = "text";
   CommandLine app(
-      "A learning layer-2 switch with vhost-user ports. vdpa-datapath starts it and tells it its "
-      "ports.");
+      "A learning layer-2 switch with vhost-user ports. vdpa-datapath starts it and configures "
+      "its ports.");
   app.version(programVersion());
   app.option("--name", options.name, "the resource it serves").required();
   app.option("--control", options.control, "its control socket").required();
-  app.option("--control-fd", options.controlFd, "a descriptor that listens there already");
-  app.option("--ports-dir", options.portsDirectory, "where the ports' sockets are made").required();
+  app.option("--control-fd", options.controlFd, "a descriptor that already listens there");
+  app.option("--ports-dir", options.portsDirectory, "where the ports' sockets are created")
+      .required();
   app.option("--queue-pairs", options.queuePairs, "of each port").showDefault().range(1u, 16u);
   app.option("--mtu", options.mtu, "the largest of any port, in bytes")
       .showDefault()
       .range(68u, 9000u);
-  app.option("--uplink", options.uplink, "a netdev as the way out of the node");
+  app.option("--uplink", options.uplink, "the netdev that leads out of the node");
   app.option("--cores", cores, "a CPU list; one polling thread on each [one thread, not pinned]");
   app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
   app.option("--log-format", logFormat, "text or json").showDefault();

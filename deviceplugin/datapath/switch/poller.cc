@@ -38,12 +38,12 @@ void charge(RateLimit& limit, rte_mbuf** frames, uint16_t count, uint64_t now) {
   limit.charge(bytes, now);
 }
 
-// How long without a packet before a poller sleeps: longer than the gaps of a busy sender, far
-// shorter than what an operator would see as load.
+// A poller sleeps after this long without a packet: longer than the gaps of a busy sender, far
+// shorter than an operator would notice as load.
 constexpr uint64_t kIdlePerSecond = 10000;  // 100 us
-// To wait for less than this a poller stays awake: falling asleep and waking take as long.
+// A poller stays awake for shorter waits: falling asleep and waking take as long.
 constexpr uint64_t kShortestSleepPerSecond = 50000;  // 20 us
-// A sleeping poller looks around this often even if nobody wakes it.
+// A sleeping poller checks its queues this often even without a wake-up.
 constexpr int kMaxSleep = 1000;  // ms
 
 }  // namespace
@@ -65,7 +65,7 @@ Poller::Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publishe
 
 Poller::~Poller() {
   stop_ = true;
-  // The publisher's wake descriptor is the poller's alarm clock, whatever the reason.
+  // The publisher's wake descriptor ends the poller's sleep, for any reason.
   ::eventfd_write(publisher_.wakeFd(number_), 1);
   thread_.join();
 }
@@ -115,7 +115,7 @@ void Poller::run() {
 bool Poller::idle(const Pass& pass, uint64_t now) const {
   const uint64_t timeout = hz_ / kIdlePerSecond;
   if (now - lastUnlimited_ < timeout) return false;
-  // What comes from a port that has to wait says nothing about when there is more to take.
+  // The last frames of a rate-limited port don't predict when more may be taken.
   if (pass.opens != UINT64_MAX) return pass.opens > now + hz_ / kShortestSleepPerSecond;
   return now - lastLimited_ >= timeout;
 }
@@ -181,7 +181,7 @@ void Poller::rebuildEpoll(const Snapshot& snapshot) {
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
   };
   watch(publisher_.wakeFd(number_), EPOLLIN);
-  watch(timer_.get(), EPOLLIN | EPOLLET);  // never read either
+  watch(timer_.get(), EPOLLIN | EPOLLET);  // not read either
   if (snapshot.uplink) watch(uplink_->wakeFd(number_), EPOLLIN);
   for (const TxQueue& queue : snapshot.work[number_])
     if (queue.kick >= 0) watch(queue.kick, EPOLLIN | EPOLLET);
@@ -190,7 +190,7 @@ void Poller::rebuildEpoll(const Snapshot& snapshot) {
 void Poller::sleep(const Snapshot& snapshot) {
   if (epollOf_ != snapshot.sequence) rebuildEpoll(snapshot);
   const uint64_t now = rte_rdtsc();
-  // A queue that has to wait for its port's limit is looked at when that opens, whatever comes.
+  // A queue that waits for its port's limit is polled only once that opens: no notifications.
   uint64_t opens = UINT64_MAX;
   for (const TxQueue& queue : snapshot.work[number_])
     if (queue.limit && !queue.limit->open(now))
@@ -198,7 +198,7 @@ void Poller::sleep(const Snapshot& snapshot) {
     else
       rte_vhost_enable_guest_notification(queue.vid, queue.queue, true);
   if (snapshot.uplink) uplink_->armWake(number_);
-  // Whatever came before the notifications were on would wake nobody.
+  // Frames that came before the notifications were on cause no wake-up.
   const Pass pass = pollOnce(snapshot, now);
   opens = std::min(opens, pass.opens);
   if (!pass.frames) {
@@ -213,8 +213,8 @@ void Poller::sleep(const Snapshot& snapshot) {
       if (events[i].data.fd == publisher_.wakeFd(number_)) publisher_.drain(number_);
   }
   if (snapshot.uplink) uplink_->disarmWake(number_);
-  // The snapshot may be an old one by now, but nobody frees it, or what it names, before this
-  // poller acquires the next.
+  // The snapshot may be outdated by now, but it and its queues live until this poller acquires the
+  // next.
   for (const TxQueue& queue : snapshot.work[number_])
     rte_vhost_enable_guest_notification(queue.vid, queue.queue, false);
   if (opens == UINT64_MAX) lastUnlimited_ = rte_rdtsc();

@@ -1,5 +1,5 @@
-// A polling thread: takes bursts from its queues while there are any, sleeps on the pods' kicks
-// when there are none, and on a timer while all that there is has to wait for a port's rate limit.
+// A polling thread: forwards bursts from its queues while there are frames. Without frames it
+// sleeps until a pod kicks; if all frames have to wait for their port's rate limit, until a timer.
 #pragma once
 
 #include <atomic>
@@ -19,23 +19,23 @@ namespace vdpa::vswitch {
 
 class Poller {
  public:
-  // Starts at once; `cpu`: pinned to it. References outlive the poller.
+  // Starts at once, pinned to `cpu` if given. References outlive the poller.
   Poller(unsigned number, std::optional<unsigned> cpu, Publisher& publisher, MacTable& table,
          rte_mempool* pool, Uplink* uplink, StalledCalls& stalled, ServingPage::Cell& serving);
   ~Poller();
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
 
-  // How long it has spent on passes that found frames; what is left of a polling thread's time is
-  // to spare, though the kernel counts it as used. From any thread.
+  // The time spent on passes that found frames; the rest of a polling thread's time is spare,
+  // although the kernel counts it as used. May be called from any thread.
   std::chrono::nanoseconds busy() const;
 
  private:
-  // What one look at all queues found.
+  // The result of one pass over all queues.
   struct Pass {
     bool frames = false;
-    bool unlimited = false;       // some of them from where no rate limit is
-    uint64_t opens = UINT64_MAX;  // when the first of the ports that have to wait may send again
+    bool unlimited = false;       // some of them came from a port without a rate limit
+    uint64_t opens = UINT64_MAX;  // when the first waiting port may send again
   };
 
   void run();
@@ -55,10 +55,10 @@ class Poller {
   ServingPage::Cell& serving_;
   Forwarder forwarder_;
   const uint64_t hz_;
-  uint64_t lastUnlimited_ = 0, lastLimited_ = 0;  // when frames came
+  uint64_t lastUnlimited_ = 0, lastLimited_ = 0;  // when frames last came
   UniqueFd timer_;
   UniqueFd epoll_;
-  uint64_t epollOf_ = UINT64_MAX;  // the snapshot whose kicks are watched
+  uint64_t epollOf_ = UINT64_MAX;  // sequence of the snapshot whose kicks it watches
   Counter busy_;                   // TSC cycles
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -1,5 +1,5 @@
-// Hands snapshots from the control side to the pollers, and tells when all of them have left an old
-// one.
+// Passes snapshots from the control side to the pollers, and reports when none of them uses an old
+// one any more.
 #pragma once
 
 #include <atomic>
@@ -19,13 +19,13 @@ class Publisher {
   // --- the control side, from any thread
   // Makes `next` the current snapshot and wakes every poller. Returns its sequence number.
   uint64_t publish(std::unique_ptr<Snapshot> next);
-  // Whether no poller uses a snapshot older than `sequence`.
+  // Returns whether no poller uses a snapshot older than `sequence`.
   bool seen(uint64_t sequence) const { return oldestSeen() >= sequence; }
-  // Returns when that is so.
+  // Waits until that is so.
   void waitUntilSeen(uint64_t sequence);
 
   // --- a poller's side
-  // The current snapshot; with this call the poller lets go of the one before.
+  // The current snapshot; this call releases the poller's previous one.
   const Snapshot& acquire(unsigned poller);
   // A descriptor that becomes readable at every publication.
   int wakeFd(unsigned poller) const { return readers_[poller].wake.get(); }

@@ -7,10 +7,10 @@ namespace vdpa::vswitch {
 namespace {
 
 constexpr unsigned kFraction = 20;  // bits; 64 frames of 9 KiB at 1 Mbit/s leave room above
-// What a port that was silent, or a poller that was late, may catch up with: as much as goes over
-// in this time. The scheduler of a busy node is late by a few milliseconds.
+// The credit of a port that was silent, or whose poller was late: the limit's bytes in this time.
+// The scheduler of a busy node is late by a few milliseconds.
 constexpr uint64_t kCreditPerSecond = 100;  // 10 ms
-// The debt that one burst of longest frames may leave, unless a single one is more.
+// The debt that a burst of frames of maximum length may leave, unless a single one exceeds it.
 constexpr uint64_t kDebtPerSecond = 500;  // 2 ms
 constexpr uint64_t kMaxBurst = 64;        // frames; the forwarder's
 

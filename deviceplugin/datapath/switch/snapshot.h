@@ -1,5 +1,5 @@
-// All that the pollers know of the ports, immutable: a change makes a new snapshot, and the old one
-// is freed when every poller has gone on to the new. So the forwarding path reads plain memory.
+// The pollers' view of the ports. Immutable: a change makes a new snapshot, and the old one is
+// freed once every poller uses the new one. So the forwarding path reads plain memory.
 #pragma once
 
 #include <cstdint>
@@ -18,14 +18,14 @@ struct PortView {
   bool exists = false;
   bool linkUp = false;
   bool spoofCheck = false;
-  bool trust = false;  // may send from an address that no other port was given
+  bool trust = false;  // may send from any address that isn't another port's
   uint16_t vlan = 0;
   uint16_t maxFrame = 0;  // bytes, without a VLAN tag
   uint64_t mac = 0;
-  int vid = -1;               // rte_vhost's handle; -1: nobody is connected
+  int vid = -1;               // rte_vhost's handle; -1: not connected
   uint16_t rxQueueCount = 0;  // queues the pod receives on
   uint16_t rxQueues[kMaxQueuePairs] = {};
-  Counters* counters = nullptr;  // an array with one entry a poller
+  Counters* counters = nullptr;  // an array with one entry per poller
 };
 
 // A queue that the pod sends on.

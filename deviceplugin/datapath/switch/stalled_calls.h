@@ -1,4 +1,4 @@
-// The way from the pollers to the control side for connections whose call eventfds block.
+// Reports connections whose call eventfds block, from the pollers to the control side.
 #pragma once
 
 #include <array>
@@ -13,15 +13,15 @@ class StalledCalls {
  public:
   StalledCalls();
 
-  // From a poller: the connection `vid` (rte_vhost's handle) stalled it. Doesn't block.
+  // For pollers: the connection `vid` (rte_vhost's handle) stalled the caller. Doesn't block.
   void report(int vid);
 
   // --- the control side
   // Readable after a report.
   int fd() const { return alarm_.get(); }
-  // What was reported since the last call; clears fd().
+  // Returns the connections reported since the last call; clears fd().
   std::vector<int> take();
-  // The connection is gone, and its handle will be another's.
+  // Call when the connection is gone: its handle will be reused.
   void forget(int vid);
 
  private:

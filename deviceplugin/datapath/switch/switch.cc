@@ -7,9 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <iterator>
 #include <memory>
@@ -20,6 +18,8 @@
 #include <vector>
 
 #include "common/control_channel.h"
+#include "common/control_port.h"
+#include "common/control_stream.h"
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/mutex.h"
@@ -28,7 +28,6 @@
 #include "common/version.h"
 #include "deviceplugin/datapath/switch/mac_table.h"
 #include "deviceplugin/datapath/switch/poller.h"
-#include "deviceplugin/datapath/switch/rate_limit.h"
 #include "deviceplugin/datapath/switch/uplink.h"
 #include "deviceplugin/datapath/switch/vhost_ports.h"
 
@@ -47,19 +46,6 @@ unsigned pollersOf(const SwitchOptions& options) {
   return std::max<unsigned>(1, static_cast<unsigned>(options.cores.size()));
 }
 
-uint64_t macOf(const std::string& text) {
-  unsigned octets[6];
-  int length = 0;
-  if (std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%n", &octets[0], &octets[1], &octets[2],
-                  &octets[3], &octets[4], &octets[5], &length) != 6 ||
-      static_cast<size_t>(length) != text.size() || (octets[0] & 1))
-    throw std::runtime_error(
-        fmt::format("mac '{}': expected a unicast address such as 02:00:00:00:00:01", text));
-  uint64_t mac = 0;
-  for (const unsigned octet : octets) mac = mac << 8 | octet;
-  return mac;
-}
-
 int64_t checkedNumber(const char* name, int64_t number, int64_t least, int64_t most) {
   if (number < least || number > most)
     throw std::runtime_error(fmt::format("{} {}: expected {} to {}", name, number, least, most));
@@ -75,8 +61,8 @@ std::optional<VhostPorts::Closure> closureOf(const control::Port& port) {
       closed.reason()};
 }
 
-// Those of a switch that was killed: a port that nobody wants any more would leave its socket, or
-// the mark of a closed one, for ever.
+// Removes those of a switch that was killed: the socket of a port that no longer exists, or the
+// mark of a closed one, would stay for ever.
 void removeSockets(const std::string& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory))
     if (entry.is_socket() || entry.path().extension() == ".closed")
@@ -164,10 +150,10 @@ void Switch::run() {
     if (fds[3].revents) ports_->handleFailures();
     if (fds[4].revents) ports_->handleStalls();
     ports_->openDue();
-    if (heldUntil_ && Clock::now() >= *heldUntil_) release("nobody said go");
+    if (heldUntil_ && Clock::now() >= *heldUntil_) release("no go-ahead in time");
     if (fds[2].revents) sendEvents();
   }
-  // What was taken from one pod reaches the other before a port is closed.
+  // Frames taken from one pod reach the other before a port is closed.
   ports_->hold(true);
 }
 
@@ -183,28 +169,13 @@ void Switch::release(std::string_view reason) {
   if (!heldUntil_) return;
   heldUntil_.reset();
   ports_->hold(false);
-  log::info("packets pass: {}", reason);
-}
-
-PortSettings Switch::settingsOf(const control::Port& port) const {
-  PortSettings settings;
-  settings.mac = macOf(port.mac());
-  settings.vlan = static_cast<uint16_t>(checkedNumber("vlan", port.vlan(), 0, 4094));
-  settings.mtu = options_.mtu;
-  if (port.has_mtu())
-    settings.mtu = static_cast<unsigned>(checkedNumber("mtu", port.mtu(), 68, options_.mtu));
-  settings.linkUp = !port.link_down();
-  settings.spoofCheck = port.spoof_check();
-  settings.trust = port.trust();
-  settings.maxTxRate = static_cast<unsigned>(
-      checkedNumber("max_tx_rate", port.max_tx_rate(), 0, RateLimit::kMaxMbits));
-  return settings;
+  log::info("forwarding enabled ({})", reason);
 }
 
 std::string Switch::addPort(const control::Port& port) {
   if (port.id().empty() || port.id().find('/') != std::string::npos)
     throw std::runtime_error(fmt::format("port id '{}': expected a device ID", port.id()));
-  return ports_->add(port.id(), settingsOf(port), closureOf(port));
+  return ports_->add(port.id(), portFromControl(port, options_.mtu), closureOf(port));
 }
 
 control::HelloAnswer Switch::hello() const {
@@ -233,7 +204,7 @@ control::Answer Switch::answer(const control::Request& request) {
       answer.mutable_add_port()->set_socket(addPort(request.add_port()));
       break;
     case Request::kSetPort:
-      ports_->set(request.set_port().id(), settingsOf(request.set_port()));
+      ports_->set(request.set_port().id(), portFromControl(request.set_port(), options_.mtu));
       break;
     case Request::kRemovePort:
       ports_->remove(request.remove_port().id());
@@ -254,7 +225,7 @@ control::Answer Switch::answer(const control::Request& request) {
       ports_->hold(true);
       break;
     case Request::kGo:
-      release("as told");
+      release("requested");
       break;
     case Request::kStop:
       stop_ = true;

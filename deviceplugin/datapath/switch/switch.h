@@ -21,7 +21,7 @@ namespace vdpa::vswitch {
 struct SwitchOptions {
   std::string name;
   std::string control;
-  int controlFd = -1;  // listens there already; -1: nobody does
+  int controlFd = -1;  // already listens there; -1: none
   std::string portsDirectory;
   unsigned queuePairs = 1;
   unsigned mtu = 1500;
@@ -33,13 +33,12 @@ class Switch {
  public:
   explicit Switch(SwitchOptions options);
 
-  void run();  // until "stop", SIGTERM or SIGINT
+  void run();  // returns after "stop", SIGTERM or SIGINT
 
  private:
   control::Answer answer(const control::Request& request);
   std::string addPort(const control::Port& port);
   control::HelloAnswer hello() const;
-  PortSettings settingsOf(const control::Port& port) const;
   void queueEvent(control::Event event);
   void sendEvents();
   int untilNextDeadline() const;  // ms, for poll()
@@ -49,7 +48,7 @@ class Switch {
   UniqueFd signals_;
   UniqueFd eventReady_;
   Mutex eventsMutex_;
-  // Made on other threads, sent by the control loop.
+  // Queued by other threads, sent by the control loop.
   std::vector<control::Event> events_ GUARDED_BY(eventsMutex_);
   Eal eal_;
   MacTable table_;
@@ -58,7 +57,7 @@ class Switch {
   std::unique_ptr<Uplink> uplink_;
   Publisher publisher_;
   std::vector<std::unique_ptr<Poller>> pollers_;
-  std::unique_ptr<VhostPorts> ports_;  // ends before the pollers do
+  std::unique_ptr<VhostPorts> ports_;  // is destroyed before the pollers
   ControlServer control_;
   std::optional<std::chrono::steady_clock::time_point> heldUntil_;
   bool stop_ = false;

@@ -32,8 +32,7 @@ void setFilter(int socket, uint32_t accepted) {
   ::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
-// A packet socket that never keeps more than the fact that a frame came. It also holds the netdev's
-// promiscuity.
+// Opens a packet socket that only signals that a frame came. It also keeps the netdev promiscuous.
 UniqueFd openWake(const std::string& netdev) {
   const unsigned index = ::if_nametoindex(netdev.c_str());
   if (index == 0)

@@ -22,8 +22,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/control_port.h"
 #include "common/log.h"
 #include "common/mutex.h"
+#include "common/port_settings.h"
 #include "common/serving_page.h"
 #include "common/unique_fd.h"
 #include "common/unix_socket.h"
@@ -38,8 +40,8 @@ namespace {
 
 constexpr uint16_t kEthernetHeader = 14;  // bytes
 
-// Feature bits of a network device (virtio 1.2, section 5.1.3). linux/virtio_net.h can't be had
-// beside DPDK's headers in C++.
+// Feature bits of a network device (virtio 1.2, section 5.1.3). In C++, linux/virtio_net.h
+// conflicts with DPDK's headers.
 enum Feature : unsigned {
   csum = 0,
   guestCsum = 1,
@@ -53,21 +55,13 @@ enum Feature : unsigned {
   hostUfo = 14,
 };
 
-// Offloads would leave checksums and segmentation to the receiver; pods of this switch compute
-// their own.
+// Not offered: offloads would leave checksums and segmentation to the receiving pod.
 constexpr uint64_t kOffloads =
     1ull << csum | 1ull << guestCsum | 1ull << guestTso4 | 1ull << guestTso6 | 1ull << guestEcn |
     1ull << guestUfo | 1ull << hostTso4 | 1ull << hostTso6 | 1ull << hostEcn | 1ull << hostUfo;
 
-// rte_vhost's callbacks carry no context, and one process has one switch.
+// rte_vhost's callbacks have no context argument, and a process has only one switch.
 std::atomic<VhostPorts*> instance{nullptr};
-
-std::string macText(uint64_t mac) {
-  std::string text;
-  for (int shift = 40; shift >= 0; shift -= 8)
-    text += fmt::format("{}{:02x}", shift == 40 ? "" : ":", mac >> shift & 0xff);
-  return text;
-}
 
 }  // namespace
 
@@ -97,7 +91,7 @@ VhostPorts::Port::Port() : limit(rte_get_tsc_hz()) {}
 
 void VhostPorts::Port::use(const PortSettings& next) {
   settings = next;
-  if (settings.maxTxRate > 0) limit.set(settings.maxTxRate, settings.mtu + kEthernetHeader);
+  if (*settings.maxTxRate > 0) limit.set(*settings.maxTxRate, *settings.mtu + kEthernetHeader);
 }
 
 VhostPorts::VhostPorts(Options options, Publisher& publisher, MacTable& table,
@@ -138,8 +132,8 @@ VhostPorts::Port* VhostPorts::findSocket(int vid) {
 MacTable::Port VhostPorts::freeNumber() const {
   if (ports_.size() == kMaxPorts)
     throw std::runtime_error(fmt::format(
-        "the switch has {} ports already, the most that DPDK's vhost library serves: pods that ask "
-        "for another resource get another switch",
+        "the switch already has {} ports, the maximum of DPDK's vhost library: pods that request "
+        "another resource get another switch",
         kMaxPorts));
   std::vector<bool> used(MacTable::kMaxPorts);
   for (const auto& [id, port] : ports_) used[port->number] = true;
@@ -165,7 +159,7 @@ std::string VhostPorts::add(const std::string& id, const PortSettings& settings,
     if (ports_.contains(id)) throw std::runtime_error(fmt::format("port {} exists already", id));
     port->number = freeNumber();
     serving_.name(port->number, id);
-    table_.addStatic(settings.mac, settings.vlan, port->number);
+    addAddress(*port);
     ports_.emplace(id, std::move(port));
     publish();
   }
@@ -200,8 +194,8 @@ void VhostPorts::registerSocket(Port& port) {
     if (result != 0)
       throw std::runtime_error(fmt::format("cannot {} port {} ({})", what, port.id, path));
   };
-  // A frame that one packet buffer can't hold is longer than any MTU: it is dropped uncopied, or a
-  // pod could have this switch copy its whole memory for every descriptor.
+  // A frame that doesn't fit one packet buffer exceeds every MTU: rte_vhost drops it without
+  // copying, or a pod could make this switch copy the pod's whole memory for every descriptor.
   check(rte_vhost_driver_register(path, RTE_VHOST_USER_LINEARBUF_SUPPORT), "register");
   check(rte_vhost_driver_disable_features(path, kOffloads), "configure");
   check(rte_vhost_driver_callback_register(path, VhostCallbacks::operations()), "configure");
@@ -209,7 +203,7 @@ void VhostPorts::registerSocket(Port& port) {
   waker_.ring();
 }
 
-// The other side sees the end of its connection when rte_vhost's thread no longer waits for it.
+// The peer sees the end of its connection only after rte_vhost's thread has stopped polling it.
 void VhostPorts::unregisterSocket(const std::string& path) {
   rte_vhost_driver_unregister(path.c_str());
   ::unlink(path.c_str());
@@ -223,7 +217,7 @@ void VhostPorts::set(const std::string& id, const PortSettings& settings) {
   port.use(settings);
   table_.removePort(port.number);
   returnAddress(before);
-  table_.addStatic(settings.mac, settings.vlan, port.number);
+  addAddress(port);
   publish();
 }
 
@@ -233,7 +227,7 @@ void VhostPorts::remove(const std::string& id) {
     Lock lock(mutex_);
     socket = find(id).socket;
   }
-  // Ends the connection by calling back, so the lock is free meanwhile.
+  // Without the lock: ending the connection calls back.
   unregisterSocket(socket);
   std::unique_ptr<Port> gone;
   uint64_t sequence = 0;
@@ -251,11 +245,15 @@ void VhostPorts::remove(const std::string& id) {
   returnAddress(gone->settings);
 }
 
-// Of two ports with one address the later has it, for as long as it is there.
+// If two ports have the same address, it belongs to the later one while that exists.
 void VhostPorts::returnAddress(const PortSettings& gone) {
   for (const auto& [id, port] : ports_)
-    if (port->settings.mac == gone.mac && port->settings.vlan == gone.vlan)
-      table_.addStatic(gone.mac, gone.vlan, port->number);
+    if (port->settings.mac == gone.mac && port->settings.vlan == gone.vlan) addAddress(*port);
+}
+
+void VhostPorts::addAddress(const Port& port) {
+  table_.addStatic(packed(*port.settings.mac), static_cast<uint16_t>(*port.settings.vlan),
+                   port.number);
 }
 
 void VhostPorts::hold(bool held) {
@@ -286,7 +284,7 @@ void VhostPorts::fillWork(Snapshot& snapshot, Port& port) const {
     const bool known = rte_vhost_get_vhost_vring(port.vid, send, &vring) == 0;
     snapshot.work[(port.number + pair) % options_.pollers].push_back(
         {port.number, port.vid, send, known ? vring.kickfd : -1,
-         port.settings.maxTxRate > 0 ? &port.limit : nullptr});
+         *port.settings.maxTxRate > 0 ? &port.limit : nullptr});
   }
 }
 
@@ -304,12 +302,12 @@ uint64_t VhostPorts::publish() {
   for (const auto& [id, port] : ports_) {
     PortView& view = snapshot->ports[port->number];
     view.exists = true;
-    view.linkUp = port->settings.linkUp;
-    view.spoofCheck = port->settings.spoofCheck;
-    view.trust = port->settings.trust;
-    view.vlan = port->settings.vlan;
-    view.mac = port->settings.mac;
-    view.maxFrame = static_cast<uint16_t>(port->settings.mtu + kEthernetHeader);
+    view.linkUp = port->settings.linkState != LinkState::disable;
+    view.spoofCheck = *port->settings.spoofCheck;
+    view.trust = *port->settings.trust;
+    view.vlan = static_cast<uint16_t>(*port->settings.vlan);
+    view.mac = packed(*port->settings.mac);
+    view.maxFrame = static_cast<uint16_t>(*port->settings.mtu + kEthernetHeader);
     view.vid = port->vid;
     view.counters = port->counters.data();
     if (port->vid >= 0) fillWork(*snapshot, *port);
@@ -323,7 +321,7 @@ int VhostPorts::onNewConnection(int vid) {
   Lock lock(mutex_);
   const Port* port = findSocket(vid);
   if (port && port->vid < 0) return 0;
-  log::warn("a second connection to port {} is refused", port ? port->id : "?");
+  log::warn("refused a second connection to port {}", port ? port->id : "?");
   return -1;
 }
 
@@ -340,7 +338,7 @@ int VhostPorts::onNewDevice(int vid) {
     std::free(memory);
     port->vid = vid;
     id = port->id;
-    // Not waited for: a poller that still has the old snapshot only misses this port for a moment.
+    // No need to wait: a poller with the old snapshot only misses this port for a moment.
     port->connectedSince = publish();
   }
   events_.connected(id, true, "");
@@ -360,15 +358,16 @@ void VhostPorts::onDestroyDevice(int vid) {
     }
     sequence = publish();
   }
-  // rte_vhost frees the device when this returns. It holds no lock that a poller could be waiting
-  // for here.
+  // rte_vhost frees the device after this returns. It holds no lock here that a poller may wait
+  // for.
   publisher_.waitUntilSeen(sequence);
   guard_.remove(vid);
   stalled_.forget(vid);
   if (!id.empty()) events_.connected(id, false, "");
 }
 
-// rte_vhost holds the queue's lock here, which a poller may be spinning on: never wait for one.
+// rte_vhost holds the queue's lock here, and a poller may be spinning on it: never wait for
+// pollers.
 void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
   Lock lock(mutex_);
   Port* port = findSocket(vid);
@@ -377,7 +376,7 @@ void VhostPorts::onVringState(int vid, uint16_t vring, bool enabled) {
   if (port->vid >= 0) publish();
 }
 
-// --- what the control channel shows
+// --- answers for the control channel
 
 control::PortList VhostPorts::describe() const {
   Lock lock(mutex_);
@@ -386,15 +385,7 @@ control::PortList VhostPorts::describe() const {
     auto& status = *list.add_ports();
     status.set_socket(port->socket);
     status.set_connected(port->vid >= 0 && publisher_.seen(port->connectedSince));
-    auto& settings = *status.mutable_port();
-    settings.set_id(id);
-    settings.set_mac(macText(port->settings.mac));
-    settings.set_vlan(port->settings.vlan);
-    settings.set_mtu(static_cast<int32_t>(port->settings.mtu));
-    settings.set_link_down(!port->settings.linkUp);
-    settings.set_spoof_check(port->settings.spoofCheck);
-    settings.set_trust(port->settings.trust);
-    settings.set_max_tx_rate(static_cast<int32_t>(port->settings.maxTxRate));
+    auto& settings = *status.mutable_port() = controlFromPort(id, port->settings);
     if (!port->closure) continue;
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(*port->closedUntil - Clock::now());
@@ -450,21 +441,21 @@ void VhostPorts::handleFailures() {
 }
 
 void VhostPorts::handleStalls() {
-  close([this] { return stalled_.take(); }, "lets a call eventfd block", "call eventfd blocks");
+  close([this] { return stalled_.take(); }, "let a call eventfd block", "call eventfd blocks");
 }
 
 void VhostPorts::close(const std::function<std::vector<int>()>& take, const char* offence,
                        const char* reason) {
   std::vector<std::string> offenders;
   {
-    // Holds up the end of a connection, after which its number may be another's.
+    // Under the lock no connection ends, so none of the handles is reused meanwhile.
     Lock lock(mutex_);
     offenders = idsOf(take());
   }
   for (const auto& id : offenders) {
     Port& port = find(id);
     const auto penalty = kPenalty * (1u << std::min(port.offences++, kMaxDoublings));
-    log::warn("port {}: its pod {}; the connection is dropped and the port closed for {} s", id,
+    log::warn("port {}: its pod {}; dropped the connection, and closed the port for {} s", id,
               offence, penalty.count());
     unregisterSocket(port.socket);
     markClosed(port, penalty);

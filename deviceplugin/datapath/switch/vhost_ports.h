@@ -1,4 +1,5 @@
-// The switch's ports as rte_vhost sockets: who is connected, and the snapshots that follow from it.
+// The switch's ports as rte_vhost sockets: tracks the connections and publishes snapshots of the
+// ports.
 #pragma once
 
 #include <chrono>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "common/port_settings.h"
 #include "common/serving_page.h"
 #include "control.pb.h"
 #include "deviceplugin/datapath/dpdk/memory_guard.h"
@@ -19,17 +21,7 @@
 
 namespace vdpa::vswitch {
 
-struct PortSettings {
-  uint64_t mac = 0;
-  uint16_t vlan = 0;
-  unsigned mtu = 1500;
-  bool linkUp = true;
-  bool spoofCheck = false;
-  bool trust = false;
-  unsigned maxTxRate = 0;  // Mbit/s of what the pod sends; 0: no limit
-};
-
-// Methods are for the control thread; rte_vhost calls back on a thread of its own.
+// For the control thread only; rte_vhost calls back on its own thread.
 class VhostPorts {
  public:
   struct Options {
@@ -39,10 +31,10 @@ class VhostPorts {
     bool uplink = false;
     unsigned uplinkMtu = 1500;
   };
-  // For the outside: called on either thread.
+  // Notifications, called on either thread.
   struct Events {
     std::function<void(const std::string& id, bool connected, const std::string& reason)> connected;
-    std::function<void(const std::string& id)> opened;  // a port that was closed
+    std::function<void(const std::string& id)> opened;  // a closed port is open again
   };
 
   VhostPorts(Options options, Publisher& publisher, MacTable& table, StalledCalls& stalled,
@@ -51,24 +43,25 @@ class VhostPorts {
   VhostPorts(const VhostPorts&) = delete;
   VhostPorts& operator=(const VhostPorts&) = delete;
 
-  // rte_vhost has room for 1,024 sockets (MAX_FDS in lib/vhost/fd_man.h of DPDK 22.11): of each
-  // port the one that listens and the one that is connected, the bell's two, and one of its own.
+  // rte_vhost has room for 1,024 descriptors (MAX_FDS in lib/vhost/fd_man.h of DPDK 22.11): each
+  // port's listening and connected socket, the bell's two, and one of its own.
   static constexpr unsigned kMaxPorts = 510;
 
-  // Of a port whose pod crashed an earlier switch. Kept here for a datapath that takes this over.
+  // Why a port is closed: its pod crashed an earlier switch. Kept for a datapath that adopts this
+  // switch.
   struct Closure {
     std::chrono::milliseconds left{0};
     unsigned crashes = 0;
     std::string reason;
   };
 
-  // The socket's path; with `closure` the socket itself appears later. Throws std::runtime_error
-  // naming the port.
+  // Returns the socket's path; with `closure` the socket itself appears later. `settings` has a
+  // value for each setting. Throws std::runtime_error naming the port.
   std::string add(const std::string& id, const PortSettings& settings,
                   const std::optional<Closure>& closure);
   void set(const std::string& id, const PortSettings& settings);
   void remove(const std::string& id);
-  // While held, what pods send stays in their rings; they connect and disconnect as always.
+  // While held, frames from pods stay in their rings; pods can still connect and disconnect.
   void hold(bool held);
   std::vector<std::string> ids() const;
 
@@ -77,12 +70,11 @@ class VhostPorts {
   control::SwitchStats stats(const std::vector<std::string>& ids) const;
 
   // Drop the connections whose memory has failed, and those that stalled a poller, and close their
-  // ports for kPenalty, and for twice as long each next time: no pod stalls the others again and
-  // again.
+  // ports for kPenalty, doubled each time, so that no pod can keep stalling the others.
   int failureFd() const { return guard_.fd(); }
   void handleFailures();
   void handleStalls();
-  // Opens the ports whose penalty is over.
+  // Opens the ports whose time is over.
   void openDue();
   int untilNextOpening() const;  // ms, for poll(); -1: no port is closed
 
@@ -98,13 +90,13 @@ class VhostPorts {
     std::string id;
     std::string socket;
     MacTable::Port number = 0;
-    PortSettings settings;
+    PortSettings settings;  // all of them
     int vid = -1;
-    uint64_t connectedSince = 0;  // the first snapshot with this vid
-    // Of the control thread alone:
+    uint64_t connectedSince = 0;  // sequence of the first snapshot with this vid
+    // Only for the control thread:
     std::optional<Clock::time_point> closedUntil;
     unsigned offences = 0;
-    std::optional<Closure> closure;  // while it is closed for it
+    std::optional<Closure> closure;  // while the port is closed because of it
     std::vector<bool> enabled;       // by vring
     std::vector<Counters> counters;  // by poller
     RateLimit limit;
@@ -113,16 +105,17 @@ class VhostPorts {
 
   void close(const std::function<std::vector<int>()>& take, const char* offence,
              const char* reason);
+  void addAddress(const Port& port);
   void returnAddress(const PortSettings& gone) REQUIRES(mutex_);
-  // A file beside the socket that is missing meanwhile: "DEVICE.closed". Who looks for the devices
-  // of this switch without asking it finds them all.
+  // Path of a file "DEVICE.closed", which stands in for the missing socket of a closed port, so
+  // that all ports of this switch can be found without asking it.
   std::string markOf(const Port& port) const;
   void markClosed(Port& port, std::chrono::milliseconds time);
   void registerSocket(Port& port);
   void unregisterSocket(const std::string& path);
   uint64_t publish() REQUIRES(mutex_);
   void fillWork(Snapshot& snapshot, Port& port) const REQUIRES(mutex_);
-  // For the control thread, which reads without the lock: it alone adds and removes ports.
+  // For the control thread, which needs no lock to read: only it adds and removes ports.
   const Ports& controlPorts() const NO_THREAD_SAFETY_ANALYSIS { return ports_; }
   Port& find(const std::string& id);
   Port* findSocket(int vid) REQUIRES(mutex_);

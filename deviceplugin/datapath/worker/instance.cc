@@ -3,7 +3,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -13,6 +12,7 @@
 
 #include "common/control_channel.h"
 #include "common/control_json.h"
+#include "common/control_stream.h"
 #include "common/log.h"
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
@@ -93,7 +93,7 @@ control::WorkerStatus Instance::status() const {
   if (!engine_->limits()) return status;
   const OfferedFeatures offered = offeredFeatures(options_, *engine_->limits());
   auto& limits = *status.mutable_limits();
-  if (offered.config.mac != std::array<uint8_t, 6>()) limits.set_mac(formatMac(offered.config.mac));
+  if (const auto& mac = offered.config.mac; !mac.isZero()) limits.set_mac(mac.text());
   limits.set_mtu(offered.config.mtu);
   limits.set_queue_pairs(offered.queuePairs);
   return status;

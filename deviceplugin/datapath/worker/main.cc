@@ -7,11 +7,11 @@
 #include "common/command_line.h"
 #include "common/control_lock.h"
 #include "common/log.h"
+#include "common/mac_address.h"
 #include "common/resource_limit.h"
 #include "common/version.h"
 #include "deviceplugin/datapath/worker/instance.h"
 #include "deviceplugin/datapath/worker/options.h"
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
@@ -66,7 +66,7 @@ int run(int argc, char** argv) {
   options.socket.mode = static_cast<mode_t>(std::stoul(mode, nullptr, 8));
   options.behindSwitch = !switchPort.empty();
   if (options.behindSwitch) options.engine = switchPort;
-  if (!mac.empty()) options.mac = parseMac(mac);
+  if (!mac.empty()) options.mac = MacAddress::parseOrThrow(mac);
   const ControlLock lock(options.control);
   raiseDescriptorLimit();  // a front-end may hand over three eventfds a ring
   if (!options.vhostVdpa.empty()) raiseMemoryLimit();

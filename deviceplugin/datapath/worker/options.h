@@ -1,11 +1,11 @@
 // The options of vdpa-worker.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/worker/pod_socket.h"
 
 namespace vdpa::worker {
@@ -22,7 +22,7 @@ struct WorkerOptions {
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
   // Reported to front-ends that ask; none: the device's own.
-  std::optional<std::array<uint8_t, 6>> mac;
+  std::optional<MacAddress> mac;
   std::optional<uint16_t> mtu;
 };
 

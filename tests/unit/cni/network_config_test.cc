@@ -13,8 +13,11 @@
 #include <vector>
 
 #include "cni/device_config.h"
+#include "common/port_settings.h"
 #include "tests/unit/cni/errors.h"
+#include "tests/unit/mac_literal.h"
 
+using namespace vdpa;
 using namespace vdpa::cni;
 using nlohmann::json;
 
@@ -72,10 +75,7 @@ TEST_CASE("a minimal configuration and its defaults") {
   CHECK_FALSE(network.prevResult);
   const auto asked = device(base());
   CHECK(asked.deviceId == "nic-0");
-  CHECK(asked.mac.empty());
-  CHECK_FALSE(asked.vlan);
-  CHECK_FALSE(asked.trust);
-  CHECK(asked.mtu == 0);
+  CHECK(asked.settings == PortSettings());
 }
 
 TEST_CASE("every key") {
@@ -93,17 +93,17 @@ TEST_CASE("every key") {
                  {"ipam", {{"type", "host-local"}}},
                  {"logLevel", "Warn"},
                  {"prevResult", {{"ips", json::array()}}}});
-  const auto asked = device(config);
-  CHECK(asked.mac == "02:aa:00:00:00:01");
+  const auto asked = device(config).settings;
+  CHECK(asked.mac == "02:aa:00:00:00:01"_mac);
   CHECK(asked.vlan == 4094u);
   CHECK(asked.vlanQos == 7u);
-  CHECK(asked.vlanProto == "802.1ad");
+  CHECK(asked.vlanProto == VlanProtocol::dot1ad);
   CHECK(asked.spoofCheck == true);
   CHECK(asked.trust == false);
-  CHECK(asked.linkState == "enable");
+  CHECK(asked.linkState == LinkState::enable);
   CHECK(asked.minTxRate == 5u);
   CHECK(asked.maxTxRate == 5u);
-  CHECK(asked.mtu == 9000);
+  CHECK(asked.mtu == 9000u);
   const auto network = parse(config);
   CHECK(network.ipamType == "host-local");
   CHECK(network.logLevel == "warning");
@@ -186,13 +186,13 @@ TEST_CASE("the version to answer in") {
 
 TEST_CASE("the order of the MAC's sources") {
   json config = with("/mac", "02:00:00:00:00:04");
-  CHECK(device(config).mac == "02:00:00:00:00:04");
+  CHECK(device(config).settings.mac == "02:00:00:00:00:04"_mac);
   config["args"] = {{"cni", {{"mac", "02:00:00:00:00:03"}}}};
-  CHECK(device(config).mac == "02:00:00:00:00:03");
+  CHECK(device(config).settings.mac == "02:00:00:00:00:03"_mac);
   const std::map<std::string, std::string> args{{"MAC", "02:00:00:00:00:02"}};
-  CHECK(device(config, args).mac == "02:00:00:00:00:02");
+  CHECK(device(config, args).settings.mac == "02:00:00:00:00:02"_mac);
   config["runtimeConfig"] = {{"mac", "02:00:00:00:00:01"}};
-  CHECK(device(config, args).mac == "02:00:00:00:00:01");
+  CHECK(device(config, args).settings.mac == "02:00:00:00:00:01"_mac);
 }
 
 TEST_CASE("MACs that are none") {

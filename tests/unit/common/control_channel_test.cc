@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "common/control_json.h"
 #include "common/control_stream.h"
 #include "common/event_thread.h"
+#include "common/unique_fd.h"
 #include "common/unix_socket.h"
 #include "tests/unit/datapath/temporary_directory.h"
 

@@ -4,7 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 

@@ -2,7 +2,6 @@
 
 #include <catch2/catch.hpp>
 
-#include <stdexcept>
 #include <string>
 
 using vdpa::MacAddress;
@@ -16,10 +15,10 @@ TEST_CASE("a MAC address is read and written") {
 }
 
 TEST_CASE("what is no MAC address") {
-  const std::string text = GENERATE("", "02:00:00:00:00", "02:00:00:00:00:01:", "02:00:00:00:00:1",
-                                    "2:00:00:00:00:011", "02-00-00-00-00-01", "02:00:00:00:00:0g",
-                                    "0x:00:00:00:00:01", "+2:00:00:00:00:01", "-2:00:00:00:00:01",
-                                    " 2:00:00:00:00:01", "020:0:00:00:00:01", "02:00:00:00:00.01");
+  const std::string text =
+      GENERATE("", "02:00:00:00:00", "02:00:00:00:00:01:", "02:00:00:00:00:1", "2:00:00:00:00:011",
+               "02-00-00-00-00-01", "02:00:00:00:00:0g", "0x:00:00:00:00:01", "+2:00:00:00:00:01",
+               "-2:00:00:00:00:01", " 2:00:00:00:00:01", "020:0:00:00:00:01", "02:00:00:00:00.01");
   CHECK_FALSE(MacAddress::parse(text));
   CHECK_THROWS_WITH(MacAddress::parseOrThrow(text),
                     "MAC address '" + text + "': expected six bytes such as 02:00:00:00:00:01");

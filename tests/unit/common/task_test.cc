@@ -4,10 +4,11 @@
 #include <catch2/catch.hpp>
 
 #include <chrono>
-#include <memory>
+#include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/event_loop.h"

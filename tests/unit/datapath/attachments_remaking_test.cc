@@ -16,7 +16,9 @@
 
 #include "common/atomic_file.h"
 #include "common/backend.h"
+#include "common/mac_address.h"
 #include "common/pod_resources.h"
+#include "common/port_settings.h"
 #include "common/vdpa_attributes.h"
 #include "common/virtio_features.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
@@ -61,8 +63,8 @@ class MadeNode {
     VfConfiguration::Access hardware{
         [](const std::string&) { return true; },
         [](const std::string&) -> std::optional<Vf> { return std::nullopt; },
-        [this](const std::string&) { return made("mac"); },
-        [](const std::string&, const std::string&) { return false; },
+        [this](const std::string&) { return MacAddress::parse(made("mac")); },
+        [](const std::string&, const MacAddress&) { return false; },
         [this](const std::string&) {
           if (!showsMtu) return 0u;
           const std::string mtu = made("mtu");
@@ -106,7 +108,7 @@ class MadeNode {
     device.pciAddress = kVf;
     device.pciDriver = "vp-vdpa";
     device.provision = true;
-    device.attributes = {0, 0, 0, ""};
+    device.attributes = {0, 0, 0, {}};
     device.rules = {"mlx5_core", true, true, false};
     return device;
   }
@@ -140,12 +142,12 @@ class MadeNode {
 
  private:
   void add(const std::string& name, const VdpaAttributes& with) {
-    if (refusesMac && !with.mac.empty()) throw std::runtime_error("Operation not supported");
+    if (refusesMac && with.mac) throw std::runtime_error("Operation not supported");
     if (with.mtu != 0 && with.mtu < leastMtu) throw std::runtime_error("Invalid argument");
     if (with.features.value_or(0) & kFeatureMtu) showsMtu = true;
     if (with.mtu > 9000) throw std::runtime_error("Invalid argument");
     tree_.addVdpa(kVf, name, "vhost_vdpa", 3);
-    writeFileAtomically(directory_.path() + "/made-mac", with.mac, Durability::memory);
+    writeFileAtomically(directory_.path() + "/made-mac", textOf(with.mac, ""), Durability::memory);
     if (with.mtu != 0)  // as with mlx5: the parent's MTU stays
       writeFileAtomically(directory_.path() + "/made-mtu", std::to_string(with.mtu),
                           Durability::memory);
@@ -157,10 +159,11 @@ class MadeNode {
   TemporaryDirectory directory_;
 };
 
+// An empty `mac` and an `mtu` of 0 request none.
 AttachRequest requestOf(const std::string& mac, unsigned mtu) {
   AttachRequest request{kOwner, "nic-0", {}, {}, {}};
-  request.settings.mac = mac;
-  request.settings.mtu = mtu;
+  request.settings.mac = MacAddress::parse(mac);
+  if (mtu != 0) request.settings.mtu = mtu;
   return request;
 }
 
@@ -173,7 +176,7 @@ TEST_CASE("a network's MAC and MTU remake a device, and the resource's attribute
   const auto live = datapath->attachments.attach(requestOf(kMac, 9000), kNever);
   CHECK(node.made("with") ==
         "all queue pairs, mtu 9000, mac " + std::string(kMac) + ", all features");
-  CHECK(live.attachment.port.mac == kMac);
+  CHECK(live.attachment.port.mac->text() == kMac);
   CHECK(live.attachment.port.mtu == 9000);
   CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's is restored
@@ -205,7 +208,7 @@ TEST_CASE("the parent's MTU is learned although the resource's list of features 
   MadeNode node;
   node.showsMtu = false;
   auto large = MadeNode::device();
-  large.attributes = {0, kFeatureMac, 9000, ""};
+  large.attributes = {0, kFeatureMac, 9000, {}};
   const auto datapath = node.start([](auto) {}, large);
   CHECK(node.waitMade("all queue pairs, mtu 9000, features MAC"));
   datapath->offers.setDevices({});
@@ -265,7 +268,7 @@ TEST_CASE("a device without a MAC gets the one that is chosen for its pod") {
   const auto datapath = node.start();
   REQUIRE(node.waitMade(kOwn));
   const auto live = datapath->attachments.attach(requestOf("", 0), kNever);
-  CHECK(node.made("mac") == live.attachment.port.mac);
+  CHECK(node.made("mac") == live.attachment.port.mac->text());
   CHECK_FALSE(node.made("mac").empty());
   CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade(kOwn));
@@ -277,7 +280,7 @@ TEST_CASE("what nobody asked for, or the worker offers by itself, refuses no pod
   REQUIRE(node.waitMade(kOwn));
   SECTION("a MAC that was chosen") {
     node.refusesMac = true;
-    CHECK_FALSE(datapath->attachments.attach(requestOf("", 0), kNever).attachment.port.mac.empty());
+    CHECK(datapath->attachments.attach(requestOf("", 0), kNever).attachment.port.mac);
   }
   SECTION("an MTU below the device's") {
     node.leastMtu = 1500;
@@ -305,7 +308,8 @@ TEST_CASE("what the kernel refuses is reported, and the device is free with its 
                     "cannot set up nic-0: Invalid argument");
   CHECK(node.waitMade("all queue pairs, mtu 1500, all features"));  // the parent's MTU
   CHECK(datapath->status.list().empty());
-  CHECK(datapath->attachments.attach(requestOf(kMac, 1500), kNever).attachment.port.mac == kMac);
+  CHECK(datapath->attachments.attach(requestOf(kMac, 1500), kNever).attachment.port.mac->text() ==
+        kMac);
 }
 
 TEST_CASE("a crash at every step of a remake leaves a device that the next pod can have") {
@@ -335,7 +339,8 @@ TEST_CASE("a crash at every step of a remake leaves a device that the next pod c
   const auto datapath = node.start();
   CHECK(node.waitMade(own));
   CHECK(datapath->status.list().empty());
-  CHECK(datapath->attachments.attach(requestOf(kMac, mtu), kNever).attachment.port.mac == kMac);
+  CHECK(datapath->attachments.attach(requestOf(kMac, mtu), kNever).attachment.port.mac->text() ==
+        kMac);
   CHECK(node.made("mac") == kMac);
   CHECK(datapath->attachments.detach(kOwner.key()));
   CHECK(node.waitMade(own));

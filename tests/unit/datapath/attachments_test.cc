@@ -9,6 +9,8 @@
 
 #include "common/atomic_file.h"
 #include "common/backend.h"
+#include "common/event_thread.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/attachments/interface_claim.h"
@@ -26,6 +28,7 @@
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/datapath/wait_until.h"
 #include "tests/unit/discovery/sysfs_tree.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -222,14 +225,14 @@ TEST_CASE("a Detach gives a VF back what it had") {
   options.hardware = VfConfiguration::Access{
       [](const std::string&) { return true; },
       [&](const std::string&) -> std::optional<Vf> { return pf.vf(); },
-      [](const std::string&) { return "52:54:00:00:00:01"; }, nullptr, nullptr};
+      [](const std::string&) { return "52:54:00:00:00:01"_mac; }, nullptr, nullptr};
   Datapath datapath(options, [] {});
   DeviceConfig device;
   device.backend = BackendKind::kernel;
   device.vdpa = "vdpa0";
   device.pciAddress = "0000:65:00.2";
   datapath.offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
-  Settings settings;
+  PortSettings settings;
   settings.vlan = 100;
   datapath.attachments.attach({kOwner, "nic-0", settings, {}, {}}, kNever);
   CHECK(pf.values.vlan == 100);

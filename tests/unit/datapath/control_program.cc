@@ -21,6 +21,7 @@
 #include "common/control_channel.h"
 #include "common/control_json.h"
 #include "common/control_lock.h"
+#include "common/control_stream.h"
 #include "common/number_list.h"
 #include "common/serving_page.h"
 

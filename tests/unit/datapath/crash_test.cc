@@ -34,7 +34,7 @@ TEST_CASE("a crash at every step of an Attach") {
     waitHealthy(*datapath);
     if (goesOn) {
       waitWaiting(*datapath);
-      CHECK(datapath->status.check({{kOwner, "nic-0", {}, {}, {}}, "", 0}).differences ==
+      CHECK(datapath->status.check({{kOwner, "nic-0", {}, {}, {}}, {}, 0}).differences ==
             std::vector<std::string>{"the socket " + node.paths().podSocket("nic-0") +
                                      " is missing"});  // the stand-in's is a plain file
     } else {

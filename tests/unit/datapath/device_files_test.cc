@@ -9,6 +9,7 @@
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/temporary_directory.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -22,7 +23,7 @@ OwnerRecord example() {
   attachment.resource = "vdpa.io/nic";
   attachment.owner.interface = "net1";
   attachment.owner.network = "fast";
-  attachment.port.mac = "02:00:00:00:00:07";
+  attachment.port.mac = "02:00:00:00:00:07"_mac;
   attachment.port.vlan = 12;
   attachment.port.mtu = 1400;
   attachment.queuePairs = 2;

@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
-#include <string>
 #include <utility>
 
 #include "common/errors.h"
@@ -23,6 +22,7 @@
 #include "common/netlink/message.h"
 #include "common/netlink/request.h"
 #include "common/netlink/socket.h"
+#include "common/port_settings.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/model/vf_values.h"
@@ -43,19 +43,20 @@ void send(int socket, Request& answer, const Message& request, uint16_t flags = 
   checked(static_cast<int>(::send(socket, bytes.data(), bytes.size(), 0)), "cannot answer");
 }
 
-ifla_vf_mac vfMac(const std::string& text) {
-  ifla_vf_mac mac{kVf, {}};
-  if (!text.empty()) std::ranges::copy(MacAddress::parseOrThrow(text).bytes(), mac.mac);
-  return mac;
+ifla_vf_mac vfMac(const std::optional<MacAddress>& mac) {
+  ifla_vf_mac body{kVf, {}};
+  if (mac) std::ranges::copy(mac->bytes(), body.mac);
+  return body;
 }
 
-uint32_t shown(int setting) {
-  return setting < 0 ? UINT32_MAX : static_cast<uint32_t>(setting);
+uint32_t shown(const std::optional<bool>& setting) {
+  return !setting ? UINT32_MAX : *setting ? 1u : 0u;
 }
 
-constexpr std::array kStates{"auto", "enable", "disable"};  // by IFLA_VF_LINK_STATE_*
+// By IFLA_VF_LINK_STATE_*.
+constexpr std::array kStates{LinkState::automatic, LinkState::enable, LinkState::disable};
 
-uint32_t shown(const std::string& state) {
+uint32_t shown(const std::optional<LinkState>& state) {
   return static_cast<uint32_t>(std::ranges::find(kStates, state) - kStates.begin());
 }
 
@@ -137,11 +138,14 @@ void FakePf::show(int socket, const Message& request) const {
       link.nest(IFLA_VF_INFO, [&] {
         link.structure(IFLA_VF_MAC, vfMac(values.mac));
         link.nest(IFLA_VF_VLAN_LIST, [&] {
-          const uint16_t protocol = values.vlanProto == "802.1ad" ? ETH_P_8021AD : ETH_P_8021Q;
-          link.structure(IFLA_VF_VLAN_INFO,
-                         ifla_vf_vlan_info{kVf, values.vlan, values.vlanQos, htons(protocol)});
+          const bool stacked = values.vlanProto == VlanProtocol::dot1ad;
+          const uint16_t protocol = stacked ? ETH_P_8021AD : ETH_P_8021Q;
+          link.structure(
+              IFLA_VF_VLAN_INFO,
+              ifla_vf_vlan_info{kVf, values.vlan.value(), values.vlanQos.value(), htons(protocol)});
         });
-        link.structure(IFLA_VF_RATE, ifla_vf_rate{kVf, values.minTxRate, values.maxTxRate});
+        link.structure(IFLA_VF_RATE,
+                       ifla_vf_rate{kVf, values.minTxRate.value(), values.maxTxRate.value()});
         link.structure(IFLA_VF_SPOOFCHK, ifla_vf_spoofchk{kVf, shown(values.spoofCheck)});
         link.structure(IFLA_VF_TRUST, ifla_vf_trust{kVf, shown(values.trust)});
         link.structure(IFLA_VF_LINK_STATE, ifla_vf_link_state{kVf, shown(values.linkState)});
@@ -172,7 +176,7 @@ void FakePf::take(const Attribute& attribute) {
       MacAddress::Bytes octets;
       std::copy_n(bodyOf<ifla_vf_mac>(attribute).mac, octets.size(), octets.begin());
       const MacAddress mac(octets);
-      values.mac = mac.isZero() ? "" : mac.text();
+      values.mac = mac.isZero() ? std::nullopt : std::optional(mac);
       break;
     }
     case IFLA_VF_VLAN_LIST:
@@ -180,7 +184,8 @@ void FakePf::take(const Attribute& attribute) {
         const auto vlan = bodyOf<ifla_vf_vlan_info>(inner);
         values.vlan = vlan.vlan;
         values.vlanQos = vlan.qos;
-        values.vlanProto = vlan.vlan_proto == htons(ETH_P_8021AD) ? "802.1ad" : "802.1q";
+        values.vlanProto =
+            vlan.vlan_proto == htons(ETH_P_8021AD) ? VlanProtocol::dot1ad : VlanProtocol::dot1q;
       }
       break;
     case IFLA_VF_RATE: {
@@ -190,10 +195,10 @@ void FakePf::take(const Attribute& attribute) {
       break;
     }
     case IFLA_VF_SPOOFCHK:
-      values.spoofCheck = static_cast<int>(bodyOf<ifla_vf_spoofchk>(attribute).setting);
+      values.spoofCheck = bodyOf<ifla_vf_spoofchk>(attribute).setting == 1;
       break;
     case IFLA_VF_TRUST:
-      values.trust = static_cast<int>(bodyOf<ifla_vf_trust>(attribute).setting);
+      values.trust = bodyOf<ifla_vf_trust>(attribute).setting == 1;
       break;
     default:
       values.linkState = kStates.at(bodyOf<ifla_vf_link_state>(attribute).link_state);

@@ -26,7 +26,7 @@ class FakePf {
 
   Vf vf();
 
-  VfValues values{};
+  VfValues values = unreportedVf();
   bool present = true;          // else its netdev is gone
   bool settable = true;         // its driver has VF settings
   std::set<VfPart> refused;     // "no such setting": EOPNOTSUPP

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/netlink/ip_prefix.h"
 
 using namespace vdpa;
@@ -17,7 +18,7 @@ using namespace vdpa::datapath;
 
 namespace {
 
-constexpr MacBytes kMac{0x52, 0x54, 0, 0, 3, 1};
+constexpr MacAddress kMac({0x52, 0x54, 0, 0, 3, 1});
 
 std::string hex(const std::vector<uint8_t>& bytes) {
   return fmt::format("{:02x}", fmt::join(bytes, ""));

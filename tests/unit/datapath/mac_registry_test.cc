@@ -5,10 +5,12 @@
 
 #include <string>
 
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/records/owner_record.h"
+#include "tests/unit/mac_literal.h"
 
 using Catch::Matchers::Contains;
 using namespace vdpa;
@@ -16,7 +18,7 @@ using namespace vdpa::datapath;
 
 namespace {
 
-constexpr const char* kMac = "02:00:00:00:00:01";
+const MacAddress kMac = "02:00:00:00:00:01"_mac;
 
 Owner ownerOf(const std::string& container, const std::string& pod) {
   Owner owner;
@@ -27,7 +29,7 @@ Owner ownerOf(const std::string& container, const std::string& pod) {
   return owner;
 }
 
-Attachment attachmentOf(const Owner& owner, const std::string& id, const std::string& mac) {
+Attachment attachmentOf(const Owner& owner, const std::string& id, const MacAddress& mac) {
   Attachment attachment;
   attachment.deviceId = id;
   attachment.resource = "vdpa.io/nic";
@@ -75,18 +77,18 @@ TEST_CASE("a default MAC is one that neither an attachment nor an Attach that ru
   DeviceTable table;
   table.setOffers({{"nic-0", {}}});
   MacRegistry registry(table);
-  std::string first;
+  MacAddress first;
   {
     MacRegistry::Claim claim(registry, kFirst);
-    first = claim.choose("");
+    first = claim.choose({});
     const Owner again = ownerOf("c2", "pod");  // the same pod's: its first choice is the same
     MacRegistry::Claim other(registry, again);
-    CHECK(other.choose("") != first);
+    CHECK(other.choose({}) != first);
   }
   OwnerRecord record;
   record.attachment = attachmentOf(kSecond, "nic-0", first);
   const auto lease = table.lease("nic-0", DeviceTable::Clock::now());
   table.setAttachment(*lease, record, nullptr);
   MacRegistry::Claim again(registry, kFirst);
-  CHECK(again.choose("") != first);
+  CHECK(again.choose({}) != first);
 }

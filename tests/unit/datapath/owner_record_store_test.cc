@@ -11,10 +11,12 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/json.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/temporary_directory.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -42,12 +44,12 @@ OwnerRecord example(const std::string& device = "nic-0") {
   attachment.resource = "vdpa.io/nic";
   attachment.owner = {"c0", "net1", "/var/run/netns/x", "fast", "default", "pod", "uid"};
   PortSettings& port = attachment.port;
-  port.mac = "02:00:00:00:00:01";
+  port.mac = "02:00:00:00:00:01"_mac;
   port.vlan = 5;
   port.vlanQos = 3;
-  port.vlanProto = "802.1ad";
+  port.vlanProto = VlanProtocol::dot1ad;
   port.mtu = 1400;
-  port.linkState = "disable";
+  port.linkState = LinkState::disable;
   port.spoofCheck = port.trust = true;
   port.minTxRate = 10;
   port.maxTxRate = 20;
@@ -69,8 +71,17 @@ OwnerRecord example(const std::string& device = "nic-0") {
                    {},
                    "",
                    ""};
-  record.found.vdpaMac = "02:00:00:00:00:09";
-  record.found.vf = {1, 2, "802.1ad", 3, 4, 1, -1, "enable", "02:00:00:00:00:08"};
+  record.found.vdpaMac = "02:00:00:00:00:09"_mac;
+  record.found.vf = {.mac = "02:00:00:00:00:08"_mac,
+                     .vlan = 1,
+                     .vlanQos = 2,
+                     .vlanProto = VlanProtocol::dot1ad,
+                     .spoofCheck = true,
+                     .trust = {},  // not reported
+                     .linkState = LinkState::enable,
+                     .minTxRate = 3,
+                     .maxTxRate = 4,
+                     .mtu = {}};
   record.found.vfChanges = {VfPart::mac, VfPart::vlan, VfPart::linkState};
   record.routes = {{"198.18.0.0/15", "10.0.0.2", 1400, 1360, 7, 100, 253}};
   record.netdev = "eth7";
@@ -93,6 +104,29 @@ TEST_CASE("a record comes back as it was written") {
   records.remove("nic-0");
   records.remove("nic-0");  // repeating it is allowed
   CHECK(records.load().records.size() == 1);
+}
+
+TEST_CASE("settings in a record are as release 0.1.0 reads and writes them") {
+  const auto json = toJson(example());
+  CHECK(json.at("port") == nlohmann::json::parse(R"({
+    "mac": "02:00:00:00:00:01", "vlan": 5, "vlanQos": 3, "vlanProto": "802.1ad", "mtu": 1400,
+    "linkState": "disable", "spoofCheck": true, "trust": true, "minTxRate": 10,
+    "maxTxRate": 20})"));
+  CHECK(json.at("found") == nlohmann::json::parse(R"({
+    "vdpaMac": "02:00:00:00:00:09", "vfChanges": ["mac", "vlan", "linkState"],
+    "vf": {"mac": "02:00:00:00:00:08", "vlan": 1, "vlanQos": 2, "vlanProto": "802.1ad",
+           "linkState": "enable", "spoofCheck": 1, "trust": -1, "minTxRate": 3,
+           "maxTxRate": 4}})"));
+
+  OwnerRecord none;
+  none.found.vdpaMac = MacAddress();
+  CHECK(toJson(none).at("port") == nlohmann::json::parse(R"({
+    "mac": "", "vlan": 0, "vlanQos": 0, "vlanProto": "802.1q", "mtu": 1500, "linkState": "auto",
+    "spoofCheck": false, "trust": false, "minTxRate": 0, "maxTxRate": 0})"));
+  CHECK(toJson(none).at("found").at("vdpaMac") == "");
+  CHECK(toJson(none).at("found").at("vf") == nlohmann::json::parse(R"({
+    "mac": "", "vlan": 0, "vlanQos": 0, "vlanProto": "802.1q", "linkState": "auto",
+    "spoofCheck": -1, "trust": -1, "minTxRate": 0, "maxTxRate": 0})"));
 }
 
 TEST_CASE("every key of a record is needed, and of the right type") {

@@ -19,11 +19,13 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/json.h"
+#include "common/mac_address.h"
 #include "common/vdpa_attributes.h"
 #include "deviceplugin/datapath/hardware/vdpa_bus.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/discovery/sysfs_tree.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -284,7 +286,7 @@ TEST_CASE_METHOD(TestNode, "a driver that the kernel lacks, or that takes nothin
 
 namespace {
 
-const VdpaAttributes kAll{0, 0, 0, ""};
+const VdpaAttributes kAll{0, 0, 0, {}};
 
 DeviceConfig deviceWith(const VdpaAttributes& attributes) {
   DeviceConfig config = device("vp-vdpa");
@@ -292,7 +294,7 @@ DeviceConfig deviceWith(const VdpaAttributes& attributes) {
   return config;
 }
 
-VdpaAttributes withMac(const std::string& mac) {
+VdpaAttributes withMac(const MacAddress& mac) {
   VdpaAttributes attributes = kAll;
   attributes.mac = mac;
   return attributes;
@@ -329,7 +331,7 @@ TEST_CASE_METHOD(Provisioned, "other attributes remake a free device, once") {
 TEST_CASE_METHOD(Provisioned, "the record says what the kernel took of the attributes") {
   VdpaAttributes larger = kAll;
   larger.mtu = 9000;
-  takes = VdpaAttributes{std::nullopt, std::nullopt, 9000, ""};
+  takes = VdpaAttributes{std::nullopt, std::nullopt, 9000, {}};
   want({{kVf, deviceWith(larger)}});
   const auto recorded = nlohmann::json::parse(readFile(recordPath()));
   CHECK(recorded["attributes"] ==
@@ -396,7 +398,7 @@ TEST_CASE_METHOD(Provisioned, "a making that was cut off is done again, wherever
 }
 
 TEST_CASE_METHOD(Provisioned, "the holder of its lease remakes it, and the resource's come back") {
-  const std::string mac = "02:00:00:00:00:01";
+  const MacAddress mac = "02:00:00:00:00:01"_mac;
   owned = true;
   after = [&](Provisioner& provisioner) {
     CHECK_FALSE(provisioner.remake(kVf, deviceWith(kAll), kAll, kSoon()));
@@ -406,7 +408,7 @@ TEST_CASE_METHOD(Provisioned, "the holder of its lease remakes it, and the resou
   };
   want({{kVf, deviceWith(kAll)}});
   CHECK(calls == std::vector<std::string>{"remove vdpa7", kAdd + " with all queue pairs, mac " +
-                                                              mac + ", all features"});
+                                                              mac.text() + ", all features"});
   calls.clear();
   after = nullptr;
   want({{kVf, deviceWith(kAll)}});  // as the next start finds it, with its pod
@@ -418,7 +420,7 @@ TEST_CASE_METHOD(Provisioned, "the holder of its lease remakes it, and the resou
 }
 
 TEST_CASE_METHOD(Provisioned, "attributes that the kernel refuses leave the device as it was") {
-  refusedAttributes = withMac("01:00:00:00:00:01");
+  refusedAttributes = withMac("01:00:00:00:00:01"_mac);
   owned = true;
   after = [&](Provisioner& provisioner) {
     CHECK_THROWS_WITH(provisioner.remake(kVf, deviceWith(kAll), *refusedAttributes, kSoon()),
@@ -441,7 +443,8 @@ TEST_CASE_METHOD(TestNode, "somebody else's device is not remade") {
     record("another");
   }
   after = [&](Provisioner& provisioner) {
-    CHECK_FALSE(provisioner.remake(kVf, deviceWith(kAll), withMac("02:00:00:00:00:01"), kSoon()));
+    CHECK_FALSE(
+        provisioner.remake(kVf, deviceWith(kAll), withMac("02:00:00:00:00:01"_mac), kSoon()));
   };
   want({{kVf, deviceWith(kAll)}});
   CHECK(calls.empty());
@@ -466,7 +469,7 @@ TEST_CASE_METHOD(Provisioned, "a pod's device is not waited for while others are
   onAdd = [&](const std::string& name) {
     if (name != "vdpa8") return;
     remade = std::async(std::launch::async, [this] {
-               return running->remake(kVf, deviceWith(kAll), withMac("02:00:00:00:00:01"),
+               return running->remake(kVf, deviceWith(kAll), withMac("02:00:00:00:00:01"_mac),
                                       std::chrono::steady_clock::now() + std::chrono::seconds(1));
              }).get();
   };

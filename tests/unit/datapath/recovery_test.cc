@@ -110,7 +110,7 @@ TEST_CASE("a device whose record can't be read is withheld, and what serves it r
     CHECK_FALSE(datapath->attachments.detach(kOwner.key()));
     CHECK_THROWS_WITH(datapath->attachments.attach({next, "nic-0", {}, {}, {}}, kNever),
                       Contains(words));
-    CHECK_THROWS_WITH(datapath->status.check({{kOwner, "nic-0", {}, {}, {}}, "", 0}),
+    CHECK_THROWS_WITH(datapath->status.check({{kOwner, "nic-0", {}, {}, {}}, {}, 0}),
                       Contains(words));
     CHECK_THROWS_WITH(datapath->attachments.release("nic-0", {}, false), Contains(words));
     datapath->offers.setDevices({});

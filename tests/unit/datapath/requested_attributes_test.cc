@@ -3,18 +3,22 @@
 
 #include <catch2/catch.hpp>
 
+#include <optional>
+
 #include "common/backend.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "common/vdpa_attributes.h"
-#include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
 
 namespace {
 
-constexpr const char* kMac = "02:00:00:00:00:01";
-constexpr const char* kOther = "52:54:00:00:00:01";
+const MacAddress kMac = "02:00:00:00:00:01"_mac;
+const MacAddress kOther = "52:54:00:00:00:01"_mac;
 const VdpaRules kMlx5{"mlx5_core", true, true, false};
 const VdpaRules kSimulator{"vdpasim_net", true, true, true};
 const VdpaRules kVirtio{"vp-vdpa", false, false, false};
@@ -25,16 +29,16 @@ DeviceConfig deviceOf(const VdpaRules& rules, Attach attach = Attach::vhostUser)
   device.attach = attach;
   device.vdpa = "vdpa7";
   device.provision = true;
-  device.attributes = {0, 0, 0, ""};
+  device.attributes = {0, 0, 0, {}};
   device.rules = rules;
   return device;
 }
 
-// The MAC with which it is made, for one that is requested or chosen by us; empty: none.
-std::string macFor(const DeviceConfig& device, bool asked, const std::string& now) {
+// The MAC with which it is made, for one that is requested or chosen by us; absent: none.
+std::optional<MacAddress> macFor(const DeviceConfig& device, bool asked,
+                                 const std::optional<MacAddress>& now) {
   PortSettings port;
   port.mac = kMac;
-  port.mtu = 0;
   return attributesFor("nic", device, port, asked, {now, 1500}).mac;
 }
 
@@ -48,22 +52,22 @@ unsigned mtuFor(const DeviceConfig& device, unsigned asked) {
 
 TEST_CASE("a MAC that is asked for remakes what takes one only then") {
   CHECK(macFor(deviceOf(kMlx5), true, kOther) == kMac);
-  CHECK(macFor(deviceOf(kMlx5), true, "") == kMac);
-  CHECK(macFor(deviceOf(kMlx5), true, kMac).empty());         // it has it
-  CHECK(macFor(deviceOf(kSimulator), true, kOther).empty());  // it can be set
-  CHECK(macFor(deviceOf(kSimulator), true, "") == kMac);      // and wouldn't be visible
-  CHECK(macFor(deviceOf(kVirtio), true, kOther).empty());
+  CHECK(macFor(deviceOf(kMlx5), true, {}) == kMac);
+  CHECK_FALSE(macFor(deviceOf(kMlx5), true, kMac));         // it has it
+  CHECK_FALSE(macFor(deviceOf(kSimulator), true, kOther));  // it can be set
+  CHECK(macFor(deviceOf(kSimulator), true, {}) == kMac);    // and wouldn't be visible
+  CHECK_FALSE(macFor(deviceOf(kVirtio), true, kOther));
 }
 
 TEST_CASE("a MAC that nobody asks for is given to a device that has none, and else not") {
-  CHECK(macFor(deviceOf(kMlx5), false, "") == kMac);
-  CHECK(macFor(deviceOf(kMlx5), false, kOther).empty());
-  CHECK(macFor(deviceOf(kVirtio), false, "").empty());
+  CHECK(macFor(deviceOf(kMlx5), false, {}) == kMac);
+  CHECK_FALSE(macFor(deviceOf(kMlx5), false, kOther));
+  CHECK_FALSE(macFor(deviceOf(kVirtio), false, {}));
 }
 
 TEST_CASE("a netdev makes a MAC of its own, and gets one that is asked for") {
-  CHECK(macFor(deviceOf(kMlx5, Attach::virtioVdpa), false, "").empty());
-  CHECK(macFor(deviceOf(kMlx5, Attach::virtioVdpa), true, "") == kMac);
+  CHECK_FALSE(macFor(deviceOf(kMlx5, Attach::virtioVdpa), false, {}));
+  CHECK(macFor(deviceOf(kMlx5, Attach::virtioVdpa), true, {}) == kMac);
 }
 
 TEST_CASE("an MTU that is asked for remakes what takes one only then") {
@@ -77,7 +81,7 @@ TEST_CASE("an MTU that is asked for remakes what takes one only then") {
 TEST_CASE("what was handed out, or made by somebody else, is never remade") {
   DeviceConfig device = deviceOf(kMlx5, Attach::vhostVdpa);
   CHECK_FALSE(mayRemake(device));
-  CHECK(macFor(device, true, "").empty());
+  CHECK_FALSE(macFor(device, true, {}));
   CHECK_THAT(whyNotRemade(device, "mac"), Catch::Contains("its driver mlx5_core") &&
                                               Catch::Contains("`attach: vhost-vdpa`") &&
                                               Catch::Contains("remove mac"));

@@ -3,8 +3,11 @@
 
 #include <catch2/catch.hpp>
 
-#include "deviceplugin/datapath/model/attachment.h"
+#include <optional>
+
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/refused_error.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -13,7 +16,7 @@ namespace {
 
 template <typename Change>
 PortSettings with(Change change) {
-  Settings settings;
+  PortSettings settings;
   change(settings);
   return hardwareSettings("0000:65:00.2", settings);
 }
@@ -24,12 +27,12 @@ TEST_CASE("hardware: what asks for nothing is no reason to refuse") {
   CHECK_NOTHROW(with([](auto& s) {
     s.vlan = 0;
     s.vlanQos = 0;
-    s.vlanProto = "802.1q";
+    s.vlanProto = VlanProtocol::dot1q;
     s.spoofCheck = false;
     s.trust = false;
     s.minTxRate = 0;
     s.maxTxRate = 0;
-    s.linkState = "auto";
+    s.linkState = LinkState::automatic;
   }));
 }
 
@@ -47,55 +50,53 @@ TEST_CASE("hardware: a value that no device can have is named, with the device")
     s.vlan = 0;
     s.vlanQos = 3;
   });
-  refused("vlanProto 802.1ad needs a vlan", [](auto& s) { s.vlanProto = "802.1AD"; });
-  refused("vlanProto 'x'", [](auto& s) { s.vlanProto = "x"; });
-  refused("link_state 'up'", [](auto& s) { s.linkState = "up"; });
+  refused("vlanProto 802.1ad needs a vlan", [](auto& s) { s.vlanProto = VlanProtocol::dot1ad; });
   refused("mtu 67", [](auto& s) { s.mtu = 67; });
-  refused("mac ", [](auto& s) { s.mac = "ff:ff:ff:ff:ff:ff"; });
 }
 
 TEST_CASE("hardware: what is asked for is laid over what there is") {
-  PortSettings port;
-  port.mac = "02:00:00:00:00:01";
+  PortSettings port = defaultSettings();
+  port.mac = "02:00:00:00:00:01"_mac;
   port.vlan = 5;
   port.spoofCheck = true;
   port.mtu = 9000;
   CHECK(hardwareSettings("0000:65:00.2", {}, port) == port);
-  Settings settings;
+  PortSettings settings;
   settings.vlan = 7;
   settings.vlanQos = 3;
-  settings.vlanProto = "802.1AD";
+  settings.vlanProto = VlanProtocol::dot1ad;
   settings.trust = true;
   const auto result = hardwareSettings("0000:65:00.2", settings, port);
   CHECK(result.vlan == 7);
   CHECK(result.vlanQos == 3);
-  CHECK(result.vlanProto == "802.1ad");
-  CHECK(result.trust);
-  CHECK(result.spoofCheck);
+  CHECK(result.vlanProto == VlanProtocol::dot1ad);
+  CHECK(result.trust == true);
+  CHECK(result.spoofCheck == true);
   CHECK(result.mac == port.mac);
 }
 
 TEST_CASE("hardware: the device completes what was not asked for") {
   auto port = with([](auto&) {});
-  completeSettings("0000:65:00.2", port, "02:00:00:00:00:01", 9000);
-  CHECK(port.mac == "02:00:00:00:00:01");
+  completeSettings("0000:65:00.2", port, "02:00:00:00:00:01"_mac, 9000);
+  CHECK(port.mac == "02:00:00:00:00:01"_mac);
   CHECK(port.mtu == 9000);
 
   port = with([](auto& s) { s.mtu = 1400; });
-  completeSettings("0000:65:00.2", port, "", 0);
-  CHECK(port.mac.empty());
+  completeSettings("0000:65:00.2", port, std::nullopt, 0);
+  CHECK_FALSE(port.mac);
   CHECK(port.mtu == 1400);
 
   port = with([](auto&) {});
-  completeSettings("0000:65:00.2", port, "", 0);
+  completeSettings("0000:65:00.2", port, std::nullopt, 0);
   CHECK(port.mtu == 1500);
 }
 
 TEST_CASE("hardware: a device with another MAC or a smaller MTU is refused") {
-  auto port = with([](auto& s) { s.mac = "02:00:00:00:00:02"; });
-  CHECK_THROWS_AS(completeSettings("0000:65:00.2", port, "02:00:00:00:00:01", 1500), RefusedError);
-  CHECK_NOTHROW(completeSettings("0000:65:00.2", port, "02:00:00:00:00:02", 1500));
+  auto port = with([](auto& s) { s.mac = "02:00:00:00:00:02"_mac; });
+  CHECK_THROWS_AS(completeSettings("0000:65:00.2", port, "02:00:00:00:00:01"_mac, 1500),
+                  RefusedError);
+  CHECK_NOTHROW(completeSettings("0000:65:00.2", port, "02:00:00:00:00:02"_mac, 1500));
   port = with([](auto& s) { s.mtu = 9000; });
-  CHECK_THROWS_WITH(completeSettings("0000:65:00.2", port, "", 1500),
+  CHECK_THROWS_WITH(completeSettings("0000:65:00.2", port, std::nullopt, 1500),
                     Catch::Contains("mtu 9000 was requested, but the device has 1500"));
 }

@@ -16,13 +16,15 @@
 #include <fstream>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "common/atomic_file.h"
+#include "common/control_channel.h"
 #include "common/control_lock.h"
+#include "common/event_thread.h"
+#include "common/task.h"
 #include "common/unix_socket.h"
 #include "deviceplugin/datapath/processes/process.h"
 #include "tests/unit/datapath/control_program_path.h"

@@ -18,14 +18,17 @@
 
 #include "common/atomic_file.h"
 #include "common/control_channel.h"
+#include "common/event_thread.h"
 #include "common/paths.h"
-#include "deviceplugin/datapath/model/attachment.h"
+#include "common/port_settings.h"
+#include "common/task.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/programs.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 #include "tests/unit/datapath/control_program_path.h"
 #include "tests/unit/datapath/temporary_directory.h"
 #include "tests/unit/datapath/wait_until.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -136,9 +139,8 @@ class TestNode {
 };
 
 const PortSettings kPort = [] {
-  PortSettings port;
-  port.mac = "02:00:00:00:00:01";
-  port.mtu = 1500;
+  PortSettings port = defaultSettings();
+  port.mac = "02:00:00:00:00:01"_mac;
   return port;
 }();
 

@@ -10,20 +10,23 @@
 #include <vector>
 
 #include "common/backend.h"
+#include "common/mac_address.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/hardware/vf.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/fake_pf.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
 
 namespace {
 
-constexpr const char* kOwn = "52:54:00:00:00:01";
-constexpr const char* kWanted = "02:00:00:00:00:01";
+const MacAddress kOwn = "52:54:00:00:00:01"_mac;
+const MacAddress kWanted = "02:00:00:00:00:01"_mac;
 
 // One VF and one vDPA device.
 struct Hardware : FakePf {
@@ -33,59 +36,55 @@ struct Hardware : FakePf {
   bool vdpaSettable = false;
   bool vdpaShown = true;  // the device has VIRTIO_NET_F_MAC
   bool vdpaIgnores = false;
-  std::string vdpaMac = kOwn;
+  std::optional<MacAddress> vdpaMac = kOwn;
   unsigned vdpaMtu = 1500;
 
   VfConfiguration changes() {
-    return VfConfiguration({[this](const std::string&) { return exists; },
-                            [this](const std::string&) -> std::optional<Vf> {
-                              ++walks;
-                              if (!isVf) return std::nullopt;
-                              return vf();
-                            },
-                            [this](const std::string&) { return vdpaShown ? vdpaMac : ""; },
-                            [this](const std::string&, const std::string& mac) {
-                              if (vdpaSettable && !vdpaIgnores) vdpaMac = mac;
-                              return vdpaSettable;
-                            },
-                            [this](const std::string&) { return vdpaMtu; }});
+    return VfConfiguration(
+        {[this](const std::string&) { return exists; },
+         [this](const std::string&) -> std::optional<Vf> {
+           ++walks;
+           if (!isVf) return std::nullopt;
+           return vf();
+         },
+         [this](const std::string&) { return vdpaShown ? vdpaMac : std::nullopt; },
+         [this](const std::string&, const MacAddress& mac) {
+           if (vdpaSettable && !vdpaIgnores) vdpaMac = mac;
+           return vdpaSettable;
+         },
+         [this](const std::string&) { return vdpaMtu; }});
   }
 };
 
 VfValues asFound() {
-  VfValues values;
-  values.spoofCheck = 1;
-  values.trust = 0;
+  VfValues values = unreportedVf();
+  values.spoofCheck = true;
+  values.trust = false;
   return values;
 }
 
 // The record as Attachments has it before the plan.
-OwnerRecord recordFor(const Settings& settings, const std::string& chosenMac = kWanted) {
+OwnerRecord recordFor(const PortSettings& settings, const MacAddress& chosenMac = kWanted) {
   OwnerRecord record;
   record.attachment.deviceId = "0000:65:00.2";
   record.device.backend = BackendKind::kernel;
   record.device.pciAddress = "0000:65:00.2";
   record.device.vdpa = "vdpa0";
   PortSettings& port = record.attachment.port;
-  if (settings.vlan) port.vlan = *settings.vlan;
-  if (settings.vlanQos) port.vlanQos = *settings.vlanQos;
-  if (settings.spoofCheck) port.spoofCheck = *settings.spoofCheck;
-  if (settings.trust) port.trust = *settings.trust;
-  if (settings.maxTxRate) port.maxTxRate = *settings.maxTxRate;
-  if (!settings.linkState.empty()) port.linkState = settings.linkState;
-  record.macAsked = !settings.mac.empty();
+  overlay(port, settings);
+  record.macAsked = settings.mac.has_value();
   port.mac = record.macAsked ? settings.mac : chosenMac;
   return record;
 }
 
-Settings everything() {
-  Settings settings;
+PortSettings everything() {
+  PortSettings settings;
   settings.vlan = 100;
   settings.vlanQos = 3;
   settings.spoofCheck = false;
   settings.trust = true;
   settings.maxTxRate = 500;
-  settings.linkState = "enable";
+  settings.linkState = LinkState::enable;
   settings.mac = kWanted;
   return settings;
 }
@@ -109,10 +108,10 @@ TEST_CASE("hardware changes: all of it there and back, the last one first") {
   changes.apply(record);
   CHECK(hardware.values.vlan == 100);
   CHECK(hardware.values.vlanQos == 3);
-  CHECK(hardware.values.spoofCheck == 0);
-  CHECK(hardware.values.trust == 1);
+  CHECK(hardware.values.spoofCheck == false);
+  CHECK(hardware.values.trust == true);
   CHECK(hardware.values.maxTxRate == 500);
-  CHECK(hardware.values.linkState == "enable");
+  CHECK(hardware.values.linkState == LinkState::enable);
   CHECK(hardware.values.mac == kWanted);
   CHECK(differences(changes, record).empty());
 
@@ -179,7 +178,7 @@ TEST_CASE("hardware changes: one that can't be put back does not keep the others
                     Catch::Contains("cannot restore trust off of 0000:65:00.2, VF 2 of eth1 "
                                     "(driver): it has trust on: no such setting"));
   VfValues left = asFound();
-  left.trust = 1;
+  left.trust = true;
   CHECK(hardware.values == left);
 }
 
@@ -188,7 +187,7 @@ TEST_CASE("hardware changes: what is so already is not touched, then or later") 
   hardware.values = asFound();
   hardware.values.vlan = 7;
   const auto changes = hardware.changes();
-  Settings settings;
+  PortSettings settings;
   settings.vlan = 7;
   settings.spoofCheck = true;
   settings.mac = kOwn;
@@ -221,7 +220,7 @@ TEST_CASE("hardware changes: nothing is left by a crash between any two of them"
 TEST_CASE("hardware changes: who can't do it is named") {
   Hardware hardware;
   hardware.values = asFound();
-  Settings settings;
+  PortSettings settings;
   settings.vlan = 5;
   const auto plan = [&] {
     auto record = recordFor(settings);
@@ -331,7 +330,7 @@ TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF
     CHECK(hardware.values.mac == kWanted);
     CHECK_FALSE(record.found.vdpaMac);
     changes.restore(record);
-    CHECK(hardware.values.mac.empty());
+    CHECK_FALSE(hardware.values.mac);
   }
   SECTION("its own") {
     hardware.refused = {VfPart::mac};
@@ -350,7 +349,7 @@ TEST_CASE("hardware changes: a MAC by the vdpa family first, then through the PF
 
 TEST_CASE("hardware changes: a vDPA device that told no MAC tells none again") {
   Hardware hardware;
-  hardware.vdpaMac.clear();
+  hardware.vdpaMac.reset();
   hardware.vdpaSettable = true;
   const auto changes = hardware.changes();
   auto record = recordFor({});
@@ -358,14 +357,14 @@ TEST_CASE("hardware changes: a vDPA device that told no MAC tells none again") {
   changes.apply(record);
   CHECK(hardware.vdpaMac == kWanted);
   changes.restore(record);
-  CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+  CHECK(hardware.vdpaMac == MacAddress());
 }
 
 TEST_CASE(
     "hardware changes: a device that shows no MAC, whatever is set, as mlx5's without F_MAC") {
   Hardware hardware;
   hardware.isVf = false;
-  hardware.vdpaMac = "00:00:00:00:00:00";
+  hardware.vdpaMac = MacAddress();
   hardware.vdpaShown = false;
   hardware.vdpaSettable = true;
   const auto changes = hardware.changes();
@@ -374,13 +373,13 @@ TEST_CASE(
     record.device.rules = {"mlx5_core", true, true, false};
     changes.plan(record, {});
     changes.apply(record);
-    CHECK(record.attachment.port.mac.empty());
+    CHECK_FALSE(record.attachment.port.mac);
     CHECK(differences(changes, record).empty());
-    CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+    CHECK(hardware.vdpaMac == MacAddress());
   }
   SECTION("one that is asked for is refused, with what would help") {
     hardware.vdpaSettable = GENERATE(true, false);
-    Settings settings;
+    PortSettings settings;
     settings.mac = kWanted;
     auto record = recordFor(settings);
     record.device.rules = {"mlx5_core", true, true, false};
@@ -388,15 +387,15 @@ TEST_CASE(
                       Catch::Contains("mac 02:00:00:00:00:01 was requested, but vDPA device vdpa0 "
                                       "shows no MAC: its driver mlx5_core takes it when the device "
                                       "is made: use `provision: vdpa`"));
-    CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+    CHECK(hardware.vdpaMac == MacAddress());
   }
   SECTION("that a driver sets, and doesn't show, is refused before it is set") {
-    Settings settings;
+    PortSettings settings;
     settings.mac = kWanted;
     auto record = recordFor(settings);
     record.device.rules = {"vdpasim_net", true, true, true};
     CHECK_THROWS_WITH(changes.plan(record, settings), Catch::Contains("shows no MAC"));
-    CHECK(hardware.vdpaMac == "00:00:00:00:00:00");
+    CHECK(hardware.vdpaMac == MacAddress());
   }
 }
 
@@ -405,7 +404,7 @@ TEST_CASE("hardware changes: a MAC that a driver takes only when the device is m
   hardware.values = asFound();
   hardware.vdpaSettable = true;
   const auto changes = hardware.changes();
-  Settings settings;
+  PortSettings settings;
   SECTION("nobody asks for one: it keeps its own") {
     auto record = recordFor(settings);
     record.device.rules = {"mlx5_core", true, true, false};
@@ -443,7 +442,7 @@ TEST_CASE("hardware changes: a driver that ignores a MAC is believed where nobod
   changes.plan(record, {});
   changes.apply(record);
   CHECK(record.attachment.port.mac == kOwn);
-  Settings settings;
+  PortSettings settings;
   settings.mac = kWanted;
   record = recordFor(settings);
   changes.plan(record, settings);
@@ -454,7 +453,7 @@ TEST_CASE("hardware changes: an MTU beyond that of a character device that was h
   Hardware hardware;
   hardware.isVf = false;
   const auto changes = hardware.changes();
-  Settings settings;
+  PortSettings settings;
   settings.mtu = 1501;
   auto record = recordFor(settings);
   record.device.attach = Attach::vhostVdpa;
@@ -477,7 +476,7 @@ TEST_CASE("hardware changes: a software port's MAC is not hardware's") {
 TEST_CASE("hardware changes: a MAC that is asked for and can't be had") {
   Hardware hardware;
   hardware.isVf = false;
-  Settings settings;
+  PortSettings settings;
   settings.mac = kWanted;
   auto record = recordFor(settings);
   const auto changes = hardware.changes();

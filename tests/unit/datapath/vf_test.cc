@@ -14,8 +14,10 @@
 #include <span>
 #include <vector>
 
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "tests/unit/datapath/fake_pf.h"
+#include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
 using namespace vdpa::datapath;
@@ -68,15 +70,24 @@ TEST_CASE("VF: its settings among those of others") {
   const auto attributes = message.attributes();
   const auto first = parseVf(attributes, 0);
   REQUIRE(first);
-  CHECK(first->mac.empty());
-  CHECK(first->vlan == 0);
-  CHECK(first->vlanProto == "802.1q");
-  CHECK(first->spoofCheck == 1);
-  CHECK(first->trust == -1);  // not reported
-  CHECK(first->linkState == "auto");
+  CHECK_FALSE(first->mac);
+  CHECK(first->vlan == 0u);
+  CHECK(first->vlanProto == VlanProtocol::dot1q);
+  CHECK(first->spoofCheck == true);
+  CHECK_FALSE(first->trust);  // not reported
+  CHECK(first->linkState == LinkState::automatic);
   const auto second = parseVf(attributes, 1);
   REQUIRE(second);
-  CHECK(*second == VfValues{100, 3, "802.1ad", 10, 20, 0, 1, "disable", "02:00:00:00:00:1f"});
+  CHECK(*second == VfValues{.mac = "02:00:00:00:00:1f"_mac,
+                            .vlan = 100,
+                            .vlanQos = 3,
+                            .vlanProto = VlanProtocol::dot1ad,
+                            .spoofCheck = false,
+                            .trust = true,
+                            .linkState = LinkState::disable,
+                            .minTxRate = 10,
+                            .maxTxRate = 20,
+                            .mtu = {}});
   CHECK_FALSE(parseVf(attributes, 2));
 }
 
@@ -91,13 +102,31 @@ TEST_CASE("VF: what is cut off is as if it wasn't there") {
 TEST_CASE(
     "VF: all its settings by one request, and set by one message in the order that is asked") {
   FakePf pf;
-  pf.values = {7, 1, "802.1ad", 10, 20, 1, 0, "enable", "02:00:00:00:00:1f"};
+  pf.values = {.mac = "02:00:00:00:00:1f"_mac,
+               .vlan = 7,
+               .vlanQos = 1,
+               .vlanProto = VlanProtocol::dot1ad,
+               .spoofCheck = true,
+               .trust = false,
+               .linkState = LinkState::enable,
+               .minTxRate = 10,
+               .maxTxRate = 20,
+               .mtu = {}};
   Vf vf = pf.vf();
   CHECK(vf.get() == pf.values);
   CHECK(pf.gets == 1);
   const std::vector parts{VfPart::linkState, VfPart::trust, VfPart::spoofCheck,
                           VfPart::rate,      VfPart::vlan,  VfPart::mac};
-  const VfValues wanted{100, 3, "802.1q", 0, 500, 0, 1, "disable", ""};
+  const VfValues wanted{.mac = {},
+                        .vlan = 100,
+                        .vlanQos = 3,
+                        .vlanProto = VlanProtocol::dot1q,
+                        .spoofCheck = false,
+                        .trust = true,
+                        .linkState = LinkState::disable,
+                        .minTxRate = 0,
+                        .maxTxRate = 500,
+                        .mtu = {}};
   CHECK(vf.set(wanted, parts).empty());
   CHECK(pf.sets == 1);
   CHECK(pf.written == parts);
@@ -112,16 +141,21 @@ TEST_CASE("VF: the parts that are refused, each with the driver's words") {
   pf.refused = {VfPart::vlan, VfPart::trust};
   Vf vf = pf.vf();
   const std::vector parts{VfPart::mac, VfPart::vlan, VfPart::rate, VfPart::trust};
-  const VfValues wanted{100, 0, "802.1q", 0, 500, 0, 1, "auto", "02:00:00:00:00:1f"};
+  VfValues wanted = unreportedVf();
+  wanted.mac = "02:00:00:00:00:1f"_mac;
+  wanted.vlan = 100;
+  wanted.maxTxRate = 500;
+  wanted.spoofCheck = false;
+  wanted.trust = true;
   const auto refused = vf.set(wanted, parts);
   REQUIRE(refused.size() == 2);
   CHECK(refused[0].part == VfPart::vlan);
   CHECK(refused[0].error.number == EOPNOTSUPP);
   CHECK(refused[0].error.text == "no such setting");
   CHECK(refused[1].part == VfPart::trust);
-  CHECK(pf.values.mac == "02:00:00:00:00:1f");
-  CHECK(pf.values.maxTxRate == 500);  // after one that is refused
-  CHECK(pf.values.vlan == 0);
+  CHECK(pf.values.mac == wanted.mac);
+  CHECK(pf.values.maxTxRate == 500u);  // after one that is refused
+  CHECK(pf.values.vlan == 0u);
   pf.sets = 0;
   CHECK(vf.set(wanted, std::span(parts).subspan(1, 1)).size() == 1);
   CHECK(pf.sets == 1);  // it is clear which

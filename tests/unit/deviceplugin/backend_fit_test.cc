@@ -172,7 +172,7 @@ TEST_CASE("a driver without a management device is not provisioned, and says how
 TEST_CASE("what mlx5_core makes less of by itself is asked for; another driver is asked nothing") {
   const auto mlx5 = Managed(card("ConnectX-6 Dx VF")).served({});
   REQUIRE(mlx5.device);
-  CHECK(mlx5.device->attributes == VdpaAttributes{0, 0, 0, ""});  // all pairs, all features
+  CHECK(mlx5.device->attributes == VdpaAttributes{0, 0, 0, {}});  // all pairs, all features
   CHECK(mlx5.device->rules == VdpaRules{"mlx5_core", true, true, false});
   CHECK(mlx5.why ==
         "vDPA device vdpa-0000:65:00.2, to be made with all queue pairs, all features; remade "
@@ -187,13 +187,13 @@ TEST_CASE("attributes of the configuration: passed, or refused by name with what
   const Managed mlx5(card("ConnectX-6 Dx VF"));
   const auto some = mlx5.served({2, 9000, kFeatureMac | kFeatureMtu});
   REQUIRE(some.device);
-  CHECK(some.device->attributes == VdpaAttributes{2, kFeatureMac | kFeatureMtu, 9000, ""});
+  CHECK(some.device->attributes == VdpaAttributes{2, kFeatureMac | kFeatureMtu, 9000, {}});
   CHECK(some.device->queuePairs == 2);
   // A list without MQ means one pair, also for a driver that makes more by default.
   for (const char* name : {"ConnectX-6 Dx VF", "Pensando VF"}) {
     const auto one = Managed(card(name)).served({0, 0, kFeatureMtu});
     REQUIRE(one.device);
-    CHECK(one.device->attributes == VdpaAttributes{1, kFeatureMtu, 0, ""});
+    CHECK(one.device->attributes == VdpaAttributes{1, kFeatureMtu, 0, {}});
     CHECK(one.device->queuePairs == 1);
   }
 

@@ -8,10 +8,13 @@
 #include <sched.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "common/errors.h"
 #include "common/event_loop.h"

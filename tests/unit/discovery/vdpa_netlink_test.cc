@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "tests/unit/mac_literal.h"
+
 using namespace vdpa;
 
 namespace {
@@ -64,7 +66,7 @@ TEST_CASE("a device") {
   CHECK(info.maxVirtqueues == 5);
   CHECK(info.maxQueueSize == 256);
   CHECK(info.maxQueuePairs == 2);
-  CHECK(info.mac == "52:54:00:00:03:01");
+  CHECK(info.mac == "52:54:00:00:03:01"_mac);
   CHECK(info.mtu == 1500);
   CHECK(info.features == 0x300000000);
 }
@@ -89,7 +91,7 @@ TEST_CASE("messages that are cut short, or whose values have another size") {
   odd.bytes(VDPA_ATTR_DEV_NAME, "no end", 6);
   const auto info = parseVdpaDevice(odd.data());
   CHECK(info.maxVirtqueues == 0);
-  CHECK(info.mac == "");
+  CHECK_FALSE(info.mac);
   CHECK(info.name == "no end");
 }
 
@@ -97,7 +99,7 @@ TEST_CASE("a MAC of zeros is none") {
   const uint8_t zeros[6] = {};
   Attributes attributes;
   attributes.bytes(VDPA_ATTR_DEV_NET_CFG_MACADDR, zeros, sizeof zeros);
-  CHECK(parseVdpaDevice(attributes.data()).mac == "");
+  CHECK_FALSE(parseVdpaDevice(attributes.data()).mac);
 }
 
 TEST_CASE("a kernel without vDPA has no devices, and says what is missing when asked to make one") {

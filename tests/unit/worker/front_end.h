@@ -92,7 +92,7 @@ inline OfferedFeatures offered(uint32_t queuePairs = 1, uint32_t queueSize = 256
                              protocol_feature::kResetDevice | protocol_feature::kStatus;
   offered.queuePairs = queuePairs;
   offered.queueSize = queueSize;
-  offered.config.mac = {2, 0, 0, 0, 0, 7};
+  offered.config.mac = MacAddress({2, 0, 0, 0, 0, 7});
   offered.config.maxQueuePairs = static_cast<uint16_t>(queuePairs);
   offered.config.mtu = 1400;
   return offered;

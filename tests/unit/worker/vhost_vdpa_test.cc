@@ -43,7 +43,7 @@ VhostVdpaDevice::Facts facts(uint64_t features, uint32_t virtqueues, uint16_t pa
   facts.features = features;
   facts.virtqueues = virtqueues;
   facts.config.maxQueuePairs = pairs;
-  facts.config.mac = {0x52, 0x54, 0, 0, 3, 1};
+  facts.config.mac = MacAddress({0x52, 0x54, 0, 0, 3, 1});
   return facts;
 }
 
@@ -87,7 +87,7 @@ TEST_CASE("MAC and MTU are the device's, if it has them") {
   CHECK_FALSE(limitsOf(device, 1).mtu);  // not without the feature
   device.features |= feature::kMtu;
   CHECK(limitsOf(device, 1).mtu == 9000);
-  device.config.mac = {};
+  device.config.mac = MacAddress();
   CHECK_FALSE(limitsOf(device, 1).mac);
 }
 

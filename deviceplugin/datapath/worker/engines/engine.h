@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
+#include "common/mac_address.h"
 #include "deviceplugin/datapath/worker/protocol/vhost_device.h"
 
 namespace vdpa::worker {
@@ -23,7 +23,7 @@ struct EngineLimits {
   uint32_t queuePairs = 1;
   uint32_t queueSize = kMaxQueueSize;  // entries of the largest ring
   // Of the device itself; none: whatever is reported to the pod.
-  std::optional<std::array<uint8_t, 6>> mac;
+  std::optional<MacAddress> mac;
   std::optional<uint16_t> mtu;
 };
 

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -65,8 +64,7 @@ EngineLimits limitsOf(const VhostVdpaDevice::Facts& facts, uint32_t mostPairs) {
       (facts.features & ~(kControlOfDevice | kFrontEnds)) | kFrontEnds | feature::kProtocolFeatures;
   if (limits.queuePairs > 1) limits.features |= feature::kMultiqueue;
   limits.queueSize = facts.queueSize;
-  limits.mac = facts.config.mac;
-  if (limits.mac == std::array<uint8_t, 6>()) limits.mac.reset();
+  if (!facts.config.mac.isZero()) limits.mac = facts.config.mac;
   if ((facts.features & feature::kMtu) && facts.config.mtu >= 68) limits.mtu = facts.config.mtu;
   return limits;
 }

@@ -1,0 +1,47 @@
+#include "common/control_port.h"
+
+#include <fmt/core.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "common/port_settings.h"
+
+namespace vdpa {
+namespace {
+
+unsigned checked(const char* name, int64_t number, unsigned low, unsigned high) {
+  if (number < low || number > high)
+    throw std::runtime_error(fmt::format("{} {}: expected {} to {}", name, number, low, high));
+  return static_cast<unsigned>(number);
+}
+
+}  // namespace
+
+control::Port controlFromPort(const std::string& id, const PortSettings& settings) {
+  control::Port message;
+  message.set_id(id);
+  message.set_mac(textOf(settings.mac, ""));
+  message.set_vlan(static_cast<int32_t>(settings.vlan.value_or(0)));
+  if (settings.mtu) message.set_mtu(static_cast<int32_t>(*settings.mtu));
+  message.set_link_down(settings.linkState == LinkState::disable);
+  message.set_spoof_check(settings.spoofCheck.value_or(false));
+  message.set_trust(settings.trust.value_or(false));
+  message.set_max_tx_rate(static_cast<int32_t>(settings.maxTxRate.value_or(0)));
+  return message;
+}
+
+PortSettings portFromControl(const control::Port& message, unsigned maxMtu) {
+  PortSettings settings = defaultSettings();
+  readText("mac", message.mac(), settings.mac.emplace());
+  settings.vlan = checked("vlan", message.vlan(), 0, kMaxVlan);
+  settings.mtu = message.has_mtu() ? checked("mtu", message.mtu(), kMinMtu, maxMtu) : maxMtu;
+  settings.linkState = message.link_down() ? LinkState::disable : LinkState::enable;
+  settings.spoofCheck = message.spoof_check();
+  settings.trust = message.trust();
+  settings.maxTxRate = checked("max_tx_rate", message.max_tx_rate(), 0, kMaxTxRate);
+  return settings;
+}
+
+}  // namespace vdpa
