@@ -161,22 +161,22 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   fillOwner(*request.mutable_owner(), environment, network);
   fillMessage(*request.mutable_settings(), device.settings);
   request.set_device_id(device.deviceId);
-  const auto ask = [&](const Comparison::Told& told) {
-    request.mutable_ips()->Assign(told.ips.begin(), told.ips.end());
-    request.set_interface_mac(told.mac);
-    request.set_interface_mtu(told.mtu);
+  const auto ask = [&](const Comparison::Reported& reported) {
+    request.mutable_ips()->Assign(reported.ips.begin(), reported.ips.end());
+    request.set_interface_mac(reported.mac);
+    request.set_interface_mtu(reported.mtu);
     return datapath.check(request);
   };
   datapath::v1::Attachment expected;
   expected.mutable_settings()->set_mac(request.settings().mac());
-  const auto told = compareResult(*network.prevResult, environment, expected).told;
-  auto response = ask(told);
+  const auto reported = compareResult(*network.prevResult, environment, expected).reported;
+  auto response = ask(reported);
   std::vector<std::string> differences;
   if (response.has_attachment()) {  // 0.1.0 compares prevResult's addresses alone
     auto comparison = compareResult(*network.prevResult, environment, response.attachment());
     // Another interface of the chain has our name, and only the attachment's MAC shows which is
     // ours.
-    if (comparison.told != told) response = ask(comparison.told);
+    if (comparison.reported != reported) response = ask(comparison.reported);
     differences = std::move(comparison.differences);
   }
   differences.insert(differences.end(), response.differences().begin(),

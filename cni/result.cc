@@ -163,9 +163,10 @@ Comparison compareResult(const json& prevResult, const Environment& environment,
   const JsonObject result(prevResult, "prevResult.");
   const std::string& mac = attachment.settings().mac();
   Comparison comparison;
-  const auto differ = [&](const std::string& what, const std::string& told, const std::string& is) {
+  const auto differ = [&](const std::string& what, const std::string& reported,
+                          const std::string& is) {
     comparison.differences.push_back(
-        fmt::format("{} is {}; prevResult says '{}'", what, is, excerpt(told, 60)));
+        fmt::format("{} is {}; prevResult says '{}'", what, is, excerpt(reported, 60)));
   };
 
   // Other plugins of a chain may have an interface of this name: ours has our MAC.
@@ -181,18 +182,19 @@ Comparison compareResult(const json& prevResult, const Environment& environment,
     return comparison;
   }
   const JsonObject& found = interfaces[*ours];
-  auto& told = comparison.told;
-  told.mac = lowerCase(found.string("mac"));
-  told.mtu = found.number("mtu", 0, 65535).value_or(0);
+  auto& reported = comparison.reported;
+  reported.mac = lowerCase(found.string("mac"));
+  reported.mtu = found.number("mtu", 0, 65535).value_or(0);
   if (!attachment.socket().empty()) {
-    if (told.mac != mac) differ("mac", told.mac, mac);
-    if (told.mtu != 0 && told.mtu != attachment.settings().mtu())
-      differ("mtu", std::to_string(told.mtu), std::to_string(attachment.settings().mtu()));
+    if (reported.mac != mac) differ("mac", reported.mac, mac);
+    if (reported.mtu != 0 && reported.mtu != attachment.settings().mtu())
+      differ("mtu", std::to_string(reported.mtu), std::to_string(attachment.settings().mtu()));
   }
   if (const auto path = found.string("socketPath"); !path.empty() && path != attachment.socket())
     differ("socketPath", path, attachment.socket());
   for (const auto& ip : result.objects("ips"))
-    if (ip.number("interface", 0, UINT16_MAX) == *ours) told.ips.push_back(ip.string("address"));
+    if (ip.number("interface", 0, UINT16_MAX) == *ours)
+      reported.ips.push_back(ip.string("address"));
   return comparison;
 }
 

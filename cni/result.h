@@ -29,14 +29,14 @@ std::vector<std::string> addressesOf(const nlohmann::json& ipam, const std::stri
 // Our interface in `prevResult`, the result of the chain's ADD, and where the attachment differs.
 // A netdev's MAC and MTU are not compared here: later plugins of the chain may change them.
 struct Comparison {
-  struct Told {
+  struct Reported {
     std::string mac;   // lower case
     unsigned mtu = 0;  // 0: not given
     std::vector<std::string> ips;
-    bool operator==(const Told&) const = default;
+    bool operator==(const Reported&) const = default;
   };
   std::vector<std::string> differences;
-  Told told;
+  Reported reported;
 };
 Comparison compareResult(const nlohmann::json& prevResult, const Environment& environment,
                          const datapath::v1::Attachment& attachment);

@@ -311,9 +311,9 @@ void DatapathLink::take(const datapath::v1::WatchResponse& response) {
   Changes changes;
   for (const auto& device : response.devices()) {
     if (device.removed())
-      told_.erase(device.id());
+      reported_.erase(device.id());
     else
-      told_[device.id()] = {device.healthy(), device.reason()};
+      reported_[device.id()] = {device.healthy(), device.reason()};
     changes[device.id()] = healthOf(device.id());
   }
   handlers_.health(changes);
@@ -349,15 +349,15 @@ void DatapathLink::judge() {
 DeviceList::Health DatapathLink::healthOf(const std::string& id) const {
   if (const auto lacking = lacking_.find(id); lacking != lacking_.end())
     return {false, lacking->second};
-  const auto told = told_.find(id);
-  return told == told_.end() ? DeviceList::Health() : told->second;
+  const auto reported = reported_.find(id);
+  return reported == reported_.end() ? DeviceList::Health() : reported->second;
 }
 
 void DatapathLink::sessionEnded(const std::string& reason) {
   session_.reset();
   answered_ = false;
   receiver_.reset();
-  told_.clear();
+  reported_.clear();
   lacking_.clear();
   warned_.clear();
   const std::string text = fmt::format("cannot reach vdpa-datapath on {}: {}", socketPath_, reason);

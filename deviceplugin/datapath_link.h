@@ -53,7 +53,7 @@ class DatapathLink {
   bool answered_ = false;                           // in this session
   std::optional<datapath::v1::Receiver> receiver_;  // none, but answered: release 0.1.0
   std::set<std::string> warned_;
-  Changes told_;                                // reported by the datapath
+  Changes reported_;                            // reported by the datapath
   std::map<std::string, std::string> lacking_;  // device ID -> why its resource isn't in force
 };
 

@@ -38,18 +38,18 @@
 namespace vdpa::datapath {
 namespace {
 
-// For a switch that starts anew.
+// For a restarted switch to be ready.
 constexpr auto kUpTime = std::chrono::seconds(4);
 constexpr auto kHeartbeat = std::chrono::seconds(5);
-// For its pods to connect to one that was renewed.
+// For its pods to connect to an upgraded switch.
 constexpr auto kHold = std::chrono::milliseconds(1000);
-// For a port whose pod crashed the switch, twice as long each time: far longer than what the switch
-// closes a port for by itself, since all pods lose packets by a crash.
+// How long a port whose pod crashed the switch is closed, doubled each time: far longer than the
+// switch closes a port by itself, since a crash costs all pods packets.
 constexpr auto kFirstClosure = std::chrono::seconds(60);
 constexpr unsigned kMaxDoublings = 6;
-// For all workers together to say what their pods have not allocated.
+// For a worker to report what its pod has not allocated; after that time no further one is asked.
 constexpr auto kAskTime = std::chrono::seconds(1);
-constexpr uint64_t kMiB = 1 << 20;  // less of it is not worth a word
+constexpr uint64_t kMiB = 1 << 20;  // less is not reported
 constexpr size_t kMaxSuspects = 3;
 
 constexpr unsigned kAnyMtu = UINT16_MAX;  // the switch has checked it
@@ -84,7 +84,8 @@ std::vector<unsigned> coresOf(const std::string& text) {
   return cores;
 }
 
-// What the switch says it runs with. Cores that are the same are written as in `launched`.
+// The configuration that the switch reports. If its cores are those of `launched`, they are written
+// as there.
 SwitchConfig configOf(const control::SwitchHello& hello, const SwitchConfig& launched) {
   SwitchConfig config{hello.queue_pairs(), hello.mtu(), hello.uplink(), launched.cores};
   const std::vector<unsigned> cores(hello.cores().begin(), hello.cores().end());
@@ -170,7 +171,7 @@ void SwitchHandle::restart() {
   try {
     process()->stop();
   } catch (const std::exception& error) {
-    log::error("{}", error.what());  // it moves no packets any more; the next one does
+    log::error("{}", error.what());  // it hangs in the kernel; the next one moves the packets
   }
   {
     Lock lock(mutex_);
@@ -196,7 +197,7 @@ void SwitchHandle::go() {
   thread_.wait(tryTo(*running, std::move(request)));
 }
 
-// Before anybody else may ask the switch for anything.
+// Runs before any other request to the switch.
 Task<void> SwitchHandle::onUp(SupervisedProcess& process, control::HelloAnswer hello,
                               SwitchConfig launched) {
   const SwitchConfig running = configOf(hello.vswitch(), launched);
@@ -221,7 +222,7 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, control::HelloAnswer h
   if (!same)
     log::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
               resource_);
-  // Or what the first pod sends would be lost on the way to those that aren't connected yet.
+  // Otherwise packets of the first pods to reconnect to pods that have not yet would be lost.
   if (upgrading && !empty) {
     control::Request request;
     request.mutable_hold()->set_milliseconds(kHold.count());
@@ -234,7 +235,7 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, control::HelloAnswer h
   becameReady_.notify();
 }
 
-// What was asked for in its silence and given up may have been done or not.
+// Requests that timed out during its silence may have been carried out or not.
 Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
   ready_ = false;
   const auto answer = co_await process.ask(helloRequest());
@@ -244,8 +245,8 @@ Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
   becameReady_.notify();
 }
 
-// Gives the switch what it ought to have and hasn't, and takes away what it shouldn't have, until
-// nothing is left: ports may come and go meanwhile. A port that it has may be a former pod's.
+// Adds and removes ports until the switch has those of ports_, which may change meanwhile. A port
+// that it already has may be a previous pod's, so all get their settings.
 Task<void> SwitchHandle::settle(SupervisedProcess& process) {
   std::set<std::string> done;
   for (;;) {
@@ -278,16 +279,16 @@ Task<void> SwitchHandle::settle(SupervisedProcess& process) {
       co_await process.ask(std::move(request));
     } catch (const NoAnswer&) {
       throw;
-    } catch (const std::runtime_error& error) {  // one bad port is not the others' fault
+    } catch (const std::runtime_error& error) {  // a bad port must not stop the others
       log::error("vdpa-switch of {}: {} of {}: {}", resource_, operationName(operation), id,
                  error.what());
-      // Whoever waits for the port tries for itself.
+      // An Attach that waits for the port then tries itself, and gets the error.
       if (operation == control::Request::kAddPort) present_.erase(id);
     }
   }
 }
 
-// Between its end and its next start.
+// Called between its end and its next start.
 bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
   const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid, outOfMemory);
   if (outOfMemory) {
@@ -318,9 +319,9 @@ bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
   return true;
 }
 
-// A switch whose pods' memory was allocated is not what takes all memory: those whose memory was
-// not are suspects, the first one most of all. A virtual machine's often is not, so they keep their
-// ports.
+// The kernel charges memory that a pod shares without having allocated it to the switch that first
+// touches it. The pods with the most of it are the suspects. A virtual machine's memory often is
+// not allocated either, so they keep their ports.
 Task<void> SwitchHandle::nameUnallocated() {
   std::vector<std::string> ids;
   {
@@ -348,7 +349,7 @@ Task<void> SwitchHandle::nameUnallocated() {
       resource_, list.empty() ? "no pod has any now" : list);
 }
 
-// From a switch that another vdpa-datapath started.
+// Of a switch that a previous vdpa-datapath started.
 void SwitchHandle::learnClosures(const control::PortList& list) {
   Lock lock(mutex_);
   for (const auto& each : list.ports()) {
@@ -372,7 +373,7 @@ void SwitchHandle::onEvent(const control::Event& event) {
   onChange_();
 }
 
-// What add_port and set_port take. A switch of 0.1.0 ignores that the port is to be closed.
+// For add_port and set_port. A switch of 0.1.0 ignores the closure.
 control::Port SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
   auto port = controlFromPort(id, settings);
   const auto closure = closures_.find(id);
@@ -380,7 +381,7 @@ control::Port SwitchHandle::newPort(const std::string& id, const PortSettings& s
   const auto left =
       std::chrono::ceil<std::chrono::milliseconds>(closure->second.until - Clock::now());
   auto& closed = *port.mutable_closed();
-  closed.set_milliseconds(std::max<int64_t>(1, left.count()));  // at 0 it would not say "opened"
+  closed.set_milliseconds(std::max<int64_t>(1, left.count()));  // at 0 it would not report "opened"
   closed.set_crashes(closure->second.crashes);
   closed.set_reason(closure->second.reason);
   return port;
@@ -399,7 +400,7 @@ SwitchConfig SwitchHandle::config() const {
 
 void SwitchHandle::configure(const SwitchConfig& config) {
   Lock changing(changing_);
-  if (stopped_) {  // and did not end, or it would not be here; it is wanted again
+  if (stopped_) {  // needed again before it was destroyed
     stopped_ = false;
     wanted_ = config;
     {
@@ -419,7 +420,7 @@ void SwitchHandle::configure(const SwitchConfig& config) {
 }
 
 void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
-  // Known before it is there: a switch that starts meanwhile gets it too.
+  // Stored first, so that a switch that starts meanwhile gets it too.
   {
     Lock lock(mutex_);
     ports_[id] = settings;
@@ -433,14 +434,14 @@ void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) 
   }
 }
 
-// It may be a new switch's first moment.
+// Waits for a switch that is just starting.
 Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
   while (!ready_) {
     if (const auto silence = process()->silence(); !silence.empty()) throw NoAnswer(silence);
     const bool inTime = co_await becameReady_.waitUntil(deadline);
     if (!inTime) throw NoAnswer(status().reason);
   }
-  if (!present_.insert(id).second) co_return;  // it has it since it started
+  if (!present_.insert(id).second) co_return;  // it got the port when it started
   PortSettings settings;
   {
     Lock lock(mutex_);
@@ -455,7 +456,7 @@ void SwitchHandle::removePort(const std::string& id) {
   {
     Lock lock(mutex_);
     ports_.erase(id);
-    closures_.erase(id);  // the next pod's start is its own
+    closures_.erase(id);  // they don't apply to the device's next pod
   }
   thread_.wait(takeAway(id));
   Lock changing(changing_);
@@ -468,7 +469,7 @@ Task<void> SwitchHandle::takeAway(std::string id) {
   try {
     co_await change(std::move(request));
   } catch (const NoAnswer& error) {
-    // It is down, and comes back without the port, or silent, and loses it once it answers.
+    // It is down and restarts without the port, or it is silent and loses the port once it answers.
     log::debug("cannot remove the port of {}: {}", id, error.what());
   } catch (const std::runtime_error& error) {
     log::warn("cannot remove the port of {} from the switch of {}: {}", id, resource_,
@@ -476,7 +477,7 @@ Task<void> SwitchHandle::takeAway(std::string id) {
   }
 }
 
-// Without an answer it isn't known what the switch has, until it starts again or recovers.
+// Without an answer, the switch's ports are unknown until it restarts or recovers.
 Task<void> SwitchHandle::change(control::Request request) {
   const auto running = process();
   try {

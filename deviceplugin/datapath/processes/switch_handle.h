@@ -1,5 +1,4 @@
-// The switch of one resource, and the ports it ought to have: they are restored whenever it is
-// started again.
+// The switch of one resource, and the ports that it must have: each new process gets them.
 #pragma once
 
 #include <chrono>
@@ -32,9 +31,8 @@ class SwitchHandle {
  public:
   using Ports = std::map<std::string, PortSettings>;  // by device ID
 
-  // Takes over the resource's switch if one runs, or starts it. `ports` are those of the owner
-  // records. A port of the switch that runs, which isn't among them and whose holder is unknown,
-  // stays as it is.
+  // Adopts the resource's switch if one runs, else starts it. `ports` are those of the owner
+  // records. A port of a running switch that is not in `ports` stays if its device is withheld.
   // `onChange` is called on the event thread when problem() may have changed.
   SwitchHandle(EventThread& thread, const Programs& programs, const Paths& paths,
                std::string resource, SwitchConfig config, Ports ports, Holders holders,
@@ -43,15 +41,15 @@ class SwitchHandle {
   SwitchHandle(const SwitchHandle&) = delete;
   SwitchHandle& operator=(const SwitchHandle&) = delete;
 
-  // What it runs with. A new configuration takes effect at once while there are no ports, else
-  // when the last one has gone: no pod loses its packets for it.
+  // The configuration in force. A new one takes effect at once while there are no ports, else when
+  // the last port is removed: no pod loses packets for it.
   SwitchConfig config() const;
   void configure(const SwitchConfig& config);
 
   // Throws RefusedError (aborted) while the switch is down.
   void addPort(const std::string& id, const PortSettings& settings);
   void removePort(const std::string& id);
-  // The port's private socket, also before it is there.
+  // The path of the port's private socket, which may not exist yet.
   std::string portSocket(const std::string& id) const;
   bool hasPorts() const;
   bool hasPort(const std::string& id) const;
@@ -104,20 +102,20 @@ class SwitchHandle {
   const std::string name_;  // the resource's file name
   const Holders holders_;
   const std::function<void()> onChange_;
-  Mutex changing_;  // one process after the other; held while one stops, and over no call
+  Mutex changing_;  // serialises replacing the process; held while one stops
   SwitchConfig wanted_ GUARDED_BY(changing_);
   bool stopped_ GUARDED_BY(changing_) = false;
-  mutable Mutex mutex_;  // held for moments only
+  mutable Mutex mutex_;  // held briefly
   Ports ports_ GUARDED_BY(mutex_);
   std::map<std::string, Closure> closures_ GUARDED_BY(mutex_);  // by device ID
-  // Of the switch that runs, or is to be started.
+  // Of the switch that runs or starts.
   SwitchConfig config_ GUARDED_BY(mutex_);
   bool upgrading_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<SupervisedProcess> process_ GUARDED_BY(mutex_);
 
-  // Of the event thread alone:
-  bool ready_ = false;             // the switch has the ports that it ought to have
-  std::set<std::string> present_;  // the ports that it has, or gets this moment
+  // Used only by the event thread:
+  bool ready_ = false;             // the switch has exactly the ports of ports_
+  std::set<std::string> present_;  // the ports that it has or is getting
   Notification becameReady_;
   Job naming_;
 };

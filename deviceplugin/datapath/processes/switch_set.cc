@@ -137,7 +137,7 @@ void SwitchSet::stopStrays() {
   }
 }
 
-// By its ports' sockets, DEVICE.sock: also of one that has not been met yet.
+// By its ports' sockets, DEVICE.sock, so that it works for switches that are not adopted yet.
 bool SwitchSet::servesWithheld(const std::string& name) const {
   std::error_code ignored;
   const std::filesystem::directory_iterator ports(paths_.switchPorts(name), ignored);

@@ -21,14 +21,14 @@ class SwitchSet {
   SwitchSet(EventThread& thread, const Programs& programs, const Paths& paths, Holders holders,
             std::function<void()> onChange);
 
-  // One for a resource that pods are attached to.
+  // Starts or adopts the switch of a resource that pods are attached to.
   void start(const std::string& resource, const SwitchConfig& config, SwitchHandle::Ports ports);
   // Starts a switch for every offered resource that has devices and no switch yet. settle() does
   // the rest.
   void offer(const std::vector<Resource>& resources);
-  // Gives the switches of what was offered last their configuration, and ends those that are
-  // neither offered nor in use, also the ones of an earlier vdpa-datapath. Waits until they have
-  // ended. Does nothing before the first offer().
+  // Configures the switches of the resources offered last, and ends those that are neither offered
+  // nor in use, also the ones of an earlier vdpa-datapath. Waits until they have ended. Does
+  // nothing before the first offer().
   void settle();
   // See SwitchHandle::upgrade; nothing if there is no such switch.
   void upgrade(const std::string& resource);
@@ -53,7 +53,7 @@ class SwitchSet {
   Mutex configuring_;  // so that the newest configuration comes last; held while processes stop
   // Held while a switch is started, or one of an earlier vdpa-datapath without a handle is ended.
   Mutex starting_;
-  mutable Mutex mutex_;  // held for moments only
+  mutable Mutex mutex_;  // held briefly
   // By resource; none before the first offer().
   std::optional<std::map<std::string, SwitchConfig>> offered_ GUARDED_BY(mutex_);
   Switches switches_ GUARDED_BY(mutex_);
