@@ -156,7 +156,7 @@ TEST_CASE("what CHECK finds in prevResult") {
   };
   const json whole = result("1.1.0", nullptr, kAddresses);
   CHECK(compare(whole).differences.empty());
-  CHECK(compare(whole).told.ips == std::vector<std::string>{"192.0.2.2/24", "2001:db8::2/64"});
+  CHECK(compare(whole).reported.ips == std::vector<std::string>{"192.0.2.2/24", "2001:db8::2/64"});
 
   const auto changed = [&](const char* key, const json& value) {
     json copy = whole;
@@ -175,7 +175,7 @@ TEST_CASE("what CHECK finds in prevResult") {
   chained["interfaces"].push_back({{"name", "net1"}, {"mac", "02:00:00:00:00:09"}});
   chained["ips"].push_back({{"address", "203.0.113.1/24"}, {"interface", 1}});
   CHECK(compare(chained).differences.empty());
-  CHECK(compare(chained).told.ips.size() == 2);
+  CHECK(compare(chained).reported.ips.size() == 2);
   CHECK(errorOf([&] {
           compare({{"interfaces", 7}});
         }) == "7: prevResult.interfaces: expected a list, found 7");

@@ -166,9 +166,9 @@ TEST_CASE("no answer and no event loses anything in JSON") {
   for (const auto& [operation, message] : all) {
     const std::string line = fromProcessToJson(message);
     INFO(line);
-    const auto again = fromProcessFromJson(line, [&](int64_t id) {
+    const auto again = fromProcessFromJson(line, [&, known = operation](int64_t id) {
       CHECK(id == 7);
-      return operation;
+      return known;
     });
     REQUIRE(again);
     CHECK(again->SerializeAsString() == message.SerializeAsString());
