@@ -19,7 +19,8 @@ PODS = 30
 def datapath(directory):
     with Datapath(directory) as program:
         program.wait_serving()
-        program.set_devices(resource(count=PODS + 4), resource("vdpa.io/other", 2)).wait_healthy("other-0")
+        program.set_devices(resource(count=PODS + 4), resource("vdpa.io/other", 2))
+        program.wait_healthy("other-0").wait_healthy("nic-0")
         yield program
 
 
