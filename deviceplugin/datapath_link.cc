@@ -254,6 +254,7 @@ class DatapathLink::Session : public grpc::ClientReadReactor<datapath::v1::Watch
   Read onRead_;
   Done onDone_;
   Mutex mutex_;
+  // NOLINTNEXTLINE(misc-include-cleaner): Abseil, in gRPC's headers, has a macro of this name too.
   std::shared_ptr<SetCall> setting_ GUARDED_BY(mutex_);
   std::shared_ptr<const datapath::v1::SetDevicesRequest> next_ GUARDED_BY(mutex_);
   bool watching_ = false;  // of the calls' callbacks, which follow each other

@@ -109,8 +109,9 @@ def test_installed_programs_of_the_old_version_are_no_reason_to_replace(datapath
     before = datapath.processes()
     datapath.kill()
     with datapath.updated(worker_dirs=WORKER_DIRS) as second:
-        second.wait_log(f"vdpa-switch of vdpa.io/other is not replaced: "
-                        f"{BUILD}/deviceplugin/datapath/switch/vdpa-switch has version {THIS} too, but vdpa-datapath has {OTHER}")
+        program = BUILD / "deviceplugin/datapath/switch/vdpa-switch"
+        second.wait_log(f"vdpa-switch of vdpa.io/other is not replaced: {program} has version {THIS} too, "
+                        f"but vdpa-datapath has {OTHER}")
         assert second.processes() == before
 
 

@@ -56,7 +56,10 @@ SupervisedProcess::Plan plan(const TemporaryDirectory& directory, const std::str
           control};
 }
 
-EventThread thread;
+// Not of the whole program: other tests fork, which the thread sanitizer allows to one thread only.
+struct Supervision {
+  EventThread thread;
+};
 
 bool runs(int pid) {
   return ::kill(pid, 0) == 0;
@@ -64,7 +67,8 @@ bool runs(int pid) {
 
 }  // namespace
 
-TEST_CASE("a process is started again when it dies, and found again by the next owner") {
+TEST_CASE_METHOD(Supervision,
+                 "a process is started again when it dies, and found again by the next owner") {
   const TemporaryDirectory directory;
   std::atomic<int> ups = 0;
   const SupervisedProcess::Handlers handlers{
@@ -99,7 +103,9 @@ TEST_CASE("a process is started again when it dies, and found again by the next 
   CHECK_THROWS_AS(again.call(helloRequest()), NoAnswer);
 }
 
-TEST_CASE("a process that doesn't answer yet is found by its lock, and none is started beside it") {
+TEST_CASE_METHOD(
+    Supervision,
+    "a process that doesn't answer yet is found by its lock, and none is started beside it") {
   const TemporaryDirectory directory;
   const auto slow = plan(directory, "slow");
   pid_t pid = 0;
@@ -122,7 +128,9 @@ TEST_CASE("a process that doesn't answer yet is found by its lock, and none is s
   CHECK_FALSE(std::filesystem::exists(directory.path() + "/c.lock"));
 }
 
-TEST_CASE("a process that was started this moment is waited for, and none is started beside it") {
+TEST_CASE_METHOD(
+    Supervision,
+    "a process that was started this moment is waited for, and none is started beside it") {
   const TemporaryDirectory directory;
   const auto late = plan(directory, "late");  // it takes its lock after a while
   auto arguments = late.arguments;
@@ -143,7 +151,8 @@ TEST_CASE("a process that was started this moment is waited for, and none is sta
   CHECK(lockHolder(late.control) == 0);
 }
 
-TEST_CASE(
+TEST_CASE_METHOD(
+    Supervision,
     "one that came up while another could not start is taken over, out of its container too") {
   const TemporaryDirectory directory;
   const std::string moved = directory.path() + "/cgroup/vdpa/cgroup.procs";
@@ -162,7 +171,7 @@ TEST_CASE(
   process.stop();
 }
 
-TEST_CASE("none is started beside one that can't be looked at") {
+TEST_CASE_METHOD(Supervision, "none is started beside one that can't be looked at") {
   const TemporaryDirectory directory;
   auto wanted = plan(directory);
   const std::string started = directory.path() + "/started";
@@ -181,7 +190,8 @@ TEST_CASE("none is started beside one that can't be looked at") {
   process.stop();
 }
 
-TEST_CASE("a stopped process leaves none behind that it found there before itself") {
+TEST_CASE_METHOD(Supervision,
+                 "a stopped process leaves none behind that it found there before itself") {
   const TemporaryDirectory directory;
   SupervisedProcess process(thread, plan(directory, "exits"), {});
   REQUIRE_FALSE(process.waitUp(soon(), true));
@@ -191,7 +201,8 @@ TEST_CASE("a stopped process leaves none behind that it found there before itsel
   CHECK(other.waitEnd(10s));
 }
 
-TEST_CASE("a process that cannot start says why, and can be stopped between two tries") {
+TEST_CASE_METHOD(Supervision,
+                 "a process that cannot start says why, and can be stopped between two tries") {
   const TemporaryDirectory directory;
   SupervisedProcess process(thread, plan(directory, "exits"), {});
   CHECK_FALSE(process.waitUp(soon(), true));
@@ -204,7 +215,9 @@ TEST_CASE("a process that cannot start says why, and can be stopped between two 
 
 // A process with a traced thread has not ended until its tracer has seen that thread's end, even if
 // it was killed: it stands for a process that hangs in the kernel.
-TEST_CASE("a process that doesn't end by force isn't stopped, and none is started beside it") {
+TEST_CASE_METHOD(
+    Supervision,
+    "a process that doesn't end by force isn't stopped, and none is started beside it") {
   const TemporaryDirectory directory;
   auto wanted = plan(directory, "threads");
   wanted.stopTime = 50ms;
@@ -245,7 +258,7 @@ TEST_CASE("a program's version") {
   CHECK_THROWS_WITH(versionOf(directory.path() + "/none"), Catch::Contains("/none: No such file"));
 }
 
-TEST_CASE("a program that is not there") {
+TEST_CASE_METHOD(Supervision, "a program that is not there") {
   const TemporaryDirectory directory;
   auto missing = plan(directory);
   missing.arguments[0] = directory.path() + "/none";
@@ -255,7 +268,7 @@ TEST_CASE("a program that is not there") {
   CHECK_THROWS_WITH(findProgram("none", {"/a", "/b"}), Catch::Contains("none in /a, /b"));
 }
 
-TEST_CASE("a stray process is ended, and a stray socket removed") {
+TEST_CASE_METHOD(Supervision, "a stray process is ended, and a stray socket removed") {
   const TemporaryDirectory directory;
   const std::string control = directory.path() + "/c.sock";
   pid_t pid = 0;
@@ -270,7 +283,9 @@ TEST_CASE("a stray process is ended, and a stray socket removed") {
   stopStray(control);  // no file exists
 }
 
-TEST_CASE("a process that the kernel ends for lack of memory says so, and which pod it served") {
+TEST_CASE_METHOD(
+    Supervision,
+    "a process that the kernel ends for lack of memory says so, and which pod it served") {
   const TemporaryDirectory directory;
   const std::string root = directory.path() + "/cgroup";
   const auto write = [&](const std::string& name, const std::string& text) {
