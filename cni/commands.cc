@@ -171,8 +171,15 @@ std::string check(const Environment& environment, const NetworkConfig& network) 
   expected.mutable_settings()->set_mac(request.settings().mac());
   const auto reported = compareResult(*network.prevResult, environment, expected).reported;
   auto response = ask(reported);
+  if (!response.has_attachment()) {  // a datapath of 0.1.0 has it in its list only
+    const auto list = datapath.list();
+    for (const auto& attachment : list.attachments())
+      if (attachment.owner().container_id() == environment.containerId &&
+          attachment.owner().interface() == environment.interface)
+        *response.mutable_attachment() = attachment;
+  }
   std::vector<std::string> differences;
-  if (response.has_attachment()) {  // 0.1.0 compares prevResult's addresses alone
+  if (response.has_attachment()) {
     auto comparison = compareResult(*network.prevResult, environment, response.attachment());
     // Another interface of the chain has our name, and only the attachment's MAC shows which is
     // ours.

@@ -96,7 +96,12 @@ void ControlClient::watchUnsent() {
 // Sends the rest once there is room: a process that does not read must not block others.
 void ControlClient::onReady(uint32_t events) {
   if (events & EPOLLOUT) {
-    stream_.flush();
+    try {
+      stream_.flush();
+    } catch (const std::exception& error) {
+      log::warn("closed the connection to {}: {}", path_, error.what());
+      return close();
+    }
     watchUnsent();
   }
   if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) receive();

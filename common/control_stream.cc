@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "common/errors.h"
 #include "common/unique_fd.h"
 
 namespace vdpa {
@@ -115,10 +118,14 @@ bool ControlStream::flush() {
     const ssize_t count = sendSome(part);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN) return false;
-    if (count < 0) {  // receive() finds the end, after the messages before it
+    if (count < 0) {
+      const int error = errno;
       unsent_.clear();
       unsentBytes_ = 0;
-      break;
+      // receive() finds the end, after the messages before it.
+      if (error == EPIPE || error == ECONNRESET || error == ENOTCONN) break;
+      ::shutdown(socket_.get(), SHUT_RDWR);  // a part of a message may have been sent
+      throw systemError(error, "cannot send on a control connection");
     }
     part.descriptors.all_.clear();
     part.bytes.erase(0, static_cast<size_t>(count));
@@ -204,9 +211,11 @@ std::optional<ControlStream::Message> ControlStream::nextFrame() {
     throw std::runtime_error(fmt::format("of a message's {} descriptors only {} came with it",
                                          descriptors, received_.size()));
   Message message{Format::frame, input_.substr(kHeader, length), {}};
-  received_.resize(descriptors);  // the others are surplus
-  message.descriptors.all_ = std::exchange(received_, {});
+  const auto end = received_.begin() + static_cast<ptrdiff_t>(descriptors);
+  std::move(received_.begin(), end, std::back_inserter(message.descriptors.all_));
+  received_.erase(received_.begin(), end);
   input_.erase(0, kHeader + length);
+  if (input_.empty()) received_.clear();  // surplus
   return message;
 }
 

@@ -65,7 +65,8 @@ class ControlStream {
   // sent then. A line can't have descriptors: std::logic_error.
   void send(Message message);
   // True once all is sent. What the socket refuses because the other side is gone is dropped:
-  // receive() finds the end, after the messages before it.
+  // receive() finds the end, after the messages before it. Throws std::system_error for another
+  // failure, and ends the connection: a part of a message may have been sent.
   bool flush();
   bool sent() const { return unsent_.empty(); }
 

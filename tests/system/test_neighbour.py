@@ -211,11 +211,12 @@ def test_the_cni_plugin_works_with_a_datapath_of_the_previous_release(directory)
     with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"]) as answers:
         for call_ in CNI["calls"] + CNI_END["calls"]:
             assert run_cni(call_, answers) == call_["output"], call_["command"]
-        # It understands the requests. CHECK sends no List, and asks for the interface's MAC in its own call.
+        # It understands the requests. CHECK asks for the list last, and for the interface's MAC in its own call.
         expected = requests_of((c["method"], c["request"]) for c in CNI["grpc"] + CNI_END["grpc"])
         check = next(index for index, (method, _) in enumerate(expected) if method == "Check")
         expected[check][1]["interfaceMac"] = CNI["calls"][0]["output"]["interfaces"][0]["mac"]
-        assert expected.pop(check - 1)[0] == "List"
+        assert expected[check - 1][0] == "List"
+        expected[check - 1:check + 1] = reversed(expected[check - 1:check + 1])
         assert requests_of(answers.asked) == expected
 
 

@@ -98,8 +98,10 @@ void Attachments::waitWorker(WorkerHandle& worker, OwnerRecord& record, Backend&
   try {
     worker.waitReady(Clock::now() + node_.options.timeout, once);
   } catch (const std::exception& error) {
-    backend.startFailed(attachment.deviceId, error.what());
-    node_.onHealth();
+    if (once) {  // else the device has worked before: its worker failed, not the device
+      backend.startFailed(attachment.deviceId, error.what());
+      node_.onHealth();
+    }
     throw;
   }
   const auto facts = worker.facts();

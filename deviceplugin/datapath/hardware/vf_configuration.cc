@@ -247,7 +247,8 @@ void VfConfiguration::restoreVf(const OwnerRecord& record) const {
   if (!after) return;
   const netlink::Error ignored{EIO, ""};
   std::exception_ptr failure;
-  for (const VfPart part : parts) {
+  // All, since a driver may change one part with another.
+  for (const VfPart part : record.found.vfChanges) {
     if (same(part, found, *after)) continue;
     const auto* error = refusalOf(part, refused);
     const auto problem = netlink::failure(

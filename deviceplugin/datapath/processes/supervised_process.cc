@@ -279,25 +279,26 @@ Task<void> SupervisedProcess::start() {
   auto arguments = plan_.arguments;
   arguments.push_back(fmt::format("--control-fd={}", kFirstInherited));
   const auto listener = std::make_shared<UniqueFd>(listenUnix(plan_.control, 0600));
-  const auto problem = std::make_shared<std::exception_ptr>();
   if (starter_.joinable()) starter_.join();  // of the previous start, which is through
   starting_ = true;
-  starter_ = std::thread([this, arguments, listener, problem] {
+  starter_ = std::thread([this, arguments, listener] {
     const auto started = std::make_shared<std::optional<Process>>();
+    std::string problem;
     try {
       *started = Process::start(arguments, listener->get());
       leaveContainer(**started);
-    } catch (...) {
-      *problem = std::current_exception();
+    } catch (const std::exception& error) {
+      problem = error.what();
     }
-    thread_.loop().post([this, started] {
+    thread_.loop().post([this, started, problem] {
       starting_ = false;
       process_ = std::move(*started);
+      startProblem_ = problem;
       news_.notify();
     });
   });
   while (starting_) co_await news_.wait();
-  if (*problem) std::rethrow_exception(*problem);
+  if (!process_) throw std::runtime_error(startProblem_);
   log::info("started {}, process {}", plan_.title, process_->pid());
 }
 
@@ -387,6 +388,7 @@ Task<void> SupervisedProcess::watch() {
       continue;
     }
     if (closed_) break;
+    if (Clock::now() == asked) co_await sleepFor(thread_.loop(), 1s);  // it couldn't even be sent
     if (!silentSince_) silentSince_ = asked;
     const auto silent = Clock::now() - *silentSince_;
     if (silent < kMaxSilence * plan_.heartbeat) continue;

@@ -138,7 +138,8 @@ class SupervisedProcess {
   bool closed_ = false;                // the control connection ended
   // Starts the process: to execute a program waits for its disk, and the loop must not.
   std::thread starter_;
-  bool starting_ = false;  // it has not handed over the process yet
+  bool starting_ = false;     // it has not handed over the process yet
+  std::string startProblem_;  // why it has none
   // Since when a request has gone unanswered; none: the process answers.
   std::optional<std::chrono::steady_clock::time_point> silentSince_;
   bool mayRun_;               // at the next start
