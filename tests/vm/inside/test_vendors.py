@@ -183,7 +183,7 @@ def test_a_driver_that_takes_no_mac(vendor_nic, offer, made):
     with offered.attached(first) as (live, _):
         assert live.settings.mac == OWN
     offered.change(vdpa={"mtu": 1400})
-    wait_until(lambda: "vdpa.mtu is not possible" in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
+    wait_until(lambda: "vdpa.mtu is not supported" in offered.plugin.explain(first), lambda: offered.plugin.explain(first))
 
 
 def test_attributes_of_the_resource(node, vendor_nic, offer, made):
