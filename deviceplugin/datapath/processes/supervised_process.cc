@@ -238,7 +238,7 @@ Task<bool> SupervisedProcess::bringUp() {
     if (found) leaveContainer(*process_);
     const bool up =
         co_await greet(found ? ControlClient::Peer::found : ControlClient::Peer::started);
-    if (up && found) log::info("took over {}, process {}", plan_.title, last_);
+    if (up && found) log::info("adopted {}, process {}", plan_.title, last_);
     co_return up;
   } catch (const std::exception& error) {
     problem = error.what();
