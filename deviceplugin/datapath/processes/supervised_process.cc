@@ -380,15 +380,17 @@ Task<void> SupervisedProcess::watch() {
     const bool alive = co_await answers();
     if (alive) {
       kills_ = before;
-      const bool recovered = std::exchange(silentSince_, std::nullopt).has_value();
-      bool usable = true;
-      if (recovered) usable = co_await recover();
-      if (!usable) break;
+      if (std::exchange(silentSince_, std::nullopt)) {
+        const bool usable = co_await recover();
+        if (!usable) break;
+      }
       next = Clock::now() + plan_.heartbeat;
       continue;
     }
+    // A heartbeat that fails early, since it could not even be sent, takes its whole time too.
+    for (bool early = true; early && !closed_;)
+      early = co_await news_.waitUntil(asked + kAnswerTime);
     if (closed_) break;
-    if (Clock::now() == asked) co_await sleepFor(thread_.loop(), 1s);  // it couldn't even be sent
     if (!silentSince_) silentSince_ = asked;
     const auto silent = Clock::now() - *silentSince_;
     if (silent < kMaxSilence * plan_.heartbeat) continue;

@@ -57,25 +57,31 @@ void SwitchSet::offer(const std::vector<Resource>& resources) {
 }
 
 void SwitchSet::settle() {
+  std::map<std::string, SwitchConfig> offered;
   {
     Lock lock(mutex_);
     if (!offered_) return;
+    offered = *offered_;
   }
-  configure();
+  for (const auto& [resource, config] : offered) configure(resource);
   for (const auto& [resource, handle] : all()) collect(resource);
   stopStrays();
 }
 
-void SwitchSet::configure() {
-  Lock configuring(configuring_);
-  std::vector<std::pair<std::shared_ptr<SwitchHandle>, SwitchConfig>> offered;
-  {
+// Another thread may do the same with a newer configuration: the last one to finish sees that.
+void SwitchSet::configure(const std::string& resource) {
+  const auto handle = find(resource);
+  if (!handle) return;
+  const auto wanted = [&] {
     Lock lock(mutex_);
-    for (const auto& [resource, config] : *offered_)
-      if (const auto found = switches_.find(resource); found != switches_.end())
-        offered.emplace_back(found->second, config);
-  }
-  for (const auto& [handle, config] : offered) handle->configure(config);
+    const auto found = offered_->find(resource);
+    return found == offered_->end() ? handle->config() : found->second;
+  };
+  SwitchConfig config;
+  do {
+    config = wanted();
+    handle->configure(config);
+  } while (config != wanted());
 }
 
 void SwitchSet::upgrade(const std::string& resource) {
@@ -106,8 +112,7 @@ void SwitchSet::collect(const std::string& resource) {
       return;
     }
   }
-  handle->configure(handle->config());  // needed again meanwhile: this starts it
-  configure();
+  configure(resource);  // needed again meanwhile: this starts it
 }
 
 bool SwitchSet::offered(const std::string& resource) const {

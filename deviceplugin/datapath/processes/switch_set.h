@@ -40,7 +40,7 @@ class SwitchSet {
   Switches all() const;
 
  private:
-  void configure();
+  void configure(const std::string& resource);
   void stopStrays();
   bool offered(const std::string& resource) const REQUIRES(mutex_);
   bool servesWithheld(const std::string& name) const;
@@ -50,7 +50,6 @@ class SwitchSet {
   const Paths paths_;
   const Holders holders_;
   const std::function<void()> onChange_;
-  Mutex configuring_;  // so that the newest configuration comes last; held while processes stop
   // Held while a switch is started, or one of an earlier vdpa-datapath without a handle is ended.
   Mutex starting_;
   mutable Mutex mutex_;  // held briefly

@@ -54,7 +54,7 @@ TEST_CASE("timers run in their order, each once") {
   CHECK_FALSE(first.pending());
 }
 
-TEST_CASE("a timer that is started again waits anew; within a time it keeps the earlier one") {
+TEST_CASE("a timer that is started again waits again; within a time it keeps the earlier one") {
   Limited limited;
   const auto begin = EventLoop::Clock::now();
   std::vector<EventLoop::Clock::duration> ran;
