@@ -1,5 +1,6 @@
 #include "deviceplugin/datapath/dpdk/start_eal.h"
 
+#include <dlfcn.h>
 #include <fmt/core.h>
 #include <rte_eal.h>
 #include <sched.h>
@@ -45,6 +46,14 @@ class RuntimeDirectory {
 };
 
 }  // namespace
+
+std::string versionedLibrary(const std::string& library) {
+  Dl_info eal{};
+  if (::dladdr(reinterpret_cast<void*>(&rte_eal_init), &eal) == 0 || !eal.dli_fname) return library;
+  const std::string file = eal.dli_fname;
+  const auto version = file.rfind(".so");
+  return library + (version == std::string::npos ? "" : file.substr(version + 3));
+}
 
 int startEal(const std::string& directory, std::vector<std::string> words) {
   words.insert(words.begin(), {"vdpa", "--no-huge", "--no-shconf", "--no-telemetry", "--no-hpet",

@@ -1,6 +1,5 @@
 #include "deviceplugin/datapath/pmd/eal.h"
 
-#include <dlfcn.h>
 #include <fmt/core.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -21,16 +20,6 @@ namespace {
 
 constexpr unsigned kMegabytes = 16;
 
-// The driver of the DPDK that this process runs with: both carry the same ABI version.
-std::string driverLibrary(const DpdkVdpaDriver& driver) {
-  Dl_info eal{};
-  if (::dladdr(reinterpret_cast<void*>(&rte_eal_init), &eal) == 0 || !eal.dli_fname)
-    return driver.library;
-  const std::string file = eal.dli_fname;
-  const auto version = file.rfind(".so");
-  return driver.library + (version == std::string::npos ? "" : file.substr(version + 3));
-}
-
 std::vector<std::string> argumentsOf(const PmdOptions& options) {
   std::vector<std::string> words{"--iova-mode=va", DpdkLog::eal()};
   unsigned megabytes = kMegabytes;
@@ -40,7 +29,7 @@ std::vector<std::string> argumentsOf(const PmdOptions& options) {
     const DpdkVdpaDriver& driver = findDriver(options.driver);
     megabytes = driver.megabytes;
     words.insert(words.end(), {"-a", options.pci + "," + devargsOf(driver, options.devargs), "-d",
-                               driverLibrary(driver)});
+                               dpdk::versionedLibrary(driver.library)});
   }
   if (options.megabytes) megabytes = options.megabytes;
   words.insert(words.end(), {"-m", std::to_string(megabytes)});

@@ -50,6 +50,11 @@ const rte_vhost_device_ops* VhostSession::operations() {
 VhostSession::VhostSession(std::string path)
     : path_(checkedPath(std::move(path))),
       changed_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
+      memoryAlarm_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
+      guard_(
+          MemoryGuard::Unknown::kReplacePage,
+          [](void* alarm, int) { ::eventfd_write(static_cast<UniqueFd*>(alarm)->get(), 1); },
+          &memoryAlarm_),
       waker_(path_ + kBellSuffix) {
   instance = this;
 }
@@ -103,7 +108,8 @@ void VhostSession::change(State state) {
 }
 
 void VhostSession::memoryGone() {
-  guard_.takeFailed();
+  eventfd_t ignored;
+  ::eventfd_read(memoryAlarm_.get(), &ignored);
   change({false, "the pod truncated the memory it shares"});
 }
 

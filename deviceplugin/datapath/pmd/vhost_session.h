@@ -6,8 +6,8 @@
 
 #include "common/mutex.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/dpdk/memory_guard.h"
 #include "deviceplugin/datapath/dpdk/vhost_waker.h"
+#include "deviceplugin/datapath/memory_guard/memory_guard.h"
 
 struct rte_vdpa_device;
 struct rte_vhost_device_ops;
@@ -33,7 +33,7 @@ class VhostSession {
   // Readable when take() has something new.
   int fd() const { return changed_.get(); }
   // Readable when a pod's memory is gone; clears itself with memoryGone().
-  int memoryFd() const { return guard_.fd(); }
+  int memoryFd() const { return memoryAlarm_.get(); }
   void memoryGone();
 
   struct State {
@@ -55,7 +55,8 @@ class VhostSession {
 
   const std::string path_;
   UniqueFd changed_;
-  dpdk::MemoryGuard guard_;
+  UniqueFd memoryAlarm_;
+  MemoryGuard guard_;
   dpdk::VhostWaker waker_;
   bool open_ = false;
   Mutex mutex_;

@@ -11,14 +11,20 @@
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/vhost_user/message_socket.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/offered_features.h"
 #include "deviceplugin/datapath/worker/options.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/session.h"
 
 namespace vdpa::worker {
+
+using vhost_user::MessageSocket;
+using vhost_user::ProtocolError;
+using vhost_user::Session;
+
 namespace {
 
 constexpr int kMessagesAtOnce = 64;
@@ -50,6 +56,10 @@ std::optional<uint64_t> FrontEnd::unallocated() const {
 void FrontEnd::engineSettled() {
   answer();
   serve();
+}
+
+void FrontEnd::engineLink(bool up) {
+  if (connection_) connection_->session.setLink(up);
 }
 
 void FrontEnd::accept() {

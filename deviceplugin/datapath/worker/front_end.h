@@ -8,13 +8,13 @@
 #include <string>
 
 #include "common/event_loop.h"
+#include "common/log_limiter.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/vhost_user/message_socket.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
-#include "deviceplugin/datapath/worker/log_limiter.h"
 #include "deviceplugin/datapath/worker/options.h"
 #include "deviceplugin/datapath/worker/pod_socket.h"
-#include "deviceplugin/datapath/worker/protocol/message_socket.h"
-#include "deviceplugin/datapath/worker/protocol/session.h"
 
 namespace vdpa::worker {
 
@@ -41,13 +41,14 @@ class FrontEnd {
 
   // The engine has carried out the last message: answers it and reads on.
   void engineSettled();
+  void engineLink(bool up);
   // The engine found a fault of the front-end.
   void engineRefused(const std::string& reason) { end(reason, true); }
 
  private:
   struct Connection {
-    MessageSocket socket;
-    Session session;
+    vhost_user::MessageSocket socket;
+    vhost_user::Session session;
     EventLoop::Watch watch = {};
   };
 

@@ -17,15 +17,18 @@
 #include "common/stop_signals.h"
 #include "common/unique_fd.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/vhost_user/net_config.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_user_engine.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
 #include "deviceplugin/datapath/worker/offered_features.h"
 #include "deviceplugin/datapath/worker/options.h"
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/session.h"
 
 namespace vdpa::worker {
+
+using vhost_user::OfferedFeatures;
+
 namespace {
 
 constexpr std::chrono::milliseconds kQuiet{20};  // from any event to the next that a pod causes
@@ -50,7 +53,8 @@ Instance::Instance(WorkerOptions options)
 std::unique_ptr<Engine> Instance::makeEngine() {
   Engine::Events events{[this](bool up, const std::string& reason) { onEngineState(up, reason); },
                         [this] { front_.engineSettled(); },
-                        [this](const std::string& reason) { front_.engineRefused(reason); }};
+                        [this](const std::string& reason) { front_.engineRefused(reason); },
+                        [this](bool up) { front_.engineLink(up); }};
   if (options_.vhostVdpa.empty())
     return std::make_unique<VhostUserEngine>(loop_, options_.engine, std::move(events));
   return std::make_unique<VhostVdpaEngine>(loop_, options_.vhostVdpa, options_.inode,
@@ -88,8 +92,12 @@ control::WorkerStatus Instance::status() const {
   status.set_front(!front_.connected()  ? control::WorkerStatus::LISTENING
                    : engine_->running() ? control::WorkerStatus::RUNNING
                                         : control::WorkerStatus::CONNECTED);
-  status.set_engine_up(engine_->up());
-  status.set_reason(engine_->up() ? front_.whyEnded() : engineReason_);
+  const std::string waiting = engine_->whyWaiting();
+  // vdpa-datapath, also of 0.1.0, shows a reason only for an engine that is down.
+  status.set_engine_up(engine_->up() && waiting.empty());
+  status.set_reason(!engine_->up()     ? engineReason_
+                    : !waiting.empty() ? waiting
+                                       : front_.whyEnded());
   if (!engine_->limits()) return status;
   const OfferedFeatures offered = offeredFeatures(options_, *engine_->limits());
   auto& limits = *status.mutable_limits();
@@ -99,13 +107,25 @@ control::WorkerStatus Instance::status() const {
   return status;
 }
 
+void Instance::logWaiting() {
+  std::string waiting = engine_->whyWaiting();
+  if (waiting == waiting_) return;
+  waiting_ = std::move(waiting);
+  if (waiting_.empty()) return;
+  if (const auto suppressed = waits_.admit())
+    log::warn("{}: the pod's packets wait: {} ({} such lines suppressed)", options_.device,
+              waiting_, *suppressed);
+}
+
 void Instance::publish() {
+  logWaiting();
   auto now = status();
   if (now.SerializeAsString() == published_.SerializeAsString()) return;
   // A pod may connect and disconnect as often as it likes.
-  const bool ours = now.ready() != published_.ready() || now.engine_up() != published_.engine_up();
+  const bool ours = now.ready() != published_.ready() || engine_->up() != publishedUp_;
   if (quiet_.pending() && !ours) return;
   published_ = std::move(now);
+  publishedUp_ = engine_->up();
   control::Event event;
   *event.mutable_worker() = published_;
   control_.broadcast(event);

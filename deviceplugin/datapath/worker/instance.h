@@ -7,6 +7,7 @@
 
 #include "common/control_channel.h"
 #include "common/event_loop.h"
+#include "common/log_limiter.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/front_end.h"
 #include "deviceplugin/datapath/worker/options.h"
@@ -25,6 +26,7 @@ class Instance {
   control::Answer answer(const control::Request& request);
   control::WorkerStatus status() const;
   void publish();
+  void logWaiting();
 
   void onEngineState(bool up, const std::string& reason);
   std::unique_ptr<Engine> makeEngine();
@@ -41,8 +43,11 @@ class Instance {
   std::unique_ptr<Engine> engine_;
   FrontEnd front_;
   std::string engineReason_ = "it has not been reached yet";  // why the engine is down
+  std::string waiting_;  // Engine::whyWaiting(), as it was logged
+  LogLimiter waits_;
   control::WorkerStatus published_;
-  EventLoop::Timer quiet_;  // while it runs, changes that the pod causes are not published
+  bool publishedUp_ = false;  // the engine, with published_
+  EventLoop::Timer quiet_;    // while it runs, changes that the pod causes are not published
 };
 
 }  // namespace vdpa::worker

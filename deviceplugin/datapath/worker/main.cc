@@ -10,11 +10,14 @@
 #include "common/mac_address.h"
 #include "common/resource_limit.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/worker/instance.h"
 #include "deviceplugin/datapath/worker/options.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
+
+using vhost_user::kMaxQueueSize;
+
 namespace {
 
 int run(int argc, char** argv) {
@@ -54,6 +57,9 @@ int run(int argc, char** argv) {
   app.option("--queue-size", options.queueSize, "largest ring accepted, in entries")
       .range(2u, kMaxQueueSize)
       .showDefault();
+  app.choice<bool>("--offloads", options.offloads,
+                   "offer checksum and segmentation offloads, as far as the engine has them",
+                   {{"true", true}, {"false", false}});
   app.option("--mac", mac, "MAC address reported to front-ends that ask [the device's own]");
   app.option("--mtu", options.mtu, "MTU reported to front-ends that ask [the device's own]")
       .range(68, 65535);

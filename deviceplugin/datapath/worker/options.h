@@ -21,6 +21,7 @@ struct WorkerOptions {
   int controlFd = -1;         // already listens there; -1: none
   uint32_t queuePairs = 1;
   uint32_t queueSize = 1024;
+  bool offloads = true;  // offer checksum and segmentation offloads, as far as the engine has them
   // Reported to front-ends that ask; none: the device's own.
   std::optional<MacAddress> mac;
   std::optional<uint16_t> mtu;

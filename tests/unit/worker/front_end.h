@@ -11,9 +11,9 @@
 #include <span>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
 
-namespace vdpa::worker::test {
+namespace vdpa::vhost_user::test {
 
 inline UniqueFd memoryFile(size_t size, const char* name = "memory") {
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC));
@@ -89,7 +89,8 @@ inline OfferedFeatures offered(uint32_t queuePairs = 1, uint32_t queueSize = 256
                      feature::kEventIndex | feature::kMultiqueue;
   offered.protocolFeatures = protocol_feature::kMultiqueue | protocol_feature::kReplyAck |
                              protocol_feature::kMtu | protocol_feature::kConfig |
-                             protocol_feature::kResetDevice | protocol_feature::kStatus;
+                             protocol_feature::kBackendRequests | protocol_feature::kResetDevice |
+                             protocol_feature::kStatus;
   offered.queuePairs = queuePairs;
   offered.queueSize = queueSize;
   offered.config.mac = MacAddress({2, 0, 0, 0, 0, 7});
@@ -129,4 +130,4 @@ T replyTo(Session& session) {
   return value;
 }
 
-}  // namespace vdpa::worker::test
+}  // namespace vdpa::vhost_user::test

@@ -1,10 +1,9 @@
 // A burst, then one line per second, and the count of suppressed lines.
-#include "deviceplugin/datapath/worker/log_limiter.h"
+#include "common/log_limiter.h"
 
 #include <catch2/catch.hpp>
 
 using namespace vdpa;
-using namespace vdpa::worker;
 using namespace std::chrono_literals;
 
 TEST_CASE("log lines are limited and the suppressed ones counted") {

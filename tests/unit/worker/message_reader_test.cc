@@ -1,5 +1,5 @@
 // Framing: complete messages, in pieces, with descriptors, and invalid headers.
-#include "deviceplugin/datapath/worker/protocol/message_reader.h"
+#include "deviceplugin/datapath/vhost_user/message_reader.h"
 
 #include <catch2/catch.hpp>
 
@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::worker;
-using namespace vdpa::worker::test;
+using namespace vdpa::vhost_user;
+using namespace vdpa::vhost_user::test;
 
 namespace {
 

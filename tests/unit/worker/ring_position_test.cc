@@ -1,6 +1,6 @@
 // Where a dead engine stopped: split rings by their indexes, packed ones with a model of driver and
 // device that is stopped at every step.
-#include "deviceplugin/datapath/worker/protocol/ring_position.h"
+#include "deviceplugin/datapath/vhost_user/ring_position.h"
 
 #include <catch2/catch.hpp>
 
@@ -15,15 +15,15 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/session.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/packed_position.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::worker;
-using namespace vdpa::worker::test;
+using namespace vdpa::vhost_user;
+using namespace vdpa::vhost_user::test;
 
 namespace {
 

@@ -1,22 +1,25 @@
 // Violations by a front-end: each ends the session, names the request, and leaves no descriptor
 // open.
 #include <catch2/catch.hpp>
+#include <sys/socket.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/session.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::worker;
-using namespace vdpa::worker::test;
+using namespace vdpa::vhost_user;
+using namespace vdpa::vhost_user::test;
 
 namespace {
 
@@ -25,6 +28,7 @@ void refused(Session& session, Message message, const std::string& text) {
   const size_t before = openDescriptors() - message.descriptors.size();
   CHECK_THROWS_WITH(session.handle(std::move(message)),
                     Catch::StartsWith(name + ": ") && Catch::Contains(text));
+  message.descriptors.clear();  // NOLINT(bugprone-use-after-move): refused ones stay in it
   CHECK(openDescriptors() == before);
 }
 
@@ -54,6 +58,7 @@ const std::vector<Form> kForms = {
     {Request::GetQueueNum, 0, 0},
     {Request::SetVringEnable, 8, 0},
     {Request::NetSetMtu, 8, 0},
+    {Request::SetBackendReqFd, 0, 1},
     {Request::GetConfig, 12, 0},
     {Request::SetConfig, 12, 0},
     {Request::ResetDevice, 0, 0},
@@ -92,7 +97,7 @@ TEST_CASE("every request: too short, too long, descriptors missing or too many")
 }
 
 TEST_CASE("requests that are not offered") {
-  const uint32_t number = GENERATE(0u, 6u, 7u, 19u, 21u, 22u, 31u, 36u, 41u, 0xffffffffu);
+  const uint32_t number = GENERATE(0u, 6u, 7u, 19u, 22u, 31u, 36u, 41u, 0xffffffffu);
   Session session(offered());
   refused(session, empty(static_cast<Request>(number)), "not a request this back-end offers");
 }
@@ -107,6 +112,9 @@ TEST_CASE("requests of a protocol feature that was not negotiated") {
   refused(session, with(Request::GetConfig, config), "CONFIG, which was not negotiated");
   refused(session, with(Request::SetConfig, config), "CONFIG, which was not negotiated");
   refused(session, empty(Request::ResetDevice), "RESET_DEVICE, which was not negotiated");
+  Message channel = empty(Request::SetBackendReqFd);
+  channel.descriptors.push_back(eventFd());
+  refused(session, std::move(channel), "BACKEND_REQ, which was not negotiated");
 }
 
 TEST_CASE("features") {
@@ -211,6 +219,25 @@ TEST_CASE("what is no eventfd") {
           "not an eventfd");
 }
 
+TEST_CASE("what is no Unix stream socket") {
+  Session session(offered());
+  session.handle(with(Request::SetProtocolFeatures, protocol_feature::kBackendRequests));
+  Message channel = empty(Request::SetBackendReqFd);
+  SECTION("an eventfd") {
+    channel.descriptors.push_back(eventFd());
+  }
+  SECTION("a datagram socket") {
+    channel.descriptors.emplace_back(::socket(AF_UNIX, SOCK_DGRAM, 0));
+  }
+  SECTION("a TCP socket") {
+    channel.descriptors.emplace_back(::socket(AF_INET, SOCK_STREAM, 0));
+  }
+  SECTION("a file") {
+    channel.descriptors.push_back(memoryFile(0x1000));
+  }
+  refused(session, std::move(channel), "not a Unix stream socket");
+}
+
 TEST_CASE("memory tables of no and of too many regions") {
   Session session(offered());
   struct {
@@ -224,4 +251,25 @@ TEST_CASE("more configuration than there can be") {
   session.handle(with(Request::SetProtocolFeatures, protocol_feature::kConfig));
   refused(session, with(Request::GetConfig, ConfigHeader{0, 257, 0}), "at most 256 exist");
   refused(session, with(Request::GetConfig, ConfigHeader{0, 0xffffffff, 0}), "at most 256 exist");
+}
+
+TEST_CASE("what was refused is acknowledged as such, if it is acknowledged at all") {
+  Session session(offered());
+  session.handle(with(Request::SetProtocolFeatures, protocol_feature::kReplyAck));
+  const auto refused = [&](Message message) {
+    CHECK_THROWS_AS(session.handle(std::move(message)), ProtocolError);
+    return session.takeRefusal();
+  };
+  const auto reply =
+      refused(with(Request::SetFeatures, uint64_t{1} << 63, kVersion | kNeedReplyFlag));
+  REQUIRE(reply);
+  uint64_t value = 0;
+  REQUIRE(reply->size() == sizeof(MessageHeader) + sizeof value);
+  std::memcpy(&value, reply->data() + sizeof(MessageHeader), sizeof value);
+  CHECK(value == 1);
+  CHECK_FALSE(refused(with(Request::SetFeatures, uint64_t{1} << 63)));
+  CHECK_FALSE(refused(empty(Request::GetQueueNum, kVersion | kNeedReplyFlag | kReplyFlag)));
+
+  session.handle(empty(Request::GetFeatures));
+  CHECK_FALSE(session.takeRefusal());
 }

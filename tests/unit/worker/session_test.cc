@@ -1,20 +1,24 @@
 // The answers to a front-end that follows the protocol.
-#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
 
 #include <catch2/catch.hpp>
+#include <sys/socket.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
-using namespace vdpa::worker;
-using namespace vdpa::worker::test;
+using namespace vdpa::vhost_user;
+using namespace vdpa::vhost_user::test;
 
 TEST_CASE("what is offered can be asked for") {
   Session session(offered(2));
@@ -165,8 +169,23 @@ TEST_CASE("configuration space") {
   const uint8_t expected[12] = {2, 0, 0, 0, 0, 7, 1, 0, 2, 0, 0x78, 0x05};  // MTU 1400
   CHECK(std::memcmp(reply.bytes, expected, sizeof expected) == 0);
 
-  SECTION("beyond its end the answer is empty") {
-    whole.header.offset = GENERATE(1u, 13u, 0xffffffffu);
+  SECTION("zeros follow it, in answers as long as was asked for") {
+    struct {
+      ConfigHeader header;
+      uint8_t bytes[256];
+    } longest{{0, 256, 0}, {}};
+    std::memset(longest.bytes, 0xff, sizeof longest.bytes);
+    session.handle(with(Request::GetConfig, longest));
+    const auto answer = replyTo<decltype(longest)>(session);
+    CHECK(std::memcmp(answer.bytes, expected, sizeof expected) == 0);
+    CHECK(
+        std::all_of(answer.bytes + 12, answer.bytes + 256, [](uint8_t byte) { return byte == 0; }));
+    whole.header.offset = 244;
+    session.handle(with(Request::GetConfig, whole));
+    CHECK(replyTo<decltype(whole)>(session).header.offset == 244);
+  }
+  SECTION("beyond any space the answer is empty") {
+    whole.header.offset = GENERATE(245u, 257u, 0xffffffffu);
     session.handle(with(Request::GetConfig, whole));
     CHECK(session.takeReply()->size() == sizeof(MessageHeader));
   }
@@ -174,6 +193,58 @@ TEST_CASE("configuration space") {
     session.handle(with(Request::SetConfig, whole, kVersion | kNeedReplyFlag));
     CHECK(replyTo<uint64_t>(session) == 1);
   }
+}
+
+TEST_CASE(
+    "the link's status changes in the configuration space, and is reported if that is wanted") {
+  Session session(offered());
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
+  const UniqueFd front(ends[0]);
+  Message channel = empty(Request::SetBackendReqFd);
+  channel.descriptors.emplace_back(ends[1]);
+  struct {
+    ConfigHeader header;
+    uint16_t status, queuePairs;
+  } status{{6, 4, 0}, 0, 0};
+  const auto linkStatus = [&] {
+    session.handle(with(Request::GetConfig, status));
+    return replyTo<decltype(status)>(session).status;
+  };
+  MessageHeader report;
+  const auto reported = [&] { return ::recv(front.get(), &report, sizeof report, 0) > 0; };
+  const bool config = GENERATE(true, false);
+  session.handle(with(Request::SetProtocolFeatures, protocol_feature::kBackendRequests |
+                                                        (config ? protocol_feature::kConfig : 0)));
+  session.handle(std::move(channel));
+
+  session.setLink(true);
+  CHECK_FALSE(reported());
+  session.setLink(false);
+  REQUIRE(reported() == config);
+  if (!config) return;
+  CHECK(report.request == 2);
+  CHECK(report.flags == kVersion);
+  CHECK(report.size == 0);
+  CHECK(linkStatus() == 0);
+  session.setLink(true);
+  CHECK(reported());
+  CHECK_FALSE(reported());
+  CHECK(linkStatus() == 1);
+}
+
+TEST_CASE("a front-end that reads no reports keeps nobody waiting") {
+  Session session(offered());
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+  const UniqueFd front(ends[0]);
+  Message channel = empty(Request::SetBackendReqFd);
+  channel.descriptors.emplace_back(ends[1]);
+  session.handle(with(Request::SetProtocolFeatures,
+                      protocol_feature::kBackendRequests | protocol_feature::kConfig));
+  session.handle(std::move(channel));
+  for (int i = 0; i < 10000; ++i) session.setLink(i % 2 == 0);
+  SUCCEED("it was full long before");
 }
 
 TEST_CASE("the driver's MTU is acknowledged within the device's and refused beyond") {

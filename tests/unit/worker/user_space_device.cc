@@ -23,10 +23,15 @@
 #include <string>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/net_config.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
 namespace vdpa::worker::test {
+
+namespace feature = vhost_user::feature;
+using vhost_user::bit;
+using vhost_user::NetConfig;
+
 namespace {
 
 constexpr uint16_t kEntries = 256;

@@ -19,13 +19,15 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 #include "tests/unit/worker/user_space_device.h"
 
 using namespace vdpa;
+using namespace vdpa::vhost_user;
 using namespace vdpa::worker;
+using namespace vdpa::vhost_user::test;
 using namespace vdpa::worker::test;
 
 namespace {

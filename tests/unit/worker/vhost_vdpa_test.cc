@@ -20,16 +20,17 @@
 
 #include "common/event_loop.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/worker/engines/control_queue.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_engine.h"
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 #include "tests/unit/worker/device_ring.h"
 
 using namespace vdpa;
+using namespace vdpa::vhost_user;
 using namespace vdpa::worker;
 
 namespace {

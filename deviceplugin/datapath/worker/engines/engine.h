@@ -12,7 +12,7 @@
 #include <string>
 
 #include "common/mac_address.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
 
 namespace vdpa::worker {
 
@@ -21,11 +21,32 @@ struct EngineLimits {
   uint64_t features = 0;
   uint64_t protocolFeatures = 0;
   uint32_t queuePairs = 1;
-  uint32_t queueSize = kMaxQueueSize;  // entries of the largest ring
+  uint32_t queueSize = vhost_user::kMaxQueueSize;  // entries of the largest ring
   // Of the device itself; none: whatever is reported to the pod.
   std::optional<MacAddress> mac;
   std::optional<uint16_t> mtu;
+  bool linkUp = true;  // while it was learned; Events::link reports changes
 };
+
+// Checksums and segmentation, in frames that a driver sends or receives.
+inline constexpr uint64_t kOffloads =
+    vhost_user::feature::kChecksum | vhost_user::feature::kGuestChecksum |
+    vhost_user::feature::kGuestTso4 | vhost_user::feature::kGuestTso6 |
+    vhost_user::feature::kGuestEcn | vhost_user::feature::kGuestUfo |
+    vhost_user::feature::kGuestUso4 | vhost_user::feature::kGuestUso6 |
+    vhost_user::feature::kHostTso4 | vhost_user::feature::kHostTso6 |
+    vhost_user::feature::kHostEcn | vhost_user::feature::kHostUfo | vhost_user::feature::kHostUso;
+
+// Features that the worker itself implements: offered whatever the engine has, and never passed to
+// one.
+//
+// - kMac, kLinkStatus: fields of the configuration space.
+// - kInOrder: with it rte_vhost would mark one used descriptor for a burst of them, and with the
+//   engine the position in a packed ring would be lost. Without it, rte_vhost still gives buffers
+//   back in the order in which it took them, in both formats, also where it drops their packets
+//   (DPDK 22.11, lib/vhost/virtio_net.c). So does our switch (virtqueue/README.md).
+inline constexpr uint64_t kWorkersFeatures =
+    vhost_user::feature::kMac | vhost_user::feature::kLinkStatus | vhost_user::feature::kInOrder;
 
 class Engine {
  public:
@@ -36,6 +57,8 @@ class Engine {
     std::function<void()> settled;
     // The device cannot be served: by the pod's fault, or until its driver resets it.
     std::function<void(const std::string& reason)> failed;
+    // The link's status, when it has changed, and of each engine that came up.
+    std::function<void(bool up)> link = [](bool) {};
   };
 
   virtual ~Engine() = default;
@@ -45,9 +68,11 @@ class Engine {
   virtual bool up() const = 0;
   // Whether it moves packets of the followed device.
   virtual bool running() const = 0;
+  // Why it does not although it is up; empty: no reason, or none that lasts.
+  virtual std::string whyWaiting() const { return {}; }
 
   // Follows this device, which must outlive it or be released.
-  virtual void follow(VhostDevice* device) = 0;
+  virtual void follow(vhost_user::VhostDevice* device) = 0;
   // Releases the device; the engine keeps nothing of the pod's.
   virtual void release() = 0;
   // Brings the engine in line with the device. Throws ProtocolError when the device cannot be

@@ -11,11 +11,22 @@
 
 #include "common/event_loop.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
 namespace vdpa::worker {
+
+using vhost_user::encode;
+using vhost_user::kNeedReplyFlag;
+using vhost_user::kReplyFlag;
+using vhost_user::kVersion;
+using vhost_user::Message;
+using vhost_user::nameOf;
+using vhost_user::ProtocolError;
+using vhost_user::Request;
+using vhost_user::SharedFd;
+
 namespace {
 
 // The engine is a program of ours that answers in microseconds, unless a thousand ports come up at

@@ -6,13 +6,13 @@
 #include <functional>
 
 #include "common/event_loop.h"
-#include "deviceplugin/datapath/worker/protocol/message_socket.h"
+#include "deviceplugin/datapath/vhost_user/message_socket.h"
 
 namespace vdpa::worker {
 
 class EngineLink {
  public:
-  using Answered = std::function<void(const Message& answer)>;
+  using Answered = std::function<void(const vhost_user::Message& answer)>;
   // `refused`: the engine is up, but refused a request.
   using Lost = std::function<void(const std::string& reason, bool refused)>;
   using Idle = std::function<void()>;
@@ -26,30 +26,32 @@ class EngineLink {
   EngineLink& operator=(const EngineLink&) = delete;
 
   // Sends a request that is answered; the answer has exactly `answerSize` bytes of payload.
-  void ask(Request request, const void* payload, size_t size, size_t answerSize, Answered answered);
+  void ask(vhost_user::Request request, const void* payload, size_t size, size_t answerSize,
+           Answered answered);
   // Sends a request without an answer.
-  void tell(Request request, const void* payload, size_t size,
-            std::vector<SharedFd> descriptors = {});
+  void tell(vhost_user::Request request, const void* payload, size_t size,
+            std::vector<vhost_user::SharedFd> descriptors = {});
   // Sends a request whose success the engine acknowledges; a refusal ends the link.
-  void set(Request request, const void* payload, size_t size, std::vector<SharedFd> descriptors);
+  void set(vhost_user::Request request, const void* payload, size_t size,
+           std::vector<vhost_user::SharedFd> descriptors);
 
   bool idle() const { return open_.empty(); }
 
  private:
   struct Open {
-    Request request;
+    vhost_user::Request request;
     size_t answerSize;
     Answered answered;
   };
 
-  void send(Request request, uint32_t flags, const void* payload, size_t size,
-            std::vector<SharedFd> descriptors);
+  void send(vhost_user::Request request, uint32_t flags, const void* payload, size_t size,
+            std::vector<vhost_user::SharedFd> descriptors);
   void onEvent(uint32_t events);
-  void onAnswer(const Message& answer);
+  void onAnswer(const vhost_user::Message& answer);
   void startDeadline();
   void fail(std::string reason, bool refused = false);
 
-  MessageSocket socket_;
+  vhost_user::MessageSocket socket_;
   const Lost lost_;
   const Idle idle_;
   std::deque<Open> open_;

@@ -6,13 +6,13 @@
 
 #include <cstdint>
 
+#include "deviceplugin/datapath/vhost_user/message.h"
 #include "deviceplugin/datapath/worker/engines/call_timer.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
 
 namespace vdpa::worker {
 
 // Waits briefly at most, even if the pod has filled its counter or fills it meanwhile.
-inline void signalEvent(const SharedFd& fd) {
+inline void signalEvent(const vhost_user::SharedFd& fd) {
   if (!fd) return;
   pollfd writable{fd->get(), POLLOUT, 0};
   if (::poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT)) return;

@@ -23,7 +23,7 @@
 
 #include "common/errors.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
+#include "deviceplugin/datapath/vhost_user/net_config.h"
 
 // Newer than Debian 12's kernel headers.
 #ifndef VHOST_BACKEND_F_RESUME
@@ -34,6 +34,9 @@
 #endif
 
 namespace vdpa::worker {
+
+using vhost_user::NetConfig;
+
 namespace {
 
 constexpr uint32_t kNetworkDevice = 1;  // virtio's device ID

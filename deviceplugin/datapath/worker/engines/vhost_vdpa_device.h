@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
+#include "deviceplugin/datapath/vhost_user/net_config.h"
 
 namespace vdpa::worker {
 
@@ -21,7 +21,7 @@ class VhostVdpaDevice {
     uint32_t virtqueues = 2;       // a control queue included
     uint16_t queueSize = 256;      // entries of the largest ring
     uint64_t firstIova = 0, lastIova = UINT64_MAX;
-    NetConfig config;
+    vhost_user::NetConfig config;
   };
   // Where the rings of a queue are, as the device addresses memory.
   struct Queue {

@@ -21,17 +21,29 @@
 #include "common/atomic_file.h"
 #include "common/errors.h"
 #include "common/event_loop.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/ring_position.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/worker/engines/control_queue.h"
 #include "deviceplugin/datapath/worker/engines/engine.h"
 #include "deviceplugin/datapath/worker/engines/event_fd.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/ring_position.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
 
 namespace vdpa::worker {
+
+namespace feature = vhost_user::feature;
+using vhost_user::bit;
+using vhost_user::MemoryRegion;
+using vhost_user::MemoryTable;
+using vhost_user::ProtocolError;
+using vhost_user::protocolError;
+using vhost_user::recoverPosition;
+using vhost_user::Vring;
+using vhost_user::VringAddresses;
+using vhost_user::WireRegion;
+
 namespace {
 
 constexpr std::chrono::milliseconds kMaxBackOff{200};
@@ -71,7 +83,7 @@ EngineLimits limitsOf(const VhostVdpaDevice::Facts& facts, uint32_t mostPairs) {
 
 uint64_t deviceFeatures(const VhostVdpaDevice::Facts& facts, uint64_t driverFeatures,
                         uint32_t pairs) {
-  uint64_t features = driverFeatures & facts.features &
+  uint64_t features = driverFeatures & facts.features & ~kWorkersFeatures &
                       ~(kControlOfDevice | kFrontEnds | feature::kProtocolFeatures);
   features |= facts.features & kAccessPlatform;
   if (pairs > 1 && steers(facts)) features |= kControlOfDevice;

@@ -20,7 +20,8 @@ uint64_t deviceFeatures(const VhostVdpaDevice::Facts& facts, uint64_t driverFeat
                         uint32_t pairs);
 // An address for `size` bytes of the worker's own memory, in the device's range and outside the
 // pod's regions; throws ProtocolError if the pod has left no room.
-uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const MemoryTable& memory, uint64_t size);
+uint64_t freeIova(const VhostVdpaDevice::Facts& facts, const vhost_user::MemoryTable& memory,
+                  uint64_t size);
 
 class VhostVdpaEngine : public Engine {
  public:
@@ -35,7 +36,7 @@ class VhostVdpaEngine : public Engine {
   const std::optional<EngineLimits>& limits() const override { return limits_; }
   bool up() const override { return up_; }
   bool running() const override { return running_; }
-  void follow(VhostDevice* device) override { device_ = device; }
+  void follow(vhost_user::VhostDevice* device) override { device_ = device; }
   void release() override;
   void update() override;
   bool settled() const override { return true; }
@@ -43,11 +44,11 @@ class VhostVdpaEngine : public Engine {
  private:
   // The state with which the device was started.
   struct Started {
-    std::shared_ptr<const MemoryTable> memory;
+    std::shared_ptr<const vhost_user::MemoryTable> memory;
     uint64_t features = 0;
     std::vector<bool> rings;
-    std::vector<VringAddresses> addresses;
-    std::vector<SharedFd> kicks, calls;
+    std::vector<vhost_user::VringAddresses> addresses;
+    std::vector<vhost_user::SharedFd> kicks, calls;
     uint16_t pairs = 0;
   };
 
@@ -80,7 +81,7 @@ class VhostVdpaEngine : public Engine {
   std::string lastReason_;
   std::string
       unserved_;  // why the last start failed, if not by the pod's fault; until one succeeds
-  VhostDevice* device_ = nullptr;
+  vhost_user::VhostDevice* device_ = nullptr;
   bool running_ = false;
   Started started_;
   std::unique_ptr<ControlQueue> control_;

@@ -5,9 +5,9 @@
 #include <deque>
 #include <optional>
 
-#include "deviceplugin/datapath/worker/protocol/message_reader.h"
+#include "deviceplugin/datapath/vhost_user/message_reader.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 class MessageSocket {
  public:
@@ -46,4 +46,4 @@ class MessageSocket {
   size_t pendingBytes_ = 0;
 };
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

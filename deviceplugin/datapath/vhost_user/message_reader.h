@@ -5,9 +5,9 @@
 #include <optional>
 #include <span>
 
-#include "deviceplugin/datapath/worker/protocol/message.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 class MessageReader {
  public:
@@ -17,7 +17,8 @@ class MessageReader {
   size_t missing() const;
 
   // Takes what one read returned. Returns the message once it is complete. Throws ProtocolError for
-  // an invalid header or too many descriptors; the stream is then unusable.
+  // an invalid header or too many descriptors; the stream is then unusable, and the descriptors are
+  // closed with this: it can take long.
   std::optional<Message> add(std::span<const std::byte> bytes, std::vector<UniqueFd> descriptors);
 
  private:
@@ -28,4 +29,4 @@ class MessageReader {
   Message message_;
 };
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

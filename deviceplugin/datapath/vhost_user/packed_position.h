@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 struct PackedDescriptor {
   uint64_t address;
@@ -36,4 +36,4 @@ struct PackedPosition {
 // may look so for a moment: read it again.
 PackedPosition packedPosition(size_t ringIndex, std::span<const PackedDescriptor> ring);
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

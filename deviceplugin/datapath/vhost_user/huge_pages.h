@@ -5,9 +5,9 @@
 
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 // Throws ProtocolError when a hugetlb file has fewer pages than there are up to the end of its last
 // region, which rte_vhost maps from the file's start (vhost_user_mmap_region() in DPDK's
@@ -17,4 +17,4 @@ namespace vdpa::worker {
 // the engine.
 void checkHugePages(const std::vector<MemoryRegion>& regions);
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

@@ -11,7 +11,7 @@
 // A used descriptor stands for a whole chain. The chain's other descriptors keep what the driver
 // wrote and look available; rte_vhost leaves NEXT in the flags of the used one, which distinguishes
 // them.
-#include "deviceplugin/datapath/worker/protocol/packed_position.h"
+#include "deviceplugin/datapath/vhost_user/packed_position.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -19,9 +19,9 @@
 #include <optional>
 #include <span>
 
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 class Ring {
@@ -142,4 +142,4 @@ PackedPosition packedPosition(size_t ringIndex, std::span<const PackedDescriptor
   return result;
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <optional>
 
-namespace vdpa::worker {
+namespace vdpa {
 
 class LogLimiter {
  public:
@@ -33,4 +33,4 @@ class LogLimiter {
   unsigned suppressed_ = 0;
 };
 
-}  // namespace vdpa::worker
+}  // namespace vdpa

@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -20,12 +20,12 @@
 
 #include "common/node_memory.h"
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/huge_pages.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/huge_pages.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 constexpr uint64_t kBlock = 512;  // bytes, the unit of st_blocks (stat(3type))
@@ -38,36 +38,31 @@ bool overlap(uint64_t startA, uint64_t sizeA, uint64_t startB, uint64_t sizeB) {
   return startA < startB + sizeB && startB < startA + sizeA;
 }
 
-bool sameFile(int one, int other) {
-  struct stat mine {
-  }, theirs{};
-  return ::fstat(one, &mine) == 0 && ::fstat(other, &theirs) == 0 && mine.st_dev == theirs.st_dev &&
-         mine.st_ino == theirs.st_ino;
-}
-
-void checkSize(size_t number, const MemoryRegion& region) {
+struct stat checkSize(size_t number, const WireRegion& region, int fd) {
   struct stat status {};
-  if (::fstat(region.file->get(), &status) < 0 || !S_ISREG(status.st_mode))
+  if (::fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
     throw protocolError("memory region {}: the descriptor is not a file", number);
-  const uint64_t end = region.wire.fileOffset + region.wire.size;
+  const uint64_t end = region.fileOffset + region.size;
   if (static_cast<uint64_t>(status.st_size) < end)
     throw protocolError("memory region {}: needs {} bytes of its file, which has {}", number, end,
                         status.st_size);
+  return status;
 }
 
-void checkFile(size_t number, const MemoryRegion& region) {
-  const int fd = region.file->get();
+void checkFile(size_t number, MemoryRegion& region, int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) != O_RDWR)
     throw protocolError("memory region {}: the file is not open for reading and writing", number);
-  checkSize(number, region);
-  struct statfs system {};
-  if (::fstatfs(fd, &system) < 0 ||
-      (system.f_type != TMPFS_MAGIC && system.f_type != HUGETLBFS_MAGIC))
+  // Answered for memfd, tmpfs and hugetlbfs alone (memfd_file_seals_ptr() in Linux's mm/memfd.c),
+  // and by no file system: one of the pod's own (FUSE) could make other calls wait.
+  if (::fcntl(fd, F_GET_SEALS) < 0)
     throw protocolError(
-        "memory region {}: the file is on a file system of type {:#x}; expected a memfd, tmpfs or "
+        "memory region {}: the descriptor is not a file in memory; expected a memfd, tmpfs or "
         "hugetlbfs",
-        number, static_cast<uint64_t>(system.f_type));
+        number);
+  const struct stat status = checkSize(number, region.wire, fd);
+  region.device = status.st_dev;
+  region.inode = status.st_ino;
 }
 
 void checkRange(size_t number, const WireRegion& region) {
@@ -109,7 +104,7 @@ class Mapping {
 
 }  // namespace
 
-MemoryTable::MemoryTable(Message message) {
+MemoryTable::MemoryTable(Message&& message) {
   const auto table = message.as<WireMemoryTable>();
   const uint64_t most = mostMapped();
   uint64_t mapped = 0;
@@ -122,8 +117,8 @@ MemoryTable::MemoryTable(Message message) {
           overlap(wire.guestAddress, wire.size, other.guestAddress, other.size))
         throw protocolError("memory regions {} and {} overlap", k, i);
     }
-    regions_.push_back({wire, std::make_shared<const UniqueFd>(std::move(message.descriptors[i]))});
-    checkFile(i, regions_.back());
+    regions_.push_back({wire, nullptr});
+    checkFile(i, regions_.back(), message.descriptors[i].get());
     mapped += wire.fileOffset + wire.size;  // less than 2^63 each: the size of a file
     if (mapped > most)
       throw protocolError(
@@ -132,6 +127,8 @@ MemoryTable::MemoryTable(Message message) {
           "at most {} MiB, twice this node's memory, can be shared",
           i, mapped >> 20, most >> 20);
   }
+  for (size_t i = 0; i < regions_.size(); ++i)
+    regions_[i].file = std::make_shared<const UniqueFd>(std::move(message.descriptors[i]));
   checkHugePages(regions_);
 }
 
@@ -212,8 +209,15 @@ bool MemoryTable::has(const MemoryRegion& region) const {
   return std::any_of(regions_.begin(), regions_.end(), [&](const MemoryRegion& mine) {
     return mine.wire.guestAddress == region.wire.guestAddress &&
            mine.wire.size == region.wire.size && mine.wire.fileOffset == region.wire.fileOffset &&
-           sameFile(mine.file->get(), region.file->get());
+           mine.device == region.device && mine.inode == region.inode;
   });
+}
+
+MemoryTable MemoryTable::withoutFiles() const {
+  MemoryTable table;
+  table.regions_ = regions_;
+  for (MemoryRegion& region : table.regions_) region.file.reset();
+  return table;
 }
 
 uint64_t MemoryTable::unallocated() const {
@@ -233,7 +237,8 @@ uint64_t MemoryTable::unallocated() const {
 }
 
 void MemoryTable::checkFiles() const {
-  for (size_t i = 0; i < regions_.size(); ++i) checkSize(i, regions_[i]);
+  for (size_t i = 0; i < regions_.size(); ++i)
+    checkSize(i, regions_[i].wire, regions_[i].file->get());
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

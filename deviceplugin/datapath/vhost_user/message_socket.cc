@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/message_socket.h"
+#include "deviceplugin/datapath/vhost_user/message_socket.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -12,14 +12,18 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
-constexpr size_t kControlSpace = CMSG_SPACE(kMaxDescriptors * sizeof(int));
+// The kernel passes at most this many at once (SCM_MAX_FD in its include/net/scm.h). It would close
+// those that there is no room for, which can take long, within recvmsg().
+constexpr size_t kMaxPassed = 253;
+constexpr size_t kReceiveSpace = CMSG_SPACE(kMaxPassed * sizeof(int));
+constexpr size_t kSendSpace = CMSG_SPACE(kMaxDescriptors * sizeof(int));
 
 std::vector<UniqueFd> takeDescriptors(msghdr& header) {
   std::vector<UniqueFd> descriptors;
@@ -40,7 +44,7 @@ std::vector<UniqueFd> takeDescriptors(msghdr& header) {
 std::optional<Message> MessageSocket::receive() {
   while (!ended_) {
     std::array<std::byte, kMaxPayload> buffer;
-    alignas(cmsghdr) std::array<char, kControlSpace> control;
+    alignas(cmsghdr) std::array<char, kReceiveSpace> control;
     iovec vector{buffer.data(), reader_.missing()};
     msghdr header{};
     header.msg_iov = &vector;
@@ -54,12 +58,11 @@ std::optional<Message> MessageSocket::receive() {
       ended_ = true;
       return std::nullopt;
     }
-    std::vector<UniqueFd> descriptors = takeDescriptors(header);
+    auto message =
+        reader_.add({buffer.data(), static_cast<size_t>(count)}, takeDescriptors(header));
     if (header.msg_flags & MSG_CTRUNC)
-      throw protocolError("a message came with more than {} descriptors", kMaxDescriptors);
-    if (auto message =
-            reader_.add({buffer.data(), static_cast<size_t>(count)}, std::move(descriptors)))
-      return message;
+      throw protocolError("a message's descriptors are more than this process may open");
+    if (message) return message;
   }
   return std::nullopt;
 }
@@ -89,7 +92,7 @@ std::optional<size_t> MessageSocket::sendSome(const Outgoing& outgoing) {
   msghdr header{};
   header.msg_iov = &vector;
   header.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, kControlSpace> control{};
+  alignas(cmsghdr) std::array<char, kSendSpace> control{};
   if (outgoing.sent == 0 && !outgoing.descriptors.empty()) {
     const size_t size = outgoing.descriptors.size() * sizeof(int);
     header.msg_control = control.data();
@@ -116,4 +119,4 @@ bool MessageSocket::hungUp() const {
   return ::poll(&entry, 1, 0) == 1 && (entry.revents & (POLLHUP | POLLERR));
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

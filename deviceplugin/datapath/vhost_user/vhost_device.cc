@@ -1,13 +1,13 @@
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
 
 #include <cstddef>
 #include <cstdint>
 
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 void checkPart(const MemoryTable& memory, size_t index, const char* part, uint64_t address,
@@ -60,4 +60,4 @@ void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t inde
   checkPart(*memory, index, "device area", at.used, layout.usedSize, layout.usedAlignment);
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

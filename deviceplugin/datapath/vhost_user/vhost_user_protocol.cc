@@ -1,11 +1,11 @@
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
 #include <fmt/core.h>
 
 #include <cstdint>
 #include <string>
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 std::string nameOf(Request request) {
   switch (request) {
@@ -43,6 +43,8 @@ std::string nameOf(Request request) {
       return "SET_VRING_ENABLE";
     case Request::NetSetMtu:
       return "NET_SET_MTU";
+    case Request::SetBackendReqFd:
+      return "SET_BACKEND_REQ_FD";
     case Request::GetConfig:
       return "GET_CONFIG";
     case Request::SetConfig:
@@ -57,4 +59,4 @@ std::string nameOf(Request request) {
   return fmt::format("request {}", static_cast<uint32_t>(request));
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

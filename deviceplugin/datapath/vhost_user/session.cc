@@ -1,10 +1,11 @@
-#include "deviceplugin/datapath/worker/protocol/session.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -16,15 +17,16 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/message_checks.h"
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/backend_channel.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/message_checks.h"
+#include "deviceplugin/datapath/vhost_user/net_config.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 constexpr uint64_t kMinMtu = 68;  // RFC 791
@@ -46,7 +48,7 @@ Session::Session(const OfferedFeatures& offered) : offered_(offered) {
   device_.rings.resize(size_t{2} * offered.queuePairs);
 }
 
-void Session::handle(Message message) {
+void Session::handle(Message&& message) {
   checkForm(message);
   pending_ = {};
   pending_.request = message.request;
@@ -72,6 +74,12 @@ std::optional<std::vector<std::byte>> Session::takeReply() {
   return std::nullopt;
 }
 
+std::optional<std::vector<std::byte>> Session::takeRefusal() {
+  if (pending_.answers || pending_.stoppedRing) pending_ = {};  // not acknowledged
+  pending_.refused = 1;
+  return takeReply();
+}
+
 void Session::dispatch(Message& message) {
   switch (message.request) {
     case Request::GetFeatures:
@@ -88,7 +96,7 @@ void Session::dispatch(Message& message) {
     case Request::SetProtocolFeatures:
       return setProtocolFeatures(message.as<uint64_t>());
     case Request::SetMemTable:
-      return setMemory(std::move(message));
+      return setMemory(message);
     case Request::SetVringNum:
       return setRingSize(message.as<VringState>());
     case Request::SetVringBase:
@@ -108,6 +116,8 @@ void Session::dispatch(Message& message) {
       return answer(offered_.queuePairs);
     case Request::NetSetMtu:
       return setMtu(message.as<uint64_t>());
+    case Request::SetBackendReqFd:
+      return setBackendChannel(message);
     case Request::GetConfig:
       return getConfig(message);
     case Request::SetConfig:  // the driver may not change anything in a network device's space
@@ -149,7 +159,7 @@ void Session::setProtocolFeatures(uint64_t features) {
   device_.protocolFeatures = features;
 }
 
-void Session::setMemory(Message message) {
+void Session::setMemory(Message& message) {
   auto memory = std::make_shared<const MemoryTable>(std::move(message));
   // Front-ends repeat this at every start of a port: an unchanged table stays in place.
   if (device_.memory && device_.memory->sameAs(*memory)) return;
@@ -189,9 +199,9 @@ void Session::setRingDescriptor(Message& message) {
   Vring& ring = this->ring(index);
   SharedFd descriptor;
   if (!(value & kVringNoDescriptor)) {
-    UniqueFd fd = std::move(message.descriptors.front());
-    if (!isEventFd(fd.get()))
+    if (!isEventFd(message.descriptors.front().get()))
       throw protocolError("ring {}: the descriptor is not an eventfd", index);
+    UniqueFd fd = std::move(message.descriptors.front());
     // Signalling it must not block on a counter that the pod has filled.
     ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
     descriptor = std::make_shared<const UniqueFd>(std::move(fd));
@@ -230,11 +240,24 @@ void Session::getConfig(const Message& message) {
   need(protocol_feature::kConfig, "CONFIG");
   const auto header = message.as<ConfigHeader>();
   pending_.answers = true;
-  // Beyond the space: an empty answer reports the failure.
-  if (header.offset > sizeof(NetConfig) || header.size > sizeof(NetConfig) - header.offset) return;
+  // Beyond any space: an empty answer reports the failure. Not so beyond this one, which has zeros
+  // there: the vhost crate of rust-vmm waits for as many bytes as it asked for.
+  if (header.offset > kMaxConfigSize || header.size > kMaxConfigSize - header.offset) return;
+  std::array<std::byte, kMaxConfigSize> space{};
+  std::memcpy(space.data(), &offered_.config, sizeof offered_.config);
   pending_.payload = message.payload;
-  std::memcpy(pending_.payload.data() + sizeof header,
-              reinterpret_cast<const std::byte*>(&offered_.config) + header.offset, header.size);
+  std::memcpy(pending_.payload.data() + sizeof header, space.data() + header.offset, header.size);
+}
+
+void Session::setBackendChannel(Message& message) {
+  need(protocol_feature::kBackendRequests, "BACKEND_REQ");
+  backendChannel_.open(message.descriptors.front());
+}
+
+void Session::setLink(bool up) {
+  const uint16_t status = up ? kLinkUp : 0;
+  if (std::exchange(offered_.config.status, status) == status) return;
+  if (device_.hasProtocol(protocol_feature::kConfig)) backendChannel_.configChanged();
 }
 
 void Session::setMtu(uint64_t mtu) {
@@ -275,4 +298,4 @@ void Session::answer(uint64_t value) {
   std::memcpy(pending_.payload.data(), &value, sizeof value);
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

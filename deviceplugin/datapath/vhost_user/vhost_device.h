@@ -7,9 +7,9 @@
 #include <optional>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 struct Vring {
   uint32_t size = 0;  // entries; 0 until SET_VRING_NUM
@@ -60,4 +60,4 @@ struct VringLayout {
 // one region of `memory` (null: none shared).
 void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t index);
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

@@ -3,17 +3,22 @@
 // a short read, not SIGBUS.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/message.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 struct MemoryRegion {
   WireRegion wire;
   SharedFd file;
+  // Which file it is (fstat(2)).
+  dev_t device = 0;
+  ino_t inode = 0;
 };
 
 class MemoryTable {
@@ -22,8 +27,9 @@ class MemoryTable {
   // memory (memfd, tmpfs or hugetlbfs), open for reading and writing, that holds the region; and
   // that their total size is possible on this node, and that huge pages are allocated (see
   // huge_pages.h). Other kinds of files are refused because a pod could make an access to them wait
-  // forever. Throws ProtocolError.
-  explicit MemoryTable(Message message);
+  // forever. Throws ProtocolError, and
+  // leaves the descriptors in the message unless only huge pages are missing.
+  explicit MemoryTable(Message&& message);
 
   const std::vector<MemoryRegion>& regions() const { return regions_; }
 
@@ -31,6 +37,11 @@ class MemoryTable {
   bool contains(uint64_t address, uint64_t size) const { return find(address, size) != nullptr; }
   // The region that the range lies within. Throws ProtocolError when there is none.
   const MemoryRegion& at(uint64_t address, uint64_t size) const;
+  // The same table without its files, which need not stay open for one who has mapped them. For
+  // contains(), has() and comparisons only, and while the mappings exist: another file could get
+  // the number of one that is gone.
+  MemoryTable withoutFiles() const;
+
   // Whether it has the same part of the same file at the same guest address.
   bool has(const MemoryRegion& region) const;
 
@@ -52,9 +63,10 @@ class MemoryTable {
   void checkFiles() const;
 
  private:
+  MemoryTable() = default;
   const MemoryRegion* find(uint64_t address, uint64_t size) const;
 
   std::vector<MemoryRegion> regions_;
 };
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

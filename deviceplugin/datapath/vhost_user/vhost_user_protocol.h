@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 enum class Request : uint32_t {
   GetFeatures = 1,
@@ -27,6 +27,7 @@ enum class Request : uint32_t {
   GetQueueNum = 17,
   SetVringEnable = 18,
   NetSetMtu = 20,
+  SetBackendReqFd = 21,
   GetConfig = 24,
   SetConfig = 25,
   ResetDevice = 34,
@@ -98,6 +99,10 @@ struct ConfigHeader {
 };
 inline constexpr uint32_t kMaxConfigSize = 256;
 
+// The one request that this back-end sends, on the socket of SET_BACKEND_REQ_FD: the configuration
+// space has changed. Without payload; only if CONFIG was negotiated.
+inline constexpr uint32_t kBackendConfigChange = 2;
+
 // The longest payload any of the requests above has.
 inline constexpr uint32_t kMaxPayload = sizeof(ConfigHeader) + kMaxConfigSize;
 static_assert(kMaxPayload >= sizeof(WireMemoryTable));
@@ -111,6 +116,7 @@ namespace feature {
 inline constexpr uint64_t kChecksum = bit(0);
 inline constexpr uint64_t kGuestChecksum = bit(1);
 inline constexpr uint64_t kMtu = bit(3);
+inline constexpr uint64_t kMac = bit(5);
 inline constexpr uint64_t kGuestTso4 = bit(7);
 inline constexpr uint64_t kGuestTso6 = bit(8);
 inline constexpr uint64_t kGuestEcn = bit(9);
@@ -120,6 +126,7 @@ inline constexpr uint64_t kHostTso6 = bit(12);
 inline constexpr uint64_t kHostEcn = bit(13);
 inline constexpr uint64_t kHostUfo = bit(14);
 inline constexpr uint64_t kMergeableBuffers = bit(15);
+inline constexpr uint64_t kLinkStatus = bit(16);  // VIRTIO_NET_F_STATUS
 inline constexpr uint64_t kControlQueue = bit(17);
 inline constexpr uint64_t kControlReceive = bit(18);
 inline constexpr uint64_t kGuestAnnounce = bit(21);
@@ -130,12 +137,17 @@ inline constexpr uint64_t kEventIndex = bit(29);
 inline constexpr uint64_t kProtocolFeatures = bit(30);
 inline constexpr uint64_t kVersion1 = bit(32);
 inline constexpr uint64_t kPackedRing = bit(34);
+inline constexpr uint64_t kInOrder = bit(35);
+inline constexpr uint64_t kGuestUso4 = bit(54);
+inline constexpr uint64_t kGuestUso6 = bit(55);
+inline constexpr uint64_t kHostUso = bit(56);
 }  // namespace feature
 
 namespace protocol_feature {
 inline constexpr uint64_t kMultiqueue = bit(0);
 inline constexpr uint64_t kReplyAck = bit(3);
 inline constexpr uint64_t kMtu = bit(4);
+inline constexpr uint64_t kBackendRequests = bit(5);
 inline constexpr uint64_t kConfig = bit(9);
 inline constexpr uint64_t kResetDevice = bit(13);
 inline constexpr uint64_t kStatus = bit(16);
@@ -146,4 +158,4 @@ inline constexpr uint8_t kStatusDriverOk = 4;
 // virtio 1.2, 2.7 and 2.8: the largest ring.
 inline constexpr uint32_t kMaxQueueSize = 32768;
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/huge_pages.h"
+#include "deviceplugin/datapath/vhost_user/huge_pages.h"
 
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 constexpr uint64_t kBlock = 512;  // bytes, the unit of st_blocks (stat(3type))
@@ -52,4 +52,4 @@ void checkHugePages(const std::vector<MemoryRegion>& regions) {
           file.region, file.allocated >> 20, file.mapped >> 20);
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

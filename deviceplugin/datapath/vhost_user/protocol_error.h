@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 class ProtocolError : public std::runtime_error {
  public:
@@ -18,4 +18,4 @@ template <typename... Args>
   return ProtocolError(fmt::format(format, std::forward<Args>(args)...));
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

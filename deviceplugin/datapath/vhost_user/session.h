@@ -5,10 +5,11 @@
 
 #include <optional>
 
-#include "deviceplugin/datapath/worker/protocol/net_config.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/backend_channel.h"
+#include "deviceplugin/datapath/vhost_user/net_config.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 // The capabilities of this back-end: our own limits, reduced to the engine's.
 struct OfferedFeatures {
@@ -26,11 +27,19 @@ class Session {
 
   // Takes one message. Throws ProtocolError if the front-end may not send it like this or now; the
   // session is over then.
-  void handle(Message message);
+  // Leaves in the message what it doesn't take of the descriptors.
+  void handle(Message&& message);
 
   // The reply to the last handled message, if it has one. To be called once the engine has followed
   // device(): only then is a ring stopped and its position known, and an acknowledgement true.
   std::optional<std::vector<std::byte>> takeReply();
+  // The same of a message that handle() threw for, or that could not be carried out: an
+  // acknowledgement that says so, if the front-end wants one.
+  std::optional<std::vector<std::byte>> takeRefusal();
+
+  // Sets the status of the link, which the front-end reads in the configuration space. Changes are
+  // sent to a front-end that has given a channel for them.
+  void setLink(bool up);
 
   // Whether the front-end has read the offered features but not agreed on any yet.
   bool leftForFeatures() const { return featuresRead_ && !featuresSet_; }
@@ -51,7 +60,7 @@ class Session {
   void dispatch(Message& message);
   void setFeatures(uint64_t features);
   void setProtocolFeatures(uint64_t features);
-  void setMemory(Message message);
+  void setMemory(Message& message);
   void setRingSize(VringState state);
   void setRingBase(VringState state);
   void setRingAddresses(const VringAddresses& addresses);
@@ -61,6 +70,7 @@ class Session {
   void setStatus(uint64_t status);
   void getConfig(const Message& message);
   void setMtu(uint64_t mtu);
+  void setBackendChannel(Message& message);
   void stopAllRings();
 
   Vring& ring(uint64_t index);
@@ -69,10 +79,11 @@ class Session {
   void need(uint64_t protocolFeature, const char* name) const;
   void answer(uint64_t value);
 
-  const OfferedFeatures offered_;
+  OfferedFeatures offered_;  // only the status of the link changes
   VhostDevice device_;
   Pending pending_;
+  BackendChannel backendChannel_;
   bool featuresRead_ = false, featuresSet_ = false;
 };
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

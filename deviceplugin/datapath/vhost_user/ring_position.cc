@@ -1,16 +1,16 @@
-#include "deviceplugin/datapath/worker/protocol/ring_position.h"
+#include "deviceplugin/datapath/vhost_user/ring_position.h"
 
 #include <cstdint>
 #include <cstring>
 #include <span>
 #include <vector>
 
-#include "deviceplugin/datapath/worker/protocol/memory_table.h"
-#include "deviceplugin/datapath/worker/protocol/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/vhost_user/packed_position.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 uint16_t readU16(const MemoryTable& memory, uint64_t address) {
@@ -60,4 +60,4 @@ uint32_t recoverPosition(const VhostDevice& device, size_t index) {
   return position.base | position.base << 16;
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

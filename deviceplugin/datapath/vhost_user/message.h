@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 // A descriptor of the pod's that the session records and the engine passes on. Two are the same
 // descriptor when the pointers are equal; null is "none".
@@ -35,4 +35,4 @@ struct Message {
 // The bytes of a message: header and payload.
 std::vector<std::byte> encode(Request request, uint32_t flags, const void* payload, size_t size);
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

@@ -1,13 +1,13 @@
-#include "deviceplugin/datapath/worker/protocol/message_checks.h"
+#include "deviceplugin/datapath/vhost_user/message_checks.h"
 
 #include <cstddef>
 #include <cstdint>
 
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 void checkLength(const Message& message, size_t expected) {
@@ -86,6 +86,9 @@ void checkForm(const Message& message) {
     case Request::SetVringCall:
     case Request::SetVringErr:
       return checkRingDescriptor(message);
+    case Request::SetBackendReqFd:
+      checkLength(message, 0);
+      return checkDescriptors(message, 1);
     case Request::GetConfig:
     case Request::SetConfig:
       return checkConfig(message);
@@ -93,4 +96,4 @@ void checkForm(const Message& message) {
   throw protocolError("{}: not a request this back-end offers", nameOf(message.request));
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user

@@ -1,4 +1,4 @@
-#include "deviceplugin/datapath/worker/protocol/message_reader.h"
+#include "deviceplugin/datapath/vhost_user/message_reader.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 
 std::vector<std::byte> encode(Request request, uint32_t flags, const void* payload, size_t size) {
   const MessageHeader header{static_cast<uint32_t>(request), flags, static_cast<uint32_t>(size)};
@@ -31,9 +31,9 @@ size_t MessageReader::missing() const {
 
 std::optional<Message> MessageReader::add(std::span<const std::byte> bytes,
                                           std::vector<UniqueFd> descriptors) {
-  if (message_.descriptors.size() + descriptors.size() > kMaxDescriptors)
-    throw protocolError("a message came with more than {} descriptors", kMaxDescriptors);
   std::move(descriptors.begin(), descriptors.end(), std::back_inserter(message_.descriptors));
+  if (message_.descriptors.size() > kMaxDescriptors)
+    throw protocolError("a message came with more than {} descriptors", kMaxDescriptors);
   bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   if (!payloadSize_ && bytes_.size() == sizeof(MessageHeader)) startPayload();
   if (!payloadSize_ || bytes_.size() < *payloadSize_) return std::nullopt;
@@ -58,4 +58,4 @@ void MessageReader::startPayload() {
   bytes_.clear();
 }
 
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user
