@@ -1,46 +1,42 @@
 #include "deviceplugin/datapath/switch/switch.h"
 
 #include <fmt/core.h>
-#include <poll.h>
-#include <sys/eventfd.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "common/control_channel.h"
 #include "common/control_port.h"
 #include "common/control_stream.h"
-#include "common/errors.h"
+#include "common/event_loop.h"
 #include "common/log.h"
-#include "common/mutex.h"
 #include "common/stop_signals.h"
-#include "common/unique_fd.h"
+#include "common/uplink_config.h"
 #include "common/version.h"
-#include "deviceplugin/datapath/switch/mac_table.h"
-#include "deviceplugin/datapath/switch/poller.h"
-#include "deviceplugin/datapath/switch/uplink.h"
-#include "deviceplugin/datapath/switch/vhost_ports.h"
+#include "deviceplugin/datapath/switch/forwarding/cycles.h"
+#include "deviceplugin/datapath/switch/forwarding/mac_table.h"
+#include "deviceplugin/datapath/switch/forwarding/poller.h"
+#include "deviceplugin/datapath/switch/forwarding/uplink.h"
+#include "deviceplugin/datapath/switch/ports/ports.h"
+#include "deviceplugin/datapath/switch/program.h"
+#include "deviceplugin/datapath/switch/uplink/uplink_options.h"
 
 namespace vdpa::vswitch {
 namespace {
 
-constexpr unsigned kPacketsPerPoller =
-    4096;  // packets are copied in and out, so only bursts are in flight
-constexpr unsigned kUplinkPackets = 4096;
 constexpr std::chrono::milliseconds kMaxHold{10000};
 constexpr std::chrono::milliseconds kMaxClosure = std::chrono::hours(24);
-using Clock = std::chrono::steady_clock;
-constexpr unsigned kFrameOverhead = 18;  // bytes: Ethernet header and a VLAN tag
 
 unsigned pollersOf(const SwitchOptions& options) {
   return std::max<unsigned>(1, static_cast<unsigned>(options.cores.size()));
@@ -52,10 +48,10 @@ int64_t checkedNumber(const char* name, int64_t number, int64_t least, int64_t m
   return number;
 }
 
-std::optional<VhostPorts::Closure> closureOf(const control::Port& port) {
+std::optional<Ports::Closure> closureOf(const control::Port& port) {
   if (!port.has_closed()) return std::nullopt;
   const auto& closed = port.closed();
-  return VhostPorts::Closure{
+  return Ports::Closure{
       std::chrono::milliseconds(checkedNumber("ms", closed.milliseconds(), 1, kMaxClosure.count())),
       static_cast<unsigned>(checkedNumber("crashes", closed.crashes(), 1, UINT32_MAX)),
       closed.reason()};
@@ -69,105 +65,93 @@ void removeSockets(const std::string& directory) {
       std::filesystem::remove(entry.path());
 }
 
+std::unique_ptr<Uplink> openUplink(const SwitchOptions& options, const OpenUplink& open) {
+  if (options.uplink.empty()) return nullptr;
+  UplinkOptions uplink;
+  uplink.netdev = options.uplink.netdev;
+  uplink.xdp = options.uplink.xdp;
+  uplink.pci = options.uplink.pci;
+  uplink.queues = pollersOf(options);
+  uplink.mtu = options.mtu;
+  uplink.directory = std::filesystem::path(options.control).parent_path();
+  return open(uplink);
+}
+
 }  // namespace
 
-Switch::Switch(SwitchOptions options)
+Switch::Switch(SwitchOptions options, const OpenUplink& open)
     : options_(std::move(options)),
       signals_(takeStopSignals()),
-      eventReady_(checked(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "cannot create an eventfd")),
-      eal_(
-          std::filesystem::path(options_.control).parent_path(),
-          kPacketsPerPoller * pollersOf(options_) + (options_.uplink.empty() ? 0 : kUplinkPackets),
-          options_.uplink.empty() ? options_.mtu + kFrameOverhead : Uplink::slotBytes(options_.mtu),
-          VhostPorts::kMaxPorts * options_.queuePairs * 2),
+      uplink_(openUplink(options_, open)),
       serving_(options_.control, pollersOf(options_), MacTable::kMaxPorts),
-      publisher_(pollersOf(options_)),
+      epoch_(pollersOf(options_)),
       control_(
           options_.control,
           [this](const control::Request& request, Descriptors&) { return answer(request); },
-          options_.controlFd) {
+          options_.controlFd),
+      signalWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { stop(); }),
+      controlWatch_(loop_, control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); }),
+      holding_(loop_, [this] { release("no go-ahead in time"); }) {
   std::filesystem::create_directories(options_.portsDirectory);
   removeSockets(options_.portsDirectory);
-  if (!options_.uplink.empty())
-    uplink_ =
-        std::make_unique<Uplink>(options_.uplink, pollersOf(options_), options_.mtu, eal_.pool());
   for (unsigned number = 0; number < pollersOf(options_); ++number)
     pollers_.push_back(std::make_unique<Poller>(
         number, options_.cores.empty() ? std::nullopt : std::optional(options_.cores[number]),
-        publisher_, table_, eal_.pool(), uplink_.get(), stalled_, serving_.cell(number)));
-  ports_ = std::make_unique<VhostPorts>(
-      VhostPorts::Options{options_.portsDirectory, options_.queuePairs, pollersOf(options_),
-                          uplink_ != nullptr, options_.mtu},
-      publisher_, table_, stalled_, serving_,
-      VhostPorts::Events{[this](const std::string& id, bool connected, const std::string& reason) {
-                           control::Event event;
-                           auto& port = *event.mutable_port();
-                           port.set_id(id);
-                           port.set_connected(connected);
-                           port.set_reason(reason);
-                           queueEvent(std::move(event));
-                         },
-                         [this](const std::string& id) {
-                           control::Event event;
-                           event.mutable_opened()->set_id(id);
-                           queueEvent(std::move(event));
-                         }});
+        Poller::Shared{epoch_, portTable_, table_, offences_, uplink_.get()},
+        serving_.cell(number)));
+  Ports::Options ports;
+  ports.directory = options_.portsDirectory;
+  ports.queuePairs = options_.queuePairs;
+  ports.uplink = uplink_ != nullptr;
+  ports.uplinkMtu = options_.mtu;
+  ports.cyclesPerSecond = measureCyclesPerSecond();
+  ports_ = std::make_unique<Ports>(
+      std::move(ports),
+      Ports::Shared{loop_, epoch_, portTable_, table_, offences_, serving_, pollers_},
+      Ports::Events{[this](const std::string& id, bool connected, const std::string& reason) {
+                      control::Event event;
+                      auto& port = *event.mutable_port();
+                      port.set_id(id);
+                      port.set_connected(connected);
+                      port.set_reason(reason);
+                      send(std::move(event));
+                    },
+                    [this](const std::string& id) {
+                      control::Event event;
+                      event.mutable_opened()->set_id(id);
+                      send(std::move(event));
+                    }});
 }
 
-void Switch::queueEvent(control::Event event) {
-  {
-    Lock lock(eventsMutex_);
-    events_.push_back(std::move(event));
-  }
-  ::eventfd_write(eventReady_.get(), 1);
+// Without pollers, a port's connection can be closed at once.
+Switch::~Switch() {
+  if (ports_) ports_->end();
+  pollers_.clear();
+  epoch_.runAll();
 }
 
-void Switch::sendEvents() {
-  eventfd_t ignored;
-  ::eventfd_read(eventReady_.get(), &ignored);
-  std::vector<control::Event> events;
-  {
-    Lock lock(eventsMutex_);
-    events.swap(events_);
-  }
-  for (const auto& event : events) control_.broadcast(event);
+// Not from within an answer: a client that doesn't read would be dropped there.
+void Switch::send(control::Event event) {
+  loop_.post([this, event = std::move(event)] { control_.broadcast(event); });
 }
 
 void Switch::run() {
   log::info("switch {}: {} poller(s), {} queue pair(s) a port, mtu {}, uplink {}", options_.name,
-            pollers_.size(), options_.queuePairs, options_.mtu,
-            options_.uplink.empty() ? "none" : options_.uplink);
-  while (!stop_) {
-    pollfd fds[] = {{signals_.get(), POLLIN, 0},
-                    {control_.fd(), POLLIN, 0},
-                    {eventReady_.get(), POLLIN, 0},
-                    {ports_->failureFd(), POLLIN, 0},
-                    {stalled_.fd(), POLLIN, 0}};
-    if (::poll(fds, std::size(fds), untilNextDeadline()) < 0 && errno != EINTR)
-      throw systemError(errno, "cannot poll");
-    if (fds[0].revents) stop_ = true;
-    if (fds[1].revents) control_.process();
-    if (fds[3].revents) ports_->handleFailures();
-    if (fds[4].revents) ports_->handleStalls();
-    ports_->openDue();
-    if (heldUntil_ && Clock::now() >= *heldUntil_) release("no go-ahead in time");
-    if (fds[2].revents) sendEvents();
-  }
-  // Frames taken from one pod reach the other before a port is closed.
-  ports_->hold(true);
+            pollers_.size(), options_.queuePairs, options_.mtu, describe(options_.uplink));
+  loop_.run();
 }
 
-int Switch::untilNextDeadline() const {
-  const int opening = ports_->untilNextOpening();
-  if (!heldUntil_) return opening;
-  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(*heldUntil_ - Clock::now());
-  const auto held = static_cast<int>(std::max<int64_t>(0, wait.count()));
-  return opening < 0 ? held : std::min(opening, held);
+// Frames taken from one pod reach the other before a port is closed.
+void Switch::stop() {
+  if (std::exchange(stopping_, true)) return;
+  signalWatch_.reset();
+  holding_.cancel();
+  ports_->hold(true);
+  epoch_.afterPass([this] { loop_.stop(); });
 }
 
 void Switch::release(std::string_view reason) {
-  if (!heldUntil_) return;
-  heldUntil_.reset();
+  holding_.cancel();
   ports_->hold(false);
   log::info("forwarding enabled ({})", reason);
 }
@@ -175,7 +159,8 @@ void Switch::release(std::string_view reason) {
 std::string Switch::addPort(const control::Port& port) {
   if (port.id().empty() || port.id().find('/') != std::string::npos)
     throw std::runtime_error(fmt::format("port id '{}': expected a device ID", port.id()));
-  return ports_->add(port.id(), portFromControl(port, options_.mtu), closureOf(port));
+  return ports_->add(port.id(), portFromControl(port, options_.mtu), policyFromControl(port),
+                     closureOf(port));
 }
 
 control::HelloAnswer Switch::hello() const {
@@ -187,7 +172,9 @@ control::HelloAnswer Switch::hello() const {
   vswitch.set_name(options_.name);
   vswitch.set_queue_pairs(options_.queuePairs);
   vswitch.set_mtu(options_.mtu);
-  vswitch.set_uplink(options_.uplink);
+  vswitch.set_uplink(options_.uplink.netdev);
+  vswitch.set_uplink_xdp(options_.uplink.xdp);
+  vswitch.set_uplink_pci(options_.uplink.pci);
   for (const unsigned core : options_.cores) vswitch.add_cores(core);
   for (const auto& id : ports_->ids()) vswitch.add_ports(id);
   return hello;
@@ -204,7 +191,8 @@ control::Answer Switch::answer(const control::Request& request) {
       answer.mutable_add_port()->set_socket(addPort(request.add_port()));
       break;
     case Request::kSetPort:
-      ports_->set(request.set_port().id(), portFromControl(request.set_port(), options_.mtu));
+      ports_->set(request.set_port().id(), portFromControl(request.set_port(), options_.mtu),
+                  policyFromControl(request.set_port()));
       break;
     case Request::kRemovePort:
       ports_->remove(request.remove_port().id());
@@ -220,15 +208,15 @@ control::Answer Switch::answer(const control::Request& request) {
       break;
     }
     case Request::kHold:
-      heldUntil_ = Clock::now() + std::chrono::milliseconds(checkedNumber(
-                                      "ms", request.hold().milliseconds(), 0, kMaxHold.count()));
+      holding_.start(std::chrono::milliseconds(
+          checkedNumber("ms", request.hold().milliseconds(), 0, kMaxHold.count())));
       ports_->hold(true);
       break;
     case Request::kGo:
-      release("requested");
+      if (holding_.pending()) release("requested");
       break;
     case Request::kStop:
-      stop_ = true;
+      stop();
       break;
     case Request::OPERATION_NOT_SET:
       break;  // ControlServer has answered

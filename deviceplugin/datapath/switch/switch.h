@@ -1,20 +1,24 @@
 // The wiring of one vdpa-switch, and its control operations.
 #pragma once
 
-#include <chrono>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/control_channel.h"
-#include "common/mutex.h"
+#include "common/event_loop.h"
 #include "common/serving_page.h"
-#include "deviceplugin/datapath/switch/eal.h"
-#include "deviceplugin/datapath/switch/poller.h"
-#include "deviceplugin/datapath/switch/uplink.h"
-#include "deviceplugin/datapath/switch/vhost_ports.h"
+#include "common/unique_fd.h"
+#include "common/uplink_config.h"
+#include "deviceplugin/datapath/switch/forwarding/epoch.h"
+#include "deviceplugin/datapath/switch/forwarding/mac_table.h"
+#include "deviceplugin/datapath/switch/forwarding/offences.h"
+#include "deviceplugin/datapath/switch/forwarding/poller.h"
+#include "deviceplugin/datapath/switch/forwarding/port.h"
+#include "deviceplugin/datapath/switch/forwarding/uplink.h"
+#include "deviceplugin/datapath/switch/ports/ports.h"
+#include "deviceplugin/datapath/switch/program.h"
 
 namespace vdpa::vswitch {
 
@@ -25,13 +29,17 @@ struct SwitchOptions {
   std::string portsDirectory;
   unsigned queuePairs = 1;
   unsigned mtu = 1500;
-  std::string uplink;
+  UplinkConfig uplink;
   std::vector<unsigned> cores;  // empty: one poller, not pinned
 };
 
 class Switch {
  public:
-  explicit Switch(SwitchOptions options);
+  // `open` is called only with an uplink. Throws what it throws, and std::system_error.
+  Switch(SwitchOptions options, const OpenUplink& open);
+  ~Switch();
+  Switch(const Switch&) = delete;
+  Switch& operator=(const Switch&) = delete;
 
   void run();  // returns after "stop", SIGTERM or SIGINT
 
@@ -39,28 +47,25 @@ class Switch {
   control::Answer answer(const control::Request& request);
   std::string addPort(const control::Port& port);
   control::HelloAnswer hello() const;
-  void queueEvent(control::Event event);
-  void sendEvents();
-  int untilNextDeadline() const;  // ms, for poll()
+  void send(control::Event event);
   void release(std::string_view reason);
+  void stop();
 
   SwitchOptions options_;
+  EventLoop loop_;
   UniqueFd signals_;
-  UniqueFd eventReady_;
-  Mutex eventsMutex_;
-  // Queued by other threads, sent by the control loop.
-  std::vector<control::Event> events_ GUARDED_BY(eventsMutex_);
-  Eal eal_;
-  MacTable table_;
-  StalledCalls stalled_;
-  ServingPage serving_;
   std::unique_ptr<Uplink> uplink_;
-  Publisher publisher_;
+  MacTable table_;
+  PortTable portTable_;
+  Offences offences_;
+  ServingPage serving_;
+  Epoch epoch_;
   std::vector<std::unique_ptr<Poller>> pollers_;
-  std::unique_ptr<VhostPorts> ports_;  // is destroyed before the pollers
+  std::unique_ptr<Ports> ports_;
   ControlServer control_;
-  std::optional<std::chrono::steady_clock::time_point> heldUntil_;
-  bool stop_ = false;
+  EventLoop::Watch signalWatch_, controlWatch_;
+  EventLoop::Timer holding_;  // while frames stay in the pods' rings
+  bool stopping_ = false;
 };
 
 }  // namespace vdpa::vswitch

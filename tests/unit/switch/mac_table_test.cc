@@ -1,5 +1,5 @@
 // The forwarding table: learning, forgetting and refusing, with one thread and with several.
-#include "deviceplugin/datapath/switch/mac_table.h"
+#include "deviceplugin/datapath/switch/forwarding/mac_table.h"
 
 #include <catch2/catch.hpp>
 
@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "deviceplugin/datapath/switch/keyed_hash.h"
+#include "deviceplugin/datapath/switch/forwarding/keyed_hash.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // A port's rate limit, with a fake clock.
-#include "deviceplugin/datapath/switch/rate_limit.h"
+#include "deviceplugin/datapath/switch/forwarding/rate_limit.h"
 
 #include <catch2/catch.hpp>
 
@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <thread>
 #include <vector>
+
+#include "common/port_settings.h"
 
 namespace {
 
@@ -45,6 +47,41 @@ TEST_CASE("the rate is exact whatever it is, for short frames and long ones") {
   const uint64_t expected = 4 * uint64_t{mbits} * 1'000'000 / 8;
   const uint64_t sent = bytesIn(limit, 2 * kHz, 4, frame, late);
   CHECK(static_cast<double>(sent) / static_cast<double>(expected) == Approx(1).epsilon(0.01));
+}
+
+TEST_CASE("silence earns the burst, whatever the rate") {
+  const unsigned mbits = GENERATE(1u, 100u, 10000u);
+  const unsigned burst = GENERATE(1u, 64u, 4096u);
+  CAPTURE(mbits, burst);
+  RateLimit limit(kHz);
+  limit.set(mbits, kMaxFrame, burst);
+  uint64_t bytes = 0;
+  for (uint64_t now = uint64_t{1} << 50; limit.open(now); ++now) {
+    limit.charge(1000, now);
+    bytes += 1000;
+  }
+  CHECK(bytes == Approx(burst * 1024).epsilon(0.01).margin(1000));
+}
+
+TEST_CASE("the largest burst at the lowest rate passes no more than it says") {
+  constexpr uint64_t kFast = 5'000'000'000;
+  RateLimit limit(kFast);
+  limit.set(1, kMaxFrame, vdpa::kMaxBurst);
+  const uint64_t now = uint64_t{1} << 60;
+  uint64_t bytes = 0;
+  for (uint64_t pass = now; limit.open(pass); ++pass) {
+    limit.charge(1'000'000, pass);
+    bytes += 1'000'000;
+  }
+  CHECK(bytes == Approx(uint64_t{vdpa::kMaxBurst} * 1024).epsilon(0.01));
+}
+
+TEST_CASE("the rate is exact with a burst too") {
+  RateLimit limit(kHz);
+  limit.set(100, kMaxFrame, 64);
+  bytesIn(limit, kHz, 1, 1514, 0);
+  const uint64_t sent = bytesIn(limit, 2 * kHz, 4, 1514, 0);
+  CHECK(static_cast<double>(sent) == Approx(4 * 100e6 / 8).epsilon(0.01));
 }
 
 TEST_CASE("silence earns 10 ms and no more") {

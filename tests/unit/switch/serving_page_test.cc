@@ -13,7 +13,7 @@
 #include <string>
 #include <thread>
 
-#include "deviceplugin/datapath/dpdk/memory_guard.h"
+#include "deviceplugin/datapath/memory_guard/memory_guard.h"
 #include "tests/unit/datapath/temporary_directory.h"
 
 using namespace vdpa;
@@ -72,7 +72,8 @@ TEST_CASE_METHOD(Page, "a crash names the port and ring of the thread that crash
 
 TEST_CASE_METHOD(Page, "memory that is gone and cannot be replaced is noted too") {
   const pid_t pid = run([&](ServingPage& page) {
-    const dpdk::MemoryGuard guard;
+    const MemoryGuard guard(
+        MemoryGuard::Unknown::kReplacePage, [](void*, int) {}, nullptr);
     noteCrashesIn(page.cell(0));
     page.cell(0).begin(3, 0);
     ::raise(SIGBUS);  // but not for missing memory
