@@ -79,6 +79,7 @@ PortSettings requestedSettings(const JsonObject& object, const Environment& envi
   if (most != 0 && settings.minTxRate.value_or(0) > most)
     throw std::invalid_argument(
         fmt::format("min_tx_rate {} is above max_tx_rate {}", *settings.minTxRate, most));
+  checkTogether(settings);
   return settings;
 }
 

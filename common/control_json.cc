@@ -96,6 +96,11 @@ void readPort(const Json& json, control::Port& port) {
   port.set_spoof_check(flagAt(json, "spoof_check"));
   port.set_trust(flagAt(json, "trust"));
   port.set_max_tx_rate(numberAt<int32_t>(json, "max_tx_rate"));
+  port.set_vlan_trunk(textAt(json, "vlan_trunk"));
+  port.set_max_rx_rate(numberAt<int32_t>(json, "max_rx_rate"));
+  port.set_burst(numberAt<int32_t>(json, "burst"));
+  if (json.contains("offloads")) port.set_offloads(flagAt(json, "offloads"));
+  port.set_storm_limit(numberAt<int32_t>(json, "storm_limit"));
   if (!json.contains("closed")) return;
   const Json& closed = objectAt(json, "closed");
   auto& closure = *port.mutable_closed();
@@ -181,6 +186,8 @@ void readHello(const Json& json, control::HelloAnswer& hello) {
     vswitch.set_queue_pairs(numberAt<uint32_t>(json, "queue_pairs"));
     vswitch.set_mtu(numberAt<uint32_t>(json, "mtu"));
     vswitch.set_uplink(textAt(json, "uplink"));
+    if (json.contains("uplink_xdp")) vswitch.set_uplink_xdp(flagAt(json, "uplink_xdp"));
+    if (json.contains("uplink_pci")) vswitch.set_uplink_pci(textAt(json, "uplink_pci"));
     readList<std::vector<uint32_t>>(json, "cores", [&](uint32_t core) { vswitch.add_cores(core); });
     readList<std::vector<std::string>>(json, "ports",
                                        [&](const std::string& id) { vswitch.add_ports(id); });
@@ -279,6 +286,11 @@ Json portJson(const control::Port& port) {
             {"trust", port.trust()},
             {"max_tx_rate", port.max_tx_rate()}};
   if (port.has_mtu()) json["mtu"] = port.mtu();
+  if (!port.vlan_trunk().empty()) json["vlan_trunk"] = port.vlan_trunk();
+  if (port.max_rx_rate() != 0) json["max_rx_rate"] = port.max_rx_rate();
+  if (port.burst() != 0) json["burst"] = port.burst();
+  if (port.has_offloads()) json["offloads"] = port.offloads();
+  if (port.storm_limit() != 0) json["storm_limit"] = port.storm_limit();
   if (port.has_closed())
     json["closed"] = {{"ms", port.closed().milliseconds()},
                       {"crashes", port.closed().crashes()},
@@ -338,6 +350,8 @@ Json helloJson(const control::HelloAnswer& hello) {
       json = {{"name", vswitch.name()},   {"queue_pairs", vswitch.queue_pairs()},
               {"mtu", vswitch.mtu()},     {"uplink", vswitch.uplink()},
               {"cores", vswitch.cores()}, {"ports", vswitch.ports()}};
+      if (vswitch.uplink_xdp()) json["uplink_xdp"] = true;
+      if (!vswitch.uplink_pci().empty()) json["uplink_pci"] = vswitch.uplink_pci();
       break;
     }
     case control::HelloAnswer::kPmd: {
@@ -361,10 +375,14 @@ Json helloJson(const control::HelloAnswer& hello) {
   return json;
 }
 
+// Only 0.1.0 gets its answers in JSON. It knows no trunks, and gives a port that it reads here back
+// to the switch without: as an access port that would be open to other pods. So it reads that such
+// a port's link is down.
 Json portsJson(const control::PortList& list) {
   Json ports = Json::array();
   for (const auto& each : list.ports()) {
     Json port = portJson(each.port());
+    if (!each.port().vlan_trunk().empty()) port["link_up"] = false;
     port["socket"] = each.socket();
     port["connected"] = each.connected();
     ports.push_back(std::move(port));

@@ -6,7 +6,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/port_policy.h"
 #include "common/port_settings.h"
+#include "common/vlan_ranges.h"
 
 namespace vdpa {
 namespace {
@@ -29,7 +31,15 @@ control::Port controlFromPort(const std::string& id, const PortSettings& setting
   message.set_spoof_check(settings.spoofCheck.value_or(false));
   message.set_trust(settings.trust.value_or(false));
   message.set_max_tx_rate(static_cast<int32_t>(settings.maxTxRate.value_or(0)));
+  message.set_vlan_trunk(textOf(settings.vlanTrunk, ""));
+  message.set_max_rx_rate(static_cast<int32_t>(settings.maxRxRate.value_or(0)));
+  message.set_burst(static_cast<int32_t>(settings.burst.value_or(0)));
   return message;
+}
+
+void setPolicy(control::Port& message, const PortPolicy& policy) {
+  message.set_offloads(policy.offloads);
+  message.set_storm_limit(static_cast<int32_t>(policy.stormLimit));
 }
 
 PortSettings portFromControl(const control::Port& message, unsigned maxMtu) {
@@ -40,8 +50,18 @@ PortSettings portFromControl(const control::Port& message, unsigned maxMtu) {
   settings.linkState = message.link_down() ? LinkState::disable : LinkState::enable;
   settings.spoofCheck = message.spoof_check();
   settings.trust = message.trust();
-  settings.maxTxRate = checked("max_tx_rate", message.max_tx_rate(), 0, kMaxTxRate);
+  settings.maxTxRate = checked("max_tx_rate", message.max_tx_rate(), 0, kMaxRate);
+  if (!message.vlan_trunk().empty())
+    readText("vlan_trunk", message.vlan_trunk(), settings.vlanTrunk.emplace());
+  settings.maxRxRate = checked("max_rx_rate", message.max_rx_rate(), 0, kMaxRate);
+  settings.burst = checked("burst", message.burst(), 0, kMaxBurst);
+  checkTogether(settings);
   return settings;
+}
+
+PortPolicy policyFromControl(const control::Port& message) {
+  return {!message.has_offloads() || message.offloads(),
+          checked("storm_limit", message.storm_limit(), 0, kMaxStormLimit)};
 }
 
 }  // namespace vdpa

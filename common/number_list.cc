@@ -11,7 +11,6 @@
 namespace vdpa {
 namespace {
 
-constexpr size_t kMaxText = 200;
 constexpr size_t kMaxDigits = 4;
 
 }  // namespace
@@ -25,8 +24,8 @@ std::optional<unsigned> parseNumber(std::string_view text) {
   return number;
 }
 
-std::optional<std::vector<NumberRange>> parseNumberList(std::string_view text) {
-  if (text.size() > kMaxText) return std::nullopt;
+std::optional<std::vector<NumberRange>> parseNumberList(std::string_view text, size_t maxText) {
+  if (text.size() > maxText) return std::nullopt;
   std::vector<NumberRange> ranges;
   for (size_t start = 0; start <= text.size();) {
     const size_t comma = std::min(text.find(',', start), text.size());

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "common/mac_address.h"
+#include "common/vlan_ranges.h"
 
 namespace vdpa {
 namespace {
@@ -45,6 +46,19 @@ void overlay(PortSettings& port, const PortSettings& over) {
       port, over);
 }
 
+void checkTogether(const PortSettings& settings) {
+  const unsigned vlan = settings.vlan.value_or(0);
+  if (settings.vlanTrunk && settings.vlanTrunk->contains(vlan))
+    throw std::invalid_argument(fmt::format(
+        "vlan {} is also in vlanTrunk {}: frames of a trunk's native VLAN have no tag; take it out "
+        "of one of them",
+        vlan, quoted(textOf(settings.vlanTrunk))));
+  if (const unsigned burst = settings.burst.value_or(0);
+      burst != 0 && settings.maxTxRate.value_or(0) == 0 && settings.maxRxRate.value_or(0) == 0)
+    throw std::invalid_argument(
+        fmt::format("burst {} needs a max_tx_rate or max_rx_rate that is not 0", burst));
+}
+
 void readText(std::string_view key, const std::string& text, MacAddress& mac) {
   const auto found = MacAddress::parse(text);
   if (!found || !found->isUnicast())
@@ -52,6 +66,15 @@ void readText(std::string_view key, const std::string& text, MacAddress& mac) {
         "{} '{}'{} expected a unicast address such as 02:00:00:00:00:01", key, quoted(text),
         found && found->isMulticast() ? " is a multicast address;" : ":"));
   mac = *found;
+}
+
+void readText(std::string_view key, const std::string& text, VlanRanges& vlans) {
+  const auto found = VlanRanges::parse(text);
+  if (!found)
+    throw std::invalid_argument(
+        fmt::format("{} '{}': expected VLANs of 1 to {} such as 100-110,200, in at most {} bytes",
+                    key, quoted(text), kMaxVlan, VlanRanges::kMaxText));
+  vlans = *found;
 }
 
 size_t indexOfWord(std::string_view key, const std::string& text,

@@ -17,6 +17,7 @@
 #include <type_traits>
 
 #include "common/mac_address.h"
+#include "common/vlan_ranges.h"
 
 namespace vdpa {
 
@@ -42,15 +43,22 @@ constexpr const auto& wordsOf(LinkState) {
 // from the settings in force, except for a MAC or an MTU that only the opened device reports.
 struct PortSettings {
   std::optional<MacAddress> mac;
-  std::optional<unsigned> vlan;  // 0: untagged
+  // Of untagged frames: of a trunk its native VLAN, else the port's only one. 0: none; a trunk then
+  // has no untagged frames.
+  std::optional<unsigned> vlan;
   std::optional<unsigned> vlanQos;
   std::optional<VlanProtocol> vlanProto;
   std::optional<bool> spoofCheck;
   std::optional<bool> trust;
   std::optional<LinkState> linkState;
-  std::optional<unsigned> minTxRate;  // Mbit/s; 0: none
-  std::optional<unsigned> maxTxRate;  // Mbit/s; 0: no limit
-  std::optional<unsigned> mtu;        // bytes of layer-3 payload
+  std::optional<unsigned> minTxRate;         // Mbit/s; 0: none
+  std::optional<unsigned> maxTxRate;         // Mbit/s; 0: no limit
+  std::optional<unsigned> mtu;               // bytes of layer-3 payload
+  std::optional<VlanRanges> vlanTrunk = {};  // of tagged frames, without `vlan`; empty: no trunk
+  std::optional<unsigned> maxRxRate = {};    // Mbit/s; 0: no limit
+  // KiB that may pass at once after a silence, of each direction that has a rate. 0: the rate's
+  // bytes of 10 ms.
+  std::optional<unsigned> burst = {};
 
   bool operator==(const PortSettings&) const = default;
 };
@@ -62,11 +70,12 @@ struct Setting {
   unsigned low = 0;         // a number's lowest value
   unsigned high = 0;        // and its highest
   bool since010 = true;     // false: owner records of earlier releases lack it
+  bool switchOnly = false;  // only a port of vdpa-switch can have it
 };
 
-inline constexpr unsigned kMaxVlan = 4094;
-inline constexpr unsigned kMaxTxRate = 1000000;  // Mbit/s
-inline constexpr unsigned kMinMtu = 68;          // RFC 791's least
+inline constexpr unsigned kMaxRate = 1000000;   // Mbit/s
+inline constexpr unsigned kMaxBurst = 1048576;  // KiB: 1 GiB
+inline constexpr unsigned kMinMtu = 68;         // RFC 791's least
 
 // Calls visit(setting, value...) for each setting, with its value in each of `all`.
 template <typename Visit, typename... Settings>
@@ -79,20 +88,36 @@ void forEachSetting(const Visit& visit, Settings&... all) {
   visit(Setting{"spoofchk", "spoofCheck"}, all.spoofCheck...);
   visit(Setting{"trust", "trust"}, all.trust...);
   visit(Setting{"link_state", "linkState"}, all.linkState...);
-  visit(Setting{"min_tx_rate", "minTxRate", 0, kMaxTxRate}, all.minTxRate...);
-  visit(Setting{"max_tx_rate", "maxTxRate", 0, kMaxTxRate}, all.maxTxRate...);
+  visit(Setting{"min_tx_rate", "minTxRate", 0, kMaxRate}, all.minTxRate...);
+  visit(Setting{"max_tx_rate", "maxTxRate", 0, kMaxRate}, all.maxTxRate...);
+  visit(Setting{"vlanTrunk", "vlanTrunk", 0, 0, false, true}, all.vlanTrunk...);
+  visit(Setting{"max_rx_rate", "maxRxRate", 0, kMaxRate, false, true}, all.maxRxRate...);
+  visit(Setting{"burst", "burst", 0, kMaxBurst, false, true}, all.burst...);
 }
 
-// What is in force if nothing is requested: untagged, an MTU of 1500, all else off or 0; no MAC.
+// The settings in force if none is requested: untagged, an MTU of 1500, all else off, empty or 0;
+// no MAC.
 PortSettings defaultSettings();
 
 // Replaces those settings of `port` that `over` has.
 void overlay(PortSettings& port, const PortSettings& over);
 
+// Throws std::invalid_argument that names values which exclude each other, of requested settings as
+// well as of those in force: a native VLAN that is also tagged, a burst without a rate.
+void checkTogether(const PortSettings& settings);
+
 // --- The values as texts.
+
+// Values that are texts in configurations and records.
+template <typename Value>
+concept Text =
+    Enumeration<Value> || std::is_same_v<Value, MacAddress> || std::is_same_v<Value, VlanRanges>;
 
 inline std::string textOf(const MacAddress& mac) {
   return mac.text();
+}
+inline std::string textOf(const VlanRanges& vlans) {
+  return vlans.text();
 }
 inline std::string textOf(unsigned number) {
   return std::to_string(number);
@@ -112,6 +137,7 @@ std::string textOf(const std::optional<Value>& value, const char* absent = "none
 // These throw std::invalid_argument "vlanProto 'x': expected 802.1q or 802.1ad" with `key`. Only a
 // unicast MAC is accepted. Words may be in either case: IEEE writes 802.1Q.
 void readText(std::string_view key, const std::string& text, MacAddress& mac);
+void readText(std::string_view key, const std::string& text, VlanRanges& vlans);
 size_t indexOfWord(std::string_view key, const std::string& text,
                    std::span<const char* const> words);
 template <Enumeration Word>
@@ -145,6 +171,9 @@ PortSettings settingsFromMessage(const Message& message, const Refuse& refuse) {
   if (message.has_min_tx_rate()) settings.minTxRate = message.min_tx_rate();
   if (message.has_max_tx_rate()) settings.maxTxRate = message.max_tx_rate();
   if (message.mtu() != 0) settings.mtu = message.mtu();
+  text("vlanTrunk", message.vlan_trunk(), settings.vlanTrunk);
+  if (message.has_max_rx_rate()) settings.maxRxRate = message.max_rx_rate();
+  if (message.has_burst()) settings.burst = message.burst();
   return settings;
 }
 
@@ -160,6 +189,9 @@ void fillMessage(Message& message, const PortSettings& settings) {
   if (settings.minTxRate) message.set_min_tx_rate(*settings.minTxRate);
   if (settings.maxTxRate) message.set_max_tx_rate(*settings.maxTxRate);
   if (settings.mtu) message.set_mtu(*settings.mtu);
+  if (settings.vlanTrunk) message.set_vlan_trunk(textOf(*settings.vlanTrunk));
+  if (settings.maxRxRate) message.set_max_rx_rate(*settings.maxRxRate);
+  if (settings.burst) message.set_burst(*settings.burst);
 }
 
 }  // namespace vdpa

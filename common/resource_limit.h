@@ -5,11 +5,17 @@
 
 namespace vdpa {
 
-// Raises the descriptor limit to the container's maximum. The initial limit is often 1,024, and
-// each attachment takes several descriptors.
+// What a switch of 4,096 ports needs, and the kernel's own limit (fs.nr_open) where nobody has
+// changed that.
+inline constexpr rlim_t kDescriptors = 1 << 20;
+
+// Raises the descriptor limit to kDescriptors if this process may, else to the container's maximum.
+// The initial limit is often 1,024, and each attachment takes several descriptors.
 inline void raiseDescriptorLimit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+  const rlimit more{kDescriptors, kDescriptors};
+  if (limit.rlim_max < kDescriptors && ::setrlimit(RLIMIT_NOFILE, &more) == 0) return;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }

@@ -28,7 +28,7 @@ namespace vdpa {
 namespace {
 
 constexpr uint64_t kMagic = 0x3147505653445056;  // "VPDSVPG1"
-constexpr size_t kMaxSize = 1 << 20;             // bytes; ten times a page of 1,026 ports
+constexpr size_t kMaxSize = 1 << 20;             // bytes; twice a page of 4,160 ports
 
 // The file: a Header, a Cell for each poller, a Name for each port number.
 struct alignas(64) Header {

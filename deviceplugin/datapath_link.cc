@@ -19,6 +19,8 @@
 #include "common/known_fields.h"
 #include "common/log.h"
 #include "common/mutex.h"
+#include "common/port_policy.h"
+#include "common/uplink_config.h"
 #include "common/version.h"
 #include "datapath.grpc.pb.h"
 #include "deviceplugin/config/config.h"
@@ -81,8 +83,16 @@ std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(
       auto* software = resource->mutable_software();
       software->set_queue_pairs(config.software->queuePairs);
       software->set_mtu(config.software->mtu);
-      software->set_uplink_netdev(config.software->uplinkNetdev);
+      const UplinkConfig& uplink = config.software->uplink;
+      software->set_uplink_netdev(uplink.netdev);
+      software->set_uplink_xdp(uplink.xdp);
+      software->set_uplink_pci(uplink.pci);
       software->set_cores(config.software->cores);
+      // A datapath that does not know these does what the defaults say, as far as it can.
+      const PortPolicy& policy = config.software->policy;
+      if (policy.offloads != PortPolicy().offloads) software->set_offloads(policy.offloads);
+      if (policy.stormLimit != PortPolicy().stormLimit)
+        software->set_storm_limit(policy.stormLimit);
     }
     for (const auto& device : devices) describe(device, config, *resource->add_devices());
   }
@@ -92,6 +102,10 @@ std::shared_ptr<const datapath::v1::SetDevicesRequest> requestOf(
 // A field's name in the configuration.
 std::string keyOf(const std::string& field) {
   if (field == "KernelDevice.attributes") return "vdpa";
+  if (field == "SoftwareSwitch.uplink_pci") return "software.uplink.pci";
+  if (field == "SoftwareSwitch.uplink_xdp") return "software.uplink.xdp";
+  if (field == "SoftwareSwitch.offloads") return "software.offloads";
+  if (field == "SoftwareSwitch.storm_limit") return "software.stormLimit";
   return field;
 }
 

@@ -15,6 +15,8 @@
 #include "common/backend.h"
 #include "common/naming.h"
 #include "common/number_list.h"
+#include "common/port_policy.h"
+#include "common/uplink_config.h"
 #include "common/virtio_features.h"
 #include "deviceplugin/config/selector.h"
 #include "deviceplugin/config/yaml_map.h"
@@ -53,34 +55,51 @@ SocketConfig parseSocket(const YAML::Node& node, const std::string& file) {
   return socket;
 }
 
-std::string parseUplink(const YamlMap& software, const std::string& file) {
+UplinkConfig parseUplink(const YamlMap& software, const std::string& file) {
   const YAML::Node node = software.get("uplink");
-  if (!node.IsDefined() || (node.IsScalar() && node.Scalar() == "none")) return "";
-  const char* expected = "{netdev: NAME} or none";
+  if (!node.IsDefined() || (node.IsScalar() && node.Scalar() == "none")) return {};
+  const char* expected = "{netdev: NAME}, {pci: ADDRESS} or none";
   if (!node.IsMap()) software.fail(node, "uplink is not a map", expected);
-  const YamlMap map(node, file, "uplink", {"netdev"});
+  const YamlMap map(node, file, "uplink", {"netdev", "xdp", "pci"});
+  UplinkConfig uplink;
+  const char* address = "a PCI address such as \"0000:65:00.0\"";
+  if (const auto pci = map.text("pci", address)) {
+    if (!isPciAddress(*pci))
+      map.fail(map.get("pci"), fmt::format("pci is '{}'", pci->substr(0, 80)), address);
+    for (const char* key : {"netdev", "xdp"})
+      if (map.get(key).IsDefined())
+        map.fail(map.get(key), fmt::format("uplink has both pci and {}", key), expected);
+    uplink.pci = *pci;
+    return uplink;
+  }
   map.require("netdev", expected);
-  const std::string netdev = *map.text("netdev", "the name of a netdev");
+  uplink.netdev = *map.text("netdev", "the name of a netdev");
+  const auto& netdev = uplink.netdev;
   if (netdev.empty() || netdev.size() > 15 || netdev == "." || netdev == ".." ||
       netdev.find_first_of("/:,") != std::string::npos || hasUnprintable(netdev))
     map.fail(map.get("netdev"), fmt::format("netdev is '{}'", netdev.substr(0, 80)),
              "the name of a netdev, 1 to 15 bytes without '/', ':', ',' or white space");
-  return netdev;
+  uplink.xdp = map.flag("xdp").value_or(false);
+  return uplink;
 }
 
 SoftwareConfig parseSoftware(const YAML::Node& node, const std::string& file) {
-  const YamlMap map(node, file, "software", {"ports", "queuePairs", "mtu", "uplink", "cores"});
+  const YamlMap map(node, file, "software",
+                    {"ports", "queuePairs", "mtu", "uplink", "cores", "offloads", "stormLimit"});
   SoftwareConfig software;
-  map.require("ports", "the number of ports, 1 to 1024");
-  software.ports = *map.number("ports", 1, 1024);
+  map.require("ports", "the number of ports, 1 to 4096");
+  software.ports = *map.number("ports", 1, 4096);
   software.queuePairs = map.number("queuePairs", 1, 16).value_or(software.queuePairs);
   software.mtu = map.number("mtu", 68, 9000).value_or(software.mtu);
-  software.uplinkNetdev = parseUplink(map, file);
+  software.uplink = parseUplink(map, file);
   const char* expected = "a CPU list such as \"2\" or \"2-3,6\"";
   software.cores = map.text("cores", expected).value_or("");
   if (!software.cores.empty() && !parseNumberList(software.cores))
     map.fail(map.get("cores"), fmt::format("cores is '{}'", software.cores.substr(0, 80)),
              expected);
+  software.policy.offloads = map.flag("offloads").value_or(software.policy.offloads);
+  software.policy.stormLimit =
+      map.number("stormLimit", 0, kMaxStormLimit).value_or(software.policy.stormLimit);
   return software;
 }
 
@@ -231,6 +250,23 @@ void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlM
   }
 }
 
+// Refuses uplinks that take all of a device, for more than one switch: packet sockets alone share.
+void refuseSharedUplinks(const Config& config, const YAML::Node& list, const YamlMap& top) {
+  std::map<std::string, const ResourceConfig*> byDevice;
+  for (size_t i = 0; i < config.resources.size(); ++i) {
+    const auto& resource = config.resources[i];
+    if (!resource.software || resource.software->uplink.empty()) continue;
+    const UplinkConfig& uplink = resource.software->uplink;
+    const auto [other, fresh] =
+        byDevice.emplace(uplink.netdev.empty() ? uplink.pci : uplink.netdev, &resource);
+    if (!fresh && (uplink.netdev.empty() || uplink.xdp || other->second->software->uplink.xdp))
+      top.fail(list[i]["software"]["uplink"],
+               fmt::format("{} and an earlier {} would share the uplink {}", resource.fullName(),
+                           other->second->fullName(), other->first),
+               uplink.netdev.empty() ? "another function" : "another netdev, or none with xdp");
+  }
+}
+
 }  // namespace
 
 Config parseConfig(const std::string& text, const std::string& file) {
@@ -254,6 +290,7 @@ Config parseConfig(const std::string& text, const std::string& file) {
     Config config;
     for (const auto& entry : list) config.resources.push_back(parseResource(entry, file));
     refuseSharedNames(config, list, top);
+    refuseSharedUplinks(config, list, top);
     return config;
   } catch (const YAML::Exception& error) {
     throw ConfigError(fmt::format("{}: {}; expected YAML", placeOf(file, error.mark), error.msg));

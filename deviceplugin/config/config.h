@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "common/backend.h"
+#include "common/port_policy.h"
+#include "common/uplink_config.h"
 #include "common/virtio_features.h"
 #include "deviceplugin/config/selector.h"
 
@@ -24,11 +26,12 @@ struct SocketConfig {
 
 // Ports of a software switch.
 struct SoftwareConfig {
-  unsigned ports = 0;        // 1 to 1024
-  unsigned queuePairs = 1;   // 1 to 16
-  unsigned mtu = 1500;       // bytes, 68 to 9000
-  std::string uplinkNetdev;  // empty: none
-  std::string cores;         // CPU list; empty: the switch's choice
+  unsigned ports = 0;       // 1 to 4096
+  unsigned queuePairs = 1;  // 1 to 16
+  unsigned mtu = 1500;      // bytes, 68 to 9000
+  UplinkConfig uplink;
+  std::string cores;  // CPU list; empty: the switch's choice
+  PortPolicy policy = {};
   bool operator==(const SoftwareConfig&) const = default;
 };
 

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "common/json.h"
-#include "common/mac_address.h"
 #include "common/port_settings.h"
 #include "common/version.h"
 #include "deviceplugin/ctl/age.h"
@@ -27,14 +26,24 @@ PortSettings settingsOf(const datapath::v1::Attachment& attachment) {
   });
 }
 
-// The settings besides MAC and VLAN, as a network's configuration names them: the MTU, and what is
+// The VLAN of untagged frames and those of a trunk, "7" or "7,trunk:100-110,200".
+std::string describeVlans(const PortSettings& settings) {
+  std::string text = settings.vlan.value_or(0) ? textOf(settings.vlan) : "";
+  if (!settings.vlanTrunk || settings.vlanTrunk->empty()) return text;
+  if (!text.empty()) text += ',';
+  return text + "trunk:" + textOf(*settings.vlanTrunk);
+}
+
+// The settings besides MAC and VLANs, as a network's configuration names them: the MTU, and what is
 // not the default.
 std::string describeSettings(const PortSettings& settings) {
   std::string text = fmt::format("mtu={}", settings.mtu.value_or(0));
   forEachSetting(
       [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
         if (!value || *value == Value()) return;
-        if (setting.key == "mac" || setting.key == "vlan" || setting.key == "mtu") return;
+        if (setting.key == "mac" || setting.key == "vlan" || setting.key == "vlanTrunk" ||
+            setting.key == "mtu")
+          return;
         if constexpr (std::is_same_v<Value, bool>)
           text += fmt::format(",{}=on", setting.key);
         else
@@ -76,7 +85,7 @@ nlohmann::json toJson(const datapath::v1::Attachment& a) {
   forEachSetting(
       [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
         auto& entry = json[std::string(setting.key)];
-        if constexpr (std::is_same_v<Value, MacAddress> || std::is_enum_v<Value>)
+        if constexpr (Text<Value>)
           entry = textOf(value, "");
         else
           entry = value.value_or(Value());
@@ -110,9 +119,8 @@ void printAttachments(const Options& options) {
     table.add({a.device_id(),
                owner.pod_name().empty() ? "" : owner.pod_namespace() + "/" + owner.pod_name(),
                shortId(owner.container_id()), owner.interface(), owner.network(),
-               textOf(settings.mac, ""), settings.vlan.value_or(0) ? textOf(settings.vlan) : "",
-               describeSettings(settings), age(a.created(), std::time(nullptr)), stateOf(a),
-               a.outlook()});
+               textOf(settings.mac, ""), describeVlans(settings), describeSettings(settings),
+               age(a.created(), std::time(nullptr)), stateOf(a), a.outlook()});
   }
   for (const auto& device : list.devices()) {
     const auto held = holders.byDevice.find(device.id());

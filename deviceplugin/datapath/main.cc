@@ -105,10 +105,9 @@ int run(int argc, char** argv) {
   Programs programs;
   app.option("--run-dir", runDir, "the devices' directories and all sockets").showDefault();
   app.option("--state-dir", stateDir, "owner records").showDefault();
-  app.option(
-      "--worker-dir", workerDirs,
-      "directories of vdpa-worker, vdpa-switch and vdpa-pmd, separated by colons; default: that of "
-      "this program");
+  app.option("--worker-dir", workerDirs,
+             "directories of vdpa-worker, vdpa-switch, vdpa-switch-dpdk and vdpa-pmd, separated by "
+             "colons; default: that of this program");
   app.option("--cgroup-root", programs.cgroupRoot,
              "the host's cgroup file systems; in a container, workers and switches outlive it "
              "only with this and\nin the host's PID namespace");
@@ -145,6 +144,7 @@ int run(int argc, char** argv) {
   const auto directories = workerDirectories(workerDirs);
   programs.worker = findProgram("vdpa-worker", directories);
   programs.vswitch = findProgram("vdpa-switch", directories);
+  programs.vswitchDpdk = findProgram("vdpa-switch-dpdk", directories);
   programs.pmd = findProgram("vdpa-pmd", directories);
   limitMemory(programs.cgroupRoot, memoryLimit);
   const std::string& cgroupRoot = programs.cgroupRoot;

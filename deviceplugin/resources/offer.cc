@@ -9,6 +9,7 @@
 
 #include "common/backend.h"
 #include "common/naming.h"
+#include "common/uplink_config.h"
 #include "deviceplugin/config/config.h"
 #include "deviceplugin/discovery/snapshot.h"
 #include "deviceplugin/resources/backend_fit.h"
@@ -68,6 +69,15 @@ std::set<std::string> portIds(const Config& config) {
   return ids;
 }
 
+// The PCI functions that switches drive, with their resources.
+std::map<std::string, std::string> uplinkFunctions(const Config& config) {
+  std::map<std::string, std::string> functions;
+  for (const auto& resource : config.resources)
+    if (resource.software && !resource.software->uplink.pci.empty())
+      functions[resource.software->uplink.pci] = resource.fullName();
+  return functions;
+}
+
 void offerPorts(ResourceOffer& offer) {
   for (unsigned i = 0; i < offer.resource.software->ports; ++i) {
     Device port;
@@ -83,11 +93,16 @@ Offers makeOffers(const Config& config, const Snapshot& snapshot) {
   Offers offers;
   for (const auto& resource : config.resources) offers.resources.push_back({resource, {}});
   const std::set<std::string> ports = portIds(config);
+  const auto uplinks = uplinkFunctions(config);
 
   for (const auto& candidate : findCandidates(snapshot)) {
     Verdict verdict{candidate.id, whatIs(candidate), "", candidate.never, {}};
     if (ports.contains(candidate.id))
       verdict.reason = "a software port has the same name; rename one of them";
+    if (const auto uplink =
+            candidate.function ? uplinks.find(candidate.function->address) : uplinks.end();
+        uplink != uplinks.end())
+      verdict.reason = "it is the uplink of " + uplink->second;
     if (verdict.reason.empty()) {
       for (auto& offer : offers.resources) {
         const std::string name = offer.resource.fullName();
@@ -140,11 +155,13 @@ std::string describe(const Offers& offers) {
       continue;
     }
     const auto& software = *resource.software;
-    text +=
-        fmt::format(", {} to {}\n  software switch: {} queue pairs, mtu {}, uplink {}, cores {}\n",
-                    devices.front().id, devices.back().id, software.queuePairs, software.mtu,
-                    software.uplinkNetdev.empty() ? "none" : software.uplinkNetdev,
-                    software.cores.empty() ? "not pinned" : software.cores);
+    text += fmt::format(
+        ", {} to {}\n  software switch: {} queue pairs, mtu {}, uplink {}, cores {}, offloads {}, "
+        "storm limit {}\n",
+        devices.front().id, devices.back().id, software.queuePairs, software.mtu,
+        vdpa::describe(software.uplink), software.cores.empty() ? "not pinned" : software.cores,
+        software.policy.offloads ? "on" : "off",
+        software.policy.stormLimit == 0 ? "none" : fmt::format("{}/s", software.policy.stormLimit));
   }
   std::string rest;
   for (const auto& verdict : offers.verdicts) {

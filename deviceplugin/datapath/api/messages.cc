@@ -127,8 +127,12 @@ std::vector<Resource> fromMessage(const datapath::v1::SetDevicesRequest& message
     resource.name = from.name();
     resource.socket = {socket.uid(), socket.gid(), socket.mode(), socket.selinux_label()};
     if (from.has_software())
-      resource.software = {software.queue_pairs(), software.mtu(), software.uplink_netdev(),
+      resource.software = {software.queue_pairs(),
+                           software.mtu(),
+                           {software.uplink_netdev(), software.uplink_xdp(), software.uplink_pci()},
                            software.cores()};
+    if (software.has_offloads()) resource.policy.offloads = software.offloads();
+    if (software.has_storm_limit()) resource.policy.stormLimit = software.storm_limit();
     for (const auto& device : from.devices()) {
       if (isOfUnknownKind(device, from)) continue;
       if (!resource.devices.emplace(device.id(), fromMessage(device)).second)

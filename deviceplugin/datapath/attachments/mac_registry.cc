@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <cstddef>
 #include <optional>
 #include <set>
 #include <string>
@@ -9,6 +10,7 @@
 #include "common/mac_address.h"
 #include "common/mutex.h"
 #include "common/port_settings.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/default_mac.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -24,10 +26,26 @@ bool samePod(const Owner& a, const Owner& b) {
          (!a.podName.empty() && a.podName == b.podName && a.podNamespace == b.podNamespace);
 }
 
+// Those in which the port has its MAC. 0 is that of a port without any.
+VlanRanges::Set vlansOf(const PortSettings& port) {
+  auto vlans = port.vlanTrunk.value_or(VlanRanges()).set();
+  const unsigned untagged = port.vlan.value_or(0);
+  if (untagged != 0 || vlans.none()) vlans.set(untagged);
+  return vlans;
+}
+
+// The lowest VLAN of both.
+std::optional<size_t> sharedVlan(const PortSettings& a, const PortSettings& b) {
+  const auto shared = vlansOf(a) & vlansOf(b);
+  for (size_t vlan = 0; vlan < shared.size(); ++vlan)
+    if (shared.test(vlan)) return vlan;
+  return std::nullopt;
+}
+
 // The frames for `holder` would go to `attachment`, which is another pod's.
 bool losesMac(const Attachment& holder, const Attachment& attachment) {
-  return holder.port.mac == attachment.port.mac && holder.port.vlan == attachment.port.vlan &&
-         holder.resource == attachment.resource && !samePod(holder.owner, attachment.owner);
+  return holder.port.mac == attachment.port.mac && holder.resource == attachment.resource &&
+         !samePod(holder.owner, attachment.owner) && sharedVlan(holder.port, attachment.port);
 }
 
 void refuse(const Attachment& attachment, const Attachment& holder) {
@@ -35,8 +53,9 @@ void refuse(const Attachment& attachment, const Attachment& holder) {
       Refusal::aborted,
       fmt::format("cannot attach {}: mac {} is already used in VLAN {} of {} by {} (device {}); "
                   "give this pod another one, or wait until that pod is gone",
-                  attachment.deviceId, textOf(attachment.port.mac), textOf(attachment.port.vlan),
-                  attachment.resource, describeOwner(holder.owner), holder.deviceId));
+                  attachment.deviceId, textOf(attachment.port.mac),
+                  sharedVlan(holder.port, attachment.port).value_or(0), attachment.resource,
+                  describeOwner(holder.owner), holder.deviceId));
 }
 
 }  // namespace

@@ -72,9 +72,11 @@ LiveAttachment Node::describe(const OwnerRecord& record,
     live.state = worker->state().text();
     // A closed port has no socket: to its worker, the engine is down.
     if (const auto vswitch = switches.find(record.attachment.resource);
-        vswitch && record.device.backend == BackendKind::software)
-      if (const auto problem = vswitch->portProblem(record.attachment.deviceId); !problem.empty())
-        live.state = WorkerState{WorkerState::Phase::failed, problem}.text();
+        vswitch && record.device.backend == BackendKind::software) {
+      std::string problem = vswitch->portProblem(record.attachment.deviceId);
+      if (problem.empty()) problem = vswitch->offence(record.attachment.deviceId);
+      if (!problem.empty()) live.state = WorkerState{WorkerState::Phase::failed, problem}.text();
+    }
     const auto status = worker->status();
     live.workerDeaths = status.deaths;
     live.workerVersion = status.version;

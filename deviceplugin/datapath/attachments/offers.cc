@@ -21,7 +21,7 @@ void Offers::setDevices(const std::vector<Resource>& resources) {
   Provisioner::Devices provisioned;
   for (const auto& resource : resources) {
     for (const auto& [id, device] : resource.devices) {
-      offers[id] = {resource.name, resource.socket, resource.software, device};
+      offers[id] = {resource.name, resource.socket, resource.software, device, resource.policy};
       if (device.provision) provisioned[id] = device;
     }
   }

@@ -42,6 +42,7 @@ OwnerRecord Attachments::prepare(const Call& call, OfferedDevice offer, MacRegis
   record.socket = offer.socket;
   record.software = offer.software;
   record.device = offer.device;
+  record.policy = offer.policy;
   record.routes = request.routes;
   Attachment& attachment = record.attachment;
   attachment.deviceId = id;

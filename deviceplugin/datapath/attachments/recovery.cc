@@ -117,7 +117,8 @@ void Recovery::startSwitches(const std::vector<OwnerRecord>& live) {
       byResource[record.attachment.resource].push_back(&record);
   for (const auto& [resource, records] : byResource) {
     SwitchHandle::Ports ports;
-    for (const auto* record : records) ports[record->attachment.deviceId] = record->attachment.port;
+    for (const auto* record : records)
+      ports[record->attachment.deviceId] = {record->attachment.port, record->policy};
     node_.switches.start(resource, records.front()->software, std::move(ports));
   }
 }

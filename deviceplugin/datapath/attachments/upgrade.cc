@@ -60,7 +60,8 @@ void Upgrade::run(const std::stop_token& stop) {
 std::vector<Upgrade::UpgradableProcess> Upgrade::upgradableProcesses() {
   std::vector<UpgradableProcess> processes;
   for (const auto& [resource, vswitch] : node_.switches.all())
-    processes.push_back({"vdpa-switch of " + resource, node_.options.programs.vswitch,
+    processes.push_back({"vdpa-switch of " + resource,
+                         node_.options.programs.switchFor(vswitch->config().uplink),
                          [vswitch = vswitch] { return vswitch->process(); },
                          [resource = resource](const DeviceTable::Device& device) {
                            return device.record->device.backend == BackendKind::software &&

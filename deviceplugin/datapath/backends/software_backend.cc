@@ -54,7 +54,7 @@ std::shared_ptr<SwitchHandle> SoftwareBackend::switchOf(const OwnerRecord& recor
 }
 
 void SoftwareBackend::addPort(const OwnerRecord& record) {
-  switchOf(record)->addPort(record.attachment.deviceId, record.attachment.port);
+  switchOf(record)->addPort(record.attachment.deviceId, {record.attachment.port, record.policy});
 }
 
 std::optional<EngineAddress> SoftwareBackend::engine(const OwnerRecord& record) const {
@@ -74,7 +74,7 @@ void SoftwareBackend::check(const OwnerRecord& record, Differences& differences)
   if (!status.up) return differences.add("{}", status.reason);
   const auto ports = vswitch->readPorts();
   if (const auto port = ports.find(attachment.deviceId); port != ports.end())
-    comparePorts(differences, attachment.port, port->second);
+    comparePorts(differences, attachment.port, port->second.settings);
   else
     differences.add("{} has no port on the switch of {}", attachment.deviceId, attachment.resource);
 }

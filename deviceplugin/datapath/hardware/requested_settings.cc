@@ -14,6 +14,7 @@ namespace vdpa::datapath {
 PortSettings hardwareSettings(const std::string& deviceId, PortSettings requested,
                               PortSettings port) {
   checkNumbers(deviceId, requested);
+  refuseSwitchSettings(deviceId, requested);
   const bool tagged = requested.vlan.value_or(0) != 0;
   if (const unsigned qos = requested.vlanQos.value_or(0); !tagged && qos != 0)
     refuseSettings(deviceId, fmt::format("vlanQoS {} needs a vlan that is not 0", qos));

@@ -12,7 +12,9 @@
 #include "common/backend.h"
 #include "common/naming.h"
 #include "common/paths.h"
+#include "common/port_policy.h"
 #include "common/unix_socket.h"
+#include "common/uplink_config.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 
 namespace vdpa::datapath {
@@ -100,6 +102,15 @@ void checkDeviceSet(const std::vector<Resource>& resources) {
             "resource {}: {} queue pairs; expected 1 to 16", resource.name, software.queuePairs);
     require(software.mtu >= 68 && software.mtu <= 9000, "resource {}: MTU {}; expected 68 to 9000",
             resource.name, software.mtu);
+    const UplinkConfig& uplink = software.uplink;
+    require(uplink.pci.empty() || isPciAddress(uplink.pci),
+            "resource {}: uplink '{}' is not a PCI address", resource.name, uplink.pci);
+    require(uplink.netdev.empty() || uplink.pci.empty(),
+            "resource {}: netdev {} and PCI function {}; expected one uplink", resource.name,
+            uplink.netdev, uplink.pci);
+    require(resource.policy.stormLimit <= kMaxStormLimit,
+            "resource {}: storm limit {}; expected 0 to {}", resource.name,
+            resource.policy.stormLimit, kMaxStormLimit);
     require(resource.socket.mode <= 0777, "resource {}: socket mode {:o}; expected at most 777",
             resource.name, resource.socket.mode);
     for (const auto& [id, device] : resource.devices) {

@@ -9,6 +9,8 @@
 
 #include "common/backend.h"
 #include "common/paths.h"
+#include "common/port_policy.h"
+#include "common/uplink_config.h"
 #include "common/vdpa_attributes.h"
 
 namespace vdpa::datapath {
@@ -27,8 +29,8 @@ struct SocketOptions {
 struct SwitchConfig {
   unsigned queuePairs = 1;  // of each port
   unsigned mtu = 1500;      // bytes of layer-3 payload
-  std::string uplink;       // a netdev; empty: none
-  std::string cores;        // a CPU list; empty: the switch's choice
+  UplinkConfig uplink;
+  std::string cores;  // a CPU list; empty: the switch's choice
 
   bool operator==(const SwitchConfig&) const = default;
 };
@@ -62,6 +64,7 @@ struct OfferedDevice {
   SocketOptions socket;
   SwitchConfig software;
   DeviceConfig device;
+  PortPolicy policy = {};
 };
 
 struct Resource {
@@ -69,6 +72,7 @@ struct Resource {
   SocketOptions socket;
   SwitchConfig software;                        // for its devices that are ports
   std::map<std::string, DeviceConfig> devices;  // by ID
+  PortPolicy policy = {};                       // of those that are ports
 
   bool hasPorts() const;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 
@@ -12,7 +13,7 @@
 namespace vdpa::datapath {
 namespace {
 
-// What vdpa-switch can't do for a port: only these values are possible.
+// Settings that vdpa-switch lacks: only these values are possible.
 PortSettings onlyPossible() {
   PortSettings values;
   values.vlanQos = 0;
@@ -39,6 +40,18 @@ void checkNumbers(const std::string& deviceId, const PortSettings& requested) {
       requested);
 }
 
+void refuseSwitchSettings(const std::string& deviceId, const PortSettings& requested) {
+  forEachSetting(
+      [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
+        if (setting.switchOnly && value && *value != Value())
+          refuseSettings(deviceId,
+                         fmt::format("{} {} is only possible on a software port; remove it "
+                                     "from the network's configuration",
+                                     setting.key, textOf(*value)));
+      },
+      requested);
+}
+
 PortSettings softwarePort(const std::string& deviceId, const PortSettings& requested,
                           unsigned switchMtu) {
   const PortSettings possible = onlyPossible();
@@ -60,6 +73,11 @@ PortSettings softwarePort(const std::string& deviceId, const PortSettings& reque
                    fmt::format("mtu {}: expected {} to {}, the MTU of the resource's switch",
                                *port.mtu, kMinMtu, switchMtu));
   checkNumbers(deviceId, requested);
+  try {
+    checkTogether(requested);
+  } catch (const std::invalid_argument& error) {
+    refuseSettings(deviceId, error.what());
+  }
   return port;
 }
 

@@ -13,6 +13,10 @@ namespace vdpa::datapath {
 // Throws RefusedError (invalidArgument) that names a number which no device can have.
 void checkNumbers(const std::string& deviceId, const PortSettings& requested);
 
+// Throws RefusedError (invalidArgument) that names a setting which only a port of vdpa-switch can
+// have.
+void refuseSwitchSettings(const std::string& deviceId, const PortSettings& requested);
+
 // The settings that result from the requested ones; an absent MAC stays absent. Throws RefusedError
 // (invalidArgument), naming the setting, if a software port of a switch with `switchMtu` cannot
 // have it. Without a request: link up, no VLAN, the switch's MTU, no spoof check.

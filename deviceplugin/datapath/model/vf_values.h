@@ -5,8 +5,9 @@
 
 namespace vdpa::datapath {
 
-// Without an MTU, which is not the PF's. An absent spoofCheck or trust is one that the driver
-// doesn't report, an absent MAC one that the VF's driver chooses.
+// Without an MTU, which is not the PF's, and without the settings that only vdpa-switch has. An
+// absent spoofCheck or trust is one that the driver doesn't report, an absent MAC one that the VF's
+// driver chooses.
 using VfValues = PortSettings;
 
 // The values of a VF whose driver reports none.
@@ -15,6 +16,11 @@ inline VfValues unreportedVf() {
   values.mtu.reset();
   values.spoofCheck.reset();
   values.trust.reset();
+  forEachSetting(
+      [](const Setting& setting, auto& value) {
+        if (setting.switchOnly) value.reset();
+      },
+      values);
   return values;
 }
 

@@ -29,6 +29,7 @@ nlohmann::json deviceJson(const OwnerRecord& record) {
           {"queuePairs", attachment.queuePairs},
           {"queueSize", attachment.queueSize},
           {"vlan", attachment.port.vlan.value_or(0)},
+          {"vlanTrunk", textOf(attachment.port.vlanTrunk, "")},
           {"network", attachment.owner.network},
           {"interface", attachment.owner.interface},
           {"ips", attachment.ips},

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -29,6 +30,7 @@
 #include "common/port_settings.h"
 #include "common/serving_page.h"
 #include "common/task.h"
+#include "common/uplink_config.h"
 #include "deviceplugin/datapath/model/device_counters.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/programs.h"
@@ -57,8 +59,21 @@ constexpr unsigned kAnyMtu = UINT16_MAX;  // the switch has checked it
 SwitchHandle::Ports portsOf(const control::PortList& list) {
   SwitchHandle::Ports ports;
   for (const auto& each : list.ports())
-    ports[each.port().id()] = portFromControl(each.port(), kAnyMtu);
+    ports[each.port().id()] = {portFromControl(each.port(), kAnyMtu),
+                               policyFromControl(each.port())};
   return ports;
+}
+
+// The first setting in force that 0.1.0 does not know, "max_rx_rate 100"; empty: none.
+std::string unknownTo010(const PortSettings& settings) {
+  std::string found;
+  forEachSetting(
+      [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
+        if (setting.since010 || !value || *value == Value() || !found.empty()) return;
+        found = fmt::format("{} {}", setting.key, textOf(*value));
+      },
+      settings);
+  return found;
 }
 
 std::set<std::string> idsOf(const control::HelloAnswer& hello) {
@@ -87,7 +102,10 @@ std::vector<unsigned> coresOf(const std::string& text) {
 // The configuration that the switch reports. If its cores are those of `launched`, they are written
 // as there.
 SwitchConfig configOf(const control::SwitchHello& hello, const SwitchConfig& launched) {
-  SwitchConfig config{hello.queue_pairs(), hello.mtu(), hello.uplink(), launched.cores};
+  SwitchConfig config{hello.queue_pairs(),
+                      hello.mtu(),
+                      {hello.uplink(), hello.uplink_xdp(), hello.uplink_pci()},
+                      launched.cores};
   const std::vector<unsigned> cores(hello.cores().begin(), hello.cores().end());
   if (cores != coresOf(launched.cores)) config.cores = fmt::format("{}", fmt::join(cores, ","));
   return config;
@@ -131,7 +149,7 @@ SwitchHandle::~SwitchHandle() {
 
 void SwitchHandle::launch() {
   const SwitchConfig config = this->config();
-  std::vector<std::string> arguments = {programs_.vswitch,
+  std::vector<std::string> arguments = {programs_.switchFor(config.uplink),
                                         "--name=" + name_,
                                         "--control=" + paths_.switchControl(name_),
                                         "--ports-dir=" + paths_.switchPorts(name_),
@@ -139,7 +157,10 @@ void SwitchHandle::launch() {
                                         fmt::format("--mtu={}", config.mtu),
                                         "--log-level=" + programs_.logLevel,
                                         "--log-format=" + programs_.logFormat};
-  if (!config.uplink.empty()) arguments.push_back("--uplink=" + config.uplink);
+  const UplinkConfig& uplink = config.uplink;
+  if (!uplink.netdev.empty())
+    arguments.push_back((uplink.xdp ? "--uplink-xdp=" : "--uplink=") + uplink.netdev);
+  if (!uplink.pci.empty()) arguments.push_back("--uplink-pci=" + uplink.pci);
   if (!config.cores.empty()) arguments.push_back("--cores=" + config.cores);
   // On the event thread, so that nothing there sees the new process answer before it is in force.
   // The previous one is destroyed by this thread, without the mutex: its end waits for the loop,
@@ -162,6 +183,7 @@ void SwitchHandle::launch() {
             [this](SupervisedProcess& silent) { return onRecovered(silent); }});
     Lock lock(mutex_);
     process_.swap(process);
+    offences_.clear();  // of the one before
     return process;
   });
 }
@@ -202,13 +224,14 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, control::HelloAnswer h
                               SwitchConfig launched) {
   const SwitchConfig running = configOf(hello.vswitch(), launched);
   const bool same = running == launched;
+  of010_ = hello.version() == "0.1.0";
   present_ = idsOf(hello);
   Ports kept;
   if (!present_.empty()) {
     const auto answer = co_await process.ask(listRequest());
     learnClosures(answer.ports());
-    for (auto& [id, settings] : portsOf(answer.ports()))
-      if (holders_.unknown(id)) kept.emplace(id, settings);
+    for (auto& [id, port] : portsOf(answer.ports()))
+      if (holders_.unknown(id)) kept.emplace(id, port);
   }
   bool empty = true, upgrading = false;
   {
@@ -248,7 +271,7 @@ Task<void> SwitchHandle::onRecovered(SupervisedProcess& process) {
 // Adds and removes ports until the switch has those of ports_, which may change meanwhile. A port
 // that it already has may be a previous pod's, so all get their settings.
 Task<void> SwitchHandle::settle(SupervisedProcess& process) {
-  std::set<std::string> done;
+  std::map<std::string, unsigned> done;  // with the storm limit, which may change meanwhile
   for (;;) {
     std::string id;
     control::Request request;
@@ -260,20 +283,21 @@ Task<void> SwitchHandle::settle(SupervisedProcess& process) {
         request = removal(id);
       } else {
         const auto next = std::find_if(ports_.begin(), ports_.end(), [&](const auto& port) {
-          return !done.contains(port.first);
+          const auto found = done.find(port.first);
+          return found == done.end() || found->second != port.second.policy.stormLimit;
         });
         if (next == ports_.end()) co_return;
         id = next->first;
         auto& port =
             present_.contains(id) ? *request.mutable_set_port() : *request.mutable_add_port();
         port = newPort(id, next->second);
+        done[id] = next->second.policy.stormLimit;
       }
     }
     if (request.has_remove_port())
       present_.erase(id);
     else
       present_.insert(id);
-    done.insert(id);
     const auto operation = request.operation_case();
     try {
       co_await process.ask(std::move(request));
@@ -290,6 +314,10 @@ Task<void> SwitchHandle::settle(SupervisedProcess& process) {
 
 // Called between its end and its next start.
 bool SwitchHandle::closeCrasher(pid_t pid, bool outOfMemory) {
+  {
+    Lock lock(mutex_);
+    offences_.clear();  // the next one has all other ports open
+  }
   const auto crash = takeSwitchCrash(paths_.switchControl(name_), pid, outOfMemory);
   if (outOfMemory) {
     naming_.cancel();
@@ -326,7 +354,7 @@ Task<void> SwitchHandle::nameUnallocated() {
   std::vector<std::string> ids;
   {
     Lock lock(mutex_);
-    for (const auto& [id, settings] : ports_) ids.push_back(id);
+    for (const auto& [id, port] : ports_) ids.push_back(id);
   }
   std::vector<std::pair<uint64_t, std::string>> suspects;
   const auto deadline = Clock::now() + kAskTime;
@@ -363,9 +391,20 @@ void SwitchHandle::learnClosures(const control::PortList& list) {
 }
 
 void SwitchHandle::onEvent(const control::Event& event) {
+  if (event.has_port()) {
+    const auto& port = event.port();
+    Lock lock(mutex_);
+    if (port.connected())
+      offences_.erase(port.id());
+    else if (!port.reason().empty() && ports_.contains(port.id()))
+      offences_[port.id()] = fmt::format(
+          "vdpa-switch of {} closed the port for what its pod did: {}", resource_, port.reason());
+    return;
+  }
   if (!event.has_opened()) return;
   {
     Lock lock(mutex_);
+    offences_.erase(event.opened().id());
     const auto closure = closures_.find(event.opened().id());
     if (closure == closures_.end()) return;
     closure->second.reason.clear();
@@ -374,8 +413,9 @@ void SwitchHandle::onEvent(const control::Event& event) {
 }
 
 // For add_port and set_port. A switch of 0.1.0 ignores the closure.
-control::Port SwitchHandle::newPort(const std::string& id, const PortSettings& settings) const {
-  auto port = controlFromPort(id, settings);
+control::Port SwitchHandle::newPort(const std::string& id, const SwitchPort& wanted) const {
+  auto port = controlFromPort(id, wanted.settings);
+  setPolicy(port, wanted.policy);
   const auto closure = closures_.find(id);
   if (closure == closures_.end() || closure->second.reason.empty()) return port;
   const auto left =
@@ -391,6 +431,12 @@ std::string SwitchHandle::portProblem(const std::string& id) const {
   Lock lock(mutex_);
   const auto closure = closures_.find(id);
   return closure == closures_.end() ? "" : closure->second.reason;
+}
+
+std::string SwitchHandle::offence(const std::string& id) const {
+  Lock lock(mutex_);
+  const auto offence = offences_.find(id);
+  return offence == offences_.end() ? "" : offence->second;
 }
 
 SwitchConfig SwitchHandle::config() const {
@@ -419,11 +465,50 @@ void SwitchHandle::configure(const SwitchConfig& config) {
   restart();
 }
 
-void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) {
+void SwitchHandle::limitStorms(unsigned stormLimit) {
+  std::vector<std::string> changed;
+  {
+    Lock lock(mutex_);
+    stormLimit_ = stormLimit;
+    for (auto& [id, port] : ports_) {
+      if (port.policy.stormLimit == stormLimit) continue;
+      port.policy.stormLimit = stormLimit;
+      changed.push_back(id);
+    }
+  }
+  if (changed.empty()) return;
+  log::info("the storm limit of {} is now {}", resource_,
+            stormLimit == 0 ? "none" : fmt::format("{} frames/s", stormLimit));
+  thread_.wait(setPorts(std::move(changed)));
+}
+
+// A switch that is not ready gets the settings when it comes up.
+Task<void> SwitchHandle::setPorts(std::vector<std::string> ids) {
+  for (const auto& id : ids) {
+    if (!ready_ || !present_.contains(id)) continue;
+    control::Request request;
+    {
+      Lock lock(mutex_);
+      const auto port = ports_.find(id);
+      if (port == ports_.end()) continue;
+      *request.mutable_set_port() = newPort(id, port->second);
+    }
+    try {
+      co_await change(std::move(request));
+    } catch (const NoAnswer& error) {
+      log::debug("cannot change the port of {}: {}", id, error.what());
+    } catch (const std::runtime_error& error) {
+      log::error("vdpa-switch of {}: set_port of {}: {}", resource_, id, error.what());
+    }
+  }
+}
+
+void SwitchHandle::addPort(const std::string& id, const SwitchPort& port) {
   // Stored first, so that a switch that starts meanwhile gets it too.
   {
     Lock lock(mutex_);
-    ports_[id] = settings;
+    ports_[id] = port;
+    if (stormLimit_) ports_[id].policy.stormLimit = *stormLimit_;
   }
   try {
     thread_.wait(put(id, Clock::now() + kUpTime));
@@ -434,21 +519,34 @@ void SwitchHandle::addPort(const std::string& id, const PortSettings& settings) 
   }
 }
 
-// Waits for a switch that is just starting.
+// Waits for a switch that is just starting, and for the replacement of one that would ignore a
+// setting.
 Task<void> SwitchHandle::put(std::string id, Clock::time_point deadline) {
-  while (!ready_) {
-    if (const auto silence = process()->silence(); !silence.empty()) throw NoAnswer(silence);
-    const bool inTime = co_await becameReady_.waitUntil(deadline);
-    if (!inTime) throw NoAnswer(status().reason);
-  }
-  if (!present_.insert(id).second) co_return;  // it got the port when it started
-  PortSettings settings;
+  std::string newer;
   {
     Lock lock(mutex_);
-    settings = ports_[id];
+    const auto port = ports_.find(id);
+    if (port == ports_.end()) co_return;
+    newer = unknownTo010(port->second.settings);
+  }
+  while (!ready_ || (of010_ && !newer.empty())) {
+    if (const auto silence = process()->silence(); !silence.empty()) throw NoAnswer(silence);
+    const bool inTime = co_await becameReady_.waitUntil(deadline);
+    if (inTime) continue;
+    if (!ready_) throw NoAnswer(status().reason);
+    throw NoAnswer(
+        fmt::format("{} needs a newer vdpa-switch than the one that runs, {}, which is being "
+                    "replaced: try again, and if it stays, see the log of vdpa-datapath",
+                    newer, status().version));
   }
   control::Request request;
-  *request.mutable_add_port() = controlFromPort(id, settings);
+  {
+    Lock lock(mutex_);
+    const auto port = ports_.find(id);
+    if (port == ports_.end()) co_return;  // it was removed meanwhile
+    *request.mutable_add_port() = newPort(id, port->second);
+  }
+  if (!present_.insert(id).second) co_return;  // it got the port when it started
   co_await change(std::move(request));
 }
 
@@ -457,6 +555,7 @@ void SwitchHandle::removePort(const std::string& id) {
     Lock lock(mutex_);
     ports_.erase(id);
     closures_.erase(id);  // they don't apply to the device's next pod
+    offences_.erase(id);
   }
   thread_.wait(takeAway(id));
   Lock changing(changing_);

@@ -5,12 +5,15 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "common/mutex.h"
 #include "common/paths.h"
+#include "common/port_policy.h"
+#include "common/port_settings.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/device_counters.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
@@ -27,9 +30,15 @@ struct Holders {
   std::function<Task<uint64_t>(std::string id, std::chrono::milliseconds timeout)> unallocated;
 };
 
+// A port that a switch must have.
+struct SwitchPort {
+  PortSettings settings;
+  PortPolicy policy = {};
+};
+
 class SwitchHandle {
  public:
-  using Ports = std::map<std::string, PortSettings>;  // by device ID
+  using Ports = std::map<std::string, SwitchPort>;  // by device ID
 
   // Adopts the resource's switch if one runs, else starts it. `ports` are those of the owner
   // records. A port of a running switch that is not in `ports` stays if its device is withheld.
@@ -46,8 +55,12 @@ class SwitchHandle {
   SwitchConfig config() const;
   void configure(const SwitchConfig& config);
 
-  // Throws RefusedError (aborted) while the switch is down.
-  void addPort(const std::string& id, const PortSettings& settings);
+  // From now on the limit of all ports, also of later ones. See PortPolicy.
+  void limitStorms(unsigned stormLimit);
+
+  // Throws RefusedError (aborted) while the switch is down, and if it is of a release that does not
+  // know a requested setting and is not replaced in time.
+  void addPort(const std::string& id, const SwitchPort& port);
   void removePort(const std::string& id);
   // The path of the port's private socket, which may not exist yet.
   std::string portSocket(const std::string& id) const;
@@ -64,6 +77,9 @@ class SwitchHandle {
   std::string problem() const;
   // Why this port alone can't be used.
   std::string portProblem(const std::string& id) const;
+  // Why the switch ended the connection of the port's pod and closed the port, until that is open
+  // again; empty: it didn't. The device is usable all the same.
+  std::string offence(const std::string& id) const;
   // The current process.
   std::shared_ptr<SupervisedProcess> process() const;
   // Ends the process and starts the program that is installed now, with the same ports.
@@ -84,6 +100,7 @@ class SwitchHandle {
   void launch();
   Task<void> settle(SupervisedProcess& process);
   Task<void> put(std::string id, Clock::time_point deadline);
+  Task<void> setPorts(std::vector<std::string> ids);
   Task<void> takeAway(std::string id);
   Task<void> change(control::Request request);
   Task<void> onRecovered(SupervisedProcess& process);
@@ -91,7 +108,7 @@ class SwitchHandle {
   Task<void> nameUnallocated();
   void learnClosures(const control::PortList& list);
   void onEvent(const control::Event& event);
-  control::Port newPort(const std::string& id, const PortSettings& settings) const REQUIRES(mutex_);
+  control::Port newPort(const std::string& id, const SwitchPort& port) const REQUIRES(mutex_);
   void restart() REQUIRES(changing_);
   Task<void> onUp(SupervisedProcess& process, control::HelloAnswer hello, SwitchConfig launched);
 
@@ -107,14 +124,18 @@ class SwitchHandle {
   bool stopped_ GUARDED_BY(changing_) = false;
   mutable Mutex mutex_;  // held briefly
   Ports ports_ GUARDED_BY(mutex_);
+  std::optional<unsigned> stormLimit_ GUARDED_BY(mutex_);       // once limitStorms() has set it
   std::map<std::string, Closure> closures_ GUARDED_BY(mutex_);  // by device ID
   // Of the switch that runs or starts.
   SwitchConfig config_ GUARDED_BY(mutex_);
   bool upgrading_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<SupervisedProcess> process_ GUARDED_BY(mutex_);
+  // Why ports are closed for what their pods did, by device ID.
+  std::map<std::string, std::string> offences_ GUARDED_BY(mutex_);
 
   // Used only by the event thread:
   bool ready_ = false;             // the switch has exactly the ports of ports_
+  bool of010_ = false;             // it ignores the settings that 0.1.0 does not know
   std::set<std::string> present_;  // the ports that it has or is getting
   Notification becameReady_;
   Job naming_;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -42,28 +43,29 @@ void SwitchSet::start(const std::string& resource, const SwitchConfig& config,
 }
 
 void SwitchSet::offer(const std::vector<Resource>& resources) {
-  std::map<std::string, SwitchConfig> offered;
+  std::map<std::string, Offered> offered;
   for (const auto& resource : resources)
-    if (resource.hasPorts()) offered[resource.name] = resource.software;
+    if (resource.hasPorts())
+      offered[resource.name] = {resource.software, resource.policy.stormLimit};
   {
     Lock lock(mutex_);
     offered_ = offered;  // from now on collect() keeps what runs for these
   }
-  for (const auto& [resource, config] : offered) {
+  for (const auto& [resource, wanted] : offered) {
     if (find(resource)) continue;
     Lock starting(starting_);
-    start(resource, config, {});
+    start(resource, wanted.config, {});
   }
 }
 
 void SwitchSet::settle() {
-  std::map<std::string, SwitchConfig> offered;
+  std::map<std::string, Offered> offered;
   {
     Lock lock(mutex_);
     if (!offered_) return;
     offered = *offered_;
   }
-  for (const auto& [resource, config] : offered) configure(resource);
+  for (const auto& [resource, wanted] : offered) configure(resource);
   for (const auto& [resource, handle] : all()) collect(resource);
   stopStrays();
 }
@@ -72,16 +74,17 @@ void SwitchSet::settle() {
 void SwitchSet::configure(const std::string& resource) {
   const auto handle = find(resource);
   if (!handle) return;
-  const auto wanted = [&] {
+  const auto offer = [&]() -> std::optional<Offered> {
     Lock lock(mutex_);
     const auto found = offered_->find(resource);
-    return found == offered_->end() ? handle->config() : found->second;
+    return found == offered_->end() ? std::nullopt : std::optional(found->second);
   };
-  SwitchConfig config;
+  std::optional<Offered> wanted;
   do {
-    config = wanted();
-    handle->configure(config);
-  } while (config != wanted());
+    wanted = offer();
+    handle->configure(wanted ? wanted->config : handle->config());
+    if (wanted) handle->limitStorms(wanted->stormLimit);
+  } while (wanted != offer());
 }
 
 void SwitchSet::upgrade(const std::string& resource) {

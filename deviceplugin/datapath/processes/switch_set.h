@@ -53,8 +53,13 @@ class SwitchSet {
   // Held while a switch is started, or one of an earlier vdpa-datapath without a handle is ended.
   Mutex starting_;
   mutable Mutex mutex_;  // held briefly
+  struct Offered {
+    SwitchConfig config;
+    unsigned stormLimit = 0;  // frames/s of each port; 0: none
+    bool operator==(const Offered&) const = default;
+  };
   // By resource; none before the first offer().
-  std::optional<std::map<std::string, SwitchConfig>> offered_ GUARDED_BY(mutex_);
+  std::optional<std::map<std::string, Offered>> offered_ GUARDED_BY(mutex_);
   Switches switches_ GUARDED_BY(mutex_);
 };
 

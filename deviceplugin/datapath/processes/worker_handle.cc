@@ -30,12 +30,15 @@
 namespace vdpa::datapath {
 namespace {
 
-// The largest ring that a front-end may set up; what device.json recommends is smaller.
-constexpr unsigned kMaxQueueSize = 1024;
+// The largest ring that a front-end may set up; what device.json recommends is smaller. Behind the
+// switch any that virtio allows (virtio 1.2, 2.7 and 2.8): it works with every size.
+constexpr unsigned kMaxQueueSize = 1024, kMaxSwitchQueueSize = 32768;
 
 std::vector<std::string> argumentsOf(const Programs& programs, const Paths& paths,
                                      const OwnerRecord& record, const EngineAddress& engine) {
   const Attachment& attachment = record.attachment;
+  const unsigned maxQueueSize =
+      engine.flag == "--switch-port" ? kMaxSwitchQueueSize : kMaxQueueSize;
   std::vector<std::string> arguments = {programs.worker,
                                         "--device=" + attachment.deviceId,
                                         "--socket=" + paths.podSocket(attachment.deviceId),
@@ -45,7 +48,7 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
                                         engine.flag + "=" + engine.path,
                                         "--control=" + paths.workerControl(attachment.deviceId),
                                         fmt::format("--queue-pairs={}", attachment.queuePairs),
-                                        fmt::format("--queue-size={}", kMaxQueueSize),
+                                        fmt::format("--queue-size={}", maxQueueSize),
                                         "--log-level=" + programs.logLevel,
                                         "--log-format=" + programs.logFormat};
   // Its name may be another device's when the worker is started again.
@@ -54,6 +57,7 @@ std::vector<std::string> argumentsOf(const Programs& programs, const Paths& path
   // Without it the worker reports the device's own.
   if (const auto mac = attachment.port.mac) arguments.push_back("--mac=" + mac->text());
   if (const auto mtu = attachment.port.mtu) arguments.push_back(fmt::format("--mtu={}", *mtu));
+  if (!record.policy.offloads) arguments.push_back("--offloads=false");
   if (!record.socket.selinuxLabel.empty())
     arguments.push_back("--selinux-label=" + record.socket.selinuxLabel);
   return arguments;
@@ -115,7 +119,7 @@ void WorkerHandle::take(const control::WorkerStatus& status) {
   if (!healthSame) onChange_();  // which checks all devices
 }
 
-// What a device's health depends on; whether a pod is connected does not matter.
+// A device's health depends on these; whether a pod is connected does not matter.
 std::tuple<bool, bool, std::string> WorkerHandle::health() const {
   return {ready_, engineDown_, engineDown_ ? reason_ : ""};
 }

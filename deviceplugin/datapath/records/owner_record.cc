@@ -11,7 +11,10 @@
 #include "common/backend.h"
 #include "common/json.h"
 #include "common/mac_address.h"
+#include "common/port_policy.h"
 #include "common/port_settings.h"
+#include "common/uplink_config.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "deviceplugin/datapath/model/pod_addresses.h"
@@ -24,7 +27,16 @@ namespace {
 // still read it after a rollback: a new key that an older reader must not ignore raises the version
 // only of the records that have it. Readers ignore keys that they don't know.
 constexpr int kVersion = 1;
-constexpr int kLatestVersion = 1;
+// Has what 0.1.0 does not know and must not leave out: a kind of uplink, without which its switch
+// would start, or a trunk, without which the port would be open to other pods.
+constexpr int kUnknownTo010 = 2;
+constexpr int kLatestVersion = kUnknownTo010;
+
+int versionOf(const OwnerRecord& record) {
+  const UplinkConfig& uplink = record.software.uplink;
+  const bool trunk = record.attachment.port.vlanTrunk.value_or(VlanRanges()) != VlanRanges();
+  return uplink.xdp || !uplink.pci.empty() || trunk ? kUnknownTo010 : kVersion;
+}
 
 const char* nameOf(Phase phase) {
   switch (phase) {
@@ -65,7 +77,7 @@ template <typename Value>
 nlohmann::json settingJson(const std::optional<Value>& value) {
   if constexpr (std::is_same_v<Value, MacAddress>)
     return textOf(value, "");
-  else if constexpr (std::is_enum_v<Value>)
+  else if constexpr (Text<Value>)
     return textOf(value.value_or(Value()));
   else
     return value.value_or(Value());
@@ -76,17 +88,21 @@ void readSetting(const Setting& setting, const nlohmann::json& json, std::option
   if constexpr (std::is_same_v<Value, MacAddress>) {
     const auto text = json.get<std::string>();
     if (!text.empty()) value = MacAddress::parseOrThrow(text);  // a device may report any
-  } else if constexpr (std::is_enum_v<Value>) {
+  } else if constexpr (Text<Value>) {
     readText(setting.key, json.get<std::string>(), value.emplace());
   } else {
     value = json.get<Value>();
   }
 }
 
+// Those of later releases than 0.1.0 only where they are not the default.
 nlohmann::json toJson(const PortSettings& port) {
   auto json = nlohmann::json::object();
   forEachSetting(
-      [&](const Setting& setting, const auto& value) { json[setting.record] = settingJson(value); },
+      [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
+        if (setting.since010 || value.value_or(Value()) != Value())
+          json[setting.record] = settingJson(value);
+      },
       port);
   return json;
 }
@@ -107,6 +123,11 @@ PortSettings portFromJson(const nlohmann::json& json) {
   return port;
 }
 
+// Whether it is a setting of a VF.
+bool isOfVf(const Setting& setting) {
+  return setting.record != "mtu" && !setting.switchOnly;
+}
+
 // spoofCheck and trust of a VF: -1 if its driver doesn't report it.
 constexpr int kNotReported = -1;
 
@@ -114,7 +135,7 @@ nlohmann::json vfToJson(const VfValues& vf) {
   auto json = nlohmann::json::object();
   forEachSetting(
       [&]<typename Value>(const Setting& setting, const std::optional<Value>& value) {
-        if (setting.record == "mtu") return;
+        if (!isOfVf(setting)) return;
         json[setting.record] = settingJson(value);
         if constexpr (std::is_same_v<Value, bool>)
           json[setting.record] = value ? int{*value} : kNotReported;
@@ -127,7 +148,7 @@ VfValues vfFromJson(const nlohmann::json& json) {
   VfValues vf = unreportedVf();
   forEachSetting(
       [&]<typename Value>(const Setting& setting, std::optional<Value>& value) {
-        if (setting.record == "mtu" || mayLack(setting, json)) return;
+        if (!isOfVf(setting) || mayLack(setting, json)) return;
         if constexpr (std::is_same_v<Value, bool>) {
           const int reported = json.at(setting.record).get<int>();
           if (reported != kNotReported) value = reported != 0;
@@ -208,7 +229,8 @@ nlohmann::json toJson(const OwnerRecord& record) {
   const Owner& owner = attachment.owner;
   auto routes = nlohmann::json::array();
   for (const auto& route : record.routes) routes.push_back(toJson(route));
-  nlohmann::json json = {{"version", kVersion},
+  const UplinkConfig& uplink = record.software.uplink;
+  nlohmann::json json = {{"version", versionOf(record)},
                          {"bootId", record.bootId},
                          {"phase", nameOf(record.phase)},
                          {"device", attachment.deviceId},
@@ -237,7 +259,7 @@ nlohmann::json toJson(const OwnerRecord& record) {
                          {"switch",
                           {{"queuePairs", record.software.queuePairs},
                            {"mtu", record.software.mtu},
-                           {"uplink", record.software.uplink},
+                           {"uplink", uplink.netdev},
                            {"cores", record.software.cores}}},
                          {"backing",  // the key's name since release 0.1.0
                           {{"backend", nameOf(record.device.backend)},
@@ -253,6 +275,14 @@ nlohmann::json toJson(const OwnerRecord& record) {
                            {"devargs", record.device.devargs},
                            {"socket", attachment.socket},
                            {"netdev", record.netdev}}}};
+  if (uplink.xdp) json["switch"]["uplinkXdp"] = true;
+  if (!uplink.pci.empty()) json["switch"]["uplinkPci"] = uplink.pci;
+  // Of later releases than 0.1.0.
+  const PortPolicy standard;
+  if (record.policy.offloads != standard.offloads)
+    json["switch"]["offloads"] = record.policy.offloads;
+  if (record.policy.stormLimit != standard.stormLimit)
+    json["switch"]["stormLimit"] = record.policy.stormLimit;
   if (record.found != FoundHardware()) json["found"] = toJson(record.found);
   return json;
 }
@@ -300,8 +330,12 @@ OwnerRecord ownerRecordFromJson(const nlohmann::json& json) {
   const auto& software = json.at("switch");
   software.at("queuePairs").get_to(record.software.queuePairs);
   software.at("mtu").get_to(record.software.mtu);
-  software.at("uplink").get_to(record.software.uplink);
+  software.at("uplink").get_to(record.software.uplink.netdev);
+  record.software.uplink.xdp = software.value("uplinkXdp", false);
+  record.software.uplink.pci = software.value("uplinkPci", "");
   software.at("cores").get_to(record.software.cores);
+  record.policy.offloads = software.value("offloads", record.policy.offloads);
+  record.policy.stormLimit = software.value("stormLimit", record.policy.stormLimit);
 
   const auto& backend = json.at("backing");
   DeviceConfig& device = record.device;

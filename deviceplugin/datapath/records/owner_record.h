@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/mac_address.h"
+#include "common/port_policy.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/namespace_id.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
@@ -36,6 +37,7 @@ struct OwnerRecord {
   // Enough to restart the device's processes before the device plugin has reported.
   SocketOptions socket;
   SwitchConfig software;
+  PortPolicy policy;  // when it was attached: the guest agrees on the offloads once
   DeviceConfig device;
   std::vector<PodRoute> routes;
   std::string netdev;  // of a device that was moved into the pod: its name on the host

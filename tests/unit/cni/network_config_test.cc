@@ -90,6 +90,9 @@ TEST_CASE("every key") {
                  {"min_tx_rate", 5},
                  {"max_tx_rate", 5},
                  {"mtu", 9000},
+                 {"vlanTrunk", "200,100-110"},
+                 {"max_rx_rate", 6},
+                 {"burst", 64},
                  {"ipam", {{"type", "host-local"}}},
                  {"logLevel", "Warn"},
                  {"prevResult", {{"ips", json::array()}}}});
@@ -104,6 +107,9 @@ TEST_CASE("every key") {
   CHECK(asked.minTxRate == 5u);
   CHECK(asked.maxTxRate == 5u);
   CHECK(asked.mtu == 9000u);
+  CHECK(textOf(asked.vlanTrunk) == "100-110,200");
+  CHECK(asked.maxRxRate == 6u);
+  CHECK(asked.burst == 64u);
   const auto network = parse(config);
   CHECK(network.ipamType == "host-local");
   CHECK(network.logLevel == "warning");
@@ -121,13 +127,34 @@ TEST_CASE("numbers at and beyond their limits") {
       GENERATE(table<std::string, int64_t, int64_t>({{"vlan", 0, 4094},
                                                      {"mtu", 68, 65535},
                                                      {"min_tx_rate", 0, 1000000},
-                                                     {"max_tx_rate", 0, 1000000}}));
-  for (const int64_t good : {low, high}) CHECK(refusalOf(with("/" + key, good)) == "no error");
+                                                     {"max_tx_rate", 0, 1000000},
+                                                     {"max_rx_rate", 0, 1000000},
+                                                     {"burst", 0, 1048576}}));
+  const auto config = [key = key](const json& value) {
+    json all = with("/" + key, value);
+    if (key == "burst") all["max_rx_rate"] = 1;
+    return all;
+  };
+  for (const int64_t good : {low, high}) CHECK(refusalOf(config(good)) == "no error");
   for (const json& bad : {json(low - 1), json(high + 1), json(INT64_MIN), json(UINT64_MAX),
                           json(1.5), json("1"), json(true)})
-    CHECK(refusalOf(with("/" + key, bad)) ==
+    CHECK(refusalOf(config(bad)) ==
           fmt::format("7: {}: expected a whole number from {} to {}, found {}", key, low, high,
                       bad.is_string() ? "'1'" : bad.dump()));
+}
+
+TEST_CASE("a trunk's VLANs") {
+  CHECK(refusalOf(with("/vlanTrunk", "1-4094")) == "no error");
+  CHECK(device(with("/vlanTrunk", "")).settings == PortSettings());
+  CHECK(
+      refusalOf(with("/vlanTrunk", "0-5")) ==
+      "7: vlanTrunk '0-5': expected VLANs of 1 to 4094 such as 100-110,200, in at most 1000 bytes");
+  CHECK(refusalOf(with("/vlanTrunk", 7)) == "7: vlanTrunk: expected a string, found 7");
+  CHECK(refusalOf(with("/vlanTrunk", std::string(100000, '1'))).size() < 200);
+  json config = with("/vlanTrunk", "100-110");
+  config["vlan"] = 100;
+  CHECK_THAT(refusalOf(config), Catch::StartsWith("7: vlan 100 is also in vlanTrunk 100-110"));
+  CHECK_THAT(refusalOf(with("/burst", 64)), Catch::StartsWith("7: burst 64 needs a max_tx_rate"));
 }
 
 TEST_CASE("a wrong type names the whole path and never prints the value") {

@@ -27,6 +27,11 @@ void fill(control::Port& port) {
   port.set_spoof_check(true);
   port.set_trust(true);
   port.set_max_tx_rate(500);
+  port.set_vlan_trunk("200,300-310");
+  port.set_max_rx_rate(600);
+  port.set_burst(64);
+  port.set_offloads(false);
+  port.set_storm_limit(100);
   port.mutable_closed()->set_milliseconds(60000);
   port.mutable_closed()->set_crashes(2);
   port.mutable_closed()->set_reason("it crashed");
@@ -97,6 +102,10 @@ std::vector<Said> answers() {
   vswitch.mutable_vswitch()->add_cores(2);
   vswitch.mutable_vswitch()->add_cores(3);
   vswitch.mutable_vswitch()->add_ports("nic-0");
+  vswitch.mutable_vswitch()->set_uplink_xdp(true);
+  auto& physical = *add(Request::kHello).mutable_hello();
+  physical.set_program("vdpa-switch");
+  physical.mutable_vswitch()->set_uplink_pci("0000:03:00.0");
   auto& pmd = *add(Request::kHello).mutable_hello();
   pmd.set_program("vdpa-pmd");
   pmd.mutable_pmd()->set_device("nic-0");
@@ -184,7 +193,29 @@ TEST_CASE("an absent argument is the default of 0.1.0") {
   CHECK_FALSE(port.spoof_check());
   CHECK(port.vlan() == 0);
   CHECK_FALSE(port.has_closed());
+  CHECK(port.vlan_trunk().empty());
+  CHECK_FALSE(port.has_offloads());
+  CHECK(port.storm_limit() == 0);
   CHECK(requestFromJson(R"({"id":1,"op":"stats"})").stats().ports().empty());
+}
+
+TEST_CASE("a port that has only settings of 0.1.0 has only its names") {
+  Request request;
+  request.mutable_add_port()->set_id("nic-0");
+  const auto arguments = parseJson(requestToJson(request)).at("args");
+  CHECK(arguments.size() == 7);
+  for (const char* name : {"vlan_trunk", "max_rx_rate", "burst", "offloads", "storm_limit"})
+    CHECK_FALSE(arguments.contains(name));
+}
+
+TEST_CASE("the link of a trunk is down to 0.1.0, which would make it an access port") {
+  FromProcess message;
+  auto& list = *message.mutable_answer()->mutable_ports();
+  list.add_ports()->mutable_port()->set_vlan_trunk("100-110");
+  list.add_ports()->mutable_port()->set_id("access");
+  const auto ports = parseJson(fromProcessToJson(message)).at("ok").at("ports");
+  CHECK(ports[0].at("link_up") == false);
+  CHECK(ports[1].at("link_up") == true);
 }
 
 TEST_CASE("a line that is no request says why, and which one it was") {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/control_port.h"
+#include "common/vlan_ranges.h"
 #include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
@@ -26,6 +27,7 @@ TEST_CASE("every setting is walked once, by names of its own") {
       },
       port);
   CHECK(keys.size() == count);
+  CHECK(keys.contains("vlanTrunk"));
   CHECK(records.size() == count);
   CHECK(values == count - 1);  // all but the MAC
 }
@@ -64,6 +66,42 @@ TEST_CASE("words are those of the tables, in either case, and a text from outsid
   }
 }
 
+TEST_CASE("VLANs of a trunk are read in any order") {
+  VlanRanges vlans;
+  readText("vlanTrunk", "200,100-110", vlans);
+  CHECK(textOf(vlans) == "100-110,200");
+  CHECK_THROWS_WITH(readText("vlanTrunk", "1-4095", vlans),
+                    "vlanTrunk '1-4095': expected VLANs of 1 to 4094 such as 100-110,200, in at "
+                    "most 1000 bytes");
+  CHECK(textOf(vlans) == "100-110,200");
+}
+
+TEST_CASE("values that exclude each other are named") {
+  PortSettings port;
+  CHECK_NOTHROW(checkTogether(port));
+  CHECK_NOTHROW(checkTogether(defaultSettings()));
+  port.vlanTrunk = VlanRanges::parse("100-110");
+  CHECK_NOTHROW(checkTogether(port));
+  port.vlan = 99;
+  CHECK_NOTHROW(checkTogether(port));
+  port.vlan = 110;
+  CHECK_THROWS_WITH(checkTogether(port),
+                    "vlan 110 is also in vlanTrunk 100-110: frames of a trunk's native VLAN have "
+                    "no tag; take it out of one of them");
+  port = {};
+  port.burst = 0;
+  CHECK_NOTHROW(checkTogether(port));
+  port.burst = 64;
+  port.maxTxRate = 0;
+  CHECK_THROWS_WITH(checkTogether(port),
+                    "burst 64 needs a max_tx_rate or max_rx_rate that is not 0");
+  port.maxRxRate = 1;
+  CHECK_NOTHROW(checkTogether(port));
+  port.maxRxRate.reset();
+  port.maxTxRate = 1;
+  CHECK_NOTHROW(checkTogether(port));
+}
+
 TEST_CASE("a port's settings pass the control channel") {
   PortSettings port = defaultSettings();
   port.mac = "02:00:00:00:00:01"_mac;
@@ -72,6 +110,9 @@ TEST_CASE("a port's settings pass the control channel") {
   port.linkState = LinkState::disable;
   port.spoofCheck = true;
   port.maxTxRate = 10;
+  port.vlanTrunk = VlanRanges::parse("100-110,200");
+  port.maxRxRate = 20;
+  port.burst = 64;
   const auto message = controlFromPort("nic-0", port);
   CHECK(message.id() == "nic-0");
   CHECK(portFromControl(message, 9000) == port);
@@ -89,4 +130,29 @@ TEST_CASE("a port's settings pass the control channel") {
   least.clear_mtu();
   least.set_vlan(-1);
   CHECK_THROWS_WITH(portFromControl(least, 9000), "vlan -1: expected 0 to 4094");
+  least.set_vlan(0);
+  least.set_max_rx_rate(1000001);
+  CHECK_THROWS_WITH(portFromControl(least, 9000), "max_rx_rate 1000001: expected 0 to 1000000");
+  least.set_max_rx_rate(1);
+  least.set_burst(1048577);
+  CHECK_THROWS_WITH(portFromControl(least, 9000), "burst 1048577: expected 0 to 1048576");
+  least.set_burst(-1);
+  CHECK_THROWS_WITH(portFromControl(least, 9000), "burst -1: expected 0 to 1048576");
+  least.set_burst(0);
+  least.set_vlan_trunk("5000");
+  CHECK_THROWS_WITH(portFromControl(least, 9000), Catch::StartsWith("vlan_trunk '5000': expected"));
+  least.set_vlan_trunk("7-9");
+  least.set_vlan(8);
+  CHECK_THROWS_WITH(portFromControl(least, 9000), Catch::StartsWith("vlan 8 is also in"));
+}
+
+TEST_CASE("a port's policy passes the control channel, and a port without one has none") {
+  control::Port message;
+  CHECK(policyFromControl(message) == PortPolicy{true, 0});
+  for (const PortPolicy& policy : {PortPolicy{}, PortPolicy{false, 0}, PortPolicy{true, 7}}) {
+    setPolicy(message, policy);
+    CHECK(policyFromControl(message) == policy);
+  }
+  message.set_storm_limit(1000001);
+  CHECK_THROWS_WITH(policyFromControl(message), "storm_limit 1000001: expected 0 to 1000000");
 }

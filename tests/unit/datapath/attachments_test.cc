@@ -1,16 +1,23 @@
 // Concurrent Attaches and Detaches, a person's detach, a cancelled call, or a failed worker.
+#include <fmt/format.h>
 #include <signal.h>
 
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "common/atomic_file.h"
 #include "common/backend.h"
+#include "common/control_channel.h"
 #include "common/event_thread.h"
+#include "common/port_policy.h"
 #include "common/port_settings.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/attachments/interface_claim.h"
@@ -238,4 +245,90 @@ TEST_CASE("a Detach gives a VF back what it had") {
   CHECK(pf.values.vlan == 100);
   CHECK(datapath.attachments.detach(kOwner.key()));
   CHECK(pf.values.vlan == 0);
+}
+
+TEST_CASE("what only a software port can have is refused before hardware is touched") {
+  const TestNode node(BackendKind::kernel);
+  FakePf pf;
+  auto options = node.options();
+  options.hardware = VfConfiguration::Access{
+      [](const std::string&) { return true; },
+      [&](const std::string&) -> std::optional<Vf> { return pf.vf(); },
+      [](const std::string&) { return "52:54:00:00:00:01"_mac; }, nullptr, nullptr};
+  Datapath datapath(options, [] {});
+  DeviceConfig device;
+  device.backend = BackendKind::kernel;
+  device.vdpa = "vdpa0";
+  device.pciAddress = "0000:65:00.2";
+  SECTION("the kernel's device behind a socket") {}
+  SECTION("the kernel's character device") {
+    device.attach = Attach::vhostVdpa;
+  }
+  SECTION("the kernel's netdev") {
+    device.attach = Attach::virtioVdpa;
+  }
+  SECTION("DPDK's") {
+    device = {};
+    device.backend = BackendKind::dpdk;
+    device.pciAddress = "0000:65:00.2";
+    device.dpdkDriver = "ifc";
+  }
+  datapath.offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", device}}}});
+  PortSettings trunk, rate, burst;
+  trunk.vlan = rate.vlan = 100;
+  trunk.vlanTrunk = VlanRanges::parse("200-210");
+  rate.maxRxRate = 5;
+  burst.maxTxRate = 5;
+  burst.burst = 64;
+  const std::map<std::string, PortSettings> requests{
+      {"vlanTrunk 200-210", trunk}, {"max_rx_rate 5", rate}, {"burst 64", burst}};
+  for (const auto& [setting, settings] : requests) {
+    try {
+      datapath.attachments.attach({kOwner, "nic-0", settings, {}, {}}, kNever);
+      FAIL("attached with " << setting);
+    } catch (const RefusedError& error) {
+      CHECK(error.refusal() == Refusal::invalidArgument);
+      CHECK(error.what() == "cannot set up nic-0: " + setting +
+                                " is only possible on a software port; remove it from the "
+                                "network's configuration");
+    }
+    CHECK_FALSE(node.hasRecord());
+  }
+  CHECK(pf.values.vlan == 0);
+}
+
+TEST_CASE("a resource's policy: a storm limit changes at once, offloads with the next pod") {
+  const TestNode node;
+  const auto datapath = node.start();
+  const auto offer = [&](const PortPolicy& policy) {
+    datapath->offers.setDevices({{"vdpa.io/nic", {}, {}, {{"nic-0", {}}}, policy}});
+    datapath->node.switches.settle();
+  };
+  const auto port = [&] {
+    control::Request request;
+    request.mutable_ports();
+    const auto answer = askOnce(node.paths().switchControl("vdpa.io-nic"), std::move(request));
+    REQUIRE(answer.ports().ports_size() == 1);
+    return answer.ports().ports(0).port();
+  };
+  const auto hasOption = [&](const std::string& option) {
+    const auto text = readFile(fmt::format("/proc/{}/cmdline", node.workerPid()));
+    return text.find(option) != std::string::npos;
+  };
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  CHECK(port().offloads());
+  CHECK(port().storm_limit() == kDefaultStormLimit);
+  CHECK_FALSE(hasOption("--offloads"));
+
+  offer({false, 7});
+  CHECK(port().offloads());
+  CHECK(port().storm_limit() == 7);
+  CHECK(datapath->attachments.detach(kOwner.key()));
+  datapath->attachments.attach({kOwner, "nic-0", {}, {}, {}}, kNever);
+  CHECK_FALSE(port().offloads());
+  CHECK(port().storm_limit() == 7);
+  CHECK(hasOption("--offloads=false"));
+  CHECK(readFile(node.paths().owners() + "/nic-0.json").find("\"stormLimit\"") !=
+        std::string::npos);
+  CHECK(datapath->attachments.detach(kOwner.key()));
 }

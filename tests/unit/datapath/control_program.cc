@@ -75,17 +75,23 @@ int main(int argc, char** argv) {
       return hello;
     }
     hello.set_program("vdpa-switch");
+    std::string version;
+    std::ifstream(options["control"] + ".version") >> version;
+    hello.set_version(version);
     auto& vswitch = *hello.mutable_vswitch();
     vswitch.set_queue_pairs(static_cast<uint32_t>(std::stoi(options["queue-pairs"])));
     vswitch.set_mtu(static_cast<uint32_t>(std::stoi(options["mtu"])));
-    vswitch.set_uplink(options["uplink"]);
+    const bool xdp = options.contains("uplink-xdp");
+    vswitch.set_uplink(options[xdp ? "uplink-xdp" : "uplink"]);
+    vswitch.set_uplink_xdp(xdp);
+    vswitch.set_uplink_pci(options["uplink-pci"]);
     for (const unsigned core : cores) vswitch.add_cores(core);
     for (const auto& [id, port] : ports) vswitch.add_ports(id);
     return hello;
   };
   // Its operations send events too; it exists before they run.
   vdpa::ControlServer* self = nullptr;
-  // What a test has it do, beside the protocol: "crash nic-0", in a file.
+  // Carries out a test's command beside the protocol: "crash nic-0", in a file.
   const auto obey = [&] {
     std::string command, id;
     std::ifstream(options["control"] + ".command") >> command >> id;
@@ -104,6 +110,13 @@ int main(int argc, char** argv) {
     if (command == "open") {
       control::Event event;
       event.mutable_opened()->set_id(id);
+      self->broadcast(event);
+    }
+    if (command == "punish" || command == "connect") {
+      control::Event event;
+      event.mutable_port()->set_id(id);
+      event.mutable_port()->set_connected(command == "connect");
+      if (command == "punish") event.mutable_port()->set_reason("memory truncated");
       self->broadcast(event);
     }
     if (command == "exit") ::_exit(0);

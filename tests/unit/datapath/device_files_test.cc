@@ -6,6 +6,7 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/json.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 #include "tests/unit/datapath/temporary_directory.h"
@@ -36,10 +37,13 @@ OwnerRecord example() {
 }  // namespace
 
 TEST_CASE("device.json has every key, also those without a value") {
+  OwnerRecord trunk = example();
+  trunk.attachment.port.vlanTrunk = VlanRanges::parse("100-110,200");
+  CHECK(deviceJson(trunk).at("vlanTrunk") == "100-110,200");
   CHECK(deviceJson(example()) == nlohmann::json::parse(R"({
     "deviceID": "nic-0", "resource": "vdpa.io/nic", "backend": "software",
     "socket": "/run/vdpa/nic-0/vhost.sock", "mac": "02:00:00:00:00:07", "mtu": 1400,
-    "queuePairs": 2, "queueSize": 256, "vlan": 12, "network": "fast", "interface": "net1",
+    "queuePairs": 2, "queueSize": 256, "vlan": 12, "vlanTrunk": "", "network": "fast", "interface": "net1",
     "ips": ["10.0.0.2/24", "fd00::2/64"], "numaNode": null})"));
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/mac_address.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/attachments/device_table.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/owner.h"
@@ -69,6 +70,24 @@ TEST_CASE("a MAC is its attachment's in its resource and VLAN, until that is det
   wanted.port.vlan = 7;
   CHECK_NOTHROW(claim.hold(wanted));
   wanted.port.vlan = 0;
+  SECTION("and in each VLAN of a trunk, which has untagged frames only with a native one") {
+    wanted.port.vlanTrunk = VlanRanges::parse("100-110");
+    CHECK_NOTHROW(claim.hold(wanted));
+    record.attachment.port.vlan = 105;
+    table.setAttachment(*lease, record, nullptr);
+    CHECK_THROWS_WITH(claim.hold(wanted), Contains("is already used in VLAN 105 of vdpa.io/nic"));
+    record.attachment.port.vlan = 7;
+    record.attachment.port.vlanTrunk = VlanRanges::parse("110-120");
+    table.setAttachment(*lease, record, nullptr);
+    CHECK_THROWS_WITH(claim.hold(wanted), Contains("is already used in VLAN 110 of vdpa.io/nic"));
+    wanted.port.vlanTrunk = VlanRanges::parse("100-109");
+    CHECK_NOTHROW(claim.hold(wanted));
+    wanted.port.vlan = 7;
+    CHECK_THROWS_WITH(claim.hold(wanted), Contains("is already used in VLAN 7 of vdpa.io/nic"));
+    wanted.port = attachmentOf(kSecond, "nic-1", kMac).port;
+    record.attachment.port = wanted.port;
+    table.setAttachment(*lease, record, nullptr);
+  }
   table.clearAttachment(*lease);
   CHECK_NOTHROW(claim.hold(wanted));
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/port_settings.h"
+#include "common/vlan_ranges.h"
 #include "datapath.pb.h"
 #include "deviceplugin/datapath/attachments/attach_request.h"
 #include "deviceplugin/datapath/attachments/node.h"
@@ -37,7 +38,10 @@ TEST_CASE("every setting goes through a message and back") {
                           .linkState = LinkState::disable,
                           .minTxRate = 5,
                           .maxTxRate = 10,
-                          .mtu = 1400};
+                          .mtu = 1400,
+                          .vlanTrunk = VlanRanges::parse("100-110,200"),
+                          .maxRxRate = 20,
+                          .burst = 64};
   forEachSetting([](const Setting&, const auto& value) { CHECK(value); }, live.attachment.port);
   datapath::v1::AttachRequest request;
   *request.mutable_settings() = toMessage(live).settings();
@@ -67,6 +71,8 @@ TEST_CASE("a word or a MAC that can't be read is refused by name, with the devic
           [](auto& settings) { settings.set_mac("01:00:00:00:00:01"); });
   refused("vlanProto 'x': expected 802.1q or 802.1ad",
           [](auto& settings) { settings.set_vlan_proto("x"); });
+  refused("vlanTrunk '0': expected VLANs of 1 to 4094",
+          [](auto& settings) { settings.set_vlan_trunk("0"); });
   refused("link_state 'up': expected auto or enable or disable",
           [](auto& settings) { settings.set_link_state("up"); });
 }

@@ -49,7 +49,7 @@ class TestNode {
   Node::Options options(std::function<void(std::string_view)> onStep = nullptr,
                         const std::string& bootId = "boot") const {
     Programs programs;
-    programs.worker = programs.vswitch = controlProgram();
+    programs.worker = programs.vswitch = programs.vswitchDpdk = controlProgram();
     if (backend_ == BackendKind::kernel) programs.sysfs = programs.dev = tree_.path();
     return {.programs = programs,
             .paths = paths(),

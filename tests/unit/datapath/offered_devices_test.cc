@@ -69,6 +69,10 @@ TEST_CASE("sets of devices") {
   refused("17 queue pairs", [](auto& set) { set[0].software.queuePairs = 17; });
   refused("MTU 67", [](auto& set) { set[0].software.mtu = 67; });
   refused("MTU 9001", [](auto& set) { set[0].software.mtu = 9001; });
+  refused("uplink '../x' is not a PCI address",
+          [](auto& set) { set[0].software.uplink.pci = "../x"; });
+  refused("expected one uplink",
+          [](auto& set) { set[0].software.uplink = {.netdev = "eth1", .pci = "0000:03:00.0"}; });
   const auto hardware = [](const char* word, auto change) {
     refused(word, [&](auto& set) { change(set[1].devices.at("0000:65:00.2")); });
   };

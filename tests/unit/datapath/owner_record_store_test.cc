@@ -12,6 +12,8 @@
 #include "common/backend.h"
 #include "common/json.h"
 #include "common/port_settings.h"
+#include "common/uplink_config.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/model/attachment.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "deviceplugin/datapath/records/owner_record.h"
@@ -38,7 +40,7 @@ OwnerRecord example(const std::string& device = "nic-0") {
   record.phase = Phase::attached;
   record.netns = {4, 4026532000};
   record.socket = {1, 2, 0640, "label"};
-  record.software = {2, 9000, "eth1", "2-3"};
+  record.software = {2, 9000, {"eth1"}, "2-3"};
   auto& attachment = record.attachment;
   attachment.deviceId = device;
   attachment.resource = "vdpa.io/nic";
@@ -129,6 +131,19 @@ TEST_CASE("settings in a record are as release 0.1.0 reads and writes them") {
     "spoofCheck": -1, "trust": -1, "minTxRate": 0, "maxTxRate": 0})"));
 }
 
+TEST_CASE("a kind of uplink that release 0.1.0 does not know raises the version") {
+  OwnerRecord record = example();
+  CHECK(toJson(record).at("switch") == nlohmann::json::parse(R"({
+    "queuePairs": 2, "mtu": 9000, "uplink": "eth1", "cores": "2-3"})"));
+  CHECK(toJson(record).at("version") == 1);
+  for (const UplinkConfig& uplink :
+       {UplinkConfig{.netdev = "eth1", .xdp = true}, {.pci = "0000:03:00.0"}}) {
+    record.software.uplink = uplink;
+    CHECK(toJson(record).at("version") == 2);
+    CHECK(ownerRecordFromJson(toJson(record)).software == record.software);
+  }
+}
+
 TEST_CASE("every key of a record is needed, and of the right type") {
   const auto good = toJson(example());
   CHECK_NOTHROW(ownerRecordFromJson(good));
@@ -156,6 +171,31 @@ TEST_CASE(
   CHECK(toJson(ownerRecordFromJson(json)) == toJson(example()));
 }
 
+TEST_CASE("what 0.1.0 does not know is in a record only where it is not the default") {
+  OwnerRecord record = example();
+  PortSettings& port = record.attachment.port;
+  port.vlanTrunk = VlanRanges::parse("100-110,200");
+  port.maxRxRate = 30;
+  port.burst = 64;
+  record.policy = {false, 0};
+  auto json = toJson(record);
+  CHECK(json.at("version") == 2);  // without the trunk the port would be open to other pods
+  CHECK(json.at("port").at("vlanTrunk") == "100-110,200");
+  CHECK(json.at("port").at("maxRxRate") == 30);
+  CHECK(json.at("port").at("burst") == 64);
+  CHECK(json.at("switch").at("offloads") == false);
+  CHECK(json.at("switch").at("stormLimit") == 0);
+  CHECK_FALSE(json.at("found").at("vf").contains("vlanTrunk"));
+  const auto read = ownerRecordFromJson(json);
+  CHECK(read.attachment.port == port);
+  CHECK(read.policy == record.policy);
+  CHECK(ownerRecordFromJson(toJson(example())).policy == PortPolicy());
+  port.vlanTrunk.reset();
+  CHECK(toJson(record).at("version") == 1);
+  json["port"]["vlanTrunk"] = "0";
+  CHECK_THROWS_WITH(ownerRecordFromJson(json), StartsWith("vlanTrunk '0': expected VLANs"));
+}
+
 TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {
   const TemporaryDirectory directory;
   const std::string owners = directory.path() + "/owners";
@@ -164,7 +204,7 @@ TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {
   writeFileAtomically(owners + "/nic-1.json", "{", Durability::memory);
   writeFileAtomically(owners + "/nic-2.json", toJson(example("nic-3")).dump(), Durability::memory);
   auto later = toJson(example("nic-4"));
-  later["version"] = 2;
+  later["version"] = 3;
   writeFileAtomically(owners + "/nic-4.json", later.dump(), Durability::memory);
   std::filesystem::copy_file(owners + "/nic-0.json", owners + "/nic-5.json.tmp");
 
@@ -179,7 +219,7 @@ TEST_CASE("what cannot be used is set aside, what is unfinished is removed") {
                StartsWith(owners + "/nic-1.json.bad cannot be used"));
     CHECK_THAT(loaded.unreadable.at("nic-2"), EndsWith("it is about device nic-3"));
     CHECK_THAT(loaded.unreadable.at("nic-4"),
-               EndsWith("it has version 2; this program reads versions up to 1"));
+               EndsWith("it has version 3; this program reads versions up to 2"));
     CHECK(namesIn(owners) == expected);
   }
   records.removeUnreadable("nic-1");

@@ -7,6 +7,7 @@
 
 #include "common/mac_address.h"
 #include "common/port_settings.h"
+#include "common/vlan_ranges.h"
 #include "deviceplugin/datapath/model/default_mac.h"
 #include "deviceplugin/datapath/model/owner.h"
 #include "tests/unit/mac_literal.h"
@@ -45,6 +46,9 @@ TEST_CASE("what a software port can do") {
   port.spoofCheck = true;
   port.trust = true;
   port.maxTxRate = 1000000;
+  port.vlanTrunk = VlanRanges::parse("1-4093");
+  port.maxRxRate = 1000000;
+  port.burst = 1048576;
   CHECK(portWith([](auto& s) {
           s.mac = "02:ab:00:00:00:01"_mac;
           s.vlan = 4094;
@@ -53,6 +57,9 @@ TEST_CASE("what a software port can do") {
           s.spoofCheck = true;
           s.trust = true;
           s.maxTxRate = 1000000;
+          s.vlanTrunk = VlanRanges::parse("1-4093");
+          s.maxRxRate = 1000000;
+          s.burst = 1048576;
         }) == port);
   CHECK(portWith([](auto& s) { s.linkState = LinkState::enable; }).linkState == LinkState::enable);
   CHECK(portWith([](auto& s) { s.linkState = LinkState::automatic; }).linkState ==
@@ -66,6 +73,9 @@ TEST_CASE("what asks for nothing is no reason to refuse") {
     s.trust = false;
     s.minTxRate = 0;
     s.maxTxRate = 0;
+    s.vlanTrunk = VlanRanges();
+    s.maxRxRate = 0;
+    s.burst = 0;
   }));
 }
 
@@ -75,6 +85,16 @@ TEST_CASE("what a software port cannot do is refused by name") {
   refused("vlanProto 802.1ad", [](auto& s) { s.vlanProto = VlanProtocol::dot1ad; });
   refused("min_tx_rate 1", [](auto& s) { s.minTxRate = 1; });
   refused("max_tx_rate 1000001", [](auto& s) { s.maxTxRate = 1000001; });
+  refused("max_rx_rate 1000001", [](auto& s) { s.maxRxRate = 1000001; });
+  refused("burst 1048577: expected 0 to 1048576", [](auto& s) {
+    s.maxRxRate = 1;
+    s.burst = 1048577;
+  });
+  refused("burst 1 needs a max_tx_rate or max_rx_rate", [](auto& s) { s.burst = 1; });
+  refused("vlan 7 is also in vlanTrunk 5-9", [](auto& s) {
+    s.vlan = 7;
+    s.vlanTrunk = VlanRanges::parse("5-9");
+  });
   refused("mtu 67", [](auto& s) { s.mtu = 67; });
   refused("mtu 1501", [](auto& s) { s.mtu = 1501; });
 }

@@ -33,6 +33,9 @@ TEST_CASE("hardware: what asks for nothing is no reason to refuse") {
     s.minTxRate = 0;
     s.maxTxRate = 0;
     s.linkState = LinkState::automatic;
+    s.vlanTrunk = VlanRanges();
+    s.maxRxRate = 0;
+    s.burst = 0;
   }));
 }
 
@@ -52,6 +55,21 @@ TEST_CASE("hardware: a value that no device can have is named, with the device")
   });
   refused("vlanProto 802.1ad needs a vlan", [](auto& s) { s.vlanProto = VlanProtocol::dot1ad; });
   refused("mtu 67", [](auto& s) { s.mtu = 67; });
+}
+
+TEST_CASE("hardware: what only a software port can do is refused by name, with the remedy") {
+  const auto refused = [](const std::string& setting, auto change) {
+    CHECK_THROWS_WITH(with(change),
+                      "cannot set up 0000:65:00.2: " + setting +
+                          " is only possible on a software port; remove it from the network's "
+                          "configuration");
+  };
+  refused("vlanTrunk 100-110,200", [](auto& s) { s.vlanTrunk = VlanRanges::parse("200,100-110"); });
+  refused("max_rx_rate 5", [](auto& s) { s.maxRxRate = 5; });
+  refused("burst 64", [](auto& s) {
+    s.maxTxRate = 5;
+    s.burst = 64;
+  });
 }
 
 TEST_CASE("hardware: what is asked for is laid over what there is") {

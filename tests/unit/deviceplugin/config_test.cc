@@ -35,7 +35,7 @@ TEST_CASE("defaults and every key") {
   const auto minimal = parseConfig(kStart, "f").resources.at(0);
   CHECK(minimal.fullName() == "vdpa.io/nic");
   CHECK(minimal.socket == SocketConfig{0, 0, 0666, ""});
-  CHECK(minimal.software == SoftwareConfig{2, 1, 1500, "", ""});
+  CHECK(minimal.software == SoftwareConfig{2, 1, 1500, {}, "", {true, 10000}});
 
   const auto full =
       parseConfig(
@@ -45,13 +45,33 @@ TEST_CASE("defaults and every key") {
           "    backend: auto\n"
           "    attach: vhost-user\n"
           "    socket: {uid: 107, gid: 108, mode: \"0660\", selinuxLabel: \"s:c1,c2\"}\n"
-          "    software: {ports: 1024, queuePairs: 16, mtu: 9000, uplink: {netdev: eth1}, cores: "
-          "\"2-3,6\"}\n",
+          "    software: {ports: 4096, queuePairs: 16, mtu: 9000, uplink: {netdev: eth1}, cores: "
+          "\"2-3,6\", offloads: false, stormLimit: 0}\n",
           "f")
           .resources.at(0);
   CHECK(full.fullName() == "dev.vdpa.io/lan_1.x");
   CHECK(full.socket == SocketConfig{107, 108, 0660, "s:c1,c2"});
-  CHECK(full.software == SoftwareConfig{1024, 16, 9000, "eth1", "2-3,6"});
+  CHECK(full.software == SoftwareConfig{4096, 16, 9000, {"eth1"}, "2-3,6", {false, 0}});
+}
+
+TEST_CASE("uplinks") {
+  const auto uplinkOf = [](const std::string& value) {
+    return parseConfig("resources:\n  - {name: a, software: {ports: 1, uplink: " + value + "}}\n",
+                       "f")
+        .resources.at(0)
+        .software->uplink;
+  };
+  CHECK(uplinkOf("none") == UplinkConfig());
+  CHECK(uplinkOf("{netdev: eth1}") == UplinkConfig{.netdev = "eth1"});
+  CHECK(uplinkOf("{netdev: eth1, xdp: false}") == UplinkConfig{.netdev = "eth1"});
+  CHECK(uplinkOf("{netdev: eth1, xdp: true}") == UplinkConfig{.netdev = "eth1", .xdp = true});
+  CHECK(uplinkOf("{pci: 0000:03:00.0}") == UplinkConfig{.pci = "0000:03:00.0"});
+  // Packet sockets share a netdev.
+  CHECK(parseConfig("resources:\n"
+                    "  - {name: a, software: {ports: 1, uplink: {netdev: eth1}}}\n"
+                    "  - {name: b, software: {ports: 1, uplink: {netdev: eth1}}}\n",
+                    "f")
+            .resources.size() == 2);
 }
 
 TEST_CASE("a resource of hardware devices") {
@@ -192,22 +212,50 @@ TEST_CASE("errors name place, problem and what was expected") {
       {kStart + "    socket: {user: 1}\n", "f:4:14: unknown key 'user' in socket"},
       {"resources:\n  - name: a\n    software: {}\n", "f:3:15: software lacks 'ports'"},
       {"resources:\n  - name: a\n    software: {ports: 0}\n",
-       "f:3:23: ports is '0'; expected a whole number from 1 to 1024"},
-      {"resources:\n  - name: a\n    software: {ports: 1025}\n", "f:3:23: ports is '1025'"},
+       "f:3:23: ports is '0'; expected a whole number from 1 to 4096"},
+      {"resources:\n  - name: a\n    software: {ports: 4097}\n", "f:3:23: ports is '4097'"},
       {"resources:\n  - name: a\n    software: {ports: 2.5}\n", "f:3:23: ports is '2.5'"},
       {"resources:\n  - name: a\n    software: {ports: 99999999999}\n",
        "f:3:23: ports is '99999999999'"},
       {"resources:\n  - name: a\n    software: {ports: 1, queuePairs: 17}\n",
        "f:3:38: queuePairs is '17'"},
       {"resources:\n  - name: a\n    software: {ports: 1, mtu: 67}\n", "f:3:31: mtu is '67'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, offloads: maybe}\n",
+       "f:3:36: offloads is 'maybe'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, stormLimit: 1000001}\n",
+       "f:3:38: stormLimit is '1000001'"},
+      {"resources:\n  - name: a\n    software: {ports: 1, stormLimit: none}\n",
+       "f:3:38: stormLimit is 'none'"},
+      {"resources:\n  - name: a\n    devices: [{vendors: ['15b3']}]\n    offloads: false\n",
+       "f:4:5: unknown key 'offloads' in resource"},
       {"resources:\n  - name: a\n    software: {ports: 1, cores: 3-2}\n",
        "f:3:33: cores is '3-2'; expected a CPU list"},
       {"resources:\n  - name: a\n    software: {ports: 1, uplink: eth0}\n",
-       "f:3:34: uplink is not a map; expected {netdev: NAME} or none"},
+       "f:3:34: uplink is not a map; expected {netdev: NAME}, {pci: ADDRESS} or none"},
       {"resources:\n  - name: a\n    software: {ports: 1, uplink: {netdev: a/b}}\n",
        "f:3:43: netdev is 'a/b'"},
-      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {pci: x}}\n",
-       "f:3:35: unknown key 'pci' in uplink"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {mac: x}}\n",
+       "f:3:35: unknown key 'mac' in uplink; expected one of netdev, xdp, pci"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {}}\n",
+       "f:3:34: uplink lacks 'netdev'; expected {netdev: NAME}, {pci: ADDRESS} or none"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {pci: '03:00.0'}}\n",
+       "f:3:40: pci is '03:00.0'; expected a PCI address such as \"0000:65:00.0\""},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {pci: '0000:03:00.0', netdev: "
+       "eth1}}\n",
+       "f:3:64: uplink has both pci and netdev; expected {netdev: NAME}, {pci: ADDRESS} or none"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {pci: '0000:03:00.0', xdp: "
+       "true}}\n",
+       "f:3:61: uplink has both pci and xdp"},
+      {"resources:\n  - name: a\n    software: {ports: 1, uplink: {netdev: eth1, xdp: 1}}\n",
+       "f:3:54: xdp is '1'; expected true or false"},
+      {"resources:\n  - {name: a, software: {ports: 1, uplink: {pci: '0000:03:00.0'}}}\n"
+       "  - {name: b, software: {ports: 1, uplink: {pci: '0000:03:00.0'}}}\n",
+       "f:3:44: vdpa.io/b and an earlier vdpa.io/a would share the uplink 0000:03:00.0; expected "
+       "another function"},
+      {"resources:\n  - {name: a, software: {ports: 1, uplink: {netdev: eth1, xdp: true}}}\n"
+       "  - {name: b, software: {ports: 1, uplink: {netdev: eth1}}}\n",
+       "f:3:44: vdpa.io/b and an earlier vdpa.io/a would share the uplink eth1; expected another "
+       "netdev, or none with xdp"},
       {"resources:\n  - name: a\n    software: {ports: 1, cores: 1--2}\n",
        "f:3:33: cores is '1--2'"},
       {"resources:\n  - name: a\n    software: {ports: 1, uplink: {netdev: \"a\\nb\"}}\n",

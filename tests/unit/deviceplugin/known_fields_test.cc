@@ -58,6 +58,15 @@ TEST_CASE("release 0.1.0 tells nothing of itself: it knows its own fields and no
   CHECK(unknownTo(nullptr, request) == Fields());  // it may ignore this one
   kernel.mutable_attributes()->set_mtu(9000);
   CHECK(unknownTo(nullptr, request) == Fields{"KernelDevice.attributes"});
+  kernel.clear_attributes();
+  auto& software = *request.mutable_resources(0)->mutable_software();
+  software.set_offloads(false);
+  software.set_storm_limit(0);
+  software.set_uplink_xdp(true);
+  software.set_uplink_pci("0000:03:00.0");
+  CHECK(unknownTo(nullptr, request) ==
+        Fields{"SoftwareSwitch.offloads", "SoftwareSwitch.storm_limit", "SoftwareSwitch.uplink_pci",
+               "SoftwareSwitch.uplink_xdp"});
 }
 
 TEST_CASE("another receiver knows what it does not report") {

@@ -262,6 +262,18 @@ TEST_CASE("a device that the host uses is never offered") {
         "the host uses its netdev eth5: the default route");
 }
 
+TEST_CASE("a function that is a switch's uplink is never offered") {
+  Node node;
+  node.addVdpa(0, "v0");
+  node.addVdpa(1, "v1");
+  const auto offers =
+      node.offers("  - {name: lan, software: {ports: 1, uplink: {pci: '" + Node::address(0) +
+                  "'}}}\n" + "  - {name: nic, devices: [{vendors: ['1af4']}]}\n");
+  REQUIRE(offers.resources[1].devices.size() == 1);
+  CHECK(offers.resources[1].devices[0].id == Node::address(1));
+  CHECK(verdictOf(offers, Node::address(0)).reason == "it is the uplink of vdpa.io/lan");
+}
+
 TEST_CASE("a PF without a link makes its VFs unhealthy, unless that is off") {
   Node node;
   node.addVdpa(0, "vdpa0");
