@@ -222,7 +222,7 @@ def attached_processes():
                 name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
             except FileNotFoundError:  # the process has ended meanwhile
                 continue
-            if name in ("vdpa-worker", "vdpa-switch"):
+            if name in ("vdpa-worker", "vdpa-switch", "vdpa-switch-dpd"):  # the kernel keeps 15 bytes
                 found.add((pid, name))
     return found
 

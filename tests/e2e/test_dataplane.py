@@ -62,7 +62,7 @@ def kill(program):
 
 def kill_switch(cluster):
     before = attached_processes()
-    kill("vdpa-switch")
+    kill("vdpa-switch-dpd")  # its netdev is an uplink; the kernel keeps 15 bytes of a name
     wait_until(lambda: len(now := attached_processes() - before) == 1 and now, "another switch", 60, 0.05)
     wait_until(lambda: all(d["healthy"] for d in cluster.vdpactl("node1", "devices")), "the new switch is up", 60, 0.2)
 

@@ -3,6 +3,7 @@
 // others are raw bytes. Invariants: no crash, no descriptor left open, and every running ring could
 // be handed to an engine.
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,17 +17,17 @@
 #include <vector>
 
 #include "common/unique_fd.h"
-#include "deviceplugin/datapath/worker/protocol/message.h"
-#include "deviceplugin/datapath/worker/protocol/message_reader.h"
-#include "deviceplugin/datapath/worker/protocol/packed_position.h"
-#include "deviceplugin/datapath/worker/protocol/protocol_error.h"
-#include "deviceplugin/datapath/worker/protocol/ring_position.h"
-#include "deviceplugin/datapath/worker/protocol/session.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_device.h"
-#include "deviceplugin/datapath/worker/protocol/vhost_user_protocol.h"
+#include "deviceplugin/datapath/vhost_user/message.h"
+#include "deviceplugin/datapath/vhost_user/message_reader.h"
+#include "deviceplugin/datapath/vhost_user/packed_position.h"
+#include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/vhost_user/ring_position.h"
+#include "deviceplugin/datapath/vhost_user/session.h"
+#include "deviceplugin/datapath/vhost_user/vhost_device.h"
+#include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "tests/unit/worker/front_end.h"
 
-namespace vdpa::worker {
+namespace vdpa::vhost_user {
 namespace {
 
 class Input {
@@ -151,6 +152,8 @@ size_t descriptorsOf(Request request, std::span<const std::byte> payload) {
     case Request::SetVringCall:
     case Request::SetVringErr:
       return payload[1] == std::byte{0} ? 1 : 0;
+    case Request::SetBackendReqFd:
+      return 1;
     default:
       return 0;
   }
@@ -162,14 +165,27 @@ std::vector<UniqueFd> descriptors(size_t count, Input& input) {
   return result;
 }
 
+// Mostly of the kind that the request wants.
+std::vector<UniqueFd> descriptorsFor(Request request, std::span<const std::byte> payload,
+                                     Input& input) {
+  if (request != Request::SetBackendReqFd || input.byte() > 200)
+    return descriptors(descriptorsOf(request, payload), input);
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) std::abort();
+  ::close(ends[1]);
+  std::vector<UniqueFd> result;
+  result.emplace_back(ends[0]);
+  return result;
+}
+
 std::optional<Message> shapedMessage(MessageReader& reader, const OfferedFeatures& offered,
                                      Input& input) {
   const auto request = static_cast<Request>(input.byte() % 42);
   const auto payload = shapedPayload(request, offered, input);
   const auto bytes = encode(request, kVersion | (input.byte() % 2 ? kNeedReplyFlag : 0),
                             payload.data(), payload.size());
-  auto message = reader.add({bytes.data(), sizeof(MessageHeader)},
-                            descriptors(descriptorsOf(request, payload), input));
+  auto message =
+      reader.add({bytes.data(), sizeof(MessageHeader)}, descriptorsFor(request, payload, input));
   if (message) return message;
   return reader.add({bytes.data() + sizeof(MessageHeader), payload.size()}, {});
 }
@@ -226,6 +242,7 @@ void runSession(Input& input) {
       if (!whole) continue;
       session.handle(std::move(*message));
       session.takeReply();
+      session.setLink(input.byte() % 2 == 0);
     }
   } catch (const ProtocolError&) {  // the session has ended
   }
@@ -233,13 +250,13 @@ void runSession(Input& input) {
 }
 
 }  // namespace
-}  // namespace vdpa::worker
+}  // namespace vdpa::vhost_user
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const int before = ::dup(0);
   ::close(before);
-  vdpa::worker::Input input({reinterpret_cast<const std::byte*>(data), size});
-  vdpa::worker::runSession(input);
+  vdpa::vhost_user::Input input({reinterpret_cast<const std::byte*>(data), size});
+  vdpa::vhost_user::runSession(input);
   const int after = ::dup(0);  // the lowest free number: unchanged unless a descriptor leaked
   ::close(after);
   if (after != before) std::abort();

@@ -54,14 +54,15 @@ class Pod(FrontEnd):
         kind = PackedRing if features & RING_PACKED else SplitRing
         self.rings = [kind(self.map, BASE + n * RING, entries, bool(features & EVENT_INDEX),
                            bool(features & INDIRECT) and n == 1) for n in range(2)]
-        self._unsent = list(range(COUNT))   # buffers
+        count = min(COUNT, entries)
+        self._unsent = list(range(count))   # buffers
         self._sending = {}                  # the buffers of each frame, by the first one
         self._partial = []                  # parts of a frame in several buffers
         self.inflight = self.get_inflight(2, entries) if protocol & INFLIGHT else None
         if self.inflight:
             self.keep(self.inflight[1])
             self.set_inflight(*self.inflight)
-        for slot in range(COUNT):
+        for slot in range(count):
             self._post(slot)
         for ring in range(2):
             self.start_ring(ring, entries, base=kind.BASE)
@@ -90,10 +91,10 @@ class Pod(FrontEnd):
 
     # --- sending
 
-    def offer(self, data):
+    def offer(self, data, header=HEADER):
         """Sends a frame, to any receiver, in as many buffers as it needs."""
         self._reap()
-        data = HEADER + data
+        data = header + data
         parts = [data[start:start + BUFFER] for start in range(0, len(data), BUFFER)]
         assert len(parts) <= len(self._unsent), "no one takes sent frames"
         slots = [self._unsent.pop(0) for _ in parts]
@@ -139,17 +140,21 @@ class Pod(FrontEnd):
 
     def take(self):
         """Returns the frames received since the last call, and posts their buffers again."""
+        return [data for _, data in self.take_with_headers()]
+
+    def take_with_headers(self):
+        """The same, as pairs of virtio-net's header, without the number of buffers, and the frame."""
         frames, before = [], self.rings[0].added
         for slot, length in self.rings[0].take():
             data = self.map.read(self._receive + slot * BUFFER, length)
             self._post(slot)
             if not self._partial:
                 self._left = struct.unpack_from("<H", data, 10)[0] if self.features & MERGEABLE else 1
-                data = data[len(HEADER):]
+                self._header, data = data[:10], data[len(HEADER):]
             self._partial.append(data)
             self._left -= 1
             if self._left == 0:
-                frames.append(b"".join(self._partial))
+                frames.append((self._header, b"".join(self._partial)))
                 self._partial = []
         if self.rings[0].added != before:
             self._kick_wanted(0, before)

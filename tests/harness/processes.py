@@ -4,6 +4,7 @@ import os
 import pathlib
 import socket
 import struct
+import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,9 +37,8 @@ def cpu_ticks(pid):
 
 
 def cpu_seconds(pid):
-    """CPU time by the scheduler's own account, in nanoseconds."""
-    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    """CPU time by the scheduler's own account, in nanoseconds; of threads that have ended too."""
+    return time.clock_gettime(~pid << 3 | 2)   # clock_getcpuclockid(3)
 
 
 def memory_kib(pid, kind="VmRSS"):

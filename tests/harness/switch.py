@@ -1,4 +1,4 @@
-"""vdpa-switch as a process, and its control channel."""
+"""vdpa-switch, or with an uplink vdpa-switch-dpdk, as a process, and its control channel."""
 
 import json
 import socket
@@ -6,6 +6,7 @@ import socket
 from support import BUILD, Program, wait_until
 
 PROGRAM = BUILD / "deviceplugin/datapath/switch/vdpa-switch"
+WITH_UPLINKS = BUILD / "deviceplugin/datapath/switch/vdpa-switch-dpdk"
 
 
 class Refused(Exception):
@@ -59,12 +60,13 @@ class Control:
 
 
 class Switch(Control, Program):
-    def __init__(self, directory, *arguments, name="switch", queue_pairs=1, wrapper=()):
+    def __init__(self, directory, *arguments, name="switch", queue_pairs=1, wrapper=(), program=None, log_level="debug"):
         Control.__init__(self, directory / f"{name}.sock")
+        program = program or (WITH_UPLINKS if any(str(word).startswith("--uplink") for word in arguments) else PROGRAM)
         self.ports_dir = directory / f"{name}-ports"
         Program.__init__(self, name, [
-            *wrapper, PROGRAM, "--name", "vdpa.io-nic", "--control", self.path, "--ports-dir", self.ports_dir,
-            "--queue-pairs", queue_pairs, "--log-level", "debug", *arguments], directory)
+            *wrapper, program, "--name", "vdpa.io-nic", "--control", self.path, "--ports-dir", self.ports_dir,
+            "--queue-pairs", queue_pairs, "--log-level", log_level, *arguments], directory)
 
     def wait_ready(self):
         self.wait_log("switch vdpa.io-nic:")

@@ -51,10 +51,10 @@ def application(directory, socket, name="application", queues=1, core=0, options
     return Testpmd(name, directory, [vdev], mode, queues, core, **other)
 
 
-def engine(directory, socket, name="engine", queues=1, core=1):
+def engine(directory, socket, name="engine", queues=1, core=1, options=""):
     """An engine that sends every packet back."""
     socket.unlink(missing_ok=True)  # rte_vhost doesn't replace the socket file of a killed process
-    return Testpmd(name, directory, [f"net_vhost0,iface={socket},queues={queues}"], "io", queues, core)
+    return Testpmd(name, directory, [f"net_vhost0,iface={socket},queues={queues}{options}"], "io", queues, core)
 
 
 def option(ring):

@@ -12,13 +12,13 @@ class Worker(Program):
     """Starts a worker, by default in front of the engine socket self.engine, which another process makes."""
 
     def __init__(self, directory, *arguments, device="nic-0", queues=1, name="worker", socket_name="vhost.sock",
-                 control_name="control.sock", switch_port=None, vhost_vdpa=None, **popen):
+                 control_name="control.sock", switch_port=None, vhost_vdpa=None, program=PROGRAM, engine=None, **popen):
         self.socket = directory / socket_name
-        self.engine = directory / "engine.sock"
+        self.engine = engine or directory / "engine.sock"
         self.control = directory / control_name
         behind = ["--switch-port", switch_port] if switch_port else ["--vhost-vdpa", vhost_vdpa] if vhost_vdpa else \
             ["--engine", self.engine]
-        super().__init__(name, [PROGRAM, "--device", device, "--socket", self.socket, *behind, "--control", self.control,
+        super().__init__(name, [program, "--device", device, "--socket", self.socket, *behind, "--control", self.control,
                                 "--queue-pairs", queues, "--log-level", "debug", *arguments], directory, **popen)
 
     def hello(self):

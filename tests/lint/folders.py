@@ -35,15 +35,19 @@ BLOCKS = {
         "api": "attachments model",
         "": "api attachments common/netlink model processes",
     },
-    "deviceplugin/datapath/worker/": {
-        "protocol": "",
-        "engines": "protocol",
-        "": "engines protocol",
-    },
-    "deviceplugin/datapath/ ": {  # shared by the DPDK programs, which follow
+    "deviceplugin/datapath/ ": {  # shared by the programs that move packets, which follow
+        "vhost_user": "",
+        "virtqueue": "",
+        "memory_guard": "",
         "dpdk": "",
-        "switch": "dpdk",
-        "pmd": "dpdk",
+        "worker/engines": "vhost_user",
+        "worker": "vhost_user worker/engines",
+        "switch/offload": "virtqueue",
+        "switch/forwarding": "switch/offload virtqueue",
+        "switch/ports": "memory_guard switch/forwarding switch/offload vhost_user virtqueue",
+        "switch/uplink": "dpdk switch/forwarding switch/offload virtqueue",
+        "switch": "switch/forwarding switch/ports switch/uplink",
+        "pmd": "dpdk memory_guard",
     },
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)

@@ -17,6 +17,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "packets: applications poll, on both processors")
     # The others run only under the sanitizers.
     config.addinivalue_line("markers", "release: measures the release build")
+    config.addinivalue_line("markers", "long: only for ./run soak switch")
 
 
 def _directory():

@@ -115,7 +115,20 @@ def test_what_a_software_port_cannot_do(node, config, words):
 
 def test_settings_that_ask_for_nothing(node):
     node.add(vlan=0, vlanQoS=0, vlanProto="802.1Q", trust="off", min_tx_rate=0, max_tx_rate=0,
-             link_state="auto", spoofchk="ON")
+             link_state="auto", spoofchk="ON", vlanTrunk="", max_rx_rate=0, burst=0)
+
+
+def test_a_trunk_and_rates_in_both_directions(node):
+    asked = {"vlan": 7, "vlanTrunk": "200,100-110", "max_tx_rate": 10, "max_rx_rate": 20, "burst": 64}
+    result = node.add(**asked)
+    found = node.datapath.attachment().settings
+    assert (found.vlan, found.vlan_trunk, found.max_tx_rate, found.max_rx_rate, found.burst) == (7, "100-110,200", 10, 20, 64)
+    node.check(result, **asked)
+    node.check(result, **{**asked, "vlanTrunk": "100-105,106-110,200"})
+    with refused(DIFFERS, "vlanTrunk is 100-110,200; expected 100-110"):
+        node.check(result, **{**asked, "vlanTrunk": "100-110"})
+    with refused(DIFFERS, "burst is 64; expected 0"):
+        node.check(result, **{**asked, "burst": 0})
 
 
 def test_a_second_add(node):

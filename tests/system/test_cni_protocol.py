@@ -136,8 +136,8 @@ def test_huge_input():
 
 # Every key with the words that an error must contain, and values of wrong types.
 STRINGS = ["name", "deviceID", "pciBusID", "mac", "vlanProto", "spoofchk", "trust", "link_state", "datapathSocket",
-           "type", "logLevel", "logFile", "cniVersion"]
-NUMBERS = ["vlan", "vlanQoS", "min_tx_rate", "max_tx_rate", "mtu"]
+           "type", "logLevel", "logFile", "cniVersion", "vlanTrunk"]
+NUMBERS = ["vlan", "vlanQoS", "min_tx_rate", "max_tx_rate", "mtu", "max_rx_rate", "burst"]
 NESTED = ["runtimeConfig.mac", "runtimeConfig.deviceID", "runtimeConfig.pciBusID", "runtimeConfig.CNIDeviceInfoFile",
           "args.cni.mac", "ipam.type"]
 OBJECTS = ["dns", "capabilities", "runtimeConfig", "args", "args.cni", "ipam", "prevResult"]
@@ -163,6 +163,8 @@ def test_wrong_types_name_the_key(key, values, expected):
 @pytest.mark.parametrize("key, value", [
     ("name", ""), ("name", "-x"), ("name", "a/b"), ("logLevel", "loud"), ("vlan", 4095), ("vlanQoS", 8),
     ("vlanProto", "qinq"), ("spoofchk", "yes"), ("trust", "true"), ("link_state", "up"), ("mtu", 67),
+    ("vlanTrunk", "0-5"), ("vlanTrunk", "100-4095"), ("vlanTrunk", "5-4"), ("vlanTrunk", "100, 200"), ("vlanTrunk", "all"),
+    ("max_rx_rate", 1000001), ("burst", 1048577),
     ("ipam.type", ""), ("ipam.type", "vdpa"), ("ipam.type", "../x"), ("runtimeConfig.CNIDeviceInfoFile", "relative"),
     ("runtimeConfig.CNIDeviceInfoFile", "/etc/passwd"), ("logFile", "/etc/cron.d/x"), ("logFile", "cni.log"),
     ("logFile", "/var/log/../../etc/x"), ("runtimeConfig.CNIDeviceInfoFile", "/var/run/k8s.cni.cncf.io/devinfo/cni/.."),
@@ -189,6 +191,14 @@ def test_settings_that_need_a_vlan():
             call("ADD", {**CONFIG, **keys})
     with refused(BAD_CONFIG, "min_tx_rate 5", "max_tx_rate 4"):
         call("ADD", {**CONFIG, "min_tx_rate": 5, "max_tx_rate": 4})
+
+
+def test_settings_that_exclude_each_other():
+    with refused(BAD_CONFIG, "vlan 105 ", "vlanTrunk 100-110,200", "native VLAN"):
+        call("ADD", {**CONFIG, "vlan": 105, "vlanTrunk": "200,100-110"})
+    for keys in ({}, {"max_tx_rate": 0}, {"max_rx_rate": 0}):
+        with refused(BAD_CONFIG, "burst 64", "max_tx_rate", "max_rx_rate"):
+            call("ADD", {**CONFIG, "burst": 64, **keys})
 
 
 def test_no_device():

@@ -172,6 +172,13 @@ ROWS = [
     of_switch("mtu", "9000", "mtu", 1500, 9000),
     of_switch("cores", '"0-1"', "cores", "", "0-1"),
     of_switch("uplink.netdev", "{netdev: eth7}", "uplink_netdev", "", "eth7"),
+    of_switch("uplink.xdp", "{netdev: eth7, xdp: true}", "uplink_xdp", False, True),
+    of_switch("uplink.pci", "{pci: '0000:03:00.0'}", "uplink_pci", "", "0000:03:00.0"),
+    # Left out if they are the default, so that a datapath that lacks them is no obstacle.
+    Row("resources.software.offloads", PORTS, {"software": "{ports: 2, offloads: false}"},
+        lambda s: (s.resource.software.HasField("offloads"), s.resource.software.offloads), (False, False), (True, False)),
+    Row("resources.software.stormLimit", PORTS, {"software": "{ports: 2, stormLimit: 0}"},
+        lambda s: (s.resource.software.HasField("storm_limit"), s.resource.software.storm_limit), (False, 0), (True, 0)),
 ]
 
 

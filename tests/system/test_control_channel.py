@@ -1,14 +1,13 @@
 """The control channel of this release's programs: frames among themselves, and the same answers in both forms."""
 
 import os
-import socket
 import stat
-import struct
 import sys
 
 import pytest
 
 import rpc
+from control_frames import Frames
 from datapath import WORKER_DIRS, Datapath, owner, resource
 from support import wait_until
 from switch import Control, Switch
@@ -89,35 +88,6 @@ def test_the_datapath_speaks_frames_with_what_it_starts_and_with_what_it_finds_a
             for name, count in before.items():
                 asked = [form for who, form in said(name)[count:] if who == "datapath"]
                 assert asked[0] == LINE and asked[1:] and set(asked[1:]) == {FRAME}, said(name)[count:]
-
-
-class Frames:
-    """A control channel in frames."""
-
-    def __init__(self, path):
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(20)
-        self._socket.connect(str(path))
-
-    def _read(self, size):
-        data = b""
-        while len(data) < size:
-            data += self._socket.recv(size - len(data)) or pytest.fail("the connection ended")
-        return data
-
-    def call(self, **operation):
-        message = control.Request(id=1, **operation).SerializeToString()
-        self._socket.sendall(struct.pack(">IB", len(message), 0) + message)
-        while True:
-            size, descriptors = struct.unpack(">IB", self._read(5))
-            assert descriptors == 0
-            answer = control.FromProcess.FromString(self._read(size))
-            if answer.HasField("answer"):
-                assert answer.answer.id == 1
-                return answer.answer
-
-    def close(self):
-        self._socket.close()
 
 
 @pytest.fixture

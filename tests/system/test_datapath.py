@@ -53,7 +53,7 @@ def test_attach_and_detach(datapath, held_directory):
     found = read_json(datapath.path(file="device.json"))
     assert found == {"deviceID": "nic-0", "resource": "vdpa.io/nic", "backend": "software",
                      "socket": "/run/vdpa/nic-0/vhost.sock", "mac": attachment.settings.mac, "mtu": 1400,
-                     "queuePairs": 1, "queueSize": attachment.queue_size, "vlan": 7, "network": "fast",
+                     "queuePairs": 1, "queueSize": attachment.queue_size, "vlan": 7, "vlanTrunk": "", "network": "fast",
                      "interface": "net1", "ips": ["10.1.1.2/24"], "numaNode": None}
     assert datapath.path(file="eal-args").read_text() == (
         f"--vdev=net_virtio_user_net1,path=/run/vdpa/nic-0/vhost.sock,mac={attachment.settings.mac},"
@@ -157,6 +157,11 @@ def test_default_macs_are_stable_and_differ(datapath):
     ({"vlan_proto": "qinq"}, ("vlanProto", "qinq")),
     ({"min_tx_rate": 10}, ("min_tx_rate", "10")),
     ({"max_tx_rate": 1000001}, ("max_tx_rate", "1000001")),
+    ({"max_rx_rate": 1000001}, ("max_rx_rate", "1000001")),
+    ({"max_rx_rate": 1, "burst": 1048577}, ("burst", "1048577")),
+    ({"burst": 64}, ("burst 64", "max_rx_rate")),
+    ({"vlan_trunk": "0-9"}, ("vlanTrunk", "0-9", "4094")),
+    ({"vlan_trunk": "5-9", "vlan": 6}, ("vlan 6", "vlanTrunk 5-9")),
     ({"link_state": "up"}, ("link_state", "up", "auto")),
     ({"mtu": 9000}, ("mtu", "9000", "1500")),
     ({"mtu": 60}, ("mtu", "60", "68")),
@@ -340,9 +345,11 @@ def test_devices_that_leave_the_set(datapath):
 
 def test_switch_takes_a_new_configuration_when_no_port_is_attached(datapath):
     first = datapath.switch_pid()
-    datapath.offer(mtu=2000).wait_healthy()
+    datapath.offer(mtu=2000)
+    # SetDevices does not wait for switches.
+    wait_until(lambda: datapath.processes().get("vdpa.io-nic", first) != first, "another switch")
+    datapath.wait_healthy()
     second = datapath.switch_pid()
-    assert second != first
     datapath.attach(owner())
     datapath.offer(mtu=3000)
     assert datapath.switch_pid() == second, "not under a running pod"
@@ -350,8 +357,8 @@ def test_switch_takes_a_new_configuration_when_no_port_is_attached(datapath):
     with refused(INVALID, "mtu 2500"):
         datapath.attach(owner("c1"), "nic-1", settings=settings(mtu=2500))
     datapath.detach(owner())
+    wait_until(lambda: datapath.processes().get("vdpa.io-nic", second) != second, "another switch")
     datapath.wait_healthy()
-    assert datapath.switch_pid() != second
     assert datapath.attach(owner(), settings=settings(mtu=2500)).settings.mtu == 2500
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -127,11 +128,15 @@ def test_switch_and_datapath_killed_together(datapath):
         wait_until(lambda: second.check(owner()) == [], lambda: str(second.check(owner())), 20)
 
 
+def link_programs(folder, *programs):
+    for program in programs:
+        (folder / pathlib.Path(program).name).symlink_to(BUILD / "deviceplugin/datapath" / program)
+
+
 def test_health_follows_the_switch(directory):
     programs = directory / "programs"
     programs.mkdir()
-    for program in "worker", "switch", "pmd":
-        (programs / f"vdpa-{program}").symlink_to(BUILD / f"deviceplugin/datapath/{program}/vdpa-{program}")
+    link_programs(programs, "worker/vdpa-worker", "switch/vdpa-switch", "switch/vdpa-switch-dpdk", "pmd/vdpa-pmd")
     with Datapath(directory, worker_dirs=programs) as datapath:
         datapath.wait_serving().offer().wait_healthy()
         (programs / "vdpa-switch").rename(programs / "away")  # no other one starts
@@ -148,8 +153,7 @@ def test_switch_that_cannot_run_makes_devices_unhealthy(directory):
     programs.mkdir()
     (programs / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
     (programs / "vdpa-switch").chmod(0o755)
-    for program in "worker", "pmd":
-        (programs / f"vdpa-{program}").symlink_to(BUILD / f"deviceplugin/datapath/{program}/vdpa-{program}")
+    link_programs(programs, "worker/vdpa-worker", "switch/vdpa-switch-dpdk", "pmd/vdpa-pmd")
     with Datapath(directory, worker_dirs=programs) as datapath:
         datapath.wait_serving().offer()
         reason = re.compile("exited with status 3;.*, next start in [0-9]+ ms")

@@ -122,7 +122,7 @@ def test_the_worker_offers_no_buffer_of_inflight_descriptors(directory):
 
 class InflightEngine(threading.Thread):
     """Answers a front-end until it sets the buffer of in-flight descriptors. A stand-in written by the specification: no
-    back-end available on this machine offers one (rte_vhost's net, vdpa-worker, QEMU's storage daemon)."""
+    engine of ours offers one (neither vdpa-switch nor rte_vhost in vdpa-pmd), and QEMU's storage daemon does not either."""
 
     ANSWERS = {GET_FEATURES: struct.pack("<Q", VERSION_1 | 1 << 30),
                GET_PROTOCOL_FEATURES: struct.pack("<Q", REPLY_ACK | INFLIGHT)}

@@ -234,13 +234,25 @@ def test_the_device_plugin_works_with_a_datapath_of_the_previous_release(directo
 # --- fields unknown to the other side
 
 EVERYTHING = {"mac": "02:11:22:33:44:55", "vlan": 100, "vlanQoS": 3, "vlanProto": "802.1q", "spoofchk": "on", "trust": "on",
-              "link_state": "enable", "min_tx_rate": 1, "max_tx_rate": 500, "mtu": 1400}
-KEYS = {"vlan_qos": "vlanQoS", "vlan_proto": "vlanProto", "spoof_check": "spoofchk"}
+              "link_state": "enable", "min_tx_rate": 1, "max_tx_rate": 500, "mtu": 1400, "vlanTrunk": "200-210",
+              "max_rx_rate": 5, "burst": 64}
+KEYS = {"vlan_qos": "vlanQoS", "vlan_proto": "vlanProto", "spoof_check": "spoofchk", "vlan_trunk": "vlanTrunk"}
+
+
+def of_this_release(method, answer):
+    """A recorded answer of 0.1.0 with the settings that only later releases repeat."""
+    if method != "Attach":
+        return answer
+    message = rpc.datapath.AttachResponse.FromString(answer)
+    settings = message.attachment.settings
+    settings.vlan_trunk, settings.max_rx_rate, settings.burst = "200-210", 5, 64
+    return message.SerializeToString()
 
 
 def altered(alter, response="AttachResponse"):
     """A change of the recorded answers of this kind."""
     def change(method, answer):
+        answer = of_this_release(method, answer)
         if f"{method}Response" != response:
             return answer
         message = getattr(rpc.datapath, response).FromString(answer)
@@ -249,7 +261,7 @@ def altered(alter, response="AttachResponse"):
     return change
 
 
-def ask_everything(directory, change=lambda method, answer: answer):
+def ask_everything(directory, change=of_this_release):
     with Answers(directory / "run/datapath.sock", CNI["grpc"], CNI_END["grpc"], change=change) as answers:
         return answers, run_cni({**CNI["calls"][0], "config": {**CNI["calls"][0]["config"], **EVERYTHING}}, answers)
 
@@ -258,6 +270,11 @@ def test_a_network_that_asks_for_everything_is_served(directory):
     assert set(EVERYTHING) == {KEYS.get(field.name, field.name) for field in rpc.datapath.Settings.DESCRIPTOR.fields}
     answers, result = ask_everything(directory)
     assert result and answers.methods() == ["Attach", "SetAddresses"]
+
+
+def test_settings_that_0_1_0_does_not_know_undo_the_attachment(directory):
+    with refused(BAD_CONFIG, "vlanTrunk, max_rx_rate, burst are not in force on nic-0", f"vdpa-datapath {VERSION} "):
+        ask_everything(directory, lambda method, answer: answer)
 
 
 @pytest.mark.parametrize("field", [field.name for field in rpc.datapath.Settings.DESCRIPTOR.fields])

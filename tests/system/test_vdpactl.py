@@ -73,9 +73,20 @@ def test_attachments(datapath, directory):
         "container": "c1", "interface": "net7", "network": "fast", "netns": "/proc/self/ns/net",
         "mac": "02:00:00:00:00:07", "vlan": 12, "mtu": 1400,
         "vlanQoS": 0, "vlanProto": "802.1q", "spoofchk": True, "trust": False, "link_state": "disable", "min_tx_rate": 0,
-        "max_tx_rate": 0, "ips": ["10.0.0.5/24", "fd00::5/64"],
+        "max_tx_rate": 0, "vlanTrunk": "", "max_rx_rate": 0, "burst": 0, "ips": ["10.0.0.5/24", "fd00::5/64"],
         "socket": "/run/vdpa/nic-0/vhost.sock", "attached": True, "state": "waiting",
         "outlook": "", "workerVersion": output(directory, "--version").strip()}
+
+
+@pytest.mark.parametrize("asked, vlans", [
+    ({"vlan_trunk": "200,100-110", "vlan": 7}, "7,trunk:100-110,200"), ({"vlan_trunk": "5"}, "trunk:5")])
+def test_attachments_with_a_trunk_and_rates(datapath, directory, asked, vlans):
+    datapath.attach(owner(), "nic-0", settings(max_rx_rate=20, burst=64, **asked))
+    row = table(directory, "attachments")["nic-0"]
+    assert (row["VLAN"], row["SETTINGS"]) == (vlans, "mtu=1500,link_state=enable,max_rx_rate=20,burst=64")
+    found = as_json(directory, "attachments")["nic-0"]
+    assert (found["vlan"], found["vlanTrunk"], found["max_rx_rate"], found["burst"]) == (
+        asked.get("vlan", 0), vlans.rpartition(":")[2], 20, 64)
 
 
 def test_what_becomes_of_an_attachment(datapath, directory):

@@ -104,11 +104,11 @@ def test_a_port_of_a_withheld_device_comes_back_with_its_switch(datapath, again)
 def test_a_record_that_another_version_can_read_is_taken_up_again(datapath, again):
     datapath.attach(owner(pod="pod"))
     running, record = datapath.processes(), read_json(datapath.record())
-    spoil(datapath, json.dumps(record | {"version": 2}))
+    spoil(datapath, json.dumps(record | {"version": 3}))
     older = again(datapath)
     assert older.offer().attachment().state.startswith("withheld: ")
     assert older.processes() == running
-    # The program that knows version 2 finds it there; here the record gets a version that this program knows.
+    # The program that knows version 3 finds it there; here the record gets a version that this program knows.
     bad(datapath).write_text(json.dumps(record))
     newer = again(older)
     newer.offer().wait_healthy()
