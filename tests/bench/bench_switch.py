@@ -1,235 +1,304 @@
-"""Packets per second between two ports: our switch compared with dpdk-testpmd (io mode: no switching at all) and OVS-DPDK.
+"""Our switch compared with dpdk-testpmd (io mode: no switching at all), OVS-DPDK and the previous release's switch.
 
-Each switch has all its threads on one core, and the same application on the other, which negotiates the same features with
-each. The peers get huge pages, without which OVS cannot run; ours has transparent ones of the same size. A row shows how busy
-both cores were, by the cycles that each program counts for passes with packets: if the application is the limit, the ratio does
-not compare switches.
+Frames per second by size, direction and number of ports; scattered and broadcast ones; latencies; the time that an idle and a
+nearly idle switch takes; several cores; TCP segments of 64 KiB between applications and TCP between virtual machines; and the
+limits of the machine itself, measured in the same run. contenders.py has the switches, ring_generator/ the guests: they have a
+ring driver of their own, since DPDK's takes longer for a frame than a switch does. All contenders take turns in each block. A
+row tells how busy both cores were: if the guests are the limit, the ratio does not compare switches.
+
+The guests connect to the switches' own sockets (see contenders.py), but for virtual machines, which are attached to a node as a
+pod's: only workers speak all that QEMU wants.
 """
 
 import contextlib
 import json
-import os
-import pathlib
 import re
-import signal
 import statistics
 import subprocess
-import tempfile
+import time
 
-from measure import Figures, blocks, finish, header, node_directories, row
+from contenders import CORE, PREVIOUS, TESTPMD_PORTS, agreed, our_switch, ovs, previous_switch, testpmd
+from guests import CORE as GUESTS_CORE, resting
+from measure import Figures, blocks, finish, header, node_directories, preferred, row, skip
 
 import datapath
+import processes
+from guest import BOOT, Guest
 from huge_pages import huge_pages
-from support import BUILD, Program, wait_until
-from switch import Control
+from neighbour import VERSION
+from support import BUILD, wait_until
 
-GENERATOR = BUILD / "tests/bench/packet-generator"
-OVS = pathlib.Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
-PAGES = 1024  # of 2 MiB, for the two peers
+PAGES = 768  # of 2 MiB, for the two peers
 ROUNDS = blocks(5)
-SECONDS = 2
-RUNS = [  # bytes, ways, UDP flows, rings
-    (64, "one", 1, "split"), (64, "both", 1, "split"), (64, "one", 10000, "split"), (64, "one", 1, "packed"),
-    (1518, "one", 1, "split"), (1518, "both", 1, "split")]
-RINGS = {"split": "", "packed": ",packed_vq=1"}
-# Features that our switch does not offer to a port of this MTU are off for the peers too, since they change a driver's path.
-FEATURES = "mrg_rxbuf=0,in_order=0"
-INDIRECT = 1 << 28
-GENERATOR_CORE, SWITCH_CORE = 0, 1
+SECONDS = 1
 FULL = 0.9  # share of a core's time; if both are below, something else used the cores
+MANY = 256  # ports
+
+# Bytes, pattern, flows, rings, and the least ratios to testpmd and OVS.
+TWO_PORTS = [
+    (64, "one", 1, "split", 2.2, 3), (64, "both", 1, "split", 2.2, 3), (64, "one", 10000, "split", None, None),
+    (64, "one", 1, "packed", None, None), (512, "one", 1, "split", None, None), (512, "both", 1, "split", None, None),
+    (1518, "one", 1, "split", 1.9, None), (1518, "both", 1, "split", 1.9, None)]
+JUMBO = [(9000, "one"), (9000, "both")]
+RATES = (100, 15000, 20000, 30000)  # frames per second
+TARGETS_US = {100: "<= 50 us", 20000: "<= 1.5 us"}
+SEGMENT = 65536      # bytes
+TRANSFER = 64 << 20  # bytes that a virtual machine sends at once
+TRANSFERS = 2        # that count
 
 
-class Contender:
-    """Two vhost-user sockets and the processes behind them, which run only while they are measured, since they poll. All their
-    threads, including idle ones and later ones, run on the switch's core."""
-
-    def __init__(self, sockets, *pids, busy):
-        """`busy` returns how many seconds it has worked so far by its own count, and for how many packets, given the frequency
-        of the processor's clock."""
-        self.sockets, self.pids, self.busy = sockets, pids, busy
-        self.features = set()
-        for pid in pids:
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                os.sched_setaffinity(int(thread), {SWITCH_CORE})
-        self.signal(signal.SIGSTOP)
-
-    def signal(self, number):
-        for pid in self.pids:
-            os.kill(pid, number)
-
-    def measure(self, *run):
-        self.signal(signal.SIGCONT)
-        try:
-            return self.run(*run)
-        finally:
-            self.signal(signal.SIGSTOP)
-
-    def run(self, size, ways, flows, rings):
-        """The generator's counts, with the busy share of the switch."""
-        vdevs = [f"net_virtio_user{number},path={socket},mac=02:00:00:00:00:0{number},queue_size=256,{FEATURES}{RINGS[rings]}"
-                 for number, socket in enumerate(self.sockets)]
-        with tempfile.TemporaryFile("w+") as log, subprocess.Popen(
-                ["taskset", "-c", str(GENERATOR_CORE), GENERATOR, "--lcores", f"0@{GENERATOR_CORE}", "--no-pci", "--no-huge",
-                 "-m", "256", "--no-telemetry", "--log-level=pmd.net.virtio.init:debug",
-                 f"--file-prefix=generator{os.getpid()}",
-                 *(word for vdev in vdevs for word in ("--vdev", vdev)), "--", str(size), ways, str(flows), str(SECONDS)],
-                stdout=subprocess.PIPE, stderr=log, text=True) as generator:
-            # DPDK logs to the C library's stderr; only the last three lines of the output are JSON.
-            lines = (line for line in generator.stdout if line.startswith("{"))
-            busy = [self.busy(json.loads(line)["hz"]) for _, line in zip(range(2), lines)]
-            result = json.loads(next(lines, "{}"))
-            generator.wait()
-            log.seek(0)
-            text = log.read()
-        if generator.returncode != 0:
-            raise SystemExit(f"the packet generator failed: {text[-2000:]}")
-        self.features.add(agreed(text, rings))
-        seconds, packets = (after - before for before, after in zip(*busy))
-        return {**result, "switch": seconds / max(packets, 1) * result["pps"]}  # whatever the exact times of the two readings
+def flags(rings):
+    return ("packed",) if rings == "packed" else ()
 
 
-def agreed(log, rings):
-    """The features that the generator and the switch negotiated; a run with other features would not be comparable. Without
-    indirect descriptors, which only the peers offer: the generator's packets fit into one descriptor."""
-    found = set(re.findall(r"features after negotiate = (?:0x)?([0-9a-f]+)", log))
-    assert len(found) == 1, f"the generator's two ports agreed on {found}"
-    return rings, hex(int(found.pop(), 16) & ~INDIRECT)
+def name_of(size, pattern, flows=1, rings="split"):
+    return (f"{size} B, {pattern} way{'s' if pattern == 'both' else ''}, {flows} flow{'s' if flows > 1 else ''}, {rings}")
 
 
-@contextlib.contextmanager
-def our_switch():
-    """Our switch behind workers, as for a pod."""
-    with node_directories() as (directory, run_dir), \
-            datapath.Datapath(directory, run_dir=run_dir, log_level="info") as daemon:
-        daemon.wait_serving().offer(2, cores=str(SWITCH_CORE)).wait_healthy()
-        for number in range(2):
-            daemon.attach(datapath.owner(f"c{number}"), f"nic-{number}")
-        sockets = [daemon.socket(f"nic-{number}") for number in range(2)]
-        with contextlib.closing(Control(run_dir / "switches/vdpa.io-nic/control.sock")) as control:
-            # vdpa-datapath would replace a stopped switch.
-            with running(Contender(sockets, daemon.pid, *daemon.processes().values(),
-                                   busy=lambda hz: our_work(control.call("stats")))) as ours:
-                yield ours
+def limit(results):
+    """The side that limits the rate, by the medians of the runs: the one whose core is full."""
+    def share(name):
+        return statistics.median(result[name] for result in results)
+    guests = share("busy")
+    if "switch" not in results[0]:
+        return f"guests {guests:.0%} busy"
+    switch = share("switch")
+    name = "neither" if max(guests, switch) < FULL else "the switch" if switch > guests else "the guests"
+    return f"{name} limits (switch {switch:.0%} busy, guests {guests:.0%})"
 
 
-def our_work(stats):
-    return stats["busy_ns"][0] / 1e9, sum(port["tx_packets"] for port in stats["ports"])
+def in_turns(contenders, **options):
+    """The results of all blocks, by contender."""
+    results = {contender: [] for contender in contenders}
+    for _ in range(ROUNDS):
+        for contender, found in results.items():
+            found.append(contender.measure(seconds=SECONDS, **options))
+    return results
 
 
-@contextlib.contextmanager
-def testpmd():
-    with node_directories() as (directory, run_dir):
-        sockets = [run_dir / f"{number}.sock" for number in range(2)]
-        with Program("testpmd", [
-                "dpdk-testpmd", "--lcores", f"0@{SWITCH_CORE},1@{SWITCH_CORE}", "--no-pci", "--in-memory", "-m", "512",
-                "--no-telemetry",
-                *(word for number, socket in enumerate(sockets)
-                  for word in ("--vdev", f"net_vhost{number},iface={socket},queues=1")),
-                "--", "--forward-mode=io", "--auto-start", "--total-num-mbufs=8192", "--record-core-cycles",
-                "--interactive"], directory, stdin=subprocess.PIPE, text=True) as program:
-            wait_until(lambda: all(socket.exists() for socket in sockets), program.log)
-            with running(Contender(sockets, program.pid, busy=lambda hz: testpmd_work(program, hz))) as peer:
-                yield peer
+def mpps(results):
+    return Figures([result["pps"] / 1e6 for result in results], "Mpps", 2)
 
 
-def testpmd_work(program, hz):
-    """It counts the cycles of passes with packets."""
-    known = len(program.log())
-    program.process.stdin.write("show fwd stats all\n")
-    program.process.stdin.flush()
-    found = wait_until(lambda: re.search(r"total cycles=(\d+) / total \w* ?packets=(\d+)\)",
-                                         program.log()[known:]), lambda: program.log()[-2000:])
-    return int(found[1]) / hz, int(found[2])
+def compare(what, results, targets):
+    """A row for each peer; `targets` are the least ratios by the peers' names."""
+    ours, *peers = results
+    for peer in peers:
+        target = targets.get(peer.name)
+        row(f"{what}: {peer.name}", mpps(results[ours]), mpps(results[peer]), f">= {target}" if target else "",
+            f"ours: {limit(results[ours])}; peer: {limit(results[peer])}")
 
 
-@contextlib.contextmanager
-def ovs():
-    """In a network namespace, since its bridge makes a link."""
+def two_ports():
+    """Returns the rate of ours for 64 bytes one way, in frames per second."""
+    with our_switch(2) as ours, testpmd(2) as io, ovs(2) as bridge, previous_switch(2) as before:
+        header("Two ports")
+        contenders = (ours, io, bridge, before)
+        for size, pattern, flows, rings, least_io, least_ovs in TWO_PORTS:
+            results = in_turns(contenders, size=size, pattern=pattern, flows=flows, flags=flags(rings))
+            compare(name_of(size, pattern, flows, rings), results, {io.name: least_io, bridge.name: least_ovs})
+            if (size, pattern, flows, rings) == (64, "one", 1, "split"):
+                full = statistics.median(result["pps"] for result in results[ours])
+        agreed(*contenders)
+        return full
+
+
+def jumbo_frames():
+    with our_switch(2, mtu=9000) as ours, testpmd(2, mtu=9000) as io, ovs(2, mtu=9000) as bridge, \
+            previous_switch(2, mtu=9000) as before:
+        header("Two ports with an MTU of 9,000")
+        for size, pattern in JUMBO:
+            # 0.1.0 delivers frames of this size into several buffers.
+            compare(name_of(size, pattern), in_turns((ours, io, bridge, before), size=size, pattern=pattern,
+                                                     flags=("mergeable",), receive=2048), {})
+        agreed(ours, io, bridge, before)
+
+
+def many_ports():
+    with our_switch(MANY) as ours, previous_switch(MANY) as before, testpmd(16) as io:
+        header("16 ports")
+        for pattern in ("one", "both"):
+            compare(name_of(64, pattern), in_turns((ours, io, before), size=64, pattern=pattern, guests=16),
+                    {io.name: 2.5})
+            compare(name_of(1518, pattern), in_turns((ours, io, before), size=1518, pattern=pattern, guests=16), {})
+        for pattern in ("scattered", "broadcast"):
+            compare(f"64 B, {pattern}, one to 15", in_turns((ours, before), size=64, pattern=pattern, guests=16),
+                    {before.name: 2.3})
+        agreed(ours, io, before)
+
+        header("Two active ports of several that are connected")
+        counts = (2, 16, 64, MANY)
+        results = {(contender, count): [] for contender in (ours, before) for count in counts}
+        for _ in range(ROUNDS):
+            for (contender, count), found in results.items():
+                found.append(contender.measure(seconds=SECONDS, size=64, pattern="one", idle=count - 2))
+        for count in counts:
+            row(f"64 B, one way, {count} connected: {before.name}", mpps(results[ours, count]), mpps(results[before, count]),
+                limit=f"ours: {limit(results[ours, count])}")
+        for count in counts[1:]:
+            row(f"64 B, one way: {count} connected beside 2, ours", mpps(results[ours, count]), mpps(results[ours, 2]),
+                ">= 0.85")
+    with our_switch(64) as ours, ovs(64) as bridge:
+        header("64 ports")
+        compare("64 B, one way, 2 active", in_turns((ours, bridge), size=64, pattern="one", idle=62), {bridge.name: 5})
+        compare("64 B, one way, all active", in_turns((ours, bridge), size=64, pattern="one", guests=64), {})
+        agreed(ours, bridge)
+
+
+def microseconds(results, what):
+    return Figures([result[what] for result in results], "us")
+
+
+def idle_share(contender):
+    """The share of a core that it takes while all ports are connected and silent."""
+    with resting(contender.sockets, guests=2, idle=MANY - 2):
+        time.sleep(0.5)  # it has handled the connections
+        begin, cpu = time.monotonic(), contender.cpu_seconds()
+        time.sleep(SECONDS)
+        return (contender.cpu_seconds() - cpu) / (time.monotonic() - begin)
+
+
+def little_load(full):
+    """Latencies, and the CPU time at rates that leave a core mostly idle."""
+    with our_switch(MANY) as ours, previous_switch(MANY) as before:
+        header("Latency from ring to ring, with idle ports beside two active ones")
+        for rate in (*RATES, round(full / 2, -3)):
+            for idle in (0, MANY - 2):
+                results = in_turns((ours, before), size=64, pattern="one", idle=idle, rate=rate)
+                what = f"{rate:,.0f} frames/s, {idle} idle ports"
+                row(f"{what}: {before.name}, p50", *(microseconds(results[c], "p50_us") for c in results))
+                if rate in TARGETS_US:
+                    row(f"{what}: p50", microseconds(results[ours], "p50_us"), target=TARGETS_US[rate])
+                row(f"{what}: {before.name}, p99", *(microseconds(results[c], "p99_us") for c in results))
+
+        header("Share of a core's time")
+        shares = {contender: [] for contender in (ours, before)}
+        for _ in range(ROUNDS):
+            for contender, found in shares.items():
+                with contender.running():
+                    found.append(idle_share(contender) * 100)
+        row(f"idle, {MANY} connected", Figures(shares[ours], "%", 2), target="<= 0.5 %",
+            limit=f"{before.name}: {Figures(shares[before], '%', 2)}")
+        results = in_turns((ours, before), size=64, pattern="one", rate=1000)
+        cpu = {contender: Figures([result["cpu"] * 100 for result in found], "%") for contender, found in results.items()}
+        row("1,000 frames/s", cpu[ours], target="<= 6 %", limit=f"{before.name}: {cpu[before]}")
+        row("1,000 frames/s: p50", microseconds(results[ours], "p50_us"), target="<= 25 us",
+            limit=f"{before.name}: {microseconds(results[before], 'p50_us')}")
+
+
+def segments():
+    """Segments of 64 KiB between two applications that agreed on TSO, beside full frames of the same switch."""
+    header("TCP segments between two applications")
+    with our_switch(2) as ours, previous_switch(2) as before:
+        offered = ours.measure(seconds=0.1, size=64, flags=("offloads",))["features"]
+        if not int(offered, 16) & (1 << 11):  # VIRTIO_NET_F_HOST_TSO4
+            skip("segments of 64 KiB", "the switch offers no TSO")
+            return
+        figures = {"segments": [], "frames": [], "before": []}
+        for _ in range(ROUNDS):
+            for what, contender, options in (("segments", ours, {"size": SEGMENT - 4, "flags": ("offloads",)}),
+                                             ("frames", ours, {"size": 1518}), ("before", before, {"size": 1518})):
+                result = contender.measure(seconds=SECONDS, **options)
+                figures[what].append(result["received_bytes"] * 8 / result["seconds"] / 1e9)
+        made = {what: Figures(values, "Gbit/s") for what, values in figures.items()}
+        row("segments of 64 KiB: frames of 1,518 B, ours", made["segments"], made["frames"])
+        row(f"segments of 64 KiB: frames of 1,518 B, {before.name}", made["segments"], made["before"])
+
+
+# The sender's transfers begin once the receiver listens; both print what they have done.
+RECEIVE = """ip address add 192.0.2.1/24 dev eth0
+echo listening
+while true; do nc -l -p 5001 > /dev/null; done"""
+SEND = f"""ip address add 192.0.2.2/24 dev eth0
+echo connecting
+while true; do dd if=/dev/zero bs=65536 count={TRANSFER >> 16} 2>/dev/null | nc 192.0.2.1 5001 && echo sent || sleep 1; done"""
+
+
+def transfer(build):
+    """CPU seconds of the switch for each GiB of TCP from one virtual machine to another."""
     with contextlib.ExitStack() as stack:
         directory, run_dir = stack.enter_context(node_directories())
-        netns = stack.enter_context(datapath.network_namespace())
-        database = f"unix:{run_dir}/db.sock"
-        environment = {f"OVS_{name}DIR": str(run_dir) for name in ("RUN", "LOG", "DB")}
+        daemon = stack.enter_context(datapath.Datapath(
+            directory, run_dir=run_dir, log_level="info", program=datapath.program_of(build),
+            worker_dirs=datapath.worker_dirs_of(build)))
+        daemon.wait_serving().offer(2, cores=str(CORE)).wait_healthy()
+        guests = []
+        for number, (name, work) in enumerate((("receiver", RECEIVE), ("sender", SEND))):
+            mac = f"02:00:00:00:00:{number:02x}"
+            daemon.attach(datapath.owner(f"c{number}"), f"nic-{number}", settings=datapath.settings(mac=mac))
+            guests.append(stack.enter_context(Guest(directory, daemon.socket(f"nic-{number}"), name=name,
+                                              address=mac, init=BOOT + work)))
+        sender = guests[1]
 
-        def call(*words):
-            return subprocess.run(words, check=True, env={**os.environ, **environment}, capture_output=True,
-                                  text=True).stdout
-
-        def vsctl(*words):
-            call("ovs-vsctl", f"--db={database}", "--timeout=20", *words)
-
-        def work(hz):
-            statistics = call("ovs-appctl", "-t", f"{run_dir}/vs.ctl", "dpif-netdev/pmd-stats-show")
-            cycles, packets = (sum(map(int, re.findall(rf"{what}: (\d+)", statistics)))
-                               for what in ("processing cycles", "packets received"))
-            return cycles / hz, packets
-
-        subprocess.run(["ovsdb-tool", "create", directory / "conf.db",
-                        "/usr/share/openvswitch/vswitch.ovsschema"], check=True)
-        stack.enter_context(Program("ovsdb", ["taskset", "-c", str(SWITCH_CORE), "ovsdb-server", f"--remote=p{database}",
-                                              f"--unixctl={run_dir}/db.ctl", directory / "conf.db"], directory,
-                                    environment))
-        wait_until((run_dir / "db.sock").exists, "the database of OVS")
-        vsctl("--no-wait", "init")
-        mask = f"{1 << SWITCH_CORE:#x}"
-        vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true",
-              "other_config:dpdk-extra=--no-pci --no-telemetry", "other_config:dpdk-socket-mem=512",
-              f"other_config:dpdk-lcore-mask={mask}", f"other_config:pmd-cpu-mask={mask}")
-        vswitchd = stack.enter_context(Program("vswitchd", [
-            "nsenter", f"--net={netns}", OVS, database, f"--unixctl={run_dir}/vs.ctl"], directory, environment))
-        vsctl("add-br", "bench", "--", "set", "bridge", "bench", "datapath_type=netdev",
-              *(word for number in range(2) for word in (
-                  "--", "add-port", "bench", f"p{number}", "--", "set", "Interface", f"p{number}",
-                  "type=dpdkvhostuser")))
-        sockets = [run_dir / f"p{number}" for number in range(2)]
-        wait_until(lambda: all(socket.exists() for socket in sockets), vswitchd.log)
-        yield stack.enter_context(running(Contender(sockets, vswitchd.pid, busy=work)))
+        def sent():
+            assert all(guest.running() for guest in guests), "\n".join(guest.log() for guest in guests)
+            return sender.log().splitlines().count("sent")
+        wait_until(lambda: sent() >= 1, lambda: "\n".join(guest.log() for guest in guests), 240)
+        pid, first = daemon.switch_pid(), sent()
+        cpu = processes.cpu_seconds(pid)
+        wait_until(lambda: sent() >= first + TRANSFERS, lambda: "\n".join(guest.log() for guest in guests), 240)
+        return (processes.cpu_seconds(pid) - cpu) / (TRANSFERS * TRANSFER / (1 << 30))
 
 
-@contextlib.contextmanager
-def running(contender):
-    """On exit the processes continue, so that they can be stopped as usual."""
-    try:
-        yield contender
-    finally:
-        contender.signal(signal.SIGCONT)
+def virtual_machines():
+    header("TCP from one virtual machine (emulated) to another")
+    figures = {BUILD: [], PREVIOUS: []}
+    for _ in range(min(ROUNDS, 3)):
+        for build, values in figures.items():
+            values.append(transfer(build))
+    made = [Figures(values, "CPU s/GiB", 2) for values in figures.values()]
+    row(f"the switch's time: {VERSION}", *made, "<= 0.33")
 
 
-def transparent_mib(pids):
-    """The transparent huge pages of these processes, in KiB."""
-    return sum(int(size) for pid in pids for size in re.findall(
-        r"AnonHugePages: +(\d+) kB", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))) // 1024
+TIMED = re.compile(r"(\d) poller\(s\), +(?:(\d+) ports, +64 bytes|4 ports to one): .*\(median +([\d.]+)\)")
 
 
-def limit(runs):
-    """Which of the two limits the packet rate, by the medians of the runs: the one whose core is full."""
-    generator, switch = (statistics.median(run[name] for run in runs) for name in ("busy", "switch"))
-    name = "neither" if max(generator, switch) < FULL else "the switch" if switch > generator else "the generator"
-    return f"{name} limits (switch {switch:.0%} busy, generator {generator:.0%})"
+def several_cores():
+    """Frames per second of CPU time of one and of two pollers in one process, whose rings refill themselves: with two cores,
+    none would be left for guests. So the cores' other work, and guests, play no part."""
+    header("Several pollers, self-refilling rings: M frames per second of each core's time, all cores together")
+    program = BUILD / "tests/bench/forwarder-timer"
+    if not program.exists():
+        skip("two pollers", f"{program.name} is not built")
+        return
+    rates = {}
+    for _ in range(ROUNDS):
+        output = subprocess.run([program, "0.3"], check=True, capture_output=True, text=True).stdout
+        for pollers, ports, ns in TIMED.findall(output):
+            rates.setdefault((ports, int(pollers)), []).append(int(pollers) * 1e3 / float(ns))
+    for what, ports, target in (("disjoint ports, 16", "16", ">= 1.8"), ("four ports to one", "", ">= 1.5")):
+        row(f"{what}: two pollers beside one", *(Figures(rates[ports, pollers], "M/s") for pollers in (2, 1)), target)
+
+
+def machine():
+    """The limits of the hardware, without any program."""
+    header("The machine")
+    found = [json.loads(subprocess.run([BUILD / "tests/bench/machine-timer"], check=True, capture_output=True,
+                                       text=True).stdout) for _ in range(ROUNDS)]
+
+    def figures(name, unit, digits=1):
+        return Figures([one[name] for one in found], unit, digits)
+    row("a cache line to the other core", figures("line_ns", "ns", 0))
+    row("64 B that the other core wrote, copied", figures("copy_64_ns", "ns"))
+    row("1,518 B that the other core wrote, copied", figures("copy_1518_ns", "ns"))
+    row("copied within the cache", figures("cached_gb_per_second", "GB/s"))
+    row("copied in memory", figures("memory_gb_per_second", "GB/s"))
 
 
 def main():
-    with huge_pages(PAGES), our_switch() as ours, testpmd() as io, ovs() as bridge:
-        header("vdpa-switch: packets per second between two ports")
-        print(f"switches on core {SWITCH_CORE}, the generator on core {GENERATOR_CORE}, its memory on ordinary pages; the "
-              f"switches' packets on pages of 2 MiB, the peers' on reserved ones, ours on transparent ones: "
-              f"{transparent_mib(ours.pids[1:])} MiB", flush=True)
-        for run in RUNS:
-            results = {contender: [] for contender in (ours, io, bridge)}
-            for _ in range(ROUNDS):
-                for contender, values in results.items():
-                    values.append(contender.measure(*run))
-            mpps = {contender: Figures([value["pps"] / 1e6 for value in values], "Mpps", 2)
-                    for contender, values in results.items()}
-            size, ways, flows, rings = run
-            what = f"{size} B, {ways} way{'s' if ways == 'both' else ''}, {flows} flow{'s' if flows > 1 else ''}, {rings}"
-            reached = size == 64 and rings == "split"
-            for name, peer, target in (("testpmd io", io, ">= 0.7"), ("OVS-DPDK", bridge, ">= 2.5")):
-                row(f"{what}: {name}", mpps[ours], mpps[peer], target if reached else "",
-                    f"ours: {limit(results[ours])}; peer: {limit(results[peer])}")
-        for peer in (io, bridge):
-            assert peer.features == ours.features, f"other features: {ours.features}, {peer.features}"
+    print(f"switches on core {CORE}, the guests on core {GUESTS_CORE}, their memory on ordinary pages; the peers' own memory "
+          f"on pages of 2 MiB; testpmd has at most {TESTPMD_PORTS} ports", flush=True)
+    machine()
+    with huge_pages(PAGES):
+        full = two_ports()
+        jumbo_frames()
+        many_ports()
+        little_load(full)
+    segments()
+    several_cores()
+    virtual_machines()
 
 
-main()
+with preferred():
+    main()
 finish()

@@ -6,8 +6,9 @@ from steps import fail, log_of, main, python, step
 from testing import environment_of, shown
 from third_party import previous_release
 
-TOPICS = ("plugin", "discovery", "cni", "switch", "neighbour")
-PROGRAMS = ("measuring-kubelet", "floor-plugin", "snapshot-timer", "packet-generator")
+TOPICS = ("plugin", "discovery", "cni", "switch", "isolation", "neighbour")
+PROGRAMS = ("measuring-kubelet", "floor-plugin", "snapshot-timer", "ring-generator", "machine-timer", "forwarder-timer",
+            "virtqueue-timer")
 
 
 def bench(*topics):
@@ -15,9 +16,9 @@ def bench(*topics):
     step("build-bench", ["ninja", "-C", "build/gcc", *(f"tests/bench/{program}" for program in PROGRAMS)])
     for topic in topics:
         if topic not in TOPICS:
-            fail(f"bench '{topic}': expected plugin, discovery, cni, switch or neighbour")
+            fail(f"bench '{topic}': expected {', '.join(TOPICS[:-1])} or {TOPICS[-1]}")
     topics = topics or TOPICS
-    if "neighbour" in topics:
+    if {"neighbour", "switch"} & set(topics):
         previous_release()
     missed = []
     for topic in topics:

@@ -1,5 +1,5 @@
-"""./run soak [ROUNDS] [SEED] and ./run soak cluster: runs tests/soak, or the long tests of tests/e2e, which take too long for
-./run test."""
+"""./run soak [ROUNDS] [SEED], ./run soak cluster and ./run soak switch: runs tests/soak, or the long tests of tests/e2e or
+tests/system, which take too long for ./run test."""
 
 from build import build
 from image import image
@@ -17,6 +17,8 @@ def soak(*arguments):
         vm_setup()
         become(pytest("tests/e2e", "-m", "long"), environment_of("gcc"))
     build("gcc")
+    if arguments[:1] == ("switch",):
+        become(pytest("tests/system", "-m", "long"), environment_of("gcc"))
     become(python("tests/soak/soak.py", *arguments, "--previous", f"{CACHE}/releases"), environment_of("gcc"))
 
 

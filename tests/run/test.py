@@ -64,16 +64,16 @@ def _queue(results, parts):
     # Every system test runs under the sanitizers; the release build runs those that measure, and those on the virtual machine
     # and the cluster.
     def packets_asan():
-        pytests(results, "packets", "tests/system", "clang-asan", "-m", "packets")
+        pytests(results, "packets", "tests/system", "clang-asan", "-m", "packets and not long")
 
     def packets_gcc():
-        pytests(results, "packets", "tests/system", "gcc", "-m", "packets and release")
+        pytests(results, "packets", "tests/system", "gcc", "-m", "packets and release and not long")
 
     def programs_asan():
-        pytests(results, "programs", "tests/system", "clang-asan", "-m", "not packets")
+        pytests(results, "programs", "tests/system", "clang-asan", "-m", "not packets and not long")
 
     def programs_gcc():
-        pytests(results, "programs", "tests/system", "gcc", "-m", "not packets and release")
+        pytests(results, "programs", "tests/system", "gcc", "-m", "not packets and release and not long")
 
     def machine():
         pytests(results, "machine", "tests/vm", "gcc")
