@@ -431,6 +431,7 @@ TEMPLATE_TEST_CASE("several pollers deliver to one pod", "", SplitDriver, Packed
   CHECK(all);
   CHECK(sound);
   CHECK(ordered);
-  CHECK(got > kFrames / 2);
+  // The buffers that were there at first; more if this thread gets to run.
+  CHECK(got >= at.pod(1).kRingSize);
   CHECK(at.offences.take().empty());
 }
