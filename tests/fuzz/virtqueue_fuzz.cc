@@ -27,6 +27,7 @@
 #include "deviceplugin/datapath/virtqueue/net_header.h"
 #include "deviceplugin/datapath/virtqueue/packed_ring.h"
 #include "deviceplugin/datapath/virtqueue/receive.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/split_ring.h"
 #include "deviceplugin/datapath/virtqueue/transmit.h"

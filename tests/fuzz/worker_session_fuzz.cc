@@ -19,12 +19,12 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/vhost_user/message.h"
 #include "deviceplugin/datapath/vhost_user/message_reader.h"
-#include "deviceplugin/datapath/vhost_user/packed_position.h"
 #include "deviceplugin/datapath/vhost_user/protocol_error.h"
 #include "deviceplugin/datapath/vhost_user/ring_position.h"
 #include "deviceplugin/datapath/vhost_user/session.h"
 #include "deviceplugin/datapath/vhost_user/vhost_device.h"
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
+#include "deviceplugin/datapath/virtqueue/wire.h"
 #include "tests/unit/worker/front_end.h"
 
 namespace vdpa::vhost_user {
@@ -210,8 +210,8 @@ void startRing(Session& session, Input& input) {
   if (::pwrite(file.get(), &indexes[1], 2, 0x2002) != 2) std::abort();
   for (uint32_t i = 0; packed && i < entries; ++i) {
     const uint8_t bits = input.byte();
-    const PackedDescriptor descriptor{0, 0, bits,
-                                      static_cast<uint16_t>(bits << 14 | (bits & 0x83))};
+    const virtqueue::PackedDescriptor descriptor{0, 0, bits,
+                                                 static_cast<uint16_t>(bits << 14 | (bits & 0x83))};
     if (::pwrite(file.get(), &descriptor, sizeof descriptor,
                  static_cast<off_t>(i * sizeof descriptor)) < 0)
       std::abort();

@@ -36,11 +36,11 @@ BLOCKS = {
         "": "api attachments common/netlink model processes",
     },
     "deviceplugin/datapath/ ": {  # shared by the programs that move packets, which follow
-        "vhost_user": "",
         "virtqueue": "",
+        "vhost_user": "virtqueue",
         "memory_guard": "",
         "dpdk": "",
-        "worker/engines": "vhost_user",
+        "worker/engines": "vhost_user virtqueue",
         "worker": "vhost_user worker/engines",
         "switch/offload": "virtqueue",
         "switch/forwarding": "switch/offload virtqueue",

@@ -20,8 +20,13 @@
 #include <span>
 
 #include "deviceplugin/datapath/vhost_user/protocol_error.h"
+#include "deviceplugin/datapath/virtqueue/wire.h"
 
 namespace vdpa::vhost_user {
+
+using virtqueue::PackedDescriptor;
+namespace flag = virtqueue::flag;
+
 namespace {
 
 class Ring {
@@ -33,7 +38,7 @@ class Ring {
   size_t size() const { return entries_.size(); }
   bool used(size_t i) const { return availableBit(i) == usedBit(i); }
   bool lap(size_t i) const { return availableBit(i); }
-  bool next(size_t i) const { return entries_[i].flags & packed_flag::kNext; }
+  bool next(size_t i) const { return entries_[i].flags & flag::kNext; }
 
   // The entry after the chain that starts at i; beyond size() if the chain wraps around.
   size_t afterChain(size_t i) const {
@@ -44,14 +49,14 @@ class Ring {
 
   bool hasChains() const {
     return std::any_of(entries_.begin(), entries_.end(),
-                       [](const auto& entry) { return entry.flags & packed_flag::kNext; });
+                       [](const auto& entry) { return entry.flags & flag::kNext; });
   }
 
   PackedDescriptor asUsed(size_t i) const {
     PackedDescriptor descriptor = entries_[i];
     descriptor.id = entries_[(afterChain(i) - 1) % size()].id;  // a chain's last entry has its id
-    descriptor.flags = lap(i) ? descriptor.flags | packed_flag::kUsed
-                              : descriptor.flags & ~(packed_flag::kUsed | packed_flag::kAvailable);
+    descriptor.flags = lap(i) ? descriptor.flags | flag::kUsed
+                              : descriptor.flags & ~(flag::kUsed | flag::kAvailable);
     return descriptor;
   }
 
@@ -63,8 +68,8 @@ class Ring {
   }
 
  private:
-  bool availableBit(size_t i) const { return entries_[i].flags & packed_flag::kAvailable; }
-  bool usedBit(size_t i) const { return entries_[i].flags & packed_flag::kUsed; }
+  bool availableBit(size_t i) const { return entries_[i].flags & flag::kAvailable; }
+  bool usedBit(size_t i) const { return entries_[i].flags & flag::kUsed; }
 
   size_t index_;
   std::span<const PackedDescriptor> entries_;

@@ -9,6 +9,7 @@
 #include "deviceplugin/datapath/vhost_user/packed_position.h"
 #include "deviceplugin/datapath/vhost_user/protocol_error.h"
 #include "deviceplugin/datapath/vhost_user/vhost_device.h"
+#include "deviceplugin/datapath/virtqueue/wire.h"
 
 namespace vdpa::vhost_user {
 namespace {
@@ -22,8 +23,9 @@ uint16_t readU16(const MemoryTable& memory, uint64_t address) {
 // The device returns buffers in order, so the used index is how many it has taken and finished.
 uint32_t splitPosition(const VhostDevice& device, size_t index) {
   const Vring& ring = device.rings[index];
-  const uint16_t used = readU16(*device.memory, ring.addresses->used + 2);
-  const uint16_t available = readU16(*device.memory, ring.addresses->available + 2);
+  const uint16_t used = readU16(*device.memory, ring.addresses->used + virtqueue::split::kIndex);
+  const uint16_t available =
+      readU16(*device.memory, ring.addresses->available + virtqueue::split::kIndex);
   if (const auto open = static_cast<uint16_t>(available - used); open > ring.size)
     throw protocolError(
         "ring {}: {} buffers are open in {} entries (available {}, used {}); the driver must reset",
@@ -34,7 +36,7 @@ uint32_t splitPosition(const VhostDevice& device, size_t index) {
 // The driver may be adding buffers while its ring is read, which can look like a contradiction. It
 // cannot do so for long: without an engine the ring fills up.
 PackedPosition readPacked(const VhostDevice& device, size_t index,
-                          std::vector<PackedDescriptor>& descriptors) {
+                          std::vector<virtqueue::PackedDescriptor>& descriptors) {
   constexpr int kAttempts = 16;
   for (int attempt = 1;; ++attempt) {
     device.memory->read(device.rings[index].addresses->descriptors,
@@ -52,7 +54,7 @@ PackedPosition readPacked(const VhostDevice& device, size_t index,
 uint32_t recoverPosition(const VhostDevice& device, size_t index) {
   if (!device.packed()) return splitPosition(device, index);
   const Vring& ring = device.rings[index];
-  std::vector<PackedDescriptor> descriptors(ring.size);
+  std::vector<virtqueue::PackedDescriptor> descriptors(ring.size);
   const PackedPosition position = readPacked(device, index, descriptors);
   for (const auto& [entry, descriptor] : position.unfinished)
     device.memory->write(ring.addresses->descriptors + entry * sizeof descriptor,

@@ -6,37 +6,22 @@
 #include "deviceplugin/datapath/vhost_user/memory_table.h"
 #include "deviceplugin/datapath/vhost_user/protocol_error.h"
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 
 namespace vdpa::vhost_user {
 namespace {
 
-void checkPart(const MemoryTable& memory, size_t index, const char* part, uint64_t address,
-               uint64_t size, uint64_t alignment) {
-  if (address % alignment != 0)
-    throw protocolError("ring {}: the {} at {:#x} is not aligned to {} bytes", index, part, address,
-                        alignment);
-  if (!memory.contains(address, size))
+void checkArea(const MemoryTable& memory, size_t index, const char* area, uint64_t address,
+               const virtqueue::RingLayout::Area& layout) {
+  if (address % layout.alignment != 0)
+    throw protocolError("ring {}: the {} at {:#x} is not aligned to {} bytes", index, area, address,
+                        layout.alignment);
+  if (!memory.contains(address, layout.size))
     throw protocolError("ring {}: the {} ({} bytes at {:#x}) is not within one memory region",
-                        index, part, size, address);
+                        index, area, layout.size, address);
 }
 
 }  // namespace
-
-VringLayout::VringLayout(uint32_t ringSize, bool packed, bool eventIndex) {
-  const uint64_t entries = ringSize;
-  descriptorsSize = 16 * entries;
-  descriptorsAlignment = 16;
-  if (packed) {
-    availableSize = usedSize = 4;
-    availableAlignment = usedAlignment = 4;
-  } else {
-    const uint64_t event = eventIndex ? 2 : 0;
-    availableSize = 4 + 2 * entries + event;
-    usedSize = 4 + 8 * entries + event;
-    availableAlignment = 2;
-    usedAlignment = 4;
-  }
-}
 
 void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t index) {
   const Vring& ring = device.rings[index];
@@ -51,13 +36,12 @@ void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t inde
   if (device.packed() && position >= ring.size)
     throw protocolError("ring {}: starts at entry {} of {}", index, position, ring.size);
 
-  const VringLayout layout(ring.size, device.packed(), device.has(feature::kEventIndex));
+  const virtqueue::RingLayout layout =
+      virtqueue::ringLayout(device.format(), ring.size, device.has(feature::kEventIndex));
   const VringAddresses& at = *ring.addresses;
-  checkPart(*memory, index, "descriptor area", at.descriptors, layout.descriptorsSize,
-            layout.descriptorsAlignment);
-  checkPart(*memory, index, "driver area", at.available, layout.availableSize,
-            layout.availableAlignment);
-  checkPart(*memory, index, "device area", at.used, layout.usedSize, layout.usedAlignment);
+  checkArea(*memory, index, "descriptor area", at.descriptors, layout.descriptors);
+  checkArea(*memory, index, "driver area", at.available, layout.driver);
+  checkArea(*memory, index, "device area", at.used, layout.device);
 }
 
 }  // namespace vdpa::vhost_user

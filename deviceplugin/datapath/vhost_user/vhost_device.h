@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "deviceplugin/datapath/vhost_user/memory_table.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 
 namespace vdpa::vhost_user {
 
@@ -39,6 +40,9 @@ struct VhostDevice {
     return (protocolFeatures & protocolFeature) != 0;
   }
   bool packed() const { return has(feature::kPackedRing); }
+  virtqueue::Format format() const {
+    return packed() ? virtqueue::Format::kPacked : virtqueue::Format::kSplit;
+  }
 
   // Whether the engine should have the ring. A front-end that sends the status reports with it when
   // the driver is ready; others start rings only then.
@@ -49,14 +53,7 @@ struct VhostDevice {
   bool enabled(const Vring& ring) const { return ring.enabled || !has(feature::kProtocolFeatures); }
 };
 
-// The sizes and alignments of the three parts of a ring (virtio 1.2, 2.7 and 2.8).
-struct VringLayout {
-  VringLayout(uint32_t ringSize, bool packed, bool eventIndex);
-  uint64_t descriptorsSize, availableSize, usedSize;
-  uint64_t descriptorsAlignment, availableAlignment, usedAlignment;
-};
-
-// Throws ProtocolError unless the ring is set up and its three parts are aligned and each within
+// Throws ProtocolError unless the ring is set up and its three areas are aligned and each within
 // one region of `memory` (null: none shared).
 void checkRing(const VhostDevice& device, const MemoryTable* memory, size_t index);
 

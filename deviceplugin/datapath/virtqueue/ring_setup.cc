@@ -8,6 +8,7 @@
 #include "deviceplugin/datapath/virtqueue/buffer_list.h"
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/fault.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"
 
 namespace vdpa::virtqueue {
@@ -19,21 +20,21 @@ constexpr uint16_t kWrapBit = 0x8000;
 struct Area {
   const char* name;
   uint64_t address;
-  uint64_t size;
-  uint64_t alignment;
+  RingLayout::Area layout;
   Access access;
 };
 
 const Range& check(const AddressMap& map, const Area& area) {
-  const Range* range = map.whole(area.address, area.size, area.access);
+  const auto [size, alignment] = area.layout;
+  const Range* range = map.whole(area.address, size, area.access);
   if (!range)
     throw VirtqueueError(fmt::format("the {} ({} bytes at {:#x}) is not within one memory region",
-                                     area.name, area.size, area.address));
+                                     area.name, size, area.address));
   // A region may be mapped anywhere, so that an aligned address need not be one for the processor.
-  if (area.address % area.alignment != 0 ||
-      reinterpret_cast<uintptr_t>(range->at(area.address)) % area.alignment != 0)
+  if (area.address % alignment != 0 ||
+      reinterpret_cast<uintptr_t>(range->at(area.address)) % alignment != 0)
     throw VirtqueueError(fmt::format("the {} at {:#x} is not aligned to {} bytes", area.name,
-                                     area.address, area.alignment));
+                                     area.address, alignment));
   return *range;
 }
 
@@ -71,21 +72,15 @@ void checkSize(Format format, uint32_t size) {
 RingAreas findAreas(const AddressMap& map, Format format, uint32_t size, bool eventIndex,
                     const RingAddresses& addresses) {
   checkSize(format, size);
-  const bool split = format == Format::kSplit;
-  const uint64_t event = eventIndex ? 2 : 0;  // drivers that lack it may leave it out
-  const uint64_t driverSize =
-      split ? split::kRing + split::kAvailableElement * size + event : packed::kEventSize;
-  const uint64_t deviceSize =
-      split ? split::kRing + split::kUsedElement * size + event : packed::kEventSize;
+  const RingLayout layout = ringLayout(format, size, eventIndex);
 
   RingAreas areas;
   const Range& descriptors =
-      check(map, {"descriptor area", addresses.descriptors, kDescriptorSize * size, 16,
-                  split ? Access::kRead : Access::kReadWrite});
-  const Range& driver =
-      check(map, {"driver area", addresses.driver, driverSize, split ? 2u : 4u, Access::kRead});
+      check(map, {"descriptor area", addresses.descriptors, layout.descriptors,
+                  format == Format::kSplit ? Access::kRead : Access::kReadWrite});
+  const Range& driver = check(map, {"driver area", addresses.driver, layout.driver, Access::kRead});
   const Range& device =
-      check(map, {"device area", addresses.device, deviceSize, 4, Access::kReadWrite});
+      check(map, {"device area", addresses.device, layout.device, Access::kReadWrite});
   areas.descriptors = descriptors.at(addresses.descriptors);
   areas.descriptorsPhysical = descriptors.physicalAt(addresses.descriptors);
   areas.driver = driver.at(addresses.driver);

@@ -7,10 +7,9 @@
 #include "deviceplugin/datapath/virtqueue/address_map.h"
 #include "deviceplugin/datapath/virtqueue/buffer_list.h"
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 
 namespace vdpa::virtqueue {
-
-enum class Format : uint8_t { kSplit, kPacked };
 
 // Where the driver says that a ring's three areas are (2.6).
 struct RingAddresses {

@@ -13,6 +13,7 @@
 #include "deviceplugin/datapath/virtqueue/dirty_log.h"
 #include "deviceplugin/datapath/virtqueue/fault.h"
 #include "deviceplugin/datapath/virtqueue/guest_access.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"
 

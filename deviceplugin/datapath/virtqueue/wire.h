@@ -50,6 +50,7 @@ inline constexpr size_t kIndex = 2;
 inline constexpr size_t kRing = 4;
 inline constexpr size_t kAvailableElement = 2;  // bytes: the index of a chain's first descriptor
 inline constexpr size_t kUsedElement = 8;       // bytes: le32 id, le32 length
+inline constexpr size_t kEventIndex = 2;        // bytes
 inline constexpr uint16_t kNoInterrupt = 1;     // in the driver area's flags (2.7.6)
 inline constexpr uint16_t kNoNotify = 1;        // in the device area's flags (2.7.8)
 }  // namespace split

@@ -8,6 +8,7 @@
 
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/guest_access.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"
 #include "tests/bench/ring_generator/shared_memory.h"

@@ -14,7 +14,7 @@
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/net_header.h"
-#include "deviceplugin/datapath/virtqueue/ring_setup.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "tests/bench/ring_generator/driver_ring.h"
 #include "tests/bench/ring_generator/front_end.h"
 #include "tests/bench/ring_generator/shared_memory.h"

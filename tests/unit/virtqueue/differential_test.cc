@@ -34,6 +34,7 @@
 #include "deviceplugin/datapath/virtqueue/frame.h"
 #include "deviceplugin/datapath/virtqueue/net_header.h"
 #include "deviceplugin/datapath/virtqueue/receive.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/transmit.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"

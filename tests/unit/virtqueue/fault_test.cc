@@ -12,6 +12,7 @@
 #include "deviceplugin/datapath/virtqueue/buffer_list.h"
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/guest_access.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/transmit.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"

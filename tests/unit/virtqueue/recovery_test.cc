@@ -16,6 +16,7 @@
 #include "deviceplugin/datapath/virtqueue/buffer_list.h"
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/guest_access.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/transmit.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"
@@ -34,7 +35,7 @@ uint32_t recoverPosition(SplitDriver& driver) {
 }
 
 uint32_t recoverPosition(PackedDriver& driver) {
-  std::vector<vhost_user::PackedDescriptor> ring(driver.size());
+  std::vector<PackedDescriptor> ring(driver.size());
   std::memcpy(ring.data(), driver.descriptorAt(0), ring.size() * sizeof ring[0]);
   const vhost_user::PackedPosition position = vhost_user::packedPosition(0, ring);
   for (const auto& [entry, descriptor] : position.unfinished)

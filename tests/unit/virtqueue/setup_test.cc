@@ -8,6 +8,7 @@
 #include "deviceplugin/datapath/virtqueue/address_map.h"
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/packed_ring.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/split_ring.h"
 #include "tests/unit/virtqueue/driver.h"

@@ -19,11 +19,14 @@
 #include "deviceplugin/datapath/vhost_user/protocol_error.h"
 #include "deviceplugin/datapath/vhost_user/session.h"
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
+#include "deviceplugin/datapath/virtqueue/wire.h"
 #include "tests/unit/worker/front_end.h"
 
 using namespace vdpa;
 using namespace vdpa::vhost_user;
 using namespace vdpa::vhost_user::test;
+using vdpa::virtqueue::PackedDescriptor;
+namespace flag = vdpa::virtqueue::flag;
 
 namespace {
 
@@ -44,9 +47,8 @@ class PackedModel {
     for (size_t i = 0; i < length; ++i) {
       PackedDescriptor& entry = ring[available_.index];
       entry = {0x1000, 64, static_cast<uint16_t>(i + 1 == length ? id : 0xdead), 0};
-      entry.flags =
-          static_cast<uint16_t>((i + 1 < length ? packed_flag::kNext : 0) |
-                                (available_.wrap ? packed_flag::kAvailable : packed_flag::kUsed));
+      entry.flags = static_cast<uint16_t>((i + 1 < length ? flag::kNext : 0) |
+                                          (available_.wrap ? flag::kAvailable : flag::kUsed));
       advance(available_, 1);
     }
     open_.push_back({head, length, id});
@@ -83,13 +85,12 @@ class PackedModel {
   size_t unreclaimed() const { return returned_.size(); }
   bool anyUsed() const {
     return std::any_of(ring.begin(), ring.end(), [](const PackedDescriptor& entry) {
-      return !(entry.flags & packed_flag::kAvailable) == !(entry.flags & packed_flag::kUsed);
+      return !(entry.flags & flag::kAvailable) == !(entry.flags & flag::kUsed);
     });
   }
   bool anyChain() const {
-    return std::any_of(ring.begin(), ring.end(), [](const PackedDescriptor& entry) {
-      return entry.flags & packed_flag::kNext;
-    });
+    return std::any_of(ring.begin(), ring.end(),
+                       [](const PackedDescriptor& entry) { return entry.flags & flag::kNext; });
   }
 
  private:
@@ -111,14 +112,14 @@ class PackedModel {
   }
   void mark(const Buffer& buffer) {
     PackedDescriptor& entry = ring[buffer.head.index];
-    constexpr uint16_t both = packed_flag::kAvailable | packed_flag::kUsed;
+    constexpr uint16_t both = flag::kAvailable | flag::kUsed;
     entry.id = buffer.id;
     entry.flags =
         static_cast<uint16_t>(buffer.head.wrap ? entry.flags | both : entry.flags & ~both);
   }
   bool isUsed(const Buffer& buffer) const {
     const uint16_t flags = ring[buffer.head.index].flags;
-    const bool available = flags & packed_flag::kAvailable, used = flags & packed_flag::kUsed;
+    const bool available = flags & flag::kAvailable, used = flags & flag::kUsed;
     return available == used && used == buffer.head.wrap;
   }
 
@@ -270,7 +271,7 @@ TEST_CASE("an engine killed before it marked the first buffer of its burst") {
 }
 
 TEST_CASE("packed flags that contradict each other") {
-  constexpr uint16_t usedNow = packed_flag::kAvailable | packed_flag::kUsed, usedBefore = 0;
+  constexpr uint16_t usedNow = flag::kAvailable | flag::kUsed, usedBefore = 0;
   std::vector<PackedDescriptor> ring(4);
   ring[0].flags = usedNow;
   ring[1].flags = usedBefore;

@@ -14,6 +14,7 @@
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/fault.h"
 #include "deviceplugin/datapath/virtqueue/packed_ring.h"
+#include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/split_ring.h"
 

@@ -13,9 +13,14 @@
 #include <cstring>
 
 #include "common/errors.h"
+#include "deviceplugin/datapath/virtqueue/wire.h"
 #include "deviceplugin/datapath/worker/engines/vhost_vdpa_device.h"
 
 namespace vdpa::worker {
+
+namespace flag = virtqueue::flag;
+namespace split = virtqueue::split;
+
 namespace {
 
 constexpr uint32_t kEntries = 8;  // three are in use at a time
@@ -29,21 +34,7 @@ constexpr uint64_t kCommand = 1024;
 constexpr uint64_t kData = 1088;
 constexpr uint64_t kAnswer = 1152;
 
-constexpr uint16_t kNext = 1, kWrite = 2, kAvail = 1 << 7, kUsedFlag = 1 << 15;
 constexpr uint8_t kClassMq = 4, kVqPairsSet = 0, kOk = 0, kNoAnswer = 0xff;
-
-struct SplitDescriptor {
-  uint64_t address;
-  uint32_t length;
-  uint16_t flags;
-  uint16_t next;
-};
-struct PackedDescriptor {
-  uint64_t address;
-  uint32_t length;
-  uint16_t id;
-  uint16_t flags;
-};
 
 // For memory that the device reads or writes at the same time.
 uint16_t load(const std::byte* at) {
@@ -94,14 +85,14 @@ void ControlQueue::usePairs(uint16_t pairs) {
   const uint64_t addresses[3] = {iova_ + kCommand, iova_ + kData, iova_ + kAnswer};
   const uint32_t lengths[3] = {sizeof command, sizeof pairs, 1};
   if (packed_) {
-    auto* ring = reinterpret_cast<PackedDescriptor*>(memory_ + kDescriptors);
+    auto* ring = reinterpret_cast<virtqueue::PackedDescriptor*>(memory_ + kDescriptors);
     const uint16_t first = next_;
     uint16_t firstFlags = 0;
     last_ = first;  // the device marks a chain as used in its first entry
     lastWrap_ = wrap_;
     for (int i = 0; i < 3; ++i) {
-      const auto flags =
-          static_cast<uint16_t>((i < 2 ? kNext : kWrite) | (wrap_ ? kAvail : kUsedFlag));
+      const auto flags = static_cast<uint16_t>((i < 2 ? flag::kNext : flag::kWrite) |
+                                               (wrap_ ? flag::kAvailable : flag::kUsed));
       ring[next_].address = addresses[i];
       ring[next_].length = lengths[i];
       ring[next_].id = first;
@@ -116,13 +107,12 @@ void ControlQueue::usePairs(uint16_t pairs) {
     }
     store(reinterpret_cast<std::byte*>(&ring[first].flags), firstFlags);
   } else {
-    auto* ring = reinterpret_cast<SplitDescriptor*>(memory_ + kDescriptors);
+    auto* ring = reinterpret_cast<virtqueue::Descriptor*>(memory_ + kDescriptors);
     for (uint16_t i = 0; i < 3; ++i)
-      ring[i] = {addresses[i], lengths[i], i < 2 ? kNext : kWrite,
+      ring[i] = {addresses[i], lengths[i], i < 2 ? flag::kNext : flag::kWrite,
                  static_cast<uint16_t>(i < 2 ? i + 1 : 0)};
-    // The ring of heads follows flags and index.
-    store(memory_ + kAvailable + 4 + 2 * (next_ % kEntries), 0);
-    store(memory_ + kAvailable + 2, ++next_);
+    store(memory_ + kAvailable + split::kRing + split::kAvailableElement * (next_ % kEntries), 0);
+    store(memory_ + kAvailable + split::kIndex, ++next_);
     ++used_;
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -144,10 +134,10 @@ void ControlQueue::usePairs(uint16_t pairs) {
 }
 
 bool ControlQueue::answered() const {
-  if (!packed_) return load(memory_ + kUsed + 2) == used_;
-  const auto* ring = reinterpret_cast<const PackedDescriptor*>(memory_ + kDescriptors);
+  if (!packed_) return load(memory_ + kUsed + split::kIndex) == used_;
+  const auto* ring = reinterpret_cast<const virtqueue::PackedDescriptor*>(memory_ + kDescriptors);
   const uint16_t flags = load(reinterpret_cast<const std::byte*>(&ring[last_].flags));
-  const bool available = flags & kAvail, used = flags & kUsedFlag;
+  const bool available = flags & flag::kAvailable, used = flags & flag::kUsed;
   return available == used && used == lastWrap_;
 }
 
