@@ -1,5 +1,6 @@
 #include "deviceplugin/datapath/switch/forwarding/cpu_time.h"
 
+#include <sys/resource.h>
 #include <time.h>
 
 #include <algorithm>
@@ -14,17 +15,27 @@ uint64_t CpuTime::threadTime() const {
          static_cast<uint64_t>(static_cast<double>(time.tv_nsec) * static_cast<double>(hz_) * 1e-9);
 }
 
+// How often the thread has given up its processor to wait for something (getrusage(2)).
+long CpuTime::waits() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
 void CpuTime::mark(uint64_t now) {
   markedAt_ = now;
   threadTimeThen_ = threadTime();
+  waitsThen_ = waits();
 }
 
 uint64_t CpuTime::usedOf(uint64_t span, uint64_t now) {
   const uint64_t since = now - markedAt_, before = threadTimeThen_;
+  const long waitsBefore = waitsThen_;
   mark(now);
   const uint64_t ran = threadTimeThen_ - before;
-  const uint64_t away = since > ran ? since - ran : 0;
-  return span - std::min(span, away);
+  const uint64_t away = std::min(span, since > ran ? since - ran : 0);
+  const uint64_t waited = waitsThen_ == waitsBefore ? 0 : std::min(away, hz_ / 1000 * kLongestWait);
+  return span - away + waited;
 }
 
 }  // namespace vdpa::vswitch
