@@ -24,6 +24,7 @@ class PackedRing {
   // Throws VirtqueueError.
   PackedRing(const RingSetup& setup, const AddressMap& map);
 
+  void prefetch() const;
   size_t read(BufferList& list, size_t most);
   void rewind() {
     next_ = taken_;

@@ -47,6 +47,13 @@ SplitRing::SplitRing(const RingSetup& setup, const AddressMap& map)
 
 // Reading.
 
+void SplitRing::prefetch() const {
+  __builtin_prefetch(areas_.driver + split::kIndex, 0);
+  __builtin_prefetch(areas_.driver + split::kRing + split::kAvailableElement * (taken_ & mask_), 0);
+  __builtin_prefetch(areas_.device + split::kIndex, 1);
+  __builtin_prefetch(areas_.device + split::kRing + split::kUsedElement * (leased_ & mask_), 1);
+}
+
 size_t SplitRing::read(BufferList& list, size_t most) {
   if (fault()) [[unlikely]]
     return 0;

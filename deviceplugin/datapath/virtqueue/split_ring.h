@@ -24,6 +24,7 @@ class SplitRing {
   // Throws VirtqueueError.
   SplitRing(const RingSetup& setup, const AddressMap& map);
 
+  void prefetch() const;
   size_t read(BufferList& list, size_t most);
   void rewind() {
     next_ = taken_;

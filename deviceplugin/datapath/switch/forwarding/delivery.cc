@@ -97,6 +97,12 @@ FrameSet Delivery::acceptable(const PortView& view, Counters& counters, const Bu
   return frames;
 }
 
+void Delivery::prefetch(const PortView& view, uint16_t pair) {
+  if (view.receiveCount == 0) return;
+  const ReceiveQueue& queue = *view.receive[pair % view.receiveCount];
+  std::visit([](const auto& ring) { ring.prefetch(); }, queue.ring);
+}
+
 void Delivery::toPort(Port& port, const PortView& view, const Burst& burst, FrameSet frames,
                       uint16_t pair) {
   Counters& counters = port.counters[poller_];

@@ -33,9 +33,12 @@ class Delivery {
 
   // Dropped frames are counted as the port's. `pair` selects one of its queues.
   void toPort(Port& port, const PortView& view, const Burst& burst, FrameSet frames, uint16_t pair);
+  // Fetches the lines of the port's ring that other cores have, before toPort() waits for them.
+  static void prefetch(const PortView& view, uint16_t pair);
   void toUplink(Port& port, const PortView& view, const Burst& burst, FrameSet frames);
   // What receivers' rings took since the last call that is not the sender's to pay, in cycles.
   uint64_t takeExcess() { return std::exchange(excess_, 0); }
+  void forget(MacTable::Port port) { debt_.forget(port); }
 
  private:
   // Frames that are written to one destination at once.

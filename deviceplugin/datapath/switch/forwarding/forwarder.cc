@@ -250,6 +250,10 @@ void Forwarder::flood(const Origin& from) {
 
 void Forwarder::deliver(const Origin& from) {
   flood(from);
+  if (touched_.size() > 1)
+    for (const MacTable::Port number : touched_)
+      if (Port* port = shared_.ports.find(number))
+        Delivery::prefetch(*port->view.load(std::memory_order_acquire), from.pair);
   for (const MacTable::Port number : touched_) {
     const FrameSet frames = frames_[number];
     frames_[number] = 0;

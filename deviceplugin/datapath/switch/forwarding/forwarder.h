@@ -53,6 +53,8 @@ class Forwarder {
   size_t serveUplink(Memo& memo, size_t most, const Time& time);
   // Cycles since the last call that are receivers' to pay, not the source's.
   uint64_t takeExcess() { return delivery_.takeExcess(); }
+  // The port is gone, and its number may be another's.
+  void forget(MacTable::Port port) { delivery_.forget(port); }
 
  private:
   // Frames of one VLAN that go to all its ports.

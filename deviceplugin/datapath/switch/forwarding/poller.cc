@@ -158,6 +158,7 @@ void Poller::follow() {
       [this](MacTable::Port port) {
         share_.forget(port);
         notifier_.forget(port);
+        forwarder_.forget(port);
       });
   held_ = hold_;
 }

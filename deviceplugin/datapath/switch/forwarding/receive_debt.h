@@ -29,6 +29,8 @@ class ReceiveDebt {
   void charge(MacTable::Port port, uint64_t excess, uint64_t now) {
     paidAt_[port] = std::max(paidAt_[port], now) + kShare * excess;
   }
+  // The port is gone: the next one with its number owes nothing.
+  void forget(MacTable::Port port) { paidAt_[port] = 0; }
 
  private:
   static constexpr uint64_t kFramesPerSecond = 500000;    // 2 us: a missing page
