@@ -103,6 +103,7 @@ def _switch(name, build, ports, mtu, counts):
         with Switch(run_dir, "--cores", CORE, "--mtu", mtu, program=build / PROGRAM, log_level="info") as switch:
             switch.wait_log("switch vdpa.io-nic")
             sockets = [pathlib.Path(switch.add(f"p{n}", f"02:00:00:00:{n >> 8:02x}:{n & 255:02x}")) for n in range(ports)]
+            wait_until(lambda: all(socket.exists() for socket in sockets), switch.log)
 
             def work(hz):
                 stats = switch.call("stats")

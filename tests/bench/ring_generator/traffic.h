@@ -84,7 +84,8 @@ class Traffic {
   const TrafficOptions options_;
   const double frequency_;
   std::vector<Sender> senders_;
-  size_t turn_ = 0;                              // of the senders, at a given rate
+  size_t turn_ = 0;  // of the senders, at a given rate
+  size_t nextReceiver_ = 0;
   std::vector<std::vector<uint64_t>> expected_;  // by receiver and sender: the least next sequence
   Histogram latencies_;
 };
