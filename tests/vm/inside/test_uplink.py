@@ -64,8 +64,9 @@ def test_frames_pass_and_wake_the_switch(directory, outside, vfio):
             assert vlan == 7 and data[:14] == frame(BROADCAST, mac(2))[:14]
             outside.send(frame(mac(1), mac(0x98), b"in plain"))
             outside.send(frame(mac(2), mac(0x97), b"in tagged", vlan=7))
-            assert plain.wait_payload(b"in plain") == [b"in plain"]
-            assert tagged.wait_payload(b"in tagged") == [b"in tagged"]
+            # Each also gets what kernels say to all, such as their routers' solicitations.
+            assert b"in tagged" not in plain.wait_payload(b"in plain")
+            assert b"in plain" not in tagged.wait_payload(b"in tagged")
             wait_until(lambda: asleep(switch.pid), "the switch to sleep")
             outside.send(frame(mac(1), mac(0x98), b"awake"))
             plain.wait_payload(b"awake")
