@@ -52,8 +52,8 @@ extern template size_t reserve(SplitRing&, const NetFormat&, std::span<const uin
 extern template size_t reserve(PackedRing&, const NetFormat&, std::span<const uint32_t>,
                                std::span<Place>, BufferList&, Lease&);
 
-// Stores a packet and its header, whose `buffers` it sets, at a place that reserve() has found.
-void write(BufferList& list, const Place& place, const NetFormat& format, NetHeader header,
+// Stores a packet and its header, with `buffers` of the place, at a place that reserve() has found.
+void write(BufferList& list, const Place& place, const NetFormat& format, const NetHeader& header,
            const Frame& frame);
 
 // Prefetches the cache lines that write() will store to.
