@@ -11,9 +11,9 @@ PROGRAM = BUILD / "deviceplugin/exporter/vdpa-exporter"
 DOCUMENT = ROOT / "deviceplugin/exporter/metrics.md"
 USER = "65532"
 # As its container: nothing of the node but the directory of sockets, no capability, and no way to gain one.
-CONTAINER = """mount --bind "$1" /mnt && shift &&
-exec setpriv --reuid {0} --regid {0} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
-""".format(USER)
+CONTAINER = f"""mount --bind "$1" /mnt && shift &&
+exec setpriv --reuid {USER} --regid {USER} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
+"""
 SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
 

@@ -38,7 +38,7 @@ class WholeNode:
         self.datapath = stack.enter_context(Datapath(directory, *self.datapath_options())).wait_serving()
         self.plugin = stack.enter_context(DevicePlugin(directory, self.config, self.port_option("plugin")))
         self.kubelet.wait_plugin()
-        wait_until(lambda: self.kubelet.healthy() == devices, lambda: self.kubelet.healthy())
+        wait_until(lambda: len(self.kubelet.healthy() or ()) == devices, self.kubelet.healthy)
         self.exporter = stack.enter_context(Exporter(directory)).wait_serving()
         self.cni = Node(self.datapath)
 
@@ -147,12 +147,6 @@ def test_a_device_its_attachment_and_its_states(node):
     node.cni.add(device="nic-2", container="c2")
     node.exporter.wait(lambda metrics: states(metrics) == {"withheld": 1, "held": 1, "attached": 1, "free": 1}, "and attached")
     node.cni.delete(container="c2")
-    os.kill(node.datapath.switch_pid(), signal.SIGSTOP)
-    try:
-        node.exporter.wait(lambda metrics: states(metrics) == {"withheld": 1, "unhealthy": 3}, "the others are unhealthy")
-    finally:
-        with contextlib.suppress(KeyError):
-            os.kill(node.datapath.switch_pid(), signal.SIGKILL)
 
 
 def test_packets_drops_and_the_pollers(node):
@@ -180,8 +174,9 @@ def test_counters_of_a_dpdk_device_s_queues(queues):
 
 def test_restarts_of_workers_and_engines(node):
     node.datapath.attach(owner())
+    switch = {"program": "vdpa-switch", "device": ""}
     for pid, name, labels in ((node.datapath.worker_pid(), "vdpa_worker_restarts_total", {"device": "nic-0"}),
-                              (node.datapath.switch_pid(), "vdpa_engine_restarts_total", {"program": "vdpa-switch", "device": ""})):
+                              (node.datapath.switch_pid(), "vdpa_engine_restarts_total", switch)):
         assert node.exporter.scrape().value(name, resource="vdpa.io/nic", **labels) == 0
         os.kill(pid, signal.SIGKILL)
         node.exporter.wait(lambda metrics: metrics.value(name, **labels) == 1, f"one in {name} {labels}")
