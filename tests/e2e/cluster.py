@@ -153,6 +153,7 @@ class OnNode:
         self.var = DIRECTORY / "run" / node / "var"
         first = subprocess.run(["bash", "-c", f'. {SCRIPTS}/settings.sh "$1"; node_init "$2"', "-", DIRECTORY, node],
                                check=True, capture_output=True, text=True).stdout.strip()
+        self.init = first  # the pid of its first process, as the machine sees it
         self.root = pathlib.Path(f"/proc/{first}/root")
         self.datapath = rpc.datapath.DatapathStub(rpc.channel(self.root / "run/vdpa/datapath.sock"))
 
