@@ -62,8 +62,8 @@ def scrape(address, path="/metrics", timeout=10):
 class Exporter(Program):
     """Of the daemons below `directory`/run."""
 
-    def __init__(self, directory, name="exporter"):
-        self.address = own_address(), 9466
+    def __init__(self, directory, port=9466, name="exporter"):
+        self.address = own_address(), port
         observed = directory / "run/observe"
         observed.mkdir(parents=True, exist_ok=True)
         super().__init__(name, ["unshare", "--mount", "sh", "-c", CONTAINER, "-", observed, PROGRAM, "--observe-dir", "/mnt",
