@@ -31,7 +31,7 @@ constexpr auto kShutdownTime = std::chrono::milliseconds(20);
 
 class ObserveServer::Service : public observe::v1::Observe::Service {
  public:
-  explicit Service(Read read) : read_(std::move(read)) {}
+  explicit Service(ObserveServer::Read read) : read_(std::move(read)) {}
 
   grpc::Status Read(grpc::ServerContext*, const observe::v1::ReadRequest*,
                     observe::v1::Observation* observation) override {

@@ -99,7 +99,7 @@ Instance::Instance(PluginOptions options)
   followPods();
   observed_ = std::make_unique<ObserveServer>(
       Paths(options_.runDirectory, "").observe(), "device-plugin",
-      [this](observe::v1::Observation& observation) { observe(observation); });
+      [this](observe::v1::Observation& observation) { show(observation); });
 }
 
 // The kubelet's sockets first: they would stay behind if the rest exceeded the termination grace
@@ -199,7 +199,7 @@ v1::ListResponse Instance::explain() const {
   return state;
 }
 
-void Instance::observe(observe::v1::Observation& observation) {
+void Instance::show(observe::v1::Observation& observation) {
   const auto answer = std::make_shared<std::promise<observe::v1::Plugin>>();
   auto future = answer->get_future();
   loop_.post([this, answer] {

@@ -57,7 +57,7 @@ class Instance {
   void announce();  // updates health service and metrics from the resources' state
   v1::ListResponse explain() const;
   void startServer();
-  void observe(observe::v1::Observation& observation);  // from any thread
+  void show(observe::v1::Observation& observation);  // to vdpa-exporter; from any thread
   void followDatapath();
   void followPods();
 
