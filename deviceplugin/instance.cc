@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <set>
@@ -19,6 +20,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/naming.h"
+#include "common/observe_server.h"
 #include "common/paths.h"
 #include "common/stop_signals.h"
 #include "common/unix_socket.h"
@@ -28,11 +30,15 @@
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/pod_watch.h"
+#include "deviceplugin/observation.h"
 #include "deviceplugin/resources/held_devices.h"
 #include "deviceplugin/resources/offer.h"
+#include "observe.pb.h"
 
 namespace vdpa::plugin {
 namespace {
+
+constexpr auto kObserveTime = std::chrono::seconds(1);
 
 // Refuses socket paths that are too long, before anything is changed.
 void checkPaths(const PluginOptions& options, const Config& config) {
@@ -91,6 +97,9 @@ Instance::Instance(PluginOptions options)
   plugins_.removeLeftovers(catalogue_.config());
   apply();
   followPods();
+  observed_ = std::make_unique<ObserveServer>(
+      Paths(options_.runDirectory, "").observe(), "device-plugin",
+      [this](observe::v1::Observation& observation) { show(observation); });
 }
 
 // The kubelet's sockets first: they would stay behind if the rest exceeded the termination grace
@@ -100,6 +109,7 @@ Instance::~Instance() {
   pods_.reset();
   datapath_.reset();
   loop_.waitForTickets();
+  observed_.reset();
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
 }
 
@@ -187,6 +197,18 @@ v1::ListResponse Instance::explain() const {
     resource->set_healthy(static_cast<uint32_t>(healthy));
   }
   return state;
+}
+
+void Instance::show(observe::v1::Observation& observation) {
+  const auto answer = std::make_shared<std::promise<observe::v1::Plugin>>();
+  auto future = answer->get_future();
+  loop_.post([this, answer] {
+    const auto held = pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>();
+    answer->set_value(observationOf(plugins_, held, metrics_));
+  });
+  if (future.wait_for(kObserveTime) != std::future_status::ready)
+    throw std::runtime_error("the plugin is busy or shutting down");
+  *observation.mutable_plugin() = future.get();
 }
 
 }  // namespace vdpa::plugin
