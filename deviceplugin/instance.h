@@ -17,6 +17,7 @@
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/kubelet/resource_plugins.h"
+#include "deviceplugin/node_features.h"
 
 namespace grpc {
 class Server;
@@ -32,6 +33,7 @@ class ExplainService;
 
 struct PluginOptions {
   std::string config = "/etc/vdpa/config.yaml";
+  std::string nodeName;  // empty: unknown
   std::string kubeletDirectory = "/var/lib/kubelet/device-plugins";
   std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
   std::string runDirectory = "/run/vdpa";
@@ -39,6 +41,7 @@ struct PluginOptions {
   std::string datapathSocket;  // empty: in the run directory
   std::string sysfs = "/sys";
   std::string metricsAddress;
+  std::string featuresDirectory;  // empty: no feature file
 };
 
 class Instance {
@@ -58,6 +61,7 @@ class Instance {
   void startServer();
   void followDatapath();
   void followPods();
+  void writeFeatures();
 
   const PluginOptions options_;
   EventLoop loop_;
@@ -74,6 +78,8 @@ class Instance {
   bool told_ = false;  // the datapath has been sent the offers
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
+  FeatureFile features_;
+  EventLoop::Timer featuresTimer_;
   const std::unique_ptr<ExplainService> explain_;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the kustomize base and the plain manifests from the Helm chart, and the table of its values in its README: the chart is
-the only source of all of them. render.py [FOLDER]: the folder with the manifests, by default this one. HELM names the program."""
+"""Makes the kustomize base and the plain manifests from the Helm chart, and the table of its values in its README: the chart
+is the only source of all of them. render.py [FOLDER]: the folder with the manifests, by default this one. HELM names the
+program."""
 
 import json
 import os

@@ -16,8 +16,8 @@ CHART = MANIFESTS / "helm"
 PROGRAMS = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa")) / "helm" / "bin"
 PLATFORMS = yaml.safe_load((CHART / "files" / "platforms.yaml").read_text())
 UPLINK = "resources: [{name: nic, software: {ports: 1, uplink: {netdev: eth1}}}]"
-POOLS = {"nodePools": [{"name": "edge", "nodeSelector": {"pool": "edge"}, "config": "resources: [{name: a, software: {ports: 1}}]"},
-                       {"name": "core", "nodeSelector": {"pool": "core"}, "config": "resources: [{name: b, software: {ports: 2}}]"}]}
+POOLS = {"nodePools": [{"name": name, "nodeSelector": {"pool": name},
+                        "config": f"resources: [{{name: {name}, software: {{ports: 1}}}}]"} for name in ("edge", "core")]}
 EVERYTHING = {"nfd": {"enabled": True}, "policies": {"requireResourceName": True}, "uplink": {"enabled": True}, **POOLS}
 
 
@@ -75,7 +75,8 @@ def test_what_is_made_from_the_chart_is_up_to_date(tmp_path):
     done = run(sys.executable, "-B", MANIFESTS / "render.py", tmp_path / "manifests")
     assert done.returncode == 0, done.stderr
     files = [path.relative_to(MANIFESTS) for path in MANIFESTS.rglob("*") if path.is_file()]
-    assert {path.relative_to(tmp_path / "manifests") for path in (tmp_path / "manifests").rglob("*") if path.is_file()} == set(files)
+    made = {path.relative_to(tmp_path / "manifests") for path in (tmp_path / "manifests").rglob("*") if path.is_file()}
+    assert made == set(files)
     differing = [str(path) for path in files if (MANIFESTS / path).read_bytes() != (tmp_path / "manifests" / path).read_bytes()]
     assert differing == [], "run manifests/render.py"
 
@@ -162,9 +163,11 @@ def test_the_policy_is_refused_where_the_api_server_lacks_it():
 
 def test_a_digest_pins_every_container_s_image():
     digest = "sha256:" + "ab" * 32
-    objects = render({"image": {"repository": "registry.example/vdpa", "digest": digest, "pullSecrets": [{"name": "s"}]}})
+    image = {"repository": "registry.example/vdpa", "digest": digest, "pullSecrets": [{"name": "s"}]}
+    objects = render({"image": image})
     assert {c["image"] for c in containers(objects)} == {f"registry.example/vdpa@{digest}"}
-    assert all(o["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "s"}] for o in objects if o["kind"] == "DaemonSet")
+    specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "DaemonSet"]
+    assert specs and all(spec["imagePullSecrets"] == [{"name": "s"}] for spec in specs)
     assert {c["image"] for c in containers(render({"image": {"tag": "x"}}))} == {"localhost/vdpa:x"}
 
 
@@ -186,8 +189,9 @@ def test_a_node_pool_is_a_plugin_with_a_configuration_and_all_share_the_datapath
 def test_nothing_may_talk_to_the_api_server(values):
     for platform in "kubeadm", "openshift":
         objects = render({"platform": platform, **values})
-        assert {o["kind"] for o in objects} <= {"DaemonSet", "ConfigMap", "ServiceAccount", "SecurityContextConstraints",
-                                                "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "NodeFeatureRule"}
+        assert {o["kind"] for o in objects} <= {
+            "DaemonSet", "ConfigMap", "ServiceAccount", "SecurityContextConstraints", "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule"}
         for o in objects:
             if o["kind"] == "DaemonSet":
                 assert o["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
