@@ -173,8 +173,9 @@ def test_a_digest_pins_every_container_s_image():
 
 def test_a_node_pool_is_a_plugin_with_a_configuration_and_all_share_the_datapath():
     objects = named(render(POOLS))
-    assert set(objects) == {("DaemonSet", "vdpa-datapath"), ("ConfigMap", "vdpa-config-edge"), ("ConfigMap", "vdpa-config-core"),
-                            ("DaemonSet", "vdpa-device-plugin-edge"), ("DaemonSet", "vdpa-device-plugin-core")}
+    assert set(objects) == {
+        ("DaemonSet", "vdpa-datapath"), ("ConfigMap", "vdpa-config-edge"), ("ConfigMap", "vdpa-config-core"),
+        ("DaemonSet", "vdpa-device-plugin-edge"), ("DaemonSet", "vdpa-device-plugin-core")}
     for pool in POOLS["nodePools"]:
         assert objects["ConfigMap", f"vdpa-config-{pool['name']}"]["data"]["config.yaml"].strip() == pool["config"]
         plugin = objects["DaemonSet", f"vdpa-device-plugin-{pool['name']}"]["spec"]
