@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,8 +22,10 @@
 #include "cni/network_paths.h"
 #include "cni/result.h"
 #include "cni/settings_in_force.h"
+#include "common/cni_calls.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/paths.h"
 #include "common/port_settings.h"
 #include "common/rollback.h"
 
@@ -259,17 +262,7 @@ void startLogging(const NetworkConfig& network) {
   }
 }
 
-}  // namespace
-
-std::string versionAnswer(const std::string& config) {
-  return jsonText(
-      json{{"cniVersion", answerVersion(config)}, {"supportedVersions", kSupportedVersions}});
-}
-
-std::string execute(const Environment& environment, const std::string& config) {
-  if (environment.command == Command::version) return versionAnswer(config);
-  const NetworkConfig network = parseNetworkConfig(config, environment);
-  startLogging(network);
+std::string run(const Environment& environment, const NetworkConfig& network) {
   switch (environment.command) {
     case Command::add:
       return add(environment, network);
@@ -281,6 +274,36 @@ std::string execute(const Environment& environment, const std::string& config) {
       return collectGarbage(environment, network);
     default:
       return status(environment, network);
+  }
+}
+
+}  // namespace
+
+std::string versionAnswer(const std::string& config) {
+  return jsonText(
+      json{{"cniVersion", answerVersion(config)}, {"supportedVersions", kSupportedVersions}});
+}
+
+std::string execute(const Environment& environment, const std::string& config) {
+  if (environment.command == Command::version) return versionAnswer(config);
+  NetworkConfig network;  // until it is parsed, with the usual socket
+  const auto count = [&](int code) {
+    const std::string directory = std::filesystem::path(network.datapathSocket).parent_path();
+    countCniCall(Paths(directory, "").cniCalls(), commandName(environment.command),
+                 static_cast<unsigned>(code));
+  };
+  try {
+    network = parseNetworkConfig(config, environment);
+    startLogging(network);
+    std::string answer = run(environment, network);
+    count(0);
+    return answer;
+  } catch (const Error& error) {
+    count(error.code());
+    throw;
+  } catch (const std::exception&) {
+    count(static_cast<int>(Code::ioFailure));  // as main() reports it
+    throw;
   }
 }
 

@@ -23,6 +23,10 @@ int leaveBodyUnread(mg_connection* connection) {
 
 }  // namespace
 
+std::string deprecated(const std::string& help, const std::string& replacement) {
+  return fmt::format("Deprecated, use vdpa-exporter's {}. {}", replacement, help);
+}
+
 std::unique_ptr<prometheus::Exposer> serveMetrics(const std::string& address) {
   // request_timeout_ms counts from when a thread accepts the connection until the header is
   // complete, and again for each write. A scraper sends its request in one segment.

@@ -14,6 +14,9 @@ class Exposer;
 
 namespace vdpa {
 
+// The help text of a metric of release 0.1.0, which is served for one release more.
+std::string deprecated(const std::string& help, const std::string& replacement);
+
 // Serves on `address`, "HOST:PORT" or "PORT". Throws std::runtime_error naming the address.
 std::unique_ptr<prometheus::Exposer> serveMetrics(const std::string& address);
 

@@ -38,6 +38,10 @@ class Paths {
     return pmds() + "/" + id + "/control.sock";
   }
   std::string pmdSocket(const std::string& id) const { return pmds() + "/" + id + "/vhost.sock"; }
+  // Which can be mounted alone, and has nothing that changes anything: see ObserveServer.
+  std::string observe() const { return runDir_ + "/observe"; }
+  // See countCniCall().
+  std::string cniCalls() const { return runDir_ + "/cni-calls"; }
   std::string provisioned() const { return stateDir_ + "/provisioned"; }
   std::string owners() const { return stateDir_ + "/owners"; }
 

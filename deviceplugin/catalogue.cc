@@ -56,7 +56,10 @@ void Catalogue::start(Inotify& inotify) {
 void Catalogue::reload() {
   try {
     const std::string text = readFile(sources_.config);
-    if (text == text_) return;
+    if (text == text_) {
+      if (!metrics_.lastLoad().good) metrics_.configLoaded(true);  // a bad change was taken back
+      return;
+    }
     const Config config = parseConfig(text, sources_.config, sources_.nodeName);
     sources_.check(config);
     text_ = text;

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <set>
@@ -19,6 +20,7 @@
 #include "common/errors.h"
 #include "common/log.h"
 #include "common/naming.h"
+#include "common/observe_server.h"
 #include "common/paths.h"
 #include "common/stop_signals.h"
 #include "common/unix_socket.h"
@@ -29,14 +31,17 @@
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/node_features.h"
+#include "deviceplugin/observation.h"
 #include "deviceplugin/resources/held_devices.h"
 #include "deviceplugin/resources/offer.h"
+#include "observe.pb.h"
 
 namespace vdpa::plugin {
 namespace {
 
 // Several changes make one file; its reader looks once a minute.
 constexpr auto kFeaturesDelay = std::chrono::milliseconds(500);
+constexpr auto kObserveTime = std::chrono::seconds(1);
 
 // Refuses socket paths that are too long, before anything is changed.
 void checkPaths(const PluginOptions& options, const Config& config) {
@@ -98,6 +103,9 @@ Instance::Instance(PluginOptions options)
   plugins_.removeLeftovers(catalogue_.config());
   apply();
   followPods();
+  observed_ = std::make_unique<ObserveServer>(
+      Paths(options_.runDirectory, "").observe(), "device-plugin",
+      [this](observe::v1::Observation& observation) { observe(observation); });
 }
 
 // The kubelet's sockets first: they would stay behind if the rest exceeded the termination grace
@@ -107,6 +115,7 @@ Instance::~Instance() {
   pods_.reset();
   datapath_.reset();
   loop_.waitForTickets();
+  observed_.reset();
   if (server_) server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
 }
 
@@ -199,6 +208,18 @@ v1::ListResponse Instance::explain() const {
     resource->set_healthy(static_cast<uint32_t>(healthy));
   }
   return state;
+}
+
+void Instance::observe(observe::v1::Observation& observation) {
+  const auto answer = std::make_shared<std::promise<observe::v1::Plugin>>();
+  auto future = answer->get_future();
+  loop_.post([this, answer] {
+    const auto held = pods_ ? pods_->lastHeld() : std::set<PodWatch::DeviceKey>();
+    answer->set_value(observationOf(plugins_, held, metrics_));
+  });
+  if (future.wait_for(kObserveTime) != std::future_status::ready)
+    throw std::runtime_error("the plugin is busy or shutting down");
+  *observation.mutable_plugin() = future.get();
 }
 
 }  // namespace vdpa::plugin

@@ -7,6 +7,7 @@
 
 #include "common/event_loop.h"
 #include "common/instance_lock.h"
+#include "common/observe_server.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/catalogue.h"
 #include "deviceplugin/datapath_link.h"
@@ -59,6 +60,7 @@ class Instance {
   void announce();  // updates health service and metrics from the resources' state
   v1::ListResponse explain() const;
   void startServer();
+  void observe(observe::v1::Observation& observation);  // from any thread
   void followDatapath();
   void followPods();
   void writeFeatures();
@@ -82,6 +84,7 @@ class Instance {
   EventLoop::Timer featuresTimer_;
   const std::unique_ptr<ExplainService> explain_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ObserveServer> observed_;
 };
 
 }  // namespace vdpa::plugin

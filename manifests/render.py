@@ -20,6 +20,7 @@ RENDERED = (
     ("base/config.yaml", "config.yaml", []),
     ("base/datapath.yaml", "datapath.yaml", ["uplink.enabled=true"]),
     ("base/device-plugin.yaml", "device-plugin.yaml", []),
+    ("base/exporter.yaml", "exporter.yaml", []),
     ("hardware/config.yaml", "config.yaml", ["hardware.enabled=true"]),
     ("policies/networks.yaml", "networks-policy.yaml", ["policies.requireResourceName=true"]),
     ("nfd/node-feature-rule.yaml", "node-feature-rule.yaml", ["nfd.enabled=true"]),

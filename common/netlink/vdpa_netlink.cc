@@ -223,6 +223,18 @@ VdpaDeviceInfo parseVdpaDevice(std::span<const std::byte> attributes) {
   return info;
 }
 
+VdpaQueueEvents parseVdpaQueueEvents(std::span<const std::byte> attributes) {
+  VdpaQueueEvents events;
+  std::string name;
+  for (const Attribute attribute : Attributes(attributes)) {
+    if (attribute.type() == VDPA_ATTR_DEV_VENDOR_ATTR_NAME) name = attribute.text();
+    if (attribute.type() == VDPA_ATTR_DEV_VENDOR_ATTR_VALUE)
+      if (const auto value = attribute.number<uint64_t>(); value && !name.empty())
+        events[name] = *value;
+  }
+  return events;
+}
+
 VdpaManagementInfo parseVdpaManagement(std::span<const std::byte> attributes) {
   VdpaManagementInfo info;
   Handle handle;
@@ -354,6 +366,29 @@ VdpaAttributes VdpaNetlink::add(const std::string& name, const std::string& mana
                            managementDevice, describe(attributes), remedy);
   });
   return *taken;
+}
+
+std::vector<VdpaQueueEvents> VdpaNetlink::queueEvents(const std::string& name, unsigned queues) {
+  const auto found = std::make_shared<std::vector<VdpaQueueEvents>>();
+  withDeadline("read the counters of vDPA device " + name, [name, queues, found] {
+    Socket socket(NETLINK_GENERIC);
+    const uint16_t family = requireFamily(socket);
+    for (uint32_t queue = 0; queue < queues; ++queue) {
+      Request request = deviceRequest(family, VDPA_CMD_DEV_VSTATS_GET, name);
+      request.number(VDPA_ATTR_DEV_QUEUE_INDEX, queue);
+      VdpaQueueEvents events;
+      const Error error = socket.request(request, [&](const Message& message) {
+        events = parseVdpaQueueEvents(attributesOf(message));
+      });
+      // EOPNOTSUPP: the driver has no counters; EAGAIN: it isn't set up; EINVAL, ERANGE: there is
+      // no such queue.
+      for (const int none : {EOPNOTSUPP, EAGAIN, EINVAL, ERANGE, ENODEV})
+        if (error.number == none) return;
+      if (error) throw netlink::failure(error, "cannot read the counters of vDPA device {}", name);
+      found->push_back(std::move(events));
+    }
+  });
+  return *found;
 }
 
 void VdpaNetlink::remove(const std::string& name) {

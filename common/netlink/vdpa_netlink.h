@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -51,6 +52,11 @@ struct VdpaManagementInfo {
 VdpaDeviceInfo parseVdpaDevice(std::span<const std::byte> attributes);
 VdpaManagementInfo parseVdpaManagement(std::span<const std::byte> attributes);
 
+// A driver's counters of one virtqueue.
+using VdpaQueueEvents = std::map<std::string, uint64_t>;
+// From an answer's attributes.
+VdpaQueueEvents parseVdpaQueueEvents(std::span<const std::byte> attributes);
+
 class VdpaNetlink {
  public:
   struct Dump {
@@ -76,6 +82,10 @@ class VdpaNetlink {
   VdpaAttributes add(const std::string& name, const std::string& managementDevice,
                      const VdpaAttributes& attributes);
   void remove(const std::string& name);
+  // What the device's driver counts for each of the first `queues` virtqueues, by the driver's
+  // names. Empty if it counts nothing, or not now: before a driver has set the device up. Throws
+  // std::system_error. Needs CAP_NET_ADMIN.
+  std::vector<VdpaQueueEvents> queueEvents(const std::string& name, unsigned queues);
 
  private:
   void withDeadline(const std::string& what, std::function<void()> call);

@@ -11,7 +11,9 @@
 #include "common/log.h"
 #include "common/mutex.h"
 #include "common/paths.h"
+#include "deviceplugin/datapath/api/observation.h"
 #include "deviceplugin/datapath/attachments/node.h"
+#include "observe.pb.h"
 
 namespace vdpa::datapath {
 namespace {
@@ -42,8 +44,12 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
              devices_.raise();
              publish();
            },
-           [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}),
-      server_(options.paths.serverSocket(), {&service_, &healthService_}) {
+           [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); },
+           [this](double seconds, bool succeeded) { metrics_.detachDone(seconds, succeeded); }}),
+      server_(options.paths.serverSocket(), {&service_, &healthService_}),
+      observed_(options.paths.observe(), "datapath", [this](observe::v1::Observation& observation) {
+        *observation.mutable_datapath() = observationOf(datapath_, metrics_);
+      }) {
   publisher_ = std::jthread([this](const std::stop_token& stop) { publishHealth(stop); });
   // Several scans per grace period.
   reconciler_ = std::jthread(

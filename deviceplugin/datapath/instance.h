@@ -7,6 +7,7 @@
 
 #include "common/instance_lock.h"
 #include "common/mutex.h"
+#include "common/observe_server.h"
 #include "deviceplugin/datapath/api/api_server.h"
 #include "deviceplugin/datapath/api/health_service.h"
 #include "deviceplugin/datapath/api/metrics.h"
@@ -55,6 +56,7 @@ class Instance {
   Service service_;
   HealthService healthService_;
   ApiServer server_;
+  ObserveServer observed_;
   std::jthread publisher_;
   std::jthread reconciler_;
   std::jthread upgrader_;

@@ -153,6 +153,7 @@ int run(int argc, char** argv) {
     unfinished = [&cgroupRoot] { return retryHugePages(cgroupRoot); };
   // VdpaNetlink serialises: the kernel has one vdpa lock anyway.
   VdpaNetlink netlink(std::chrono::seconds(10));
+  VdpaNetlink reader(std::chrono::milliseconds(300));  // no call above waits for this one's turn
   const VdpaDevices vdpa{
       .add =
           [&netlink](const std::string& name, const std::string& managementDevice,
@@ -171,7 +172,9 @@ int run(int argc, char** argv) {
           [&netlink](const std::string& name) {
             const auto config = netlink.config(name);
             return config ? unsigned{config->mtu} : 0;
-          }};
+          },
+      .queueEvents = [&reader](const std::string& name,
+                               unsigned queues) { return reader.queueEvents(name, queues); }};
   const Instance instance(
       {.programs = programs,
        .paths = Paths(runDir, stateDir),

@@ -102,6 +102,7 @@ Device deviceOf(const ResourceConfig& resource, const Candidate& candidate, Back
   device.attach = resource.attach;
   device.numaNode = candidate.numaNode;
   device.queuePairs = candidate.queuePairs();
+  device.pfName = candidate.pfName;
   if (const auto* function = candidate.function) {
     device.pciAddress = function->address;
     device.pf = function->pf.empty() ? function->address : function->pf;

@@ -14,6 +14,7 @@ struct Device {
   Attach attach = Attach::vhostUser;
   int numaNode = -1;      // -1: none
   std::string pf;         // PCI address of the PF it shares a port with, or its own; may be empty
+  std::string pfName;     // of a VF or a slice: its PF's netdev; may be empty
   std::string unhealthy;  // discovery's reason why it can't be used now; empty: it can
 
   std::string pciAddress;   // empty: no PCI function

@@ -4,6 +4,7 @@ set -euo pipefail
 
 programs=(
   "$1/deviceplugin/vdpa-device-plugin"
+  "$1/deviceplugin/exporter/vdpa-exporter"
   "$1/deviceplugin/ctl/vdpactl"
   "$1/deviceplugin/datapath/vdpa-datapath"
   "$1/deviceplugin/datapath/worker/vdpa-worker"

@@ -14,6 +14,7 @@ BLOCKS = {
         "common/netlink": "",
         "cni": "",
         "deviceplugin/ctl": "",
+        "deviceplugin/exporter": "",
     },
     "deviceplugin/": {
         "config": "",

@@ -174,7 +174,8 @@ def test_a_digest_pins_every_container_s_image():
 def test_a_node_pool_is_a_plugin_with_a_configuration_and_all_share_the_datapath():
     objects = named(render(POOLS))
     assert set(objects) == {
-        ("DaemonSet", "vdpa-datapath"), ("ConfigMap", "vdpa-config-edge"), ("ConfigMap", "vdpa-config-core"),
+        ("DaemonSet", "vdpa-datapath"), ("DaemonSet", "vdpa-exporter"),
+        ("ConfigMap", "vdpa-config-edge"), ("ConfigMap", "vdpa-config-core"),
         ("DaemonSet", "vdpa-device-plugin-edge"), ("DaemonSet", "vdpa-device-plugin-core")}
     for pool in POOLS["nodePools"]:
         assert objects["ConfigMap", f"vdpa-config-{pool['name']}"]["data"]["config.yaml"].strip() == pool["config"]
@@ -206,7 +207,7 @@ def test_openshift_s_constraints_allow_what_the_pods_ask_for_and_no_more(values)
     assert constraints["users"] == ["system:serviceaccount:vdpa-system:vdpa"]
     specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "DaemonSet"]
     assert all(spec["serviceAccountName"] == "vdpa" for spec in specs)
-    assert all(spec["securityContext"]["seLinuxOptions"] == {"type": "spc_t"} for spec in specs)
+    assert specs and all(spec["securityContext"]["seLinuxOptions"] == {"type": "spc_t"} for spec in specs)
     contexts = [c["securityContext"] for c in containers(objects)]
     privileged = any(context.get("privileged", False) for context in contexts)
     assert constraints["allowPrivilegedContainer"] == privileged == values.get("hardware", {}).get("enabled", False)

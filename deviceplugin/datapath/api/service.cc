@@ -47,6 +47,16 @@ grpc::Status answer(const char* call, Function function) {
   }
 }
 
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
 }  // namespace
 
 Service::Service(Datapath& datapath, Watchers& watchers, Hooks hooks)
@@ -65,26 +75,28 @@ grpc::Status Service::SetDevices(grpc::ServerContext*,
 grpc::Status Service::Attach(grpc::ServerContext* context,
                              const datapath::v1::AttachRequest* request,
                              datapath::v1::AttachResponse* response) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   *response->mutable_receiver() = receiverOf(*request);
   auto status = answer("Attach", [&] {
     *response->mutable_attachment() = toMessage(datapath_.attachments.attach(
         fromMessage(*request), [context] { return context->IsCancelled(); }));
   });
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-  hooks_.attachDone(took.count(), status.ok());
+  hooks_.attachDone(stopwatch.seconds(), status.ok());
   return status;
 }
 
 grpc::Status Service::Detach(grpc::ServerContext*, const datapath::v1::DetachRequest* request,
                              datapath::v1::DetachResponse* response) {
-  return answer("Detach", [&] {
+  const Stopwatch stopwatch;
+  auto status = answer("Detach", [&] {
     const AttachmentKey key(request->container_id(), request->interface());
     response->set_detached(
         request->device_id().empty()
             ? datapath_.attachments.detach(key)
             : datapath_.attachments.release(request->device_id(), key, request->force()));
   });
+  hooks_.detachDone(stopwatch.seconds(), status.ok());
+  return status;
 }
 
 grpc::Status Service::SetAddresses(grpc::ServerContext*,

@@ -17,6 +17,7 @@ class Service : public datapath::v1::Datapath::Service {
   struct Hooks {
     std::function<void()> devicesChanged;
     std::function<void(double seconds, bool succeeded)> attachDone;
+    std::function<void(double seconds, bool succeeded)> detachDone;
   };
   Service(Datapath& datapath, Watchers& watchers, Hooks hooks);
 

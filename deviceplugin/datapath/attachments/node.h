@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +35,8 @@ struct LiveAttachment {
   unsigned workerDeaths = 0;
   std::string outlook;  // as in datapath.proto
   std::string workerVersion;
+  bool withheld =
+      false;  // its owner is unknown, and the rest empty but for device, resource and state
 };
 
 // The kernel's vDPA devices, as in VdpaNetlink. Exceptions say why a call failed.
@@ -45,6 +49,10 @@ struct VdpaDevices {
   std::function<std::optional<MacAddress>(const std::string& name)> mac = {};
   std::function<bool(const std::string& name, const MacAddress& mac)> setMac = {};
   std::function<unsigned(const std::string& name)> mtu = {};  // 0 if it has none
+  // Of its first `queues` virtqueues, what its driver counts. Without it: nothing.
+  std::function<std::vector<std::map<std::string, uint64_t>>(const std::string& name,
+                                                             unsigned queues)>
+      queueEvents = {};
 };
 
 struct Node {

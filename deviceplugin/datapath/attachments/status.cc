@@ -153,7 +153,7 @@ std::vector<LiveAttachment> Status::list() const {
   std::vector<LiveAttachment> attachments;
   for (const auto& [id, device] : node_.table.all()) {
     if (device.withheld()) {
-      LiveAttachment live{{}, "", "withheld: " + device.error, "", "", 0, "", ""};
+      LiveAttachment live{{}, "", "withheld: " + device.error, "", "", 0, "", "", true};
       live.attachment.deviceId = id;
       if (device.offer) live.attachment.resource = device.offer->resource;
       attachments.push_back(std::move(live));

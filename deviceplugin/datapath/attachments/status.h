@@ -30,6 +30,7 @@ class Status {
   std::vector<LiveAttachment> list() const;
   // Why no device can be attached; empty: devices can be.
   std::string notReady() const { return node_.table.notReady(); }
+  bool drained() const { return node_.table.closed(); }
   unsigned engineDeaths() const;
   unsigned withheldDevices() const;
 

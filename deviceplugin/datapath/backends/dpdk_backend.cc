@@ -4,6 +4,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -23,6 +24,7 @@
 #include "deviceplugin/datapath/model/differences.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
 #include "deviceplugin/datapath/model/programs.h"
+#include "deviceplugin/datapath/model/queue_events.h"
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 #include "deviceplugin/datapath/processes/worker_handle.h"
@@ -198,11 +200,33 @@ std::vector<std::string> DpdkBackend::stopOthers(
   return ended;
 }
 
-unsigned DpdkBackend::deaths() const {
+std::map<std::string, unsigned> DpdkBackend::deathsByDevice() const {
   Lock lock(mutex_);
-  unsigned deaths = 0;
-  for (const auto& [id, process] : processes_) deaths += process->status().deaths;
+  std::map<std::string, unsigned> deaths;
+  for (const auto& [id, process] : processes_) deaths[id] = process->status().deaths;
   return deaths;
+}
+
+unsigned DpdkBackend::deaths() const {
+  unsigned all = 0;
+  for (const auto& [id, deaths] : deathsByDevice()) all += deaths;
+  return all;
+}
+
+std::vector<QueueEvents> DpdkBackend::readQueues(const std::string& id,
+                                                 std::chrono::milliseconds timeout) const {
+  const auto process = find(id);
+  if (!process) return {};
+  control::Request request;
+  request.mutable_stats();
+  const auto answer = process->call(std::move(request), timeout);
+  std::vector<QueueEvents> queues;
+  for (const auto& from : answer.pmd_stats().queues()) {
+    QueueEvents queue{from.queue(), {}};
+    for (const auto& counter : from.counters()) queue.events[counter.name()] = counter.value();
+    queues.push_back(std::move(queue));
+  }
+  return queues;
 }
 
 }  // namespace vdpa::datapath

@@ -12,6 +12,7 @@
 #include "common/mutex.h"
 #include "deviceplugin/datapath/backends/backend.h"
 #include "deviceplugin/datapath/backends/failed_devices.h"
+#include "deviceplugin/datapath/model/queue_events.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
 
 namespace vdpa::datapath {
@@ -44,6 +45,12 @@ class DpdkBackend : public Backend {
   // Ends the device's process and starts the program that is installed now.
   void upgrade(const OwnerRecord& record);
   unsigned deaths() const;
+  // Of each process, by device ID.
+  std::map<std::string, unsigned> deathsByDevice() const;
+  // As the device's driver reports them. Empty if it has no process. Throws as
+  // SupervisedProcess::call().
+  std::vector<QueueEvents> readQueues(const std::string& id,
+                                      std::chrono::milliseconds timeout) const;
 
  private:
   std::shared_ptr<SupervisedProcess> launch(const std::string& id, const DeviceConfig& device);

@@ -51,6 +51,8 @@ constexpr auto kFirstClosure = std::chrono::seconds(60);
 constexpr unsigned kMaxDoublings = 6;
 // For a worker to report what its pod has not allocated; after that time no further one is asked.
 constexpr auto kAskTime = std::chrono::seconds(1);
+// Of a request for counters.
+constexpr auto kCountersTime = std::chrono::seconds(5);
 constexpr uint64_t kMiB = 1 << 20;  // less is not reported
 constexpr size_t kMaxSuspects = 3;
 
@@ -241,6 +243,7 @@ Task<void> SwitchHandle::onUp(SupervisedProcess& process, control::HelloAnswer h
     upgrading = upgrading_;
     if (!same && empty) throw std::runtime_error("the one that ran has another configuration");
     config_ = running;
+    cores_.assign(hello.vswitch().cores().begin(), hello.vswitch().cores().end());
   }
   if (!same)
     log::warn("vdpa-switch of {} runs with an earlier configuration until its pods are gone",
@@ -606,17 +609,29 @@ SwitchHandle::Ports SwitchHandle::readPorts() {
 }
 
 std::vector<DeviceCounters> SwitchHandle::readCounters(const std::vector<std::string>& ids) {
+  return readStatistics(ids, kCountersTime).ports;
+}
+
+SwitchHandle::Statistics SwitchHandle::readStatistics(const std::vector<std::string>& ids,
+                                                      std::chrono::milliseconds timeout) {
   control::Request request;
   request.mutable_stats()->mutable_ports()->Add(ids.begin(), ids.end());
-  const auto answer = process()->call(std::move(request));
-  std::vector<DeviceCounters> counters;
+  const auto answer = process()->call(std::move(request), timeout);
+  Statistics statistics;
   for (const auto& port : answer.switch_stats().ports()) {
     DeviceCounters device{port.id(),         port.rx_packets(), port.rx_bytes(),
                           port.tx_packets(), port.tx_bytes(),   {}};
     for (const auto& drop : port.drops()) device.drops[drop.name()] = drop.value();
-    counters.push_back(std::move(device));
+    statistics.ports.push_back(std::move(device));
   }
-  return counters;
+  Lock lock(mutex_);
+  for (const auto busy : answer.switch_stats().busy_ns()) {
+    Poller poller{std::nullopt, std::chrono::nanoseconds(busy)};
+    if (const size_t number = statistics.pollers.size(); number < cores_.size())
+      poller.core = cores_[number];
+    statistics.pollers.push_back(poller);
+  }
+  return statistics;
 }
 
 bool SwitchHandle::waitUp(std::chrono::steady_clock::time_point deadline) const {

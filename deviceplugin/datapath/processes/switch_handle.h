@@ -70,6 +70,15 @@ class SwitchHandle {
   // As the switch reports them.
   Ports readPorts();
   std::vector<DeviceCounters> readCounters(const std::vector<std::string>& ids);
+  struct Poller {
+    std::optional<unsigned> core;  // absent: not pinned
+    std::chrono::nanoseconds busy{0};
+  };
+  struct Statistics {
+    std::vector<DeviceCounters> ports;
+    std::vector<Poller> pollers;  // none: the switch is of 0.1.0
+  };
+  Statistics readStatistics(const std::vector<std::string>& ids, std::chrono::milliseconds timeout);
 
   bool waitUp(std::chrono::steady_clock::time_point deadline) const;
   SupervisedProcess::Status status() const;
@@ -128,6 +137,7 @@ class SwitchHandle {
   std::map<std::string, Closure> closures_ GUARDED_BY(mutex_);  // by device ID
   // Of the switch that runs or starts.
   SwitchConfig config_ GUARDED_BY(mutex_);
+  std::vector<unsigned> cores_ GUARDED_BY(mutex_);  // of its pollers; none: not pinned
   bool upgrading_ GUARDED_BY(mutex_) = false;
   std::shared_ptr<SupervisedProcess> process_ GUARDED_BY(mutex_);
   // Why ports are closed for what their pods did, by device ID.
