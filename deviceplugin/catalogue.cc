@@ -35,7 +35,7 @@ Catalogue::Catalogue(EventLoop& loop, Metrics& metrics, Sources sources,
       changed_(std::move(changed)),
       reload_(loop, [this] { reload(); }),
       lookAgain_(loop, [this] { rescan(); }) {
-  sources_.check(loadConfig(sources_.config));
+  sources_.check(loadConfig(sources_.config, sources_.nodeName));
 }
 
 void Catalogue::start(Inotify& inotify) {
@@ -44,8 +44,9 @@ void Catalogue::start(Inotify& inotify) {
   inotify.watch(directoryOf(sources_.config),
                 [this](Inotify::Change, const std::string&) { reload_.startWithin(kReloadDelay); });
   text_ = readFile(sources_.config);
-  config_ = parseConfig(text_, sources_.config);
+  config_ = parseConfig(text_, sources_.config, sources_.nodeName);
   metrics_.configLoaded(true);
+  warnIfEmpty();
   // Before the first snapshot, so that later events lead to another one.
   monitor_.emplace(loop_, [this] { rescan(); });
   snapshot_ = look();
@@ -59,11 +60,12 @@ void Catalogue::reload() {
       if (!metrics_.lastLoad().good) metrics_.configLoaded(true);  // a bad change was taken back
       return;
     }
-    const Config config = parseConfig(text, sources_.config);
+    const Config config = parseConfig(text, sources_.config, sources_.nodeName);
     sources_.check(config);
     text_ = text;
     config_ = config;
     log::info("{} has changed", sources_.config);
+    warnIfEmpty();
     metrics_.configLoaded(true);
   } catch (const std::exception& error) {
     metrics_.configLoaded(false);
@@ -92,6 +94,12 @@ void Catalogue::rescan() {
   snapshot_ = std::move(now);
   makeOffers();
   changed_();
+}
+
+void Catalogue::warnIfEmpty() const {
+  if (config_.resources.empty())
+    log::warn("no resource of {} is for this node, {}: it offers nothing", sources_.config,
+              sources_.nodeName);
 }
 
 void Catalogue::makeOffers() {

@@ -19,7 +19,8 @@ namespace vdpa::plugin {
 class Catalogue {
  public:
   struct Sources {
-    std::string config;  // a file
+    std::string config;    // a file
+    std::string nodeName;  // for resources of some nodes
     std::string sysfs;
     std::function<void(const Config&)> check;  // throws ConfigError if impossible on this node
   };
@@ -40,6 +41,7 @@ class Catalogue {
   void reload();
   void rescan();
   Snapshot look();
+  void warnIfEmpty() const;
   void makeOffers();
 
   EventLoop& loop_;

@@ -321,6 +321,7 @@ void DatapathLink::connect() {
 }
 
 void DatapathLink::take(const datapath::v1::WatchResponse& response) {
+  for (const auto& device : response.devices()) drained_ = drained_ || device.drained();
   if (!lastReason_.empty()) log::info("reached vdpa-datapath on {}", socketPath_);
   lastReason_.clear();
   Changes changes;
@@ -371,6 +372,7 @@ DeviceList::Health DatapathLink::healthOf(const std::string& id) const {
 void DatapathLink::sessionEnded(const std::string& reason) {
   session_.reset();
   answered_ = false;
+  drained_ = false;
   receiver_.reset();
   reported_.clear();
   lacking_.clear();

@@ -31,6 +31,8 @@ class DatapathLink {
 
   // Sends the set now and after every reconnection.
   void setOffers(const std::vector<ResourceOffer>& offers);
+  // Whether the datapath has reported, and not been restarted since, that the node was drained.
+  bool drained() const { return drained_; }
 
  private:
   class Session;
@@ -50,6 +52,7 @@ class DatapathLink {
   EventLoop::Timer reconnect_;
   std::string lastReason_;
   unsigned sessions_ = 0;
+  bool drained_ = false;                            // in this session
   bool answered_ = false;                           // in this session
   std::optional<datapath::v1::Receiver> receiver_;  // none, but answered: release 0.1.0
   std::set<std::string> warned_;

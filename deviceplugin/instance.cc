@@ -30,6 +30,7 @@
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/plugin_socket.h"
 #include "deviceplugin/kubelet/pod_watch.h"
+#include "deviceplugin/node_features.h"
 #include "deviceplugin/observation.h"
 #include "deviceplugin/resources/held_devices.h"
 #include "deviceplugin/resources/offer.h"
@@ -38,6 +39,8 @@
 namespace vdpa::plugin {
 namespace {
 
+// Several changes make one file; its reader looks once a minute.
+constexpr auto kFeaturesDelay = std::chrono::milliseconds(500);
 constexpr auto kObserveTime = std::chrono::seconds(1);
 
 // Refuses socket paths that are too long, before anything is changed.
@@ -71,6 +74,7 @@ Instance::Instance(PluginOptions options)
       // Reports a bad file before it waits for anything.
       catalogue_(loop_, metrics_,
                  {.config = options_.config,
+                  .nodeName = options_.nodeName,
                   .sysfs = options_.sysfs,
                   .check = [this](const Config& config) { checkPaths(options_, config); }},
                  [this] { apply(); }),
@@ -89,6 +93,8 @@ Instance::Instance(PluginOptions options)
           loop_, files_, offered_,
           plugins_, [this]() -> const auto& { return catalogue_.offers().resources; },
           [this] { return pods_ ? pods_->held() : std::nullopt; }),
+      features_(options_.featuresDirectory),
+      featuresTimer_(loop_, [this] { writeFeatures(); }),
       explain_(std::make_unique<ExplainService>(loop_, [this] { return explain(); })) {
   startServer();
   followDatapath();
@@ -182,6 +188,11 @@ void Instance::announce() {
   server_->GetHealthCheckService()->SetServingStatus(plugins_.serving());
   for (const auto& [resource, registered, devices, healthy] : plugins_.summaries())
     metrics_.devices(resource, registered, healthy, devices);
+  if (features_.wanted()) featuresTimer_.startWithin(kFeaturesDelay);
+}
+
+void Instance::writeFeatures() {
+  features_.write(featureLines(plugins_.offers(), plugins_.summaries(), datapath_->drained()));
 }
 
 v1::ListResponse Instance::explain() const {

@@ -18,6 +18,7 @@
 #include "deviceplugin/kubelet/offered_resources.h"
 #include "deviceplugin/kubelet/pod_watch.h"
 #include "deviceplugin/kubelet/resource_plugins.h"
+#include "deviceplugin/node_features.h"
 
 namespace grpc {
 class Server;
@@ -33,6 +34,7 @@ class ExplainService;
 
 struct PluginOptions {
   std::string config = "/etc/vdpa/config.yaml";
+  std::string nodeName;  // empty: unknown
   std::string kubeletDirectory = "/var/lib/kubelet/device-plugins";
   std::string podResources = "/var/lib/kubelet/pod-resources/kubelet.sock";
   std::string runDirectory = "/run/vdpa";
@@ -40,6 +42,7 @@ struct PluginOptions {
   std::string datapathSocket;  // empty: in the run directory
   std::string sysfs = "/sys";
   std::string metricsAddress;
+  std::string featuresDirectory;  // empty: no feature file
 };
 
 class Instance {
@@ -60,6 +63,7 @@ class Instance {
   void show(observe::v1::Observation& observation);  // to vdpa-exporter; from any thread
   void followDatapath();
   void followPods();
+  void writeFeatures();
 
   const PluginOptions options_;
   EventLoop loop_;
@@ -76,6 +80,8 @@ class Instance {
   bool told_ = false;  // the datapath has been sent the offers
   std::unique_ptr<DatapathLink> datapath_;
   std::unique_ptr<PodWatch> pods_;
+  FeatureFile features_;
+  EventLoop::Timer featuresTimer_;
   const std::unique_ptr<ExplainService> explain_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<ObserveServer> observed_;

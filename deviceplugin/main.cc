@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   using namespace vdpa;
   using namespace vdpa::plugin;
   PluginOptions options;
-  std::string logLevel = "info", logFormat = "text", nodeName;
+  std::string logLevel = "info", logFormat = "text";
   bool validate = false;
   CommandLine app(
       "Offers this node's vDPA devices to the kubelet as extended resources and keeps the list "
@@ -40,9 +40,12 @@ int main(int argc, char** argv) {
   app.option("--sysfs", options.sysfs, "the sysfs to scan for devices").showDefault();
   app.option("--datapath-socket", options.datapathSocket,
              "where vdpa-datapath listens [RUN-DIR/datapath.sock]");
-  app.option("--node-name", nodeName, "for the log");
+  app.option("--node-name", options.nodeName,
+             "this node's name: for resources that are for some nodes, and for the log");
   app.option("--metrics-address", options.metricsAddress,
              "HOST:PORT to serve Prometheus metrics on; off by default");
+  app.option("--features-dir", options.featuresDirectory,
+             "write Node Feature Discovery's feature file \"vdpa\" there; off by default");
   app.option("--log-level", logLevel, "trace, debug, info, warning or error").showDefault();
   app.option("--log-format", logFormat, "text or json").showDefault();
   if (const auto status = app.parse(argc, argv)) return *status;
@@ -50,15 +53,15 @@ int main(int argc, char** argv) {
   try {
     initLogging("vdpa-device-plugin", logLevel, logFormat);
     if (validate) {
-      const Config config = loadConfig(options.config);
+      const Config config = loadConfig(options.config, options.nodeName);
       VdpaNetlink netlink;
       fmt::print("{}", describe(makeOffers(config, takeSnapshot(options.sysfs, netlink))));
       return 0;
     }
     ::mallopt(M_ARENA_MAX, 2);  // each of gRPC's threads would get its own arena
     grpc::EnableDefaultHealthCheckService(true);
-    log::info("vdpa-device-plugin {} starts{}{}", programVersion(), nodeName.empty() ? "" : " on ",
-              nodeName);
+    log::info("vdpa-device-plugin {} starts{}{}", programVersion(),
+              options.nodeName.empty() ? "" : " on ", options.nodeName);
     Instance instance(options);
     instance.run();
     return 0;

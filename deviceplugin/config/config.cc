@@ -2,6 +2,7 @@
 #include "deviceplugin/config/config.h"
 
 #include <fmt/core.h>
+#include <fnmatch.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -10,6 +11,8 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "common/atomic_file.h"
 #include "common/backend.h"
@@ -26,6 +29,7 @@ namespace {
 
 constexpr size_t kMaxFile = 64 << 10;  // bytes; far more than a real configuration needs
 constexpr size_t kMaxResources = 64;
+constexpr size_t kMaxNodeName = 253;  // a DNS name
 
 bool hasUnprintable(const std::string& text) {
   return std::any_of(text.begin(), text.end(),
@@ -188,10 +192,31 @@ void refuseContradictions(const YamlMap& map, const ResourceConfig& resource) {
            "backend kernel or auto");
 }
 
-ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
+// Whether a resource is for this node: one without "nodes" is for each.
+bool isForNode(const YamlMap& resource, const std::string& nodeName) {
+  const auto globs = resource.list("nodes");
+  bool matches = globs.empty();
+  for (const auto& glob : globs) {
+    const std::string text = glob.IsScalar() ? glob.Scalar() : "";
+    if (text.empty() || text.size() > kMaxNodeName ||
+        text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-.*?") != std::string::npos)
+      resource.fail(glob, fmt::format("nodes has {}", YamlMap::shown(glob)),
+                    "names of nodes, in which * stands for any characters and ? for one, such as "
+                    "\"worker-*\"");
+    matches = matches || ::fnmatch(text.c_str(), nodeName.c_str(), 0) == 0;
+  }
+  if (!globs.empty() && nodeName.empty())
+    resource.fail(globs[0], "nodes is set, but this node's name is unknown",
+                  "--node-name on the command line");
+  return matches;
+}
+
+// None if the resource is valid, but for other nodes.
+std::optional<ResourceConfig> parseResource(const YAML::Node& node, const std::string& file,
+                                            const std::string& nodeName) {
   const YamlMap map(node, file, "resource",
                     {"name", "prefix", "backend", "attach", "devices", "provision", "topology",
-                     "linkHealth", "allocation", "dpdk", "socket", "software", "vdpa"});
+                     "linkHealth", "allocation", "dpdk", "socket", "software", "vdpa", "nodes"});
   ResourceConfig resource;
   map.require("name", kNameRule);
   resource.name = *map.text("name", kNameRule);
@@ -224,11 +249,13 @@ ResourceConfig parseResource(const YAML::Node& node, const std::string& file) {
     resource.software = parseSoftware(software, file);
   refuseContradictions(map, resource);
   refuseTooFewPairs(map, resource);
+  if (!isForNode(map, nodeName)) return {};
   return resource;
 }
 
 // Refuses names that pods would see twice.
-void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlMap& top) {
+void refuseSharedNames(const Config& config, const std::vector<YAML::Node>& list,
+                       const YamlMap& top) {
   std::map<std::string, std::string> byName, byVariable;
   for (size_t i = 0; i < config.resources.size(); ++i) {
     const auto& resource = config.resources[i];
@@ -251,7 +278,8 @@ void refuseSharedNames(const Config& config, const YAML::Node& list, const YamlM
 }
 
 // Refuses uplinks that take all of a device, for more than one switch: packet sockets alone share.
-void refuseSharedUplinks(const Config& config, const YAML::Node& list, const YamlMap& top) {
+void refuseSharedUplinks(const Config& config, const std::vector<YAML::Node>& list,
+                         const YamlMap& top) {
   std::map<std::string, const ResourceConfig*> byDevice;
   for (size_t i = 0; i < config.resources.size(); ++i) {
     const auto& resource = config.resources[i];
@@ -269,7 +297,7 @@ void refuseSharedUplinks(const Config& config, const YAML::Node& list, const Yam
 
 }  // namespace
 
-Config parseConfig(const std::string& text, const std::string& file) {
+Config parseConfig(const std::string& text, const std::string& file, const std::string& nodeName) {
   if (text.size() > kMaxFile)
     throw ConfigError(fmt::format("{}:1:1: the file has {} bytes; expected at most {}", file,
                                   text.size(), kMaxFile));
@@ -288,18 +316,24 @@ Config parseConfig(const std::string& text, const std::string& file) {
                                  : "resources is not a list",
                expected);
     Config config;
-    for (const auto& entry : list) config.resources.push_back(parseResource(entry, file));
-    refuseSharedNames(config, list, top);
-    refuseSharedUplinks(config, list, top);
+    std::vector<YAML::Node> places;  // of the resources that are for this node
+    for (const auto& entry : list) {
+      auto resource = parseResource(entry, file, nodeName);
+      if (!resource) continue;
+      config.resources.push_back(std::move(*resource));
+      places.push_back(entry);
+    }
+    refuseSharedNames(config, places, top);
+    refuseSharedUplinks(config, places, top);
     return config;
   } catch (const YAML::Exception& error) {
     throw ConfigError(fmt::format("{}: {}; expected YAML", placeOf(file, error.mark), error.msg));
   }
 }
 
-Config loadConfig(const std::string& file) {
+Config loadConfig(const std::string& file, const std::string& nodeName) {
   try {
-    return parseConfig(readFile(file), file);
+    return parseConfig(readFile(file), file, nodeName);
   } catch (const std::system_error& error) {
     throw ConfigError(error.what());
   }

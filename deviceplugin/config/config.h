@@ -72,7 +72,7 @@ struct ResourceConfig {
 };
 
 struct Config {
-  std::vector<ResourceConfig> resources;
+  std::vector<ResourceConfig> resources;  // of one node
 };
 
 // "FILE:LINE:COLUMN: problem; expected ...".
@@ -80,10 +80,12 @@ class ConfigError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// `file` is only named in errors. Throws ConfigError.
-Config parseConfig(const std::string& text, const std::string& file);
+// The resources that are for the node `nodeName`; all of the file is checked. `nodeName` may be
+// empty as long as no resource has "nodes". `file` is only named in errors. Throws ConfigError.
+Config parseConfig(const std::string& text, const std::string& file,
+                   const std::string& nodeName = {});
 
 // Also throws ConfigError if the file can't be read.
-Config loadConfig(const std::string& file);
+Config loadConfig(const std::string& file, const std::string& nodeName);
 
 }  // namespace vdpa::plugin

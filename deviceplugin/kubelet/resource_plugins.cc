@@ -146,7 +146,7 @@ DeviceList::Health ResourcePlugins::healthOf(const std::string& resource,
 }
 
 bool ResourcePlugins::serving() const {
-  return !plugins_.empty() && !incomplete_ &&
+  return offering_ && !incomplete_ &&
          std::all_of(plugins_.begin(), plugins_.end(),
                      [](const auto& entry) { return entry.second->registered(); });
 }

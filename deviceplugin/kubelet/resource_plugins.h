@@ -58,7 +58,7 @@ class ResourcePlugins {
 
   bool contains(const std::string& resource) const { return plugins_.contains(resource); }
   DeviceList::Health healthOf(const std::string& resource, const std::string& id) const;
-  // True if there is a resource and all are registered.
+  // True if all resources are registered; there may be none for this node.
   bool serving() const;
 
   struct Summary {

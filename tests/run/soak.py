@@ -5,7 +5,7 @@ from build import build
 from image import image
 from steps import CACHE, become, main, python
 from testing import environment_of, pytest
-from third_party import cluster_programs, previous_release, vm_setup
+from third_party import cluster_programs, helm, previous_release, vm_setup
 
 
 def soak(*arguments):
@@ -14,6 +14,7 @@ def soak(*arguments):
         build("gcc")
         image()
         cluster_programs()
+        helm()
         vm_setup()
         become(pytest("tests/e2e", "-m", "long"), environment_of("gcc"))
     build("gcc")

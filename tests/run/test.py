@@ -11,7 +11,7 @@ from lint import lint
 from results import Results
 from steps import LOGS, STARTED, fail, in_pairs, main, python, say, step
 from testing import environment_of, mutants_of, pytests, unit
-from third_party import cluster_programs, cni_programs, vm_setup
+from third_party import cluster_programs, cni_programs, helm, vm_setup
 
 PARTS = ("lint", "unit", "fuzz", "system", "soak", "vm", "mutants", "e2e")
 
@@ -51,6 +51,8 @@ def _prepare(results, parts):
         counted(fuzzer)
     if wanted("system", "soak", "vm", "mutants"):
         counted(cni_programs)
+    if wanted("system", "mutants", "e2e"):
+        counted(helm)
     if wanted("vm", "e2e"):
         counted(vm_setup)
     if wanted("e2e"):

@@ -35,6 +35,12 @@ def cni_programs():
     step("cni-programs", ["tests/cluster/cni-programs.sh", f"{CACHE}/cni", f"{CACHE}/cluster/go"])
 
 
+def helm():
+    """Builds Helm, kustomize and Node Feature Discovery's reader of feature files."""
+    go_toolchain()
+    step("helm", ["tests/cluster/helm.sh", f"{CACHE}/helm", f"{CACHE}/cluster/go"])
+
+
 def vm_setup():
     """Sets up the machine with emulated SR-IOV NICs."""
     if not (CACHE / "vm/kernel/vdpa_sim").is_dir():

@@ -42,7 +42,8 @@ class Scene:
         self.kubelet, self.datapath = Kubelet(directory).start(), FakeDatapath(directory).start()
 
     def start(self):
-        return DevicePlugin(self.directory, self.config, "--sysfs", self.sysfs.root, own_network=True)
+        return DevicePlugin(self.directory, self.config, "--sysfs", self.sysfs.root, "--node-name", "worker-1",
+                            own_network=True)
 
     def stop(self):
         self.kubelet.stop()
@@ -130,6 +131,7 @@ ROWS = [
         ("vdpa.io/nic", ["nic-0", "nic-1"], {"vdpa.io/nic"}), ("vdpa.io/lan", ["lan-0", "lan-1"], {"vdpa.io/lan"})),
     Row("resources.prefix", PORTS, {"prefix": "dev.example"}, lambda s: (s.resource.name, s.resources),
         ("vdpa.io/nic", {"vdpa.io/nic"}), ("dev.example/nic", {"dev.example/nic"})),
+    Row("resources.nodes", PORTS, {"nodes": "['worker-2*', edge-1]"}, lambda s: s.resources, {"vdpa.io/nic"}, set()),
     *(Row("resources.backend", DEVICES, {"backend": backend},
           lambda s: {d.id: d.WhichOneof("behind") for d in s.resource.devices},
           {A0: "kernel", A1: "kernel", B0: "kernel", B1: "dpdk", C0: "kernel", C1: "kernel"}, expected)

@@ -176,6 +176,7 @@ datapath::v1::DeviceState toMessage(const DeviceState& state) {
   message.set_healthy(state.healthy);
   message.set_reason(state.reason);
   message.set_removed(state.removed);
+  message.set_drained(state.drained);
   return message;
 }
 

@@ -132,9 +132,10 @@ std::vector<DeviceCounters> Status::counters(const std::vector<std::string>& ids
 
 std::vector<DeviceState> Status::deviceStates() const {
   std::vector<DeviceState> states;
+  const bool drained = node_.table.closed();
   for (const auto& [id, device] : node_.table.all()) {
     if (!device.offer) continue;
-    std::string reason = node_.table.closed() ? kDrained : device.error;
+    std::string reason = drained ? kDrained : device.error;
     if (device.record && !reason.empty())
       reason = fmt::format("could not be reclaimed from {} (retrying): {}",
                            describeOwner(device.record->attachment.owner), reason);
@@ -143,7 +144,7 @@ std::vector<DeviceState> Status::deviceStates() const {
     // A worker may have lost its hardware. For software ports, the switch was checked above.
     if (reason.empty() && device.worker && device.offer->device.backend != BackendKind::software)
       if (const auto state = device.worker->state(); state.failed()) reason = state.reason;
-    states.push_back({id, device.offer->resource, reason.empty(), reason, false});
+    states.push_back({id, device.offer->resource, reason.empty(), reason, false, drained});
   }
   return states;
 }

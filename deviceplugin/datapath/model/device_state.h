@@ -11,6 +11,7 @@ struct DeviceState {
   bool healthy = false;
   std::string reason;  // why not healthy
   bool removed = false;
+  bool drained = false;  // with the whole node
 
   bool operator==(const DeviceState&) const = default;
 };

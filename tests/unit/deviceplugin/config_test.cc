@@ -54,6 +54,54 @@ TEST_CASE("defaults and every key") {
   CHECK(full.software == SoftwareConfig{4096, 16, 9000, {"eth1"}, "2-3,6", {false, 0}});
 }
 
+TEST_CASE("resources of some nodes") {
+  const std::string file =
+      "resources:\n"
+      "  - {name: all, software: {ports: 1}}\n"
+      "  - {name: nic, nodes: [\"worker-*\", gpu-?], software: {ports: 2}}\n"
+      "  - {name: nic, nodes: [edge-1.example], software: {ports: 3}}\n";
+  const auto portsOn = [&](const std::string& node) {
+    std::vector<unsigned> ports;
+    for (const auto& resource : parseConfig(file, "f", node).resources)
+      ports.push_back(resource.software->ports);
+    return ports;
+  };
+  using Ports = std::vector<unsigned>;
+  CHECK(portsOn("worker-") == Ports{1, 2});
+  CHECK(portsOn("worker-3.example") == Ports{1, 2});
+  CHECK(portsOn("gpu-1") == Ports{1, 2});
+  CHECK(portsOn("gpu-10") == Ports{1});
+  CHECK(portsOn("a-worker-1") == Ports{1});
+  CHECK(portsOn("edge-1.example") == Ports{1, 3});
+  CHECK(portsOn("edge-1-example") == Ports{1});
+
+  // A node may have none.
+  CHECK(parseConfig(kStart + "    nodes: [a]\n", "f", "b").resources.empty());
+  // Resources of one name are refused where both apply, and all of the file is checked everywhere.
+  const auto errorOn = [&](const std::string& text, const std::string& node) -> std::string {
+    try {
+      parseConfig(text, "f", node);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  CHECK_THAT(errorOn(file + "  - {name: nic, nodes: [\"*\"], software: {ports: 3}}\n", "worker-1"),
+             Catch::StartsWith("f:5:5: vdpa.io/nic and an earlier vdpa.io/nic would share"));
+  CHECK_THAT(errorOn(kStart + "    nodes: [a]\n    mtu: 1\n", "b"),
+             Catch::StartsWith("f:5:5: unknown key 'mtu' in resource"));
+  const std::string names =
+      "; expected names of nodes, in which * stands for any characters and ? for one, such as "
+      "\"worker-*\"";
+  CHECK(errorOn(kStart + "    nodes: [Worker]\n", "b") == "f:4:13: nodes has 'Worker'" + names);
+  CHECK(errorOn(kStart + "    nodes: [a, [b]]\n", "a") == "f:4:16: nodes has a list" + names);
+  CHECK(errorOn(kStart + "    nodes: ['']\n", "a") == "f:4:13: nodes has ''" + names);
+  CHECK(
+      errorOf(kStart + "    nodes: [a]\n") ==
+      "f:4:13: nodes is set, but this node's name is unknown; expected --node-name on the command "
+      "line");
+}
+
 TEST_CASE("uplinks") {
   const auto uplinkOf = [](const std::string& value) {
     return parseConfig("resources:\n  - {name: a, software: {ports: 1, uplink: " + value + "}}\n",
