@@ -320,16 +320,22 @@ def release_files(cluster, directory, config=None):
     shutil.copytree(ROOT / "manifests" / "samples", directory / "manifests" / "samples", dirs_exist_ok=True)
 
 
-def follow(commands, directory, words=None):
-    """Runs a document's commands as an operator does, in that directory. `words` replaces the document's names by ours."""
+def follow(commands, directory, words=None, transcript=None):
+    """Runs a document's commands as an operator does, in that directory. `words` replaces the document's names by ours. Returns
+    the output; with an open file `transcript`, also writes the commands and their output there."""
     for word, ours in (words or {}).items():
         assert word in commands
         commands = commands.replace(word, ours)
     environment = os.environ | {"KUBECONFIG": str(DIRECTORY / "kubeconfig"),
                                 "PATH": f"{DIRECTORY / 'bin'}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=directory, env=environment, capture_output=True,
+    # With -v, the shell prints each command before it runs.
+    done = subprocess.run(["bash", f"-eu{'v' if transcript else ''}", "-o", "pipefail", "-c", commands], cwd=directory,
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if transcript else subprocess.PIPE,
                           text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + (done.stderr or "")
+    if transcript:
+        typed = set(commands.splitlines())
+        transcript.writelines(f"{'$ ' if line in typed else ''}{line}\n" for line in done.stdout.splitlines())
     return done.stdout
 
 
