@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -9,8 +10,8 @@ import yaml
 
 from cni import DEBIAN_PLUGINS, daemon, name_in, node  # noqa: F401 (fixtures)
 from device_plugin import PROGRAM
-from documents import block
-from support import ROOT
+from documents import block, documents
+from support import BUILD, ROOT
 
 
 def validated(directory, config):
@@ -50,3 +51,30 @@ def test_the_networks_of_the_documents_are_taken(node, directory):
             assert attachment.settings.vlan == config["vlan"], attachment
             assert [ip["address"] for ip in result.get("ips", [])] == (["10.56.217.131/24"] if "ipam" in config else [])
             node.delete(version=version, path=DEBIAN_PLUGINS, **config)
+
+
+PROGRAMS = {"vdpa-device-plugin": "deviceplugin", "vdpactl": "deviceplugin/ctl", "vdpa-datapath": "deviceplugin/datapath"}
+
+
+def helps(program):
+    """A program's --help, with those of its subcommands."""
+    def of(*command):
+        return subprocess.run([BUILD / PROGRAMS[program] / program, *command, "--help"], capture_output=True, text=True,
+                              check=True, timeout=60).stdout
+
+    text = of()
+    subcommands = re.findall(r"^  ([a-z]+) ", text.partition("Subcommands:")[2], re.MULTILINE)
+    return {"": text, **{name: text + of(name) for name in subcommands}}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_documents_name_options_that_the_program_has(program):
+    """Wherever a document's line has the program's name with options after it."""
+    known = helps(program)
+    uses = [(document, words.split()) for document in documents() for words in re.findall(
+        rf"(?<![\w/=-]){program}((?: +[^\s`|;()]+)*? +--[a-z][^`|;()\n]*)", (ROOT / document).read_text())]
+    assert uses
+    for document, words in uses:
+        subcommand = words[0] if words[0] in known else ""
+        for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+            assert re.search(rf"{option}(?![\w-])", known[subcommand]), f"{document}: {program} {' '.join(words)}"
