@@ -2,6 +2,7 @@
 tests."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def test_readme_s_first_ten_minutes(cluster, installed_again, tmp_path):
     """From the release files to pods that exchange packets, on a cluster without the project."""
     uninstall(cluster, tmp_path)
     cluster.run("label", "node", "node1", "vdpa.io/node-")
+    shutil.copy(ROOT / "build/image/vdpa.tar", tmp_path / "vdpa-0.2.0-image.tar")
+    OnNode("node1").run("sh", "-ec", f"cd {tmp_path}\n{block('README.md', 'load')}")
     TRANSCRIPT.parent.mkdir(parents=True, exist_ok=True)
     with TRANSCRIPT.open("w") as transcript:
         allocatable = follow(block("README.md", "install"), tmp_path, {"worker-1": "node1"}, transcript)

@@ -18,7 +18,8 @@ namespace {
 
 // The rows of the table below `heading`, without its header.
 std::vector<std::string> rowsBelow(const std::string& heading) {
-  const char* file = std::getenv("BACKENDS");  // set by the build; else that of the working directory
+  const char* file =
+      std::getenv("BACKENDS");  // set by the build; else that of the working directory
   std::istringstream document(readFile(file ? file : "deviceplugin/backends.md"));
   std::vector<std::string> rows;
   bool below = false;
