@@ -329,7 +329,7 @@ def follow(commands, directory, words=None, transcript=None):
     environment = os.environ | {"KUBECONFIG": str(DIRECTORY / "kubeconfig"),
                                 "PATH": f"{DIRECTORY / 'bin'}:{os.environ['PATH']}"}
     # With -v, the shell prints each command before it runs.
-    done = subprocess.run(["bash", f"-eu{'v' if transcript else ''}", "-o", "pipefail", "-c", commands], cwd=directory,
+    done = subprocess.run(["bash", f"-eu{'v' if transcript else ''}c", commands], cwd=directory,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if transcript else subprocess.PIPE,
                           text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + (done.stderr or "")
