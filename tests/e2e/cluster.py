@@ -309,15 +309,18 @@ def wait_event(cluster, name, *words):
                lambda: f"{words} in the events of {name}:\n{cluster.events(name)}", 60, 0.3)
 
 
-def release_files(cluster, directory, config=None):
-    """Puts the files that the documents' commands name into a directory, as rendered from this tree; with a configuration of
-    one's own, as an operator edits them."""
-    for name, folder in ("install.yaml", "manifests"), ("install-hardware.yaml", "manifests/hardware"):
-        objects = cluster.manifests(folder)
-        if config:
-            next(o for o in objects if o["kind"] == "ConfigMap")["data"]["config.yaml"] = config
-        (directory / name).write_text(yaml.safe_dump_all(objects))
+def release_files(directory, config=None):
+    """Puts the files that the documents' commands name into a directory: a release's, and the samples. With a configuration of
+    one's own, install.yaml has it, as an operator edits that file."""
+    for file in (ROOT / "build" / "dist").iterdir():
+        (directory / file.name).symlink_to(file)
     shutil.copytree(ROOT / "manifests" / "samples", directory / "manifests" / "samples", dirs_exist_ok=True)
+    if config:
+        install = directory / "install.yaml"
+        objects = list(yaml.safe_load_all(install.read_text()))
+        next(o for o in objects if o["kind"] == "ConfigMap")["data"]["config.yaml"] = config
+        install.unlink()
+        install.write_text(yaml.safe_dump_all(objects))
 
 
 def follow(commands, directory, words=None, transcript=None):

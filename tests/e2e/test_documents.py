@@ -41,7 +41,7 @@ def test_a_node_is_upgraded_as_documented(cluster, tmp_path):
     cluster.apply(network("quiet", vlan=77))
     exchange = Exchange(cluster)
     before = [started(cluster, name) for name in ("near", "far")]
-    release_files(cluster, tmp_path, CONFIG)
+    release_files(tmp_path, CONFIG)
     old = cluster.daemon("vdpa-datapath", "node1")
     follow(block("manifests/README.md", "upgrade"), tmp_path, {"worker-1": "node1"})
     wait_until(lambda: (name := cluster.daemon("vdpa-datapath", "node1")) not in (None, old) and cluster.ready(name, NAMESPACE),

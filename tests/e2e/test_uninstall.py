@@ -2,7 +2,6 @@
 tests."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def topmost(paths):
 
 
 def uninstall(cluster, directory):
-    release_files(cluster, directory)
+    release_files(directory)
     output = follow(block("manifests/README.md", "uninstall"), directory)
     wait_until(lambda: cluster.get("namespace", NAMESPACE) is None, "the namespace is gone", 120, 0.2)
     cluster.wait_allocatable("node1", 0)
@@ -59,7 +58,6 @@ def test_readme_s_first_ten_minutes(cluster, installed_again, tmp_path):
     """From the release files to pods that exchange packets, on a cluster without the project."""
     uninstall(cluster, tmp_path)
     cluster.run("label", "node", "node1", "vdpa.io/node-")
-    shutil.copy(ROOT / "build/image/vdpa.tar", tmp_path / "vdpa-0.2.0-image.tar")
     OnNode("node1").run("sh", "-ec", f"cd {tmp_path}\n{block('README.md', 'load')}")
     TRANSCRIPT.parent.mkdir(parents=True, exist_ok=True)
     with TRANSCRIPT.open("w") as transcript:

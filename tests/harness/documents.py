@@ -3,6 +3,7 @@
 A comment above a fenced block marks it:
 
     <!-- tested "NAME": tests/FOLDER/FILE.py::TEST -->    that test takes the block by block(DOCUMENT, NAME)
+    <!-- tested: tests/FOLDER/FILE.py::TEST -->           that test reads the document, and takes the commands from it itself
     <!-- not run: REASON -->
 
 Every block of `sh` has a mark; others may have one."""
@@ -15,7 +16,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+|~~~+) *(?P<language>\S*)\s*$")
 COMMENT = re.compile(r"^ *<!-- *(?P<text>.*?) *-->\s*$")
-TESTED = re.compile(r'^tested "(?P<name>[^"]+)": (?P<file>\S+\.py)::(?P<test>\w+)$')
+TESTED = re.compile(r'^tested(?: "(?P<name>[^"]+)")?: (?P<file>\S+\.py)::(?P<test>\w+)$')
 NOT_RUN = re.compile(r"^not run: (?P<reason>\S.*)$")
 
 
@@ -85,7 +86,7 @@ def _mark(place, text):
     """A comment's mark; None for any other comment."""
     tested, not_run = TESTED.match(text), NOT_RUN.match(text)
     if tested or not_run:
-        return (tested or not_run).groupdict()
+        return (tested or not_run).groupdict("")
     if text.startswith(("tested", "not run")):
-        raise Error(f'{place}: malformed mark; expected \'tested "NAME": tests/FILE.py::TEST\' or \'not run: REASON\'')
+        raise Error(f'{place}: malformed mark; expected \'tested "NAME": tests/FILE.py::TEST\', \'tested: tests/FILE.py::TEST\' or \'not run: REASON\'')
     return None

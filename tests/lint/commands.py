@@ -55,7 +55,9 @@ def _errors(block, calls):
         yield f"{block.place}: there is no {block.file}"
     elif not re.search(rf"^def {block.test}\(", path.read_text(encoding="utf-8"), re.MULTILINE):
         yield f"{block.place}: {block.file} has no {block.test}"
-    elif (block.document, block.name) not in calls.get(block.file, ()):
+    elif not block.name and f'"{block.document}"' not in path.read_text(encoding="utf-8"):
+        yield f"{block.place}: {block.file} does not read {block.document}"
+    elif block.name and (block.document, block.name) not in calls.get(block.file, ()):
         yield f'{block.place}: {block.file} does not call block("{block.document}", "{block.name}")'
 
 
