@@ -88,5 +88,6 @@ def _mark(place, text):
     if tested or not_run:
         return (tested or not_run).groupdict("")
     if text.startswith(("tested", "not run")):
-        raise Error(f'{place}: malformed mark; expected \'tested "NAME": tests/FILE.py::TEST\', \'tested: tests/FILE.py::TEST\' or \'not run: REASON\'')
+        raise Error(f'{place}: malformed mark; expected \'tested "NAME": tests/FILE.py::TEST\', the same without a name, or '
+                    "'not run: REASON'")
     return None
