@@ -1,5 +1,5 @@
 // The known vDPA drivers, with the hardware and features that each supports. The only place for
-// this: offers, the attributes for `vdpa dev add` and README's tables follow from it.
+// this: offers, the attributes for `vdpa dev add` and the tables of deviceplugin/backends.md follow from it.
 #pragma once
 
 #include <cstdint>

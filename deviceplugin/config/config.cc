@@ -1,4 +1,4 @@
-// The schema of the configuration. The README's reference describes the keys.
+// The schema of the configuration. ../README.md describes the keys.
 #include "deviceplugin/config/config.h"
 
 #include <fmt/core.h>

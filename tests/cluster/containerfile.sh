@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds the image from the Containerfile, as in README, and compares it with that of `./run image`: the same files, and
-# programs that start. Without a registry, mmdebstrap makes Debian's base image. Downloads half a gigabyte of packages and
+# Builds the image from the Containerfile, as in manifests/README.md, and compares it with that of `./run image`: the same files,
+# and programs that start. Without a registry, mmdebstrap makes Debian's base image. Downloads half a gigabyte of packages and
 # compiles everything without a cache: 10 to 20 minutes on two cores. Usage: containerfile.sh IMAGE.tar, the archive from
 # images.sh.
 set -euo pipefail

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -292,7 +293,7 @@ def check_two_attachments(cluster, name):
 
 @contextlib.contextmanager
 def taking_part(cluster, node):
-    """Labels a node for a while and removes it again as README says."""
+    """Labels a node for a while and removes it again as documented."""
     cluster.run("label", "node", node, "vdpa.io/node=true")
     try:
         cluster.wait_allocatable(node, PORTS, timeout=90)
@@ -306,6 +307,36 @@ def taking_part(cluster, node):
 def wait_event(cluster, name, *words):
     wait_until(lambda: all(w in cluster.events(name) for w in words),
                lambda: f"{words} in the events of {name}:\n{cluster.events(name)}", 60, 0.3)
+
+
+def release_files(cluster, directory, config=None):
+    """Puts the files that the documents' commands name into a directory, as rendered from this tree; with a configuration of
+    one's own, as an operator edits them."""
+    for name, folder in ("install.yaml", "manifests"), ("install-hardware.yaml", "manifests/hardware"):
+        objects = cluster.manifests(folder)
+        if config:
+            next(o for o in objects if o["kind"] == "ConfigMap")["data"]["config.yaml"] = config
+        (directory / name).write_text(yaml.safe_dump_all(objects))
+    shutil.copytree(ROOT / "manifests" / "samples", directory / "manifests" / "samples", dirs_exist_ok=True)
+
+
+def follow(commands, directory, words=None, transcript=None):
+    """Runs a document's commands as an operator does, in that directory. `words` replaces the document's names by ours. Returns
+    the output; with an open file `transcript`, also writes the commands and their output there."""
+    for word, ours in (words or {}).items():
+        assert word in commands
+        commands = commands.replace(word, ours)
+    environment = os.environ | {"KUBECONFIG": str(DIRECTORY / "kubeconfig"),
+                                "PATH": f"{DIRECTORY / 'bin'}:{os.environ['PATH']}"}
+    # With -v, the shell prints each command before it runs.
+    done = subprocess.run(["bash", f"-eu{'v' if transcript else ''}", "-o", "pipefail", "-c", commands], cwd=directory,
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if transcript else subprocess.PIPE,
+                          text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + (done.stderr or "")
+    if transcript:
+        typed = set(commands.splitlines())
+        transcript.writelines(f"{'$ ' if line in typed else ''}{line}\n" for line in done.stdout.splitlines())
+    return done.stdout
 
 
 def install(cluster, manifests, config, nodes):

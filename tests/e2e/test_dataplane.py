@@ -15,7 +15,8 @@ from support import wait_until
 
 IMAGE = "localhost/vdpa:0.2.0"
 NEXT_IMAGE = f"{IMAGE}-next"
-# Milliseconds that packets may wait while their switch is replaced. README has 300 to 700, measured on an idle machine.
+# Milliseconds that packets may wait while their switch is replaced. manifests/README.md has 300 to 700, as measured on an idle
+# machine.
 GAP = 2000
 
 

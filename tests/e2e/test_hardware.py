@@ -81,7 +81,7 @@ def attachment(cluster, name):
 
 def test_a_character_device_and_a_netdev_exchange_packets(hardware):
     """A pod that opens the VF itself answers a ping from the kernel of another pod, which has the netdev of the next VF."""
-    # README describes the requirements of such a pod: the device belongs to root, and pins the pod's memory.
+    # cni/README.md describes the requirements of such a pod: the device belongs to root, and pins the pod's memory.
     answers = with_device("chardev", "answers", "ulimit -l unlimited; " + COMMAND.format(core=1), user=0)
     answers["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["SYS_RESOURCE"]}}
     asks = with_device("netdev", "asks", user=0)

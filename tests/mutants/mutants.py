@@ -100,7 +100,7 @@ def build(test, within):
 
 def run(command, timeout=None):
     """Returns its status, None if it missed the deadline, and its output. Ends all its processes in any case."""
-    environment = {**os.environ, "VDPA_BUILD": str(BUILD), "README": str(ROOT / "README.md")}
+    environment = {**os.environ, "VDPA_BUILD": str(BUILD), "BACKENDS": str(ROOT / "deviceplugin/backends.md")}
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                               stderr=subprocess.STDOUT, start_new_session=True) as process:

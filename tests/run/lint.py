@@ -30,6 +30,8 @@ def lint(what="check"):
         "headers": python("tests/lint/headers.py"),
         "locks": python("tests/lint/locks.py"),
         "walk": python("tests/lint/walk.py"),
+        "commands": python("tests/lint/commands.py"),
+        "links": python("tests/lint/links.py"),
     }
     # clang-tidy is the slowest, so it comes last; with "fix" it comes first, so that its corrections get formatted.
     checks = tidy | others if fix else others | tidy

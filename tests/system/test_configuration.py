@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from device_plugin import PROGRAM, DevicePlugin, write_config
+from documents import block
 from fake_datapath import FakeDatapath
 from kubelet import Kubelet
 from rpc import deviceplugin
-from support import ROOT, wait_until
+from support import wait_until
 from sysfs import Sysfs
 
 
@@ -228,18 +229,18 @@ def keys_of_the_parser(directory, document=lambda value: value, path=""):
             yield path + key
 
 
-def keys_of_the_readme(value, path=""):
+def keys_of_the_reference(value, path=""):
     if isinstance(value, list) and isinstance(value[0], dict):
         value = value[0]
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from keys_of_the_readme(inner, f"{path}.{key}" if path else key)
+            yield from keys_of_the_reference(inner, f"{path}.{key}" if path else key)
     else:
         yield path
 
 
-def test_every_key_has_a_row_and_stands_in_the_readme(directory):
+def test_every_key_has_a_row_and_stands_in_the_documents(directory):
     keys = set(keys_of_the_parser(directory))
     assert {row.key for row in ROWS} == keys
-    reference = (ROOT / "README.md").read_text().split("\n## Configuration\n")[1].split("```yaml\n")[1].split("```")[0]
-    assert set(keys_of_the_readme(yaml.safe_load(reference))) == keys
+    reference = yaml.safe_load(block("deviceplugin/README.md", "configuration"))
+    assert set(keys_of_the_reference(reference)) == keys

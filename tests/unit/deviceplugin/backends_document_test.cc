@@ -1,4 +1,4 @@
-// Compares README's tables of drivers with the table that the programs use.
+// Compares the tables of drivers in deviceplugin/backends.md with the table that the programs use.
 #include <catch2/catch.hpp>
 #include <fmt/format.h>
 
@@ -18,11 +18,11 @@ namespace {
 
 // The rows of the table below `heading`, without its header.
 std::vector<std::string> rowsBelow(const std::string& heading) {
-  const char* file = std::getenv("README");  // set by the build; else that of the working directory
-  std::istringstream readme(readFile(file ? file : "README.md"));
+  const char* file = std::getenv("BACKENDS");  // set by the build; else that of the working directory
+  std::istringstream document(readFile(file ? file : "deviceplugin/backends.md"));
   std::vector<std::string> rows;
   bool below = false;
-  for (std::string line; std::getline(readme, line);) {
+  for (std::string line; std::getline(document, line);) {
     if (line == heading) below = true;
     if (below && line.starts_with("| `")) rows.push_back(line);
     if (below && !rows.empty() && !line.starts_with('|')) break;
@@ -51,7 +51,7 @@ void compare(const std::vector<std::string>& rows, const std::vector<std::string
 
 }  // namespace
 
-TEST_CASE("README has the kernel's drivers as the programs know them") {
+TEST_CASE("The document has the kernel's drivers as the programs know them") {
   std::vector<std::string> expected;
   for (const auto& driver : kernelVdpaDrivers())
     expected.push_back(fmt::format(
@@ -59,10 +59,10 @@ TEST_CASE("README has the kernel's drivers as the programs know them") {
         functionsOf(driver.functions), driver.hardware, addAttributes(driver),
         driver.askForAll ? "one pair, some features" : "all", driver.macLater ? "mac" : "-",
         driver.suspend, yesNo(driver.notProvisioned), yesNo(driver.notOverSocket)));
-  compare(rowsBelow("### The kernel's vDPA drivers"), expected);
+  compare(rowsBelow("## The kernel's vDPA drivers"), expected);
 }
 
-TEST_CASE("README has DPDK's drivers as the programs know them") {
+TEST_CASE("The document has DPDK's drivers as the programs know them") {
   std::vector<std::string> expected;
   for (const auto& driver : dpdkVdpaDrivers()) {
     std::string functions = functionsOf(driver.functions);
@@ -71,5 +71,5 @@ TEST_CASE("README has DPDK's drivers as the programs know them") {
         "| `{}` | {} | {} | {} | {} | {} | ", driver.name, functions, driver.hardware,
         driver.kernelDriver, *driver.devargs == '\0' ? "-" : driver.devargs, driver.dirtyPages));
   }
-  compare(rowsBelow("### DPDK's vDPA drivers"), expected);
+  compare(rowsBelow("## DPDK's vDPA drivers"), expected);
 }
