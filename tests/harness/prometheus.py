@@ -1,0 +1,90 @@
+"""Prometheus as a process, and manifests/monitoring as it takes them: the rules, and a configuration such as the Prometheus
+operator makes of a ServiceMonitor (with EndpointSlices; https://prometheus-operator.dev, ServiceMonitor)."""
+
+import json
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import yaml
+
+from support import ROOT, Program, wait_until
+
+MONITORING = ROOT / "manifests/monitoring"
+
+
+def groups():
+    """The groups of rules of the PrometheusRule."""
+    return yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]["groups"]
+
+
+def alerts():
+    return {rule["alert"]: rule for group in groups() for rule in group["rules"]}
+
+
+def scrape_config(service_monitor, api, interval):
+    """The operator's translation of a ServiceMonitor with one endpoint; `api` is how Prometheus reaches the API server, and
+    `interval` replaces the endpoint's."""
+    metadata, spec = service_monitor["metadata"], service_monitor["spec"]
+    [endpoint] = spec["endpoints"]
+    assert set(endpoint) <= {"port", "interval", "honorLabels", "relabelings"}, "the keys that are translated here"
+    assert set(spec) <= {"selector", "endpoints"} and set(spec["selector"]) == {"matchLabels"}
+
+    def meta(name):
+        return f"__meta_kubernetes_{name}"
+    keep = [{"action": "keep", "regex": f"({value});true",
+             "source_labels": [meta(f"service_{kind}_{re.sub('[^a-zA-Z0-9_]', '_', label)}") for kind in ("label", "labelpresent")]}
+            for label, value in spec["selector"]["matchLabels"].items()]
+    keep.append({"action": "keep", "source_labels": [meta("endpointslice_port_name")], "regex": endpoint["port"]})
+    labels = {"namespace": "namespace", "service": "service_name", "pod": "pod_name", "container": "pod_container_name",
+              "job": "service_name"}
+    copied = [{"source_labels": [meta(source)], "target_label": label} for label, source in labels.items()]
+    own = [{{"sourceLabels": "source_labels", "targetLabel": "target_label"}.get(key, key): value for key, value in rule.items()}
+           for rule in endpoint["relabelings"]]
+    return {"job_name": f"serviceMonitor/{metadata['namespace']}/{metadata['name']}/0",
+            "honor_labels": endpoint["honorLabels"], "scrape_interval": interval, "scrape_timeout": interval,
+            "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": [metadata["namespace"]]}, **api}],
+            "relabel_configs": [*keep, *copied, {"target_label": "endpoint", "replacement": endpoint["port"]}, *own]}
+
+
+class Prometheus(Program):
+    """Serves until the end of the context; `command` in front of the program may enter a network namespace."""
+
+    def __init__(self, directory, address, configuration, rules, command=()):
+        self.address = address
+        (directory / "rules.yaml").write_text(json.dumps({"groups": rules}))
+        (directory / "prometheus.yaml").write_text(json.dumps(configuration | {"rule_files": [f"{directory}/rules.yaml"]}))
+        super().__init__("prometheus", [*command, "prometheus", f"--config.file={directory}/prometheus.yaml",
+                                        f"--storage.tsdb.path={directory}/data", f"--web.listen-address={address}"], directory)
+
+    def wait_serving(self):
+        def serving():
+            assert self.running(), self.log()
+            try:
+                return self._get("status/buildinfo")
+            except (urllib.error.URLError, ConnectionError):
+                return False
+        wait_until(serving, lambda: f"an answer from Prometheus:\n{self.log()}", 60, 0.1)
+
+    def _get(self, path, **query):
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(query)}",
+                                        timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"Prometheus on {path} {query}: {error.read().decode()}") from None
+
+    def query(self, expression):
+        """The labels and the value of each series of an instant query."""
+        data = self._get("query", query=expression)
+        assert data["resultType"] == "vector", f"{expression}: {data['resultType']}"
+        return [(series["metric"], float(series["value"][1])) for series in data["result"]]
+
+    def firing(self, alert):
+        """The labels of each."""
+        return [found["labels"] for found in self._get("alerts")["alerts"]
+                if found["state"] == "firing" and found["labels"]["alertname"] == alert]
+
+    def targets(self):
+        return self._get("targets", state="active")["activeTargets"]
