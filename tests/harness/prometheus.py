@@ -31,17 +31,16 @@ def scrape_config(service_monitor, api, interval):
     assert set(endpoint) <= {"port", "interval", "honorLabels", "relabelings"}, "the keys that are translated here"
     assert set(spec) <= {"selector", "endpoints"} and set(spec["selector"]) == {"matchLabels"}
 
-    def meta(name):
-        return f"__meta_kubernetes_{name}"
-    keep = [{"action": "keep", "regex": f"({value});true",
-             "source_labels": [meta(f"service_{kind}_{re.sub('[^a-zA-Z0-9_]', '_', label)}") for kind in ("label", "labelpresent")]}
-            for label, value in spec["selector"]["matchLabels"].items()]
+    def meta(*words):
+        return re.sub("[^a-zA-Z0-9_]", "_", "_".join(["__meta_kubernetes", *words]))
+    keep = [{"action": "keep", "source_labels": [meta("service_label", label), meta("service_labelpresent", label)],
+             "regex": f"({value});true"} for label, value in spec["selector"]["matchLabels"].items()]
     keep.append({"action": "keep", "source_labels": [meta("endpointslice_port_name")], "regex": endpoint["port"]})
     labels = {"namespace": "namespace", "service": "service_name", "pod": "pod_name", "container": "pod_container_name",
               "job": "service_name"}
     copied = [{"source_labels": [meta(source)], "target_label": label} for label, source in labels.items()]
-    own = [{{"sourceLabels": "source_labels", "targetLabel": "target_label"}.get(key, key): value for key, value in rule.items()}
-           for rule in endpoint["relabelings"]]
+    spelled = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
+    own = [{spelled.get(key, key): value for key, value in rule.items()} for rule in endpoint["relabelings"]]
     return {"job_name": f"serviceMonitor/{metadata['namespace']}/{metadata['name']}/0",
             "honor_labels": endpoint["honorLabels"], "scrape_interval": interval, "scrape_timeout": interval,
             "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": [metadata["namespace"]]}, **api}],
@@ -62,8 +61,9 @@ class Prometheus(Program):
         def serving():
             assert self.running(), self.log()
             try:
-                return self._get("status/buildinfo")
-            except (urllib.error.URLError, ConnectionError):
+                with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=5) as answer:
+                    return answer.status == 200
+            except OSError:   # not listening yet, or loading
                 return False
         wait_until(serving, lambda: f"an answer from Prometheus:\n{self.log()}", 60, 0.1)
 
