@@ -12,6 +12,8 @@ import yaml
 from support import ROOT, Program, wait_until
 
 MONITORING = ROOT / "manifests/monitoring"
+OPERATORS = {"and", "or", "unless", "group_left", "group_right", "bool", "offset"}
+DOCUMENTED = ROOT / "deviceplugin/exporter/metrics.md"
 
 
 def groups():
@@ -21,6 +23,41 @@ def groups():
 
 def alerts():
     return {rule["alert"]: rule for group in groups() for rule in group["rules"]}
+
+
+def dashboard_queries():
+    """The panel or variable, query and legend of each query of the dashboard, as Grafana has them."""
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()
+            yield variable["label"], f"count by ({label}) ({metric})", ""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", []):
+            yield panel["title"], target["expr"], target.get("legendFormat", "")
+
+
+def documented_metrics():
+    """The labels of each metric that the exporter's document lists, without the deprecated ones."""
+    text = DOCUMENTED.read_text().split("\n## Deprecated")[0]
+    found = {}
+    for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*)\|", text, re.MULTILINE):
+        has = set(re.findall(r"`(\w+)`", labels))
+        found |= {name: has} if kind != "histogram" else {
+            f"{name}_bucket": has | {"le"}, f"{name}_sum": has, f"{name}_count": has}
+    return found
+
+
+def promql(query):
+    """The metrics that a query selects, each with the labels that it matches; and the labels by which it groups and joins."""
+    text = re.sub(r'"(?:[^"\\]|\\.)*"', '""', query)
+    text = re.sub(r"\[[^]]*\]", "", text)
+    grouping = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
+    grouped = {label.strip() for labels in grouping.findall(text) for label in labels.split(",") if label.strip()}
+    text = grouping.sub(" ", text)
+    names = re.findall(r"(?<![\w.])([a-zA-Z_:][\w:]*)\b\s*(\{[^}]*\})?(?!\s*\()", text)
+    selected = [(name, set(re.findall(r"(\w+)\s*[=!]", matchers))) for name, matchers in names if name not in OPERATORS]
+    return selected, grouped
 
 
 def scrape_config(service_monitor, api, interval):

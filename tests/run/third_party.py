@@ -35,6 +35,12 @@ def cni_programs():
     step("cni-programs", ["tests/cluster/cni-programs.sh", f"{CACHE}/cni", f"{CACHE}/cluster/go"])
 
 
+def monitoring_kinds():
+    """Fetches the definitions of the Prometheus operator's kinds."""
+    go_toolchain()
+    step("monitoring-kinds", ["tests/cluster/monitoring-kinds.sh", f"{CACHE}/monitoring", f"{CACHE}/cluster/go"])
+
+
 def vm_setup():
     """Sets up the machine with emulated SR-IOV NICs."""
     if not (CACHE / "vm/kernel/vdpa_sim").is_dir():
