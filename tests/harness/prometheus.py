@@ -1,5 +1,6 @@
-"""Prometheus as a process, and manifests/monitoring as it takes them: the rules, and a configuration such as the Prometheus
-operator makes of a ServiceMonitor (with EndpointSlices; https://prometheus-operator.dev, ServiceMonitor)."""
+"""Prometheus as a process, and manifests/monitoring as it takes them: the rules, the dashboard's queries, and the configuration
+that the Prometheus operator makes of a ServiceMonitor. Debian's Prometheus lacks the discovery of Kubernetes, so `endpoints`
+discovers in its place, with the labels that Prometheus documents for EndpointSlices."""
 
 import json
 import re
@@ -60,16 +61,35 @@ def promql(query):
     return selected, grouped
 
 
-def scrape_config(service_monitor, api, interval):
-    """The operator's translation of a ServiceMonitor with one endpoint; `api` is how Prometheus reaches the API server, and
-    `interval` replaces the endpoint's."""
+def meta(*words):
+    """A label of the discovery; it replaces characters that labels may not have."""
+    return re.sub("[^a-zA-Z0-9_]", "_", "_".join(["__meta_kubernetes", *words]))
+
+
+def endpoints(services, slices, pods):
+    """The discovered targets with their labels, from the objects of a namespace."""
+    services, pods = ({o["metadata"]["name"]: o for o in found} for found in (services, pods))
+    for piece in slices:
+        service = services[piece["metadata"]["labels"]["kubernetes.io/service-name"]]["metadata"]
+        labels = {meta("namespace"): service["namespace"], meta("service_name"): service["name"]}
+        for label, value in service["labels"].items():
+            labels |= {meta("service_label", label): value, meta("service_labelpresent", label): "true"}
+        for endpoint in piece["endpoints"]:
+            pod = pods[endpoint["targetRef"]["name"]]
+            for port in piece["ports"]:
+                [container] = [container["name"] for container in pod["spec"]["containers"] for own in container["ports"]
+                               if own["containerPort"] == port["port"]]
+                yield {"targets": [f"{endpoint['addresses'][0]}:{port['port']}"], "labels": labels | {
+                    meta("endpointslice_port_name"): port["name"], meta("pod_name"): pod["metadata"]["name"],
+                    meta("pod_container_name"): container, meta("pod_node_name"): pod["spec"]["nodeName"]}}
+
+
+def scrape_config(service_monitor, discovered, interval):
+    """The operator's translation of a ServiceMonitor with one endpoint, whose interval is replaced."""
     metadata, spec = service_monitor["metadata"], service_monitor["spec"]
     [endpoint] = spec["endpoints"]
     assert set(endpoint) <= {"port", "interval", "honorLabels", "relabelings"}, "the keys that are translated here"
     assert set(spec) <= {"selector", "endpoints"} and set(spec["selector"]) == {"matchLabels"}
-
-    def meta(*words):
-        return re.sub("[^a-zA-Z0-9_]", "_", "_".join(["__meta_kubernetes", *words]))
     keep = [{"action": "keep", "source_labels": [meta("service_label", label), meta("service_labelpresent", label)],
              "regex": f"({value});true"} for label, value in spec["selector"]["matchLabels"].items()]
     keep.append({"action": "keep", "source_labels": [meta("endpointslice_port_name")], "regex": endpoint["port"]})
@@ -80,7 +100,7 @@ def scrape_config(service_monitor, api, interval):
     own = [{spelled.get(key, key): value for key, value in rule.items()} for rule in endpoint["relabelings"]]
     return {"job_name": f"serviceMonitor/{metadata['namespace']}/{metadata['name']}/0",
             "honor_labels": endpoint["honorLabels"], "scrape_interval": interval, "scrape_timeout": interval,
-            "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": [metadata["namespace"]]}, **api}],
+            "static_configs": list(discovered),
             "relabel_configs": [*keep, *copied, {"target_label": "endpoint", "replacement": endpoint["port"]}, *own]}
 
 
