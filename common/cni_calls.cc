@@ -22,9 +22,11 @@
 namespace vdpa {
 namespace {
 
-// The file's format: one page of these. A slot is taken by its first call and never changes its key.
+// The file's format: one page of these. A slot is taken by its first call and never changes its
+// key.
 struct Slot {
-  uint64_t key;  // 0: free; else the command's place in kCommands, plus 1, and the code in the lower half
+  uint64_t key;  // 0: free; else the command's place in kCommands, plus 1, and the code in the
+                 // lower half
   uint64_t count;
 };
 using Table = std::array<Slot, 256>;
@@ -52,7 +54,8 @@ void count(Table& table, uint64_t key) {
 void countCniCall(const std::string& file, std::string_view command, unsigned code) noexcept {
   const uint64_t key = keyOf(command, code);
   if (key == 0) return;
-  const UniqueFd fd(::open(file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+  const UniqueFd fd(
+      ::open(file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
   if (!fd) return;
   struct stat found {};
   if (::fstat(fd.get(), &found) < 0 || !S_ISREG(found.st_mode)) return;
@@ -69,12 +72,14 @@ std::vector<CniCallCount> readCniCalls(const std::string& file) {
   if (!fd && errno == ENOENT) return {};
   checked(fd.get(), "cannot open {}", file);
   Table table{};
-  checked(static_cast<int>(::pread(fd.get(), table.data(), sizeof table, 0)), "cannot read {}", file);
+  checked(static_cast<int>(::pread(fd.get(), table.data(), sizeof table, 0)), "cannot read {}",
+          file);
   std::vector<CniCallCount> counts;
   for (const Slot& slot : table) {
     const size_t command = slot.key >> 32;
     if (command == 0 || command > std::size(kCommands)) continue;  // of a later release
-    counts.push_back({std::string(kCommands[command - 1]), static_cast<unsigned>(slot.key), slot.count});
+    counts.push_back(
+        {std::string(kCommands[command - 1]), static_cast<unsigned>(slot.key), slot.count});
   }
   return counts;
 }

@@ -1,6 +1,7 @@
-// Counts the calls of the CNI plugin, by command and result. Each call is a process of its own, and some fail just because
-// vdpa-datapath does not run: so the counters are in a file that all these processes map, below /run, where they last until the
-// node restarts. Nobody waits for anybody: a counter is an atomic number, and there is no lock that a stopped process could keep.
+// Counts the calls of the CNI plugin, by command and result. Each call is a process of its own, and
+// some fail just because vdpa-datapath does not run: so the counters are in a file that all these
+// processes map, below /run, where they last until the node restarts. Nobody waits for anybody: a
+// counter is an atomic number, and there is no lock that a stopped process could keep.
 #pragma once
 
 #include <cstdint>

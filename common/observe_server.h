@@ -1,8 +1,10 @@
-// Shows a daemon to vdpa-exporter: serves vdpa.observe.v1 on a socket of its own, in a directory of its own.
+// Shows a daemon to vdpa-exporter: serves vdpa.observe.v1 on a socket of its own, in a directory of
+// its own.
 //
-// The exporter is not root, and has that directory alone: so the directory and the socket are open to every user, while the
-// run directory above them is root's, and pods get neither. A client can read, and nothing else. It has its own server with
-// a few threads, so that nothing that a client does is felt by the daemon's other calls.
+// The exporter is not root, and has that directory alone: so the directory and the socket are open
+// to every user, while the run directory above them is root's, and pods get neither. A client can
+// read, and nothing else. It has its own server with a few threads, so that nothing that a client
+// does is felt by the daemon's other calls.
 #pragma once
 
 #include <functional>
@@ -24,7 +26,8 @@ class ObserveServer {
   // Fills in all but the version. Called by one thread at a time, of this object's. May throw.
   using Read = std::function<void(observe::v1::Observation& observation)>;
 
-  // Serves on `directory`/`name`.sock, and makes the directory. Throws an exception that names the socket.
+  // Serves on `directory`/`name`.sock, and makes the directory. Throws an exception that names the
+  // socket.
   ObserveServer(const std::string& directory, const std::string& name, Read read);
   ~ObserveServer();  // no call of `read` is running afterwards
 

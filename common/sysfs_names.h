@@ -40,7 +40,8 @@ struct Represented {
   auto operator<=>(const Represented&) const = default;
 };
 
-// Of "pf0vf1" or "pf0sf88"; nothing for other names, and for functions of another controller, which are not of this host.
+// Of "pf0vf1" or "pf0sf88"; nothing for other names, and for functions of another controller, which
+// are not of this host.
 inline std::optional<Represented> represented(std::string_view physPortName) {
   const char* end = physPortName.data() + physPortName.size();
   const auto number = [end](const char*& from) -> std::optional<unsigned> {

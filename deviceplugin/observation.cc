@@ -16,8 +16,7 @@ observe::v1::Plugin observationOf(const ResourcePlugins& plugins,
                                   const std::set<PodWatch::DeviceKey>& held, Metrics& metrics) {
   observe::v1::Plugin observation;
   std::map<std::string, bool> registered;
-  for (const auto& summary : plugins.summaries())
-    registered[summary.resource] = summary.registered;
+  for (const auto& summary : plugins.summaries()) registered[summary.resource] = summary.registered;
   for (const auto& [config, devices] : plugins.offers()) {
     const std::string name = config.fullName();
     auto& resource = *observation.add_resources();

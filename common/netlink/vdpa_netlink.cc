@@ -229,7 +229,8 @@ VdpaQueueEvents parseVdpaQueueEvents(std::span<const std::byte> attributes) {
   for (const Attribute attribute : Attributes(attributes)) {
     if (attribute.type() == VDPA_ATTR_DEV_VENDOR_ATTR_NAME) name = attribute.text();
     if (attribute.type() == VDPA_ATTR_DEV_VENDOR_ATTR_VALUE)
-      if (const auto value = attribute.number<uint64_t>(); value && !name.empty()) events[name] = *value;
+      if (const auto value = attribute.number<uint64_t>(); value && !name.empty())
+        events[name] = *value;
   }
   return events;
 }
@@ -379,7 +380,8 @@ std::vector<VdpaQueueEvents> VdpaNetlink::queueEvents(const std::string& name, u
       const Error error = socket.request(request, [&](const Message& message) {
         events = parseVdpaQueueEvents(attributesOf(message));
       });
-      // EOPNOTSUPP: the driver has no counters; EAGAIN: it isn't set up; EINVAL, ERANGE: there is no such queue.
+      // EOPNOTSUPP: the driver has no counters; EAGAIN: it isn't set up; EINVAL, ERANGE: there is
+      // no such queue.
       for (const int none : {EOPNOTSUPP, EAGAIN, EINVAL, ERANGE, ENODEV})
         if (error.number == none) return;
       if (error) throw netlink::failure(error, "cannot read the counters of vDPA device {}", name);

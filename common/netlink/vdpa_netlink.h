@@ -82,8 +82,9 @@ class VdpaNetlink {
   VdpaAttributes add(const std::string& name, const std::string& managementDevice,
                      const VdpaAttributes& attributes);
   void remove(const std::string& name);
-  // What the device's driver counts for each of the first `queues` virtqueues, by the driver's names. Empty if it counts
-  // nothing, or not now: before a driver has set the device up. Throws std::system_error. Needs CAP_NET_ADMIN.
+  // What the device's driver counts for each of the first `queues` virtqueues, by the driver's
+  // names. Empty if it counts nothing, or not now: before a driver has set the device up. Throws
+  // std::system_error. Needs CAP_NET_ADMIN.
   std::vector<VdpaQueueEvents> queueEvents(const std::string& name, unsigned queues);
 
  private:

@@ -38,7 +38,8 @@ struct Call {
 Daemons::Daemons(EventLoop& loop, std::string directory)
     : loop_(loop), directory_(std::move(directory)) {}
 
-// On a connection of its own: one that is kept waits before it tries again after its daemon was restarted.
+// On a connection of its own: one that is kept waits before it tries again after its daemon was
+// restarted.
 void Daemons::ask(const std::string& daemon, std::function<void(std::optional<Observation>)> done) {
   const std::string socket = directory_ + "/" + daemon + ".sock";
   grpc::ChannelArguments arguments;
@@ -46,8 +47,8 @@ void Daemons::ask(const std::string& daemon, std::function<void(std::optional<Ob
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(kMaxAnswer);
   const auto call = std::make_shared<Call>(loop_);
-  call->stub = observe::v1::Observe::NewStub(grpc::CreateCustomChannel(
-      "unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
+  call->stub = observe::v1::Observe::NewStub(
+      grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
   call->context.set_deadline(std::chrono::system_clock::now() + kDeadline);
   call->stub->async()->Read(
       &call->context, &call->request, &call->response,

@@ -22,8 +22,8 @@ class Daemons {
   // `directory` has the sockets.
   Daemons(EventLoop& loop, std::string directory);
 
-  // Asks both at once, and calls `done` on the loop's thread when both have answered, or after about two seconds. On the
-  // loop's thread. If the loop ends before, `done` is not called.
+  // Asks both at once, and calls `done` on the loop's thread when both have answered, or after
+  // about two seconds. On the loop's thread. If the loop ends before, `done` is not called.
   void read(std::function<void(Node)> done);
 
  private:

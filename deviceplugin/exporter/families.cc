@@ -119,13 +119,12 @@ void addStates(Families& families, const Plugin& plugin, const Datapath& datapat
 void addPlugin(Families& families, const Plugin& plugin) {
   auto registered = gauge("vdpa_resource_registered",
                           "1 while the resource is registered with the kubelet, else 0.");
-  auto registrations = counter("vdpa_kubelet_registrations_total",
-                               "Successful registrations with the kubelet.");
+  auto registrations =
+      counter("vdpa_kubelet_registrations_total", "Successful registrations with the kubelet.");
   auto allocations =
       counter("vdpa_kubelet_allocations_total", "Allocate calls of the kubelet, by result.");
   auto info = gauge("vdpa_device_info", "An offered device; always 1.");
-  auto healthy =
-      gauge("vdpa_device_healthy", "1 if the kubelet may allocate the device, else 0.");
+  auto healthy = gauge("vdpa_device_healthy", "1 if the kubelet may allocate the device, else 0.");
   for (const auto& resource : plugin.resources()) {
     const ClientMetric::Label name{"resource", resource.name()};
     registered.add({name}, resource.registered() ? 1 : 0);
@@ -147,8 +146,8 @@ void addPlugin(Families& families, const Plugin& plugin) {
   }
   auto successful = gauge("vdpa_config_last_load_successful",
                           "1 if the configuration was accepted when it was read last, else 0.");
-  auto time = gauge("vdpa_config_last_load_timestamp_seconds",
-                    "When the configuration was read last.");
+  auto time =
+      gauge("vdpa_config_last_load_timestamp_seconds", "When the configuration was read last.");
   if (plugin.has_last_load()) {
     successful.add({}, plugin.last_load().successful() ? 1 : 0);
     time.add({}, plugin.last_load().time());
@@ -157,8 +156,7 @@ void addPlugin(Families& families, const Plugin& plugin) {
 }
 
 void addAttachments(Families& families, const Datapath& datapath) {
-  auto info =
-      gauge("vdpa_attachment_info", "A device that a pod's interface has; always 1.");
+  auto info = gauge("vdpa_attachment_info", "A device that a pod's interface has; always 1.");
   auto created =
       gauge("vdpa_attachment_created_timestamp_seconds", "When the device was attached.");
   auto restarts =
@@ -178,8 +176,8 @@ void addAttachments(Families& families, const Datapath& datapath) {
     created.add({device, resource}, attachment.created());
     restarts.add({device, resource}, attachment.worker_restarts());
   }
-  auto abandoned = gauge("vdpa_attachments_abandoned",
-                         "Attachments whose pod is gone, waiting to be detached.");
+  auto abandoned =
+      gauge("vdpa_attachments_abandoned", "Attachments whose pod is gone, waiting to be detached.");
   abandoned.add({}, datapath.abandoned());
   auto reconciled =
       counter("vdpa_attachments_reconciled_total", "Abandoned attachments that were detached.");
@@ -194,8 +192,7 @@ std::map<std::string, uint64_t> sorted(const Map& counts) {
 }
 
 void addTraffic(Families& families, const Datapath& datapath) {
-  auto rxPackets =
-      counter("vdpa_device_receive_packets_total", "Packets that the pod received.");
+  auto rxPackets = counter("vdpa_device_receive_packets_total", "Packets that the pod received.");
   auto rxBytes = counter("vdpa_device_receive_bytes_total", "Bytes that the pod received.");
   auto txPackets = counter("vdpa_device_transmit_packets_total", "Packets that the pod sent.");
   auto txBytes = counter("vdpa_device_transmit_bytes_total", "Bytes that the pod sent.");

@@ -43,7 +43,8 @@ std::shared_ptr<const std::string> response(std::string_view status, std::string
 }
 
 std::shared_ptr<const std::string> refusal(std::string_view status, std::string_view more = "") {
-  return response(status, kTextType, fmt::format("{}; the metrics are at /metrics\n", status), more);
+  return response(status, kTextType, fmt::format("{}; the metrics are at /metrics\n", status),
+                  more);
 }
 
 // The first line of a request (RFC 9112, 3).
@@ -68,9 +69,8 @@ bool isWhole(const std::string& input) {
 }
 
 UniqueFd listenOn(const addrinfo& address) {
-  UniqueFd socket(checked(::socket(address.ai_family,
-                                   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
-                          "no socket"));
+  UniqueFd socket(checked(
+      ::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "no socket"));
   const int on = 1, off = 0;
   ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (address.ai_family == AF_INET6)
@@ -130,18 +130,15 @@ void HttpServer::accept() {
       if (errno == EAGAIN) return;
       if (errno == EINTR || errno == ECONNABORTED) continue;
       if (makeRoom()) continue;
-      log::warn("cannot accept a connection (retrying): {}",
-                systemError(errno, "no room").what());
+      log::warn("cannot accept a connection (retrying): {}", systemError(errno, "no room").what());
       watch_.change(0);
       return resume_.start(kResume);
     }
     if (connections_.size() >= limits_.connections && !makeRoom()) continue;  // closes the new one
     const Id id = next_++;
-    const auto [entry, added] =
-        connections_.emplace(std::piecewise_construct, std::forward_as_tuple(id),
-                             std::forward_as_tuple(loop_, std::move(fd), [this, id] {
-                               connections_.erase(id);
-                             }));
+    const auto [entry, added] = connections_.emplace(
+        std::piecewise_construct, std::forward_as_tuple(id),
+        std::forward_as_tuple(loop_, std::move(fd), [this, id] { connections_.erase(id); }));
     Connection& connection = entry->second;
     connection.watch = EventLoop::Watch(loop_, connection.fd.get(), EPOLLIN,
                                         [this, id](uint32_t events) { ready(id, events); });
@@ -149,8 +146,9 @@ void HttpServer::accept() {
   }
 }
 
-// Ends the connection that is least likely to be a scraper's: of those that have their answer, of those that owe their
-// request, and of those that do not read, the oldest. A scraper is in each of these states for a moment only.
+// Ends the connection that is least likely to be a scraper's: of those that have their answer, of
+// those that owe their request, and of those that do not read, the oldest. A scraper is in each of
+// these states for a moment only.
 bool HttpServer::makeRoom() {
   for (const State state : {State::closing, State::reading, State::writing})
     for (auto entry = connections_.begin(); entry != connections_.end(); ++entry)
@@ -195,7 +193,8 @@ void HttpServer::handle(Id id, Connection& connection) {
   if (!request.valid) return answer(id, connection, refusal("400 Bad Request"));
   if (request.method != "GET" && !connection.head)
     return answer(id, connection, refusal("405 Method Not Allowed", "Allow: GET, HEAD\r\n"));
-  if (request.path == "/healthz") return answer(id, connection, response("200 OK", kTextType, "ok\n"));
+  if (request.path == "/healthz")
+    return answer(id, connection, response("200 OK", kTextType, "ok\n"));
   if (request.path != "/metrics") return answer(id, connection, refusal("404 Not Found"));
   connection.state = State::waiting;
   connection.watch.change(0);  // the end of the connection is noticed all the same

@@ -1,8 +1,9 @@
 // Serves metrics over HTTP/1.1, to a network where anybody may connect.
 //
-// One thread serves all connections and waits for none: a client that sends half a request, or reads no answer, occupies a
-// descriptor and a few KiB until its time is over, or until the connection is needed for another client. Requests that come
-// while the metrics are read share the next reading, so that no number of clients makes the daemons busier than one does.
+// One thread serves all connections and waits for none: a client that sends half a request, or
+// reads no answer, occupies a descriptor and a few KiB until its time is over, or until the
+// connection is needed for another client. Requests that come while the metrics are read share the
+// next reading, so that no number of clients makes the daemons busier than one does.
 #pragma once
 
 #include <chrono>
@@ -20,8 +21,9 @@
 
 namespace vdpa::exporter {
 
-// A listening TCP socket. `address` is HOST:PORT or [HOST]:PORT with an IP address, or :PORT for all of IPv6 and IPv4, or
-// IPv4 alone on a machine without IPv6. Throws std::exception that names the address.
+// A listening TCP socket. `address` is HOST:PORT or [HOST]:PORT with an IP address, or :PORT for
+// all of IPv6 and IPv4, or IPv4 alone on a machine without IPv6. Throws std::exception that names
+// the address.
 UniqueFd listenTcp(const std::string& address);
 
 // On the loop's thread, but for the constructor and the destructor.
@@ -29,13 +31,14 @@ class HttpServer {
  public:
   struct Limits {
     size_t connections = 256;
-    size_t request = 8192;                         // bytes
-    std::chrono::milliseconds requestTime{5000};   // from the connection to the whole request
+    size_t request = 8192;                        // bytes
+    std::chrono::milliseconds requestTime{5000};  // from the connection to the whole request
     std::chrono::milliseconds answerTime{10000};  // from the request to the whole answer
   };
   using Done = std::function<void(std::string text)>;
 
-  // `collect` is called for GET /metrics, never again before it has called its argument, on the loop's thread.
+  // `collect` is called for GET /metrics, never again before it has called its argument, on the
+  // loop's thread.
   HttpServer(EventLoop& loop, UniqueFd listener, std::function<void(Done)> collect, Limits limits);
 
  private:
@@ -76,7 +79,7 @@ class HttpServer {
   std::map<Id, Connection> connections_;
   std::vector<Id> waiting_;  // for a reading that has not begun
   bool collecting_ = false;
-  EventLoop::Watch watch_;  // of listener_
+  EventLoop::Watch watch_;   // of listener_
   EventLoop::Timer resume_;  // after a lack of descriptors or memory
 };
 

@@ -1,5 +1,5 @@
-// vdpa-exporter: serves Prometheus metrics of this node's daemons. It needs no rights: it reads two sockets that change
-// nothing, and listens on a port.
+// vdpa-exporter: serves Prometheus metrics of this node's daemons. It needs no rights: it reads two
+// sockets that change nothing, and listens on a port.
 #include <fmt/core.h>
 #include <malloc.h>
 #include <sys/epoll.h>
@@ -40,13 +40,13 @@ int run(int argc, char** argv) {
   const UniqueFd signals = takeStopSignals();
   const EventLoop::Watch watch(loop, signals.get(), EPOLLIN, [&](uint32_t) { loop.stop(); });
   Daemons daemons(loop, directory);
-  const HttpServer server(
-      loop, listenTcp(address),
-      [&](HttpServer::Done done) {
-        daemons.read(
-            [done = std::move(done)](const Node& node) { done(textOf(familiesOf(node))); });
-      },
-      {});
+  const HttpServer server(loop, listenTcp(address),
+                          [&](HttpServer::Done done) {
+                            daemons.read([done = std::move(done)](const Node& node) {
+                              done(textOf(familiesOf(node)));
+                            });
+                          },
+                          {});
   log::info("serving metrics of {} on {}", directory, address);
   loop.run();
   loop.waitForTickets();

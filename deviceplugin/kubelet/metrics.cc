@@ -27,24 +27,30 @@ Metrics::Metrics(const std::string& address)
     : registry_(std::make_shared<prometheus::Registry>()),
       allocations_(prometheus::BuildCounter()
                        .Name("vdpa_allocations_total")
-                       .Help(deprecated("Allocate calls of the kubelet, by resource and result", "vdpa_kubelet_allocations_total"))
+                       .Help(deprecated("Allocate calls of the kubelet, by resource and result",
+                                        "vdpa_kubelet_allocations_total"))
                        .Register(*registry_)),
       registrations_(prometheus::BuildCounter()
                          .Name("vdpa_registrations_total")
-                         .Help(deprecated("Successful registrations with the kubelet, by resource", "vdpa_kubelet_registrations_total"))
+                         .Help(deprecated("Successful registrations with the kubelet, by resource",
+                                          "vdpa_kubelet_registrations_total"))
                          .Register(*registry_)),
       configLoads_(prometheus::BuildCounter()
                        .Name("vdpa_config_loads_total")
-                       .Help(deprecated("Times the configuration was read, by result", "vdpa_config_last_load_successful"))
+                       .Help(deprecated("Times the configuration was read, by result",
+                                        "vdpa_config_last_load_successful"))
                        .Register(*registry_)),
-      devices_(prometheus::BuildGauge()
-                   .Name("vdpa_devices")
-                   .Help(deprecated("Offered devices, by resource and health", "vdpa_resource_devices"))
-                   .Register(*registry_)),
-      registered_(prometheus::BuildGauge()
-                      .Name("vdpa_registered")
-                      .Help(deprecated("1 while the resource is registered with the kubelet, by resource", "vdpa_resource_registered"))
-                      .Register(*registry_)) {
+      devices_(
+          prometheus::BuildGauge()
+              .Name("vdpa_devices")
+              .Help(deprecated("Offered devices, by resource and health", "vdpa_resource_devices"))
+              .Register(*registry_)),
+      registered_(
+          prometheus::BuildGauge()
+              .Name("vdpa_registered")
+              .Help(deprecated("1 while the resource is registered with the kubelet, by resource",
+                               "vdpa_resource_registered"))
+              .Register(*registry_)) {
   if (address.empty()) return;
   exposer_ = serveMetrics(address);
   exposer_->RegisterCollectable(registry_);

@@ -1,4 +1,5 @@
-// What the plugin counts, and release 0.1.0's Prometheus metrics of it, which are deprecated: vdpa-exporter serves others.
+// What the plugin counts, and release 0.1.0's Prometheus metrics of it, which are deprecated:
+// vdpa-exporter serves others.
 #pragma once
 
 #include <cstddef>

@@ -154,6 +154,7 @@ class OnNode:
         self.var = DIRECTORY / "run" / node / "var"
         first = subprocess.run(["bash", "-c", f'. {SCRIPTS}/settings.sh "$1"; node_init "$2"', "-", DIRECTORY, node],
                                check=True, capture_output=True, text=True).stdout.strip()
+        self.init = first  # the pid of its first process, as the machine sees it
         self.root = pathlib.Path(f"/proc/{first}/root")
         self.datapath = rpc.datapath.DatapathStub(rpc.channel(self.root / "run/vdpa/datapath.sock"))
 
@@ -351,5 +352,5 @@ def install(cluster, manifests, config, nodes):
 
     def running():
         sets = [s["status"] for s in cluster.get("daemonsets", namespace=NAMESPACE)["items"]]
-        return len(sets) == 2 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
+        return len(sets) == 3 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
     wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 300, 0.5)

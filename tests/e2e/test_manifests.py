@@ -15,7 +15,7 @@ CAPABILITIES = {"vdpa-datapath": {"CHOWN", "NET_RAW", "NET_ADMIN"}, "make-cgroup
 def containers(objects):
     specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "DaemonSet"]
     found = {c["name"]: c for spec in specs for c in [*spec.get("initContainers", []), *spec["containers"]]}
-    assert set(found) == {"vdpa-device-plugin", "vdpa-datapath", "install-cni", "make-cgroup"}
+    assert set(found) == {"vdpa-device-plugin", "vdpa-datapath", "vdpa-exporter", "install-cni", "make-cgroup"}
     return found
 
 
@@ -41,7 +41,19 @@ def test_on_hardware_the_datapath_alone_is_privileged(cluster):
     assert here == usual
 
 
-@pytest.mark.parametrize("file", ["datapath.yaml", "device-plugin.yaml"])
+@pytest.mark.parametrize("folder", ["manifests", "manifests/hardware"])
+def test_the_exporter_has_no_rights_and_one_directory(cluster, folder):
+    [spec] = [o["spec"]["template"]["spec"] for o in cluster.manifests(folder)
+              if o["kind"] == "DaemonSet" and o["metadata"]["name"] == "vdpa-exporter"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    assert spec["automountServiceAccountToken"] is False and spec["securityContext"]["runAsNonRoot"] is True
+    assert [volume["hostPath"]["path"] for volume in spec["volumes"]] == ["/run/vdpa/observe"]
+    [container] = spec["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]
+
+
+@pytest.mark.parametrize("file", ["datapath.yaml", "device-plugin.yaml", "exporter.yaml"])
 def test_each_capability_and_host_path_is_explained_beside_it(file):
     lines = (ROOT / "manifests/base" / file).read_text().splitlines()
     wanted = [lines[i - 1] for i, line in enumerate(lines) if "hostPath:" in line]

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,3 +42,10 @@ def channel(socket_path):
     return grpc.insecure_channel(f"unix:{socket_path}", options=[
         ("grpc.use_local_subchannel_pool", 1), ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0)])
+
+
+def unix_client(path):
+    """A connected socket, for what is no gRPC."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))
+    return client

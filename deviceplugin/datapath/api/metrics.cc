@@ -72,9 +72,9 @@ class Metrics::Collector : public prometheus::Collectable {
                            "Devices attached to pods.", MetricType::Gauge);
     auto healthy =
         family("vdpa_devices", "vdpa_resource_devices", "Devices by health.", MetricType::Gauge);
-    auto engines = family("vdpa_engine_deaths_total", "vdpa_engine_restarts_total",
-                          "Unexpected exits of vdpa-switch and vdpa-pmd processes.",
-                          MetricType::Counter);
+    auto engines =
+        family("vdpa_engine_deaths_total", "vdpa_engine_restarts_total",
+               "Unexpected exits of vdpa-switch and vdpa-pmd processes.", MetricType::Counter);
     auto workers = family("vdpa_worker_deaths_total", "vdpa_worker_restarts_total",
                           "Unexpected exits of an attached device's worker.", MetricType::Counter);
     auto packets = family("vdpa_device_packets_total",

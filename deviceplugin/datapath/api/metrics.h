@@ -1,5 +1,5 @@
-// The durations of calls, and release 0.1.0's Prometheus metrics, which are deprecated: vdpa-exporter serves others. Both are
-// collected when they are read: nothing is counted twice.
+// The durations of calls, and release 0.1.0's Prometheus metrics, which are deprecated:
+// vdpa-exporter serves others. Both are collected when they are read: nothing is counted twice.
 #pragma once
 
 #include <cstdint>

@@ -16,7 +16,8 @@ namespace vdpa::datapath {
 namespace {
 
 constexpr std::chrono::milliseconds kTime{800};
-// A cgroup without a limit reports UINT64_MAX or, with v1, the largest multiple of a page that fits an int64_t.
+// A cgroup without a limit reports UINT64_MAX or, with v1, the largest multiple of a page that fits
+// an int64_t.
 constexpr uint64_t kNoLimit = uint64_t{1} << 62;
 
 void fill(observe::v1::Attachment& message, const LiveAttachment& live) {

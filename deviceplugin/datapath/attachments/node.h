@@ -35,7 +35,8 @@ struct LiveAttachment {
   unsigned workerDeaths = 0;
   std::string outlook;  // as in datapath.proto
   std::string workerVersion;
-  bool withheld = false;  // its owner is unknown, and the rest empty but for device, resource and state
+  bool withheld =
+      false;  // its owner is unknown, and the rest empty but for device, resource and state
 };
 
 // The kernel's vDPA devices, as in VdpaNetlink. Exceptions say why a call failed.

@@ -40,9 +40,8 @@ class Reader {
     readSwitches();
     attempt("the counters of VFs and SFs", [this] { readFunctions(); });
     readQueues();
-    attempt("the calls of the CNI plugin", [this] {
-      found_.cniCalls = readCniCalls(node_.options.paths.cniCalls());
-    });
+    attempt("the calls of the CNI plugin",
+            [this] { found_.cniCalls = readCniCalls(node_.options.paths.cniCalls()); });
     found_.memory = ownMemory(node_.options.programs.cgroupRoot);
     return std::move(found_);
   }
@@ -93,8 +92,7 @@ class Reader {
   void readQueues() {
     for (const auto& [id, deaths] : node_.backends.dpdk.deathsByDevice())
       if (const auto record = attached_.find(id); record != attached_.end())
-        found_.engines.push_back(
-            {"vdpa-pmd", record->second.attachment.resource, id, deaths});
+        found_.engines.push_back({"vdpa-pmd", record->second.attachment.resource, id, deaths});
     for (const auto& [id, record] : attached_) {
       if (record.device.backend == BackendKind::software) continue;
       if (Clock::now() >= deadline_)

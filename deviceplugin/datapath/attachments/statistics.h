@@ -43,8 +43,8 @@ struct Statistics {
   std::optional<OwnMemory> memory;
 };
 
-// Takes about `time` at most, and leaves out what cannot be read or would take longer; the log has the reason. From any
-// thread.
+// Takes about `time` at most, and leaves out what cannot be read or would take longer; the log has
+// the reason. From any thread.
 Statistics readStatistics(const Node& node, std::chrono::milliseconds time);
 
 }  // namespace vdpa::datapath

@@ -47,7 +47,8 @@ class DpdkBackend : public Backend {
   unsigned deaths() const;
   // Of each process, by device ID.
   std::map<std::string, unsigned> deathsByDevice() const;
-  // As the device's driver reports them. Empty if it has no process. Throws as SupervisedProcess::call().
+  // As the device's driver reports them. Empty if it has no process. Throws as
+  // SupervisedProcess::call().
   std::vector<QueueEvents> readQueues(const std::string& id,
                                       std::chrono::milliseconds timeout) const;
 

@@ -66,8 +66,7 @@ uint64_t numberIn(const fs::path& file) {
 }
 
 bool countsNothing(const DeviceCounters& counters) {
-  uint64_t sum =
-      counters.rxPackets | counters.rxBytes | counters.txPackets | counters.txBytes;
+  uint64_t sum = counters.rxPackets | counters.rxBytes | counters.txPackets | counters.txBytes;
   for (const auto& [reason, count] : counters.drops) sum |= count;
   return sum == 0;
 }
@@ -87,7 +86,7 @@ DeviceCounters countersOf(const fs::path& representor) {
 // A PF as one walk over its directory finds it.
 class Pf {
  public:
-  Pf(const fs::path& directory, const std::function<VfCounters(unsigned pfIndex)>& readVfs) {
+  explicit Pf(const fs::path& directory) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(directory, error)) {
       const std::string name = entry.path().filename();
@@ -96,6 +95,9 @@ class Pf {
       if (name == "net") addNetdevs(entry.path());
       if (name.starts_with("virtio")) addNetdevs(entry.path() / "net");
     }
+  }
+
+  void count(const std::function<VfCounters(unsigned pfIndex)>& readVfs) {
     if (!vfs_.empty() && index_ != 0) counted_ = readVfs(index_);
   }
 
@@ -126,7 +128,7 @@ class Pf {
     }
   }
 
-  unsigned index_ = 0;  // of its own netdev; 0: it has none here
+  unsigned index_ = 0;                   // of its own netdev; 0: it has none here
   std::map<std::string, unsigned> vfs_;  // by PCI address
   std::map<Represented, fs::path> representors_;
   VfCounters counted_;
@@ -193,26 +195,26 @@ VfCounters readVfCounters(unsigned pfIndex) {
     vfs = parseVfCounters(message.attributes<ifinfomsg>().bytes());
   });
   if (error.number == ENODEV) return {};
-  if (error) throw netlink::failure(error, "cannot read the counters of interface {}'s VFs", pfIndex);
+  if (error)
+    throw netlink::failure(error, "cannot read the counters of interface {}'s VFs", pfIndex);
   return vfs;
 }
 
 std::map<std::string, DeviceCounters> readFunctionCounters(
     const std::string& sysfs, const std::map<std::string, DeviceConfig>& devices,
     const std::function<VfCounters(unsigned pfIndex)>& readVfs) {
-  std::map<std::string, std::optional<Pf>> pfs;
+  std::map<std::string, Pf> pfs;
   std::map<std::string, DeviceCounters> found;
   for (const auto& [id, device] : devices) {
     const auto place = placeOf(sysfs, device);
     if (!place) continue;
-    const auto [pf, isNew] = pfs.try_emplace(place->pf);
+    const auto [pf, isNew] = pfs.try_emplace(place->pf, sysfs + "/bus/pci/devices/" + place->pf);
     try {
-      if (isNew) pf->second.emplace(sysfs + "/bus/pci/devices/" + place->pf, readVfs);
-    } catch (const std::exception& error) {  // the other PFs still have counters
+      if (isNew) pf->second.count(readVfs);
+    } catch (const std::exception& error) {  // representors, and other PFs, still have counters
       log::warn("no counters of the VFs of {}: {}", place->pf, error.what());
     }
-    if (!pf->second) continue;
-    if (auto counters = pf->second->of(device.pciAddress, place->function)) {
+    if (auto counters = pf->second.of(device.pciAddress, place->function)) {
       counters->id = id;
       found.emplace(id, *std::move(counters));
     }

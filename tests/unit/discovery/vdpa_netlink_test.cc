@@ -108,3 +108,17 @@ TEST_CASE("a kernel without vDPA has no devices, and says what is missing when a
   CHECK(dump.problem == "");
   if (dump.management.empty()) CHECK_THROWS(netlink.add("vdpa0", "no-such-device", {}));
 }
+
+TEST_CASE("a vDPA device's counters of a virtqueue") {
+  Attributes attributes = device();
+  attributes.number<uint32_t>(VDPA_ATTR_DEV_QUEUE_INDEX, 1)
+      .number<uint64_t>(VDPA_ATTR_DEV_VENDOR_ATTR_VALUE, 99)  // of no name
+      .text(VDPA_ATTR_DEV_VENDOR_ATTR_NAME, "received_desc")
+      .number<uint64_t>(VDPA_ATTR_DEV_VENDOR_ATTR_VALUE, 7)
+      .text(VDPA_ATTR_DEV_VENDOR_ATTR_NAME, "completed_desc")
+      .number<uint64_t>(VDPA_ATTR_DEV_VENDOR_ATTR_VALUE, 5);
+  CHECK(parseVdpaQueueEvents(attributes.data()) ==
+        VdpaQueueEvents{{"received_desc", 7}, {"completed_desc", 5}});
+  for (size_t length = 0; length < attributes.data().size(); ++length)
+    CHECK(parseVdpaQueueEvents(attributes.data().first(length)).size() <= 2);
+}
