@@ -125,16 +125,17 @@ HttpServer::HttpServer(EventLoop& loop, UniqueFd listener, std::function<void(Do
 
 void HttpServer::accept() {
   for (;;) {
+    // If all of them wait for the metrics, those come soon, and the next client waits for its turn.
+    if (connections_.size() >= limits_.connections && !makeRoom()) return pause();
     UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) {
       if (errno == EAGAIN) return;
       if (errno == EINTR || errno == ECONNABORTED) continue;
+      const auto error = systemError(errno, "cannot accept a connection (retrying)");
       if (makeRoom()) continue;
-      log::warn("cannot accept a connection (retrying): {}", systemError(errno, "no room").what());
-      watch_.change(0);
-      return resume_.start(kResume);
+      log::warn("{}", error.what());
+      return pause();
     }
-    if (connections_.size() >= limits_.connections && !makeRoom()) continue;  // closes the new one
     const Id id = next_++;
     const auto [entry, added] = connections_.emplace(
         std::piecewise_construct, std::forward_as_tuple(id),
@@ -144,6 +145,11 @@ void HttpServer::accept() {
                                         [this, id](uint32_t events) { ready(id, events); });
     connection.timer.start(limits_.requestTime);
   }
+}
+
+void HttpServer::pause() {
+  watch_.change(0);
+  resume_.start(kResume);
 }
 
 // Ends the connection that is least likely to be a scraper's: of those that have their answer, of

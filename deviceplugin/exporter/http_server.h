@@ -63,6 +63,7 @@ class HttpServer {
   using Id = uint64_t;  // in the order of acceptance
 
   void accept();
+  void pause();
   bool makeRoom();
   void ready(Id id, uint32_t events);
   void read(Id id, Connection& connection);
@@ -80,7 +81,7 @@ class HttpServer {
   std::vector<Id> waiting_;  // for a reading that has not begun
   bool collecting_ = false;
   EventLoop::Watch watch_;   // of listener_
-  EventLoop::Timer resume_;  // after a lack of descriptors or memory
+  EventLoop::Timer resume_;  // after pause()
 };
 
 }  // namespace vdpa::exporter

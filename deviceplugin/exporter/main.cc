@@ -40,13 +40,13 @@ int run(int argc, char** argv) {
   const UniqueFd signals = takeStopSignals();
   const EventLoop::Watch watch(loop, signals.get(), EPOLLIN, [&](uint32_t) { loop.stop(); });
   Daemons daemons(loop, directory);
-  const HttpServer server(loop, listenTcp(address),
-                          [&](HttpServer::Done done) {
-                            daemons.read([done = std::move(done)](const Node& node) {
-                              done(textOf(familiesOf(node)));
-                            });
-                          },
-                          {});
+  HttpServer server(loop, listenTcp(address),
+                    [&](HttpServer::Done done) {
+                      daemons.read([done = std::move(done)](const Node& node) {
+                        done(textOf(familiesOf(node)));
+                      });
+                    },
+                    {});
   log::info("serving metrics of {} on {}", directory, address);
   loop.run();
   loop.waitForTickets();

@@ -11,8 +11,9 @@ PROGRAM = BUILD / "deviceplugin/exporter/vdpa-exporter"
 DOCUMENT = ROOT / "deviceplugin/exporter/metrics.md"
 USER = "65532"
 # As its container: nothing of the node but the directory of sockets, no capability, and no way to gain one.
-CONTAINER = f"""mount --bind "$1" /mnt && shift &&
-exec setpriv --reuid {USER} --regid {USER} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
+CONTAINER = f"""mount -t tmpfs none /mnt && mkdir /mnt/observe && mount --bind "$1" /mnt/observe && cp "$2" /mnt/ && shift 2 &&
+exec setpriv --reuid {USER} --regid {USER} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all \\
+  /mnt/vdpa-exporter --observe-dir /mnt/observe "$@"
 """
 SAMPLE = re.compile(r'(\w+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
@@ -62,11 +63,11 @@ def scrape(address, path="/metrics", timeout=10):
 class Exporter(Program):
     """Of the daemons below `directory`/run."""
 
-    def __init__(self, directory, name="exporter"):
-        self.address = own_address(), 9466
+    def __init__(self, directory, port=9466, name="exporter"):
+        self.address = own_address(), port
         observed = directory / "run/observe"
         observed.mkdir(parents=True, exist_ok=True)
-        super().__init__(name, ["unshare", "--mount", "sh", "-c", CONTAINER, "-", observed, PROGRAM, "--observe-dir", "/mnt",
+        super().__init__(name, ["unshare", "--mount", "sh", "-c", CONTAINER, "-", observed, PROGRAM,
                                 "--metrics-address", "%s:%d" % self.address], directory)
 
     def wait_serving(self):

@@ -62,7 +62,7 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"ended": ["vdpa-switch of vdpa.io/nic", "vdpa-switch of vdpa.io/other"], "left": []}
     assert datapath.processes() == {}
-    assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock"]
+    assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock", "observe"]
     assert not os.listdir(datapath.state_dir / "owners")
     assert {(d.healthy, d.reason) for d in datapath.list().devices} == {(False, DRAINED)}
     while {(d.healthy, d.reason) for d in watched.values()} != {(False, DRAINED)}:
@@ -74,7 +74,7 @@ def test_nothing_is_left_and_nothing_offered_until_the_next_start(datapath):
     datapath.set_devices(resource(count=6))
     assert {(d.id, d.reason) for d in datapath.list().devices} == {(f"nic-{n}", DRAINED) for n in range(6)}
     assert datapath.processes() == {}
-    assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock"]
+    assert sorted(os.listdir(datapath.run_dir)) == ["boot", "datapath.lock", "datapath.sock", "observe"]
     again = drain(datapath)
     assert again.returncode == 0 and again.stdout.startswith("drained: ")
 

@@ -22,14 +22,14 @@ from support import own_address, suspend, wait_until
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x"
 WHOLE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 VF = "0000:65:00.2"
-PORTS = {"plugin": 9464, "datapath": 9465}
 
 
 class WholeNode:
     """A whole node: a kubelet, both daemons and the exporter."""
 
-    def __init__(self, directory, stack, devices=4):
+    def __init__(self, directory, stack, devices=4, port=9464):
         self.directory, self.stack = directory, stack
+        self.addresses = {"plugin": (own_address(), port), "datapath": (own_address(), port + 1)}
         self.config = write_config(directory, *software(nic=devices)["resources"])
         self.cgroup = stack.enter_context(cgroup_tree(directory))
         self.kubelet = Kubelet(directory)
@@ -39,11 +39,11 @@ class WholeNode:
         self.plugin = stack.enter_context(DevicePlugin(directory, self.config, self.port_option("plugin")))
         self.kubelet.wait_plugin()
         wait_until(lambda: len(self.kubelet.healthy() or ()) == devices, self.kubelet.healthy)
-        self.exporter = stack.enter_context(Exporter(directory)).wait_serving()
+        self.exporter = stack.enter_context(Exporter(directory, port + 2)).wait_serving()
         self.cni = Node(self.datapath)
 
     def port_option(self, daemon):
-        return "--metrics-address=%s:%d" % (own_address(), PORTS[daemon])
+        return "--metrics-address=%s:%d" % self.addresses[daemon]
 
     def datapath_options(self):
         return self.port_option("datapath"), f"--cgroup-root={self.cgroup}", "--memory-limit=64"
@@ -56,6 +56,13 @@ class WholeNode:
 def node(directory):
     with contextlib.ExitStack() as stack:
         yield WholeNode(directory, stack)
+
+
+@pytest.fixture(scope="module")
+def quiet_node(module_directory):
+    """For tests that leave its daemons alone."""
+    with contextlib.ExitStack() as stack:
+        yield WholeNode(module_directory, stack, port=9564)
 
 
 @pytest.fixture
@@ -87,7 +94,7 @@ def test_the_document_lists_what_is_served_and_nothing_else(queues, directory):
         node.cni.add()
         node.kubelet.admit("pod")
         metrics = node.exporter.scrape()
-        of_daemons = {letter: scrape((own_address(), PORTS[daemon])) for letter, daemon in (("P", "plugin"), ("D", "datapath"))}
+        of_daemons = {letter: scrape(node.addresses[daemon]) for letter, daemon in (("P", "plugin"), ("D", "datapath"))}
     current, deprecated = tables()
     served = metrics.labels()
     for name, labels in queues.labels().items():
@@ -230,8 +237,8 @@ def test_memory_and_drain(node):
 # --- its rights
 
 @pytest.mark.parametrize("socket", ["datapath", "device-plugin"])
-def test_its_sockets_change_and_tell_nothing_else(node, socket):
-    path = node.directory / f"run/observe/{socket}.sock"
+def test_its_sockets_change_and_tell_nothing_else(quiet_node, socket):
+    path = quiet_node.directory / f"run/observe/{socket}.sock"
     with rpc.channel(path) as channel:
         for call, request in ((rpc.datapath.DatapathStub(channel).Drain, rpc.datapath.DrainRequest()),
                               (rpc.datapath.DatapathStub(channel).List, rpc.datapath.ListRequest()),
@@ -241,11 +248,12 @@ def test_its_sockets_change_and_tell_nothing_else(node, socket):
                 call(request, timeout=10)
             assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert rpc.observe.ObserveStub(channel).Read(rpc.observe.ReadRequest(), timeout=10).version
-    assert (node.directory / "run").stat().st_mode & 0o777 == 0o700, "others reach the directory through a mount only"
+    assert (quiet_node.directory / "run").stat().st_mode & 0o777 == 0o700, "others reach the directory through a mount only"
 
 
-def test_the_exporter_has_no_rights(node):
-    status = dict(line.split(":\t") for line in open(f"/proc/{node.exporter.pid}/status").read().splitlines() if ":\t" in line)
+def test_the_exporter_has_no_rights(quiet_node):
+    lines = open(f"/proc/{quiet_node.exporter.pid}/status").read().splitlines()
+    status = dict(line.split(":\t") for line in lines if ":\t" in line)
     assert status["Uid"].split()[1] == "65532" and int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
 
 
@@ -259,19 +267,20 @@ def quickly(node, limit=3.0):
 
 
 @pytest.mark.parametrize("request_text", [b"", HALF, WHOLE], ids=["silent", "half", "unread"])
-def test_slow_clients_hold_nobody_up(node, request_text):
+def test_slow_clients_hold_nobody_up(quiet_node, request_text):
     with contextlib.ExitStack() as stack:
         for _ in range(600):  # more than it keeps
-            stack.enter_context(node.exporter.connect(request_text))
+            stack.enter_context(quiet_node.exporter.connect(request_text))
         for _ in range(3):
-            assert quickly(node).value("vdpa_up", daemon="datapath") == 1
+            assert quickly(quiet_node).value("vdpa_up", daemon="datapath") == 1
 
 
-def test_a_request_without_end_is_refused(node):
-    with node.exporter.connect(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 20000) as client:
+def test_a_request_without_end_is_refused(quiet_node):
+    with quiet_node.exporter.connect(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 20000) as client:
         assert client.recv(100).startswith(b"HTTP/1.1 431 ")
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(node.exporter.connect(HALF + b"\r\nContent-Length: 1000000\r\n\r\n")) for _ in range(30)]
+        request = HALF + b"\r\nContent-Length: 1000000\r\n\r\n"
+        clients = [stack.enter_context(quiet_node.exporter.connect(request)) for _ in range(30)]
 
         def ended(client):
             with contextlib.suppress(OSError):
@@ -282,14 +291,14 @@ def test_a_request_without_end_is_refused(node):
                 return True
         for client in clients:
             wait_until(lambda: ended(client), "the end of a connection whose body has none", 20)
-        assert quickly(node)
+        assert quickly(quiet_node)
 
 
 @pytest.mark.parametrize("request_text, status", [
     (b"GET / HTTP/1.1\r\n\r\n", b"404"), (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"), (b"nonsense\r\n\r\n", b"400"),
     (b"GET /healthz HTTP/1.1\r\n\r\n", b"200"), (b"HEAD /metrics HTTP/1.1\r\n\r\n", b"200")])
-def test_other_requests(node, request_text, status):
-    with node.exporter.connect(request_text) as client:
+def test_other_requests(quiet_node, request_text, status):
+    with quiet_node.exporter.connect(request_text) as client:
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"vdpa_up" not in answer
