@@ -35,6 +35,11 @@ def kinds(cluster):
         cluster.run("apply", "--server-side", "-f", str(CACHE / "monitoring" / f"{kind}.yaml"))
     cluster.run("wait", "--for=condition=Established", "--timeout=30s",
                 *[f"crd/{kind}.monitoring.coreos.com" for kind in KINDS])
+
+    def served():
+        names = cluster.run("api-resources", "--api-group=monitoring.coreos.com", "-o", "name", check=False).split()
+        return set(names) == {f"{kind}.monitoring.coreos.com" for kind in KINDS}
+    wait_until(served, "the new kinds", 30, 0.2)
     yield
     cluster.run("delete", "-k", str(ROOT / "manifests/monitoring"), "--ignore-not-found")
     cluster.run("delete", "crd", *[f"{kind}.monitoring.coreos.com" for kind in KINDS])
@@ -91,6 +96,12 @@ def unanswered(prometheus):
             yield f"{panel}: {asked}"
 
 
+def attach_and_detach(cluster):
+    cluster.apply(pod("short", node=NODE))
+    cluster.wait_running("short")
+    cluster.delete("short")
+
+
 def test_prometheus_scrapes_the_exporter_alerts_and_answers_the_dashboard(cluster, prometheus, uplink):
     def up():
         return prometheus.query('up{job="vdpa-exporter"} == 1')
@@ -99,10 +110,13 @@ def test_prometheus_scrapes_the_exporter_alerts_and_answers_the_dashboard(cluste
         {"__name__": "up", "job": "vdpa-exporter", "instance": NODE, "namespace": NAMESPACE}]
 
     cluster.apply(network())
-    cluster.apply(receiver("rx", node=NODE), sender("tx", node=NODE), pod("short", node=NODE))
-    for name in "rx", "tx", "short":
+    cluster.apply(receiver("rx", node=NODE), sender("tx", node=NODE))
+    for name in "rx", "tx":
         cluster.wait_running(name)
-    cluster.delete("short")
+    # A rate needs a value before the change: the daemon has no durations before its first attach and detach.
+    attach_and_detach(cluster)
+    wait_until(lambda: prometheus.query("vdpa_detach_duration_seconds_count > 0"), "the first detach", 30, 0.2)
+    attach_and_detach(cluster)
     cluster.wait_traffic("rx")
     owner = f'vdpa_attachment_info{{namespace="default", pod="rx", device="{cluster.device_of("rx")}"}}'
     wait_until(lambda: prometheus.query(owner), "the pod's own name and namespace", 30, 0.2)
@@ -117,7 +131,7 @@ def test_prometheus_scrapes_the_exporter_alerts_and_answers_the_dashboard(cluste
     assert "nic-0" in shell(block("manifests/monitoring/README.md", "vdpactl"))
 
     uplink.give()
-    wait_until(lambda: not prometheus.firing("VdpaDevicesUnhealthy"), lambda: str(cluster.vdpactl(NODE, "devices")), 60, 0.2)
+    wait_until(lambda: not prometheus.firing("VdpaDevicesUnhealthy"), lambda: str(cluster.vdpactl(NODE, "devices")), 90, 0.2)
     assert cluster.node_ready(NODE)
 
 

@@ -74,7 +74,7 @@ def endpoints(services, slices, pods):
         labels = {meta("namespace"): service["namespace"], meta("service_name"): service["name"]}
         for label, value in service["labels"].items():
             labels |= {meta("service_label", label): value, meta("service_labelpresent", label): "true"}
-        for endpoint in piece["endpoints"]:
+        for endpoint in piece["endpoints"] or []:
             pod = pods[endpoint["targetRef"]["name"]]
             for port in piece["ports"]:
                 [container] = [container["name"] for container in pod["spec"]["containers"] for own in container["ports"]
