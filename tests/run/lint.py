@@ -8,7 +8,7 @@ sys.path.insert(1, "tests/lint")
 from build import configure
 from compiling import make_generated_headers
 from steps import fail, main, python, step
-from tools import tool
+from tools import package, tool
 
 
 def lint(what="check"):
@@ -17,6 +17,7 @@ def lint(what="check"):
     fix = ["--fix"] if what == "fix" else []
     ruff = tool("ruff")
     tool("clang-tidy")
+    package("grafana-foundation-sdk")
     configure("gcc")
     step("generated-headers", make_generated_headers())
     tidy = {"clang-tidy": python("tests/lint/clang_tidy.py", *fix)}
@@ -26,6 +27,7 @@ def lint(what="check"):
                  *_files("*.py")],
         "shellcheck": ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR", *_shell_scripts()],
         "subjects": python("tests/lint/subjects.py"),
+        "dashboard": python("tests/lint/dashboard.py"),
         "folders": python("tests/lint/folders.py"),
         "headers": python("tests/lint/headers.py"),
         "locks": python("tests/lint/locks.py"),

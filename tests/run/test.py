@@ -11,7 +11,7 @@ from lint import lint
 from results import Results
 from steps import LOGS, STARTED, fail, in_pairs, main, python, say, step
 from testing import environment_of, mutants_of, pytests, unit
-from third_party import cluster_programs, cni_programs, helm, vm_setup
+from third_party import cluster_programs, cni_programs, helm, monitoring_kinds, vm_setup
 
 PARTS = ("lint", "unit", "fuzz", "system", "soak", "vm", "mutants", "e2e")
 
@@ -57,6 +57,7 @@ def _prepare(results, parts):
         counted(vm_setup)
     if wanted("e2e"):
         counted(cluster_programs)
+        counted(monitoring_kinds)
         counted(image)
 
 

@@ -41,6 +41,12 @@ def helm():
     step("helm", ["tests/cluster/helm.sh", f"{CACHE}/helm", f"{CACHE}/cluster/go"])
 
 
+def monitoring_kinds():
+    """Fetches the definitions of the Prometheus operator's kinds."""
+    go_toolchain()
+    step("monitoring-kinds", ["tests/cluster/monitoring-kinds.sh", f"{CACHE}/monitoring", f"{CACHE}/cluster/go"])
+
+
 def vm_setup():
     """Sets up the machine with emulated SR-IOV NICs."""
     if not (CACHE / "vm/kernel/vdpa_sim").is_dir():
