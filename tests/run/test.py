@@ -8,6 +8,7 @@ from build import build
 from fuzz import fuzz, fuzzer
 from image import image
 from lint import lint
+from release import dist
 from results import Results
 from steps import LOGS, STARTED, fail, in_pairs, main, python, say, step
 from testing import environment_of, mutants_of, pytests, unit
@@ -56,6 +57,7 @@ def _prepare(results, parts):
     if wanted("e2e"):
         counted(cluster_programs)
         counted(image)
+        counted(dist)
 
 
 def _queue(results, parts):
