@@ -22,7 +22,10 @@ constexpr size_t kMaxConfig = 1 << 20;  // bytes
 constexpr const char* kUsage =
     "vdpa {} is a CNI plugin: a container runtime runs it with CNI_COMMAND set and a network "
     "configuration on standard\n"
-    "input. It speaks CNI 0.3.0 to 1.1.0 and needs vdpa-datapath on the same node.\n";
+    "input. It speaks CNI 0.3.0 to 1.1.0 and needs vdpa-datapath on the same node.\n\n"
+    "Options:\n"
+    "  --help     print this text\n"
+    "  --version  print the version\n";
 
 // Appends standard input to `config`; the part before a read error stays.
 void readConfig(std::string& text) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -14,6 +15,15 @@ class Option;
 }  // namespace CLI
 
 namespace vdpa {
+
+// What may follow on an unfinished command line.
+struct Completion {
+  struct Word {
+    std::string text, help;  // one line of help
+  };
+  std::vector<Word> words;
+  bool file = false;  // any file's name may follow
+};
 
 // Valid while its CommandLine is.
 class CommandOption {
@@ -50,11 +60,11 @@ class CommandLine {
   CommandOption option(const std::string& names, T& value, const std::string& help = "");
   // One of an enumeration's values, by their names.
   template <typename T>
-  void choice(const std::string& names, T& value, const std::string& help,
-              const std::map<std::string, T>& choices) {
+  CommandOption choice(const std::string& names, T& value, const std::string& help,
+                       const std::map<std::string, T>& choices) {
     std::map<std::string, int> numbers;
     for (const auto& [name, number] : choices) numbers[name] = static_cast<int>(number);
-    addChoice(
+    return addChoice(
         names, [&value](int number) { value = static_cast<T>(number); }, help, numbers);
   }
   void flag(const std::string& names, bool& value, const std::string& help);
@@ -67,15 +77,24 @@ class CommandLine {
   void subcommand(const std::string& name, const std::string& help);
   bool got(const std::string& subcommand) const;
 
+  // Completes a command line of `words` (without the program's name; the last one may be empty, and
+  // is the one to be completed). `valuesOf` returns the possible values of the positional argument
+  // of that name. The variables of options that precede the last word get their values, as far as
+  // they are valid, before it is called.
+  Completion complete(
+      const std::vector<std::string>& words,
+      const std::function<std::vector<std::string>(const std::string& name)>& valuesOf);
+
   // The exit status if the program must exit: after it has printed --help, --version or an error.
   std::optional<int> parse(int argc, char** argv);
 
  private:
-  void addChoice(const std::string& names, std::function<void(int)> take, const std::string& help,
-                 const std::map<std::string, int>& choices);
+  CommandOption addChoice(const std::string& names, std::function<void(int)> take,
+                          const std::string& help, const std::map<std::string, int>& choices);
 
   std::unique_ptr<CLI::App> app_;
   CLI::App* current_;
+  std::map<const CLI::Option*, std::vector<std::string>> choices_;
 };
 
 }  // namespace vdpa

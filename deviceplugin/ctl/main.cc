@@ -5,12 +5,14 @@
 #include <exception>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "common/command_line.h"
 #include "common/version.h"
 #include "deviceplugin/ctl/client.h"
 #include "deviceplugin/ctl/commands.h"
+#include "deviceplugin/ctl/completion.h"
 
 int main(int argc, char** argv) {
   using namespace vdpa::ctl;
@@ -78,6 +80,19 @@ int main(int argc, char** argv) {
   std::string socket, service;
   app.option("socket", socket, "/run/vdpa/datapath.sock or /run/vdpa/plugin.sock").required();
   app.option("--service", service, "one service instead of the server as a whole");
+  app.subcommand("completion",
+                 "print the script that makes a shell complete vdpactl's command lines, device "
+                 "names included:\n"
+                 "source <(vdpactl completion bash)");
+  Shell shell = Shell::bash;
+  app.choice<Shell>("shell", shell, "bash, zsh or fish",
+                    {{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}})
+      .required();
+  if (const auto words = wordsToComplete(argc, argv))
+    return printWords(app.complete(*words, [&](const std::string& name) {
+      const bool devices = name == "device" || name == "what";
+      return devices ? deviceIds(options.datapathSocket) : std::vector<std::string>();
+    }));
   if (const auto status = app.parse(argc, argv)) return *status;
 
   try {
@@ -92,6 +107,8 @@ int main(int argc, char** argv) {
     } else if (app.got("stats")) {
       const auto interval = std::chrono::milliseconds(watch ? static_cast<int>(seconds * 1000) : 0);
       printStats(options, interval);
+    } else if (app.got("completion")) {
+      printCompletion(shell);
     } else if (app.got("drain")) {
       drain(options, waiting.given() ? std::optional(std::chrono::seconds(wait)) : std::nullopt);
     } else {

@@ -34,7 +34,8 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   target=$root${1#*=}
   [[ $1 == *=* ]] || target=$root/usr/bin/$(basename "$1")
   install -D "${1%%=*}" "$target"
-  strip "$target"
+  # Without the build ID, a hash that also covers the paths in the debugging information: programs of any folder are the same.
+  strip --remove-section=.note.gnu.build-id "$target"
   programs+=("$target")
   shift
 done

@@ -9,7 +9,11 @@ cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/context" "$work/expected" "$work/tmp"
-tar -xf "$1" -C "$work" layer.tar
+mkdir "$work/archive"
+tar -xf "$1" -C "$work/archive"
+# blob DESCRIPTOR FILE: the path of the blob whose descriptor the jq expression selects in a JSON file.
+blob() { echo "$work/archive/blobs/sha256/$(jq -r "$1 | .digest | ltrimstr(\"sha256:\")" "$2")"; }
+layer=$(blob '.layers[0]' "$(blob '.manifests[0]' "$work/archive/index.json")")
 (git ls-files --cached --others --exclude-standard | tar -c -T -) | tar -x -C "$work/context"
 export TMPDIR=$work/tmp
 build=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
@@ -25,7 +29,7 @@ container=$("${build[@]}" from --pull=false registry.example/vdpa:test)
 root=$("${build[@]}" mount "$container")
 (cd "$root" && find . ! -type d | sort) > "$work/files"
 # A container includes its mounts; the archive names a directory as "x/".
-tar -tf "$work/layer.tar" | sed 's|^|./|' | grep -v '/$' | sort > "$work/expected-files"
+tar -tf "$layer" | sed 's|^|./|' | grep -v '/$' | sort > "$work/expected-files"
 diff "$work/expected-files" "$work/files"
 for program in vdpa-device-plugin vdpa-exporter vdpactl vdpa-datapath vdpa-worker vdpa-switch vdpa-switch-dpdk vdpa-pmd; do
   chroot "$root" "$program" --version

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds the container images without a container engine, from a build of the project and Debian's packages: the project's own,
-# one for sample applications (dpdk-testpmd and a shell), and the sandbox's. Usage: images.sh BUILD OUT; OUT gets a
-# docker-archive of each, and OUT/next one of the project with the datapath's programs of another version, to test updates.
+# one for sample applications (dpdk-testpmd and a shell), and the sandbox's. Usage: images.sh BUILD OUT; OUT gets an
+# OCI archive of each, and OUT/next one of the project with the datapath's programs of another version, to test updates.
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."

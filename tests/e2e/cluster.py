@@ -17,6 +17,8 @@ from support import wait_until  # noqa: E402
 
 CACHE = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa"))
 DIRECTORY = CACHE / "cluster"
+DIST = ROOT / "build" / "dist"     # the release files, by which the project is installed
+RENDERED = {"manifests": DIST / "install.yaml", "manifests/hardware": DIST / "install-hardware.yaml"}
 SCRIPTS = ROOT / "tests" / "cluster"
 SAMPLE_IMAGE = "localhost/vdpa-sample:0.2.0"
 NAMESPACE = "vdpa-system"
@@ -345,7 +347,7 @@ def follow(commands, directory, words=None, transcript=None):
 
 def install(cluster, manifests, config, nodes):
     """Applies manifests as an operator does, also over an existing installation; `config` None is the tests' usual one."""
-    cluster.run("apply", "-k", str(ROOT / manifests))
+    cluster.run("apply", "-f", str(RENDERED[manifests]))
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
                    "data": {"config.yaml": config or CONFIG}})
     # The datapath is updated when its pod is deleted, and a mounted configuration within a minute: new pods get both at once.

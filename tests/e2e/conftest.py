@@ -1,4 +1,4 @@
-"""One cluster for the whole run, with the project installed by its manifests as an operator would."""
+"""One cluster for the whole run, with the project installed from the release files as an operator would."""
 
 import pathlib
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-from cluster import DIRECTORY, PORTS, ROOT, Cluster, OnNode, install, network
+from cluster import DIRECTORY, DIST, PORTS, ROOT, Cluster, OnNode, install, network
 from support import wait_until
 
 IMAGES = ROOT / "build" / "image"
@@ -38,7 +38,8 @@ def bare_cluster():
     scripts = ROOT / "tests" / "cluster"
     subprocess.run([scripts / "down.sh", DIRECTORY], check=False, capture_output=True)
     try:
-        images = [*sorted(IMAGES.glob("*.tar")), *sorted(IMAGES.glob("next/*.tar"))]
+        others = [path for path in sorted(IMAGES.glob("*.tar")) if path.name != "vdpa.tar"]
+        images = [*DIST.glob("*-image.tar"), *others, *sorted(IMAGES.glob("next/*.tar"))]
         subprocess.run([scripts / "up.sh", DIRECTORY, *images], check=True, timeout=180)
         yield Cluster()
     finally:

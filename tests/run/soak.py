@@ -3,9 +3,10 @@ tests/system, which take too long for ./run test."""
 
 from build import build
 from image import image
+from release import dist
 from steps import CACHE, become, main, python
 from testing import environment_of, pytest
-from third_party import cluster_programs, helm, previous_release, vm_setup
+from third_party import helm, previous_release, vm_setup
 
 
 def soak(*arguments):
@@ -13,7 +14,7 @@ def soak(*arguments):
     if arguments[:1] == ("cluster",):
         build("gcc")
         image()
-        cluster_programs()
+        dist()
         helm()
         vm_setup()
         become(pytest("tests/e2e", "-m", "long"), environment_of("gcc"))

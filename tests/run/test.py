@@ -8,6 +8,7 @@ from build import build
 from fuzz import fuzz, fuzzer
 from image import image
 from lint import lint
+from release import dist
 from results import Results
 from steps import LOGS, STARTED, fail, in_pairs, main, python, say, step
 from testing import environment_of, mutants_of, pytests, unit
@@ -59,6 +60,7 @@ def _prepare(results, parts):
         counted(cluster_programs)
         counted(monitoring_kinds)
         counted(image)
+        counted(dist)
 
 
 def _queue(results, parts):
