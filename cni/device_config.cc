@@ -108,7 +108,7 @@ std::string findDeviceId(const JsonObject& object) {
 }  // namespace
 
 DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& environment) {
-  const JsonObject object(network.json);
+  const JsonObject object = networkObject(network.json);
   DeviceConfig device;
   try {
     device.settings = requestedSettings(object, environment);
@@ -122,7 +122,7 @@ DeviceConfig parseDeviceConfig(const NetworkConfig& network, const Environment& 
 
 std::string parseDeviceInfo(const NetworkConfig& network, const Environment& environment) {
   return confineDeviceInfo(
-      JsonObject(network.json).object("runtimeConfig").string("CNIDeviceInfoFile"),
+      networkObject(network.json).object("runtimeConfig").string("CNIDeviceInfoFile"),
       environment.containerId, environment.interface);
 }
 

@@ -2,9 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -73,6 +75,8 @@ JsonObject::JsonObject(const nlohmann::json& json, std::string prefix, Code code
     : json_(&json), prefix_(std::move(prefix)), code_(code) {}
 
 const nlohmann::json* JsonObject::find(const char* key) const {
+  if (!keys_.empty() && std::find(keys_.begin(), keys_.end(), key) == keys_.end())
+    throw std::logic_error(fmt::format("networkKeys() lacks '{}'", key));
   const auto found = json_->find(key);
   return found == json_->end() || found->is_null() ? nullptr : &*found;
 }

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cni/error.h"
@@ -24,6 +26,11 @@ class JsonObject {
   // Errors have `code`, and `prefix` ("runtimeConfig.") before every key that they name.
   explicit JsonObject(const nlohmann::json& json, std::string prefix = "",
                       Code code = Code::invalidConfig);
+  // Reads no other keys than these, which must outlive it: std::logic_error.
+  JsonObject(const nlohmann::json& json, std::span<const std::string_view> keys)
+      : JsonObject(json) {
+    keys_ = keys;
+  }
 
   bool has(const char* key) const { return find(key) != nullptr; }
   std::string string(const char* key, const std::string& otherwise = "") const;
@@ -46,6 +53,7 @@ class JsonObject {
   const nlohmann::json* json_;
   std::string prefix_;
   Code code_;
+  std::span<const std::string_view> keys_ = {};  // empty: any
 };
 
 }  // namespace vdpa::cni

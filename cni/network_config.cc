@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "cni/json_object.h"
 #include "cni/network_paths.h"
 #include "common/attachment_limits.h"
+#include "common/port_settings.h"
 
 namespace vdpa::cni {
 
@@ -104,7 +106,7 @@ std::string parseIpamType(const JsonObject& object) {
 
 void parseKeys(NetworkConfig& config, const Environment& environment) {
   const Command command = environment.command;
-  const JsonObject object(config.json);
+  const JsonObject object = networkObject(config.json);
   // DEL needs its daemon and its IPAM plugin even if other keys are wrong.
   const auto attempt = [&](const auto& step) {
     try {
@@ -140,12 +142,30 @@ void parseKeys(NetworkConfig& config, const Environment& environment) {
 
 }  // namespace
 
+const std::vector<std::string_view>& networkKeys() {
+  static const auto keys = [] {
+    std::vector<std::string_view> all{
+        "cniVersion",   "name",    "type",          "ipam",       "dns",
+        "capabilities", "args",    "deviceID",      "pciBusID",   "datapathSocket",
+        "logLevel",     "logFile", "runtimeConfig", "prevResult", "cni.dev/valid-attachments"};
+    const PortSettings settings;
+    forEachSetting([&](const Setting& setting, const auto&) { all.push_back(setting.key); },
+                   settings);
+    return all;
+  }();
+  return keys;
+}
+
+JsonObject networkObject(const nlohmann::json& config) {
+  return JsonObject(config, networkKeys());
+}
+
 NetworkConfig parseNetworkConfig(const std::string& text, const Environment& environment) {
   NetworkConfig config;
   config.text = text;
   config.json = parseObject(text, "the network configuration");
 
-  config.cniVersion = JsonObject(config.json).string("cniVersion", "0.1.0");
+  config.cniVersion = networkObject(config.json).string("cniVersion", "0.1.0");
   if (std::find(kSupportedVersions.begin(), kSupportedVersions.end(), config.cniVersion) ==
       kSupportedVersions.end())
     throw Error(

@@ -3,9 +3,12 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cni/environment.h"
+#include "cni/json_object.h"
 #include "common/json.h"
 
 namespace vdpa::cni {
@@ -34,6 +37,13 @@ struct NetworkConfig {
       validAttachments;  // container, interface; for GC
   std::string ignored;   // for DEL: the first error in keys that it can do without
 };
+
+// Every key that a configuration may have: the settings, and those that this program reads or that
+// the runtime adds.
+const std::vector<std::string_view>& networkKeys();
+
+// The configuration's keys. Reading one that networkKeys() lacks throws std::logic_error.
+JsonObject networkObject(const nlohmann::json& config);
 
 // Throws Error: decodingFailure if the text isn't JSON, incompatibleVersion, or invalidConfig with
 // the key. DEL ignores errors in keys that it can do without: refusing would block the pod's

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/backend.h"
+#include "common/version.h"
 #include "deviceplugin/kubelet/device_list.h"
 #include "deviceplugin/resources/offer.h"
 
@@ -76,6 +77,7 @@ grpc::Status ExplainService::List(grpc::ServerContext*, const plugin::v1::ListRe
   if (future.wait_for(kTimeout) != std::future_status::ready)
     return {grpc::StatusCode::UNAVAILABLE, "the plugin is busy or shutting down; try again"};
   *response = future.get();
+  response->set_version(programVersion());
   return grpc::Status::OK;
 }
 

@@ -5,7 +5,7 @@
 // Source: struct nlattr in include/uapi/linux/netlink.h; lib/nlattr.c in Linux 6.12.
 #pragma once
 
-#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -40,10 +40,10 @@ class Attribute {
  public:
   explicit Attribute(const nlattr* attribute) : attribute_(attribute) {}
 
-  uint16_t type() const { return mnl_attr_get_type(attribute_); }
+  uint16_t type() const { return attribute_->nla_type & NLA_TYPE_MASK; }
   Bytes bytes() const {
-    return {static_cast<const std::byte*>(mnl_attr_get_payload(attribute_)),
-            mnl_attr_get_payload_len(attribute_)};
+    return {reinterpret_cast<const std::byte*>(attribute_) + NLA_HDRLEN,
+            static_cast<size_t>(attribute_->nla_len - NLA_HDRLEN)};
   }
   // In the machine's byte order; nothing if the value has another size.
   template <typename Number>
@@ -85,10 +85,14 @@ class Attributes {
     explicit Iterator(Bytes left) : left_(left) {}
     Attribute operator*() const { return Attribute(first()); }
     Iterator& operator++() {
-      left_ = left_.subspan(std::min<size_t>(MNL_ALIGN(first()->nla_len), left_.size()));
+      left_ = left_.subspan(
+          std::min<size_t>(static_cast<size_t>(NLA_ALIGN(first()->nla_len)), left_.size()));
       return *this;
     }
-    bool operator==(End) const { return !mnl_attr_ok(first(), static_cast<int>(left_.size())); }
+    bool operator==(End) const {
+      return left_.size() < NLA_HDRLEN || first()->nla_len < NLA_HDRLEN ||
+             first()->nla_len > left_.size();
+    }
 
    private:
     const nlattr* first() const { return reinterpret_cast<const nlattr*>(left_.data()); }

@@ -3,7 +3,7 @@
 // Source: struct nlmsghdr in include/uapi/linux/netlink.h.
 #pragma once
 
-#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -24,8 +24,8 @@ class Message {
   uint32_t sequence() const { return header_->nlmsg_seq; }
   uint32_t port() const { return header_->nlmsg_pid; }
   Bytes payload() const {
-    return {static_cast<const std::byte*>(mnl_nlmsg_get_payload(header_)),
-            mnl_nlmsg_get_payload_len(header_)};
+    return {reinterpret_cast<const std::byte*>(header_) + NLMSG_HDRLEN,
+            header_->nlmsg_len - NLMSG_HDRLEN};
   }
   // The family's structure; nothing if the message is too short for it.
   template <typename Body>
@@ -34,7 +34,7 @@ class Message {
   }
   // The attributes that follow a body of `size` bytes.
   Attributes attributes(size_t size) const {
-    return Attributes(payload().subspan(std::min<size_t>(MNL_ALIGN(size), payload().size())));
+    return Attributes(payload().subspan(std::min<size_t>(NLMSG_ALIGN(size), payload().size())));
   }
   template <typename Body>
   Attributes attributes() const {
@@ -53,8 +53,10 @@ class Messages {
   // Nothing at the end, or before bytes that are no whole message.
   std::optional<Message> next() {
     const auto* header = reinterpret_cast<const nlmsghdr*>(left_.data());
-    if (!mnl_nlmsg_ok(header, static_cast<int>(left_.size()))) return std::nullopt;
-    left_ = left_.subspan(std::min<size_t>(MNL_ALIGN(header->nlmsg_len), left_.size()));
+    if (left_.size() < NLMSG_HDRLEN || header->nlmsg_len < NLMSG_HDRLEN ||
+        header->nlmsg_len > left_.size())
+      return std::nullopt;
+    left_ = left_.subspan(std::min<size_t>(NLMSG_ALIGN(header->nlmsg_len), left_.size()));
     return Message(header);
   }
   // The bytes that are left then: none if the datagram was well formed.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -12,9 +13,9 @@
 namespace vdpa::netlink {
 
 Request::Request(uint16_t type, uint16_t flags) {
-  nlmsghdr* message = mnl_nlmsg_put_header(buffer_.data());
-  message->nlmsg_type = type;
-  message->nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
+  header()->nlmsg_len = NLMSG_HDRLEN;
+  header()->nlmsg_type = type;
+  header()->nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
 }
 
 void Request::require(bool added) const {
@@ -24,12 +25,26 @@ void Request::require(bool added) const {
 }
 
 void* Request::addBody(size_t size) {
-  require(message().size() + MNL_ALIGN(size) <= buffer_.size());
-  return mnl_nlmsg_put_extra_header(header(), size);
+  const size_t start = header()->nlmsg_len, end = start + NLMSG_ALIGN(size);
+  require(end <= buffer_.size());
+  header()->nlmsg_len = static_cast<uint32_t>(end);
+  return buffer_.data() + start;
+}
+
+// The bytes between an attribute's value and the next attribute stay zero.
+nlattr* Request::append(uint16_t type, const void* data, size_t size) {
+  const size_t start = NLMSG_ALIGN(header()->nlmsg_len);
+  require(size <= buffer_.size() && start + NLA_HDRLEN + NLA_ALIGN(size) <= buffer_.size());
+  auto* attribute = reinterpret_cast<nlattr*>(buffer_.data() + start);
+  attribute->nla_type = type;
+  attribute->nla_len = static_cast<uint16_t>(NLA_HDRLEN + size);
+  if (size > 0) std::memcpy(buffer_.data() + start + NLA_HDRLEN, data, size);
+  header()->nlmsg_len = static_cast<uint32_t>(start + NLA_HDRLEN + NLA_ALIGN(size));
+  return attribute;
 }
 
 void Request::bytes(uint16_t type, const void* data, size_t size) {
-  require(size <= UINT16_MAX && mnl_attr_put_check(header(), buffer_.size(), type, size, data));
+  append(type, data, size);
 }
 
 void Request::text(uint16_t type, const std::string& text) {
@@ -38,12 +53,6 @@ void Request::text(uint16_t type, const std::string& text) {
 
 void Request::mac(uint16_t type, const MacAddress& mac) {
   bytes(type, mac.bytes().data(), mac.bytes().size());
-}
-
-nlattr* Request::startNest(uint16_t type) {
-  nlattr* start = mnl_attr_nest_start_check(header(), buffer_.size(), type);
-  require(start != nullptr);
-  return start;
 }
 
 }  // namespace vdpa::netlink

@@ -1,7 +1,7 @@
 // Builds a request: a header, the structure of its family, attributes.
 #pragma once
 
-#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 
 #include <array>
 #include <cstddef>
@@ -45,9 +45,10 @@ class Request {
   // An attribute that holds those that `fill()` adds.
   template <typename Fill>
   void nest(uint16_t type, Fill fill) {
-    nlattr* start = startNest(type);
+    nlattr* start = append(static_cast<uint16_t>(type | NLA_F_NESTED), nullptr, 0);
     fill();
-    mnl_attr_nest_end(header(), start);
+    const auto* end = reinterpret_cast<std::byte*>(header()) + header()->nlmsg_len;
+    start->nla_len = static_cast<uint16_t>(end - reinterpret_cast<std::byte*>(start));
   }
 
   nlmsghdr* header() { return reinterpret_cast<nlmsghdr*>(buffer_.data()); }
@@ -57,7 +58,7 @@ class Request {
 
  private:
   void* addBody(size_t size);
-  nlattr* startNest(uint16_t type);
+  nlattr* append(uint16_t type, const void* data, size_t size);
   void require(bool added) const;
 
   alignas(nlmsghdr) std::array<std::byte, 1024> buffer_{};  // twice what the longest request needs

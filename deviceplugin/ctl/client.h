@@ -7,6 +7,7 @@
 #include <string>
 
 #include "datapath.pb.h"
+#include "plugin.pb.h"
 
 namespace grpc {
 class Status;
@@ -42,6 +43,10 @@ class DatapathClient {
   struct Connection;  // gRPC's headers are for client.cc
   std::unique_ptr<Connection> connection_;
 };
+
+// What vdpa-device-plugin decided of every device. Throws std::runtime_error naming the socket and
+// a remedy.
+plugin::v1::ListResponse listVerdicts(const Options& options);
 
 // Throws std::runtime_error if the socket is missing or this user may not use it: gRPC's own errors
 // hide the reason.

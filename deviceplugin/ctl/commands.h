@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "deviceplugin/ctl/client.h"
+#include "deviceplugin/ctl/diagnosis.h"
 
 namespace vdpa::ctl {
 
@@ -31,6 +32,15 @@ void explain(const Options& options, const std::string& deviceId);
 // Stops everything that serves devices on this node. Waits up to `wait` (0: without limit) while
 // pods have devices; without `wait` it then fails at once.
 void drain(const Options& options, std::optional<std::chrono::seconds> wait);
+
+// Examines the node: what is missing or wrong, and what to do. False if a check failed.
+bool doctor(const Options& options, const DiagnosisOptions& diagnosis);
+
+// Writes all that a report of a bug needs to a gzipped tar file ("-": standard output).
+void bundle(const Options& options, const DiagnosisOptions& diagnosis, const std::string& file);
+
+// Checks networks and pods in these files ("-": standard input). False if something is wrong.
+bool lint(const Options& options, const std::vector<std::string>& files);
 
 // True if the gRPC health service on the unix socket reports SERVING; prints one line.
 bool probe(const std::string& socketPath, const std::string& service);

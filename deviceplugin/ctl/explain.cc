@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -19,6 +20,20 @@ namespace {
 using plugin::v1::Verdict;
 
 constexpr auto kDeadline = std::chrono::seconds(5);
+
+std::unique_ptr<plugin::v1::Plugin::Stub> connect(const Options& options) {
+  requireSocket(options.pluginSocket, "vdpa-device-plugin");
+  return plugin::v1::Plugin::NewStub(
+      grpc::CreateChannel("unix:" + options.pluginSocket, grpc::InsecureChannelCredentials()));
+}
+
+void setDeadline(grpc::ClientContext& context) {
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+}
+
+void check(const grpc::Status& status) {
+  if (!status.ok()) throw std::runtime_error(status.error_message());
+}
 
 nlohmann::json toJson(const Verdict& verdict) {
   nlohmann::json json{{"device", verdict.id()},
@@ -75,24 +90,27 @@ void printAll(const plugin::v1::ListResponse& list) {
 
 }  // namespace
 
-void explain(const Options& options, const std::string& deviceId) {
-  requireSocket(options.pluginSocket, "vdpa-device-plugin");
-  const auto stub = plugin::v1::Plugin::NewStub(
-      grpc::CreateChannel("unix:" + options.pluginSocket, grpc::InsecureChannelCredentials()));
+plugin::v1::ListResponse listVerdicts(const Options& options) {
+  const auto stub = connect(options);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-  const auto check = [&](const grpc::Status& status) {
-    if (!status.ok()) throw std::runtime_error(status.error_message());
-  };
+  setDeadline(context);
+  plugin::v1::ListResponse list;
+  check(stub->List(&context, {}, &list));
+  return list;
+}
+
+void explain(const Options& options, const std::string& deviceId) {
   if (deviceId.empty()) {
-    plugin::v1::ListResponse list;
-    check(stub->List(&context, {}, &list));
+    const auto list = listVerdicts(options);
     if (options.output != Output::json) return printAll(list);
     auto array = nlohmann::json::array();
     for (const auto& verdict : list.verdicts()) array.push_back(toJson(verdict));
     fmt::print("{}\n", jsonText(array, 2));
     return;
   }
+  const auto stub = connect(options);
+  grpc::ClientContext context;
+  setDeadline(context);
   plugin::v1::ExplainRequest request;
   request.set_device_id(deviceId);
   plugin::v1::ExplainResponse response;

@@ -13,6 +13,7 @@
 #include "deviceplugin/ctl/client.h"
 #include "deviceplugin/ctl/commands.h"
 #include "deviceplugin/ctl/completion.h"
+#include "deviceplugin/ctl/diagnosis.h"
 
 int main(int argc, char** argv) {
   using namespace vdpa::ctl;
@@ -80,6 +81,38 @@ int main(int argc, char** argv) {
   std::string socket, service;
   app.option("socket", socket, "/run/vdpa/datapath.sock or /run/vdpa/plugin.sock").required();
   app.option("--service", service, "one service instead of the server as a whole");
+  DiagnosisOptions diagnosis;
+  const auto nodeOptions = [&] {
+    app.option("--root", diagnosis.root,
+               "where the node's files are, before every path: /host in a pod of `kubectl debug "
+               "node/...`");
+    app.option("--cni-dir", diagnosis.paths.cniDirectory, "the node's CNI plugins").showDefault();
+    app.option("--cni-conf-dir", diagnosis.paths.cniConfigurations, "their configurations")
+        .showDefault();
+    app.option("--kubelet-dir", diagnosis.paths.kubeletDirectory, "the kubelet's directory")
+        .showDefault();
+    app.option("--run-dir", diagnosis.paths.runDirectory, "sockets and device directories")
+        .showDefault();
+    app.option("--state-dir", diagnosis.paths.stateDirectory, "owner records").showDefault();
+  };
+  app.subcommand("doctor",
+                 "examine the node, in a container of vdpa-datapath or on the node itself: PASS, "
+                 "WARN or FAIL for each\n"
+                 "check, with the remedy; exits with 1 if one failed");
+  nodeOptions();
+  app.subcommand("bundle",
+                 "write what a report of a bug needs to one file: doctor's findings, records, "
+                 "configurations,\n"
+                 "snapshots of the kernel's devices, logs; no packets and no secrets");
+  nodeOptions();
+  std::string archive;
+  app.option("-o", archive, "FILE.tar.gz; - for standard output").required();
+  app.subcommand("lint",
+                 "check networks and pods in YAML files before they are applied, with the CNI "
+                 "plugin's own parser;\n"
+                 "prints FILE:LINE: PROBLEM, and exits with 1 if there is one");
+  std::vector<std::string> files;
+  app.option("files", files, "YAML or JSON; - for standard input").required();
   app.subcommand("completion",
                  "print the script that makes a shell complete vdpactl's command lines, device "
                  "names included:\n"
@@ -111,6 +144,12 @@ int main(int argc, char** argv) {
       printCompletion(shell);
     } else if (app.got("drain")) {
       drain(options, waiting.given() ? std::optional(std::chrono::seconds(wait)) : std::nullopt);
+    } else if (app.got("doctor")) {
+      return doctor(options, diagnosis) ? 0 : 1;
+    } else if (app.got("bundle")) {
+      bundle(options, diagnosis, archive);
+    } else if (app.got("lint")) {
+      return lint(options, files) ? 0 : 1;
     } else {
       return probe(socket, service) ? 0 : 1;
     }

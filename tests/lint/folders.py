@@ -13,7 +13,10 @@ BLOCKS = {
         "common": "",
         "common/netlink": "",
         "cni": "",
-        "deviceplugin/ctl": "",
+        "deviceplugin/ctl/lint": "cni",
+        "deviceplugin/ctl/doctor": "",
+        "deviceplugin/ctl/bundle": "common/netlink deviceplugin/ctl/doctor",
+        "deviceplugin/ctl": "common/netlink deviceplugin/ctl/bundle deviceplugin/ctl/doctor deviceplugin/ctl/lint",
         "deviceplugin/exporter": "",
     },
     "deviceplugin/": {

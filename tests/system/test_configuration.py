@@ -2,9 +2,6 @@
 or the kubelet changes with the key, and has the default without it."""
 
 import dataclasses
-import json
-import re
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +9,8 @@ import grpc
 import pytest
 import yaml
 
-from device_plugin import PROGRAM, DevicePlugin, write_config
+from configuration import keys_of_the_parser
+from device_plugin import DevicePlugin, write_config
 from documents import block
 from fake_datapath import FakeDatapath
 from kubelet import Kubelet
@@ -203,32 +201,6 @@ def test_what_is_told_is_the_default_and_changes_with_the_key(directory, row):
             wait_until(lambda: seen() == row.expected, lambda: f"{row.expected}; is {seen()}:\n{plugin.log()}", 15)
     finally:
         scene.stop()
-
-
-def known(directory, document):
-    """The keys that the parser expects in a map at the end of this document; none if it expects no map there."""
-    config = directory / "config.yaml"
-    config.write_text(json.dumps(document({"no-such-key": 1})))
-    done = subprocess.run([PROGRAM, "--validate", "--config", config], capture_output=True, text=True, check=False)
-    found = re.search(r"unknown key 'no-such-key' in .*; expected one of (.*)", done.stdout + done.stderr)
-    return found[1].split(", ") if found else []
-
-
-# Keys that the parser checks before the others of their map.
-REQUIRED = {"resources.": {"name": "nic"}, "resources.software.": {"ports": 1}}
-
-
-def keys_of_the_parser(directory, document=lambda value: value, path=""):
-    """Every key that has a value of its own, in the form of the parser's errors: "resources.socket.uid"."""
-    for key in known(directory, document):
-        for form in (lambda value: value), (lambda value: [value]):
-            def inner(value, form=form, key=key):
-                return document({**REQUIRED.get(path, {}), key: form(value)})
-            if known(directory, inner):
-                yield from keys_of_the_parser(directory, inner, f"{path}{key}.")
-                break
-        else:
-            yield path + key
 
 
 def keys_of_the_reference(value, path=""):

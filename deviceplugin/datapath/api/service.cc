@@ -2,11 +2,13 @@
 
 #include <chrono>
 #include <exception>
+#include <string>
 #include <utility>
 
 #include "common/errors.h"
 #include "common/known_fields.h"
 #include "common/log.h"
+#include "common/version.h"
 #include "deviceplugin/datapath/api/messages.h"
 #include "deviceplugin/datapath/api/watchers.h"
 #include "deviceplugin/datapath/attachments/datapath.h"
@@ -136,6 +138,9 @@ grpc::Status Service::List(grpc::ServerContext*, const datapath::v1::ListRequest
       *response->add_devices() = toMessage(state);
     for (const auto& live : datapath_.status.list()) *response->add_attachments() = toMessage(live);
     response->set_not_ready(datapath_.status.notReady());
+    response->set_version(programVersion());
+    for (const auto& [engine, version] : datapath_.status.engineVersions())
+      (*response->mutable_engine_versions())[engine] = version;
   });
 }
 

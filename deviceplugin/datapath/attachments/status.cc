@@ -29,6 +29,8 @@
 #include "deviceplugin/datapath/model/refused_error.h"
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
+#include "deviceplugin/datapath/processes/supervised_process.h"
+#include "deviceplugin/datapath/processes/switch_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {
@@ -173,6 +175,18 @@ unsigned Status::withheldDevices() const {
   const auto devices = node_.table.all();
   return static_cast<unsigned>(std::count_if(
       devices.begin(), devices.end(), [](const auto& entry) { return entry.second.withheld(); }));
+}
+
+std::map<std::string, std::string> Status::engineVersions() const {
+  std::map<std::string, std::string> versions;
+  for (const auto& [resource, vswitch] : node_.switches.all())
+    if (const auto process = vswitch->process())
+      versions["vdpa-switch of " + resource] = process->status().version;
+  for (const auto& [id, device] : node_.table.all())
+    if (device.record && device.record->device.backend == BackendKind::dpdk)
+      if (const auto process = node_.backends.dpdk.find(id))
+        versions["vdpa-pmd of " + id] = process->status().version;
+  return versions;
 }
 
 unsigned Status::engineDeaths() const {

@@ -1,6 +1,7 @@
 // Reports devices and attachments without changing them.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ class Status {
   std::string notReady() const { return node_.table.notReady(); }
   bool drained() const { return node_.table.closed(); }
   unsigned engineDeaths() const;
+  // By the engine's title, "vdpa-switch of vdpa.io/nic"; empty before its first answer.
+  std::map<std::string, std::string> engineVersions() const;
   unsigned withheldDevices() const;
 
  private:
