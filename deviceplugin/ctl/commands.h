@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +32,15 @@ void explain(const Options& options, const std::string& deviceId);
 // Stops everything that serves devices on this node. Waits up to `wait` (0: without limit) while
 // pods have devices; without `wait` it then fails at once.
 void drain(const Options& options, std::optional<std::chrono::seconds> wait);
+
+struct CaptureRequest {
+  std::string device;
+  std::string file = "-";         // standard output
+  std::optional<uint64_t> count;  // frames; none: until SIGINT, SIGTERM or the end of the port
+  uint32_t snapLength = 0;        // bytes of each frame
+};
+// Writes the frames of a port of the software switch, as pcapng. Blocks SIGINT and SIGTERM.
+void capture(const Options& options, const CaptureRequest& request);
 
 // True if the gRPC health service on the unix socket reports SERVING; prints one line.
 bool probe(const std::string& socketPath, const std::string& service);
