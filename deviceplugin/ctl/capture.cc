@@ -1,6 +1,7 @@
 // vdpactl capture. The switch's pollers write the frames into memory of ours, and this reads them
 // there: common/capture_ring.h. It asks the switch itself, since descriptors go with the request;
 // the switch ends the capture when the other end of our pipe is closed, for whatever reason.
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/signalfd.h>
@@ -18,6 +19,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -162,7 +164,7 @@ class Capturing {
     for (unsigned ring = 0; ring < session_.rings; ++ring)
       readers_.emplace_back(session_.memory.get(), ring);
     for (const auto& reason : session_.dropReasons) comments_.push_back("dropped: " + reason);
-    blocks_.section("vdpactl " + programVersion());
+    blocks_.section(fmt::format("vdpactl {}", programVersion()));
     blocks_.interface(request.device, description, request.snapLength);
   }
 
