@@ -34,6 +34,7 @@ constexpr Operation kOperations[] = {
     {Request::kStats, "stats"},
     {Request::kHold, "hold"},
     {Request::kGo, "go"},
+    {Request::kCapture, "capture"},
 };
 
 Request::OperationCase operationOf(const std::string& name) {
@@ -142,6 +143,9 @@ Request readRequest(const Json& json) {
       break;
     case Request::kGo:
       request.mutable_go();
+      break;
+    case Request::kCapture:  // without its descriptors
+      request.mutable_capture()->set_port(textAt(arguments, "port"));
       break;
     case Request::OPERATION_NOT_SET:
       break;

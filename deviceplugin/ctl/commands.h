@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -41,6 +42,15 @@ void bundle(const Options& options, const DiagnosisOptions& diagnosis, const std
 
 // Checks networks and pods in these files ("-": standard input). False if something is wrong.
 bool lint(const Options& options, const std::vector<std::string>& files);
+
+struct CaptureRequest {
+  std::string device;
+  std::string file = "-";         // standard output
+  std::optional<uint64_t> count;  // frames; none: until SIGINT, SIGTERM or the end of the port
+  uint32_t snapLength = 0;        // bytes of each frame
+};
+// Writes the frames of a port of the software switch, as pcapng. Blocks SIGINT and SIGTERM.
+void capture(const Options& options, const CaptureRequest& request);
 
 // True if the gRPC health service on the unix socket reports SERVING; prints one line.
 bool probe(const std::string& socketPath, const std::string& service);

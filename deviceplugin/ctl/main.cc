@@ -2,12 +2,14 @@
 #include <fmt/core.h>
 
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "common/capture_ring.h"
 #include "common/command_line.h"
 #include "common/version.h"
 #include "deviceplugin/ctl/client.h"
@@ -65,6 +67,19 @@ int main(int argc, char** argv) {
   app.option("--interval", seconds, "seconds between two readings with --watch")
       .showDefault()
       .range(0.1, 3600.0);
+  app.subcommand("capture",
+                 "write the frames of a software port as pcapng, those that are dropped with the "
+                 "reason as a comment,\n"
+                 "until interrupted: vdpactl capture nic-0 | tcpdump -r -");
+  CaptureRequest captured;
+  unsigned frames = 0;
+  captured.snapLength = vdpa::kMaxSnapLength;
+  app.option("device", captured.device, "a software port, attached to a pod").required();
+  app.option("-w", captured.file, "a file; -: standard output").showDefault();
+  const auto counted = app.option("-c", frames, "end after that many frames").range(1u, UINT32_MAX);
+  app.option("--snaplen", captured.snapLength, "bytes to keep of each frame")
+      .showDefault()
+      .range(1u, vdpa::kMaxSnapLength);
   app.subcommand(
       "drain",
       "before removing vdpa-datapath from the node: stop the processes that serve devices, undo "
@@ -142,6 +157,9 @@ int main(int argc, char** argv) {
       printStats(options, interval);
     } else if (app.got("completion")) {
       printCompletion(shell);
+    } else if (app.got("capture")) {
+      if (counted.given()) captured.count = frames;
+      capture(options, captured);
     } else if (app.got("drain")) {
       drain(options, waiting.given() ? std::optional(std::chrono::seconds(wait)) : std::nullopt);
     } else if (app.got("doctor")) {

@@ -22,8 +22,10 @@
 #include "common/event_loop.h"
 #include "common/log.h"
 #include "common/stop_signals.h"
+#include "common/unique_fd.h"
 #include "common/uplink_config.h"
 #include "common/version.h"
+#include "deviceplugin/datapath/switch/forwarding/counters.h"
 #include "deviceplugin/datapath/switch/forwarding/cycles.h"
 #include "deviceplugin/datapath/switch/forwarding/mac_table.h"
 #include "deviceplugin/datapath/switch/forwarding/poller.h"
@@ -87,7 +89,9 @@ Switch::Switch(SwitchOptions options, const OpenUplink& open)
       epoch_(pollersOf(options_)),
       control_(
           options_.control,
-          [this](const control::Request& request, Descriptors&) { return answer(request); },
+          [this](const control::Request& request, Descriptors& descriptors) {
+            return answer(request, descriptors);
+          },
           options_.controlFd),
       signalWatch_(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { stop(); }),
       controlWatch_(loop_, control_.fd(), EPOLLIN, [this](uint32_t) { control_.process(); }),
@@ -180,7 +184,16 @@ control::HelloAnswer Switch::hello() const {
   return hello;
 }
 
-control::Answer Switch::answer(const control::Request& request) {
+control::Capturing Switch::capture(const control::Capture& capture, Descriptors& descriptors) {
+  UniqueFd memory = descriptors.take(capture.memory());
+  UniqueFd pipe = descriptors.take(capture.pipe());
+  ports_->capture(capture.port(), capture.snap_length(), std::move(memory), std::move(pipe));
+  control::Capturing capturing;
+  for (const char* reason : kDropNames) capturing.add_drop_reasons(reason);
+  return capturing;
+}
+
+control::Answer Switch::answer(const control::Request& request, Descriptors& descriptors) {
   using control::Request;
   control::Answer answer;
   switch (request.operation_case()) {
@@ -214,6 +227,9 @@ control::Answer Switch::answer(const control::Request& request) {
       break;
     case Request::kGo:
       if (holding_.pending()) release("requested");
+      break;
+    case Request::kCapture:
+      *answer.mutable_capturing() = capture(request.capture(), descriptors);
       break;
     case Request::kStop:
       stop();

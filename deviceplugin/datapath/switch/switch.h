@@ -44,7 +44,8 @@ class Switch {
   void run();  // returns after "stop", SIGTERM or SIGINT
 
  private:
-  control::Answer answer(const control::Request& request);
+  control::Answer answer(const control::Request& request, Descriptors& descriptors);
+  control::Capturing capture(const control::Capture& capture, Descriptors& descriptors);
   std::string addPort(const control::Port& port);
   control::HelloAnswer hello() const;
   void send(control::Event event);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "deviceplugin/datapath/switch/forwarding/counters.h"
 #include "deviceplugin/datapath/switch/offload/net_offload.h"
 #include "deviceplugin/datapath/virtqueue/buffer_list.h"
 #include "deviceplugin/datapath/virtqueue/frame.h"
@@ -23,8 +24,13 @@ struct Burst {
   std::array<uint16_t, kMaxFrames> vlans;
   std::array<OffloadRequest, kMaxFrames> requests;  // only of those in `special`
   FrameSet special = 0;                             // those that are not plain: see isPlain()
-  uint32_t longest = 0;                             // bytes of the longest frame on a wire
-  uint64_t now = 0;                                 // cycles: when the pass began
+  // For a capture of its source: whose tag was removed, and what was dropped; of the others, the
+  // arrays have nothing.
+  FrameSet untagged = 0, dropped = 0;
+  std::array<uint16_t, kMaxFrames> tags;  // see tagControl()
+  std::array<Drop, kMaxFrames> reasons;
+  uint32_t longest = 0;  // bytes of the longest frame on a wire
+  uint64_t now = 0;      // cycles: when the pass began
 
   bool isSpecial(size_t i) const { return special >> i & 1; }
   // A frame's segments, the bytes of the longest, and those of all.

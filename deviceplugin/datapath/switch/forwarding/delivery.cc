@@ -10,6 +10,7 @@
 #include "common/mutex.h"
 #include "common/serving_page.h"
 #include "deviceplugin/datapath/switch/forwarding/burst.h"
+#include "deviceplugin/datapath/switch/forwarding/capture.h"
 #include "deviceplugin/datapath/switch/forwarding/counters.h"
 #include "deviceplugin/datapath/switch/forwarding/cpu_time.h"
 #include "deviceplugin/datapath/switch/forwarding/cycles.h"
@@ -77,22 +78,22 @@ Delivery::Delivery(unsigned poller, Uplink* uplink, Offences& offences, Notifier
 FrameSet Delivery::acceptable(const PortView& view, Counters& counters, const Burst& burst,
                               FrameSet frames) {
   if (!view.linkUp) {
-    counters.drop(Drop::linkDown, countOf(frames));
+    drop(view, counters, burst, frames, Drop::linkDown);
     return 0;
   }
   if (burst.longest > view.maxFrame) [[unlikely]] {
-    const uint64_t before = countOf(frames);
+    const FrameSet before = frames;
     forEachFrame(frames, [&](size_t i) {
       if (burst.segmentLength(i) > view.maxFrame) frames &= ~(FrameSet{1} << i);
     });
-    counters.drop(Drop::tooLong, before - countOf(frames));
+    drop(view, counters, burst, before & ~frames, Drop::tooLong);
   }
   if (view.receiveLimit) {
-    const uint64_t before = countOf(frames);
+    const FrameSet before = frames;
     forEachFrame(frames, [&](size_t i) {
       if (!view.receiveLimit->police(burst.wireBytes(i), burst.now)) frames &= ~(FrameSet{1} << i);
     });
-    counters.drop(Drop::rate, before - countOf(frames));
+    drop(view, counters, burst, before & ~frames, Drop::rate);
   }
   return frames;
 }
@@ -103,6 +104,39 @@ void Delivery::prefetch(const PortView& view, uint16_t pair) {
   std::visit([](const auto& ring) { ring.prefetch(); }, queue.ring);
 }
 
+// Frames that have got no place in a ring.
+void Delivery::drop(const PortView& view, Counters& counters, const Burst& burst, FrameSet frames,
+                    Drop reason) {
+  counters.drop(reason, countOf(frames));
+  if (!view.capture || frames == 0) [[likely]]
+    return;
+  Capture::Ring ring(*view.capture, poller_, Capture::Direction::kReceived, burst.now);
+  forEachFrame(frames, [&](size_t i) {
+    if (!view.trunk || burst.vlans[i] == view.vlan) return ring.dropped(burst.frames[i], reason);
+    virtqueue::Frame tagged = burst.frames[i];
+    insertTag(tagged, burst.vlans[i]);
+    ring.dropped(tagged, reason);
+  });
+}
+
+void Delivery::drop(const Target& to, size_t from, size_t count, Drop reason) {
+  to.counters.drop(reason, count);
+  if (!to.view.capture) [[likely]]
+    return;
+  Capture::Ring ring(*to.view.capture, poller_, Capture::Direction::kReceived, to.now);
+  for (size_t i = from; i < from + count; ++i) ring.dropped(*run_.frames[i], reason);
+}
+
+// As the pod gets them.
+void Delivery::captureRun(const Target& to, size_t from, size_t count) {
+  Capture::Ring ring(*to.view.capture, poller_, Capture::Direction::kReceived, to.now);
+  for (size_t i = 0; i < count; ++i)
+    if (places_[i].room == virtqueue::Place::Room::kFound)
+      ring.forwarded(*run_.frames[from + i]);
+    else
+      ring.dropped(*run_.frames[from + i], Drop::rxFull);
+}
+
 void Delivery::toPort(Port& port, const PortView& view, const Burst& burst, FrameSet frames,
                       uint16_t pair) {
   Counters& counters = port.counters[poller_];
@@ -111,7 +145,7 @@ void Delivery::toPort(Port& port, const PortView& view, const Burst& burst, Fram
   ReceiveQueue* queue = view.receiveCount > 0 ? view.receive[pair % view.receiveCount] : nullptr;
   if (!queue || queue->broken.load(std::memory_order_relaxed) || debt_.owes(port.number, burst.now))
       [[unlikely]] {
-    counters.drop(Drop::rxFull, countOf(frames));
+    drop(view, counters, burst, frames, Drop::rxFull);
     return;
   }
   const Target to{port, view, *queue, counters, burst.now};
@@ -144,7 +178,8 @@ template <typename R>
 void Delivery::finishInto(const Target& to, R& ring, const Burst& burst, size_t i) {
   flush(to, ring);
   const auto all = finisher_.finish(burst.frames[i], burst.requests[i], to.queue.offloads);
-  if (all.empty()) to.counters.drop(Drop::badOffload, 1);  // its sender has changed it since
+  if (all.empty())  // its sender has changed it since
+    drop(to.view, to.counters, burst, FrameSet{1} << i, Drop::badOffload);
   for (const auto& finished : all) {
     if (run_.count == Burst::kMaxFrames) flush(to, ring);
     if (to.view.trunk)
@@ -172,7 +207,7 @@ void Delivery::flush(const Target& to, R& ring) {
   for (size_t done = 0; done < run_.count;) {
     const size_t handled = writeSome(to, ring, done);
     if (handled == 0) {
-      to.counters.drop(Drop::rxFull, run_.count - done);
+      drop(to, done, run_.count - done, Drop::rxFull);
       break;
     }
     done += handled;
@@ -218,6 +253,8 @@ size_t Delivery::writeSome(const Target& to, R& ring, size_t from) {
     ++packets;
     bytes += run_.wireBytes[from + i];
   }
+  if (to.view.capture) [[unlikely]]
+    captureRun(to, from, handled);
   ring.fill(lease, buffers_);
   bool notify;
   {

@@ -66,6 +66,11 @@ class Delivery {
 
   FrameSet acceptable(const PortView& view, Counters& counters, const Burst& burst,
                       FrameSet frames);
+  void drop(const PortView& view, Counters& counters, const Burst& burst, FrameSet frames,
+            Drop reason);
+  // Of the run, from `from` on.
+  void drop(const Target& to, size_t from, size_t count, Drop reason);
+  void captureRun(const Target& to, size_t from, size_t count);
   template <typename R>
   void fillRuns(const Target& to, R& ring, const Burst& burst, FrameSet frames);
   template <typename R>

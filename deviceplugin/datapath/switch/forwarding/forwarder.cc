@@ -10,6 +10,7 @@
 
 #include "common/serving_page.h"
 #include "deviceplugin/datapath/switch/forwarding/burst.h"
+#include "deviceplugin/datapath/switch/forwarding/capture.h"
 #include "deviceplugin/datapath/switch/forwarding/counters.h"
 #include "deviceplugin/datapath/switch/forwarding/mac_table.h"
 #include "deviceplugin/datapath/switch/forwarding/memo.h"
@@ -31,6 +32,11 @@ namespace vdpa::vswitch {
 namespace {
 
 constexpr uint8_t kDataValid = 2;  // VIRTIO_NET_HDR_F_DATA_VALID (virtio 1.2, 5.1.6)
+
+// Whether frames are dropped for this before they are read.
+bool isUnread(Drop reason) {
+  return reason == Drop::linkDown || reason == Drop::chainTooLong || reason == Drop::runt;
+}
 
 }  // namespace
 
@@ -61,10 +67,13 @@ size_t Forwarder::serve(TransmitQueue& queue, const PortView& view, Memo& memo, 
         if (view.linkUp) {
           begin(from, time);
           readQueue(from, queue, taken, time);
+          if (view.capture) [[unlikely]]
+            capture(from, queue, taken);
           deliver(from);
           serving_.begin(from.port.number, queue.index);
         } else {
-          drop(from, Drop::linkDown, taken);
+          burst_.now = time.now;
+          dropAll(from, queue, taken);
         }
         if (virtqueue::giveBack(ring, burst_.list, lease)) notifier_.notify(queue);
         return taken;
@@ -91,7 +100,7 @@ size_t Forwarder::serveUplink(Memo& memo, size_t most, const Time& time) {
       frame = virtqueue::frameOf(received[i].data, received[i].length);
       bytes += frame.length;
       if (frame.length < kEthernetHeader) {
-        drop(from, Drop::runt);
+        drop(from, i, Drop::runt);
         continue;
       }
       burst_.vlans[i] = from.view.vlan;
@@ -110,7 +119,7 @@ size_t Forwarder::serveUplink(Memo& memo, size_t most, const Time& time) {
     from.port.counters[poller_].txBytes.add(bytes);
     deliver(from);
   } else {
-    drop(from, Drop::linkDown, count);
+    port->counters[poller_].drop(Drop::linkDown, count);
   }
   shared_.uplink->release(poller_);
   return count;
@@ -118,7 +127,7 @@ size_t Forwarder::serveUplink(Memo& memo, size_t most, const Time& time) {
 
 void Forwarder::begin(const Origin& from, const Time& time) {
   burst_.now = time.now;
-  burst_.special = 0;
+  burst_.special = burst_.untagged = burst_.dropped = 0;
   burst_.longest = 0;
   flood_.segments = 0;
   from.memo.begin({shared_.table.changes(), time.seconds, time.generation});
@@ -135,17 +144,17 @@ void Forwarder::readQueue(const Origin& from, const TransmitQueue& queue, size_t
     virtqueue::Frame& frame = burst_.frames[i];
     if (buffer.pieces > kMaxPieces) [[unlikely]] {
       bytes += std::min(buffer.length, most);
-      drop(from, Drop::chainTooLong);
+      drop(from, i, Drop::chainTooLong);
       continue;
     }
     if (!virtqueue::readFrame(burst_.list, buffer, queue.format.headerSize, frame)) [[unlikely]] {
-      drop(from, Drop::runt);
+      drop(from, i, Drop::runt);
       continue;
     }
     const uint32_t length = frame.length, counted = std::min(length, most);
     bytes += counted;
     if (length < kEthernetHeader) [[unlikely]] {
-      drop(from, Drop::runt);
+      drop(from, i, Drop::runt);
       continue;
     }
     // Untagged frames of a trunk port have its native VLAN, or none.
@@ -168,6 +177,36 @@ void Forwarder::readQueue(const Origin& from, const TransmitQueue& queue, size_t
     from.view.sendLimit->charge(bytes, time.now);
 }
 
+// Of a port whose link is down.
+void Forwarder::dropAll(const Origin& from, const TransmitQueue& queue, size_t count) {
+  burst_.dropped = 0;
+  for (size_t i = 0; i < count; ++i) drop(from, i, Drop::linkDown);
+  if (from.view.capture) capture(from, queue, count);
+}
+
+// As the pod sent them. Those that were dropped before they were read are read now.
+void Forwarder::capture(const Origin& from, const TransmitQueue& queue, size_t count) {
+  Capture::Ring ring(*from.view.capture, poller_, Capture::Direction::kSent, burst_.now);
+  virtqueue::Frame copy;
+  for (size_t i = 0; i < count; ++i) {
+    const bool dropped = burst_.dropped >> i & 1;
+    const virtqueue::Frame* frame = &burst_.frames[i];
+    if (dropped && isUnread(burst_.reasons[i])) {
+      copy.length = copy.headBytes = 0;
+      virtqueue::readFrame(burst_.list, burst_.list[i], queue.format.headerSize, copy);
+      frame = &copy;
+    } else if (burst_.untagged >> i & 1) {
+      copy = *frame;
+      insertTag(copy, burst_.tags[i]);
+      frame = &copy;
+    }
+    if (dropped)
+      ring.dropped(*frame, burst_.reasons[i]);
+    else
+      ring.forwarded(*frame);
+  }
+}
+
 // Takes the tag from a frame that may have one. False: it is dropped.
 bool Forwarder::untag(const Origin& from, size_t i, uint16_t type) {
   virtqueue::Frame& frame = burst_.frames[i];
@@ -181,11 +220,13 @@ bool Forwarder::untag(const Origin& from, size_t i, uint16_t type) {
     // An access port has one VLAN, and no tags.
     allowed = false;
   } else {
+    burst_.tags[i] = tagControl(frame);
+    burst_.untagged |= FrameSet{1} << i;
     burst_.vlans[i] = removeTag(frame);
     // A second tag would reach an access port.
     allowed = !trunk || (trunk->test(burst_.vlans[i]) && !isTag(typeOf(frame)));
   }
-  if (!allowed) drop(from, Drop::vlan);
+  if (!allowed) drop(from, i, Drop::vlan);
   return allowed;
 }
 
@@ -199,7 +240,7 @@ bool Forwarder::readOffloads(const Origin& from, const TransmitQueue& queue, siz
     return true;
   if (tagged) shiftOffsets(header, -static_cast<int>(kTagBytes));
   if (!readRequest(header, frame, queue.offloads, burst_.requests[i])) {
-    drop(from, Drop::badOffload);
+    drop(from, i, Drop::badOffload);
     return false;
   }
   burst_.special |= FrameSet{1} << i;
@@ -209,7 +250,7 @@ bool Forwarder::readOffloads(const Origin& from, const TransmitQueue& queue, siz
 inline void Forwarder::admit(const Origin& from, size_t i, const Time& time) {
   const uint32_t length = burst_.segmentLength(i);
   if (length > from.view.maxFrame) [[unlikely]]
-    return drop(from, Drop::tooLong);
+    return drop(from, i, Drop::tooLong);
   burst_.longest = std::max(burst_.longest, length);
   const AddressPair pair(burst_.frames[i], burst_.vlans[i]);
   const Verdict* known = from.memo.find(pair);
@@ -220,13 +261,13 @@ inline void Forwarder::send(const Origin& from, size_t i, Verdict verdict) {
   const FrameSet frame = FrameSet{1} << i;
   if (verdict <= kLastPort) [[likely]]
     return add(verdict, frame);
-  if (verdict == kSpoofed) return drop(from, Drop::spoofed);
+  if (verdict == kSpoofed) return drop(from, i, Drop::spoofed);
   if (verdict != kToAll) return;
   const uint32_t segments = burst_.segments(i);
   if (flood_.segments + segments > kMaxFlooded) [[unlikely]]
-    return drop(from, Drop::storm);
+    return drop(from, i, Drop::storm);
   if (from.view.stormLimit && !from.view.stormLimit->police(segments, burst_.now))
-    return drop(from, Drop::storm);
+    return drop(from, i, Drop::storm);
   flood_.segments += segments;
   if (flood_.vlan != burst_.vlans[i]) flood(from);
   flood_.vlan = burst_.vlans[i];

@@ -73,9 +73,14 @@ class Forwarder {
   void add(MacTable::Port port, FrameSet frames);
   void flood(const Origin& from);
   void deliver(const Origin& from);
-  void drop(const Origin& from, Drop reason, uint64_t count = 1) {
-    from.port.counters[poller_].drop(reason, count);
+  // One of the burst's frames.
+  void drop(const Origin& from, size_t i, Drop reason) {
+    burst_.dropped |= FrameSet{1} << i;
+    burst_.reasons[i] = reason;
+    from.port.counters[poller_].drop(reason, 1);
   }
+  void dropAll(const Origin& from, const TransmitQueue& queue, size_t count);
+  void capture(const Origin& from, const TransmitQueue& queue, size_t count);
 
   const unsigned poller_;
   const Shared shared_;

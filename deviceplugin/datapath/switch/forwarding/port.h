@@ -21,6 +21,8 @@ inline constexpr uint16_t kMaxQueuePairs = 16;
 
 using VlanSet = std::bitset<4096>;
 
+class Capture;
+
 // Immutable: a change makes a new one, and the old one is retired (epoch.h).
 struct PortView {
   bool linkUp = false;
@@ -32,6 +34,7 @@ struct PortView {
   std::shared_ptr<const VlanSet> trunk;  // VLANs of tagged frames; null: an access port
   uint16_t maxFrame = 0;                 // bytes, without a VLAN tag
   uint64_t mac = 0;                      // packed()
+  const Capture* capture = nullptr;      // null: nobody captures its frames
   RateLimit* sendLimit = nullptr;        // of what the pod sends; null: none
   RateLimit* receiveLimit = nullptr;     // of what it receives; null: none
   RateLimit* stormLimit = nullptr;       // frames a second that it may send to all; null: none

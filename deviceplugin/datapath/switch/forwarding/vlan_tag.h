@@ -28,6 +28,13 @@ inline uint16_t typeOf(const virtqueue::Frame& frame) {
   return type;
 }
 
+// The priority and the VLAN of a frame's tag.
+inline uint16_t tagControl(const virtqueue::Frame& frame) {
+  uint16_t control;
+  std::memcpy(&control, frame.head.data() + kTagOffset + sizeof kTagType, sizeof control);
+  return __builtin_bswap16(control);
+}
+
 // Removes the tag of a frame that has one and is long enough for it. Returns its VLAN.
 inline uint16_t removeTag(virtqueue::Frame& frame) {
   std::byte* at = frame.head.data() + kTagOffset;
@@ -39,6 +46,7 @@ inline uint16_t removeTag(virtqueue::Frame& frame) {
   return __builtin_bswap16(control) & kVlanMask;
 }
 
+// `vlan`: with its priority, if it has one.
 inline void insertTag(virtqueue::Frame& frame, uint16_t vlan) {
   static_assert(virtqueue::Frame::kHeadRoom >= kTagBytes);
   std::byte* at = frame.head.data() + kTagOffset;

@@ -153,6 +153,7 @@ void Ports::remove(const std::string& id) {
   const MacTable::Port number = entry->port->number;
   entry->removed = true;
   entry->opening.cancel();
+  if (entry->capturing) endCapture(*entry);
   closeSocket(*entry);
   ::unlink(markOf(*entry).c_str());
   endConnection(entry);
@@ -184,6 +185,7 @@ void Ports::addAddress(const Entry& entry) {
 
 void Ports::publish(Entry& entry) {
   auto view = std::make_unique<PortView>(viewOf(entry.settings, entry.policy, entry.limits));
+  view->capture = captureOf(entry);
   if (entry.connection) {
     entry.connection->setLink(view->linkUp);
     for (ReceiveQueue* queue : entry.connection->receive())

@@ -85,6 +85,10 @@ class Ports {
   // While held, frames from pods stay in their rings; pods can still connect and disconnect. Takes
   // effect with a pass.
   void hold(bool held);
+  // Writes the port's frames to `memory` until the other end of `pipe` is closed, or the port is
+  // removed; `pipe` is closed then, after the last frame. Throws std::exception with the reason
+  // why not.
+  void capture(const std::string& id, uint32_t snapLength, UniqueFd memory, UniqueFd pipe);
   // Takes all ports from the pollers for good. Next, end the pollers and call Epoch::runAll().
   void end();
   std::vector<std::string> ids() const;
@@ -105,6 +109,7 @@ class Ports {
   static constexpr size_t kMaxClosing = 4;
   static constexpr std::chrono::minutes kShortage{1};  // between lines about it
 
+  struct Capturing;
   struct Entry {
     Entry(EventLoop& loop, uint64_t cyclesPerSecond, EventLoop::Task open)
         : limits(cyclesPerSecond),
@@ -134,7 +139,8 @@ class Ports {
     std::optional<Clock::time_point> closedUntil;
     EventLoop::Timer opening;  // fires at closedUntil
     unsigned offences = 0;
-    std::optional<Closure> closure;  // while the port is closed because of it
+    std::shared_ptr<Capturing> capturing;  // null: nobody captures
+    std::optional<Closure> closure;        // while the port is closed because of it
   };
   using Entries = std::map<std::string, std::shared_ptr<Entry>>;  // by ID
 
@@ -163,6 +169,9 @@ class Ports {
   void onEnded(Entry& entry, const std::string& reason);
   void endConnection(const std::shared_ptr<Entry>& entry);
   Poller& pollerOf(const TransmitQueue& queue);
+
+  static const Capture* captureOf(const Entry& entry);
+  void endCapture(Entry& entry);
 
   void handleOffences();
   void punish(const std::shared_ptr<Entry>& entry, Offence offence);

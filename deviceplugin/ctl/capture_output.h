@@ -1,0 +1,26 @@
+// Where a capture goes: a file, or a pipe whose reader may be slow, stopped or gone.
+#pragma once
+
+#include <string>
+
+#include "common/unique_fd.h"
+
+namespace vdpa::ctl {
+
+class CaptureOutput {
+ public:
+  // "-": standard output, which must not be a terminal. A file is made with mode 0600, for what it
+  // holds, or made empty. Throws std::runtime_error naming it.
+  explicit CaptureOutput(const std::string& file);
+
+  // Writes what there is room for, and takes it out of `bytes`. Never waits for a pipe's reader.
+  // False: the reader is gone. Throws std::system_error.
+  bool write(std::string& bytes);
+  int fd() const { return own_ ? own_.get() : STDOUT_FILENO; }  // to wait for room
+
+ private:
+  std::string name_;
+  UniqueFd own_;
+};
+
+}  // namespace vdpa::ctl
