@@ -6,6 +6,7 @@ programs=(
   "$1/deviceplugin/vdpa-device-plugin"
   "$1/deviceplugin/exporter/vdpa-exporter"
   "$1/deviceplugin/ctl/vdpactl"
+  "$1/deviceplugin/ping/vdpa-ping"
   "$1/deviceplugin/datapath/vdpa-datapath"
   "$1/deviceplugin/datapath/worker/vdpa-worker"
   "$1/deviceplugin/datapath/switch/vdpa-switch"

@@ -53,6 +53,10 @@ BLOCKS = {
         "switch": "switch/forwarding switch/ports switch/uplink",
         "pmd": "dpdk memory_guard",
     },
+    " ": {  # a pod's side of a device
+        "deviceplugin/guest": "deviceplugin/datapath/vhost_user deviceplugin/datapath/virtqueue",
+        "deviceplugin/ping": "deviceplugin/datapath/virtqueue deviceplugin/guest",
+    },
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
 

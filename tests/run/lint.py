@@ -24,8 +24,8 @@ def lint(what="check"):
     others = {
         "clang-format": ["clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *_files("*.cc", "*.h")],
         "ruff": [ruff, "check", *fix, "--quiet", "--config", "tests/ruff.toml", "--cache-dir", "build/ruff",
-                 *_files("*.py")],
-        "shellcheck": ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR", *_shell_scripts()],
+                 *_files("*.py"), *_scripts("python3")],
+        "shellcheck": ["shellcheck", "--external-sources", "--check-sourced", "--source-path=SCRIPTDIR", *_scripts("sh")],
         "subjects": python("tests/lint/subjects.py"),
         "dashboard": python("tests/lint/dashboard.py"),
         "folders": python("tests/lint/folders.py"),
@@ -51,9 +51,9 @@ def _files(*patterns):
     return subprocess.check_output(["git", "ls-files", *patterns], text=True).split()
 
 
-def _shell_scripts():
+def _scripts(interpreter):
     """The executable scripts; shellcheck follows the files that they source."""
-    found = subprocess.check_output(["git", "grep", "--files-with-matches", "-E", "^#!.*sh$"], text=True)
+    found = subprocess.check_output(["git", "grep", "--files-with-matches", "-E", f"^#!.*{interpreter}$"], text=True)
     return found.split()
 
 

@@ -1,17 +1,20 @@
 """vdpa-datapath with devices of the dpdk backend: a vdpa-pmd for each attached one, here with the driver that needs no card."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 from grpc import StatusCode
 
 import rpc
-from datapath import NEXT, WORKER_DIRS, Datapath, owner, read_json, refused
+from datapath import NEXT, WORKER_DIRS, Datapath, owner, read_json, refused, settings
 from pmd import PROGRAM, programs, sysfs
 from kubelet import PodResources
-from support import wait_until
+from support import BUILD, wait_until
+from switch import Control
 from testpmd import application
 
 pytestmark = pytest.mark.packets
@@ -136,3 +139,14 @@ def test_devargs_reach_the_driver(scene, directory):
     with application(directory, scene.socket(DEVICE), queues=2) as app:
         scene.wait_log(f"vdpa-pmd of {DEVICE} is not running")
         app.wait_received(10000, "after the crash")
+
+
+def test_vdpa_ping_drives_the_device(scene, directory):
+    """The driver of these tests sends every frame back to its sender, where nobody answers a request of his own."""
+    scene.attach(owner(), DEVICE, settings(mac="02:00:00:00:00:01"))
+    done = subprocess.run([BUILD / "deviceplugin/ping/vdpa-ping", "--run-dir", scene.run_dir / "devices", "measure",
+                           "--timeout", "1"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1 and f"nobody answers a broadcast from {DEVICE}" in done.stderr
+    with contextlib.closing(Control(scene.run_dir / "pmds" / DEVICE / "control.sock")) as control:
+        packets = {queue["queue"]: queue["packets"] for queue in control.call("stats")["queues"]}
+    assert packets[1] >= packets[0] >= 5, "sent, and received"

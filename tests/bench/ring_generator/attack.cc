@@ -13,9 +13,9 @@
 
 #include "common/errors.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/guest/guest.h"
+#include "deviceplugin/guest/shared_memory.h"
 #include "tests/bench/ring_generator/frames.h"
-#include "tests/bench/ring_generator/guest.h"
-#include "tests/bench/ring_generator/shared_memory.h"
 
 namespace vdpa::bench {
 namespace {

@@ -7,11 +7,14 @@
 #include <memory>
 #include <vector>
 
+#include "deviceplugin/guest/guest.h"
+#include "deviceplugin/guest/shared_memory.h"
 #include "tests/bench/ring_generator/frames.h"
-#include "tests/bench/ring_generator/guest.h"
-#include "tests/bench/ring_generator/shared_memory.h"
 
 namespace vdpa::bench {
+
+using guest::Guest;
+using guest::SharedMemory;
 
 enum class Attack {
   kNone,       // they are only connected

@@ -23,16 +23,17 @@
 #include "common/resource_limit.h"
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/virtqueue/net_header.h"
+#include "deviceplugin/guest/guest.h"
+#include "deviceplugin/guest/shared_memory.h"
 #include "tests/bench/ring_generator/attack.h"
 #include "tests/bench/ring_generator/clock.h"
 #include "tests/bench/ring_generator/frames.h"
-#include "tests/bench/ring_generator/guest.h"
-#include "tests/bench/ring_generator/shared_memory.h"
 #include "tests/bench/ring_generator/traffic.h"
 
 namespace {
 
 using namespace vdpa::bench;
+using namespace vdpa::guest;
 namespace feature = vdpa::vhost_user::feature;
 
 constexpr uint32_t kFcs = 4;          // bytes; on a wire, not in memory

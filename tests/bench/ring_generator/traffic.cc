@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "deviceplugin/guest/guest.h"
 #include "tests/bench/ring_generator/clock.h"
 #include "tests/bench/ring_generator/frames.h"
-#include "tests/bench/ring_generator/guest.h"
 
 namespace vdpa::bench {
 namespace {

@@ -8,11 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "deviceplugin/guest/guest.h"
+#include "deviceplugin/guest/histogram.h"
 #include "tests/bench/ring_generator/frames.h"
-#include "tests/bench/ring_generator/guest.h"
-#include "tests/bench/ring_generator/histogram.h"
 
 namespace vdpa::bench {
+
+using guest::Guest;
+using guest::Histogram;
+using guest::Received;
 
 enum class Pattern {
   kOne,        // the first of each pair of guests to the second

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 
 class Histogram {
  public:
@@ -49,4 +49,4 @@ class Histogram {
   uint64_t total_ = 0;
 };
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

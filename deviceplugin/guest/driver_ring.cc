@@ -1,4 +1,4 @@
-#include "tests/bench/ring_generator/driver_ring.h"
+#include "deviceplugin/guest/driver_ring.h"
 
 #include <bit>
 #include <cstddef>
@@ -11,9 +11,9 @@
 #include "deviceplugin/datapath/virtqueue/ring_layout.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
 #include "deviceplugin/datapath/virtqueue/wire.h"
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/shared_memory.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 
 using namespace vdpa::virtqueue;
 
@@ -49,7 +49,8 @@ DriverRing::DriverRing(SharedMemory& memory, Direction direction, const RingOpti
       direction_(direction),
       descriptors_(memory.allocate(kDescriptorSize * options.size, kLine)),
       driver_(memory.allocate(driverBytes(options.format, options.size), kLine)),
-      device_(memory.allocate(deviceBytes(options.format, options.size), kLine)) {
+      device_(memory.allocate(deviceBytes(options.format, options.size), kLine)),
+      calls_(options.calls) {
   if (!packed() && !std::has_single_bit(options.size))
     throw std::logic_error("the size of a split ring is a power of two");
   if (options.pieces == 0 || buffers() == 0)
@@ -228,16 +229,22 @@ Position DriverRing::after(Position position, uint32_t entries) const {
   return {static_cast<uint16_t>(index - options_.size), !position.wrap};
 }
 
+void DriverRing::setCalls(bool on) {
+  calls_ = on;
+  askForCalls();
+  fullFence();
+}
+
 void DriverRing::askForCalls() {
   if (packed()) {
-    store(driver_, (options_.calls ? packed::kEnable : packed::kDisable) << packed::kFlagsShift);
+    store(driver_, (calls_ ? packed::kEnable : packed::kDisable) << packed::kFlagsShift);
   } else if (options_.eventIndex) {
     // After the next buffer, or so far back that 65,535 buffers come first.
     store(driver_ + split::kRing + split::kAvailableElement * size_t{options_.size},
-          static_cast<uint16_t>(options_.calls ? seen_ : seen_ - 1));
+          static_cast<uint16_t>(calls_ ? seen_ : seen_ - 1));
   } else {
-    store(driver_ + split::kFlags, options_.calls ? uint16_t{0} : split::kNoInterrupt);
+    store(driver_ + split::kFlags, calls_ ? uint16_t{0} : split::kNoInterrupt);
   }
 }
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

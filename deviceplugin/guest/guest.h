@@ -1,4 +1,5 @@
-// A guest: one queue pair on one vhost-user connection, with a driver that polls.
+// A guest: one queue pair on one vhost-user connection, with a driver that polls, or sleeps until
+// frames come.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +12,11 @@
 
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/virtqueue/net_header.h"
-#include "tests/bench/ring_generator/driver_ring.h"
-#include "tests/bench/ring_generator/front_end.h"
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/driver_ring.h"
+#include "deviceplugin/guest/front_end.h"
+#include "deviceplugin/guest/shared_memory.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 
 struct GuestOptions {
   uint64_t features = 0;  // wanted
@@ -27,7 +28,7 @@ struct GuestOptions {
   // More than one descriptor for each frame to send, the header in the first.
   uint32_t pieces = 1;
   bool indirect = false;
-  bool calls = false;  // ask for notifications
+  bool calls = false;  // ask for notifications from the beginning
 };
 
 // A received frame. Valid during the call that hands it over.
@@ -64,7 +65,10 @@ class Guest {
 
   uint64_t features() const { return features_; }
   FrontEnd& frontEnd() { return frontEnd_; }
+  // An eventfd that becomes readable when frames have come, while notifications are asked for.
   int receiveCall() const { return receiveCall_; }
+  // To be followed by receive() before a sleep: frames may have come meanwhile.
+  void setReceiveCalls(bool on) { receive_.setCalls(on); }
 
   // Where the frame in each transmit buffer begins, to prepare them; the header precedes it. There
   // is one piece.
@@ -146,4 +150,4 @@ class Guest {
   uint32_t missing_ = 0;  // buffers of the frame that is being received
 };
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

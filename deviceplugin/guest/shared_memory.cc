@@ -1,4 +1,4 @@
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/shared_memory.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,7 +10,7 @@
 
 #include "common/errors.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 namespace {
 
 constexpr size_t kPage = 4096;
@@ -19,7 +19,7 @@ constexpr size_t kPage = 4096;
 
 SharedMemory::SharedMemory(size_t bytes)
     : size_((bytes + kPage - 1) / kPage * kPage),
-      file_(checked(::memfd_create("ring-generator", MFD_CLOEXEC), "cannot create a memfd")) {
+      file_(checked(::memfd_create("guest", MFD_CLOEXEC), "cannot create a memfd")) {
   checked(::ftruncate(file_.get(), static_cast<off_t>(size_)), "cannot size a memfd");
   void* at = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
   if (at == MAP_FAILED) throw systemError(errno, "cannot map {} bytes", size_);
@@ -37,10 +37,15 @@ std::byte* SharedMemory::allocate(size_t bytes, size_t alignment) {
   return start_ + at;
 }
 
+void SharedMemory::populate() const {
+  for (size_t at = 0; at < size_; at += kPage)
+    *const_cast<volatile std::byte*>(start_ + at) = std::byte{0};
+}
+
 void SharedMemory::punch(size_t offset, size_t bytes) const {
   checked(::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                       static_cast<off_t>(offset), static_cast<off_t>(bytes)),
           "cannot punch a hole");
 }
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

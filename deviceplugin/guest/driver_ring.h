@@ -1,6 +1,6 @@
-// The driver's side of a virtqueue, made for speed and for a device that is under test: split or
-// packed (virtio 1.2, 2.7 and 2.8). It has as many buffers as fit; each is known by a number, and
-// takes the same number of the ring's entries as any other.
+// The driver's side of a virtqueue, made for speed, for vdpa-ping and for tests of devices: split
+// or packed (virtio 1.2, 2.7 and 2.8). It has as many buffers as fit; each is known by a number,
+// and takes the same number of the ring's entries as any other.
 #pragma once
 
 #include <cstddef>
@@ -10,9 +10,9 @@
 
 #include "deviceplugin/datapath/virtqueue/buffer_list.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/shared_memory.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 
 struct RingOptions {
   virtqueue::Format format = virtqueue::Format::kSplit;
@@ -21,7 +21,7 @@ struct RingOptions {
   bool indirect = false;    // they are in a table, and the buffer takes one entry
   bool eventIndex = false;  // negotiated
   bool inOrder = false;     // negotiated
-  bool calls = false;       // whether to ask for notifications; the driver polls either way
+  bool calls = false;       // whether to ask for notifications at first; see setCalls()
 };
 
 // A part of a buffer. Its length in bytes is written to the ring as it is, even if it is wrong.
@@ -52,6 +52,9 @@ class DriverRing {
   // Makes `count` buffers available, in this order; `pieces` has those of each, one after the
   // other. A split ring's receive descriptors are written the first time only: they don't change.
   void add(std::span<const uint32_t> buffers, std::span<const Piece> pieces);
+  // Whether the device is to notify of used buffers. A driver that switches it on must take() once
+  // more before it sleeps: the device may have used a buffer before it saw that.
+  void setCalls(bool on);
   // Whether the device asks to be notified of what was added since the last call.
   bool wantsKick();
 
@@ -75,11 +78,12 @@ class DriverRing {
   std::byte *descriptors_, *driver_, *device_, *tables_ = nullptr;
   std::vector<Used> used_;
   std::vector<bool> written_;  // by buffer: its descriptors are in the ring, or in its table
-  uint32_t nextUsed_ = 0;      // buffer, of a device that uses them in order
+  bool calls_;
+  uint32_t nextUsed_ = 0;  // buffer, of a device that uses them in order
   // Split: indices that count up. Packed: entries with wrap counters.
   uint16_t available_ = 0, seen_ = 0, kickedAt_ = 0;
   virtqueue::Position next_{0, true}, nextSeen_{0, true};
   uint32_t addedSinceKick_ = 0;  // entries
 };
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

@@ -9,9 +9,9 @@
 #include "common/unique_fd.h"
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/shared_memory.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 
 // All methods throw std::runtime_error, with the socket's path, if the back-end ends the connection
 // or doesn't answer within ten seconds.
@@ -46,4 +46,4 @@ class FrontEnd {
   UniqueFd socket_;
 };
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

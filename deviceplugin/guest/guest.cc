@@ -1,4 +1,4 @@
-#include "tests/bench/ring_generator/guest.h"
+#include "deviceplugin/guest/guest.h"
 
 #include <sys/eventfd.h>
 
@@ -15,11 +15,11 @@
 #include "deviceplugin/datapath/virtqueue/buffer_reader.h"
 #include "deviceplugin/datapath/virtqueue/net_header.h"
 #include "deviceplugin/datapath/virtqueue/ring_layout.h"
-#include "tests/bench/ring_generator/driver_ring.h"
-#include "tests/bench/ring_generator/front_end.h"
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/driver_ring.h"
+#include "deviceplugin/guest/front_end.h"
+#include "deviceplugin/guest/shared_memory.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 namespace {
 
 using virtqueue::Direction;
@@ -198,4 +198,4 @@ void Guest::notify() {
   ::eventfd_write(transmitKick_, 1);
 }
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

@@ -6,7 +6,7 @@
 
 #include "common/unique_fd.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 
 // Not thread-safe, but for punch().
 class SharedMemory {
@@ -19,6 +19,9 @@ class SharedMemory {
 
   // Zeroed; never freed. Throws std::logic_error once everything is allocated.
   std::byte* allocate(size_t bytes, size_t alignment);
+
+  // Takes the memory that the pages need, so that no other process takes it on its own account.
+  void populate() const;
 
   int fd() const { return file_.get(); }
   std::byte* start() const { return start_; }
@@ -40,4 +43,4 @@ inline uint64_t addressOf(const std::byte* at) {
   return reinterpret_cast<uint64_t>(at);
 }
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest

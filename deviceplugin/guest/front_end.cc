@@ -1,4 +1,4 @@
-#include "tests/bench/ring_generator/front_end.h"
+#include "deviceplugin/guest/front_end.h"
 
 #include <fmt/core.h>
 #include <poll.h>
@@ -18,9 +18,9 @@
 #include "common/errors.h"
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/virtqueue/ring_setup.h"
-#include "tests/bench/ring_generator/shared_memory.h"
+#include "deviceplugin/guest/shared_memory.h"
 
-namespace vdpa::bench {
+namespace vdpa::guest {
 namespace {
 
 using vhost_user::Request;
@@ -133,4 +133,4 @@ uint64_t FrontEnd::ask(Request request) const {
   return reply.value;
 }
 
-}  // namespace vdpa::bench
+}  // namespace vdpa::guest
