@@ -18,7 +18,9 @@ PLATFORMS = yaml.safe_load((CHART / "files" / "platforms.yaml").read_text())
 UPLINK = "resources: [{name: nic, software: {ports: 1, uplink: {netdev: eth1}}}]"
 POOLS = {"nodePools": [{"name": name, "nodeSelector": {"pool": name},
                         "config": f"resources: [{{name: {name}, software: {{ports: 1}}}}]"} for name in ("edge", "core")]}
-EVERYTHING = {"nfd": {"enabled": True}, "policies": {"requireResourceName": True}, "uplink": {"enabled": True}, **POOLS}
+MONITORING = {"metrics": {"monitoring": {"enabled": True}}}
+EVERYTHING = {"nfd": {"enabled": True}, "policies": {"requireResourceName": True}, "uplink": {"enabled": True}, **MONITORING,
+              **POOLS}
 
 
 def run(*command, **options):
@@ -71,7 +73,7 @@ def host_paths(objects, name):
 
 
 def test_what_is_made_from_the_chart_is_up_to_date(tmp_path):
-    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    shutil.copytree(MANIFESTS, tmp_path / "manifests", symlinks=True)
     done = run(sys.executable, "-B", MANIFESTS / "render.py", tmp_path / "manifests")
     assert done.returncode == 0, done.stderr
     files = [path.relative_to(MANIFESTS) for path in MANIFESTS.rglob("*") if path.is_file()]
@@ -86,6 +88,18 @@ def test_chart_and_kustomization_are_the_same(folder, values):
     kustomization = named([o for o in kustomized(MANIFESTS / folder) if o["kind"] != "Namespace"])
     assert kustomization == named(render(values))
     assert len(kustomization) >= 3
+
+
+def test_the_chart_s_monitoring_is_that_of_the_kustomization():
+    usual, added = named(render()), named(render(MONITORING))
+    assert {key: added.pop(key) for key in usual} == usual
+    assert added == named(kustomized(MANIFESTS / "monitoring"))
+    assert {kind for kind, _ in added} == {"Service", "ServiceMonitor", "PrometheusRule", "ConfigMap"}
+    labelled = named(render({"metrics": {"monitoring": {"enabled": True, "labels": {"release": "a"}}}}))
+    for key, plain in added.items():
+        assert labelled[key]["metadata"]["labels"] == plain["metadata"]["labels"] | {"release": "a"}
+        assert labelled[key].get("spec") == plain.get("spec"), "neither selectors nor rules change"
+    assert "needs metrics.enabled=true" in refused({"metrics": {"enabled": False, **MONITORING["metrics"]}})
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -149,6 +163,7 @@ def test_an_uplink_without_its_rights_is_refused():
     ({"config": {"resources": []}}, "config"),
     ({"config": "resources: ["}, "config: error"),
     ({"resources": {"plugin": {"cpu": 1}}}, "cpu"),
+    ({"metrics": {"serviceMonitor": True}}, "serviceMonitor"),
 ])
 def test_a_wrong_value_is_refused_by_name(values, words):
     assert words in refused(values)
@@ -193,7 +208,7 @@ def test_nothing_may_talk_to_the_api_server(values):
         objects = render({"platform": platform, **values})
         assert {o["kind"] for o in objects} <= {
             "DaemonSet", "ConfigMap", "ServiceAccount", "SecurityContextConstraints", "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule"}
+            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule"}
         for o in objects:
             if o["kind"] == "DaemonSet":
                 assert o["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
