@@ -35,8 +35,9 @@ def _reproducible(member):
     return member
 
 
-def debian_package(root, name, version, description, out):
-    """Makes a Debian package of a folder. The programs in it are linked statically: it depends on nothing."""
+def debian_package(root, name, version, description, fields, out):
+    """Makes a Debian package of a folder. The programs in it are linked statically: it depends on nothing. `fields`: more of
+    its control file, by their names."""
     with tempfile.TemporaryDirectory() as work:
         staged = pathlib.Path(work)
         (staged / "DEBIAN").mkdir()
@@ -55,6 +56,7 @@ def debian_package(root, name, version, description, out):
         (staged / "DEBIAN/control").write_text(
             f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\n"
             f"Maintainer: the authors of vDPA for Kubernetes\nInstalled-Size: {size}\nSection: net\nPriority: optional\n"
+            + "".join(f"{name}: {value}\n" for name, value in fields.items()) +
             f"Description: {description}\n")
         for path in [staged, *staged.rglob("*")]:
             if path.is_dir() or path.parent.name == "DEBIAN":

@@ -54,16 +54,18 @@ PACKAGES = {
         "shows and manages the vDPA devices of a Kubernetes node",
         {
             "usr/bin/vdpactl": Program(VDPACTL),
+            "usr/bin/kubectl-vdpa": Script("deviceplugin/ctl/kubectl-vdpa"),
             "usr/share/bash-completion/completions/vdpactl": Completion(VDPACTL, "bash"),
             "usr/share/zsh/vendor-completions/_vdpactl": Completion(VDPACTL, "zsh"),
             "usr/share/fish/vendor_completions.d/vdpactl.fish": Completion(VDPACTL, "fish"),
         },
-        ["vdpactl.8", "vdpa-device-plugin.8", "vdpa-datapath.8", "vdpa-worker.8", "vdpa-switch.8", "vdpa-switch-dpdk.8",
-         "vdpa-pmd.8", "vdpa-config.5", "vdpa-device.5"],
+        ["vdpactl.8", "kubectl-vdpa.1", "vdpa-device-plugin.8", "vdpa-datapath.8", "vdpa-worker.8", "vdpa-switch.8",
+         "vdpa-switch-dpdk.8", "vdpa-pmd.8", "vdpa-exporter.8", "vdpa-ping.1", "vdpa-config.5", "vdpa-device.5"],
     ),
 }
 
 
 def in_tarball(path):
     """A host's path in the tarball, which can be unpacked into /usr/local: cni/bin/vdpa, bin/vdpactl, share/man/..."""
-    return path.removeprefix("usr/").removeprefix("opt/")
+    # Where zsh looks below /usr/local.
+    return path.removeprefix("usr/").removeprefix("opt/").replace("zsh/vendor-completions", "zsh/site-functions")

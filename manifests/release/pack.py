@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 from archives import debian_package, tarball
-from contents import MANIFESTS, PACKAGES, in_tarball
+from contents import MANIFESTS, PACKAGES, Script, in_tarball
 from linked import static_packages
 from provenance import provenance
 from sbom import sbom
@@ -132,9 +132,10 @@ class Release:
     def pack_host(self, host):
         architecture = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
         whole = host / "tarball"
-        for package, (description, _, _) in PACKAGES.items():
+        for package, (description, files, _) in PACKAGES.items():
             root = host / package
-            debian_package(root, package, self.version, description, self.out / f"{package}_{self.version}_{architecture}.deb")
+            fields = {"Recommends": "python3"} if any(isinstance(file, Script) for file in files.values()) else {}
+            debian_package(root, package, self.version, description, fields, self.out / f"{package}_{self.version}_{architecture}.deb")
             for path in root.rglob("*"):
                 if path.is_file():
                     target = whole / in_tarball(str(path.relative_to(root)))

@@ -149,6 +149,8 @@ def test_the_packages_run_on_a_host_without_libraries(tmp_path):
         assert run(f"chroot {root} {program} --version").strip() == VERSION
     for program in "/opt/cni/bin/vdpa", "/usr/local/cni/bin/vdpa":
         assert run(f"chroot {root} {program} --version").strip() == VERSION
+    for program in "/usr/bin/kubectl-vdpa", "/usr/local/bin/kubectl-vdpa":
+        assert "kubectl vdpa" in run(f"{root}{program} --help")
     pages = {path.name for path in (root / "usr/share/man").rglob("*.gz")}
     assert pages == {f"{path.name}.gz" for path in (ROOT / "manifests/man").iterdir()}
     assert pages == {path.name for path in (root / "usr/local/share/man").rglob("*.gz")}

@@ -149,7 +149,7 @@ def test_a_program_behind_the_pipe_that_does_not_read(node, directory):
         read, write = os.pipe()
         with subprocess.Popen(command(directory, "capture", "nic-0"), stdout=write, stderr=subprocess.PIPE) as capture:
             os.close(write)
-            wait_until(lambda: select.select([read], [], [], 0)[0], "the capture") 
+            wait_until(lambda: select.select([read], [], [], 0)[0], "the capture")
             for number in range(80):   # more than a pipe has room for
                 one.push(frame(other.mac, one.mac, bytes([number]), size=1500))
                 other.take()

@@ -71,13 +71,14 @@ def test_values_complete():
     assert complete("completion", "") == (["bash", "fish", "zsh"], 0)
     assert complete("stats", "--interval", "") == ([], 0), "a number"
     assert complete("--plugin-socket", "") == ([], 1), "a file"
-    assert complete("probe", "") == ([], 1), "a file"
+    for words in ["probe"], ["lint"], ["bundle", "-o"], ["capture", "-w"]:
+        assert complete(*words, "") == ([], 1), "a file"
     assert complete("devices", "") == ([], 0), "nothing follows"
 
 
 def test_devices_complete(node):
     words = node.split()[1:]
-    for command in "explain", "detach":
+    for command in "explain", "detach", "capture":
         assert complete(*words, command, "") == (DEVICES, 0)
     assert complete(*words, "explain", "nic-0", "") == ([], 0), "one device is enough"
     assert complete("--datapath-socket=/nowhere", "explain", "") == ([], 0)

@@ -66,37 +66,40 @@ def sections(page):
 def described(entries):
     """The options and arguments of a page's entries, each with its text."""
     return {name: text for tag, text in entries.items()
-            for name in (re.findall(r"--[\w-]+", tag) or [tag.lower()])}
+            for name in (re.findall(r"--[\w-]+", tag) or re.findall(r"^-\w\b", tag) or [tag.lower()])}
 
 
 def offered(program, *command):
-    """The options and arguments that --help lists, each with its default, or None."""
+    """The options and arguments that --help lists, each with its default, or None. CLI11 and argparse write it."""
     shown = subprocess.check_output([program, *command, "--help"], text=True)
     found = {}
     part = ""
     for line in shown.splitlines():
         if line and not line.startswith(" "):
             part = line
-        if option := re.match(r" {2,4}((?:-\w,)?(--[\w-]+))(.*)", line):
-            default = re.search(r"^ \S*?=(\S+)", re.split(r" {2,}", option[3])[0])
-            found[option[2]] = default[1] if default else None
-        elif part == "Positionals:" and (argument := re.match(r"  (\w+)", line)):
+        if re.match(r" {2,4}-", line):
+            option = re.split(r" {2,}", line.strip())[0]
+            default = re.search(r" (?![-{])\S*?=(\S+)", option)
+            [name] = re.findall(r"--[\w-]+", option) or re.findall(r"^-\w", option)
+            found[name] = default[1] if default else None
+        elif part in ("Positionals:", "positional arguments:") and (argument := re.match(r"  (\w+)", line)):
             found[argument[1]] = None
+    found.pop("COMMAND", None)   # argparse's, of sub-commands
     return found
 
 
 def sub_commands(program):
     shown = subprocess.check_output([program, "--help"], text=True)
-    return re.findall(r"^  (\w[\w-]*)(?: |$)", shown.partition("Subcommands:")[2], re.MULTILINE)
+    start, indent = ("Subcommands:", "  ") if "Subcommands:" in shown else ("\n  COMMAND\n", "    ")
+    return re.findall(rf"^{indent}(\w[\w-]*)(?: |$)", shown.partition(start)[2], re.MULTILINE)
 
 
-def differences(page, program, command, entries):
+def differences(page, program, command, entries, elsewhere):
+    """`elsewhere`: what a sub-command need not describe, or a program need not have, since the other does."""
     have, want = described(entries), offered(program, *command)
-    want.pop("--help")
-    have.pop("--help", None)
     where = " ".join([page.name, *command])
-    yield from (f"{where} lacks {name}" for name in want.keys() - have.keys())
-    yield from (f"{where} has {name}, which the program lacks" for name in have.keys() - want.keys())
+    yield from (f"{where} lacks {name}" for name in want.keys() - have.keys() - elsewhere - {"--help"})
+    yield from (f"{where} has {name}, which the program lacks" for name in have.keys() - want.keys() - elsewhere - {"--help"})
     yield from (f"{where}: the default of {name} is {want[name]}" for name in want.keys() & have.keys()
                 if want[name] and want[name] not in have[name])
 
@@ -105,13 +108,16 @@ def differences(page, program, command, entries):
 def test_a_program_s_page_has_its_options(name):
     program, page = programs()[name], page_of(name)
     found = sections(page)
-    problems = list(differences(page, program, [], found["OPTIONS"]))
-    if commands := sub_commands(program):
+    commands = sub_commands(program)
+    common = set(described(found["OPTIONS"]))
+    problems = list(differences(page, program, [], found["OPTIONS"],
+                                {name for command in commands for name in offered(program, command)}))
+    if commands:
         described_commands = {heading.split()[0]: entries for heading, entries in found.items()
                               if not heading.isupper() and heading[:1].islower()}
         assert set(described_commands) == set(commands)
         for command in commands:
-            problems += differences(page, program, [command], described_commands[command])
+            problems += differences(page, program, [command], described_commands[command], common)
     assert problems == []
 
 

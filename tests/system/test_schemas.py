@@ -73,7 +73,8 @@ def test_configurations(directory):
     def parse(number):
         file = directory / f"{number}.yaml"
         file.write_text(CONFIGURATIONS[number][2])
-        return subprocess.run([PROGRAM, "--validate", "--config", file], capture_output=True, text=True, check=False)
+        return subprocess.run([PROGRAM, "--validate", "--config", file, "--node-name", "worker-1"], capture_output=True,
+                              text=True, check=False)
 
     validator = schema("config")
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
