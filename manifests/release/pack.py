@@ -135,7 +135,8 @@ class Release:
         for package, (description, files, _) in PACKAGES.items():
             root = host / package
             fields = {"Recommends": "python3"} if any(isinstance(file, Script) for file in files.values()) else {}
-            debian_package(root, package, self.version, description, fields, self.out / f"{package}_{self.version}_{architecture}.deb")
+            debian_package(root, package, self.version, description, fields,
+                           self.out / f"{package}_{self.version}_{architecture}.deb")
             for path in root.rglob("*"):
                 if path.is_file():
                     target = whole / in_tarball(str(path.relative_to(root)))
