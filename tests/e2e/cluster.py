@@ -347,7 +347,8 @@ def follow(commands, directory, words=None, transcript=None):
 
 def install(cluster, manifests, config, nodes):
     """Applies manifests as an operator does, also over an existing installation; `config` None is the tests' usual one."""
-    cluster.run("apply", "-f", str(RENDERED[manifests]))
+    source = ["-f", str(RENDERED[manifests])] if manifests in RENDERED else ["-k", manifests]
+    expected = cluster.run("apply", *source, "-o", "name").count("daemonset.apps/")
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vdpa-config", "namespace": NAMESPACE},
                    "data": {"config.yaml": config or CONFIG}})
     # The datapath is updated when its pod is deleted, and a mounted configuration within a minute: new pods get both at once.
@@ -357,5 +358,5 @@ def install(cluster, manifests, config, nodes):
 
     def running():
         sets = [s["status"] for s in cluster.get("daemonsets", namespace=NAMESPACE)["items"]]
-        return len(sets) == 3 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
+        return len(sets) == expected and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
     wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 300, 0.5)
