@@ -31,7 +31,7 @@ root=$("${build[@]}" mount "$container")
 # A container includes its mounts; the archive names a directory as "x/".
 tar -tf "$layer" | sed 's|^|./|' | grep -v '/$' | sort > "$work/expected-files"
 diff "$work/expected-files" "$work/files"
-for program in vdpa-device-plugin vdpa-exporter vdpactl vdpa-datapath vdpa-worker vdpa-switch vdpa-switch-dpdk vdpa-pmd; do
+for program in $(manifests/image/vdpa.sh . | sed 's|.*/||; /^vdpa$/d'); do
   chroot "$root" "$program" --version
 done
 CNI_COMMAND=VERSION chroot "$root" vdpa < /dev/null | grep -q cniVersion
