@@ -1,5 +1,5 @@
-"""./run soak [ROUNDS] [SEED], ./run soak cluster and ./run soak switch: runs tests/soak, or the long tests of tests/e2e or
-tests/system, which take too long for ./run test."""
+"""./run soak [ROUNDS] [SEED] and ./run soak cluster, switch or machine: runs tests/soak, or the long tests of tests/e2e,
+tests/system or tests/vm, which take too long for ./run test."""
 
 from build import build
 from image import image
@@ -19,6 +19,9 @@ def soak(*arguments):
     build("gcc")
     if arguments[:1] == ("switch",):
         become(pytest("tests/system", "-m", "long"), environment_of("gcc"))
+    if arguments[:1] == ("machine",):
+        vm_setup()
+        become(pytest("tests/vm", "-m", "long"), environment_of("gcc"))
     become(python("tests/soak/soak.py", *arguments, "--previous", f"{CACHE}/releases"), environment_of("gcc"))
 
 
