@@ -9,6 +9,10 @@ from third_party import cluster_programs, previous_release, vm_setup
 
 
 def soak(*arguments):
+    if arguments[:1] == ("machine",):
+        build("gcc")
+        vm_setup()
+        become(pytest("tests/vm", "-m", "long"), environment_of("gcc"))
     previous_release()
     if arguments[:1] == ("cluster",):
         build("gcc")
@@ -19,9 +23,6 @@ def soak(*arguments):
     build("gcc")
     if arguments[:1] == ("switch",):
         become(pytest("tests/system", "-m", "long"), environment_of("gcc"))
-    if arguments[:1] == ("machine",):
-        vm_setup()
-        become(pytest("tests/vm", "-m", "long"), environment_of("gcc"))
     become(python("tests/soak/soak.py", *arguments, "--previous", f"{CACHE}/releases"), environment_of("gcc"))
 
 
