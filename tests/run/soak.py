@@ -1,5 +1,5 @@
-"""./run soak [ROUNDS] [SEED], ./run soak cluster and ./run soak switch: runs tests/soak, or the long tests of tests/e2e or
-tests/system, which take too long for ./run test."""
+"""./run soak [ROUNDS] [SEED] and ./run soak cluster, switch or machine: runs tests/soak, or the long tests of tests/e2e,
+tests/system or tests/vm, which take too long for ./run test."""
 
 from build import build
 from image import image
@@ -10,6 +10,10 @@ from third_party import helm, previous_release, vm_setup
 
 
 def soak(*arguments):
+    if arguments[:1] == ("machine",):
+        build("gcc")
+        vm_setup()
+        become(pytest("tests/vm", "-m", "long"), environment_of("gcc"))
     previous_release()
     if arguments[:1] == ("cluster",):
         build("gcc")

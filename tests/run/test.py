@@ -81,7 +81,7 @@ def _queue(results, parts):
         pytests(results, "programs", "tests/system", "gcc", "-m", "not packets and release and not long")
 
     def machine():
-        pytests(results, "machine", "tests/vm", "gcc")
+        pytests(results, "machine", "tests/vm", "gcc", "-m", "not long")
 
     def cluster():
         pytests(results, "cluster", "tests/e2e", "gcc", "-m", "not long")

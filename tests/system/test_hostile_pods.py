@@ -274,7 +274,7 @@ def test_frames_in_long_chains(victims, kind, descriptors, table):
     if descriptors <= 17 or not dropped:
         assert came and set(came) == {data[len(HEADER):]} and dropped == {}
     else:
-        assert not came and dropped.keys() == {"chain_too_long"}
+        assert not came and dropped.keys() == {"chain_too_long"}, f"{len(came)} came, dropped: {dropped}"
     victims.unharmed()
 
 
@@ -311,7 +311,7 @@ def test_receive_buffers_that_have_no_room(victims, kind, features, length):
         with contextlib.suppress(OSError):
             _every(attacker, 0, BASE + SPARE, length, WRITE, 0)
         send(victims, attacker, 4)
-    beside(victims, step)
+    beside(victims, step, allowed=0.002)   # a poller spins after each of the four frames
     if length < len(HEADER):
         victims.accused(attacker.number, "ring 0", "the header alone has")
     victims.unharmed()

@@ -15,7 +15,8 @@ from vm import Guest
 collect_ignore = ["inside"]  # for the guest
 
 
-def pytest_configure():
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; run only by ./run soak machine")
     # A run that is terminated ends its guest, as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 

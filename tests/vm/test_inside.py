@@ -5,7 +5,9 @@ import os
 import pytest
 from support import BUILD, ROOT
 
-FILES = sorted(path.name for path in (ROOT / "tests/vm/inside").glob("test_*.py"))
+LONG = {"test_ports.py"}
+FILES = [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in
+         sorted(path.name for path in (ROOT / "tests/vm/inside").glob("test_*.py"))]
 
 
 @pytest.mark.parametrize("file", FILES)
