@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <cstdint>
