@@ -16,6 +16,7 @@ def test_inside(guest, file):
     environment = " ".join(f"{name}={os.environ[name]}" for name in os.environ
                            if name.endswith("SAN_OPTIONS") or name == "XDG_CACHE_HOME")
     result = guest.run(f"cd {ROOT}/tests/vm/inside && {environment} VDPA_BUILD={BUILD} "
-                       f"/usr/bin/python3 -B -m pytest -p no:cacheprovider -rA --tb=short {file}", timeout=1800 if file in LONG else 900)
+                       f"/usr/bin/python3 -B -m pytest -p no:cacheprovider -rA --tb=short {file}",
+                       timeout=1800 if file in LONG else 900)
     print(result.output)  # every test's result, for the log
     assert result.code == 0, result.output[-6000:]
