@@ -80,8 +80,8 @@ int printWords(const Completion& completion) {
 std::vector<std::string> deviceIds(const std::string& datapathSocket) {
   std::vector<std::string> ids;
   try {
-    for (const auto& device : DatapathClient(datapathSocket).list().devices())
-      ids.push_back(device.id());
+    const auto list = DatapathClient(datapathSocket).list();
+    for (const auto& device : list.devices()) ids.push_back(device.id());
   } catch (const std::exception&) {
     // A shell has no place for errors while a person types.
   }

@@ -134,7 +134,7 @@ void collectConfigurations(const Node& node, const DoctorPaths& paths, Collectio
       if (word.starts_with("--config=")) file = word.substr(9);
     }
     const std::string path = node.kernelPath(fmt::format("/proc/{}/root{}", process.pid, file));
-    if (const auto text = textOf(path)) {  // by links, as a ConfigMap's file is
+    if (const auto text = readText(path)) {  // by links, as a ConfigMap's file is
       collection.add("configuration/config.yaml", *text + "\n");
       found = true;
     }

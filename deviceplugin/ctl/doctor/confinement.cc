@@ -39,7 +39,7 @@ Finding cgroups(const Node& node) {
   if (has("cgroup.controllers")) {
     if (!has("vdpa"))
       return {"cgroups", Verdict::warn, "cgroup v2; the cgroup vdpa is missing", remedy};
-    const std::string controllers = textOf(*root + "/vdpa/cgroup.controllers").value_or("");
+    const std::string controllers = readText(*root + "/vdpa/cgroup.controllers").value_or("");
     for (const char* needed : {"cpu", "memory"})
       if (!contains(controllers, needed))
         return {
@@ -100,7 +100,7 @@ Finding selinux(const Node& node, const DoctorPaths& paths, const Probes& probes
     if (std::count(label.begin(), label.end(), ':') < 3)
       return {"selinux", Verdict::pass, "not in use"};
     if (const auto file = node.hostOnlyPath("/sys/fs/selinux/enforce"))
-      mode = textOf(*file).value_or("");
+      mode = readText(*file).value_or("");
   }
   if (mode == "0") return {"selinux", Verdict::pass, "permissive"};
   const std::string enforcing = mode == "1" ? "enforcing" : "in use, perhaps enforcing";

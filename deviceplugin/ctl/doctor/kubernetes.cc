@@ -53,7 +53,7 @@ Finding cni(const Node& node, const DoctorPaths& paths, const Probes& probes,
 
 // Whether a configuration runs Multus, itself or first in a list.
 bool runsMultus(const std::string& file) {
-  const nlohmann::json config = tryParseJson(textOf(file).value_or(""));
+  const nlohmann::json config = tryParseJson(readText(file).value_or(""));
   const auto isMultus = [](const nlohmann::json& plugin) {
     const auto type = plugin.is_object() ? plugin.find("type") : plugin.end();
     return plugin.is_object() && type != plugin.end() && type->is_string() &&

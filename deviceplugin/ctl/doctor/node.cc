@@ -43,7 +43,7 @@ std::vector<std::string> namesIn(const std::string& directory) {
   return names;
 }
 
-std::optional<std::string> textOf(const std::string& path) {
+std::optional<std::string> readText(const std::string& path) {
   try {
     std::string text = readFile(path);
     text.erase(text.find_last_not_of(" \t\r\n") + 1);
@@ -54,7 +54,7 @@ std::optional<std::string> textOf(const std::string& path) {
 }
 
 std::optional<std::string> Node::read(const std::string& path) const {
-  return textOf(root_ + path);
+  return readText(root_ + path);
 }
 
 bool Node::exists(const std::string& path) const {

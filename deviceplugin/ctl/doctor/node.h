@@ -60,7 +60,7 @@ class Node {
 // The names in a directory, sorted; none if it can't be read.
 std::vector<std::string> namesIn(const std::string& directory);
 // A whole file without white space at its end; nothing if it can't be read.
-std::optional<std::string> textOf(const std::string& path);
+std::optional<std::string> readText(const std::string& path);
 
 // Where this program runs, and what it sees from there.
 Node thisNode();
