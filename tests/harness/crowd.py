@@ -63,7 +63,7 @@ def crowd(directory):
 
             def connected():
                 return sum(port["connected"] for port in switch.call("ports")["ports"])
-            # Under emulation that takes minutes, in which the switch answers nobody else.
+            # Under emulation that takes minutes; a pod that connects meanwhile would give up.
             wait_until(lambda: connected() == most - 2, lambda: f"{connected()} of {most} connected", 900, 0.5)
             first, last = (stack.enter_context(Pod(paths[n - 1], address(n))) for n in (1, most))
             wait_until(lambda: connected() == most, lambda: f"{connected()} of {most} connected", 60, 0.5)
