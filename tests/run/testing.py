@@ -46,8 +46,10 @@ def unit(results, kind, suite):
     report.unlink(missing_ok=True)
     log = log_of(f"unit-{kind}")
     with open(log, "wb") as output:
-        wait(subprocess.Popen(["meson", "test", "-C", f"build/{kind}", "--no-rebuild", "--suite", suite, "--print-errorlogs"],
-                              stdout=output, stderr=subprocess.STDOUT))
+        # The time limits end tests that hang, on slow machines too. TSan would sleep for a second at each end of a program.
+        wait(subprocess.Popen(["meson", "test", "-C", f"build/{kind}", "--no-rebuild", "--suite", suite, "--print-errorlogs",
+                               "--timeout-multiplier", "10"],
+                              stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"TSAN_OPTIONS": "atexit_sleep_ms=50"}))
     tests = []
     with contextlib.suppress(FileNotFoundError):
         tests = [json.loads(line) for line in report.read_text().splitlines()]
