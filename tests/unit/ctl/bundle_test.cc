@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cstddef>
@@ -59,7 +60,7 @@ TEST_CASE("an archive is read by tar") {
   REQUIRE(std::system(("tar -C " + directory.path() + " -xzf " + file).c_str()) == 0);
   CHECK(std::filesystem::file_size(directory.path() + "/top/empty") == 0);
   CHECK(std::filesystem::file_size(directory.path() + "/top/" + std::string(96, 'n')) == 513);
-  CHECK(textOf(directory.path() + "/top/block") == std::string(512, 'y'));
+  CHECK(readText(directory.path() + "/top/block") == std::string(512, 'y'));
 }
 
 TEST_CASE("a disk that is full is an error") {

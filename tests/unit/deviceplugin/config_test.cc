@@ -337,5 +337,6 @@ TEST_CASE("aliases that explode, depth and size end in an error, quickly") {
 }
 
 TEST_CASE("a file that is not there is named") {
-  CHECK_THROWS_WITH(loadConfig("/nowhere/config.yaml"), Catch::Contains("/nowhere/config.yaml"));
+  CHECK_THROWS_WITH(loadConfig("/nowhere/config.yaml", "worker-1"),
+                    Catch::Contains("/nowhere/config.yaml"));
 }
