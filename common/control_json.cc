@@ -314,6 +314,8 @@ Json argumentsJson(const Request& request) {
       return {{"ports", request.stats().ports()}};
     case Request::kHold:
       return {{"ms", request.hold().milliseconds()}};
+    case Request::kCapture:
+      return {{"port", request.capture().port()}};
     default:
       return Json::object();
   }

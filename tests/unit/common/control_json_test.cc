@@ -47,9 +47,9 @@ void fill(control::WorkerStatus& status) {
   status.mutable_limits()->set_queue_pairs(4);
 }
 
-// Each operation, with all that it can have.
+// Each operation, with all that it can have in JSON: no descriptors.
 std::vector<Request> requests() {
-  std::vector<Request> all(9);
+  std::vector<Request> all(10);
   all[0].mutable_hello();
   all[1].mutable_stop();
   fill(*all[2].mutable_add_port());
@@ -60,6 +60,7 @@ std::vector<Request> requests() {
   all[6].mutable_stats()->add_ports("nic-1");
   all[7].mutable_hold()->set_milliseconds(1000);
   all[8].mutable_go();
+  all[9].mutable_capture()->set_port("nic-0");
   for (auto& request : all) request.set_id(7);
   return all;
 }

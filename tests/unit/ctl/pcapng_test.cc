@@ -43,12 +43,12 @@ TEST_CASE("a section header") {
 TEST_CASE("an interface") {
   Pcapng file;
   file.interface("nic-0", "net1", 96);
-  CHECK(file.bytes == hex("01000000 38000000"
+  CHECK(file.bytes == hex("01000000 34000000"
                           "0100 0000 60000000"           // Ethernet, SnapLen
                           "0200 0500 6e69632d 30000000"  // if_name
                           "0300 0400 6e657431"           // if_description
                           "0900 0100 09000000"           // if_tsresol: 10^-9
-                          "0000 0000 38000000"));
+                          "0000 0000 34000000"));
 }
 
 TEST_CASE("frames") {

@@ -58,7 +58,7 @@ TEST_CASE("resources of some nodes") {
   const std::string file =
       "resources:\n"
       "  - {name: all, software: {ports: 1}}\n"
-      "  - {name: nic, nodes: [\"worker-*\", gpu-?], software: {ports: 2}}\n"
+      "  - {name: nic, nodes: [\"worker-*\", \"gpu-?\"], software: {ports: 2}}\n"
       "  - {name: nic, nodes: [edge-1.example], software: {ports: 3}}\n";
   const auto portsOn = [&](const std::string& node) {
     std::vector<unsigned> ports;
