@@ -186,7 +186,8 @@ bool CommandLine::got(const std::string& subcommand) const {
 
 Completion CommandLine::complete(
     const std::vector<std::string>& words,
-    const std::function<std::vector<std::string>(const std::string& name)>& valuesOf) {
+    const std::function<std::optional<std::vector<std::string>>(const std::string& name)>&
+        valuesOf) {
   if (words.empty()) return {};
   Position at{app_.get()};
   for (size_t i = 0; i + 1 < words.size(); ++i) at.pass(words[i]);
@@ -194,11 +195,14 @@ Completion CommandLine::complete(
   const std::string& last = words.back();
   const auto valuesFor = [&](const CLI::Option* option, const std::string& prefix) {
     Completion found;
+    std::optional<std::vector<std::string>> values;
     if (const auto choices = choices_.find(option); choices != choices_.end())
-      for (const auto& choice : choices->second) found.words.push_back({prefix + choice, ""});
+      values = choices->second;
     else if (option->get_positional())
-      for (const auto& value : valuesOf(option->get_name(true))) found.words.push_back({value, ""});
-    found.file = found.words.empty() && option->get_type_name().starts_with("TEXT");
+      values = valuesOf(option->get_name(true));
+    for (const auto& value : values.value_or(std::vector<std::string>()))
+      found.words.push_back({prefix + value, ""});
+    found.file = !values && option->get_type_name().starts_with("TEXT");
     return found;
   };
   Completion found;

@@ -79,11 +79,12 @@ class CommandLine {
 
   // Completes a command line of `words` (without the program's name; the last one may be empty, and
   // is the one to be completed). `valuesOf` returns the possible values of the positional argument
-  // of that name. The variables of options that precede the last word get their values, as far as
-  // they are valid, before it is called.
+  // of that name; nothing if it may be a file. The variables of options that precede the last word
+  // get their values, as far as they are valid, before it is called.
   Completion complete(
       const std::vector<std::string>& words,
-      const std::function<std::vector<std::string>(const std::string& name)>& valuesOf);
+      const std::function<std::optional<std::vector<std::string>>(const std::string& name)>&
+          valuesOf);
 
   // The exit status if the program must exit: after it has printed --help, --version or an error.
   std::optional<int> parse(int argc, char** argv);

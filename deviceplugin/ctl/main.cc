@@ -137,10 +137,11 @@ int main(int argc, char** argv) {
                     {{"bash", Shell::bash}, {"zsh", Shell::zsh}, {"fish", Shell::fish}})
       .required();
   if (const auto words = wordsToComplete(argc, argv))
-    return printWords(app.complete(*words, [&](const std::string& name) {
-      const bool devices = name == "device" || name == "what";
-      return devices ? deviceIds(options.datapathSocket) : std::vector<std::string>();
-    }));
+    return printWords(app.complete(
+        *words, [&](const std::string& name) -> std::optional<std::vector<std::string>> {
+          if (name != "device" && name != "what") return std::nullopt;
+          return deviceIds(options.datapathSocket);
+        }));
   if (const auto status = app.parse(argc, argv)) return *status;
 
   try {

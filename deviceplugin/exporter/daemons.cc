@@ -23,53 +23,58 @@ constexpr auto kDeadline = std::chrono::seconds(2);
 // A node with a thousand attached devices has a few hundred KiB.
 constexpr int kMaxAnswer = 64 << 20;
 
+// Between attempts to connect to a daemon that is not there. Only then does the exporter wake up by
+// itself.
+constexpr int kFirstRetry = 100, kLastRetry = 1000;  // ms
+
 struct Call {
   explicit Call(EventLoop& loop) : ticket(loop) {}
 
   EventLoop::Ticket ticket;  // first: outlives the other members
-  std::unique_ptr<observe::v1::Observe::Stub> stub;
   grpc::ClientContext context;
   observe::v1::ReadRequest request;
   Observation response;
 };
 
+std::shared_ptr<grpc::Channel> channelTo(const std::string& socket) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstRetry);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastRetry);
+  arguments.SetMaxReceiveMessageSize(kMaxAnswer);
+  return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
+}
+
 }  // namespace
 
-Daemons::Daemons(EventLoop& loop, std::string directory)
-    : loop_(loop), directory_(std::move(directory)) {}
+Daemons::Daemon::Daemon(std::string path)
+    : socket(std::move(path)), stub(observe::v1::Observe::NewStub(channelTo(socket))) {}
 
-// On a connection of its own: one that is kept waits before it tries again after its daemon was
-// restarted.
-void Daemons::ask(const std::string& daemon, std::function<void(std::optional<Observation>)> done) {
-  const std::string socket = directory_ + "/" + daemon + ".sock";
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  arguments.SetMaxReceiveMessageSize(kMaxAnswer);
+Daemons::Daemons(EventLoop& loop, const std::string& directory)
+    : loop_(loop),
+      plugin_(directory + "/device-plugin.sock"),
+      datapath_(directory + "/datapath.sock") {}
+
+void Daemons::ask(Daemon& daemon, std::function<void(std::optional<Observation>)> done) {
   const auto call = std::make_shared<Call>(loop_);
-  call->stub = observe::v1::Observe::NewStub(
-      grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
   call->context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-  call->stub->async()->Read(
+  daemon.stub->async()->Read(
       &call->context, &call->request, &call->response,
-      [this, call, socket, done = std::move(done)](const grpc::Status& status) {
+      [this, call, &daemon, done = std::move(done)](const grpc::Status& status) {
         std::optional<Observation> observation;
         if (status.ok()) observation = std::move(call->response);
         // Without the call, whose ticket returns now even if the loop has ended.
-        loop_.post([this, socket, problem = status.error_message(),
-                    observation = std::move(observation), done]() mutable {
-          report(socket, problem);
+        loop_.post([&daemon, problem = status.error_message(), observation = std::move(observation),
+                    done]() mutable {
+          if (std::exchange(daemon.problem, problem) != problem) {
+            if (problem.empty())
+              log::info("{} answers", daemon.socket);
+            else
+              log::warn("{} does not answer: {}", daemon.socket, problem);
+          }
           done(std::move(observation));
         });
       });
-}
-
-void Daemons::report(const std::string& socket, const std::string& problem) {
-  if (std::exchange(problems_[socket], problem) == problem) return;
-  if (problem.empty())
-    log::info("{} answers", socket);
-  else
-    log::warn("{} does not answer: {}", socket, problem);
 }
 
 void Daemons::read(std::function<void(Node)> done) {
@@ -86,8 +91,8 @@ void Daemons::read(std::function<void(Node)> done) {
       if (--answers->missing == 0) answers->done(std::move(answers->node));
     };
   };
-  ask("device-plugin", into(&Node::plugin));
-  ask("datapath", into(&Node::datapath));
+  ask(plugin_, into(&Node::plugin));
+  ask(datapath_, into(&Node::datapath));
 }
 
 }  // namespace vdpa::exporter

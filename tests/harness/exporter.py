@@ -104,11 +104,11 @@ def tables():
         if not line.startswith("|"):
             rows = []
             continue
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not rows:
             found.append(rows)
         rows.append(cells)
-    return [[dict(zip(rows[0], row)) for row in rows[2:]] for rows in found]
+    return [[dict(zip(rows[0], row, strict=True)) for row in rows[2:]] for rows in found]
 
 
 def names_in(cell):

@@ -75,7 +75,7 @@ def queues(directory):
                 id=VF, dpdk=rpc.datapath.DpdkDevice(pci_address=VF, driver="ifc"))]))
         datapath.wait_healthy(VF)
         datapath.attach(owner(), VF)
-        with Exporter(directory) as exporter:
+        with Exporter(directory, 9366, name="exporter-of-queues") as exporter:
             yield exporter.wait_serving().wait_up("datapath")
 
 
@@ -102,9 +102,11 @@ def test_the_document_lists_what_is_served_and_nothing_else(queues, directory):
     assert served == {names_in(row["name"])[0]: {tuple(sorted(names_in(row["labels"])))} for row in current}
     assert queues.types | metrics.types == {names_in(row["name"])[0]: row["type"] for row in current}
     for letter, found in of_daemons.items():
-        assert found.labels() == {names_in(row["name"])[0]: {tuple(sorted(names_in(row["labels"])))}
+        ours = {name: labels for name, labels in found.labels().items() if name.startswith("vdpa_")}   # not the library's
+        assert ours == {names_in(row["name"])[0]: {tuple(sorted(names_in(row["labels"])))}
                                   for row in deprecated if row["served by"] == letter}
-        for name, text in found.helps.items():
+        for name in ours:
+            text = found.helps[name]
             assert text.startswith("Deprecated, use vdpa-exporter's vdpa_") or "count(" in text, name
     assert not {names_in(row["name"])[0] for row in deprecated} & set(served), "served twice"
 
@@ -164,7 +166,7 @@ def test_packets_drops_and_the_pollers(node):
         pod.push(b"x")
         pod.send_to(BROADCAST, size=100)
         wait_until(lambda: control.stats("nic-0")["tx_packets"] == 2, lambda: control.stats("nic-0"))
-        metrics = node.exporter.scrape()
+        metrics = node.exporter.wait(lambda found: found.all("vdpa_attachment_info", state="running"), "the pod runs")
     device = {"device": "nic-0", "resource": "vdpa.io/nic"}
     assert [metrics.value(f"vdpa_device_{what}_total", **device) for what in (
         "transmit_packets", "transmit_bytes", "receive_packets", "receive_bytes")] == [2, 101, 0, 0]
@@ -335,7 +337,7 @@ def test_half_requests_to_the_daemons_hold_nobody_up(node):
                 client.sendall(b"PRI * HTTP/2.0\r\n")
         assert quickly(node).value("vdpa_up", daemon="datapath") == 1
         node.datapath.attach(owner())
-        assert node.plugin.ask("devices").returncode == 0
+        assert "nic-1" in node.plugin.explain("nic-1")
 
 
 def test_scrapes_at_once_share_a_reading(node):

@@ -76,7 +76,7 @@ def test_the_readmes_pod_is_right(directory):
     ("  annotations: {k8s.v1.cni.cncf.io/resourceName: vdpa.io/nic}\n", "", 4, ["resourceName is missing"]),
     ("vdpa.io/nic", "nic", 5, ["'nic'", "expected a resource, such as vdpa.io/nic"]),
     ("config: |\n    {", "config:\n    {", 8, ["spec.config is not a string"]),
-    ("kind: NetworkAttachmentDefinition", "kind: [", 3, ["not YAML"]),
+    ("kind: NetworkAttachmentDefinition", "kind: [", 4, ["not YAML"]),
 ])
 def test_mistakes_in_networks(directory, before, after, line, words):
     assert before in NETWORK

@@ -80,7 +80,7 @@ def offered(program, *command):
         if re.match(r" {2,4}-", line):
             option = re.split(r" {2,}", line.strip())[0]
             default = re.search(r" (?![-{])\S*?=(\S+)", option)
-            [name] = re.findall(r"--[\w-]+", option) or re.findall(r"^-\w", option)
+            name, *_ = re.findall(r"--[\w-]+", option) or re.findall(r"^-\w", option)   # others: what it needs or excludes
             found[name] = default[1] if default else None
         elif part in ("Positionals:", "positional arguments:") and (argument := re.match(r"  (\w+)", line)):
             found[argument[1]] = None
