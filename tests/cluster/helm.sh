@@ -18,7 +18,13 @@ m=helm.sh/helm/v3
 commands=("$m/cmd/helm" sigs.k8s.io/kustomize/kustomize/v5)
 module helm "$m@$helm" "sigs.k8s.io/kustomize/kustomize/v5@$kustomize"
 import_commands "${commands[@]}"
-CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X $m/internal/version.version=$helm" -o "$dir/bin/" "${commands[@]}"
+# As Helm's own Makefile: for charts that are rendered without a cluster, the Kubernetes of its client.
+minor=$(go list -m -f '{{.Version}}' k8s.io/client-go | cut -d . -f 2)
+flags="-s -w -X $m/internal/version.version=$helm"
+for package in lint/rules chartutil; do
+  flags+=" -X $m/pkg/$package.k8sVersionMajor=1 -X $m/pkg/$package.k8sVersionMinor=$minor"
+done
+CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$dir/bin/" "${commands[@]}"
 
 m=sigs.k8s.io/node-feature-discovery
 module nfd "$m@$nfd" "$m/api/nfd@$nfd"

@@ -34,6 +34,11 @@ def ended(node):
     node.datapath.wait_log("the frames of port nic-0 are no longer captured")
 
 
+def addresses(shown):
+    """Of tcpdump's lines, without those of a frame's content."""
+    return [line[:37] for line in shown.splitlines() if " > " in line[:37]]
+
+
 def test_both_directions(node, directory):
     one, other = node.pods(2)
     exchange(one, other)
@@ -57,7 +62,7 @@ def test_both_directions(node, directory):
     ended(node)
     shown = subprocess.run(["tcpdump", "-r", capture.file, "-nn", "-e", "-t"], capture_output=True, text=True, check=True)
     assert "EN10MB (Ethernet), snapshot length 65535" in shown.stderr, shown.stderr
-    assert [line[:37] for line in shown.stdout.splitlines() if ">" in line] == [
+    assert addresses(shown.stdout) == [
         f"{mac(0)} > {mac(1)}", f"{mac(1)} > {mac(0)}", f"{mac(1)} > 02:00:00:00:00:77", f"{mac(0)} > {mac(1)}"]
 
 
@@ -68,7 +73,7 @@ def test_what_is_dropped_has_its_reason(node, directory):
         capture.wait_running()
         sent = [frame(other.mac, mac(9), b"spoofed", vlan=7), frame(other.mac, one.mac, b"untagged"),
                 frame(other.mac, one.mac, b"another VLAN", vlan=8), b"short", b"",
-                frame(other.mac, one.mac, b"long", size=1600), frame(other.mac, one.mac, b"good", vlan=7)]
+                frame(other.mac, one.mac, b"long", vlan=7, size=1600), frame(other.mac, one.mac, b"good", vlan=7)]
         one.push(*sent)
         assert other.wait_payload(b"good") == [b"good"]
         found = capture.end()
@@ -101,7 +106,7 @@ def test_a_pipe(node, directory):
         one.send_to(other.mac, b"1")
         other.send_to(one.mac, b"2")
         out, _ = shown.communicate(timeout=20)
-    assert [line[:37] for line in out.splitlines() if ">" in line] == [f"{mac(0)} > {mac(1)}", f"{mac(1)} > {mac(0)}"]
+    assert addresses(out) == [f"{mac(0)} > {mac(1)}", f"{mac(1)} > {mac(0)}"]
     assert capture.wait(20) == 0   # without another frame
     assert b"2 frames captured, 0 dropped by the capture" in capture.stderr.read()
 
@@ -134,10 +139,10 @@ def test_a_stopped_reader_costs_frames_of_the_capture_alone(node, directory):
         suspend(capture.pid)
         start = node.control.stats("nic-0")["rx_packets"]
         # More than its ring has room for: it is full.
-        wait_until(lambda: node.control.stats("nic-0")["rx_packets"] > start + 200000, "traffic beside a stopped reader")
+        wait_until(lambda: node.control.stats("nic-0")["rx_packets"] > start + 50000, "traffic beside a stopped reader")
         capture.process.send_signal(signal.SIGCONT)
         found = capture.end()
-        assert found.dropped > 50000, found.dropped
+        assert found.dropped > 10000, found.dropped
         assert all(len(f.data) == min(96, f.length) for f in found.frames)
         assert {f.inbound for f in found.frames} == {True, False}
 

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from datapath import Datapath, owner
+from datapath import WORKER_DIRS, Datapath, owner
 from support import BUILD, wait_until
 from vdpactl import command, run
 
@@ -76,7 +76,7 @@ def test_doctor_without_a_datapath_and_with_an_unhealthy_device(directory, node)
     broken.mkdir()
     (broken / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
     (broken / "vdpa-switch").chmod(0o755)
-    with Datapath(directory, worker_dirs=str(broken)) as datapath:
+    with Datapath(directory, worker_dirs=f"{broken}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving().offer(1)
         wait_until(lambda: "status 3" in datapath.device().reason, "the reason")
         _, checks = examine(directory, *node, env=outside())

@@ -107,7 +107,8 @@ Node thisNode() {
   const std::string own = targetOf("/proc/self/ns/mnt"), first = targetOf("/proc/1/ns/mnt");
   // The kubelet sets this variable in every container.
   const bool pod = std::getenv("KUBERNETES_SERVICE_HOST") != nullptr;
-  if (!pod && !own.empty() && own == first) return {Place::node, ""};
+  // Unreadable: root of a confined machine, which is all that there is.
+  if (!pod && (first.empty() || own == first)) return {Place::node, ""};
   // With the host's processes, the first one is the node's. Without privileges its files are
   // closed.
   const bool reachable = own != first && ::access("/proc/1/root/etc", R_OK | X_OK) == 0;

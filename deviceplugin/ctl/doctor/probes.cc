@@ -58,16 +58,21 @@ std::string versionOf(const std::string& program) {
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_adddup2(&actions, input.get(), STDOUT_FILENO);
   ::posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // a group of its own
   std::string name = program, flag = "--version";
   char* arguments[] = {name.data(), flag.data(), nullptr};
   char* environment[] = {nullptr};
   pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, program.c_str(), &actions, nullptr, arguments, environment);
+  const int error =
+      ::posix_spawn(&pid, program.c_str(), &actions, &attributes, arguments, environment);
+  ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return "";
   input.reset();
   std::string text = readSome(output.get());
-  ::kill(pid, SIGKILL);  // if it is still there: it has printed all that counts
+  ::kill(-pid, SIGKILL);  // and what it has started: it has printed all that counts
   ::waitpid(pid, nullptr, 0);
   text.erase(std::min(text.find_first_of(" \t\r\n"), text.size()));
   return text;
