@@ -73,7 +73,8 @@ def test_helm_takes_over_updates_rolls_back_and_leaves_nothing(cluster, files_be
     assert [started(cluster, name) for name in ("near", "far")] == apps
 
     # The first step of the uninstallation waits for the pods.
-    helm(cluster, "upgrade", "vdpa", CHART, "--reuse-values", "--set", "uninstall=true")
+    notes = helm(cluster, "upgrade", "vdpa", CHART, "--reuse-values", "--set", "uninstall=true")
+    assert "rollout status daemonset/vdpa-uninstall" in notes
     wait_until(lambda: "pods still have devices of this node" in cluster.run(
         "-n", NAMESPACE, "logs", "daemonset/vdpa-uninstall", "-c", "drain", check=False), "it names the pods", 60, 0.5)
     exchange.wait_passing()
@@ -92,7 +93,8 @@ def test_helm_takes_over_updates_rolls_back_and_leaves_nothing(cluster, files_be
 def test_helm_uninstall_alone_drains_a_node_without_pods(cluster, values, installed_again):
     cluster.apply(pod("last"))
     cluster.wait_running("last")
-    helm(cluster, "upgrade", "--install", "--take-ownership", "vdpa", CHART, *values)
+    notes = helm(cluster, "upgrade", "--install", "--take-ownership", "vdpa", CHART, *values)
+    assert "kubectl label node NODE vdpa.io/node=true" in notes
     wait_plugin(cluster, "localhost/vdpa:0.2.0")
     cluster.delete("last")
     assert attached_processes(), "the switch"

@@ -245,12 +245,3 @@ def test_the_packaged_chart_renders_the_same(tmp_path):
     assert package.name == f"vdpa-{version}.tgz"
     rendered = run(PROGRAMS / "helm", "template", "vdpa", package, "--namespace", "vdpa-system")
     assert [o for o in yaml.safe_load_all(rendered.stdout) if o] == render()
-
-
-def test_the_notes_say_how_to_go_on():
-    def notes(values):
-        done = helm("install", values, "--dry-run=client", "vdpa")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split("NOTES:")[1]
-    assert "kubectl label node NODE vdpa.io/node=true" in notes({})
-    assert "daemonset/vdpa-uninstall" in notes({"uninstall": True})
