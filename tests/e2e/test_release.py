@@ -101,7 +101,8 @@ def test_a_release_without_a_chart_is_refused(tmp_path, monkeypatch):
         release.pack_chart()
 
 
-def test_a_pinned_image_is_the_only_one(tmp_path):
+def test_a_pinned_image_is_the_only_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     pinned = f"registry.example:5000/team/vdpa@sha256:{'0123456789abcdef' * 4}"
     release = pack.Release(ROOT / "build/gcc", tmp_path, DIRECTORY / "bin/kubectl", pinned, None, [])
     release.render("install.yaml", "manifests")
@@ -160,7 +161,7 @@ def test_the_packages_run_on_a_host_without_libraries(tmp_path):
 
 
 def test_an_imported_image_ends_in_running_pods(cluster):
-    described, _, _ = archived()
+    described, manifest, _ = archived()
     name = described["annotations"]["io.containerd.image.name"]
     images = {c["image"] for o in yaml.safe_load_all((DIST / "install.yaml").read_text()) if o["kind"] == "DaemonSet"
               for c in o["spec"]["template"]["spec"]["containers"]}
@@ -173,7 +174,7 @@ def test_an_imported_image_ends_in_running_pods(cluster):
         wait_until(lambda: (pod := cluster.daemon("vdpa-datapath", "node2")) and cluster.ready(pod, NAMESPACE),
                    lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 90, 0.3)
         status = cluster.get("pod", cluster.daemon("vdpa-datapath", "node2"), NAMESPACE)["status"]["containerStatuses"]
-        assert {(s["image"], s["imageID"]) for s in status} == {(name, described["digest"])}
+        assert {(s["image"], s["imageID"]) for s in status} == {(name, manifest["config"]["digest"])}
         cluster.vdpactl("node2", "drain", "--wait=60")
     finally:
         cluster.run("label", "node", "node2", "vdpa.io/node-")
