@@ -49,7 +49,7 @@ struct Position {
     if (open != nullptr) {
       set(*open, word);
       open = nullptr;
-    } else if (word.starts_with("-")) {
+    } else if (word.starts_with('-')) {
       const auto equals = word.find('=');
       auto* option = find(word.substr(0, equals));
       if (option != nullptr && equals != std::string::npos)
@@ -209,10 +209,10 @@ Completion CommandLine::complete(
   if (at.open != nullptr) {
     found = valuesFor(at.open, "");
   } else if (const auto equals = last.find('=');
-             last.starts_with("-") && equals != std::string::npos) {
+             last.starts_with('-') && equals != std::string::npos) {
     if (const auto* option = at.find(last.substr(0, equals)))
       found = valuesFor(option, last.substr(0, equals + 1));
-  } else if (last.starts_with("-")) {
+  } else if (last.starts_with('-')) {
     for (CLI::App* app = at.app; app != nullptr; app = app->get_parent())
       for (const CLI::Option* option : app->get_options())
         if (option->nonpositional() && (app == at.app || option != app->get_help_ptr()))

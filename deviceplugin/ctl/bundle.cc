@@ -22,6 +22,7 @@
 #include "deviceplugin/ctl/client.h"
 #include "deviceplugin/ctl/commands.h"
 #include "deviceplugin/ctl/diagnosis.h"
+#include "deviceplugin/ctl/doctor/node.h"
 #include "deviceplugin/ctl/holders.h"
 
 namespace vdpa::ctl {

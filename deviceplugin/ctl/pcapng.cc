@@ -1,6 +1,5 @@
 #include "deviceplugin/ctl/pcapng.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -12,11 +12,13 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 #include "common/unique_fd.h"
+#include "deviceplugin/ctl/doctor/checks.h"
 
 namespace vdpa::ctl {
 namespace {

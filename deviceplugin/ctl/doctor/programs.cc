@@ -2,12 +2,12 @@
 #include <fmt/format.h>
 
 #include <cstddef>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "deviceplugin/ctl/doctor/checks.h"
 #include "deviceplugin/ctl/doctor/finding.h"
+#include "deviceplugin/ctl/doctor/node.h"
 
 namespace vdpa::ctl {
 namespace {

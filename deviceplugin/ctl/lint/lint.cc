@@ -8,7 +8,6 @@
 #include "deviceplugin/ctl/lint/manifest.h"
 #include "deviceplugin/ctl/lint/network.h"
 #include "deviceplugin/ctl/lint/pod.h"
-#include "deviceplugin/ctl/lint/problem.h"
 
 namespace vdpa::ctl {
 

@@ -9,7 +9,6 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "cni/device_config.h"
@@ -155,7 +154,7 @@ std::string checkConfig(const Embedded& place, const std::string& name, bool& de
   if (list) refuseUnknown(config, kListKeys, "a list of plugins", place, problems);
   refuseUnknown(*mine, cni::networkKeys(), "a network of type vdpa", place, problems);
   for (const char* key : {"deviceID", "pciBusID"}) device = device || has(*mine, key);
-  const std::string text = completed(*mine, list ? config : json::object(), name);
+  std::string text = completed(*mine, list ? config : json::object(), name);
   try {
     parseAsMultusDoes(text, "");
     return text;

@@ -30,7 +30,6 @@
 #include "deviceplugin/datapath/netlink/network_namespace.h"
 #include "deviceplugin/datapath/pod_files/device_files.h"
 #include "deviceplugin/datapath/processes/supervised_process.h"
-#include "deviceplugin/datapath/processes/switch_handle.h"
 #include "deviceplugin/datapath/records/owner_record.h"
 
 namespace vdpa::datapath {

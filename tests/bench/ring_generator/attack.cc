@@ -14,7 +14,6 @@
 #include "common/errors.h"
 #include "common/unique_fd.h"
 #include "deviceplugin/guest/guest.h"
-#include "deviceplugin/guest/shared_memory.h"
 #include "tests/bench/ring_generator/frames.h"
 
 namespace vdpa::bench {

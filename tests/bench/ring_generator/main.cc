@@ -24,7 +24,6 @@
 #include "deviceplugin/datapath/vhost_user/vhost_user_protocol.h"
 #include "deviceplugin/datapath/virtqueue/net_header.h"
 #include "deviceplugin/guest/guest.h"
-#include "deviceplugin/guest/shared_memory.h"
 #include "tests/bench/ring_generator/attack.h"
 #include "tests/bench/ring_generator/clock.h"
 #include "tests/bench/ring_generator/frames.h"

@@ -3,13 +3,17 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
+#include <spawn.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
-#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 
 #include "common/netlink/message.h"
@@ -57,7 +61,14 @@ TEST_CASE("an archive is read by tar") {
     CHECK_THROWS_AS(archive.add(std::string(101, 'n'), "", 0), std::length_error);
     archive.finish();
   }
-  REQUIRE(std::system(("tar -C " + directory.path() + " -xzf " + file).c_str()) == 0);
+  std::string words[] = {"tar", "-C", directory.path(), "-xzf", file};
+  char* arguments[] = {words[0].data(), words[1].data(), words[2].data(),
+                       words[3].data(), words[4].data(), nullptr};
+  pid_t pid = 0;
+  int status = -1;
+  REQUIRE(::posix_spawnp(&pid, "tar", nullptr, nullptr, arguments, environ) == 0);
+  REQUIRE(::waitpid(pid, &status, 0) == pid);
+  REQUIRE(status == 0);
   CHECK(std::filesystem::file_size(directory.path() + "/top/empty") == 0);
   CHECK(std::filesystem::file_size(directory.path() + "/top/" + std::string(96, 'n')) == 513);
   CHECK(readText(directory.path() + "/top/block") == std::string(512, 'y'));

@@ -3,9 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <vector>
 

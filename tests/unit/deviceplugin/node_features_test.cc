@@ -11,8 +11,6 @@
 #include "common/atomic_file.h"
 #include "common/backend.h"
 #include "common/version.h"
-#include "deviceplugin/kubelet/resource_plugins.h"
-#include "deviceplugin/resources/device.h"
 #include "deviceplugin/resources/offer.h"
 
 using namespace vdpa;
