@@ -13,6 +13,7 @@ pod's: only workers speak all that QEMU wants.
 import contextlib
 import json
 import re
+import signal
 import statistics
 import subprocess
 import time
@@ -23,6 +24,9 @@ from measure import Figures, blocks, finish, header, node_directories, preferred
 
 import datapath
 import processes
+import rpc
+import vdpactl
+from fake_datapath import FakeDatapath
 from guest import BOOT, Guest
 from huge_pages import huge_pages
 from neighbour import VERSION
@@ -200,6 +204,54 @@ def little_load(full):
             limit=f"{before.name}: {microseconds(results[before], 'p50_us')}")
 
 
+class Ports(FakeDatapath):
+    """Tells vdpactl that these ports of the switch are attached."""
+
+    def List(self, _, __):
+        return rpc.datapath.ListResponse(attachments=[rpc.datapath.Attachment(
+            device_id=f"p{n}", resource="vdpa.io/nic", backend="software", owner=datapath.owner(f"c{n}")) for n in range(2)])
+
+
+@contextlib.contextmanager
+def capturing(directory, switch):
+    """vdpactl takes the first 96 bytes of each frame of the sender; yields a list that has its last line at the end."""
+    said = []
+    switch.signal(signal.SIGCONT)
+    with subprocess.Popen(vdpactl.command(directory, "capture", "p0", "--snaplen", 96, "-w", "/dev/null"),
+                          stderr=subprocess.PIPE, text=True) as program:
+        wait_until(lambda: switch.control.log().count("are being captured") > len(switch.captured), switch.control.log)
+        switch.captured.append(said)
+        yield said
+        program.terminate()
+        said.append(program.stderr.read().splitlines()[-1])
+
+
+def captured_pair(full):
+    """A pair whose sender is captured, beside the same pair without. The program that captures needs time of a core, too, and
+    here there are two: so the rate is that of the poller's own time."""
+    header("A pair of pods whose frames are captured, the first 96 bytes of each")
+    with our_switch(2) as ours, node_directories() as (directory, _):
+        control = directory / "run/switches/vdpa.io-nic/control.sock"
+        control.parent.mkdir(parents=True)
+        control.symlink_to(ours.control.path)
+        listing, ours.captured = Ports(directory).start(), []
+        for what, size, rate in (("64 B, all that the poller can", 64, None), ("1518 B, all that the poller can", 1518, None),
+                                 (f"64 B, {full / 4:,.0f} frames/s", 64, round(full / 4, -3))):
+            options = {"rate": rate} if rate else {}
+            found = {True: [], False: []}
+            for _ in range(ROUNDS):
+                found[False].append(ours.measure(seconds=SECONDS, size=size, pattern="one", **options))
+                with capturing(directory, ours) as said:
+                    found[True].append(ours.measure(seconds=SECONDS, size=size, pattern="one", **options))
+            captured, usual = (Figures([result["pps"] / result["switch"] / 1e6 for result in found[how]], "M/s", 2)
+                               for how in (True, False))
+            row(f"{what}: captured beside not", captured, usual, ">= 0.95", limit=said[-1])
+            if rate:
+                row(f"{what}: lost", Figures([result["sent"] - result["received"] for result in found[True]], "frames", 0),
+                    target="<= 0")
+        listing.stop()
+
+
 def segments():
     """Segments of 64 KiB between two applications that agreed on TSO, beside full frames of the same switch."""
     header("TCP segments between two applications")
@@ -308,6 +360,7 @@ def main():
         jumbo_frames()
         many_ports()
         little_load(full)
+    captured_pair(full)
     segments()
     several_cores()
     virtual_machines()

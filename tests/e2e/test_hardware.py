@@ -81,7 +81,7 @@ def attachment(cluster, name):
 
 def test_a_character_device_and_a_netdev_exchange_packets(hardware):
     """A pod that opens the VF itself answers a ping from the kernel of another pod, which has the netdev of the next VF."""
-    # cni/README.md describes the requirements of such a pod: the device belongs to root, and pins the pod's memory.
+    # README describes the requirements of such a pod: the device belongs to root, and pins the pod's memory.
     answers = with_device("chardev", "answers", "ulimit -l unlimited; " + COMMAND.format(core=1), user=0)
     answers["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["SYS_RESOURCE"]}}
     asks = with_device("netdev", "asks", user=0)
@@ -118,11 +118,13 @@ def ping(cluster, address):
 
 
 def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
-    # Those of the emulated node first: beside node1's, which poll, its Multus hardly gets an answer within its minute.
-    for node in "node3", "node1":
-        hardware.apply(receiver(f"receiver-{node}", node=node), sender(f"sender-{node}", node=node))
-        for role in "receiver", "sender":
-            hardware.wait_running(f"{role}-{node}", 240)
+    # The senders last: one thread of the emulator carries node3's frames and its requests to the API server, and a sender
+    # leaves Multus no answer within its minute.
+    for role in receiver, sender:
+        for node in "node3", "node1":
+            hardware.apply(role(f"{role.__name__}-{node}", node=node))
+        for node in "node3", "node1":
+            hardware.wait_running(f"{role.__name__}-{node}", 240)
     assert device(hardware, "receiver-node1")["backend"] == "software"
     assert device(hardware, "receiver-node3")["backend"] == "kernel"
     for node in "node1", "node3":

@@ -99,8 +99,8 @@ class Capture(Program):
         wait_until(lambda: self.file.exists() and self.file.stat().st_size > 0, lambda: f"the capture: {self.log()}")
         return self
 
-    def wait_frames(self, count):
-        wait_until(lambda: len(parse_begun(self.file.read_bytes()).frames) >= count, f"{count} captured frames")
+    def wait_bytes(self, count):
+        wait_until(lambda: self.file.stat().st_size >= count, f"{count} bytes of the capture")
 
     def result(self, status=0):
         """What it has captured, once it has ended."""
@@ -114,11 +114,3 @@ class Capture(Program):
         """Interrupts it, and returns what it has captured."""
         self.process.terminate()
         return self.result()
-
-
-def parse_begun(data):
-    """The same of a file that is being written."""
-    end = 0
-    while end + 8 <= len(data) and end + struct.unpack_from("<I", data, end + 4)[0] <= len(data):
-        end += struct.unpack_from("<I", data, end + 4)[0]
-    return parse(data[:end])
