@@ -19,7 +19,7 @@ def test_the_documents_pod_runs(cluster):
     try:
         cluster.wait_running("app")
         [attachment] = [a for a in cluster.vdpactl("node1", "attachments") if a["pod"] == "app"]
-        assert attachment["settings"]["vlan"] == 100, attachment
+        assert attachment["vlan"] == 100, attachment
     finally:
         cluster.delete("app", force=True)
         cluster.apply(network())
