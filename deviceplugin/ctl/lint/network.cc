@@ -86,7 +86,8 @@ std::string folded(std::string_view key) {
 template <typename Keys>
 void refuseUnknown(const json& object, const Keys& keys, const char* what, const Embedded& place,
                    std::vector<Problem>& problems) {
-  for (const auto& [key, value] : object.items()) {
+  for (const auto& member : object.items()) {
+    const std::string& key = member.key();
     if (std::find(std::begin(keys), std::end(keys), key) != std::end(keys)) continue;
     const auto meant = std::find_if(std::begin(keys), std::end(keys), [&](std::string_view known) {
       return folded(known) == folded(key);
