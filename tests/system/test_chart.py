@@ -176,6 +176,17 @@ def test_the_policy_is_refused_where_the_api_server_lacks_it():
     assert not any("Policy" in kind for kind, _ in named(render()))
 
 
+def test_while_uninstalling_nodes_keep_the_label_by_which_they_are_cleaned():
+    """Node Feature Discovery takes the labels of a deleted rule from the nodes at once."""
+    values = {"nfd": {"enabled": True}}
+    usual, uninstalling = named(render(values)), named(render({"uninstall": True, **values}))
+    rule = uninstalling["NodeFeatureRule", "vdpa"]
+    assert rule == usual["NodeFeatureRule", "vdpa"]
+    labels = {name: value for one in rule["spec"]["rules"] for name, value in one["labels"].items()}
+    selector = uninstalling["DaemonSet", "vdpa-uninstall"]["spec"]["template"]["spec"]["nodeSelector"]
+    assert selector.items() <= labels.items()
+
+
 def test_a_digest_pins_every_container_s_image():
     digest = "sha256:" + "ab" * 32
     image = {"repository": "registry.example/vdpa", "digest": digest, "pullSecrets": [{"name": "s"}]}
