@@ -122,6 +122,30 @@ def test_every_platform_passes_the_lint_and_has_its_paths(platform, values):
             "device-info": expected["deviceInfo"]}
 
 
+@pytest.mark.parametrize("values", [{}, {"uninstall": True}], ids=["usual", "uninstall"])
+def test_gke_s_quota_admits_the_pods_priority_class(values):
+    objects = render({"platform": "gke", **values})
+    [quota] = [o["spec"] for o in objects if o["kind"] == "ResourceQuota"]
+    [scope] = quota["scopeSelector"]["matchExpressions"]
+    assert (scope["scopeName"], scope["operator"]) == ("PriorityClass", "In")
+    specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "DaemonSet"]
+    assert {spec["priorityClassName"] for spec in specs if "priorityClassName" in spec} == set(scope["values"])
+    assert quota["hard"] == {"pods": "1G"}
+    assert not any(o["kind"] == "ResourceQuota" for o in render(values)), "and only there"
+
+
+def selinux(values):
+    specs = [o["spec"]["template"]["spec"] for o in render(values) if o["kind"] == "DaemonSet"]
+    assert len(specs) == 3
+    return [spec.get("securityContext", {}).get("seLinuxOptions") for spec in specs]
+
+
+def test_the_selinux_type_goes_over_the_platform_s():
+    assert selinux({}) == [None] * 3
+    assert selinux({"seLinuxType": "spc_t"}) == [{"type": "spc_t"}] * 3
+    assert selinux({"platform": "openshift", "seLinuxType": "own_t"}) == [{"type": "own_t"}] * 3
+
+
 def test_a_path_goes_over_the_platform_s():
     objects = render({"platform": "k3s", "paths": {"cniBin": "/usr/libexec/cni"}})
     assert host_paths(objects, "vdpa-datapath")["cni-bin"] == "/usr/libexec/cni"
@@ -154,6 +178,7 @@ def test_an_uplink_without_its_rights_is_refused():
     ({"platfrom": "k3s"}, "platfrom"),
     ({"paths": {"cniBin": "opt/cni/bin"}}, "cniBin"),
     ({"paths": {"cni": "/opt/cni/bin"}}, "cni"),
+    ({"seLinuxType": "spc t"}, "seLinuxType"),
     ({"image": {"digest": "sha256:1"}}, "digest"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"hardware": True}, "hardware"),
@@ -215,11 +240,11 @@ def test_a_node_pool_is_a_plugin_with_a_configuration_and_all_share_the_datapath
 @pytest.mark.parametrize("values", [{}, {"hardware": {"enabled": True}}, EVERYTHING, {"uninstall": True, **EVERYTHING}],
                          ids=["usual", "hardware", "everything", "uninstall"])
 def test_nothing_may_talk_to_the_api_server(values):
-    for platform in "kubeadm", "openshift":
+    for platform in "kubeadm", "openshift", "gke":
         objects = render({"platform": platform, **values})
         assert {o["kind"] for o in objects} <= {
             "DaemonSet", "ConfigMap", "ServiceAccount", "SecurityContextConstraints", "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule"}
+            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule", "ResourceQuota"}
         for o in objects:
             if o["kind"] == "DaemonSet":
                 assert o["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
