@@ -4,6 +4,7 @@ NAME...]. The same build gives the same bytes in any folder; SOURCE_DATE_EPOCH i
 import argparse
 import gzip
 import hashlib
+import os
 import pathlib
 import re
 import shutil
@@ -165,6 +166,7 @@ def main():
     arguments = parser.parse_args()
     release = Release(arguments.build.resolve(), arguments.out, arguments.kubectl, arguments.image, arguments.commit,
                       arguments.packages)
+    os.umask(0o022)   # of the image's files, and of those that strip and dpkg-deb make
     # Whole or not at all.
     new = arguments.out.with_name(arguments.out.name + ".new")
     for old in new, arguments.out:

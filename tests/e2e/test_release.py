@@ -73,7 +73,7 @@ def test_the_same_build_packs_to_the_same_bytes(tmp_path):
     names = [package["name"] for package in packages if package["uri"].startswith("pkg:deb/")]
     again = tmp_path / "a-folder-with-a-longer-name/dist"
     subprocess.run([sys.executable, "-B", ROOT / "manifests/release/pack.py", ROOT / "build/gcc", again,
-                    "--kubectl", DIRECTORY / "bin/kubectl", *commit, "--packages", *names], check=True,
+                    "--kubectl", DIRECTORY / "bin/kubectl", *commit, "--packages", *names], check=True, umask=0o077,
                    env=os.environ | {"SOURCE_DATE_EPOCH": run("git log -1 --format=%ct", cwd=ROOT).strip()})
     assert (again / "SHA256SUMS").read_text() == (DIST / "SHA256SUMS").read_text()
 
