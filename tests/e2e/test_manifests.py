@@ -49,9 +49,9 @@ def test_on_hardware_the_datapath_alone_is_privileged(cluster):
 
 @pytest.mark.parametrize("folder", SHARED)
 def test_each_pod_has_the_namespaces_of_the_node_that_it_needs(cluster, folder):
-    specs = {o["metadata"]["name"]: o["spec"]["template"]["spec"] for o in cluster.manifests(folder) if o["kind"] == "DaemonSet"}
-    assert {name: {key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)} for name, spec in specs.items()} == \
-        SHARED[folder]
+    sets = [o for o in cluster.manifests(folder) if o["kind"] == "DaemonSet"]
+    assert {o["metadata"]["name"]: {key for key in ("hostNetwork", "hostPID", "hostIPC")
+                                    if o["spec"]["template"]["spec"].get(key)} for o in sets} == SHARED[folder]
 
 
 @pytest.mark.parametrize("folder", ["manifests", "manifests/hardware"])

@@ -6,11 +6,16 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "manifests/release"))
+
+import pack  # noqa: E402
+
 MANIFESTS = ROOT / "manifests"
 CHART = MANIFESTS / "helm"
 PROGRAMS = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa")) / "helm" / "bin"
@@ -244,7 +249,8 @@ def test_nothing_may_talk_to_the_api_server(values):
         objects = render({"platform": platform, **values})
         assert {o["kind"] for o in objects} <= {
             "DaemonSet", "ConfigMap", "ServiceAccount", "SecurityContextConstraints", "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule", "ResourceQuota"}
+            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule",
+            "ResourceQuota"}
         for o in objects:
             if o["kind"] == "DaemonSet":
                 assert o["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
@@ -281,3 +287,48 @@ def test_the_packaged_chart_renders_the_same(tmp_path):
     assert package.name == f"vdpa-{version}.tgz"
     rendered = run(PROGRAMS / "helm", "template", "vdpa", package, "--namespace", "vdpa-system")
     assert [o for o in yaml.safe_load_all(rendered.stdout) if o] == render()
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """Packs with Helm's kustomize in kubectl's place."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\nshift\nexec {PROGRAMS / "kustomize"} build "$@"\n')
+    kubectl.chmod(0o755)
+    (tmp_path / "dist").mkdir()
+    return lambda image=None: pack.Release(tmp_path, tmp_path / "dist", kubectl, image, None, [])
+
+
+def files_of(archive):
+    with tarfile.open(archive) as opened:
+        return {member.name for member in opened if not member.isdir()}
+
+
+@pytest.mark.parametrize("image", [None, f"registry.example/vdpa@sha256:{'ab' * 32}"], ids=["usual", "pinned"])
+def test_the_released_chart_is_that_which_helm_packages(image, release, tmp_path):
+    made = release(image)
+    made.pack_chart()
+    released = tmp_path / f"dist/vdpa-{made.version}.tgz"
+    assert run(PROGRAMS / "helm", "package", CHART, "--destination", tmp_path).returncode == 0
+    assert files_of(released) == files_of(tmp_path / released.name)
+    lint = run(PROGRAMS / "helm", "lint", "--strict", released)
+    assert lint.returncode == 0, lint.stdout
+    rendered = run(PROGRAMS / "helm", "template", "vdpa", released, "--namespace", "vdpa-system")
+    values = {"image": dict(zip(("repository", "digest"), image.split("@"), strict=True))} if image else {}
+    assert [o for o in yaml.safe_load_all(rendered.stdout) if o] == render(values)
+
+
+def test_the_released_manifests_are_those_that_the_documents_name(release, tmp_path):
+    image = f"registry.example/vdpa@sha256:{'ab' * 32}"
+    made = release(image)
+    made.pack_manifests(tmp_path / "staged")
+    archive = tmp_path / f"dist/vdpa-{made.version}-manifests.tar.gz"
+    folders = "samples", "policies", "nfd", "schema"
+    assert files_of(archive) == {"manifests/monitoring.yaml"} | {
+        str(path.relative_to(ROOT)) for folder in folders for path in (MANIFESTS / folder).rglob("*") if path.is_file()}
+    with tarfile.open(archive) as opened:
+        monitoring = yaml.safe_load_all(opened.extractfile("manifests/monitoring.yaml").read())
+        assert named(monitoring) == named(kustomized(MANIFESTS / "monitoring"))
+        pods = list(yaml.safe_load_all(opened.extractfile("manifests/samples/pods.yaml").read()))
+    assert {c["image"] for pod in pods for c in pod["spec"]["containers"]} == {image}
