@@ -217,6 +217,20 @@ def test_while_uninstalling_nodes_keep_the_label_by_which_they_are_cleaned():
     assert selector.items() <= labels.items()
 
 
+@pytest.mark.parametrize("values", [{}, {"uplink": {"enabled": True}}, {"hardware": {"enabled": True}}, POOLS],
+                         ids=["usual", "uplink", "hardware", "pools"])
+def test_the_exporter_s_port_is_the_only_one_named_metrics(values):
+    """Prometheus scrapes the ports of that name; what the daemons serve themselves counts the same again."""
+    objects = render(values)
+    assert {c["name"]: c["ports"] for c in containers(objects) if "ports" in c} == {
+        "vdpa-exporter": [{"name": "metrics", "containerPort": 9466}]}
+    served = {c["name"]: argument for c in containers(objects) for argument in c.get("args", [])
+              if "metrics-address" in argument}
+    assert served == {
+        "vdpa-datapath": "--metrics-address=127.0.0.1:9465",
+        "vdpa-device-plugin": f"--metrics-address={'127.0.0.1' if 'hardware' in values else '0.0.0.0'}:9464"}
+
+
 def test_a_digest_pins_every_container_s_image():
     digest = "sha256:" + "ab" * 32
     image = {"repository": "registry.example/vdpa", "digest": digest, "pullSecrets": [{"name": "s"}]}
