@@ -342,7 +342,7 @@ def test_the_released_manifests_are_those_that_the_documents_name(release, tmp_p
     assert files_of(archive) == {"manifests/monitoring.yaml"} | {
         str(path.relative_to(ROOT)) for folder in folders for path in (MANIFESTS / folder).rglob("*") if path.is_file()}
     with tarfile.open(archive) as opened:
-        monitoring = yaml.safe_load_all(opened.extractfile("manifests/monitoring.yaml").read())
+        monitoring = list(yaml.safe_load_all(opened.extractfile("manifests/monitoring.yaml").read()))
         assert named(monitoring) == named(kustomized(MANIFESTS / "monitoring"))
         pods = list(yaml.safe_load_all(opened.extractfile("manifests/samples/pods.yaml").read()))
     assert {c["image"] for pod in pods for c in pod["spec"]["containers"]} == {image}
