@@ -35,6 +35,7 @@ enum class Output { text, json };
 struct Options {
   std::string runDir = "/run/vdpa", device, peer;
   unsigned pings = 1000, frameBytes = 64;  // with the FCS
+  unsigned rate = 0;                       // frames per second; 0: no limit
   double seconds = 3, timeout = 10;
   Output output = Output::text;
 };
@@ -116,7 +117,7 @@ void measure(const PodDevice& device, const Options& options, const Measurement:
   const MacAddress peer = find(measurement, device, options);
   const RoundTrips trips = measurement.ping(peer, options.pings);
   const auto time = std::chrono::milliseconds(static_cast<int64_t>(options.seconds * 1000));
-  const Rate rate = measurement.send(peer, options.frameBytes - kFcs, time, {});
+  const Rate rate = measurement.send(peer, options.frameBytes - kFcs, time, 0, {});
   const double bits = gigabits(rate.perSecond, options.frameBytes);
   if (options.output == Output::json) {
     fmt::print("{}\n", jsonText({{"peer", peer.text()},
@@ -154,7 +155,7 @@ void send(const PodDevice& device, const Options& options, const Measurement::St
                gigabits(perSecond, options.frameBytes), received);
     std::fflush(stdout);
   };
-  measurement.send(peer, options.frameBytes - kFcs, std::nullopt, progress);
+  measurement.send(peer, options.frameBytes - kFcs, std::nullopt, options.rate, progress);
 }
 
 int run(int argc, char** argv) {
@@ -186,8 +187,10 @@ int run(int argc, char** argv) {
       .range(0.5, 3600.0);
   app.choice<Output>("-o,--output", options.output, "text or json",
                      {{"text", Output::text}, {"json", Output::json}});
-  app.subcommand("send", "send as fast as possible until interrupted; print the receiver's rate");
+  app.subcommand("send", "send until interrupted; print the receiver's rate");
   sender();
+  app.option("--rate", options.rate, "frames per second at most [as fast as possible]")
+      .range(1u, 1000000000u);
   if (const auto status = app.parse(argc, argv)) return *status;
 
   const UniqueFd signals = takeStopSignals();

@@ -28,6 +28,9 @@ constexpr auto kLookEach = 1ms;     // while sending: for answers, and whether t
 constexpr auto kStartUp = 200ms;    // not counted: the switch learns, caches and clocks warm up
 constexpr auto kReportEach = 1s;
 constexpr size_t kBurst = 32;
+constexpr uint64_t kBurstsPerSecond = 10'000;  // of a slow sender, so that its bursts are short
+constexpr auto kWorthASleep = 200us;           // a sleep ends some 50 us late
+constexpr int kCaughtUp = 4;                   // bursts: more of them overrun the receiver's ring
 
 // By the receiver's clock.
 double perSecond(const Measurement::Sample& from, const Measurement::Sample& to) {
@@ -38,6 +41,26 @@ double perSecond(const Measurement::Sample& from, const Measurement::Sample& to)
 uint64_t nanoseconds(Clock::duration time) {
   return static_cast<uint64_t>(std::chrono::nanoseconds(time).count());
 }
+
+// When the next burst is due, at a rate in frames per second; with 0, always.
+class Schedule {
+ public:
+  Schedule(uint64_t rate, Clock::time_point start) : next_(start) {
+    if (rate == 0) return;
+    burst_ = std::clamp<uint64_t>(rate / kBurstsPerSecond, 1, kBurst);
+    each_ = std::chrono::nanoseconds(burst_ * 1'000'000'000 / rate);
+  }
+
+  size_t burst() const { return burst_; }
+  Clock::time_point next() const { return next_; }
+  // After a burst. One who was held up catches up a little.
+  void sent(Clock::time_point now) { next_ = std::max(next_ + each_, now - kCaughtUp * each_); }
+
+ private:
+  size_t burst_ = kBurst;
+  Clock::duration each_{0};
+  Clock::time_point next_;
+};
 
 }  // namespace
 
@@ -112,17 +135,26 @@ RoundTrips Measurement::ping(MacAddress peer, uint64_t count) {
 }
 
 Rate Measurement::send(MacAddress peer, uint32_t length, std::optional<Clock::duration> time,
-                       const Progress& progress) {
+                       uint64_t mostPerSecond, const Progress& progress) {
   Rate result;
   std::optional<Sample> first, last, reported;
   const auto begin = Clock::now();
+  Schedule schedule(mostPerSecond, begin);
   auto look = begin, question = begin + kStartUp, report = question + kReportEach;
   while (true) {
-    result.sent += guest_.send(kBurst, [&](std::byte* frame) {
-      writeMessage(frame, peer, own_, {Kind::kData, run_, result.sent, 0});
-      return length;
-    });
-    const auto now = Clock::now();
+    auto now = Clock::now();
+    if (now >= schedule.next()) {
+      result.sent += guest_.send(schedule.burst(), [&](std::byte* frame) {
+        writeMessage(frame, peer, own_, {Kind::kData, run_, result.sent, 0});
+        return length;
+      });
+      now = Clock::now();
+      schedule.sent(now);
+    }
+    if (const auto due = std::min(schedule.next(), look); due - now >= kWorthASleep) {
+      std::this_thread::sleep_until(due);
+      continue;
+    }
     if (now < look) continue;
     look = now + kLookEach;
     if (stop_() || (time && now - begin >= *time)) break;

@@ -39,10 +39,11 @@ class Measurement {
   std::optional<MacAddress> find(std::optional<MacAddress> peer, Clock::duration timeout);
   // One request at a time. One without an answer within a second is lost; ends early after ten.
   RoundTrips ping(MacAddress peer, uint64_t count);
-  // Sends frames of `length` bytes, without the FCS, as fast as the device takes them, for `time`
-  // or, without it, until stopped. Calls `progress`, if there is one, about once a second.
+  // Sends frames of `length` bytes, without the FCS, for `time` or, without it, until stopped: at
+  // most `mostPerSecond` or, if that is 0, as fast as the device takes them. Calls `progress`, if
+  // there is one, about once a second.
   Rate send(MacAddress peer, uint32_t length, std::optional<Clock::duration> time,
-            const Progress& progress);
+            uint64_t mostPerSecond, const Progress& progress);
 
   struct Sample {
     uint64_t count = 0, time = 0;  // the receiver's; ns

@@ -1,6 +1,6 @@
 """Packs a directory as an image of one layer: archive.py ROOT NAME:TAG OUT.tar. An OCI archive that has the image's name
 with it: `ctr -n k8s.io images import OUT.tar` and `podman load -i OUT.tar` need no other argument. The same directory gives
-the same bytes, whatever the owners and times of its files; SOURCE_DATE_EPOCH (default 0) is the time at which the image
+the same bytes, whatever the owners, times and umask of its files; SOURCE_DATE_EPOCH (default 0) is the time at which the image
 says that it was made."""
 
 import datetime
@@ -85,6 +85,8 @@ class _Hashed:
 def reproducible(member):
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = "root"
+    if not member.issym() and not member.mode & 0o1000:   # /tmp stays everybody's
+        member.mode = 0o755 if member.mode & 0o100 else 0o644
     return member
 
 

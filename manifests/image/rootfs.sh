@@ -3,6 +3,7 @@
 # busybox as the shell, licences, and the package list that image scanners read. Used by `./run image` and the Containerfile.
 # Usage: rootfs.sh DIR PROGRAM[=PATH_IN_IMAGE]... [-- [@]DPDK_DRIVER...]
 set -euo pipefail
+umask 022   # the daemons' users read these files, whoever builds the image
 
 root=$1
 shift

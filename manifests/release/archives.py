@@ -1,4 +1,4 @@
-"""Archives that depend on the contents and the modes of the files alone, and on SOURCE_DATE_EPOCH."""
+"""Archives that depend on the contents of the files, on which are programs, and on SOURCE_DATE_EPOCH alone."""
 
 import gzip
 import hashlib
@@ -31,8 +31,13 @@ def _reproducible(member):
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     member.mtime = epoch()
-    member.mode = 0o755 if member.mode & 0o100 else 0o644
+    member.mode = _mode(member.mode)
     return member
+
+
+def _mode(found):
+    """The mode without what the umask of the one who made the file left of it."""
+    return 0o755 if found & 0o100 else 0o644
 
 
 def debian_package(root, name, version, description, fields, out):
@@ -48,7 +53,7 @@ def debian_package(root, name, version, description, fields, out):
                 target.mkdir()
                 continue
             target.write_bytes((root / path).read_bytes())
-            target.chmod((root / path).stat().st_mode & 0o777)
+            target.chmod(_mode((root / path).stat().st_mode))
             sums.append(f"{hashlib.md5(target.read_bytes(), usedforsecurity=False).hexdigest()}  {path}\n")
         size = sum((staged / path).stat().st_size + 1023 >> 10 for path in tree(root) if (root / path).is_file())
         architecture = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()

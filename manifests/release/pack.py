@@ -2,8 +2,10 @@
 NAME...]. The same build gives the same bytes in any folder; SOURCE_DATE_EPOCH is the time of all files."""
 
 import argparse
+import fnmatch
 import gzip
 import hashlib
+import os
 import pathlib
 import re
 import shutil
@@ -19,6 +21,8 @@ from sbom import sbom
 
 TOP = MANIFESTS.parent
 NAME = r"[a-z0-9][a-z0-9.-]*(?::\d+)?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
+# Folders that a cluster's administrator may apply or read, besides what installs.
+OTHER_MANIFESTS = "samples", "policies", "nfd", "schema"
 PINNED = re.compile(rf"({NAME})@(sha256:[0-9a-f]{{64}})")
 
 
@@ -39,9 +43,10 @@ class Release:
         """Makes all files in `out`, which is empty."""
         root, host = work / "image", work / "host"
         digest = self.pack_image(root)
-        self.render("install.yaml", "manifests")
-        self.render("install-hardware.yaml", "manifests/hardware")
+        self.write_rendered("install.yaml", "manifests")
+        self.write_rendered("install-hardware.yaml", "manifests/hardware")
         self.pack_chart()
+        self.pack_manifests(work / "manifests")
         static = {name: static_packages(self.build, str(pathlib.Path(path).relative_to(self.build)))
                   for name, path in self.programs().items()}
         self.stage(host, static)
@@ -68,8 +73,11 @@ class Release:
         return subprocess.check_output([sys.executable, "-B", MANIFESTS / "image/archive.py", root,
                                         f"localhost/vdpa:{self.version}", archive], text=True).strip()
 
+    def write_rendered(self, name, folder):
+        self.write(name, self.render(name, folder))
+
     def render(self, name, folder):
-        """Renders manifests as `kubectl apply -k` does."""
+        """Manifests as `kubectl apply -k` applies them."""
         with tempfile.TemporaryDirectory() as work:
             shutil.copytree(MANIFESTS, pathlib.Path(work) / "manifests")
             wanted = [f"resources: [../{folder}]"]
@@ -82,8 +90,17 @@ class Release:
             rendered = subprocess.run([self.kubectl, "kustomize", overlay], capture_output=True, text=True, check=False)
         if rendered.returncode != 0:
             fail(f"cannot render {folder}: {rendered.stderr.strip()}")
-        self.write(name, f"# vDPA for Kubernetes {self.version}, rendered from {folder}: kubectl apply -f {name}\n"
-                         + rendered.stdout)
+        return f"# vDPA for Kubernetes {self.version}, rendered from {folder}: kubectl apply -f {name}\n" + rendered.stdout
+
+    def pack_manifests(self, staged):
+        """What is applied besides, in folders as in the repository, so that the documents' commands fit both."""
+        for name in OTHER_MANIFESTS:
+            shutil.copytree(MANIFESTS / name, staged / name)
+        (staged / "monitoring.yaml").write_text(self.render("manifests/monitoring.yaml", "manifests/monitoring"))
+        if self.image:
+            pods = staged / "samples/pods.yaml"
+            pods.write_text(pods.read_text().replace(f"localhost/vdpa:{self.version}", self.image))
+        tarball(staged, "manifests", self.out / f"vdpa-{self.version}-manifests.tar.gz")
 
     def pack_chart(self):
         chart = MANIFESTS / "helm"
@@ -98,7 +115,7 @@ class Release:
                      "meson.build")
         with tempfile.TemporaryDirectory() as work:
             staged = pathlib.Path(work) / "chart"
-            shutil.copytree(chart, staged)
+            shutil.copytree(chart, staged, ignore=ignored_by(chart))
             if self.image:
                 self.pin_chart(staged / "values.yaml")
             tarball(staged, "vdpa", self.out / f"vdpa-{self.version}.tgz")
@@ -145,6 +162,19 @@ class Release:
         tarball(whole, f"vdpa-{self.version}", self.out / f"vdpa-{self.version}-linux-{architecture}.tar.gz")
 
 
+def ignored_by(chart):
+    """What its .helmignore leaves out, as Helm does, for shutil.copytree: files by name or, with a slash, by path. Helm's
+    patterns can do more."""
+    lines = map(str.strip, (chart / ".helmignore").read_text().splitlines())
+    patterns = [line for line in lines if line and not line.startswith("#")]
+
+    def ignored(folder, names):
+        below = pathlib.Path(folder).relative_to(chart)
+        return [name for name in names for pattern in patterns
+                if fnmatch.fnmatchcase(str(below / name) if "/" in pattern else name, pattern)]
+    return ignored
+
+
 def copyright_of(packages):
     """The licence of the programs, then those of the libraries that they contain."""
     text = (TOP / "LICENSE").read_text()
@@ -165,6 +195,7 @@ def main():
     arguments = parser.parse_args()
     release = Release(arguments.build.resolve(), arguments.out, arguments.kubectl, arguments.image, arguments.commit,
                       arguments.packages)
+    os.umask(0o022)   # of the image's files, and of those that strip and dpkg-deb make
     # Whole or not at all.
     new = arguments.out.with_name(arguments.out.name + ".new")
     for old in new, arguments.out:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -313,11 +312,12 @@ def wait_event(cluster, name, *words):
 
 
 def release_files(directory, config=None):
-    """Puts the files that the documents' commands name into a directory: a release's, and the samples. With a configuration of
-    one's own, install.yaml has it, as an operator edits that file."""
-    for file in (ROOT / "build" / "dist").iterdir():
+    """Puts the files that the documents' commands name into a directory: a release's, with its manifests unpacked. With a
+    configuration of one's own, install.yaml has it, as an operator edits that file."""
+    for file in DIST.iterdir():
         (directory / file.name).symlink_to(file)
-    shutil.copytree(ROOT / "manifests" / "samples", directory / "manifests" / "samples", dirs_exist_ok=True)
+    [manifests] = DIST.glob("vdpa-*-manifests.tar.gz")
+    subprocess.run(["tar", "-xzf", manifests, "-C", directory], check=True, timeout=30)
     if config:
         install = directory / "install.yaml"
         objects = list(yaml.safe_load_all(install.read_text()))

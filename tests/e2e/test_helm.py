@@ -5,13 +5,13 @@ import json
 import subprocess
 
 import pytest
-from cluster import (CACHE, CONFIG, NAMESPACE, PORTS, ROOT, OnNode, attached_processes, install, network, own_cgroups, pod,
-                     started)
+from cluster import (CACHE, CONFIG, DIST, NAMESPACE, PORTS, ROOT, OnNode, attached_processes, install, network, own_cgroups,
+                     pod, started)
 from exchange import Exchange
 from support import wait_until
 from test_dataplane import replace_pod, step
 
-CHART = ROOT / "manifests" / "helm"
+CHART = DIST / "vdpa-0.2.0.tgz"     # the release's
 HELM = CACHE / "helm" / "bin" / "helm"
 
 

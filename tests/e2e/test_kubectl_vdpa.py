@@ -210,3 +210,8 @@ def test_doctor(cluster):
     assert f"{verdicts.count('PASS')} passed" in " ".join(out.split())
     for check in found:
         assert (check["text"].split()[0] in out) or check["verdict"] not in ("WARN", "FAIL"), check
+    # The unprivileged container sees neither, and says which it looked for.
+    elsewhere = json.loads(call("doctor", "--cni-dir=/elsewhere/bin", "--cni-conf-dir=/elsewhere/net.d", "-o", "json",
+                                status=None)[0])
+    texts = {check["check"]: check["text"] for check in elsewhere}
+    assert "/elsewhere/bin" in texts["cni"] and "/elsewhere/net.d" in texts["multus"], texts

@@ -8,6 +8,12 @@ import pytest
 from cluster import ROOT
 from documents import block
 
+# By folder, what each DaemonSet shares with its node.
+SHARED = {
+    "manifests": {"vdpa-datapath": {"hostNetwork", "hostPID"}, "vdpa-device-plugin": set(), "vdpa-exporter": set()},
+    "manifests/hardware": {"vdpa-datapath": {"hostNetwork", "hostPID"}, "vdpa-device-plugin": {"hostNetwork"},
+                           "vdpa-exporter": set()},
+}
 # manifests/base gives the reason beside each.
 CAPABILITIES = {"vdpa-datapath": {"CHOWN", "NET_RAW", "NET_ADMIN"}, "make-cgroup": {"DAC_OVERRIDE"}}
 
@@ -39,6 +45,13 @@ def test_on_hardware_the_datapath_alone_is_privileged(cluster):
     assert privileged(objects) == {"vdpa-datapath"}
     usual, here = (containers(o)["vdpa-device-plugin"]["securityContext"] for o in (cluster.manifests(), objects))
     assert here == usual
+
+
+@pytest.mark.parametrize("folder", SHARED)
+def test_each_pod_has_the_namespaces_of_the_node_that_it_needs(cluster, folder):
+    sets = [o for o in cluster.manifests(folder) if o["kind"] == "DaemonSet"]
+    assert {o["metadata"]["name"]: {key for key in ("hostNetwork", "hostPID", "hostIPC")
+                                    if o["spec"]["template"]["spec"].get(key)} for o in sets} == SHARED[folder]
 
 
 @pytest.mark.parametrize("folder", ["manifests", "manifests/hardware"])

@@ -11,7 +11,7 @@ import tarfile
 
 import pytest
 import yaml
-from cluster import DIRECTORY, DIST, NAMESPACE, ROOT, OnNode
+from cluster import CACHE, DIRECTORY, DIST, NAMESPACE, ROOT, OnNode
 from support import wait_until
 
 sys.path.insert(0, str(ROOT / "manifests/release"))
@@ -20,6 +20,7 @@ import pack
 
 DOCUMENT = (ROOT / "manifests/release.md").read_text()
 VERSION = re.search(r"^ *version: '(.*)',", (ROOT / "meson.build").read_text(), re.MULTILINE)[1]
+HELM = CACHE / "helm/bin/helm"
 PACKAGES = [f"vdpactl_{VERSION}_amd64.deb", f"vdpa-cni_{VERSION}_amd64.deb"]
 
 
@@ -73,7 +74,7 @@ def test_the_same_build_packs_to_the_same_bytes(tmp_path):
     names = [package["name"] for package in packages if package["uri"].startswith("pkg:deb/")]
     again = tmp_path / "a-folder-with-a-longer-name/dist"
     subprocess.run([sys.executable, "-B", ROOT / "manifests/release/pack.py", ROOT / "build/gcc", again,
-                    "--kubectl", DIRECTORY / "bin/kubectl", *commit, "--packages", *names], check=True,
+                    "--kubectl", DIRECTORY / "bin/kubectl", *commit, "--packages", *names], check=True, umask=0o077,
                    env=os.environ | {"SOURCE_DATE_EPOCH": run("git log -1 --format=%ct", cwd=ROOT).strip()})
     assert (again / "SHA256SUMS").read_text() == (DIST / "SHA256SUMS").read_text()
 
@@ -101,16 +102,33 @@ def test_a_release_without_a_chart_is_refused(tmp_path, monkeypatch):
         release.pack_chart()
 
 
+def images_of(manifests):
+    specs = [o["spec"] if o["kind"] == "Pod" else o["spec"]["template"]["spec"]
+             for o in yaml.safe_load_all(manifests) if o and o["kind"] in ("DaemonSet", "Pod")]
+    return {c["image"] for spec in specs for c in [*spec.get("initContainers", []), *spec["containers"]]}
+
+
+def rendered(chart):
+    run(f"{HELM} lint --strict {chart}")
+    return run(f"{HELM} template vdpa {chart} --namespace {NAMESPACE}")
+
+
+def test_the_released_chart_renders_as_that_of_the_sources():
+    of_sources = run(f"{HELM} template vdpa {ROOT / 'manifests/helm'} --namespace {NAMESPACE}")
+    assert rendered(DIST / f"vdpa-{VERSION}.tgz") == of_sources
+
+
 def test_a_pinned_image_is_the_only_one(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     pinned = f"registry.example:5000/team/vdpa@sha256:{'0123456789abcdef' * 4}"
     release = pack.Release(ROOT / "build/gcc", tmp_path, DIRECTORY / "bin/kubectl", pinned, None, [])
-    release.render("install.yaml", "manifests")
+    release.write_rendered("install.yaml", "manifests")
     release.pack_chart()
-    sets = [o for o in yaml.safe_load_all((tmp_path / "install.yaml").read_text()) if o["kind"] == "DaemonSet"]
-    specs = [o["spec"]["template"]["spec"] for o in sets]
-    images = {c["image"] for spec in specs for c in [*spec.get("initContainers", []), *spec["containers"]]}
-    assert images == {pinned}
+    release.pack_manifests(tmp_path / "staged")
+    assert images_of((tmp_path / "install.yaml").read_text()) == {pinned}
+    assert images_of(rendered(tmp_path / f"vdpa-{VERSION}.tgz")) == {pinned}
+    with tarfile.open(tmp_path / f"vdpa-{VERSION}-manifests.tar.gz") as manifests:
+        assert images_of(manifests.extractfile("manifests/samples/pods.yaml").read().decode()) == {pinned}
     with tarfile.open(tmp_path / f"vdpa-{VERSION}.tgz") as chart:
         values = yaml.safe_load(chart.extractfile("vdpa/values.yaml"))
     assert f"{values['image']['repository']}@{values['image']['digest']}" == pinned

@@ -29,6 +29,10 @@ def topmost(paths):
     return {path for path in paths if not any(str(parent) in paths for parent in Path(path).parents)}
 
 
+def typed(transcript):
+    return [line for line in transcript.splitlines() if line.startswith("$ ")]
+
+
 def uninstall(cluster, directory):
     output = follow(block("manifests/README.md", "uninstall"), directory)
     wait_until(lambda: cluster.get("namespace", NAMESPACE) is None, "the namespace is gone", 120, 0.2)
@@ -60,10 +64,17 @@ def test_readme_s_first_ten_minutes(cluster, installed_again, tmp_path):
     if cluster.get("namespace", NAMESPACE):
         uninstall(cluster, tmp_path)
     cluster.run("label", "node", "node1", "vdpa.io/node-")
+    # Of the earlier tests: kubectl shall say that it is created.
+    cluster.run("delete", "network-attachment-definitions", "fast", "--ignore-not-found")
     OnNode("node1").run("sh", "-ec", f"cd {tmp_path}\n{block('README.md', 'load')}")
     TRANSCRIPT.parent.mkdir(parents=True, exist_ok=True)
     with TRANSCRIPT.open("w") as transcript:
         allocatable = follow(block("README.md", "install"), tmp_path, {"worker-1": "node1"}, transcript)
         assert allocatable.splitlines()[-1] == "8", allocatable
         output = follow(block("README.md", "pods"), tmp_path, transcript=transcript)
+    assert typed(TRANSCRIPT.read_text()) == typed(block("manifests/first-ten-minutes.md", "transcript")), \
+        f"manifests/first-ten-minutes.md has other commands than README; {TRANSCRIPT} is a new transcript"
+    assert "fast created" in output
     assert re.search(r"received .*, [1-9]\d* in all", output) and "default/receiver" in output, output
+    follow(block("README.md", "remove the pods"), tmp_path)
+    assert cluster.phase("sender") is None and cluster.phase("receiver") is None

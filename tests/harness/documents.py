@@ -6,7 +6,7 @@ A comment above a fenced block marks it:
     <!-- tested: tests/FOLDER/FILE.py::TEST -->           that test reads the document, and takes the commands from it itself
     <!-- not run: REASON -->
 
-Every block of `sh` has a mark; others may have one."""
+Every block of `sh` or `console` has a mark; others may have one."""
 
 import dataclasses
 import pathlib

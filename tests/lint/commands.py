@@ -11,9 +11,10 @@ sys.path.insert(1, str(pathlib.Path(__file__).parents[1] / "harness"))
 
 import documents
 
-COMMANDS = "sh"
-# Of the other blocks. A console block is a transcript, which shows commands with their output.
-OTHERS = {"console", "text", "yaml", "json", "c", "diff", "markdown"}
+# A console block is a transcript, which shows commands with their output.
+COMMANDS = {"sh", "console"}
+# Of the other blocks.
+OTHERS = {"text", "yaml", "json", "c", "diff", "markdown"}
 LIMITS = {"README.md": 200}  # lines
 PROMPT = re.compile(r"^[$#] |^(sudo |kubectl |\./run |vdpactl |helm )")
 
@@ -41,13 +42,13 @@ def main():
 
 
 def _errors(block, calls):
-    if block.language == COMMANDS:
+    if block.language in COMMANDS:
         if not block.test and not block.reason:
             yield f"{block.place}: commands without a mark; see tests/harness/documents.py"
     elif block.language not in OTHERS:
-        yield f"{block.place}: a block of '{block.language}'; expected {COMMANDS}, {', '.join(sorted(OTHERS))}"
+        yield f"{block.place}: a block of '{block.language}'; expected {', '.join(sorted(COMMANDS | OTHERS))}"
     elif block.language == "text" and any(PROMPT.match(line) for line in block.text.splitlines()):
-        yield f"{block.place}: commands in a block of text; expected {COMMANDS} or console"
+        yield f"{block.place}: commands in a block of text; expected {' or '.join(sorted(COMMANDS))}"
     if not block.test:
         return
     path = documents.ROOT / block.file

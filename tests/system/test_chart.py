@@ -6,11 +6,16 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "manifests/release"))
+
+import pack  # noqa: E402
+
 MANIFESTS = ROOT / "manifests"
 CHART = MANIFESTS / "helm"
 PROGRAMS = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa")) / "helm" / "bin"
@@ -122,6 +127,30 @@ def test_every_platform_passes_the_lint_and_has_its_paths(platform, values):
             "device-info": expected["deviceInfo"]}
 
 
+@pytest.mark.parametrize("values", [{}, {"uninstall": True}], ids=["usual", "uninstall"])
+def test_gke_s_quota_admits_the_pods_priority_class(values):
+    objects = render({"platform": "gke", **values})
+    [quota] = [o["spec"] for o in objects if o["kind"] == "ResourceQuota"]
+    [scope] = quota["scopeSelector"]["matchExpressions"]
+    assert (scope["scopeName"], scope["operator"]) == ("PriorityClass", "In")
+    specs = [o["spec"]["template"]["spec"] for o in objects if o["kind"] == "DaemonSet"]
+    assert {spec["priorityClassName"] for spec in specs if "priorityClassName" in spec} == set(scope["values"])
+    assert quota["hard"] == {"pods": "1G"}
+    assert not any(o["kind"] == "ResourceQuota" for o in render(values)), "and only there"
+
+
+def selinux(values):
+    specs = [o["spec"]["template"]["spec"] for o in render(values) if o["kind"] == "DaemonSet"]
+    assert len(specs) == 3
+    return [spec.get("securityContext", {}).get("seLinuxOptions") for spec in specs]
+
+
+def test_the_selinux_type_goes_over_the_platform_s():
+    assert selinux({}) == [None] * 3
+    assert selinux({"seLinuxType": "spc_t"}) == [{"type": "spc_t"}] * 3
+    assert selinux({"platform": "openshift", "seLinuxType": "own_t"}) == [{"type": "own_t"}] * 3
+
+
 def test_a_path_goes_over_the_platform_s():
     objects = render({"platform": "k3s", "paths": {"cniBin": "/usr/libexec/cni"}})
     assert host_paths(objects, "vdpa-datapath")["cni-bin"] == "/usr/libexec/cni"
@@ -154,6 +183,7 @@ def test_an_uplink_without_its_rights_is_refused():
     ({"platfrom": "k3s"}, "platfrom"),
     ({"paths": {"cniBin": "opt/cni/bin"}}, "cniBin"),
     ({"paths": {"cni": "/opt/cni/bin"}}, "cni"),
+    ({"seLinuxType": "spc t"}, "seLinuxType"),
     ({"image": {"digest": "sha256:1"}}, "digest"),
     ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
     ({"hardware": True}, "hardware"),
@@ -174,6 +204,31 @@ def test_the_policy_is_refused_where_the_api_server_lacks_it():
     assert "needs Kubernetes 1.30" in refused(values, "--kube-version", "1.29.4")
     assert ("ValidatingAdmissionPolicy", "vdpa-networks") in named(render(values, "--kube-version", "1.30.0"))
     assert not any("Policy" in kind for kind, _ in named(render()))
+
+
+def test_while_uninstalling_nodes_keep_the_label_by_which_they_are_cleaned():
+    """Node Feature Discovery takes the labels of a deleted rule from the nodes at once."""
+    values = {"nfd": {"enabled": True}}
+    usual, uninstalling = named(render(values)), named(render({"uninstall": True, **values}))
+    rule = uninstalling["NodeFeatureRule", "vdpa"]
+    assert rule == usual["NodeFeatureRule", "vdpa"]
+    labels = {name: value for one in rule["spec"]["rules"] for name, value in one["labels"].items()}
+    selector = uninstalling["DaemonSet", "vdpa-uninstall"]["spec"]["template"]["spec"]["nodeSelector"]
+    assert selector.items() <= labels.items()
+
+
+@pytest.mark.parametrize("values", [{}, {"uplink": {"enabled": True}}, {"hardware": {"enabled": True}}, POOLS],
+                         ids=["usual", "uplink", "hardware", "pools"])
+def test_the_exporter_s_port_is_the_only_one_named_metrics(values):
+    """Prometheus scrapes the ports of that name; what the daemons serve themselves counts the same again."""
+    objects = render(values)
+    assert {c["name"]: c["ports"] for c in containers(objects) if "ports" in c} == {
+        "vdpa-exporter": [{"name": "metrics", "containerPort": 9466}]}
+    served = {c["name"]: argument for c in containers(objects) for argument in c.get("args", [])
+              if "metrics-address" in argument}
+    assert served == {
+        "vdpa-datapath": "--metrics-address=127.0.0.1:9465",
+        "vdpa-device-plugin": f"--metrics-address={'127.0.0.1' if 'hardware' in values else '0.0.0.0'}:9464"}
 
 
 def test_a_digest_pins_every_container_s_image():
@@ -204,11 +259,12 @@ def test_a_node_pool_is_a_plugin_with_a_configuration_and_all_share_the_datapath
 @pytest.mark.parametrize("values", [{}, {"hardware": {"enabled": True}}, EVERYTHING, {"uninstall": True, **EVERYTHING}],
                          ids=["usual", "hardware", "everything", "uninstall"])
 def test_nothing_may_talk_to_the_api_server(values):
-    for platform in "kubeadm", "openshift":
+    for platform in "kubeadm", "openshift", "gke":
         objects = render({"platform": platform, **values})
         assert {o["kind"] for o in objects} <= {
             "DaemonSet", "ConfigMap", "ServiceAccount", "SecurityContextConstraints", "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule"}
+            "ValidatingAdmissionPolicyBinding", "NodeFeatureRule", "Service", "ServiceMonitor", "PrometheusRule",
+            "ResourceQuota"}
         for o in objects:
             if o["kind"] == "DaemonSet":
                 assert o["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
@@ -245,3 +301,48 @@ def test_the_packaged_chart_renders_the_same(tmp_path):
     assert package.name == f"vdpa-{version}.tgz"
     rendered = run(PROGRAMS / "helm", "template", "vdpa", package, "--namespace", "vdpa-system")
     assert [o for o in yaml.safe_load_all(rendered.stdout) if o] == render()
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """Packs with Helm's kustomize in kubectl's place."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\nshift\nexec {PROGRAMS / "kustomize"} build "$@"\n')
+    kubectl.chmod(0o755)
+    (tmp_path / "dist").mkdir()
+    return lambda image=None: pack.Release(tmp_path, tmp_path / "dist", kubectl, image, None, [])
+
+
+def files_of(archive):
+    with tarfile.open(archive) as opened:
+        return {member.name for member in opened if not member.isdir()}
+
+
+@pytest.mark.parametrize("image", [None, f"registry.example/vdpa@sha256:{'ab' * 32}"], ids=["usual", "pinned"])
+def test_the_released_chart_is_that_which_helm_packages(image, release, tmp_path):
+    made = release(image)
+    made.pack_chart()
+    released = tmp_path / f"dist/vdpa-{made.version}.tgz"
+    assert run(PROGRAMS / "helm", "package", CHART, "--destination", tmp_path).returncode == 0
+    assert files_of(released) == files_of(tmp_path / released.name)
+    lint = run(PROGRAMS / "helm", "lint", "--strict", released)
+    assert lint.returncode == 0, lint.stdout
+    rendered = run(PROGRAMS / "helm", "template", "vdpa", released, "--namespace", "vdpa-system")
+    values = {"image": dict(zip(("repository", "digest"), image.split("@"), strict=True))} if image else {}
+    assert [o for o in yaml.safe_load_all(rendered.stdout) if o] == render(values)
+
+
+def test_the_released_manifests_are_those_that_the_documents_name(release, tmp_path):
+    image = f"registry.example/vdpa@sha256:{'ab' * 32}"
+    made = release(image)
+    made.pack_manifests(tmp_path / "staged")
+    archive = tmp_path / f"dist/vdpa-{made.version}-manifests.tar.gz"
+    folders = "samples", "policies", "nfd", "schema"
+    assert files_of(archive) == {"manifests/monitoring.yaml"} | {
+        str(path.relative_to(ROOT)) for folder in folders for path in (MANIFESTS / folder).rglob("*") if path.is_file()}
+    with tarfile.open(archive) as opened:
+        monitoring = list(yaml.safe_load_all(opened.extractfile("manifests/monitoring.yaml").read()))
+        assert named(monitoring) == named(kustomized(MANIFESTS / "monitoring"))
+        pods = list(yaml.safe_load_all(opened.extractfile("manifests/samples/pods.yaml").read()))
+    assert {c["image"] for pod in pods for c in pod["spec"]["containers"]} == {image}

@@ -53,6 +53,12 @@ def test_the_networks_of_the_documents_are_taken(node, directory):
             node.delete(version=version, path=DEBIAN_PLUGINS, **config)
 
 
+def test_the_transcript_has_readme_s_commands():
+    typed = [f"$ {line}" for name in ("install", "pods") for line in block("README.md", name).splitlines()]
+    shown = block("manifests/first-ten-minutes.md", "transcript").splitlines()
+    assert [line for line in shown if line.startswith("$ ")] == [line.replace("worker-1", "node1") for line in typed]
+
+
 PROGRAMS = {"vdpa-device-plugin": "deviceplugin", "vdpactl": "deviceplugin/ctl", "vdpa-datapath": "deviceplugin/datapath"}
 
 

@@ -81,6 +81,19 @@ def test_endless_sending_ends_with_the_signal(pair):
         assert sender.process.wait(10) == 0
 
 
+def test_a_sender_keeps_to_its_rate(pair):
+    node, answerer = pair
+    with Program("send", command(node, "nic-0", "send", "--rate=20000"), node.datapath.directory) as sender:
+        sender.wait_log("the receiver counts ")
+        start, before = time.monotonic(), node.control.stats("nic-1")["rx_packets"]
+        wait_until(lambda: time.monotonic() > start + 2, "a while with frames")
+        sent, took = node.control.stats("nic-1")["rx_packets"] - before, time.monotonic() - start
+        # Besides the data there are up to a hundred questions a second. A busy machine may hold the sender up.
+        assert 2000 < sent / took < 21000
+    node.control.wait_connected("nic-0", False)
+    assert answerer.running()
+
+
 def test_a_frame_longer_than_the_mtu_allows_is_refused(pair):
     done = measure(pair[0], "--size=2000", check=False)
     assert done.returncode == 1

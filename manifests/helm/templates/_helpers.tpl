@@ -5,11 +5,13 @@
 {{- end -}}
 {{- end }}
 
-{{- /* The platform's paths with those of .Values.paths over them, as YAML. */}}
+{{- /* The platform's paths with those of .Values.paths, and its SELinux type with .Values.seLinuxType, over
+    them, as YAML. */}}
 {{- define "vdpa.paths" -}}
 {{- $platforms := .Files.Get "files/platforms.yaml" | fromYaml -}}
 {{- $paths := mergeOverwrite (deepCopy $platforms.kubeadm) (index $platforms .Values.platform) -}}
 {{- range $name, $path := .Values.paths }}{{ if $path }}{{ $_ := set $paths $name $path }}{{ end }}{{ end -}}
+{{- with .Values.seLinuxType }}{{ $_ := set $paths "seLinuxType" . }}{{ end -}}
 {{- toYaml $paths -}}
 {{- end }}
 
@@ -38,9 +40,13 @@
 {{- $text | trim -}}
 {{- end }}
 
+{{- define "vdpa.priorityClass" -}}
+system-node-critical
+{{- end }}
+
 {{- /* What the pods of all DaemonSets share: where they run, and as whom. */}}
 {{- define "vdpa.pod" -}}
-priorityClassName: system-node-critical   # pods lose their network without it
+priorityClassName: {{ include "vdpa.priorityClass" . }}   # pods lose their network without it
 tolerations: {{ toJson .Values.tolerations }}
 automountServiceAccountToken: false       # it never speaks to the API server
 {{- if eq .Values.platform "openshift" }}
