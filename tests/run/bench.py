@@ -1,19 +1,15 @@
 """./run bench [TOPIC...]: compares the programs with their peers; fails if a target is missed."""
 
-
 from build import build
-from steps import fail, log_of, main, python, step
+from steps import fail, log_of, main, python
 from testing import environment_of, shown
 from third_party import previous_release
 
 TOPICS = ("plugin", "discovery", "cni", "switch", "isolation", "neighbour")
-PROGRAMS = ("measuring-kubelet", "floor-plugin", "snapshot-timer", "ring-generator", "machine-timer", "forwarder-timer",
-            "virtqueue-timer")
 
 
 def bench(*topics):
-    build("gcc")
-    step("build-bench", ["ninja", "-C", "build/gcc", *(f"tests/bench/{program}" for program in PROGRAMS)])
+    build("gcc", "all", "bench")
     for topic in topics:
         if topic not in TOPICS:
             fail(f"bench '{topic}': expected {', '.join(TOPICS[:-1])} or {TOPICS[-1]}")
