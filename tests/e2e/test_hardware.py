@@ -24,6 +24,7 @@ CONFIG = """resources:
     attach: virtio-vdpa
     devices: [{rootDevices: ["0000:41:00.0#3"]}]
 """
+GO = "/dev/shm/go"   # in a pod
 OFFERED = {"nic": 2, "chardev": 1, "netdev": 1}
 
 
@@ -75,6 +76,14 @@ def with_device(resource, name, *arguments, **more):
     return wanted
 
 
+def held(wanted):
+    """The same pod, with an application that begins once GO is there. While the nodes' applications poll, and one thread of the
+    emulator carries node3's frames and its requests to the API server, Multus gets no answer there within its minute."""
+    [container] = wanted["spec"]["containers"]
+    container["command"][-1] = f"until [ -e {GO} ]; do sleep 0.2; done; {container['command'][-1]}"
+    return wanted
+
+
 def attachment(cluster, name):
     return next(a for a in cluster.vdpactl("node3", "attachments") if a["pod"] == name)
 
@@ -118,13 +127,13 @@ def ping(cluster, address):
 
 
 def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
-    # The senders last: one thread of the emulator carries node3's frames and its requests to the API server, and a sender
-    # leaves Multus no answer within its minute.
-    for role in receiver, sender:
-        for node in "node3", "node1":
-            hardware.apply(role(f"{role.__name__}-{node}", node=node))
-        for node in "node3", "node1":
-            hardware.wait_running(f"{role.__name__}-{node}", 240)
+    pods = [(role, node, f"{role.__name__}-{node}") for node in ("node3", "node1") for role in (receiver, sender)]
+    for role, node, name in pods:
+        hardware.apply(held(role(name, node=node)))
+    for _, _, name in pods:
+        hardware.wait_running(name, 240)
+    for _, _, name in pods:
+        hardware.exec(name, "sh", "-c", f": > {GO}")
     assert device(hardware, "receiver-node1")["backend"] == "software"
     assert device(hardware, "receiver-node3")["backend"] == "kernel"
     for node in "node1", "node3":

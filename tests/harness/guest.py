@@ -62,8 +62,8 @@ def _kernel():
 
 def _initramfs(directory, kernel, name, init):
     root = directory / f"initramfs-{name}"
-    for name in ("bin", "modules", "sys", "proc", "dev"):
-        (root / name).mkdir(parents=True)
+    for folder in ("bin", "modules", "sys", "proc", "dev"):
+        (root / folder).mkdir(parents=True)
     shutil.copy("/usr/bin/busybox", root / "bin/busybox")
     for tool in ("sh", "mount", "insmod", "cat", "ip", "arping", "dd", "nc", "sleep", "echo", "["):
         (root / "bin" / tool).symlink_to("busybox")
