@@ -235,6 +235,18 @@ def test_memory_and_drain(node):
     node.exporter.wait(lambda found: found.value("vdpa_drained") == 1 and states(found) == {"unhealthy": 4}, "drained")
 
 
+def test_daemons_that_cannot_show_their_state_serve_pods(directory):
+    for daemon in "datapath", "device-plugin":
+        (directory / f"run/observe/{daemon}.sock/in-the-way").mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        node = WholeNode(directory, stack)
+        node.cni.add()
+        for daemon in node.datapath, node.plugin:
+            assert "vdpa-exporter will miss this daemon's metrics" in daemon.log()
+        metrics = node.exporter.scrape()
+        assert [value for _, value in metrics.all("vdpa_up")] == [0, 0]
+
+
 # --- its rights
 
 @pytest.mark.parametrize("socket", ["datapath", "device-plugin"])
