@@ -239,13 +239,15 @@ class Cleaner {
     if (opensBlock(text_, value)) {
       const size_t last = endOfBlock(text_, start);
       size_t line = endOfLine(text_, value);
-      if (last <= line) return;
-      line = text_.find_first_not_of(" \r\n", line);
-      copyTo(line);
-      return removeTo(last);
+      if (last > line) {
+        line = text_.find_first_not_of(" \r\n", line);
+        copyTo(line);
+        return removeTo(last);
+      }
+      if (text_[value] == '\n' || text_[value] == '\r') return;
     }
-    const size_t line = startOfLine(text_, start);
-    const bool first = text_.substr(line, start - line).find_first_not_of(" -") == npos;
+    const size_t begin = startOfLine(text_, start);
+    const bool first = text_.substr(begin, start - begin).find_first_not_of(" -") == npos;
     removeValue(lowerCase(word).ends_with("authorization") ? skipScheme(value) : value,
                 first && text_[end] != '=');
   }

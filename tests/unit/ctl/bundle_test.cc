@@ -49,6 +49,7 @@ TEST_CASE("secrets are removed, and nothing else") {
        "a:\n  password: |-\n    <removed>\n  b: 1\n"},
       {"- password: > # folded\n    hunter2\n", "- password: > # folded\n    <removed>\n"},
       {"password: |hunter2", "password: <removed>"},
+      {"password: #hunter2\nnext: 1", "password: <removed>\nnext: 1"},
       {"password: two words\nnext: 1", "password: <removed>\nnext: 1"},
       {"password:\nnext: 1", "password:\nnext: 1"},
       {"run --password hunter2 --verbose", "run --password <removed> --verbose"},
