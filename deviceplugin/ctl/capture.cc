@@ -156,18 +156,31 @@ class Clock {
   double nanosecondsPerCycle_ = 0;
 };
 
+bool hungUp(int fd) {
+  pollfd entry{fd, 0, 0};
+  return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+// The descriptors whose hang-up tells that whoever has started us is gone: those that have not hung
+// up from the beginning, as the standard input of a job in the background may have.
+std::vector<int> callers() {
+  std::vector<int> found;
+  for (const int fd : {STDIN_FILENO, STDERR_FILENO})
+    if (!hungUp(fd)) found.push_back(fd);
+  return found;
+}
+
 class Capturing {
  public:
   Capturing(Session session, const CaptureRequest& request, const std::string& description,
-            CaptureOutput& output, int stop)
+            CaptureOutput& output, std::vector<int> callers, int stop)
       : session_(std::move(session)),
         most_(request.count),
         mostBytes_(output.isStandard() ? UINT64_MAX : request.mostMiB << 20),
+        callers_(std::move(callers)),
         output_(output),
         stop_(stop) {
     if (request.seconds) deadline_ = SteadyClock::now() + *request.seconds;
-    for (const int fd : {STDIN_FILENO, STDERR_FILENO})
-      if (!output.isStandard() && !hungUp(fd)) callers_.push_back(fd);
     for (unsigned ring = 0; ring < session_.rings; ++ring)
       readers_.emplace_back(session_.memory.get(), ring);
     for (const auto& reason : session_.dropReasons) comments_.push_back("dropped: " + reason);
@@ -194,10 +207,6 @@ class Capturing {
   bool ended() const {
     pollfd entry{session_.pipe.get(), POLLIN, 0};
     return ::poll(&entry, 1, 0) > 0;
-  }
-  static bool hungUp(int fd) {
-    pollfd entry{fd, 0, 0};
-    return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLHUP | POLLERR)) != 0;
   }
   // Until the time is over; -1: there is no limit.
   int timeLeft() const {
@@ -286,7 +295,7 @@ class Capturing {
   const std::optional<uint64_t> most_;
   const uint64_t mostBytes_;
   std::optional<SteadyClock::time_point> deadline_;
-  std::vector<int> callers_;  // descriptors by which the one who waits for a file is seen to leave
+  const std::vector<int> callers_;  // of a file
   CaptureOutput& output_;
   const int stop_;
   std::deque<CaptureReader> readers_;
@@ -300,15 +309,17 @@ class Capturing {
 
 void capture(const Options& options, const CaptureRequest& request) {
   const UniqueFd stop = takeStopSignals();
+  auto watched = callers();
   const auto attachment = portOf(DatapathClient(options.datapathSocket).list(), request.device);
   CaptureOutput output(request.file);
+  if (output.isStandard()) watched.clear();  // its reader tells
   const Paths paths(std::filesystem::path(options.datapathSocket).parent_path(), "");
   const std::string control = paths.switchControl(fileName(attachment.resource()));
   requireSocket(control, "vdpa-switch of " + attachment.resource());
   Capturing capturing(
       start(control, attachment.resource(), request.device, request.snapLength), request,
       fmt::format("{} of {}", attachment.owner().interface(), podOf(attachment.owner())), output,
-      stop.get());
+      std::move(watched), stop.get());
   const auto end = capturing.run();
   if (end == Capturing::End::kCallerGone) return;  // nobody is there to read more
   fmt::print(stderr, "vdpactl: {} frames captured, {} dropped by the capture\n",

@@ -222,7 +222,7 @@ def test_the_file_of_a_capture(node, directory):
     file.symlink_to(target)
     assert "it is a link; name the file itself" in refused("nic-0")
     assert target.read_text() == "kept"
-    done = subprocess.run(command(directory, "capture", "nic-0", "--seconds", 1, "-w", "/dev/stdout"), capture_output=True,
+    done = subprocess.run(command(directory, "capture", "nic-0", "--seconds", "1", "-w", "/dev/stdout"), capture_output=True,
                           timeout=20, check=True)
     assert not parse(done.stdout).frames
 
