@@ -66,8 +66,20 @@ class ObserveServer::Service : public observe::v1::Observe::Service {
 
 ObserveServer::ObserveServer(const std::string& directory, const std::string& name, Read read)
     : service_(std::make_unique<Service>(std::move(read))) {
-  makeDirectory(directory, 0755);
   const std::string socket = fmt::format("{}/{}.sock", directory, name);
+  try {
+    makeDirectory(directory, 0755);
+    listen(socket);
+    log::info("shows its state on {}", socket);
+  } catch (const std::exception& error) {
+    log::error(
+        "vdpa-exporter will miss this daemon's metrics: {}; remove what is in the way of {}, "
+        "then restart this daemon",
+        error.what(), socket);
+  }
+}
+
+void ObserveServer::listen(const std::string& socket) {
   grpc::ResourceQuota quota;
   quota.SetMaxThreads(kMaxThreads);
   grpc::ServerBuilder builder;
@@ -79,11 +91,10 @@ ObserveServer::ObserveServer(const std::string& directory, const std::string& na
   server_ = builder.BuildAndStart();
   if (!server_) throw std::runtime_error("cannot listen on " + socket);
   checked(::chmod(socket.c_str(), 0666), "cannot set the mode of {}", socket);
-  log::info("shows its state on {}", socket);
 }
 
 ObserveServer::~ObserveServer() {
-  server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
+  if (server_) server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
 }
 
 }  // namespace vdpa

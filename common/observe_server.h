@@ -26,13 +26,15 @@ class ObserveServer {
   // Fills in all but the version. Called by one thread at a time, of this object's. May throw.
   using Read = std::function<void(observe::v1::Observation& observation)>;
 
-  // Serves on `directory`/`name`.sock, and makes the directory. Throws an exception that names the
-  // socket.
+  // Serves on `directory`/`name`.sock, and makes the directory. If it can't, the log has the error:
+  // metrics are no reason for a daemon not to serve pods.
   ObserveServer(const std::string& directory, const std::string& name, Read read);
   ~ObserveServer();  // no call of `read` is running afterwards
 
  private:
   class Service;
+
+  void listen(const std::string& socket);
 
   std::unique_ptr<Service> service_;
   std::unique_ptr<grpc::Server> server_;

@@ -41,6 +41,7 @@ namespace {
 
 // Several changes make one file; its reader looks once a minute.
 constexpr auto kFeaturesDelay = std::chrono::milliseconds(500);
+constexpr auto kFeaturesRetry = std::chrono::milliseconds(10000);  // after a failure
 constexpr auto kObserveTime = std::chrono::seconds(1);
 
 // Refuses socket paths that are too long, before anything is changed.
@@ -192,7 +193,8 @@ void Instance::announce() {
 }
 
 void Instance::writeFeatures() {
-  features_.write(featureLines(plugins_.offers(), plugins_.summaries(), datapath_->drained()));
+  if (!features_.write(featureLines(plugins_.offers(), plugins_.summaries(), datapath_->drained())))
+    featuresTimer_.startWithin(kFeaturesRetry);
 }
 
 v1::ListResponse Instance::explain() const {

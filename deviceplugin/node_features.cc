@@ -54,8 +54,8 @@ FeatureFile::~FeatureFile() {
   if (wanted()) ::unlink(path().c_str());
 }
 
-void FeatureFile::write(const std::string& text) {
-  if (!wanted() || text == written_) return;
+bool FeatureFile::write(const std::string& text) {
+  if (!wanted() || text == written_) return true;
   // Node Feature Discovery reads every file here whose name does not begin with a dot, so the
   // unfinished one must have a name that does.
   const std::string hidden = directory_ + "/.vdpa";
@@ -64,10 +64,12 @@ void FeatureFile::write(const std::string& text) {
     checked(std::rename(hidden.c_str(), path().c_str()), "cannot rename {} to {}", hidden, path());
     written_ = text;
     lastError_.clear();
+    return true;
   } catch (const std::system_error& error) {
     if (error.what() != lastError_)
       log::warn("the node labels are not up to date: {}", error.what());
     lastError_ = error.what();
+    return false;
   }
 }
 

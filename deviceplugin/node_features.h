@@ -26,8 +26,8 @@ class FeatureFile {
   FeatureFile& operator=(const FeatureFile&) = delete;
 
   bool wanted() const { return !directory_.empty(); }
-  // Replaces the file if `text` is new. Logs a failure and tries again at the next call.
-  void write(const std::string& text);
+  // Replaces the file if `text` is new. False: it failed, which is logged; call it again later.
+  bool write(const std::string& text);
 
  private:
   std::string path() const { return directory_ + "/vdpa"; }

@@ -1,10 +1,10 @@
 // vdpactl bundle
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <google/protobuf/message.h>
 #include <google/protobuf/util/json_util.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <ctime>
 #include <exception>
@@ -15,6 +15,7 @@
 #include "common/errors.h"
 #include "common/json.h"
 #include "common/netlink/vdpa_netlink.h"
+#include "common/unique_fd.h"
 #include "common/version.h"
 #include "deviceplugin/ctl/bundle/collect.h"
 #include "deviceplugin/ctl/bundle/links.h"
@@ -24,6 +25,7 @@
 #include "deviceplugin/ctl/diagnosis.h"
 #include "deviceplugin/ctl/doctor/node.h"
 #include "deviceplugin/ctl/holders.h"
+#include "deviceplugin/ctl/output_file.h"
 
 namespace vdpa::ctl {
 namespace {
@@ -52,6 +54,12 @@ void attempt(Collection& collection, const std::string& name, const Make& make) 
   } catch (const std::exception& error) {
     collection.note(fmt::format("{}: {}", name, error.what()));
   }
+}
+
+// Whether the network of this process is the node's. Network namespaces that were made later lack
+// this file of the kernel: net_core_table of net/core/sysctl_net_core.c.
+bool inFirstNetwork() {
+  return ::access("/proc/sys/net/core/netdev_max_backlog", F_OK) == 0;
 }
 
 std::string vdpaNetlink() {
@@ -104,13 +112,15 @@ Collection collect(const Options& options, const DiagnosisOptions& wanted) {
           [&] { return jsonOf(DatapathClient(there.datapathSocket).stats()); });
   attempt(collection, "kubelet-devices.json", [&] { return heldDevices(there, diagnosis); });
   attempt(collection, "netlink/links.json", [] { return anyJsonText(dumpLinks(), 1); });
+  if (!inFirstNetwork())
+    collection.note("netlink/links.json is of the container's network, not of the node's");
   attempt(collection, "netlink/vdpa.json", vdpaNetlink);
   collectRecords(node, wanted.paths, collection);
   collectConfigurations(node, wanted.paths, collection);
   collectProcesses(node, collection);
   collectKernel(node, collection);
-  collectLogs(node, collection);
-  collection.add("notes.txt", collection.notes);
+  collectLogs(node, wanted.podNamespace, collection);
+  collection.files["notes.txt"] = collection.notes;  // for which there is always room
   return collection;
 }
 
@@ -120,8 +130,10 @@ int openOutput(const std::string& file) {
       throw std::runtime_error("standard output is a terminal: redirect it, or name a file");
     return checked(::dup(STDOUT_FILENO), "cannot duplicate standard output");
   }
-  return checked(::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600),
-                 "cannot write {}", file);
+  UniqueFd output = openOutputFile(file);
+  if (::ftruncate(output.get(), 0) < 0 && errno != EINVAL)  // of a pipe or a device
+    throw systemError(errno, "cannot write {}", file);
+  return output.release();
 }
 
 }  // namespace

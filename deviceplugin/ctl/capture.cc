@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -155,11 +156,31 @@ class Clock {
   double nanosecondsPerCycle_ = 0;
 };
 
+bool hungUp(int fd) {
+  pollfd entry{fd, 0, 0};
+  return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+// The descriptors whose hang-up tells that whoever has started us is gone: those that have not hung
+// up from the beginning, as the standard input of a job in the background may have.
+std::vector<int> callers() {
+  std::vector<int> found;
+  for (const int fd : {STDIN_FILENO, STDERR_FILENO})
+    if (!hungUp(fd)) found.push_back(fd);
+  return found;
+}
+
 class Capturing {
  public:
   Capturing(Session session, const CaptureRequest& request, const std::string& description,
-            CaptureOutput& output, int stop)
-      : session_(std::move(session)), most_(request.count), output_(output), stop_(stop) {
+            CaptureOutput& output, std::vector<int> callers, int stop)
+      : session_(std::move(session)),
+        most_(request.count),
+        mostBytes_(output.isStandard() ? UINT64_MAX : request.mostMiB << 20),
+        callers_(std::move(callers)),
+        output_(output),
+        stop_(stop) {
+    if (request.seconds) deadline_ = SteadyClock::now() + *request.seconds;
     for (unsigned ring = 0; ring < session_.rings; ++ring)
       readers_.emplace_back(session_.memory.get(), ring);
     for (const auto& reason : session_.dropReasons) comments_.push_back("dropped: " + reason);
@@ -167,7 +188,7 @@ class Capturing {
     blocks_.interface(request.device, description, request.snapLength);
   }
 
-  enum class End { kRequested, kReaderGone, kPortGone };
+  enum class End { kRequested, kReaderGone, kPortGone, kCallerGone, kFull };
   End run() {
     const End end = follow();
     session_.pipe.reset();  // the switch ends the capture
@@ -187,6 +208,12 @@ class Capturing {
     pollfd entry{session_.pipe.get(), POLLIN, 0};
     return ::poll(&entry, 1, 0) > 0;
   }
+  // Until the time is over; -1: there is no limit.
+  int timeLeft() const {
+    if (!deadline_) return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline_ - SteadyClock::now());
+    return static_cast<int>(std::clamp<int64_t>(left.count(), 0, INT_MAX));
+  }
   // Whether a signal has come since the last call.
   bool stopped() const {
     signalfd_siginfo signal;
@@ -202,11 +229,13 @@ class Capturing {
   End follow() {
     for (;;) {
       if (ended()) return End::kPortGone;
-      if (stopped() || enough()) return End::kRequested;
+      if (stopped() || enough() || timeLeft() == 0) return End::kRequested;
+      if (output_.size() + blocks_.bytes.size() >= mostBytes_) return End::kFull;
+      if (std::any_of(callers_.begin(), callers_.end(), hungUp)) return End::kCallerGone;
       const bool took = take();
       if (!output_.write(blocks_.bytes)) return End::kReaderGone;
       const bool blocked = !blocks_.bytes.empty();
-      if (blocked ? !wait(POLLOUT, -1) : !took && !wait(0, kPause)) return End::kReaderGone;
+      if (blocked ? !wait(POLLOUT, timeLeft()) : !took && !wait(0, kPause)) return End::kReaderGone;
     }
   }
 
@@ -260,8 +289,13 @@ class Capturing {
     ++captured_;
   }
 
+  using SteadyClock = std::chrono::steady_clock;
+
   Session session_;
   const std::optional<uint64_t> most_;
+  const uint64_t mostBytes_;
+  std::optional<SteadyClock::time_point> deadline_;
+  const std::vector<int> callers_;  // of a file
   CaptureOutput& output_;
   const int stop_;
   std::deque<CaptureReader> readers_;
@@ -275,18 +309,23 @@ class Capturing {
 
 void capture(const Options& options, const CaptureRequest& request) {
   const UniqueFd stop = takeStopSignals();
+  auto watched = callers();
   const auto attachment = portOf(DatapathClient(options.datapathSocket).list(), request.device);
   CaptureOutput output(request.file);
+  if (output.isStandard()) watched.clear();  // its reader tells
   const Paths paths(std::filesystem::path(options.datapathSocket).parent_path(), "");
   const std::string control = paths.switchControl(fileName(attachment.resource()));
   requireSocket(control, "vdpa-switch of " + attachment.resource());
   Capturing capturing(
       start(control, attachment.resource(), request.device, request.snapLength), request,
       fmt::format("{} of {}", attachment.owner().interface(), podOf(attachment.owner())), output,
-      stop.get());
+      std::move(watched), stop.get());
   const auto end = capturing.run();
+  if (end == Capturing::End::kCallerGone) return;  // nobody is there to read more
   fmt::print(stderr, "vdpactl: {} frames captured, {} dropped by the capture\n",
              capturing.captured(), capturing.dropped());
+  if (end == Capturing::End::kFull)
+    fmt::print(stderr, "vdpactl: ended, as the file has {} MiB (--max-size)\n", request.mostMiB);
   if (end != Capturing::End::kReaderGone && capturing.unwritten() > 0)
     throw std::runtime_error(
         fmt::format("the last {} bytes are not written: nobody reads them", capturing.unwritten()));

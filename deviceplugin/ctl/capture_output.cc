@@ -12,6 +12,7 @@
 
 #include "common/errors.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/ctl/output_file.h"
 
 namespace vdpa::ctl {
 namespace {
@@ -24,11 +25,10 @@ bool isPipe(int fd) {
 }  // namespace
 
 CaptureOutput::CaptureOutput(const std::string& file)
-    : name_(file == "-" ? "standard output" : file) {
+    : name_(file == "-" ? "standard output" : file), standard_(file == "-") {
   std::signal(SIGPIPE, SIG_IGN);  // write() reports it
-  if (file != "-") {
-    own_ = UniqueFd(checked(::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600),
-                            "cannot write {}", file));
+  if (!standard_) {
+    own_ = openOutputFile(file);
     if (isPipe(own_.get())) ::fcntl(own_.get(), F_SETFL, O_WRONLY | O_NONBLOCK);
     return;
   }
@@ -42,6 +42,8 @@ CaptureOutput::CaptureOutput(const std::string& file)
 }
 
 bool CaptureOutput::write(std::string& bytes) {
+  if (!standard_ && size_ == 0 && !bytes.empty() && ::ftruncate(fd(), 0) < 0 && errno != EINVAL)
+    throw systemError(errno, "cannot write {}", name_);  // EINVAL: a pipe or a device
   size_t done = 0;
   bool open = true;
   while (done < bytes.size()) {
@@ -57,6 +59,7 @@ bool CaptureOutput::write(std::string& bytes) {
     break;
   }
   bytes.erase(0, done);
+  size_ += done;
   return open;
 }
 

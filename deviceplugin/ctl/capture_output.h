@@ -1,6 +1,7 @@
 // Where a capture goes: a file, or a pipe whose reader may be slow, stopped or gone.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "common/unique_fd.h"
@@ -9,9 +10,14 @@ namespace vdpa::ctl {
 
 class CaptureOutput {
  public:
-  // "-": standard output, which must not be a terminal. A file is made with mode 0600, for what it
-  // holds, or made empty. Throws std::runtime_error naming it.
+  // "-": standard output, which must not be a terminal. A file has mode 0600, for what it holds,
+  // and keeps its content until the first write. Throws std::runtime_error naming it.
   explicit CaptureOutput(const std::string& file);
+
+  // Bytes written so far.
+  uint64_t size() const { return size_; }
+  // Whether it is standard output, whose reader tells when it has enough.
+  bool isStandard() const { return standard_; }
 
   // Writes what there is room for, and takes it out of `bytes`. Never waits for a pipe's reader.
   // False: the reader is gone. Throws std::system_error.
@@ -20,6 +26,8 @@ class CaptureOutput {
 
  private:
   std::string name_;
+  bool standard_;
+  uint64_t size_ = 0;
   UniqueFd own_;
 };
 

@@ -48,8 +48,11 @@ struct CaptureRequest {
   std::string file = "-";         // standard output
   std::optional<uint64_t> count;  // frames; none: until SIGINT, SIGTERM or the end of the port
   uint32_t snapLength = 0;        // bytes of each frame
+  std::optional<std::chrono::seconds> seconds;
+  uint64_t mostMiB = 1024;  // of a file; a batch of frames more at most
 };
-// Writes the frames of a port of the software switch, as pcapng. Blocks SIGINT and SIGTERM.
+// Writes the frames of a port of the software switch, as pcapng. To a file, it ends when standard
+// input or standard error hangs up: whoever has started it is gone. Blocks SIGINT and SIGTERM.
 void capture(const Options& options, const CaptureRequest& request);
 
 // True if the gRPC health service on the unix socket reports SERVING; prints one line.

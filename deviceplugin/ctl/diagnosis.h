@@ -17,6 +17,7 @@ namespace vdpa::ctl {
 struct DiagnosisOptions {
   std::string root;  // where the node's files are; empty: found out
   DoctorPaths paths;
+  std::string podNamespace = "vdpa-system";  // whose pods' logs a bundle has
 };
 
 struct Diagnosis {

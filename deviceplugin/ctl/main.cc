@@ -77,6 +77,12 @@ int main(int argc, char** argv) {
   app.option("device", captured.device, "a software port, attached to a pod").required();
   app.option("-w", captured.file, "a file; -: standard output").showDefault();
   const auto counted = app.option("-c", frames, "end after that many frames").range(1u, UINT32_MAX);
+  unsigned captureSeconds = 0, captureSize = 1024;
+  const auto timed =
+      app.option("--seconds", captureSeconds, "end after that time").range(1u, 86400u * 365);
+  app.option("--max-size", captureSize, "of the file, in MiB: end when it has so much")
+      .showDefault()
+      .range(1u, UINT32_MAX);
   app.option("--snaplen", captured.snapLength, "bytes to keep of each frame")
       .showDefault()
       .range(1u, vdpa::kMaxSnapLength);
@@ -120,6 +126,8 @@ int main(int argc, char** argv) {
                  "configurations,\n"
                  "snapshots of the kernel's devices, logs; no packets and no secrets");
   nodeOptions();
+  app.option("--namespace", diagnosis.podNamespace, "of the daemons' pods, for their logs")
+      .showDefault();
   std::string archive;
   app.option("-o", archive, "FILE.tar.gz; - for standard output").required();
   app.subcommand("lint",
@@ -160,6 +168,8 @@ int main(int argc, char** argv) {
       printCompletion(shell);
     } else if (app.got("capture")) {
       if (counted.given()) captured.count = frames;
+      if (timed.given()) captured.seconds = std::chrono::seconds(captureSeconds);
+      captured.mostMiB = captureSize;
       capture(options, captured);
     } else if (app.got("drain")) {
       drain(options, waiting.given() ? std::optional(std::chrono::seconds(wait)) : std::nullopt);

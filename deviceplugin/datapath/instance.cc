@@ -48,7 +48,7 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
            [this](double seconds, bool succeeded) { metrics_.detachDone(seconds, succeeded); }}),
       server_(options.paths.serverSocket(), {&service_, &healthService_}),
       observed_(options.paths.observe(), "datapath", [this](observe::v1::Observation& observation) {
-        *observation.mutable_datapath() = observationOf(datapath_, metrics_);
+        *observation.mutable_datapath() = observationOf(datapath_, metrics_, unreadable_);
       }) {
   publisher_ = std::jthread([this](const std::stop_token& stop) { publishHealth(stop); });
   // Several scans per grace period.

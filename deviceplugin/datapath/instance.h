@@ -14,6 +14,7 @@
 #include "deviceplugin/datapath/api/service.h"
 #include "deviceplugin/datapath/api/watchers.h"
 #include "deviceplugin/datapath/attachments/datapath.h"
+#include "deviceplugin/datapath/attachments/statistics.h"
 
 namespace vdpa::datapath {
 
@@ -56,6 +57,7 @@ class Instance {
   Service service_;
   HealthService healthService_;
   ApiServer server_;
+  ReadProblems unreadable_;  // used only by observed_'s calls
   ObserveServer observed_;
   std::jthread publisher_;
   std::jthread reconciler_;

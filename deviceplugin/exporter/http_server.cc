@@ -30,6 +30,8 @@ namespace vdpa::exporter {
 namespace {
 
 constexpr std::chrono::milliseconds kCloseTime{1000};
+// At once, before others have their turn: whoever connects without end holds nobody up.
+constexpr int kMaxAccepts = 32;
 // Until the next attempt to accept a connection for which something was missing.
 constexpr std::chrono::milliseconds kResume{100};
 constexpr const char* kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
@@ -125,7 +127,7 @@ HttpServer::HttpServer(EventLoop& loop, UniqueFd listener, std::function<void(Do
       resume_(loop, [this] { watch_.change(EPOLLIN); }) {}
 
 void HttpServer::accept() {
-  for (;;) {
+  for (int i = 0; i < kMaxAccepts; ++i) {
     // If all of them wait for the metrics, those come soon, and the next client waits for its turn.
     if (connections_.size() >= limits_.connections && !makeRoom()) return pause();
     UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
@@ -145,6 +147,8 @@ void HttpServer::accept() {
     connection.watch = EventLoop::Watch(loop_, connection.fd.get(), EPOLLIN,
                                         [this, id](uint32_t events) { ready(id, events); });
     connection.timer.start(limits_.requestTime);
+    // A request that is there already is read before other connections can take this one's place.
+    read(id, connection);
   }
 }
 
@@ -203,6 +207,8 @@ void HttpServer::handle(Id id, Connection& connection) {
   if (request.path == "/healthz")
     return answer(id, connection, response("200 OK", kTextType, "ok\n"));
   if (request.path != "/metrics") return answer(id, connection, refusal("404 Not Found"));
+  if (last_ && std::chrono::steady_clock::now() - lastTime_ < limits_.pause)
+    return answer(id, connection, last_);
   connection.state = State::waiting;
   connection.watch.change(0);  // the end of the connection is noticed all the same
   connection.timer.start(limits_.answerTime);
@@ -212,13 +218,13 @@ void HttpServer::handle(Id id, Connection& connection) {
 
 void HttpServer::collect() {
   collecting_ = true;
-  collect_([this, ids = std::exchange(waiting_, {})](const std::string& text) {
-    const auto output = response("200 OK", kMetricsType, text);
-    for (const Id id : ids)
-      if (const auto found = connections_.find(id); found != connections_.end())
-        answer(id, found->second, output);
+  collect_([this](const std::string& text) {
     collecting_ = false;
-    if (!waiting_.empty()) collect();
+    last_ = response("200 OK", kMetricsType, text);
+    lastTime_ = std::chrono::steady_clock::now();
+    for (const Id id : std::exchange(waiting_, {}))
+      if (const auto found = connections_.find(id); found != connections_.end())
+        answer(id, found->second, last_);
   });
 }
 

@@ -2,8 +2,9 @@
 //
 // One thread serves all connections and waits for none: a client that sends half a request, or
 // reads no answer, occupies a descriptor and a few KiB until its time is over, or until the
-// connection is needed for another client. Requests that come while the metrics are read share the
-// next reading, so that no number of clients makes the daemons busier than one does.
+// connection is needed for another client. Requests that come while the metrics are read share that
+// reading, and those that come soon after it get its text, so that no number of clients keeps the
+// daemons busy.
 #pragma once
 
 #include <chrono>
@@ -34,6 +35,7 @@ class HttpServer {
     size_t request = 8192;                        // bytes
     std::chrono::milliseconds requestTime{5000};  // from the connection to the whole request
     std::chrono::milliseconds answerTime{10000};  // from the request to the whole answer
+    std::chrono::milliseconds pause{1000};        // from a reading of the metrics to the next one
   };
   using Done = std::function<void(std::string text)>;
 
@@ -78,8 +80,10 @@ class HttpServer {
   const Limits limits_;
   Id next_ = 0;
   std::map<Id, Connection> connections_;
-  std::vector<Id> waiting_;  // for a reading that has not begun
+  std::vector<Id> waiting_;  // for the reading under way
   bool collecting_ = false;
+  std::shared_ptr<const std::string> last_;  // the metrics, as they were read at lastTime_
+  std::chrono::steady_clock::time_point lastTime_;
   EventLoop::Watch watch_;   // of listener_
   EventLoop::Timer resume_;  // after pause()
 };

@@ -171,6 +171,62 @@ def test_a_program_behind_the_pipe_that_does_not_read(node, directory):
             assert b"80 frames captured" in error and (b"are not written: nobody reads them" in error) != reads, error
 
 
+@pytest.mark.parametrize("stream", ["stdin", "stderr"])
+def test_whoever_has_started_a_capture_to_a_file_is_gone(node, directory, stream):
+    one, other = node.pods(2)
+    file = directory / "nic-0.pcapng"
+    with subprocess.Popen(command(directory, "capture", "nic-0", "-w", file), stdin=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as capture:
+        started(node)
+        exchange(one, other)
+        getattr(capture, stream).close()
+        assert capture.wait(20) == 0
+    assert len(parse(file.read_bytes()).frames) == 2
+    ended(node)
+
+
+def test_limits_of_time_and_size(node, directory):
+    one, other = node.pods(2)
+    with Capture(directory, "nic-0", "--seconds", 1) as capture:
+        capture.wait_running()
+        exchange(one, other)
+        assert len(capture.result().frames) == 2
+    with Capture(directory, "nic-0", "--max-size", 1) as capture:
+        capture.wait_running()
+        while capture.process.poll() is None:
+            one.push(frame(other.mac, one.mac, b"x", size=1500))
+            other.take()
+        assert 1 << 20 <= capture.file.stat().st_size < 3 << 20
+        capture.result()
+        assert "ended, as the file has 1 MiB (--max-size)" in capture.log()
+
+
+def test_the_file_of_a_capture(node, directory):
+    one, other = node.pods(2)
+    file = directory / "nic-0.pcapng"
+
+    def refused(*more):
+        done = run(directory, "capture", *more, "-w", file)
+        assert done.returncode == 1, done
+        return done.stderr
+    file.write_text("kept")
+    file.chmod(0o644)
+    with Capture(directory, "nic-1") as capture:
+        capture.wait_running()
+        assert "is being captured already" in run(directory, "capture", "nic-1", "-w", file).stderr
+        assert file.read_text() == "kept" and file.stat().st_mode & 0o777 == 0o600
+    os.chown(file, 65534, 65534)
+    assert "it belongs to user 65534" in refused("nic-0")
+    os.chown(file, 0, 0)
+    target = file.rename(directory / "target")
+    file.symlink_to(target)
+    assert "it is a link; name the file itself" in refused("nic-0")
+    assert target.read_text() == "kept"
+    done = subprocess.run(command(directory, "capture", "nic-0", "--seconds", "1", "-w", "/dev/stdout"), capture_output=True,
+                          timeout=20, check=True)
+    assert not parse(done.stdout).frames
+
+
 def test_the_end_of_the_port_is_the_end_of_the_capture(node, directory):
     one, other = node.pods(2)
     with Capture(directory, "nic-0") as capture:

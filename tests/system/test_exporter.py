@@ -209,8 +209,8 @@ def test_calls_and_how_long_they_took(node):
     node.datapath.kill()
     assert run("ADD", node.cni.config()).returncode == 1
     node.restart_datapath()
-    assert calls(node.exporter.wait_up("datapath")) == {
-        ("ADD", 0): 1, ("DEL", 0): 2, ("ADD", BAD_CONFIG): 1, ("ADD", TRY_AGAIN): 1}
+    node.exporter.wait(lambda found: calls(found) == {
+        ("ADD", 0): 1, ("DEL", 0): 2, ("ADD", BAD_CONFIG): 1, ("ADD", TRY_AGAIN): 1}, "a call without the datapath")
 
 
 def test_a_bad_configuration_and_the_one_before_again(node):
@@ -229,11 +229,22 @@ def test_memory_and_drain(node):
     assert metrics.value("vdpa_memory_limit_bytes") == 64 << 20
     assert metrics.value("vdpa_memory_kills_total") == 3
     (node.cgroup / "vdpa/memory.max").write_text("max\n")
-    metrics = node.exporter.scrape()
-    assert "vdpa_memory_limit_bytes" not in metrics.types
+    metrics = node.exporter.wait(lambda found: "vdpa_memory_limit_bytes" not in found.types, "no limit")
     assert metrics.value("vdpa_drained") == 0
     node.datapath.stub.Drain(rpc.datapath.DrainRequest(), timeout=30)
     node.exporter.wait(lambda found: found.value("vdpa_drained") == 1 and states(found) == {"unhealthy": 4}, "drained")
+
+
+def test_daemons_that_cannot_show_their_state_serve_pods(directory):
+    for daemon in "datapath", "device-plugin":
+        (directory / f"run/observe/{daemon}.sock/in-the-way").mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        node = WholeNode(directory, stack)
+        node.cni.add()
+        for daemon in node.datapath, node.plugin:
+            assert "vdpa-exporter will miss this daemon's metrics" in daemon.log()
+        metrics = node.exporter.scrape()
+        assert [value for _, value in metrics.all("vdpa_up")] == [0, 0]
 
 
 # --- its rights
@@ -324,9 +335,22 @@ def test_a_switch_that_hangs_costs_its_own_counters(node):
     node.exporter.wait(lambda metrics: metrics.all("vdpa_device_receive_packets_total"), "counters")
     pid = node.datapath.switch_pid()
     suspend(pid)
-    metrics = quickly(node)
+    metrics = node.exporter.wait(lambda found: not found.all("vdpa_device_receive_packets_total"), "none of a hung switch")
     assert metrics.value("vdpa_up", daemon="datapath") == 1 and metrics.value("vdpa_attachment_info", device="nic-0") == 1
     os.kill(pid, signal.SIGKILL)
+
+
+def test_a_flood_takes_no_scraper_s_place(quiet_node):
+    """A scraper's request is read before those that connected after it are accepted, however many there are."""
+    suspend(quiet_node.exporter.pid)
+    with contextlib.ExitStack() as stack:
+        try:
+            scraper = stack.enter_context(quiet_node.exporter.connect(WHOLE))
+            for _ in range(600):
+                stack.enter_context(quiet_node.exporter.connect())
+        finally:
+            os.kill(quiet_node.exporter.pid, signal.SIGCONT)
+        assert scraper.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def test_half_requests_to_the_daemons_hold_nobody_up(node):
@@ -353,3 +377,12 @@ def test_scrapes_at_once_share_a_reading(node):
             assert time.monotonic() - begin < 8
     finally:
         os.kill(node.datapath.pid, signal.SIGCONT)
+
+
+def test_scrapes_one_after_the_other_share_a_reading(node):
+    """A daemon is asked once a second, however often the exporter is."""
+    seen, begin = set(), time.monotonic()
+    while time.monotonic() - begin < 2.5:
+        (node.cgroup / "vdpa/memory.current").write_text(f"{time.monotonic_ns()}\n")
+        seen.add(node.exporter.scrape().value("vdpa_memory_used_bytes"))
+    assert 1 < len(seen) <= time.monotonic() - begin + 1, len(seen)

@@ -84,3 +84,15 @@ def test_a_node_without_a_resource_is_ready_and_offers_nothing(directory):
         node.config.write_text("resources: [{name: nic, nodes: ['*'], software: {ports: 3}}]")
         node.kubelet.wait_plugin("vdpa.io/nic")
     node.kubelet.stop()
+
+
+def test_labels_once_the_directory_is_there_though_nothing_else_has_changed(directory):
+    node = PluginNode(directory)
+    node.kubelet.start()
+    later = directory / "later"
+    with Datapath(directory), DevicePlugin(directory, node.config, "--features-dir", later) as plugin:
+        wait_devices(node, HEALTHY, 20)
+        plugin.wait_log("the node labels are not up to date")
+        later.mkdir()
+        wait_labels(later, nic_devices="3")
+    node.kubelet.stop()

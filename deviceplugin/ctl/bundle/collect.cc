@@ -9,11 +9,13 @@
 #include <cstddef>
 #include <filesystem>
 #include <initializer_list>
+#include <iterator>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "common/json.h"
 #include "common/unique_fd.h"
@@ -26,9 +28,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxFile = 1 << 20;  // bytes; of a longer one, its end
-constexpr size_t kMaxFiles = 4096;    // of a directory tree
-constexpr size_t kMaxPath = 80;       // bytes
+constexpr size_t kMaxFile = 1 << 20;            // bytes; of a longer one, its end
+constexpr size_t kMaxFiles = 4096;              // of a directory tree
+constexpr size_t kMaxPath = 80;                 // bytes
+constexpr size_t kMaxConfiguration = 64 << 10;  // bytes, of vdpa-device-plugin
+
+constexpr const char* kPods[] = {"vdpa-datapath-", "vdpa-device-plugin-", "vdpa-exporter-"};
+
+// What is left of a file whose beginning is missing: from its first whole line, and without the
+// rest of a key whose beginning is missing, by which it would be known.
+void dropTorn(std::string& text) {
+  text.erase(0, std::min(text.find('\n'), text.size() - 1) + 1);
+  const size_t end = text.find("-----END");
+  if (end != std::string::npos && text.rfind("-----BEGIN", end) == std::string::npos)
+    text.erase(0, std::min(text.find('\n', end), text.size() - 1) + 1);
+}
 
 // A regular file's last bytes; nothing if it can't be read. A fifo or a link does not hold it up.
 std::optional<std::string> endOf(const std::string& path) {
@@ -41,6 +55,7 @@ std::optional<std::string> endOf(const std::string& path) {
       ::pread(file.get(), text.data(), text.size(), static_cast<off_t>(size - text.size()));
   if (count < 0) return std::nullopt;
   text.resize(static_cast<size_t>(count));
+  if (size > kMaxFile && !text.empty()) dropTorn(text);
   return text;
 }
 
@@ -107,7 +122,10 @@ void Collection::add(const std::string& path, const std::string& content) {
   if (name.size() > kMaxPath) name = name.substr(0, 30) + "..." + name.substr(name.size() - 45);
   for (unsigned copy = 2; files.contains(name); ++copy)
     name = fmt::format("{}.{}", path.substr(0, kMaxPath - 5), copy);
-  files[name] = withoutSecrets(content);
+  std::string text = withoutSecrets(content);
+  if (text.size() > room) return note("left out, as the bundle is too large: " + name);
+  room -= text.size();
+  files[name] = std::move(text);
 }
 
 void collectRecords(const Node& node, const DoctorPaths& paths, Collection& collection) {
@@ -132,9 +150,9 @@ void collectConfigurations(const Node& node, const DoctorPaths& paths, Collectio
       if (before == "--config") file = word;
       if (word.starts_with("--config=")) file = word.substr(9);
     }
-    const std::string path = node.kernelPath(fmt::format("/proc/{}/root{}", process.pid, file));
-    if (const auto text = readText(path)) {  // by links, as a ConfigMap's file is
-      collection.add("configuration/config.yaml", *text + "\n");
+    const std::string root = node.kernelPath(fmt::format("/proc/{}/root", process.pid));
+    if (const auto text = readBelow(root, file, kMaxConfiguration)) {  // a ConfigMap's is a link
+      collection.add("configuration/config.yaml", *text);
       found = true;
     }
   }
@@ -186,26 +204,32 @@ void collectKernel(const Node& node, Collection& collection) {
   }
 }
 
-void collectLogs(const Node& node, Collection& collection) {
+void collectLogs(const Node& node, const std::string& podNamespace, Collection& collection) {
   const auto pods = node.hostOnlyPath("/var/log/pods");
   if (!pods)
     collection.note(
-        "the daemons' logs cannot be seen from here; `kubectl -n vdpa-system logs POD "
-        "--all-containers --prefix` shows them");
+        fmt::format("the daemons' logs cannot be seen from here; `kubectl -n {} logs "
+                    "POD --all-containers --prefix` shows them",
+                    podNamespace));
   else
     for (const auto& pod : namesIn(*pods)) {  // NAMESPACE_POD_UID
-      const size_t name = pod.find('_');
-      if (name == std::string::npos || !pod.substr(name + 1).starts_with("vdpa-")) continue;
+      const auto isOurs = [&](const char* prefix) {
+        return pod.starts_with(podNamespace + "_" + prefix);
+      };
+      if (!std::any_of(std::begin(kPods), std::end(kPods), isOurs)) continue;
       for (const auto& container : namesIn(*pods + "/" + pod))
-        for (const auto& log : namesIn(*pods + "/" + pod + "/" + container))
+        for (const auto& log : namesIn(*pods + "/" + pod + "/" + container)) {
+          if (!log.ends_with(".log")) continue;  // an older one, perhaps compressed
           if (const auto text = endOf(*pods + "/" + pod + "/" + container + "/" + log))
-            collection.add(fmt::format("logs/{}/{}/{}", pod.substr(name + 1, 40), container, log),
+            collection.add(fmt::format("logs/{}/{}/{}", pod.substr(podNamespace.size() + 1, 40),
+                                       container, log),
                            *text);
+        }
     }
   const auto logs = node.hostOnlyPath("/var/log");
   if (!logs) return;
   for (const auto& name : namesIn(*logs))
-    if (name.starts_with("vdpa") || name.starts_with("multus"))
+    if (name.ends_with(".log") && (name.starts_with("vdpa") || name.starts_with("multus")))
       if (const auto text = endOf(*logs + "/" + name)) collection.add("logs/" + name, *text);
 }
 

@@ -17,8 +17,10 @@ namespace vdpa::ctl {
 struct Collection {
   std::map<std::string, std::string> files;
   std::string notes;
+  size_t room = 64 << 20;  // bytes of further files
 
-  // With its secrets removed. A second file of one path gets a number.
+  // With its secrets removed. A second file of one path gets a number. One for which there is no
+  // room is left out, with a note.
   void add(const std::string& path, const std::string& content);
   void note(const std::string& text) { notes += text + "\n"; }
 };
@@ -27,7 +29,8 @@ void collectRecords(const Node& node, const DoctorPaths& paths, Collection& coll
 void collectConfigurations(const Node& node, const DoctorPaths& paths, Collection& collection);
 void collectProcesses(const Node& node, Collection& collection);
 void collectKernel(const Node& node, Collection& collection);  // /proc and /sys
-void collectLogs(const Node& node, Collection& collection);
+// Of the pods in this namespace.
+void collectLogs(const Node& node, const std::string& podNamespace, Collection& collection);
 
 // The network functions, vDPA devices and netdevs of sysfs.
 nlohmann::json sysfsSnapshot(const Node& node);

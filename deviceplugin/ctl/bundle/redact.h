@@ -7,8 +7,10 @@
 
 namespace vdpa::ctl {
 
-// Replaces the values of keys that are named for secrets ("token": "..."; password=...), bearer and
-// JSON web tokens, and private keys in PEM, by "<removed>".
+// Replaces by "<removed>": the values of keys and options that are named for secrets ("token":
+// "..."; password=...; --password ...), whole arrays, objects and YAML blocks among them; bearer
+// and JSON web tokens; users and passwords in URLs; private keys in PEM. Rather too much than too
+// little.
 std::string withoutSecrets(std::string_view text);
 
 }  // namespace vdpa::ctl

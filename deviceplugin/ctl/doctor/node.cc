@@ -1,5 +1,9 @@
 #include "deviceplugin/ctl/doctor/node.h"
 
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,10 +14,12 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
 #include "common/atomic_file.h"
+#include "common/unique_fd.h"
 
 namespace vdpa::ctl {
 namespace {
@@ -25,6 +31,8 @@ constexpr const char* kPrograms[] = {"vdpa-datapath", "vdpa-device-plugin", "vdp
                                      "vdpa-worker"};
 // The kernel keeps this many bytes of a process's name: TASK_COMM_LEN of include/linux/sched.h.
 constexpr size_t kCommLength = 15;
+// Behind the path of an executable that was replaced since: proc(5).
+constexpr std::string_view kDeleted = " (deleted)";
 
 std::string targetOf(const std::string& link) {
   std::error_code error;
@@ -51,6 +59,24 @@ std::optional<std::string> readText(const std::string& path) {
   } catch (const std::system_error&) {
     return std::nullopt;
   }
+}
+
+std::optional<std::string> readBelow(const std::string& root, const std::string& path,
+                                     size_t most) {
+  const UniqueFd directory(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) return std::nullopt;
+  open_how how{};
+  how.flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  const UniqueFd file(
+      static_cast<int>(::syscall(SYS_openat2, directory.get(), path.c_str(), &how, sizeof how)));
+  struct stat status {};
+  if (!file || ::fstat(file.get(), &status) < 0 || !S_ISREG(status.st_mode)) return std::nullopt;
+  std::string text(most + 1, '\0');
+  const ssize_t count = ::pread(file.get(), text.data(), text.size(), 0);
+  if (count < 0 || static_cast<size_t>(count) > most) return std::nullopt;
+  text.resize(static_cast<size_t>(count));
+  return text;
 }
 
 std::optional<std::string> Node::read(const std::string& path) const {
@@ -96,9 +122,13 @@ std::vector<Node::Process> Node::processes() const {
   std::vector<Process> found;
   for (const auto& pid : list("/proc")) {
     if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
-    const std::string comm = read("/proc/" + pid + "/comm").value_or("");
+    std::string name = linkName("/proc/" + pid + "/exe");
+    if (name.ends_with(kDeleted)) name.erase(name.size() - kDeleted.size());
+    // Who may not see the executable has the process's own word, cut off.
+    const bool own = name.empty();
+    if (own) name = read("/proc/" + pid + "/comm").value_or("");
     for (const std::string program : kPrograms)
-      if (comm == program.substr(0, kCommLength)) found.push_back({pid, program});
+      if (name == (own ? program.substr(0, kCommLength) : program)) found.push_back({pid, program});
   }
   return found;
 }

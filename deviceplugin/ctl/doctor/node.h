@@ -5,6 +5,7 @@
 // processes sees all of them below /proc/1/root.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
@@ -48,7 +49,8 @@ class Node {
     std::string pid;
     std::string name;  // "vdpa-datapath"
   };
-  // This project's processes that can be seen from here.
+  // This project's processes that can be seen from here, by the names of their executables: what
+  // a process calls itself is anybody's choice.
   std::vector<Process> processes() const;
 
  private:
@@ -61,6 +63,11 @@ class Node {
 std::vector<std::string> namesIn(const std::string& directory);
 // A whole file without white space at its end; nothing if it can't be read.
 std::optional<std::string> readText(const std::string& path);
+
+// A regular file of at most `most` bytes in a directory tree that somebody else made, such as a
+// container's: its links lead nowhere else, and no pipe or device holds the reader up. Nothing if
+// there is none.
+std::optional<std::string> readBelow(const std::string& root, const std::string& path, size_t most);
 
 // Where this program runs, and what it sees from there.
 Node thisNode();

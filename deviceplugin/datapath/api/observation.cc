@@ -89,7 +89,8 @@ void fill(observe::v1::Datapath& message, const Statistics& statistics) {
 
 }  // namespace
 
-observe::v1::Datapath observationOf(const Datapath& datapath, const Metrics& metrics) {
+observe::v1::Datapath observationOf(const Datapath& datapath, const Metrics& metrics,
+                                    ReadProblems& problems) {
   observe::v1::Datapath message;
   message.set_drained(datapath.status.drained());
   for (const auto& live : datapath.status.list())
@@ -100,7 +101,7 @@ observe::v1::Datapath observationOf(const Datapath& datapath, const Metrics& met
   const auto orphans = datapath.node.orphans.counts();
   message.set_abandoned(orphans.abandoned);
   message.set_reconciled(orphans.detached);
-  fill(message, readStatistics(datapath.node, kTime));
+  fill(message, readStatistics(datapath.node, kTime, problems));
   for (const auto& durations : metrics.attaches()) fill(*message.add_attaches(), durations);
   for (const auto& durations : metrics.detaches()) fill(*message.add_detaches(), durations);
   return message;

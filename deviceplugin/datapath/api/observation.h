@@ -3,6 +3,7 @@
 
 #include "deviceplugin/datapath/api/metrics.h"
 #include "deviceplugin/datapath/attachments/datapath.h"
+#include "deviceplugin/datapath/attachments/statistics.h"
 
 namespace vdpa::observe::v1 {
 class Datapath;
@@ -10,7 +11,8 @@ class Datapath;
 
 namespace vdpa::datapath {
 
-// Takes about a second at most. From any thread.
-observe::v1::Datapath observationOf(const Datapath& datapath, const Metrics& metrics);
+// Takes about a second at most. From any thread, with problems of its own.
+observe::v1::Datapath observationOf(const Datapath& datapath, const Metrics& metrics,
+                                    ReadProblems& problems);
 
 }  // namespace vdpa::datapath

@@ -27,41 +27,53 @@ namespace {
 
 // One call, so that a process that hangs leaves time for the others.
 constexpr std::chrono::milliseconds kCallTime{300};
+// With less, a process that is merely busy would be asked in vain.
+constexpr std::chrono::milliseconds kLeastCallTime{50};
 
 class Reader {
  public:
-  Reader(const Node& node, std::chrono::milliseconds time)
-      : node_(node), deadline_(Clock::now() + time) {
+  Reader(const Node& node, std::chrono::milliseconds time, ReadProblems& problems)
+      : node_(node), deadline_(Clock::now() + time), before_(problems) {
     for (auto& [id, device] : node_.table.all())
       if (device.record) attached_.emplace(id, *std::move(device.record));
   }
 
   Statistics read() {
     readSwitches();
-    attempt("the counters of VFs and SFs", [this] { readFunctions(); });
+    readFunctions();
     readQueues();
     attempt("the calls of the CNI plugin",
             [this] { found_.cniCalls = readCniCalls(node_.options.paths.cniCalls()); });
     found_.memory = ownMemory(node_.options.programs.cgroupRoot);
+    before_ = std::move(problems_);
     return std::move(found_);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  void attempt(const std::string& what, const std::function<void()>& read) const {
+  void attempt(const std::string& what, const std::function<void()>& read) {
+    std::string problem;
     try {
       read();
     } catch (const std::exception& error) {  // the rest is still of use
-      log::warn("cannot read {} for the metrics: {}", what, error.what());
+      problem = error.what();
     }
+    const auto before = before_.find(what);
+    if (problem.empty()) {
+      if (before != before_.end()) log::info("{} can be read for the metrics again", what);
+      return;
+    }
+    if (before == before_.end() || before->second != problem)
+      log::warn("cannot read {} for the metrics: {}", what, problem);
+    problems_[what] = std::move(problem);
   }
 
-  // Of the next call. Throws if none is left.
+  // Of the next call. Throws if there is not enough left.
   std::chrono::milliseconds timeLeft() const {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - Clock::now());
-    if (left.count() <= 0) throw std::runtime_error("earlier answers took too long");
+    if (left < kLeastCallTime) throw std::runtime_error("earlier answers took too long");
     return std::min(left, kCallTime);
   }
 
@@ -85,7 +97,14 @@ class Reader {
     std::map<std::string, DeviceConfig> devices;
     for (const auto& [id, record] : attached_)
       if (record.device.backend != BackendKind::software) devices.emplace(id, record.device);
-    for (auto& [id, counters] : readFunctionCounters(node_.options.programs.sysfs, devices))
+    for (auto& [id, counters] :
+         readFunctionCounters(node_.options.programs.sysfs, devices,
+                              [this](const std::string&what, const std::function<void()>&read) {
+                                attempt(what, [&] {
+                                  timeLeft();
+                                  read();
+                                });
+                              }))
       found_.traffic.push_back({attached_.at(id).attachment.resource, std::move(counters)});
   }
 
@@ -95,11 +114,10 @@ class Reader {
         found_.engines.push_back({"vdpa-pmd", record->second.attachment.resource, id, deaths});
     for (const auto& [id, record] : attached_) {
       if (record.device.backend == BackendKind::software) continue;
-      if (Clock::now() >= deadline_)
-        return log::warn("no time left for the queues' counters of {} and later devices", id);
       attempt("the queues' counters of " + id, [&, &id = id, &record = record] {
+        const auto time = timeLeft();
         auto queues = record.device.backend == BackendKind::dpdk
-                          ? node_.backends.dpdk.readQueues(id, timeLeft())
+                          ? node_.backends.dpdk.readQueues(id, time)
                           : kernelQueues(record);
         if (!queues.empty())
           found_.queues.push_back({record.attachment.resource, id, std::move(queues)});
@@ -118,14 +136,17 @@ class Reader {
 
   const Node& node_;
   const Clock::time_point deadline_;
+  ReadProblems& before_;
+  ReadProblems problems_;
   std::map<std::string, OwnerRecord> attached_;  // by device ID
   Statistics found_;
 };
 
 }  // namespace
 
-Statistics readStatistics(const Node& node, std::chrono::milliseconds time) {
-  return Reader(node, time).read();
+Statistics readStatistics(const Node& node, std::chrono::milliseconds time,
+                          ReadProblems& problems) {
+  return Reader(node, time, problems).read();
 }
 
 }  // namespace vdpa::datapath

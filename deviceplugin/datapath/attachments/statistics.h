@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,8 +44,11 @@ struct Statistics {
   std::optional<OwnMemory> memory;
 };
 
+// What could not be read the last time, and why: the log has what is new.
+using ReadProblems = std::map<std::string, std::string>;
+
 // Takes about `time` at most, and leaves out what cannot be read or would take longer; the log has
-// the reason. From any thread.
-Statistics readStatistics(const Node& node, std::chrono::milliseconds time);
+// the reason. From any thread, with problems of its own.
+Statistics readStatistics(const Node& node, std::chrono::milliseconds time, ReadProblems& problems);
 
 }  // namespace vdpa::datapath

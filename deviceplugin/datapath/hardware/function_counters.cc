@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -18,7 +17,6 @@
 #include <system_error>
 #include <utility>
 
-#include "common/log.h"
 #include "common/netlink/attributes.h"
 #include "common/netlink/error.h"
 #include "common/netlink/message.h"
@@ -84,10 +82,10 @@ DeviceCounters countersOf(const fs::path& representor) {
            {"transmit", numberIn(statistics / "rx_dropped")}}};
 }
 
-// A PF as one walk over its directory finds it.
+// A PF as one walk over its directory finds it; without that, nothing is known of it.
 class Pf {
  public:
-  explicit Pf(const fs::path& directory) {
+  void find(const fs::path& directory) {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(directory, error)) {
       const std::string name = entry.path().filename();
@@ -203,18 +201,18 @@ VfCounters readVfCounters(unsigned pfIndex) {
 
 std::map<std::string, DeviceCounters> readFunctionCounters(
     const std::string& sysfs, const std::map<std::string, DeviceConfig>& devices,
-    const std::function<VfCounters(unsigned pfIndex)>& readVfs) {
+    const Attempt& attempt, const std::function<VfCounters(unsigned pfIndex)>& readVfs) {
   std::map<std::string, Pf> pfs;
   std::map<std::string, DeviceCounters> found;
   for (const auto& [id, device] : devices) {
     const auto place = placeOf(sysfs, device);
     if (!place) continue;
-    const auto [pf, isNew] = pfs.try_emplace(place->pf, sysfs + "/bus/pci/devices/" + place->pf);
-    try {
-      if (isNew) pf->second.count(readVfs);
-    } catch (const std::exception& error) {  // representors, and other PFs, still have counters
-      log::warn("no counters of the VFs of {}: {}", place->pf, error.what());
-    }
+    const auto [pf, isNew] = pfs.try_emplace(place->pf);
+    if (isNew)
+      attempt("the counters of the functions of " + place->pf, [&, &pf = pf->second] {
+        pf.find(sysfs + "/bus/pci/devices/" + place->pf);
+        pf.count(readVfs);  // if it throws, representors still have counters
+      });
     if (auto counters = pf->second.of(device.pciAddress, place->function)) {
       counters->id = id;
       found.emplace(id, *std::move(counters));

@@ -31,11 +31,15 @@ VfCounters parseVfCounters(std::span<const std::byte> attributes);
 // if it is gone. Throws std::system_error.
 VfCounters readVfCounters(unsigned pfIndex);
 
+// Calls `read`, and reports what it throws; or neither, when the time is over.
+using Attempt = std::function<void(const std::string& what, const std::function<void()>& read)>;
+
 // By device ID, for those of `devices` (also by ID) that are a VF or an SF for which something is
-// counted. What cannot be read is left out, with a warning in the log. `readVfs` is
+// counted. What cannot be read is left out. Each PF is read in an attempt of its own. `readVfs` is
 // readVfCounters(), or a test's.
 std::map<std::string, DeviceCounters> readFunctionCounters(
     const std::string& sysfs, const std::map<std::string, DeviceConfig>& devices,
+    const Attempt& attempt,
     const std::function<VfCounters(unsigned pfIndex)>& readVfs = readVfCounters);
 
 }  // namespace vdpa::datapath

@@ -40,7 +40,7 @@ constexpr auto kMaxPause = 10s;
 constexpr auto kStable = 10s;        // after so long a life the next pause is the first again
 constexpr auto kStartTime = 15s;     // from its start to its first answer
 constexpr auto kSettling = 3s;       // two of them within the CNI plugin's 10 s for a CHECK
-constexpr auto kAnswerTime = 5s;     // to a question for a sign of life
+constexpr auto kAnswerTime = 5s;     // to a question; one that gets none meanwhile is silent
 constexpr unsigned kMaxSilence = 2;  // heartbeats without an answer
 constexpr int kFirstInherited = 3;   // see Process::start
 
@@ -181,7 +181,9 @@ Task<control::Answer> SupervisedProcess::ask(control::Request request,
     auto answer = co_await client->call(std::move(request), timeout);
     co_return answer;
   } catch (const std::system_error& error) {
-    if (error.code().value() != ETIMEDOUT || client != client_) throw NoAnswer(error.what());
+    // Who waits for less learns nothing of the process: it may be busy.
+    if (error.code().value() != ETIMEDOUT || client != client_ || timeout < kAnswerTime)
+      throw NoAnswer(error.what());
     if (!silentSince_) silentSince_ = Clock::now() - timeout;
     news_.notify();  // which asks it at once
     throw NoAnswer(silence());

@@ -42,7 +42,31 @@ TEST_CASE("secrets are removed, and nothing else") {
       {"-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\nz", "<removed>\nz"},
       {"-----BEGIN CERTIFICATE-----\nabc\n", "-----BEGIN CERTIFICATE-----\nabc\n"},
       {"client-key-data: QUJD\n", "client-key-data: <removed>\n"},
-      {"secrets:\n  - a\n", "secrets:\n  - a\n"},
+      {"secrets:\n  - a\n  - b\n\nnext:\n  - c\n", "secrets:\n  <removed>\n\nnext:\n  - c\n"},
+      {"  secrets:\n  - a\n  next: 1\n", "  secrets:\n  <removed>\n  next: 1\n"},
+      {"password:\n  hunter2\nnext: 1", "password:\n  <removed>\nnext: 1"},
+      {"a:\n  password: |-\n    hunter\n\n    2\n  b: 1\n",
+       "a:\n  password: |-\n    <removed>\n  b: 1\n"},
+      {"- password: > # folded\n    hunter2\n", "- password: > # folded\n    <removed>\n"},
+      {"password: |hunter2", "password: <removed>"},
+      {"password: #hunter2\nnext: 1", "password: <removed>\nnext: 1"},
+      {"password: two words\nnext: 1", "password: <removed>\nnext: 1"},
+      {"password:\nnext: 1", "password:\nnext: 1"},
+      {"run --password hunter2 --verbose", "run --password <removed> --verbose"},
+      {"run --password 'a b' --token --verbose", "run --password '<removed>' --token --verbose"},
+      {R"(["--password", "a b", "x"])", R"(["--password", "<removed>", "x"])"},
+      {"- --password\n- hunter2\n- x\n", "- --password\n- <removed>\n- x\n"},
+      {R"({"tokens": ["a]", {"b": "}"}], "mtu": 5})", R"({"tokens": <removed>, "mtu": 5})"},
+      {R"("{\"tokens\":[\"a]\\\"\",1],\"mtu\":5}")", R"("{\"tokens\":<removed>,\"mtu\":5}")"},
+      {R"({\"password\":\"a\\\"b\",\"mtu\":5})", R"({\"password\":\"<removed>\",\"mtu\":5})"},
+      {R"({"secret": {"a": "b")", R"({"secret": <removed>)"},
+      {"Authorization: Basic dXNlcjpwYXNz\nnext", "Authorization: Basic <removed>\nnext"},
+      {"-H 'Authorization: Basic dXNlcjpwYXNz' x", "-H 'Authorization: Basic <removed>' x"},
+      {R"({"auths": {"r": {"auth": "abc"}}})", R"({"auths": <removed>})"},
+      {R"({"auth": "abc", "wifi_psk": "abc", "author": "abc"})",
+       R"({"auth": "<removed>", "wifi_psk": "<removed>", "author": "abc"})"},
+      {"get https://user:pa:ss@host/path?x", "get https://<removed>@host/path?x"},
+      {"get https://host/a@b", "get https://host/a@b"},
       {"the token is missing\n", "the token is missing\n"},
       {"password:", "password:"},
       {"token=\"unclosed\nnext", "token=\"<removed>\nnext"},
@@ -98,14 +122,106 @@ TEST_CASE("records are taken as files, and what is no file is left alone") {
   std::ofstream(state + "/owners/nic-0.json") << R"({"device": "nic-0"})";
   std::filesystem::create_symlink("/etc/shadow", state + "/owners/link");
   REQUIRE(::mkfifo((state + "/owners/fifo").c_str(), 0600) == 0);
-  std::ofstream(state + "/large") << std::string(3 << 20, 'x') << "end";
+  std::ofstream(state + "/large") << std::string(3 << 20, 'x')
+                                  << "\ntorn\n-----END PRIVATE KEY-----\n"
+                                  << std::string(1 << 19, 'y') << "\nend";
   Collection collection;
   collectRecords(Node(Place::node, directory.path()), {}, collection);
   CHECK(collection.files.at("records/owners/nic-0.json") == R"({"device": "nic-0"})");
   CHECK_FALSE(collection.files.contains("records/owners/link"));
   CHECK_FALSE(collection.files.contains("records/owners/fifo"));
-  CHECK(collection.files.at("records/large").size() == 1 << 20);
-  CHECK_THAT(collection.files.at("records/large"), Catch::EndsWith("end"));
+  // Of its last MiB only whole lines, and nothing of a key that has lost its beginning.
+  CHECK(collection.files.at("records/large") == std::string(1 << 19, 'y') + "\nend");
+}
+
+TEST_CASE("a configuration is read in its container, and nothing else by its links") {
+  TemporaryDirectory directory;
+  const std::string root = directory.path() + "/proc/7/root";
+  std::filesystem::create_directories(root + "/etc/vdpa");
+  std::filesystem::create_symlink("/usr/bin/vdpa-device-plugin", directory.path() + "/proc/7/exe");
+  const std::string file = root + "/etc/vdpa/config.yaml";
+  const auto configuration = [&] {
+    Collection collection;
+    collectConfigurations(Node(Place::node, directory.path()), {}, collection);
+    const auto found = collection.files.find("configuration/config.yaml");
+    return found == collection.files.end() ? "none" : found->second;
+  };
+  SECTION("a link in a ConfigMap's volume") {
+    std::filesystem::create_directory(root + "/etc/vdpa/..data");
+    std::ofstream(root + "/etc/vdpa/..data/config.yaml") << "resources: []\n";
+    std::filesystem::create_symlink("/etc/vdpa/..data/config.yaml", file);
+    CHECK(configuration() == "resources: []\n");
+  }
+  SECTION("a link out of it") {
+    std::ofstream(directory.path() + "/outside") << "x";
+    std::filesystem::create_symlink("../../../../../outside", file);
+    CHECK(configuration() == "none");
+    std::filesystem::remove(file);
+    std::filesystem::create_symlink(directory.path() + "/outside", file);
+    CHECK(configuration() == "none");
+  }
+  SECTION("a pipe") {
+    REQUIRE(::mkfifo(file.c_str(), 0600) == 0);
+    CHECK(configuration() == "none");
+  }
+  SECTION("a large file") {
+    std::ofstream(file) << std::string((64 << 10) + 1, 'x');
+    CHECK(configuration() == "none");
+  }
+}
+
+TEST_CASE("logs of the daemons in their namespace") {
+  TemporaryDirectory directory;
+  const auto write = [&](const std::string& file) {
+    const auto path = std::filesystem::path(directory.path() + "/var/log/" + file);
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << "x\n";
+  };
+  write("pods/vdpa-system_vdpa-datapath-abcde_uid/vdpa-datapath/0.log");
+  write("pods/vdpa-system_vdpa-datapath-abcde_uid/vdpa-datapath/0.log.20260101-000000.gz");
+  write("pods/vdpa-system_vdpa-other-abcde_uid/vdpa-datapath/0.log");
+  write("pods/team_vdpa-datapath-abcde_uid/vdpa-datapath/0.log");
+  write("vdpa-cni.log");
+  write("vdpa-cni.log.1.gz");
+  const auto names = [&](const std::string& podNamespace) {
+    Collection collection;
+    collectLogs(Node(Place::node, directory.path()), podNamespace, collection);
+    std::string all;
+    for (const auto& [name, content] : collection.files) all += name + "\n";
+    return all;
+  };
+  const std::string log = "logs/vdpa-datapath-abcde_uid/vdpa-datapath/0.log\n";
+  CHECK(names("vdpa-system") == "logs/vdpa-cni.log\n" + log);
+  CHECK(names("team") == "logs/vdpa-cni.log\n" + log);
+  CHECK(names("vdpa") == "logs/vdpa-cni.log\n");
+}
+
+TEST_CASE("a bundle has room for so much") {
+  Collection collection;
+  collection.room = 10;
+  collection.add("a", "12345678");
+  collection.add("b", "123");
+  collection.add("c", "12");
+  CHECK(collection.files.size() == 2);
+  CHECK(collection.notes == "left out, as the bundle is too large: b\n");
+}
+
+TEST_CASE("a process is known by its executable") {
+  TemporaryDirectory directory;
+  const auto add = [&](const std::string& pid, const std::string& comm, const std::string& exe) {
+    const std::string place = directory.path() + "/proc/" + pid;
+    std::filesystem::create_directories(place);
+    std::ofstream(place + "/comm") << comm << "\n";
+    if (!exe.empty()) std::filesystem::create_symlink(exe, place + "/exe");
+  };
+  add("1", "vdpa-device-plu", "/bin/sleep");
+  add("2", "main", "/usr/bin/vdpa-device-plugin");
+  add("3", "vdpa-worker", "/usr/bin/vdpa-worker (deleted)");
+  add("4", "vdpa-device-plu", "");
+  std::string found;
+  for (const auto& process : Node(Place::node, directory.path()).processes())
+    found += process.pid + " " + process.name + "\n";
+  CHECK(found == "2 vdpa-device-plugin\n3 vdpa-worker\n4 vdpa-device-plugin\n");
 }
 
 TEST_CASE("the kernel's command line is taken in part") {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <stdexcept>
@@ -86,7 +87,16 @@ class Tree {
     devices["sf"].managementDevice = "auxiliary/mlx5_core.sf.4";
     devices["sim"].managementDevice = "vdpasim_net";
     devices["pf"].pciAddress = kPf;
-    return readFunctionCounters(tree_.path(), devices, [&](unsigned index) {
+    const auto attempt = [&](const std::string& what, const std::function<void()>& read) {
+      CHECK(what == std::string("the counters of the functions of ") + kPf);
+      if (late) return;
+      try {
+        read();
+      } catch (const std::runtime_error&) {
+        CHECK(fails);
+      }
+    };
+    return readFunctionCounters(tree_.path(), devices, attempt, [&](unsigned index) {
       CHECK(index == 8);
       ++reads_;
       if (fails) throw std::runtime_error("no");
@@ -94,7 +104,7 @@ class Tree {
     });
   }
   unsigned reads() const { return reads_; }
-  bool fails = false;
+  bool fails = false, late = false;
 
  private:
   SysfsTree tree_;
@@ -151,6 +161,14 @@ TEST_CASE("function counters: representors, which transmit what their function r
   REQUIRE(found.size() == 2);
   checkCounters(found.at("0000:65:00.2"), 30);
   checkCounters(found.at("sf"), 40);
+}
+
+TEST_CASE("function counters: of a PF for which no time is left, nothing is read") {
+  Tree tree;
+  tree.addRepresentor("pf0vf0", 30);
+  tree.late = true;
+  CHECK(tree.read({{1, {"", 10, 11, 12, 13, {}}}}).empty());
+  CHECK(tree.reads() == 0);
 }
 
 TEST_CASE("represented functions") {

@@ -244,6 +244,20 @@ TEST_CASE_METHOD(
   CHECK_FALSE(runs(pid));
 }
 
+TEST_CASE_METHOD(Supervision, "a process that is too slow for a short question is not silent") {
+  const TemporaryDirectory directory;
+  SupervisedProcess process(thread, plan(directory), {});
+  REQUIRE(process.waitUp(soon()));
+  const pid_t pid = process.status().pid;
+  ::kill(pid, SIGSTOP);
+  CHECK_THROWS_AS(process.call(helloRequest(), 20ms), NoAnswer);
+  // This one is asked too, instead of being refused for everybody until it has answered.
+  CHECK_THROWS_WITH(process.call(helloRequest(), 20ms), !Catch::Contains("has not answered for"));
+  ::kill(pid, SIGCONT);
+  CHECK(process.call(helloRequest(), 5s).hello().pid() == pid);
+  process.stop();
+}
+
 TEST_CASE("a program's version") {
   const TemporaryDirectory directory;
   const std::string program = directory.path() + "/program";
