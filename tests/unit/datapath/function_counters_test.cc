@@ -5,12 +5,10 @@
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -18,6 +16,7 @@
 #include "common/sysfs_names.h"
 #include "deviceplugin/datapath/model/device_counters.h"
 #include "deviceplugin/datapath/model/offered_devices.h"
+#include "tests/unit/datapath/vf_message.h"
 #include "tests/unit/discovery/sysfs_tree.h"
 
 using namespace vdpa;
@@ -27,31 +26,16 @@ namespace {
 
 constexpr const char* kPf = "0000:65:00.0";
 
-// A link's attributes with VFs, as the kernel writes them.
-class Message {
- public:
-  Message() : header_(mnl_nlmsg_put_header(buffer_.data())) {
-    list_ = mnl_attr_nest_start(header_, IFLA_VFINFO_LIST);
-  }
+struct Message : VfMessage {
   void add(unsigned vf, const std::map<uint16_t, uint64_t>& counters) {
-    nlattr* info = mnl_attr_nest_start(header_, IFLA_VF_INFO);
-    const ifla_vf_mac mac{vf, {}};
-    mnl_attr_put(header_, IFLA_VF_MAC, sizeof mac, &mac);
-    nlattr* statistics = mnl_attr_nest_start(header_, IFLA_VF_STATS);
-    for (const auto& [type, value] : counters) mnl_attr_put_u64(header_, type, value);
-    mnl_attr_nest_end(header_, statistics);
-    mnl_attr_nest_end(header_, info);
+    addVf([&](nlmsghdr* header) {
+      const ifla_vf_mac mac{vf, {}};
+      mnl_attr_put(header, IFLA_VF_MAC, sizeof mac, &mac);
+      nlattr* statistics = mnl_attr_nest_start(header, IFLA_VF_STATS);
+      for (const auto& [type, value] : counters) mnl_attr_put_u64(header, type, value);
+      mnl_attr_nest_end(header, statistics);
+    });
   }
-  std::span<const std::byte> attributes() {
-    mnl_attr_nest_end(header_, list_);
-    return {reinterpret_cast<const std::byte*>(mnl_nlmsg_get_payload(header_)),
-            mnl_nlmsg_get_payload_len(header_)};
-  }
-
- private:
-  alignas(nlmsghdr) std::array<char, 4096> buffer_{};
-  nlmsghdr* header_;
-  nlattr* list_;
 };
 
 // A PF with two VFs and the SF 88 ("mlx5_core.sf.4").

@@ -17,6 +17,7 @@
 #include "common/port_settings.h"
 #include "deviceplugin/datapath/model/vf_values.h"
 #include "tests/unit/datapath/fake_pf.h"
+#include "tests/unit/datapath/vf_message.h"
 #include "tests/unit/mac_literal.h"
 
 using namespace vdpa;
@@ -24,40 +25,24 @@ using namespace vdpa::datapath;
 
 namespace {
 
-// A link's attributes with VFs, as the kernel writes them.
-class Message {
- public:
-  Message() : header_(mnl_nlmsg_put_header(buffer_.data())) {
-    mnl_attr_put_strz(header_, IFLA_IFNAME, "eth1");
-    list_ = mnl_attr_nest_start(header_, IFLA_VFINFO_LIST);
-  }
+struct Message : VfMessage {
   void add(const ifla_vf_mac& mac, const ifla_vf_vlan_info& vlan, uint32_t spoofCheck,
            uint32_t trust, uint32_t linkState) {
-    nlattr* info = mnl_attr_nest_start(header_, IFLA_VF_INFO);
-    mnl_attr_put(header_, IFLA_VF_MAC, sizeof mac, &mac);
-    nlattr* vlans = mnl_attr_nest_start(header_, IFLA_VF_VLAN_LIST);
-    mnl_attr_put(header_, IFLA_VF_VLAN_INFO, sizeof vlan, &vlan);
-    mnl_attr_nest_end(header_, vlans);
-    const ifla_vf_rate rate{mac.vf, 10, 20};
-    mnl_attr_put(header_, IFLA_VF_RATE, sizeof rate, &rate);
-    const ifla_vf_spoofchk check{mac.vf, spoofCheck};
-    mnl_attr_put(header_, IFLA_VF_SPOOFCHK, sizeof check, &check);
-    const ifla_vf_trust trusted{mac.vf, trust};
-    mnl_attr_put(header_, IFLA_VF_TRUST, sizeof trusted, &trusted);
-    const ifla_vf_link_state state{mac.vf, linkState};
-    mnl_attr_put(header_, IFLA_VF_LINK_STATE, sizeof state, &state);
-    mnl_attr_nest_end(header_, info);
+    addVf([&](nlmsghdr* header) {
+      mnl_attr_put(header, IFLA_VF_MAC, sizeof mac, &mac);
+      nlattr* vlans = mnl_attr_nest_start(header, IFLA_VF_VLAN_LIST);
+      mnl_attr_put(header, IFLA_VF_VLAN_INFO, sizeof vlan, &vlan);
+      mnl_attr_nest_end(header, vlans);
+      const ifla_vf_rate rate{mac.vf, 10, 20};
+      mnl_attr_put(header, IFLA_VF_RATE, sizeof rate, &rate);
+      const ifla_vf_spoofchk check{mac.vf, spoofCheck};
+      mnl_attr_put(header, IFLA_VF_SPOOFCHK, sizeof check, &check);
+      const ifla_vf_trust trusted{mac.vf, trust};
+      mnl_attr_put(header, IFLA_VF_TRUST, sizeof trusted, &trusted);
+      const ifla_vf_link_state state{mac.vf, linkState};
+      mnl_attr_put(header, IFLA_VF_LINK_STATE, sizeof state, &state);
+    });
   }
-  std::span<const std::byte> attributes() {
-    mnl_attr_nest_end(header_, list_);
-    return {reinterpret_cast<const std::byte*>(mnl_nlmsg_get_payload(header_)),
-            mnl_nlmsg_get_payload_len(header_)};
-  }
-
- private:
-  alignas(nlmsghdr) std::array<char, 4096> buffer_{};
-  nlmsghdr* header_;
-  nlattr* list_;
 };
 
 }  // namespace
