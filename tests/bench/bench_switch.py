@@ -205,7 +205,7 @@ def little_load(full):
 
 
 class Ports(FakeDatapath):
-    """Tells vdpactl that these ports of the switch are attached."""
+    """Lists the ports of a switch as attached, for vdpactl."""
 
     def List(self, _, __):
         return rpc.datapath.ListResponse(attachments=[rpc.datapath.Attachment(

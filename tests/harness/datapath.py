@@ -27,6 +27,15 @@ NEXT = BUILD / "tests/next"  # the programs of another version
 _numbers = itertools.count()
 
 
+def broken_switches(directory):
+    """Worker directories whose vdpa-switch ends with status 3 at once."""
+    programs = directory / "programs"
+    programs.mkdir()
+    (programs / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
+    (programs / "vdpa-switch").chmod(0o755)
+    return f"{programs}:{WORKER_DIRS}"
+
+
 class Datapath(Program):
     """A running vdpa-datapath below `directory`. Its workers and switches outlive it and end with the context."""
 

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 import rpc
-from datapath import BUILD, Datapath, network_namespace, owner, read_json, refused, resource, settings
+from datapath import BUILD, Datapath, broken_switches, network_namespace, owner, read_json, refused, resource, settings
 from support import suspend, wait_until
 
 
@@ -149,12 +149,7 @@ def test_health_follows_the_switch(directory):
 
 
 def test_switch_that_cannot_run_makes_devices_unhealthy(directory):
-    programs = directory / "programs"
-    programs.mkdir()
-    (programs / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
-    (programs / "vdpa-switch").chmod(0o755)
-    link_programs(programs, "worker/vdpa-worker", "switch/vdpa-switch-dpdk", "pmd/vdpa-pmd")
-    with Datapath(directory, worker_dirs=programs) as datapath:
+    with Datapath(directory, worker_dirs=broken_switches(directory)) as datapath:
         datapath.wait_serving().offer()
         reason = re.compile("exited with status 3;.*, next start in [0-9]+ ms")
         wait_until(lambda: reason.search(datapath.device().reason), lambda: str(datapath.device()))
@@ -163,8 +158,9 @@ def test_switch_that_cannot_run_makes_devices_unhealthy(directory):
             datapath.attach(owner())
         pauses = [line.rsplit("next start in ", 1)[1] for line in datapath.log().splitlines() if "next start in" in line]
         assert pauses[:4] == ["50 ms", "100 ms", "200 ms", "400 ms"]
-        (programs / "vdpa-switch").unlink()
-        (programs / "vdpa-switch").symlink_to(BUILD / "deviceplugin/datapath/switch/vdpa-switch")
+        broken = directory / "programs/vdpa-switch"
+        broken.unlink()
+        broken.symlink_to(BUILD / "deviceplugin/datapath/switch/vdpa-switch")
         datapath.wait_healthy()
         datapath.attach(owner())
 

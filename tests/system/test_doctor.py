@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from datapath import WORKER_DIRS, Datapath, owner
+from datapath import Datapath, broken_switches, owner
 from support import BUILD, wait_until
 from vdpactl import command, run
 
@@ -72,11 +72,7 @@ def test_doctor_without_a_datapath_and_with_an_unhealthy_device(directory, node)
     _, checks = examine(directory, *node, env=outside())
     assert checks["datapath"]["verdict"] == "FAIL" and "is vdpa-datapath running" in checks["datapath"]["text"]
     assert checks["devices"]["verdict"] == "UNSEEN"
-    broken = directory / "programs"
-    broken.mkdir()
-    (broken / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
-    (broken / "vdpa-switch").chmod(0o755)
-    with Datapath(directory, worker_dirs=f"{broken}:{WORKER_DIRS}") as datapath:
+    with Datapath(directory, worker_dirs=broken_switches(directory)) as datapath:
         datapath.wait_serving().offer(1)
         wait_until(lambda: "status 3" in datapath.device().reason, "the reason")
         _, checks = examine(directory, *node, env=outside())

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from datapath import WORKER_DIRS, Datapath, delete_namespace, network_namespace, owner, settings
+from datapath import Datapath, broken_switches, delete_namespace, network_namespace, owner, settings
 from kubelet import PodResources
 from support import Program, wait_until
 from testpmd import Testpmd
@@ -34,11 +34,7 @@ def test_devices(datapath, directory):
 
 
 def test_unhealthy_devices_have_a_reason(directory):
-    broken = directory / "programs"
-    broken.mkdir()
-    (broken / "vdpa-switch").write_text("#!/bin/sh\nexit 3\n")
-    (broken / "vdpa-switch").chmod(0o755)
-    with Datapath(directory, worker_dirs=f"{broken}:{WORKER_DIRS}") as datapath:
+    with Datapath(directory, worker_dirs=broken_switches(directory)) as datapath:
         datapath.wait_serving().offer(1)
         wait_until(lambda: "status 3" in datapath.device().reason, "the reason")
         row = table(directory, "devices")["nic-0"]
