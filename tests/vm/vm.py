@@ -203,9 +203,10 @@ class Guest:
                 "-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"]
 
     def _wire(self, end, other):
-        """One end of a wire between two NICs. Not two hub ports, since a full receive ring stalls those permanently."""
-        return ["-netdev", f"dgram,id={end},local.type=unix,local.path={self.directory / end},"
-                           f"remote.type=unix,remote.path={self.directory / other}"]
+        """One end of a wire between two NICs. Not hub ports, which a full receive ring stalls permanently, and not datagram
+        sockets, at which QEMU's main loop spins while one is full: with both, frames to a NIC that is down are enough."""
+        role = "server=on" if end > other else "server=off,reconnect-ms=100"
+        return ["-netdev", f"stream,id={end},{role},addr.type=unix,addr.path={self.directory / max(end, other)}"]
 
     def _hardware(self, memory, multiqueue):
         virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on,packed=on"
