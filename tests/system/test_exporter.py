@@ -337,7 +337,14 @@ def test_a_switch_that_hangs_costs_its_own_counters(node):
     suspend(pid)
     metrics = node.exporter.wait(lambda found: not found.all("vdpa_device_receive_packets_total"), "none of a hung switch")
     assert metrics.value("vdpa_up", daemon="datapath") == 1 and metrics.value("vdpa_attachment_info", device="nic-0") == 1
-    os.kill(pid, signal.SIGKILL)
+    for _ in range(2):
+        time.sleep(1.1)   # an answer is given again for a second
+        assert not node.exporter.scrape().all("vdpa_device_receive_packets_total")
+    os.kill(pid, signal.SIGCONT)
+    node.exporter.wait(lambda metrics: metrics.all("vdpa_device_receive_packets_total"), "counters again")
+    log = node.datapath.log()
+    assert [log.count(f"the counters of vdpa.io/nic {words}") for words in (
+        "for the metrics: ", "can be read for the metrics again")] == [1, 1], f"once each, for all scrapes: {log}"
 
 
 def test_a_flood_takes_no_scraper_s_place(quiet_node):
