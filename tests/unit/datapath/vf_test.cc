@@ -7,7 +7,6 @@
 #include <linux/if_link.h>
 #include <netinet/in.h>
 
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
