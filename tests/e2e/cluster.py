@@ -336,7 +336,7 @@ def follow(commands, directory, words=None, transcript=None):
         assert word in commands
         commands = commands.replace(word, ours)
     environment = os.environ | {"KUBECONFIG": str(DIRECTORY / "kubeconfig"),
-                                "PATH": f"{DIRECTORY / 'bin'}:{os.environ['PATH']}"}
+                                "PATH": f"{DIRECTORY / 'bin'}:{CACHE / 'helm/bin'}:{os.environ['PATH']}"}
     # With -v, the shell prints each command before it runs.
     done = subprocess.run(["bash", f"-eu{'v' if transcript else ''}c", commands], cwd=directory,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if transcript else subprocess.PIPE,

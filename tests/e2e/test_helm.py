@@ -1,18 +1,30 @@
-"""The Helm chart on the cluster: over an installation by kubectl, updated and rolled back under traffic, uninstalled; and the
-admission policy. `helm` is the real one."""
+"""The Helm chart on the cluster: over an installation by kubectl, updated and rolled back under traffic, uninstalled, installed
+as documented; and the admission policy. `helm` is the real one."""
 
 import json
 import subprocess
 
 import pytest
-from cluster import (CACHE, CONFIG, DIST, NAMESPACE, PORTS, ROOT, OnNode, attached_processes, install, network, own_cgroups,
-                     pod, started)
+from cluster import (CACHE, CONFIG, DIST, NAMESPACE, PORTS, ROOT, OnNode, attached_processes, follow, install, network,
+                     own_cgroups, pod, receiver, release_files, sender, started)
+from documents import block
 from exchange import Exchange
 from support import wait_until
 from test_dataplane import replace_pod, step
 
 CHART = DIST / "vdpa-0.2.0.tgz"     # the release's
 HELM = CACHE / "helm" / "bin" / "helm"
+# Each node has a number of devices of its own, by which its pool shows; neither pool has an uplink.
+POOLS = """nodePools:
+  - name: small
+    nodeSelector: {kubernetes.io/hostname: node1}
+    config: |
+      resources: [{name: nic, backend: software, software: {ports: 2}}]
+  - name: large
+    nodeSelector: {kubernetes.io/hostname: node2}
+    config: |
+      resources: [{name: nic, backend: software, software: {ports: 5}}]
+"""
 
 
 def helm(cluster, *arguments, stdin=None):
@@ -90,17 +102,56 @@ def test_helm_takes_over_updates_rolls_back_and_leaves_nothing(cluster, files_be
     assert not own_cgroups()
 
 
-def test_helm_uninstall_alone_drains_a_node_without_pods(cluster, values, installed_again):
+def datapath_rights(cluster, node):
+    spec = cluster.get("pod", cluster.daemon("vdpa-datapath", node), NAMESPACE)["spec"]
+    [container] = spec["containers"]
+    return {"hostNetwork": spec.get("hostNetwork", False), **container["securityContext"]["capabilities"]}
+
+
+def kept_processes():
+    """The workers and switches of both nodes, by the host's pids. Without an uplink they are not in their node's network
+    namespace, where attached_processes() looks."""
+    return {pid for cgroup in own_cgroups() for pid in (cgroup / "cgroup.procs").read_text().split()}
+
+
+def uninstall_alone(cluster):
+    assert kept_processes(), "the switch"
+    helm(cluster, "uninstall", "vdpa", "--wait", "--cascade=foreground")
+    wait_until(lambda: not kept_processes(), lambda: str(kept_processes()), 60, 0.2)
+
+
+def test_helm_uninstall_alone_drains_nodes_and_helm_install_serves_them_again(cluster, values, installed_again, tmp_path):
     cluster.apply(pod("last"))
     cluster.wait_running("last")
     notes = helm(cluster, "upgrade", "--install", "--take-ownership", "vdpa", CHART, *values)
     assert "kubectl label node NODE vdpa.io/node=true" in notes
     wait_plugin(cluster, "localhost/vdpa:0.2.0")
     cluster.delete("last")
-    assert attached_processes(), "the switch"
-    helm(cluster, "uninstall", "vdpa", "--wait", "--cascade=foreground")
-    wait_until(lambda: not attached_processes(), lambda: str(attached_processes()), 60, 0.2)
+    uninstall_alone(cluster)
     cluster.wait_allocatable("node1", 0)
+
+    # As on a cluster without the project, with the values that the chart has besides the pools: without an uplink.
+    cluster.run("delete", "namespace", NAMESPACE, timeout=120)
+    cluster.run("label", "node", "node1", "vdpa.io/node-")
+    release_files(tmp_path)
+    (tmp_path / "pools.yaml").write_text(POOLS)
+    try:
+        cluster.run("label", "node", "node2", "vdpa.io/node=true")
+        follow(block("manifests/helm/README.md", "install"), tmp_path, {
+            "worker-1": "node1", "--set image.repository=registry.example/vdpa": "-f pools.yaml"})
+        cluster.wait_allocatable("node1", 2, timeout=90)
+        cluster.wait_allocatable("node2", 5, timeout=90)
+        for node in "node1", "node2":
+            assert datapath_rights(cluster, node) == {"hostNetwork": False, "drop": ["ALL"], "add": ["CHOWN"]}
+        cluster.apply(receiver("receiver", node="node1"), sender("sender", node="node1"), pod("other", node="node2"))
+        for name in "receiver", "sender", "other":
+            cluster.wait_running(name)
+        cluster.wait_traffic("receiver")
+        cluster.delete("receiver", "sender", "other")
+        uninstall_alone(cluster)
+        cluster.wait_allocatable("node2", 0)
+    finally:
+        cluster.run("label", "node", "node2", "vdpa.io/node-")
 
 
 def test_the_policy_refuses_a_network_without_a_resource(cluster):
