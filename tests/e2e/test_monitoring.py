@@ -8,7 +8,7 @@ import string
 import subprocess
 
 import pytest
-from cluster import CACHE, DIRECTORY, NAMESPACE, ROOT, SCRIPTS, network, pod, receiver, sender
+from cluster import CACHE, DIRECTORY, NAMESPACE, ROOT, SCRIPTS, follow, network, pod, receiver, release_files, sender
 from documents import block
 from prometheus import Prometheus, dashboard_queries, endpoints, scrape_config
 from support import wait_until
@@ -70,7 +70,13 @@ def uplink():
 @pytest.fixture
 def prometheus(cluster, kinds, tmp_path):
     """In the node's network, from which its pods can be reached. It scrapes every 3 s, and alerts without delay."""
-    shell(block("manifests/monitoring/README.md", "install"))
+    release = tmp_path / "release"
+    release.mkdir()
+    release_files(release)
+    released, own = (sorted(line.split()[0] for line in out.splitlines()) for out in (
+        follow(block("manifests/monitoring/README.md", "install from a release"), release),
+        shell(block("manifests/monitoring/README.md", "install"))))
+    assert released == own, "the same objects"
 
     def discovered():
         return list(endpoints(*(cluster.get(kind, namespace=NAMESPACE)["items"]
