@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 
 import pytest
-from cluster import DIRECTORY, NAMESPACE, PORTS, ROOT, network, pod
+from cluster import DIRECTORY, NAMESPACE, PORTS, ROOT, network, pod, taking_part
 from support import wait_until
 
 PLUGIN = ROOT / "deviceplugin/ctl/kubectl-vdpa"
@@ -150,6 +150,16 @@ def test_two_pods_try_the_devices(cluster):
     out, _ = call("test", "--network=fast", "--seconds=0.5", "--count=10")
     assert "10 of 10 requests answered" in out and "counted by the receiver" in " ".join(out.split())
     assert left_over(cluster) == [] and cluster.get(NETWORKS, "fast"), "the caller's own network stays"
+
+
+def test_two_pods_try_the_way_between_two_nodes(cluster):
+    """Through the uplink."""
+    with taking_part(cluster, "node2"):
+        found = json.loads(call("test", "--from-node=node1", "--to-node=node2", "-o", "json", "--seconds=1", "--count=100")[0])
+    assert (found["from"], found["to"]) == ("node1", "node2")
+    assert found["answers"] == found["requests"] == 100
+    assert found["received"] > 0, found
+    assert left_over(cluster) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
