@@ -1,13 +1,17 @@
 """kubectl vdpa, called as an operator does: as a plugin that kubectl finds in $PATH."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tarfile
 
 import pytest
+import yaml
 from cluster import DIRECTORY, NAMESPACE, PORTS, ROOT, network, pod, taking_part
+from documents import block
 from support import wait_until
 
 PLUGIN = ROOT / "deviceplugin/ctl/kubectl-vdpa"
@@ -120,19 +124,43 @@ def test_without_rights_or_an_installation(cluster, someone):
     assert "no vdpa-datapath pods in namespace default" in " ".join(err.split())
 
 
-def test_with_the_rights_of_the_namespace_alone(cluster, someone):
-    """Nodes can't be read; everything else works."""
-    cluster.run("-n", NAMESPACE, "create", "role", "vdpa-viewer", "--verb=get,list", "--resource=pods")
-    cluster.run("-n", NAMESPACE, "create", "role", "vdpa-exec", "--verb=create,get", "--resource=pods/exec")
-    for role in "vdpa-viewer", "vdpa-exec":
-        cluster.run("-n", NAMESPACE, "create", "rolebinding", role, f"--role={role}", "--serviceaccount=default:someone")
+@contextlib.contextmanager
+def granted(cluster, name, rules, namespace=None):
+    """Gives `someone` these rules of a document, in one namespace or in the whole cluster."""
+    kind, place = ("Role", {"namespace": namespace}) if namespace else ("ClusterRole", {})
+    common = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name, **place}}
+    cluster.apply({**common, "kind": kind, **yaml.safe_load(rules)},
+                  {**common, "kind": f"{kind}Binding",
+                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+                   "subjects": [{"kind": "ServiceAccount", "name": "someone", "namespace": "default"}]})
     try:
+        yield
+    finally:
+        cluster.run("delete", f"{kind}/{name}".lower(), f"{kind}Binding/{name}".lower(),
+                    *([f"--namespace={namespace}"] if namespace else []))
+
+
+def test_the_documented_rights(cluster, someone, tmp_path):
+    """With those of the namespace alone, nodes cannot be read, and everything else works."""
+    with granted(cluster, "vdpa-viewer", block("manifests/README.md", "rights"), NAMESPACE):
         out, err = call("devices", kubeconfig=someone)
         assert len(rows(out)) == PORTS
         assert "note: whether nodes are ready is not known" in " ".join(err.split())
-    finally:
-        for role in "vdpa-viewer", "vdpa-exec":
-            cluster.run("-n", NAMESPACE, "delete", f"role/{role}", f"rolebinding/{role}")
+        [row] = rows(call("status", kubeconfig=someone)[0])
+        assert (row["NODE"], row["STATE"]) == ("node1", "ready")
+
+        _, err = call("sysdump", str(tmp_path / "part.tar.gz"), status=1, kubeconfig=someone)
+        assert re.findall(r"not in it: (\S+):", " ".join(err.split())) == [
+            f"cluster/{name}.yaml" for name in ("nodes", "daemonsets", "configmaps", "events", "networks")]
+        with granted(cluster, "vdpa-sysdump", block("manifests/README.md", "rights for sysdump"), NAMESPACE), \
+                granted(cluster, "vdpa-sysdump", block("manifests/README.md", "rights for sysdump in the cluster")):
+            out, err = call("sysdump", str(tmp_path / "dump.tar.gz"), kubeconfig=someone)
+            assert "of 1 of 1 nodes" in " ".join(out.split()) and not err
+
+        with granted(cluster, "vdpa-test", block("manifests/README.md", "rights for test"), "default"):
+            found = json.loads(call("test", "-o", "json", "--seconds=0.5", "--count=10", kubeconfig=someone)[0])
+        assert found["answers"] == 10
+        assert left_over(cluster) == []
 
 
 def left_over(cluster):
