@@ -206,6 +206,20 @@ def test_the_policy_is_refused_where_the_api_server_lacks_it():
     assert not any("Policy" in kind for kind, _ in named(render()))
 
 
+def test_nfd_adds_a_rule_and_the_plugin_s_place_for_features_alone():
+    usual, added = named(render()), named(render({"nfd": {"enabled": True}}))
+    assert added.pop(("NodeFeatureRule", "vdpa"))["spec"]["rules"]
+    pod = added["DaemonSet", "vdpa-device-plugin"]["spec"]["template"]["spec"]
+    [plugin] = pod["containers"]
+    directory = "/etc/kubernetes/node-feature-discovery/features.d"   # the only one in which Node Feature Discovery looks
+    for found, own in ((plugin["args"], f"--features-dir={directory}"),
+                       (plugin["volumeMounts"], {"name": "features", "mountPath": directory}),
+                       (pod["volumes"], {"name": "features", "hostPath": {"path": directory, "type": "DirectoryOrCreate"}})):
+        assert own in found
+        found.remove(own)
+    assert added == usual
+
+
 def test_while_uninstalling_nodes_keep_the_label_by_which_they_are_cleaned():
     """Node Feature Discovery takes the labels of a deleted rule from the nodes at once."""
     values = {"nfd": {"enabled": True}}
