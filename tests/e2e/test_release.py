@@ -123,9 +123,11 @@ def test_a_pinned_image_is_the_only_one(tmp_path, monkeypatch):
     pinned = f"registry.example:5000/team/vdpa@sha256:{'0123456789abcdef' * 4}"
     release = pack.Release(ROOT / "build/gcc", tmp_path, DIRECTORY / "bin/kubectl", pinned, None, [])
     release.write_rendered("install.yaml", "manifests")
+    release.write_rendered("install-hardware.yaml", "manifests/hardware")
     release.pack_chart()
     release.pack_manifests(tmp_path / "staged")
-    assert images_of((tmp_path / "install.yaml").read_text()) == {pinned}
+    for name in "install.yaml", "install-hardware.yaml":
+        assert images_of((tmp_path / name).read_text()) == {pinned}
     assert images_of(rendered(tmp_path / f"vdpa-{VERSION}.tgz")) == {pinned}
     with tarfile.open(tmp_path / f"vdpa-{VERSION}-manifests.tar.gz") as manifests:
         assert images_of(manifests.extractfile("manifests/samples/pods.yaml").read().decode()) == {pinned}
