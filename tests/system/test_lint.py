@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 import vdpactl
+from documents import block
 from support import ROOT
 
 NETWORK = """\
@@ -59,10 +60,12 @@ def test_the_samples_are_right(directory):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done
 
 
-def test_the_readmes_pod_is_right(directory):
-    readme = (ROOT / "README.md").read_text()
-    text = next(block for block in readme.split("```yaml\n")[1:] if "NetworkAttachmentDefinition" in block).split("```")[0]
+def test_the_documents_pod_is_right(directory):
+    text = block("cni/README.md", "pod")
     assert not lint(directory, text)
+    # Both of its objects are read, and as belonging together.
+    assert "vlan: expected a whole number" in only(directory, text.replace('"vlan": 100', '"vlan": 5000'))[1]
+    assert "request 2 of vdpa.io/nic" in only(directory, text.replace("vdpa.io/nic: 1", "vdpa.io/nic: 2"))[1]
 
 
 @pytest.mark.parametrize("before, after, line, words", [
