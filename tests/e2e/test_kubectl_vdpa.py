@@ -55,7 +55,7 @@ def test_status_devices_and_attachments(cluster):
     [row] = rows(out)
     assert (row["NODE"], row["STATE"], row["RESOURCE"]) == ("node1", "ready", "vdpa.io/nic") and not err
     [found] = json.loads(call("status", "-o", "json")[0])
-    assert found["version"] == "0.2.0"
+    assert (found["version"], found["remarks"]) == ("0.2.0", [])
     assert found["resources"] == [{"resource": "vdpa.io/nic", "devices": PORTS, "free": PORTS - 1, "used": 1, "faulty": 0}]
 
     found = {row["DEVICE"]: (row["STATE"], row["POD"]) for row in rows(call("devices")[0])}
@@ -234,7 +234,7 @@ def test_sysdump(cluster, tmp_path):
         bundle = archive.extractfile("dump/nodes/node1/bundle.tar.gz").read()
         log = archive.extractfile("dump/nodes/node1/vdpa-datapath.log").read().decode()
     assert {"cluster/pods.yaml", "cluster/networks.yaml", "cluster/events.yaml", "cluster/nodes.yaml",
-            "nodes/node1/vdpa-device-plugin.log"} <= names and "errors.txt" not in names
+            "nodes/node1/vdpa-device-plugin.log", "nodes/node1/vdpa-exporter.log"} <= names and "errors.txt" not in names
     assert bundle.startswith(b"\x1f\x8b") and "serving on" in log
     _, err = call("sysdump", str(path), status=1)
     assert "File exists" in err
