@@ -21,7 +21,9 @@ from support import own_address, suspend, wait_until
 
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x"
 WHOLE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-VF = "0000:65:00.2"
+PF, VF = "0000:65:00.0", "0000:65:00.2"
+# By the files of the VF's representor, which transmits what the VF receives.
+COUNTED = {"tx_packets": 11, "tx_bytes": 12, "rx_packets": 13, "rx_bytes": 14, "tx_dropped": 15, "rx_dropped": 16}
 
 
 class WholeNode:
@@ -65,10 +67,25 @@ def quiet_node(module_directory):
         yield WholeNode(module_directory, stack, port=9564)
 
 
+def add_pf(tree):
+    """Links the VF and a PF in switchdev mode. Its netdev is this machine's lo, of which the kernel counts no VFs."""
+    pf, vf = (tree / "bus/pci/devices" / address for address in (PF, VF))
+    for port, number in (("p0", 1), ("pf0vf3", 99)):
+        netdev = pf / "net" / port
+        (netdev / "statistics").mkdir(parents=True)
+        (netdev / "phys_port_name").write_text(f"{port}\n")
+        (netdev / "ifindex").write_text(f"{number}\n")
+        for name, value in COUNTED.items():
+            (netdev / "statistics" / name).write_text(f"{value if port != 'p0' else 1000}\n")
+    (pf / "virtfn3").symlink_to(f"../{VF}")
+    (vf / "physfn").symlink_to(f"../{PF}")
+    return tree
+
+
 @pytest.fixture
 def queues(directory):
-    """What is served of a device whose driver counts per virtqueue."""
-    with Datapath(directory, "--sysfs", sysfs(directory, VF, "vfio-pci"),
+    """What is served of a VF whose driver counts per virtqueue, and whose PF counts its packets."""
+    with Datapath(directory, "--sysfs", add_pf(sysfs(directory, VF, "vfio-pci")),
                   worker_dirs=f"{programs(directory)}:{WORKER_DIRS}") as datapath:
         datapath.wait_serving().set_devices(rpc.datapath.Resource(
             name="vdpa.io/nic", socket=rpc.datapath.SocketOptions(mode=0o666), devices=[rpc.datapath.Device(
@@ -179,6 +196,17 @@ def test_counters_of_a_dpdk_device_s_queues(queues):
     assert {labels["queue"] for labels, _ in queues.all("vdpa_device_queue_events_total")} == {"0", "1", "2", "3"}
     assert queues.value("vdpa_device_queue_events_total", device=VF, resource="vdpa.io/nic", queue="0", event="packets") == 0
     assert queues.value("vdpa_engine_restarts_total", program="vdpa-pmd", device=VF, resource="vdpa.io/nic") == 0
+
+
+def test_counters_of_a_vf(queues, directory):
+    device = {"device": VF, "resource": "vdpa.io/nic"}
+    assert {what: queues.value(f"vdpa_device_{what}_total", **device) for what in (
+        "receive_packets", "receive_bytes", "transmit_packets", "transmit_bytes")} == {
+        "receive_packets": 11, "receive_bytes": 12, "transmit_packets": 13, "transmit_bytes": 14}
+    assert {labels["reason"]: value for labels, value in queues.all("vdpa_device_drops_total", **device)} == {
+        "receive": 15, "transmit": 16}
+    # The kernel has answered the question for the VFs of the PF's netdev.
+    assert "for the metrics: " not in (directory / "datapath.log").read_text()
 
 
 def test_restarts_of_workers_and_engines(node):
