@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -13,13 +14,13 @@ import time
 
 import pytest
 
-from captures import Capture, parse
+from captures import INBOUND, OUTBOUND, Capture, parse
 from datapath import owner
 from fake_datapath import FakeDatapath
 from neighbour import VERSION, supervised
 from pod import COUNT, exchange, frame, mac
 from rpc import control, datapath
-from support import suspend, wait_until
+from support import ROOT, suspend, wait_until
 from switched_node import node, running  # noqa: F401 (a fixture)
 from vdpactl import PROGRAM, command, run
 
@@ -109,6 +110,24 @@ def test_a_pipe(node, directory):
     assert addresses(out) == [f"{mac(0)} > {mac(1)}", f"{mac(1)} > {mac(0)}"]
     assert capture.wait(20) == 0   # without another frame
     assert b"2 frames captured, 0 dropped by the capture" in capture.stderr.read()
+
+
+def test_tshark_shows_why_a_frame_was_dropped_and_both_directions(node, directory):
+    one, other = node.pods(2)
+    documented = re.search(r"\| (tshark .*)", (ROOT / "deviceplugin/ctl/README.md").read_text())[1].split()
+    capture = subprocess.Popen(command(directory, "capture", "nic-0", "-c", "3"), stdout=subprocess.PIPE)
+    with subprocess.Popen([*documented, "-e", "frame.packet_flags_direction"], stdin=capture.stdout, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as shown:
+        capture.stdout.close()
+        started(node)
+        one.send_to(other.mac, b"1")
+        other.send_to(one.mac, b"2")
+        one.push(b"short")
+        out, error = shown.communicate(timeout=60)
+    frames = [line.split("\t") for line in out.splitlines()]
+    assert [frame[:2] for frame in frames] == [["1", ""], ["2", ""], ["3", "dropped: runt"]], error
+    assert [int(frame[2], 16) for frame in frames] == [OUTBOUND, INBOUND, OUTBOUND], "as the pod sees them"
+    assert capture.wait(20) == 0
 
 
 def test_a_killed_reader_ends_the_capture(node, directory):
