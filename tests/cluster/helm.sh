@@ -1,7 +1,7 @@
 #!/bin/bash
-# Builds Helm, kustomize and nfd-labels, which has Node Feature Discovery's reader of feature files, from Go modules into DIR/bin.
-# Usage: helm.sh DIR [GO_CACHE]. Takes five minutes on two cores; DIR keeps the result, and a stamp of the versions decides
-# whether it is up to date. Modules are kept in GO_CACHE, by default DIR/go.
+# Builds Helm, kustomize and nfd-labels, which makes labels by Node Feature Discovery's code, from Go modules into DIR/bin.
+# Usage: helm.sh DIR [GO_CACHE]. Takes five minutes on two cores; DIR keeps the result, and a stamp of the versions and of
+# nfd-labels decides whether it is up to date. Modules are kept in GO_CACHE, by default DIR/go.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,7 @@ go_cache=${2:-}
 helm=v3.19.2
 kustomize=v5.7.1
 nfd=v0.17.3
-stamp="helm $helm kustomize $kustomize nfd $nfd"
+stamp="helm $helm kustomize $kustomize nfd $nfd $(cksum < "$here/nfd-labels.go")"
 [ "$(cat "$dir/bin/.stamp" 2>/dev/null)" != "$stamp" ] || exit 0
 . "$here/modules.sh"
 

@@ -1,6 +1,7 @@
 """What a node tells the cluster about itself: the feature file of a real plugin and datapath, as Node Feature Discovery's own
-code reads it, and the resources that are for some nodes."""
+code reads it; the nodes that its code labels by our rule; and the resources that are for some nodes."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from datapath import Datapath
 from device_plugin import CTL, HEALTHY, DevicePlugin, PluginNode, config_text, wait_devices
-from support import wait_until
+from support import ROOT, wait_until
 
 NFD_LABELS = pathlib.Path(os.environ.get("VDPA_CACHE", pathlib.Path.home() / ".cache" / "vdpa")) / "helm/bin/nfd-labels"
 FEATURES = "/etc/kubernetes/node-feature-discovery/features.d"
@@ -34,6 +35,27 @@ def labels(features):
 def wait_labels(features, **expected):
     wanted = {f"vdpa.io/{name.replace('_', '.')}": value for name, value in expected.items()}
     wait_until(lambda: wanted.items() <= labels(features).items(), lambda: f"{wanted}; there are {labels(features)}", 20, 0.2)
+
+
+NIC = {"class": "0200", "vendor": "15b3"}
+CAPABLE = NIC | {"sriov_totalvfs": "8"}
+VIRTIO_NIC = {"class": "0200", "vendor": "1af4"}
+
+
+@pytest.mark.parametrize("modules, devices, labelled", [
+    (["vhost_vdpa"], [CAPABLE], True), (["vhost_vdpa"], [VIRTIO_NIC], True), (["vhost_vdpa"], [NIC, CAPABLE], True),
+    ([], [CAPABLE, VIRTIO_NIC], False), (["vhost_vdpa"], [NIC], False), (["vhost_vdpa"], [], False),
+    (["vhost_vdpa"], [NIC | {"sriov_totalvfs": "0"}], False),
+    # A disk that can have VFs, and one of virtio.
+    (["vhost_vdpa"], [NIC, CAPABLE | {"class": "0108"}, VIRTIO_NIC | {"class": "0100"}], False),
+], ids=["SR-IOV", "virtio", "one of two", "no vDPA bus", "no SR-IOV", "no NIC", "no VFs", "disks"])
+def test_node_feature_discovery_labels_nodes_with_hardware_by_the_rule(modules, devices, labelled):
+    """The features have the names under which its sources kernel and pci publish them."""
+    features = {"flags": {"kernel.loadedmodule": {"elements": {name: {} for name in ["e1000e", *modules]}}},
+                "instances": {"pci.device": {"elements": [{"attributes": device} for device in devices]}}}
+    done = subprocess.run([NFD_LABELS, ROOT / "manifests/nfd/node-feature-rule.yaml"], input=json.dumps(features),
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "vdpa.io/node=true\n" if labelled else ""), done.stderr
 
 
 def test_node_feature_discovery_makes_labels_of_the_node_s_state(directory, features):
