@@ -290,7 +290,7 @@ def test_what_can_not_be_captured(node, directory):
         os.execv(PROGRAM, [str(word) for word in command(directory, "capture", "nic-0")])
     with os.fdopen(terminal, "rb", buffering=0) as screen:
         assert b"a capture is not for a terminal: give -w FILE" in screen.read(1000)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1   # while there is a terminal: its end would kill it
 
 
 class Listing(FakeDatapath):
