@@ -34,11 +34,11 @@ class SwitchedNode:
     def pods(self, count, **values):
         return [self.pod(number, **values) for number in range(count)]
 
-    def testpmd(self, number, name, mode, queues=1, ring="split"):
-        """dpdk-testpmd on an attached device."""
+    def testpmd(self, number, name, mode, queues=1, ring="split", size=64):
+        """dpdk-testpmd on an attached device; it sends frames of this size, if any of its own."""
         options = f"path={self.datapath.socket(f'nic-{number}')},mac={mac(number)},queues={queues}"
         return Testpmd(name, self.datapath.directory, [f"net_virtio_user0,{options},packed_vq={int(ring == 'packed')}"],
-                       mode, queues, core=number % 2)
+                       mode, queues, core=number % 2, arguments=[f"--txpkts={size}"])
 
     def pair(self, **other):
         """An application that sends frames and counts those that another application sends back."""
