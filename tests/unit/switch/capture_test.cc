@@ -48,14 +48,17 @@ struct Captured : Bench<Driver> {
     Bytes bytes;
     bool operator==(const Seen&) const = default;
   };
-  std::vector<Seen> take() {
+  std::vector<Seen> take() { return take(this->time.now); }
+  // What was captured from this time on.
+  std::vector<Seen> take(uint64_t since) {
     std::vector<Seen> all;
     while (const CaptureRecord* record = reader.peek()) {
       all.push_back({record->received != 0,
                      record->drop ? kDropNames[record->drop - 1] : "",
                      record->length,
                      {reader.bytes(), reader.bytes() + record->captured}});
-      CHECK(record->time == this->time.now);
+      CHECK(record->time >= since);
+      CHECK(record->time <= this->time.now);
       reader.next();
     }
     reader.release();
@@ -233,11 +236,13 @@ TEST_CASE("a reader that does not read costs frames of the capture alone") {
   Captured<SplitDriver> bench(kA);
   const Bytes bytes = frame(macOf(kB), macOf(kA), 1514);
   const size_t most = kCaptureRing / captureSize(1514);
+  const uint64_t begin = bench.time.now;
   for (size_t i = 0; i < most + 100; ++i) {
+    bench.time.now += kHz / 100;  // on a slow machine, a receiver may owe some time
     bench.send(kA, bytes);
     REQUIRE(bench.pod(kB).next() == bytes);
   }
-  CHECK(bench.take().size() == most);
+  CHECK(bench.take(begin).size() == most);
   CHECK(bench.reader.dropped() == 100);
   bench.send(kA, bytes);
   CHECK(bench.one() == seen<SplitDriver>(false, bytes));
