@@ -18,6 +18,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/unique_fd.h"
 #include "common/unix_socket.h"
@@ -214,7 +215,11 @@ GrpcReply replyOf(const Exchange& exchange) {
     throw Broken(
         fmt::format("the call was reset ({})", nghttp2_http2_strerror(exchange.resetCode)));
   const int code = std::atoi(exchange.status.c_str());
-  if (code != 0) return {static_cast<GrpcCode>(code), decoded(exchange.words), {}};
+  if (code != 0) {
+    std::string words = decoded(exchange.words);
+    if (words.empty()) words = fmt::format("an error without a message, gRPC status {}", code);
+    return {static_cast<GrpcCode>(code), std::move(words), {}};
+  }
   const std::string& bytes = exchange.response;
   if (bytes.size() < kPrefix) throw Broken("the answer is empty");
   if (bytes[0] != 0) throw Broken(kUncompressed);

@@ -66,7 +66,7 @@ class ObserveServer::Service : public observe::v1::Observe::Service {
 
 ObserveServer::ObserveServer(const std::string& directory, const std::string& name, Read read)
     : service_(std::make_unique<Service>(std::move(read))) {
-  const std::string socket = fmt::format("{}/{}.sock", directory, name);
+  const std::string socket = fmt::format("{}/vdpa-{}.sock", directory, name);
   try {
     makeDirectory(directory, 0755);
     listen(socket);

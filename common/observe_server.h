@@ -26,8 +26,9 @@ class ObserveServer {
   // Fills in all but the version. Called by one thread at a time, of this object's. May throw.
   using Read = std::function<void(observe::v1::Observation& observation)>;
 
-  // Serves on `directory`/`name`.sock, and makes the directory. If it can't, the log has the error:
-  // metrics are no reason for a daemon not to serve pods.
+  // Serves on `directory`/vdpa-`name`.sock, and makes the directory. Not on datapath.sock: the CNI
+  // plugin takes any of that name for the datapath's. If it can't, the log has the error: metrics
+  // are no reason for a daemon not to serve pods.
   ObserveServer(const std::string& directory, const std::string& name, Read read);
   ~ObserveServer();  // no call of `read` is running afterwards
 

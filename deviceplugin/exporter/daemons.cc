@@ -52,8 +52,8 @@ Daemons::Daemon::Daemon(std::string path)
 
 Daemons::Daemons(EventLoop& loop, const std::string& directory)
     : loop_(loop),
-      plugin_(directory + "/device-plugin.sock"),
-      datapath_(directory + "/datapath.sock") {}
+      plugin_(directory + "/vdpa-device-plugin.sock"),
+      datapath_(directory + "/vdpa-datapath.sock") {}
 
 void Daemons::ask(Daemon& daemon, std::function<void(std::optional<Observation>)> done) {
   const auto call = std::make_shared<Call>(loop_);

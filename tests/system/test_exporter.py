@@ -265,7 +265,7 @@ def test_memory_and_drain(node):
 
 def test_daemons_that_cannot_show_their_state_serve_pods(directory):
     for daemon in "datapath", "device-plugin":
-        (directory / f"run/observe/{daemon}.sock/in-the-way").mkdir(parents=True)
+        (directory / f"run/observe/vdpa-{daemon}.sock/in-the-way").mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         node = WholeNode(directory, stack)
         node.cni.add()
@@ -279,7 +279,7 @@ def test_daemons_that_cannot_show_their_state_serve_pods(directory):
 
 @pytest.mark.parametrize("socket", ["datapath", "device-plugin"])
 def test_its_sockets_change_and_tell_nothing_else(quiet_node, socket):
-    path = quiet_node.directory / f"run/observe/{socket}.sock"
+    path = quiet_node.directory / f"run/observe/vdpa-{socket}.sock"
     with rpc.channel(path) as channel:
         for call, request in ((rpc.datapath.DatapathStub(channel).Drain, rpc.datapath.DrainRequest()),
                               (rpc.datapath.DatapathStub(channel).List, rpc.datapath.ListRequest()),
@@ -392,7 +392,7 @@ def test_half_requests_to_the_daemons_hold_nobody_up(node):
     with contextlib.ExitStack() as stack:
         for daemon in ("datapath", "device-plugin"):
             for _ in range(100):
-                client = stack.enter_context(contextlib.closing(rpc.unix_client(node.directory / f"run/observe/{daemon}.sock")))
+                client = stack.enter_context(contextlib.closing(rpc.unix_client(node.directory / f"run/observe/vdpa-{daemon}.sock")))
                 client.sendall(b"PRI * HTTP/2.0\r\n")
         assert quickly(node).value("vdpa_up", daemon="datapath") == 1
         node.datapath.attach(owner())

@@ -262,7 +262,7 @@ def test_scalable_functions_of_mlx5(vendor_nic, offer, made):
         made(names[1], mac=other.settings.mac, max_vq_pairs=4)
         with Pod(offered.datapath.socket(names[0])) as one, Pod(offered.datapath.socket(names[1])) as two:
             exchange(one, two, b"between scalable functions")
-            with rpc.channel(offered.datapath.run_dir / "observe/datapath.sock") as channel:
+            with rpc.channel(offered.datapath.run_dir / "observe/vdpa-datapath.sock") as channel:
                 observed = rpc.observe.ObserveStub(channel).Read(rpc.observe.ReadRequest(), timeout=10).datapath
     sent = {queue.device: queue.events["packets"] for queue in observed.queue_events if queue.queue == 1}
     assert set(sent) == set(names) and all(sent.values()), "the driver's counters of each device's first transmit queue"
