@@ -53,10 +53,13 @@ class Guest:
         self._ended = False
         self._numbers = itertools.count(1)
         self._connection = None
+        self._ends = {}   # sockets: of the wires between NICs, by name
+        arguments = self._in_network(tap, self._arguments(memory, tap, disk))
         with open(self.directory / "console", "wb") as console:
-            self._qemu = subprocess.Popen(self._in_network(tap, self._arguments(memory, tap, disk)),
-                                          stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
-                                          start_new_session=True)
+            self._qemu = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                                          start_new_session=True, pass_fds=[end.fileno() for end in self._ends.values()])
+        for end in self._ends.values():
+            end.close()
         try:
             self._connection = self._connect(time.monotonic() + 10)
             threading.Thread(target=self._read, daemon=True).start()
@@ -203,9 +206,11 @@ class Guest:
                 "-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"]
 
     def _wire(self, end, other):
-        """One end of a wire between two NICs. Not two hub ports, since a full receive ring stalls those permanently."""
-        return ["-netdev", f"dgram,id={end},local.type=unix,local.path={self.directory / end},"
-                           f"remote.type=unix,remote.path={self.directory / other}"]
+        """One end of a wire between two NICs: of a pair of sockets. Not hub ports, which a full receive ring stalls permanently;
+        not datagram sockets with names, at which QEMU's main loop spins while one is full; not streams, at which it blocks."""
+        if end not in self._ends:
+            self._ends[end], self._ends[other] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        return ["-netdev", f"dgram,id={end},local.type=fd,local.str={self._ends[end].fileno()}"]
 
     def _hardware(self, memory, multiqueue):
         virtio = "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on,packed=on"
