@@ -47,7 +47,7 @@ default_network='{"cniVersion": "1.0.0", "name": "default", "type": "ptp",
 if [[ " $thick_nodes " == *" $node "* ]]; then
   echo "$default_network" > /var/lib/cni/net.d/10-default.conf
   "$here/multus-daemon.sh" "$dir" "$node" &
-  wait_for 60 "Multus of $node" test -f /var/lib/cni/net.d/00-multus.conf
+  wait_for 120 "Multus of $node" test -f /var/lib/cni/net.d/00-multus.conf
 else
   cat > /var/lib/cni/net.d/00-multus.conf <<CONF
 {"cniVersion": "1.0.0", "name": "multus", "type": "multus", "kubeconfig": "/var/lib/cni/kubeconfig",

@@ -4,7 +4,9 @@ dir=$(mkdir -p "$1" && cd "$1" && pwd)
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=$dir/run                      # all files that a running cluster writes; down.sh removes it
 nodes="node1 node2"
-thick_nodes="node2"                 # nodes with the thick Multus; the others have the thin one
+# Nodes with the thick Multus, which knows the pods beforehand. The other nodes' thin one asks the API server for a pod and gives
+# it a quarter of a second, again and again for 2.5 s: node3, an emulated machine, often needs longer for the connection.
+thick_nodes="node2 node3"
 control_plane="etcd kube-apiserver kube-scheduler kube-controller-manager"
 
 # Addresses are from a documentation range, and ports are unusual ones, since Debian starts an etcd of its own.
