@@ -324,4 +324,4 @@ def install(cluster, manifests, config, nodes):
     def running():
         sets = [s["status"] for s in cluster.get("daemonsets", namespace=NAMESPACE)["items"]]
         return len(sets) == 2 and all(s["desiredNumberScheduled"] == s.get("numberReady", 0) == len(nodes) for s in sets)
-    wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 300, 0.5)
+    wait_until(running, lambda: cluster.run("-n", NAMESPACE, "get", "pods", "-o", "wide"), 600, 1)

@@ -38,7 +38,7 @@ def hardware(cluster):
         install(cluster, "manifests/hardware", CONFIG, ["node1", "node3"])
         cluster.apply(network("chardev", "vdpa.io/chardev"), network("netdev", "vdpa.io/netdev", ipam={
             "type": "host-local", "ranges": [[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.2"}]]}))
-        wait_until(lambda: offered(cluster) == OFFERED, lambda: f"{offered(cluster)}\n{describe(cluster)}", 300, 1)
+        wait_until(lambda: offered(cluster) == OFFERED, lambda: f"{offered(cluster)}\n{describe(cluster)}", 600, 2)
         yield cluster
     finally:
         node.stdin.close()
@@ -96,8 +96,8 @@ def test_a_character_device_and_a_netdev_exchange_packets(hardware):
     asks = with_device("netdev", "asks", user=0)
     asks["spec"]["containers"][0]["securityContext"] = {"capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]}}   # for ping
     hardware.apply(answers, asks)
-    hardware.wait_running("answers", 240)
-    hardware.wait_running("asks", 240)
+    hardware.wait_running("answers", 480)
+    hardware.wait_running("asks", 480)
     for name in "answers", "asks":
         assert hardware.get("pod", name)["spec"]["nodeName"] == "node3", "the only one with such a device"
 
@@ -131,7 +131,7 @@ def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
     for role, node, name in pods:
         hardware.apply(held(role(name, node=node)))
     for _, _, name in pods:
-        hardware.wait_running(name, 240)
+        hardware.wait_running(name, 480)
     for _, _, name in pods:
         hardware.exec(name, "sh", "-c", f"echo > {GO}")
     assert device(hardware, "receiver-node1")["backend"] == "software"
@@ -166,7 +166,7 @@ def test_a_pod_that_takes_all_memory_ends_its_own_worker_and_is_named(hardware):
     finally:
         hardware.set_memory_limit(None, "node3")
     hardware.apply(receiver("modest", node="node3"))
-    hardware.wait_running("modest", 240)
+    hardware.wait_running("modest", 480)
 
 
 def workload(name, command):
@@ -204,7 +204,7 @@ def test_pods_come_back_after_a_reboot(hardware):
                    workload("sends", TESTPMD + "--forward-mode=txonly --txpkts=64 --burst=4"))
     try:
         for name in names:
-            wait_until(lambda name=name: running(hardware, name), lambda: describe(hardware), 300, 1)
+            wait_until(lambda name=name: running(hardware, name), lambda: describe(hardware), 600, 2)
         old = records(hardware)
         assert len(old) == 2
         node = hardware.hardware_node
