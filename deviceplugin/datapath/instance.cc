@@ -34,13 +34,14 @@ Instance::Instance(const Node::Options& options, const std::string& metricsAddre
                    std::function<bool()> unfinished)
     : lock_(prepared(options.paths), "vdpa-datapath", InstanceLock::Others::refuse),
       unfinished_(std::move(unfinished)),
+      watchers_([this] { return datapath_.status.deviceStates(); }),
       datapath_(options, [this] { health_.raise(); }),
       metrics_(datapath_, metricsAddress),
       service_(
           datapath_, watchers_,
           {[this] {
              devices_.raise();
-             publish();
+             watchers_.publish();
            },
            [this](double seconds, bool succeeded) { metrics_.attachDone(seconds, succeeded); }}),
       server_(options.paths.serverSocket(), {&service_, &healthService_}) {
@@ -59,15 +60,11 @@ Instance::~Instance() {
   server_.shutdown();
 }
 
-void Instance::publish() {
-  watchers_.publish([this] { return datapath_.status.deviceStates(); });
-}
-
 void Instance::publishHealth(const std::stop_token& stop) {
   health_.raise();
   while (!stop.stop_requested())
     if (health_.wait(stop, 1h)) {
-      publish();
+      watchers_.publish();
       never_.wait(stop, kHealthInterval);
     }
 }

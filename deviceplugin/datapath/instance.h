@@ -39,7 +39,6 @@ class Instance {
     bool raised_ GUARDED_BY(mutex_) = false;
   };
 
-  void publish();
   void publishHealth(const std::stop_token& stop);
   void reconcile(const std::stop_token& stop, std::chrono::milliseconds interval);
   void upgradeProcesses(const std::stop_token& stop);

@@ -138,6 +138,8 @@ grpc::Status Service::Stats(grpc::ServerContext*, const datapath::v1::StatsReque
 
 grpc::Status Service::Watch(grpc::ServerContext* context, const datapath::v1::WatchRequest*,
                             grpc::ServerWriter<datapath::v1::WatchResponse>* stream) {
+  // A stream begins with what List says now, not with what the last check found.
+  if (auto status = answer("Watch", [this] { watchers_.publish(); }); !status.ok()) return status;
   return watchers_.serve(*context, *stream);
 }
 

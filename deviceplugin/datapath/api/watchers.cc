@@ -1,11 +1,9 @@
 #include "deviceplugin/datapath/api/watchers.h"
 
 #include <chrono>
-#include <functional>
 #include <map>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "common/mutex.h"
 #include "deviceplugin/datapath/api/messages.h"
@@ -39,10 +37,10 @@ datapath::v1::WatchResponse changes(const States& before, const States& now) {
 
 }  // namespace
 
-void Watchers::publish(const std::function<std::vector<DeviceState>()>& look) {
+void Watchers::publish() {
   Lock publishing(publishing_);
   States now;
-  for (auto& state : look()) now.emplace(state.id, std::move(state));
+  for (auto& state : look_()) now.emplace(state.id, std::move(state));
   {
     Lock lock(mutex_);
     if (now == states_ && version_ > 0) return;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/mutex.h"
@@ -17,9 +18,12 @@ namespace vdpa::datapath {
 
 class Watchers {
  public:
-  // Takes the whole set that `look` returns and sends the watchers the differences from the
-  // previous one. One call runs at a time, look included: an older set never replaces a newer one.
-  void publish(const std::function<std::vector<DeviceState>()>& look);
+  // `look` returns the states of all devices.
+  explicit Watchers(std::function<std::vector<DeviceState>()> look) : look_(std::move(look)) {}
+
+  // Looks, and sends the watchers the differences from the previous states. One call runs at a
+  // time, look included: an older set never replaces a newer one. Throws what `look` throws.
+  void publish();
   // Writes every device, then changes; returns when the stream has ended, within a second.
   grpc::Status serve(const grpc::ServerContext& context,
                      grpc::ServerWriter<datapath::v1::WatchResponse>& stream);
@@ -27,6 +31,7 @@ class Watchers {
   void shutdown();
 
  private:
+  const std::function<std::vector<DeviceState>()> look_;
   Mutex publishing_;  // one publish() at a time; taken before any other mutex
   Mutex mutex_;
   Condition changed_;
