@@ -33,7 +33,7 @@ class Cluster:
     def __init__(self):
         self.kubeconfig = DIRECTORY / "kubeconfig"
 
-    def run(self, *arguments, stdin=None, check=True, timeout=60):
+    def run(self, *arguments, stdin=None, check=True, timeout=180):
         done = subprocess.run([DIRECTORY / "bin" / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
                               input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode != 0:

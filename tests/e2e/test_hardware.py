@@ -77,9 +77,10 @@ def with_device(resource, name, *arguments, **more):
 
 
 def held(wanted):
-    """The same pod, with an application that begins once somebody writes into GO: while applications poll on an emulated node,
-    nothing else there comes forward."""
+    """The same pod, with an application that begins once somebody writes into GO, and then polls half the time: of applications
+    that take all of it, an emulated node does not come to anything else."""
     [container] = wanted["spec"]["containers"]
+    container["resources"] = {"limits": container["resources"]["limits"] | {"cpu": "500m"}, "requests": {"cpu": "100m"}}
     container["command"][-1] = f"busybox mkfifo {GO} && read _ < {GO}; {container['command'][-1]}"
     return wanted
 
@@ -132,10 +133,10 @@ def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
         hardware.apply(held(role(name, node=node)))
     for _, _, name in pods:
         hardware.wait_running(name, 480)
-    for _, _, name in pods:
-        hardware.exec(name, "sh", "-c", f"echo > {GO}")
     assert device(hardware, "receiver-node1")["backend"] == "software"
     assert device(hardware, "receiver-node3")["backend"] == "kernel"
+    for _, _, name in pods:
+        hardware.exec(name, "sh", "-c", f"echo > {GO}")
     for node in "node1", "node3":
         names = f"receiver-{node}", f"sender-{node}"
         before = log_counter(hardware, names[0])
@@ -144,7 +145,7 @@ def test_the_same_pod_on_vfs_and_on_software_ports_side_by_side(hardware):
             return "".join(f"{name}: {hardware.run('logs', name, '--tail=40')}" for name in names)
         wait_until(lambda names=names, before=before: log_counter(hardware, names[0]) > before + 100,
                    lambda node=node, before=before, seen=seen: f"{node}, {before} before\n{seen()}"
-                   f"{hardware.vdpactl(node, 'attachments')}\n{hardware.log(node)[-3000:]}", 120, 1)
+                   f"{hardware.vdpactl(node, 'attachments')}\n{hardware.log(node)[-3000:]}", 300, 2)
     specs = [hardware.get("pod", f"receiver-{node}")["spec"]["containers"][0] for node in ("node1", "node3")]
     assert specs[0]["image"] == specs[1]["image"] and specs[0]["command"] == specs[1]["command"]
 
