@@ -206,7 +206,7 @@ class Guest:
                 "-virtfs", f"local,path={self.share},mount_tag=share,security_model=none"]
 
     def _wire(self, end, other):
-        """One end of a wire between two NICs: of a pair of sockets. Not hub ports, which a full receive ring stalls permanently;
+        """One end of a wire between two NICs: of a pair of sockets. Not hub ports, which a full receive ring stalls for ever;
         not datagram sockets with names, at which QEMU's main loop spins while one is full; not streams, at which it blocks."""
         if end not in self._ends:
             self._ends[end], self._ends[other] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
