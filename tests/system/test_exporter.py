@@ -391,8 +391,9 @@ def test_a_flood_takes_no_scraper_s_place(quiet_node):
 def test_half_requests_to_the_daemons_hold_nobody_up(node):
     with contextlib.ExitStack() as stack:
         for daemon in ("datapath", "device-plugin"):
+            path = node.directory / f"run/observe/vdpa-{daemon}.sock"
             for _ in range(100):
-                client = stack.enter_context(contextlib.closing(rpc.unix_client(node.directory / f"run/observe/vdpa-{daemon}.sock")))
+                client = stack.enter_context(contextlib.closing(rpc.unix_client(path)))
                 client.sendall(b"PRI * HTTP/2.0\r\n")
         assert quickly(node).value("vdpa_up", daemon="datapath") == 1
         node.datapath.attach(owner())
