@@ -109,6 +109,13 @@ class Cluster:
                 return pod["metadata"]["name"]
         return None
 
+    def wait_left(self, node):
+        """Until no pod of the project's is on the node, not even one that is being deleted."""
+        def there():
+            return [pod["metadata"]["name"] for pod in self.get("pods", namespace=NAMESPACE)["items"]
+                    if pod["spec"].get("nodeName") == node]
+        wait_until(lambda: not there(), lambda: f"the end of {there()} on {node}", 60, 0.3)
+
     def log(self, node):
         return self.run("-n", NAMESPACE, "logs", self.daemon("vdpa-datapath", node), "--tail=400")
 
@@ -307,6 +314,7 @@ def taking_part(cluster, node):
     finally:
         cluster.run("label", "node", node, "vdpa.io/node-")
     cluster.wait_allocatable(node, 0, timeout=90)
+    cluster.wait_left(node)
 
 
 def wait_event(cluster, name, *words):

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from cluster import CONFIG, NAMESPACE, PORTS, SAMPLE_IMAGE, TESTPMD, follow, network, pod, release_files, started
 from documents import block
 from exchange import Exchange
@@ -52,10 +54,12 @@ def test_a_node_is_upgraded_as_documented(cluster, tmp_path):
     cluster.delete("near", "far", force=True)
 
 
+@pytest.mark.long
 def test_a_node_is_removed_as_documented(cluster, tmp_path):
     cluster.run("label", "node", "node2", "vdpa.io/node=true")
     cluster.wait_allocatable("node2", PORTS, timeout=90)
     output = follow(block("manifests/README.md", "remove a node"), tmp_path, {"worker-2": "node2"})
     assert re.search(r"vdpa-switch.* of vdpa\.io/nic", output), output
     cluster.wait_allocatable("node2", 0, timeout=90)
+    cluster.wait_left("node2")
     assert cluster.allocatable("node1") == PORTS

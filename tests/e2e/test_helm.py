@@ -69,6 +69,7 @@ def images(cluster):
     return {c["image"] for c in found["spec"]["containers"]}
 
 
+@pytest.mark.long
 def test_helm_takes_over_updates_rolls_back_and_leaves_nothing(cluster, files_before, values, installed_again, steps):
     cluster.apply(network("quiet", vlan=77))
     exchange = Exchange(cluster)

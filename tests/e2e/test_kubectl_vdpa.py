@@ -101,6 +101,7 @@ def test_nodes_that_cannot_answer_are_named_and_the_others_shown(cluster):
         cluster.run("-n", NAMESPACE, "patch", "daemonset", "vdpa-datapath", "-p", json.dumps(undo))
         wait_until(lambda: (name := cluster.daemon("vdpa-datapath", "node1")) and cluster.ready(name, NAMESPACE),
                    "node1's datapath", 60, 0.3)
+        cluster.wait_left("node2")
 
 
 @pytest.fixture
@@ -180,6 +181,7 @@ def test_two_pods_try_the_devices(cluster):
     assert left_over(cluster) == [] and cluster.get(NETWORKS, "fast"), "the caller's own network stays"
 
 
+@pytest.mark.long
 def test_two_pods_try_the_way_between_two_nodes(cluster):
     """Through the uplink."""
     with taking_part(cluster, "node2"):
@@ -205,6 +207,7 @@ def test_an_interrupted_test_leaves_nothing(cluster, number):
     assert left_over(cluster) == []
 
 
+@pytest.mark.long
 def test_a_test_that_cannot_run_says_why(cluster):
     cluster.apply(network("plain", resource=None), *[pod(f"holder-{i}") for i in range(PORTS - 1)])
     for i in range(PORTS - 1):

@@ -108,6 +108,7 @@ def attach_and_detach(cluster):
     cluster.delete("short")
 
 
+@pytest.mark.long
 def test_prometheus_scrapes_the_exporter_alerts_and_answers_the_dashboard(cluster, prometheus, uplink):
     def up():
         return prometheus.query('up{job="vdpa-exporter"} == 1')

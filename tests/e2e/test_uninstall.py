@@ -58,6 +58,7 @@ def test_uninstalling_as_documented_leaves_what_is_listed(cluster, files_before,
     assert not attached_processes(), "its processes have ended"
 
 
+@pytest.mark.long
 def test_readme_s_first_ten_minutes(cluster, installed_again, tmp_path):
     """From the release files to pods that exchange packets, on a cluster without the project."""
     release_files(tmp_path)
