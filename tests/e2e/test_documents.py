@@ -15,7 +15,7 @@ def test_the_documents_pod_runs(cluster):
     assert "registry.example/my-dpdk-app" in sample and "exec my-app --no-pci" in sample and "-- ..." in sample
     sample = sample.replace("registry.example/my-dpdk-app", SAMPLE_IMAGE)
     sample = sample.replace("exec my-app --no-pci", TESTPMD.partition(" $(cat")[0])
-    sample = sample.replace("-- ...", "-- --total-num-mbufs=4096 --forward-mode=rxonly")
+    sample = sample.replace("-- ...", "-- --total-num-mbufs=4096 --stats-period=1 --forward-mode=rxonly")
     sample = sample.replace("limits: {vdpa.io/nic: 1}", "limits: {vdpa.io/nic: 1, memory: 512Mi}")
     cluster.run("apply", "-f", "-", stdin=sample)
     try:
