@@ -263,6 +263,34 @@ TEST_CASE("frames are held, and forwarded when they are not held any more") {
   CHECK(eventually([&] { return !at.pod(kB).next().empty(); }, 900ms));
 }
 
+TEST_CASE("a port's queues take turns, although the port uses up its time with one burst") {
+  Switch<SplitDriver> at(3);
+  // Pod C's ring is pod A's second one.
+  at.threads[0]->withdraw(*at.pod(kC).transmit);
+  at.passed();
+  TransmitQueue& second = *at.pod(kC).transmit;
+  second.port = &at.pod(kA).port;
+  second.index = 3;
+  at.threads[0]->assign(second);
+  at.threads[0]->hold(true);
+  at.passed();
+  const size_t each = at.pod(kA).kRingSize;
+  for (size_t i = 0; i < each; ++i) {
+    REQUIRE(at.send(kA, frame(macOf(kB), macOf(kA), 60)));
+    REQUIRE(at.send(kC, frame(macOf(kB), macOf(kA), 61)));
+  }
+  at.threads[0]->hold(false);
+  at.passed();
+  // The receiver has room for half of them.
+  size_t ofSecond = 0;
+  for (size_t i = 0; i < each; ++i) {
+    Bytes got;
+    REQUIRE(eventually([&] { return !(got = at.pod(kB).next()).empty(); }));
+    if (got.size() == 61) ++ofSecond;
+  }
+  CHECK(ofSecond == each / 2);
+}
+
 TEST_CASE("a port that gets the number of another owes a poller nothing of its") {
   Switch<SplitDriver> at(2);
   at.threads[0]->withdraw(*at.pod(kA).transmit);

@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <utility>
 
 #include "deviceplugin/datapath/switch/forwarding/mac_table.h"
@@ -25,18 +24,22 @@ class Assignments {
   Assignments& operator=(const Assignments&) = delete;
 
   // --- the control thread
-  void assign(TransmitQueue& queue) { push({&queue, std::make_unique<Source>(queue, hz_)}); }
-  void withdraw(TransmitQueue& queue) { push({&queue, nullptr}); }
-  void forget(MacTable::Port port) { push({nullptr, nullptr, port}); }
+  void assign(TransmitQueue& queue) { 
+    SourceList source;
+    source.emplace_back(queue, hz_);
+    push({&queue, std::move(source)});
+  }
+  void withdraw(TransmitQueue& queue) { push({&queue, {}}); }
+  void forget(MacTable::Port port) { push({nullptr, {}, port}); }
 
-  // --- the poller. In the order of the calls: `add` gets the new sources, `remove(queue)` returns
-  // the one of a queue, and `forget` gets the numbers of ports that are gone.
+  // --- the poller. In the order of the calls: `add` gets lists of one new source, `remove(queue)`
+  // returns the list of a queue's, and `forget` gets the numbers of ports that are gone.
   template <typename Add, typename Remove, typename Forget>
   void follow(const Add& add, const Remove& remove, const Forget& forget) {
     Change* change = reversed(pending_.exchange(nullptr, std::memory_order_acquire));
     while (change) {
       Change* next = change->next;
-      if (change->source)
+      if (!change->source.empty())
         add(std::move(change->source));
       else if (change->queue)
         change->source = remove(*change->queue);
@@ -49,8 +52,8 @@ class Assignments {
 
  private:
   struct Change {
-    TransmitQueue* queue;            // null: a port is gone
-    std::unique_ptr<Source> source;  // null: withdrawn, or gone
+    TransmitQueue* queue;  // null: a port is gone
+    SourceList source;     // empty: withdrawn, or gone
     MacTable::Port gone = MacTable::kNoPort;
     Change* next = nullptr;
   };

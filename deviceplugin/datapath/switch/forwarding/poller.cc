@@ -12,7 +12,6 @@
 #include <ctime>
 #include <exception>
 #include <future>
-#include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -145,13 +144,13 @@ void Poller::run() {
 // The control thread has changed something.
 void Poller::follow() {
   assignments_.follow(
-      [this](std::unique_ptr<Source> source) {
-        const MacTable::Port port = source->port;
+      [this](SourceList source) {
+        const MacTable::Port port = source.front().port;
         sources_.add(std::move(source));
         settleWatching(port);
       },
       [this](const TransmitQueue& queue) {
-        auto source = sources_.remove(queue);
+        SourceList source = sources_.remove(queue);
         settleWatching(queue.port->number);
         return source;
       },
@@ -173,24 +172,21 @@ Poller::Pass Poller::pollOnce(uint64_t now) {
   const Forwarder::Time time{now, static_cast<uint32_t>(now / hz_), shared_.ports.version()};
   Pass pass;
   share_.beginPass();
-  const auto& hot = sources_.hot();
-  for (size_t i = 0; i < hot.size();)
-    if (poll(*hot[i], time, pass)) ++i;  // or another has taken its place
+  sources_.eachHot([&](Source& source) { poll(source, time, pass); });
   if (uplink_.hot) pollUplink(time, pass);
   serving_.end();
   return pass;
 }
 
-bool Poller::poll(Source& source, const Forwarder::Time& time, Pass& pass) {
+void Poller::poll(Source& source, const Forwarder::Time& time, Pass& pass) {
   TransmitQueue& queue = source.queue;
   if (queue.broken.load(std::memory_order_relaxed)) [[unlikely]] {
-    sources_.leave(source);
-    return false;
+    return sources_.leave(source);
   }
   // An empty one waits as well, and no kick reaches it until it may be served.
   if (!share_.mayServe(source.port)) {
     pass.owing = std::min(pass.owing, share_.paidAt(source.port));
-    return true;
+    return;
   }
   serving_.begin(source.port, queue.index);
   if (!std::visit([](auto& ring) { return ring.available(); }, queue.ring))
@@ -200,7 +196,7 @@ bool Poller::poll(Source& source, const Forwarder::Time& time, Pass& pass) {
   if (RateLimit* limit = view.sendLimit) [[unlikely]] {
     if (!limit->open(time.now)) {
       pass.next = std::min(pass.next, limit->paidAt());
-      return true;
+      return;
     }
     most = std::min<size_t>(most, limit->burst());
   }
@@ -209,25 +205,22 @@ bool Poller::poll(Source& source, const Forwarder::Time& time, Pass& pass) {
   const uint64_t took = settle(source.port, start);
   if (count == 0) {
     pass.spinning = true;  // its pod has taken the frames back, and may not kick for others
-    return true;
+    return;
   }
   source.turn.took(took, count);
   source.pace.found(time.now);
+  sources_.makeLast(source);
   pass.frames += count;
-  return true;
 }
 
-bool Poller::pollEmpty(Source& source, uint64_t now, Pass& pass) {
+void Poller::pollEmpty(Source& source, uint64_t now, Pass& pass) {
   const bool quiet = source.pace.quiet(now);
-  if (quiet && source.kicks && sources_.cool(source)) {
+  if (quiet && source.kicks && sources_.cool(source))
     share_.charge(source.port, hz_ / kKicksPerSecond);
-    return false;
-  }
-  if (quiet && !source.kicks)
+  else if (quiet && !source.kicks)
     pass.next = std::min(pass.next, now + hz_ / kNapsPerSecond);
   else
     pass.spinning = true;
-  return true;
 }
 
 void Poller::pollUplink(const Forwarder::Time& time, Pass& pass) {

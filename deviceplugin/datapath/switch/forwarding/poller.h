@@ -76,9 +76,8 @@ class Poller {
   // The port pays for what watching its kick took.
   void settleWatching(MacTable::Port port);
   Pass pollOnce(uint64_t now);
-  // False: the source is not hot any more.
-  bool poll(Source& source, const Forwarder::Time& time, Pass& pass);
-  bool pollEmpty(Source& source, uint64_t now, Pass& pass);
+  void poll(Source& source, const Forwarder::Time& time, Pass& pass);
+  void pollEmpty(Source& source, uint64_t now, Pass& pass);
   void pollUplink(const Forwarder::Time& time, Pass& pass);
   size_t serveUplink(const Forwarder::Time& time);
   // False: frames have come, and were forwarded.

@@ -31,15 +31,8 @@ class RateLimit {
   void setFrames(unsigned perSecond);
 
   // --- the pollers. `now`: the beginning of the poller's pass over its queues.
-  // Whether the port may send. If so, all its queues may in this pass, or the first one would use
-  // up everything.
-  bool open(uint64_t now) {
-    if (paidAt_.load(relaxed) <= now) {
-      openedAt_.store(now, relaxed);
-      return true;
-    }
-    return openedAt_.load(relaxed) == now;
-  }
+  // Whether the port may send.
+  bool open(uint64_t now) const { return paidAt_.load(relaxed) <= now; }
   // How many frames to take from a queue at once.
   uint16_t burst() const { return burst_.load(relaxed); }
   void charge(uint64_t bytes, uint64_t now);
@@ -58,9 +51,8 @@ class RateLimit {
 
   const uint64_t hz_;
   std::atomic<uint64_t> paidAt_{0};
-  std::atomic<uint64_t> openedAt_{0};  // the last pass that was allowed
-  std::atomic<uint64_t> cost_{0};      // of a byte (or frame), in fractions of a cycle
-  std::atomic<uint64_t> credit_{0};    // cycles
+  std::atomic<uint64_t> cost_{0};    // of a byte (or frame), in fractions of a cycle
+  std::atomic<uint64_t> credit_{0};  // cycles
   std::atomic<uint16_t> burst_{1};
 };
 

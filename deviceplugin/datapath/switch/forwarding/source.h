@@ -1,8 +1,8 @@
 // A transmit queue, as the poller that serves it sees it.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <list>
 
 #include "deviceplugin/datapath/switch/forwarding/mac_table.h"
 #include "deviceplugin/datapath/switch/forwarding/memo.h"
@@ -13,6 +13,10 @@
 
 namespace vdpa::vswitch {
 
+struct Source;
+// They are moved between lists, which neither allocates nor frees.
+using SourceList = std::list<Source>;
+
 // Made and freed by the control thread, used by the poller.
 struct Source {
   Source(TransmitQueue& of, uint64_t hz) : queue(of), port(of.port->number), pace(hz), turn(hz) {}
@@ -22,8 +26,7 @@ struct Source {
   Pace pace;
   Turn turn;
   Memo memo;
-  size_t index = 0;     // its place among all
-  size_t hotIndex = 0;  // and among the hot ones, if it is
+  SourceList::iterator place;  // among the hot or the cold ones
   bool hot = false;
   bool kicks = false;  // the pod can notify
 };

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <variant>
 
@@ -26,10 +25,7 @@ bool isBroken(const Source& source) {
 Sources::Sources(ServingPage::Cell& serving)
     : serving_(serving),
       epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "cannot create an epoll instance")) {
-  // Reserved, not used: memory that nobody touches costs nothing.
-  all_.reserve(size_t{MacTable::kMaxPorts} * kMaxQueuePairs);
-  hot_.reserve(all_.capacity());
-  byNumber_.resize(all_.capacity());
+  byNumber_.resize(size_t{MacTable::kMaxPorts} * kMaxQueuePairs);
 }
 
 void Sources::watch(int fd, uint32_t events) {
@@ -39,27 +35,26 @@ void Sources::watch(int fd, uint32_t events) {
   checked(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event), "cannot watch a descriptor");
 }
 
-void Sources::add(std::unique_ptr<Source> source) {
+void Sources::add(SourceList added) {
+  Source& source = added.front();
+  source.place = added.begin();
+  cold_.splice(cold_.end(), added);
+  at(source.port, source.queue.index) = &source;
   // A descriptor that epoll refuses is polled.
-  source->kicks = source->queue.kick >= 0 && watchKick(EPOLL_CTL_ADD, *source) == 0;
-  heat(*source);
-  source->index = all_.size();
-  at(source->port, source->queue.index) = source.get();
-  all_.push_back(std::move(source));
+  source.kicks = source.queue.kick >= 0 && watchKick(EPOLL_CTL_ADD, source) == 0;
+  heat(source);
 }
 
-std::unique_ptr<Source> Sources::remove(const TransmitQueue& queue) {
+SourceList Sources::remove(const TransmitQueue& queue) {
   Source*& place = at(queue.port->number, queue.index);
-  if (!place || &place->queue != &queue) return nullptr;
-  const size_t index = std::exchange(place, nullptr)->index;
-  std::swap(all_[index], all_.back());
-  all_[index]->index = index;
-  std::unique_ptr<Source> source = std::move(all_.back());
-  all_.pop_back();
-  dropFromHot(*source);
+  if (!place || &place->queue != &queue) return {};
+  Source& source = *std::exchange(place, nullptr);
+  leave(source);
+  SourceList removed;
+  removed.splice(removed.end(), cold_, source.place);
   // The pod has this descriptor too: closing ours would not end the watch.
-  if (source->kicks) watchKick(EPOLL_CTL_DEL, *source);
-  return source;
+  if (source.kicks) watchKick(EPOLL_CTL_DEL, source);
+  return removed;
 }
 
 // Takes the eventfd's lock, which the pod holds while it writes: 92 ms with a million watchers.
@@ -89,8 +84,7 @@ void Sources::heat(Source& source) {
   std::visit([](auto& ring) { ring.suppressNotifications(); }, source.queue.ring);
   serving_.end();
   source.hot = true;
-  source.hotIndex = hot_.size();
-  hot_.push_back(&source);
+  hot_.splice(hot_.end(), cold_, source.place);
 }
 
 bool Sources::cool(Source& source) {
@@ -101,25 +95,22 @@ bool Sources::cool(Source& source) {
         return true;
       },
       source.queue.ring);
-  if (!frames) dropFromHot(source);
+  if (!frames) leave(source);
   return !frames;
 }
 
-void Sources::dropFromHot(Source& source) {
+void Sources::leave(Source& source) {
   if (!source.hot) return;
   source.hot = false;
-  Source* last = hot_.back();
-  hot_.pop_back();
-  if (last == &source) return;
-  hot_[source.hotIndex] = last;
-  last->hotIndex = source.hotIndex;
+  cold_.splice(cold_.end(), hot_, source.place);
 }
 
 void Sources::lookAtAll() {
-  for (const auto& source : all_) {
-    if (source->hot || isBroken(*source)) continue;
-    serving_.begin(source->port, source->queue.index);
-    if (std::visit([](auto& ring) { return ring.available(); }, source->queue.ring)) heat(*source);
+  for (auto next = cold_.begin(); next != cold_.end();) {
+    Source& source = *next++;
+    if (isBroken(source)) continue;
+    serving_.begin(source.port, source.queue.index);
+    if (std::visit([](auto& ring) { return ring.available(); }, source.queue.ring)) heat(source);
   }
   serving_.end();
 }

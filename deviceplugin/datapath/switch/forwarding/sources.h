@@ -2,6 +2,9 @@
 // notifications off, and the cold ones, which wait for a kick in an epoll instance. A pod without
 // an eventfd to kick stays hot.
 //
+// The hot ones are in the order in which they were served: a port that has used up its time is
+// passed over with all its queues, and the one that has waited for longest goes first next time.
+//
 // Kicks are watched edge-triggered: their counters are never read, so each kick is one event, and
 // none is lost. A queue gets cold in two steps, notifications on, then a look for frames: those
 // that came before the first are seen by the second, and those that came after it are kicked for.
@@ -11,7 +14,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -31,8 +33,9 @@ class Sources {
 
   // New ones are hot. A pod can make watching a kick, and ending that, take long: see
   // takeWatching().
-  void add(std::unique_ptr<Source> source);
-  std::unique_ptr<Source> remove(const TransmitQueue& queue);
+  void add(SourceList source);
+  // Empty: there is none.
+  SourceList remove(const TransmitQueue& queue);
   // What the kernel took to watch or to unwatch kicks since the last call, in cycles.
   uint64_t takeWatching() { return std::exchange(watching_, 0); }
   // Null: there is none with this virtqueue's number.
@@ -40,13 +43,19 @@ class Sources {
   // Marks all queues of a port as broken: no poller serves them any more.
   void breakAll(MacTable::Port port);
 
-  const std::vector<Source*>& hot() const { return hot_; }
-  bool anyCold() const { return hot_.size() < all_.size(); }
+  // Calls `poll(source)` once for each hot one, which it may make the last, or take out.
+  template <typename Poll>
+  void eachHot(const Poll& poll) {
+    auto next = hot_.begin();
+    for (size_t left = hot_.size(); left > 0; --left) poll(*next++);
+  }
+  void makeLast(Source& source) { hot_.splice(hot_.end(), hot_, source.place); }
+  bool anyCold() const { return !cold_.empty(); }
   void heat(Source& source);
   // False: frames have come, and it stays hot.
   bool cool(Source& source);
   // Takes one whose queue is broken out of the hot ones.
-  void leave(Source& source) { dropFromHot(source); }
+  void leave(Source& source);
   // Heats the cold ones that have frames: their pod may have failed to kick.
   void lookAtAll();
 
@@ -69,7 +78,6 @@ class Sources {
   // In a tag: the rest is a descriptor. A tag without it is a Source's address.
   static constexpr uint64_t kOther = 1;
 
-  void dropFromHot(Source& source);
   int watchKick(int operation, const Source& source);
   Source*& at(MacTable::Port port, uint16_t index) {
     return byNumber_[size_t{port} * kMaxQueuePairs + index / 2u];
@@ -77,8 +85,7 @@ class Sources {
 
   ServingPage::Cell& serving_;
   UniqueFd epoll_;
-  std::vector<std::unique_ptr<Source>> all_;
-  std::vector<Source*> hot_;  // neither exceeds its capacity
+  SourceList hot_, cold_;
   std::vector<Source*> byNumber_;
   uint64_t watching_ = 0;
   epoll_event events_[kEvents];
