@@ -29,6 +29,7 @@
 #include "deviceplugin/datapath/switch/forwarding/mac_table.h"
 #include "deviceplugin/datapath/switch/forwarding/offences.h"
 #include "deviceplugin/datapath/switch/forwarding/port.h"
+#include "deviceplugin/datapath/switch/forwarding/queues.h"
 #include "deviceplugin/datapath/switch/forwarding/rate_limit.h"
 #include "deviceplugin/datapath/switch/forwarding/uplink.h"
 #include "deviceplugin/datapath/switch/offload/offloads.h"

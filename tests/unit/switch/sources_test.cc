@@ -9,6 +9,7 @@
 
 #include "common/serving_page.h"
 #include "common/unique_fd.h"
+#include "deviceplugin/datapath/switch/forwarding/queues.h"
 #include "deviceplugin/datapath/switch/forwarding/source.h"
 #include "tests/unit/switch/pods.h"
 #include "tests/unit/virtqueue/driver.h"

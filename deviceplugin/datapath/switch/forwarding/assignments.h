@@ -24,7 +24,7 @@ class Assignments {
   Assignments& operator=(const Assignments&) = delete;
 
   // --- the control thread
-  void assign(TransmitQueue& queue) { 
+  void assign(TransmitQueue& queue) {
     SourceList source;
     source.emplace_back(queue, hz_);
     push({&queue, std::move(source)});
