@@ -25,8 +25,10 @@ class Ring:
         self._chains = {}             # by first descriptor or buffer ID: (token, descriptors)
 
     def pack(self, area, offset, form, *values):
+        # struct.pack_into() writes zeros first, which a device would see where the same is written again.
         view, at = self.memory.at(self.address + AREAS[area] + offset)
-        struct.pack_into(form, view, at, *values)
+        data = struct.pack(form, *values)
+        view[at:at + len(data)] = data
 
     def unpack(self, area, offset, form):
         view, at = self.memory.at(self.address + AREAS[area] + offset)
