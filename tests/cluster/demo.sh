@@ -40,7 +40,7 @@ show kubectl apply -f demo/third.yaml
 refused() { kubectl get events --field-selector involvedObject.name=third,reason=FailedScheduling -o name | grep -q .; }
 wait_for 30 "the scheduler's word on the third pod" refused
 kubectl get events --field-selector involvedObject.name=third,reason=FailedScheduling \
-  -o 'jsonpath={.items[0].message}{"\n"}' | cut -d . -f 1
+  -o 'jsonpath={.items[0].message}{"\n"}' | sed 's/\. .*//'
 note "It gets the device of the first one that ends:"
 show kubectl delete pod sender
 kubectl wait --for=condition=Ready pod/third --timeout=60s > /dev/null
